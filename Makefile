@@ -1,0 +1,88 @@
+# Everything is driven from here. `make` runs the demo; `make help` lists the targets.
+#
+#   make reward CONFIG=configs/custom.yaml              another experiment
+#   make ppo ARGS="ppo.kl_coef=0.1 seed=3"              override settings
+#   make ppo LAUNCH="accelerate launch --config_file configs/accelerate/gpu.yaml"
+
+CONFIG ?= configs/demo.yaml
+ARGS   ?=
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+LAUNCH ?= accelerate launch --config_file configs/accelerate/cpu.yaml
+STAGES := sft collect reward ppo evaluate report
+READY  := $(VENV)/.ready
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export HF_HUB_DISABLE_TELEMETRY ?= 1
+export TRL_EXPERIMENTAL_SILENCE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.DEFAULT_GOAL := demo
+.PHONY: help setup demo seeds table data check test test-slow bench clean $(STAGES)
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@echo; echo "  CONFIG=$(CONFIG)  ARGS='section.key=value ...'  LAUNCH='$(LAUNCH)'"
+
+setup: $(READY) ## install into .venv (done by itself before anything else)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $$($(PYTHON) --version) is too old: Python 3.11 or newer is needed. Run: make PYTHON=python3.11" >&2; exit 2; }
+	@echo "setting up $(VENV) (torch and friends, about a gigabyte; once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@# torch first and by its exact version: a plain "torch" pulls gigabytes of CUDA.
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: report ## sft, collect, reward, ppo, evaluate and report on CONFIG; what `make` does
+
+# A stage asks first whether its work is done, without loading torch, and only then is launched.
+# 3 is the stage's own word for "there is work".
+define stage
+	@python -m pipeline.$(1) --config $(CONFIG) --check $(ARGS); status=$$?; \
+	if [ $$status -eq 3 ]; then $(LAUNCH) -m pipeline.$(1) --config $(CONFIG) $(ARGS); else exit $$status; fi
+endef
+
+sft: $(READY) ## a base model, from scratch or adapted with LoRA
+	$(call stage,sft)
+collect: sft ## comparisons, and an annotator's choices
+	$(call stage,collect)
+reward: collect ## a reward model on the preferences
+	$(call stage,reward)
+ppo: reward ## the policy: PPO with LoRA against the reward model
+	$(call stage,ppo)
+evaluate: ppo ## base against policy on held-out prompts
+	$(call stage,evaluate)
+report: evaluate ## report.html and its pictures
+	$(call stage,report)
+
+SEEDS ?= 0 1 2
+seeds: $(READY) ## the whole pipeline once per seed: make seeds SEEDS="0 1 2"
+	@for seed in $(SEEDS); do $(MAKE) --no-print-directory demo ARGS="$(ARGS) seed=$$seed" || exit $$?; done
+
+table: $(READY) ## print the results table; README=README.md writes it there
+	@python -m pipeline.report --table $(if $(README),--readme $(README))
+
+data: $(READY) ## look at versions: make data ARGS="show demo-policy"
+	@python -m pipeline data $(if $(ARGS),$(ARGS),list)
+
+check: $(READY) ## what CI checks: format, lint, types, floors
+	@ruff format --check -q . && ruff check -q . && echo "ruff: ok"
+	@basedpyright --level error | tail -1
+	@lint-imports --no-cache | tail -1
+
+test: $(READY) ## the fast tests, no network
+	@python -m pytest
+
+test-slow: $(READY) ## learning over seeds, kill and resume, end to end (an hour)
+	@python -m pytest -m slow
+
+bench: $(READY) ## time per PPO update of the demo model
+	@python -m tests.bench
+
+clean: ## remove the environment and caches; never touches data/
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache
+	find pipeline tests -name __pycache__ -type d -prune -exec rm -rf {} +

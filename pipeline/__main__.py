@@ -1,0 +1,39 @@
+"""``python -m pipeline``: the data commands. The stages are modules of their own and are only listed here."""
+
+from __future__ import annotations
+
+import sys
+
+from pipeline.core.cli import guard
+
+_HELP = """\
+usage: python -m pipeline data COMMAND         look at versions: list, show, diff, tag, verify, gc
+       python -m pipeline.STAGE --config configs/X.yaml [section.key=value ...]
+
+stages, in order:
+  sft        fine-tune the base model on the task's texts
+  collect    ask an annotator which of two completions is better
+  reward     train a reward model on the preferences
+  ppo        optimise the policy against the reward model
+  evaluate   measure the policies
+  report     write the results down
+  run        all of these
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Dispatch to the data commands; anything else gets the help."""
+    args = sys.argv[1:] if argv is None else argv
+    if args[:1] == ["data"]:
+        from pipeline.core import data_cli
+
+        return data_cli.main(args[1:])
+    if args and args[0] not in ("-h", "--help", "help"):
+        print(f"error: unknown command {args[0]!r}.\n\n{_HELP}", end="", file=sys.stderr)
+        return 2
+    print(_HELP, end="")
+    return 0
+
+
+if __name__ == "__main__":
+    guard(main)

@@ -1,0 +1,71 @@
+"""Annotators: who says which of two completions is better. One file per source.
+
+An annotator is a module with a dataclass ``Options`` (``annotator_args`` in the YAML) and a function
+``build(options, context)``. It is found by its module name here, or by a dotted path for one of your own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from pipeline.core.config import parse_options
+from pipeline.core.errors import ConfigError
+from pipeline.core.plugins import load_plugin
+from pipeline.core.records import Abstention, Annotation, Comparison
+
+GoldScores = Callable[[Sequence[str], Sequence[str]], list[float] | None]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the collect stage passes in: an annotator imports no task."""
+
+    gold_scores: GoldScores
+    seed: int
+    where: str
+
+
+@runtime_checkable
+class Annotator(Protocol):
+    """Judges comparisons that the pipeline sampled."""
+
+    name: str
+    """Who judged, as it stands in every row: ``oracle``, ``classifier:<model>`` ..."""
+
+    def annotate(self, comparison: Comparison) -> Annotation | Abstention:
+        """Judge one comparison. The same comparison gets the same answer for the same seed."""
+        ...
+
+    def annotate_all(self, comparisons: Sequence[Comparison]) -> Iterator[Annotation | Abstention]:
+        """Judge many, in order; a place to batch."""
+        ...
+
+
+@runtime_checkable
+class Source(Protocol):
+    """An annotator that brings its own, already judged comparisons: nothing is sampled."""
+
+    name: str
+
+    def judged(self) -> Iterator[tuple[Comparison, Annotation]]:
+        """Every judged comparison, ties included."""
+        ...
+
+    def report(self) -> dict[str, Any]:
+        """Counts of what was read and dropped, by reason, for the manifest. Complete after :meth:`judged`."""
+        ...
+
+
+def load_annotator(name: str, args: Mapping[str, Any], context: Context) -> Annotator | Source:
+    """The annotator called ``name``.
+
+    Raises:
+        ConfigError: no such annotator, or options it does not know.
+    """
+    module = load_plugin("pipeline.annotators", name, context.where, "annotator")
+    if not (hasattr(module, "Options") and hasattr(module, "build")):
+        raise ConfigError(context.where, f'annotator "{name}" has no Options and build().')
+    options = parse_options(module.Options, args, context.where, prefix="collect.annotator_args.")
+    return module.build(options, context)

@@ -1,0 +1,111 @@
+"""The task's gold score as an annotator who errs: Bradley-Terry noise, then flipped labels, always reproducible.
+
+It stands in for people where the truth is known; it knows nothing of fatigue, position bias or disagreement.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pipeline.annotators import Annotator, Context
+from pipeline.core.errors import ConfigError
+from pipeline.core.records import Abstention, Annotation, Choice, Comparison, bucket
+
+_AT_A_TIME = 512
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the oracle errs.
+
+    Args:
+        temperature: P(a is chosen) = sigmoid((gold_a - gold_b) / temperature), Bradley and Terry 1952;
+            0 always chooses the better one.
+        flip: share of choices turned around afterwards, whatever the difference.
+        tie_margin: call it a tie when the gold scores differ by this much or less; None never ties (equal
+            scores are then a coin, which the equal ``score_a`` and ``score_b`` show).
+        margin: record ``|gold_a - gold_b|`` as the margin. Off, since it tells the reward model the gold score.
+    """
+
+    temperature: float = 0.25
+    flip: float = 0.1
+    tie_margin: float | None = None
+    margin: bool = False
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise ValueError(f"temperature = {self.temperature} should be 0 or more.")
+        if not 0 <= self.flip < 0.5:
+            raise ValueError(f"flip = {self.flip} should be in [0, 0.5); at 0.5 a label says nothing.")
+        if self.tie_margin is not None and not self.tie_margin >= 0:
+            raise ValueError(f"tie_margin = {self.tie_margin} should be 0 or more.")
+
+
+def build(options: Options, context: Context) -> Annotator:
+    """The oracle of the context's task.
+
+    Raises:
+        ConfigError: the task has no gold score.
+    """
+    if context.gold_scores([], []) is None:
+        raise _no_gold(context)
+    return Oracle(options, context)
+
+
+class Oracle:
+    """See :class:`Options`. What it says of a comparison is a function of the seed and the comparison's id."""
+
+    name = "oracle"
+
+    def __init__(self, options: Options, context: Context) -> None:
+        self._options, self._context = options, context
+
+    def annotate(self, comparison: Comparison) -> Annotation | Abstention:
+        return next(self.annotate_all([comparison]))
+
+    def annotate_all(self, comparisons: Sequence[Comparison]) -> Iterator[Annotation | Abstention]:
+        for start in range(0, len(comparisons), _AT_A_TIME):
+            some = comparisons[start : start + _AT_A_TIME]
+            gold = self._context.gold_scores(
+                [c.prompt for c in some for _ in "ab"],
+                [text for c in some for text in (c.completion_a, c.completion_b)],
+            )
+            if gold is None:
+                raise _no_gold(self._context)
+            for comparison, a, b in zip(some, gold[::2], gold[1::2], strict=True):
+                yield self._judge(comparison, a, b)
+
+    def _judge(self, comparison: Comparison, a: float, b: float) -> Annotation | Abstention:
+        if not (math.isfinite(a) and math.isfinite(b)):
+            return Abstention(comparison.id, self.name, "gold score is not a number")
+        margin = abs(a - b) if self._options.margin else None
+        return Annotation(comparison.id, self.name, self._choice(comparison.id, a - b), a, b, margin)
+
+    def _choice(self, comparison_id: str, difference: float) -> Choice:
+        tie_margin = self._options.tie_margin
+        if tie_margin is not None and abs(difference) <= tie_margin:
+            return "tie"
+        temperature = self._options.temperature
+        if difference == 0:
+            p_a = 0.5
+        elif temperature == 0:
+            p_a = float(difference > 0)
+        else:
+            p_a = 0.5 + 0.5 * math.tanh(difference / temperature / 2)  # the sigmoid, without its overflow
+        a_chosen = self._draw("choice", comparison_id) < p_a
+        flipped = self._draw("flip", comparison_id) < self._options.flip
+        return "a" if a_chosen != flipped else "b"
+
+    def _draw(self, purpose: str, comparison_id: str) -> float:
+        return bucket(comparison_id, salt=f"oracle:{purpose}:{self._context.seed}")
+
+
+def _no_gold(context: Context) -> ConfigError:
+    return ConfigError(
+        context.where,
+        'annotator "oracle" judges by the gold score, and this task has none.',
+        "Choose a task with one (task_args: {gold: vader}, where the task has that option) "
+        "or another annotator: human, classifier, replay.",
+    )

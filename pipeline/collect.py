@@ -1,0 +1,243 @@
+"""collect: comparisons of two completions each, and an annotator's choices between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pipeline.annotators import Context, Source, load_annotator
+from pipeline.core.cli import guard
+from pipeline.core.errors import DataError
+from pipeline.core.records import Abstention, Annotation, Comparison, digest, preference_from, split_of
+from pipeline.core.stage import Run, say, stage_main
+from pipeline.tasks import Task, load_task
+
+PROMPTS = {"id": "string", "prompt": "string"}
+COMPARISONS = {"id": "string", "prompt": "string", "completion_a": "string", "completion_b": "string"}
+PREFERENCES = {
+    "id": "string",
+    "prompt": "string",
+    "chosen": "string",
+    "rejected": "string",
+    "margin": "double",
+    "annotator": "string",
+    "comparison_id": "string",
+}
+VOTES = {
+    "id": "string",
+    "comparison_id": "string",
+    "annotator": "string",
+    "choice": "string",
+    "score_a": "double",
+    "score_b": "double",
+    "margin": "double",
+    "reason": "string",
+}
+SPLITS = ("train", "test")
+
+
+@dataclass
+class CollectSection:
+    """Keys of the ``collect`` section."""
+
+    annotator: str = field(
+        default="oracle", metadata={"help": "A module of pipeline/annotators or a dotted path."}
+    )
+    annotator_args: dict[str, Any] = field(default_factory=dict[str, Any])
+    comparisons: int = field(default=1500, metadata={"help": "Comparisons to sample; a source brings its own."})
+    temperature: float = field(default=1.0, metadata={"help": "Of sampling the completions."})
+    batch_size: int = field(default=128, metadata={"help": "Completions sampled at a time."})
+    test_share: float = field(default=0.1, metadata={"help": "Share held out for measuring the reward model."})
+    split_by: Literal["prompt", "completion"] = field(
+        default="prompt",
+        metadata={"help": "What is on one side of the split only; completion where all prompts are alike."},
+    )
+
+    def __post_init__(self) -> None:
+        if self.comparisons < 2:
+            raise ValueError(f"comparisons {self.comparisons} is below 2")
+        if not 0 < self.test_share < 1:
+            raise ValueError(f"test_share {self.test_share} is not between 0 and 1")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature {self.temperature} would sample the same completion twice")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A comparison, its answer, and the side of the split it is on; None where its texts are on both."""
+
+    comparison: Comparison
+    answer: Annotation | Abstention
+    split: str | None
+
+
+def run(run: Run) -> None:
+    """Write ``prompts``, ``comparisons`` and ``preferences`` versions."""
+    config = run.config
+    options = config.options("collect", CollectSection)
+    task = load_task(config.task, config.task_args, str(config.path))
+    annotator = load_annotator(
+        options.annotator, options.annotator_args, Context(task.gold_scores, config.seed, str(config.path))
+    )
+    if isinstance(annotator, Source):
+        judged = [Judged(c, a, side(c, options)) for c, a in annotator.judged()]
+        report = annotator.report()
+    else:
+        comparisons, report = sample_comparisons(run, options, task)
+        say("collect", f"{len(comparisons)} comparisons go to {annotator.name}")
+        answers = annotator.annotate_all([c for c, _ in comparisons])
+        judged = [Judged(c, a, s) for (c, s), a in zip(comparisons, answers, strict=True)]
+    prompts = {
+        s: [{"id": digest([t]), "prompt": t} for t in dict.fromkeys(task.prompts(s, None, config.seed))]
+        for s in SPLITS
+    }
+    publish(run, prompts, judged, {"annotator": annotator.name, **report})
+
+
+def side(comparison: Comparison, options: CollectSection) -> str | None:
+    """The side of the split of a comparison somebody else brought.
+
+    By completion, a pair whose two texts fall on different sides is on neither: trained on, it would show the
+    reward model a text it is tested with.
+    """
+    if options.split_by == "prompt":
+        return split_of(comparison.prompt, options.test_share)
+    sides = {split_of(c, options.test_share) for c in (comparison.completion_a, comparison.completion_b)}
+    return sides.pop() if len(sides) == 1 else None
+
+
+def sample_comparisons(
+    run: Run, options: CollectSection, task: Task
+) -> tuple[list[tuple[Comparison, str]], dict[str, Any]]:
+    """Two completions for each prompt from the base, or from the policy that ``inputs`` names.
+
+    Returns:
+        Comparisons of two different completions, each with its prompt's split, and counts for the manifest.
+    """
+    import torch
+    from tqdm import tqdm
+
+    from pipeline.modeling import generation, tokens
+    from pipeline.modeling.roles import load_policy, merged
+
+    held_out = max(1, round(options.comparisons * options.test_share))
+    drawn = [
+        (prompt, split)
+        for split, n in (("train", options.comparisons - held_out), ("test", held_out))
+        for prompt in task.prompts(split, n, run.config.seed)
+    ]
+    policy = run.version("policy").path if "policy" in run.inputs else None
+    model, tokenizer = load_policy(*run.base, policy)
+    limit = tokens.prompt_limit(model, task.completion_tokens)
+    prompt_ids = tokens.encode_prompts(tokenizer, [p for p, _ in drawn for _ in range(2)], limit)
+    with (
+        tqdm(total=len(prompt_ids), desc="sampling", unit="completion") as bar,
+        merged(model, policy and "policy"),
+    ):
+        sampled = generation.generate(
+            model,
+            prompt_ids,
+            max_new_tokens=task.completion_tokens,
+            eos_id=tokenizer.eos_token_id,
+            temperature=options.temperature,
+            generator=torch.Generator().manual_seed(run.config.seed),
+            batch_size=options.batch_size,
+            progress=bar.update,
+        )
+    texts = [tokens.decode(tokenizer, row) for row in sampled.rows()]
+    pairs = [(Comparison(p, a, b), s) for (p, s), a, b in zip(drawn, texts[::2], texts[1::2], strict=True)]
+    kept = list({c.id: (c, s) for c, s in pairs if c.completion_a != c.completion_b}.values())
+    counts = {"sampled": len(pairs), "identical_or_repeated": len(pairs) - len(kept)}
+    return kept, {**counts, "ended_share": round(sampled.ended.float().mean().item(), 4)}
+
+
+def publish(
+    run: Run, prompts: dict[str, list[dict[str, Any]]], judged: list[Judged], report: dict[str, Any]
+) -> None:
+    """Write the three datasets; ``preferences`` last, as it stands for the stage being done."""
+    counts = count(judged)
+    _require_rows(run, judged, counts)
+    with run.draft("prompts") as draft:
+        for split in SPLITS:
+            draft.write_rows(split, prompts[split], schema=PROMPTS)
+    with run.draft("comparisons") as draft:
+        for split in SPLITS:
+            draft.write_rows(split, comparison_rows(j for j in judged if j.split == split), schema=COMPARISONS)
+        draft.stats.update(report)
+    previous = run.version("previous") if "previous" in run.inputs else None
+    with run.draft("preferences", governance={"consent": "not needed: no person annotated here"}) as draft:
+        for split in SPLITS:
+            carry = previous if previous is not None and previous.has_split(split) else None
+            known = {r["id"] for r in carry.iter_rows(split, columns=["id"])} if carry else set()
+            own = [j for j in judged if j.split == split]
+            draft.write_rows(
+                split, (r for r in preference_rows(own) if r["id"] not in known), schema=PREFERENCES, carry=carry
+            )
+            draft.write_rows(split, vote_rows(own), config="votes", schema=VOTES)
+        draft.stats.update(counts, **report)
+    say("collect", ", ".join(f"{v} {k.replace('_', ' ')}" for k, v in counts.items()))
+
+
+def count(judged: list[Judged]) -> dict[str, int]:
+    """How many were decided, tied, bad on both sides, not answered, and on both sides of the split."""
+    kinds = [j.answer.choice if isinstance(j.answer, Annotation) else "abstained" for j in judged]
+    return {
+        "comparisons": len(kinds),
+        "decided": kinds.count("a") + kinds.count("b"),
+        "ties": kinds.count("tie"),
+        "both_bad": kinds.count("both_bad"),
+        "abstained": kinds.count("abstained"),
+        "straddling_the_split": sum(j.split is None for j in judged),
+    }
+
+
+def preference_rows(judged: list[Judged]) -> Iterator[dict[str, Any]]:
+    """Training rows of the decided comparisons, each once."""
+    seen: set[str] = set()
+    for j in judged:
+        row = preference_from(j.comparison, j.answer) if isinstance(j.answer, Annotation) else None
+        if row is not None and row.id not in seen:
+            seen.add(row.id)
+            yield {"id": row.id, **vars(row)}
+
+
+def comparison_rows(judged: Iterator[Judged]) -> Iterator[dict[str, Any]]:
+    for j in judged:
+        c = j.comparison
+        yield {"id": c.id, "prompt": c.prompt, "completion_a": c.completion_a, "completion_b": c.completion_b}
+
+
+def vote_rows(judged: list[Judged]) -> Iterator[dict[str, Any]]:
+    """Every single answer, ties and abstentions with their reason included."""
+    for j in judged:
+        yield {
+            **dict.fromkeys(VOTES),
+            "id": digest([j.answer.comparison_id, j.answer.annotator]),
+            **vars(j.answer),
+        }
+
+
+def _require_rows(run: Run, judged: list[Judged], counts: dict[str, int]) -> None:
+    for split in SPLITS:
+        if any(j.split == split and isinstance(j.answer, Annotation) and j.answer.choice in "ab" for j in judged):
+            continue
+        distinct = len({j.comparison.prompt for j in judged})
+        if distinct == 1:
+            mend = "All share one prompt: set collect.split_by=completion, or bring more prompts."
+        else:
+            mend = "Bring more prompts, or change collect.test_share."
+        found = ", ".join(f"{n} {k.replace('_', ' ')}" for k, n in counts.items())
+        raise DataError(
+            f"{run.config.path}: collect",
+            f"split {split} would hold no preference ({found}; {distinct} distinct prompts).",
+            mend,
+        )
+
+
+def main(argv: list[str] | None = None) -> int:
+    return stage_main("collect", run, argv)
+
+
+if __name__ == "__main__":
+    guard(main)

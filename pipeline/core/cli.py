@@ -1,0 +1,35 @@
+"""What every command line of this package has in common: how it ends.
+
+Parsing is left to the commands.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from pipeline.core.errors import PipelineError
+
+
+def guard(main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> NoReturn:
+    """Run ``main`` and exit with its status, or 0 for None.
+
+    A :class:`PipelineError` is one line on stderr and status 2, Ctrl-C one line and 130, a reader of our output
+    that went away is quiet and 141, as SIGPIPE would be. Anything else is a bug and keeps its traceback.
+    """
+    try:
+        status = main(argv)
+        sys.stdout.flush()
+    except PipelineError as err:
+        print(f"error: {err}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # Python flushes stdout once more on the way out, and would complain there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    sys.exit(status or 0)

@@ -1,0 +1,224 @@
+"""One YAML per experiment: shared keys, then one section per stage. Overrides: ``ppo.kl_coef=0.1``.
+
+This module knows keys and types, not what they mean: a stage passes in its dataclass. It leaves out resolving
+TRL's own defaults for the device, which needs torch and lives with the trainers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from pipeline.core.errors import ConfigError
+
+T = TypeVar("T")
+
+STAGES = ("sft", "collect", "reward", "ppo", "evaluate", "report")
+
+# Settings that change what is shown or how often it is saved, never what is learnt: two runs that differ only
+# here are the same run, so these stay out of the idempotency key.
+NOT_LEARNING = frozenset(
+    [
+        *("report_to", "run_name", "logging_steps", "logging_strategy", "disable_tqdm"),
+        *("save_steps", "save_total_limit", "save_strategy", "output_dir", "num_sample_generations"),
+        *("dataset_num_proc", "dataloader_num_workers"),
+    ]
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A parsed experiment. ``sections`` holds each stage's keys as given, before defaults."""
+
+    path: Path
+    name: str
+    task: str
+    base_model: str | None = None
+    base_revision: str | None = None
+    seed: int = 0
+    data_dir: str = "data"
+    task_args: dict[str, Any] = dataclasses.field(default_factory=dict[str, Any])
+    sections: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict[str, dict[str, Any]])
+
+    def given(self, stage: str) -> dict[str, Any]:
+        """The keys of one section as the user wrote them, less ``inputs``, which names versions."""
+        return {k: v for k, v in self.sections.get(stage, {}).items() if k != "inputs"}
+
+    def inputs(self, stage: str) -> dict[str, str]:
+        """Versions to read instead of those this experiment made, by role: ``inputs: {reward: other@v2}``."""
+        chosen = self.sections.get(stage, {}).get("inputs") or {}
+        return check_types(_Inputs, {"inputs": chosen}, str(self.path), f"{stage}.")["inputs"]
+
+    def options(self, stage: str, cls: type[T]) -> T:
+        """The section of ``stage`` as an instance of its dataclass.
+
+        Raises:
+            ConfigError: an unknown key (with the nearest known one) or a value of a wrong type.
+        """
+        return parse_options(cls, self.given(stage), str(self.path), prefix=f"{stage}.")
+
+    def learning_part(self, stage: str) -> dict[str, Any]:
+        """What of the config decides the stage's output: its own section, the task, the seed."""
+        own = {k: v for k, v in self.given(stage).items() if k not in NOT_LEARNING}
+        return {"task": self.task, "task_args": self.task_args, "seed": self.seed, stage: own}
+
+
+@dataclasses.dataclass
+class _Inputs:
+    inputs: dict[str, str]
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Read ``path`` and apply ``key=value`` overrides (values are YAML).
+
+    Raises:
+        ConfigError: the file is missing or not YAML, a key is unknown, a value has the wrong type.
+    """
+    path = Path(path)
+    raw = _read_yaml(path)
+    for override in overrides:
+        _apply_override(raw, override)
+    sections: dict[str, dict[str, Any]] = {}
+    shared: dict[str, Any] = {}
+    known = [f.name for f in dataclasses.fields(Config) if f.name not in ("path", "sections")]
+    for key, value in raw.items():
+        if key in STAGES:
+            if not isinstance(value, dict | None):
+                raise ConfigError(str(path), f'"{key}" is a section and holds keys, not {value!r}.')
+            sections[key] = typing.cast("dict[str, Any]", value) or {}
+        elif key in known:
+            shared[key] = value
+        else:
+            raise _unknown_key(str(path), key, [*known, *STAGES])
+    for key in ("name", "task"):
+        if key not in shared:
+            raise ConfigError(str(path), f'"{key}" is missing.', f"Add a line  {key}: ...  at the top.")
+    values = check_types(Config, shared, str(path))
+    if not _is_plain_name(values["name"]):
+        raise ConfigError(
+            str(path), f"name {values['name']!r} becomes a directory name.", "Use letters, digits, . _ and -."
+        )
+    return Config(path=path, sections=sections, **values)
+
+
+def parse_options(cls: type[T], values: Mapping[str, Any], where: str, prefix: str = "") -> T:
+    """Build the dataclass ``cls`` from ``values``, checking names and types.
+
+    Args:
+        where: the file, for messages.
+        prefix: what stands before a key in messages, such as ``"ppo."``.
+    Raises:
+        ConfigError: see :meth:`Config.options`; also what the dataclass's own ``__post_init__`` refuses.
+    """
+    checked = check_types(cls, values, where, prefix)
+    try:
+        return cls(**checked)
+    except (ValueError, TypeError) as err:
+        raise ConfigError(where, f"{prefix.rstrip('.') or cls.__name__}: {err}") from err
+
+
+def check_types(cls: type, values: Mapping[str, Any], where: str, prefix: str = "") -> dict[str, Any]:
+    """``values`` with every one converted to its field's type (YAML reads ``1e-3`` as a string).
+
+    Raises:
+        ConfigError: an unknown key or a value that does not convert.
+    """
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+    hints = typing.get_type_hints(cls)
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in fields:
+            raise _unknown_key(where, prefix + str(key), [prefix + f for f in fields])
+        out[key] = _convert(value, hints[key], where, prefix + key)
+    return out
+
+
+def _convert(value: Any, hint: Any, where: str, key: str) -> Any:
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+    if value is None and _allows_none(hint):
+        return None
+    # A bool is an int to Python; `epochs: yes` is a mistake, not 1.
+    if isinstance(value, bool) and not _mentions(hint, bool):
+        raise ConfigError(where, f"{key} = {value!r} should be {_spell(hint)}.")
+    try:
+        config = ConfigDict(arbitrary_types_allowed=True)
+        return TypeAdapter(hint, config=config).validate_python(value)
+    except ValidationError as err:
+        said = err.errors()[0]["msg"]
+        raise ConfigError(where, f"{key} = {value!r} should be {_spell(hint)} ({said}).") from err
+    except Exception:  # a hint pydantic cannot read, as TrainingArguments has some: its own __post_init__ checks
+        return value
+
+
+def _allows_none(hint: Any) -> bool:
+    return hint is Any or type(None) in typing.get_args(hint)
+
+
+def _mentions(hint: Any, kind: type) -> bool:
+    return hint in (kind, Any) or any(_mentions(a, kind) for a in typing.get_args(hint))
+
+
+def _spell(hint: Any) -> str:
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    if hint in names:
+        return names[hint]
+    if typing.get_origin(hint) is typing.Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(hint)))
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        return " or ".join(_spell(a) for a in typing.get_args(hint) if a is not type(None))
+    if hint is dict or typing.get_origin(hint) is dict:
+        return "a mapping (key: value)"
+    if hint is list or typing.get_origin(hint) is list:
+        return "a list"
+    return getattr(hint, "__name__", str(hint))
+
+
+def _unknown_key(where: str, key: str, known: list[str]) -> ConfigError:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f'Did you mean "{near[0]}"?' if near else f"Known: {', '.join(sorted(known)[:12])} ..."
+    return ConfigError(where, f'unknown key "{key}".', hint)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        near = ", ".join(sorted(str(p) for p in Path("configs").glob("*.yaml"))) or "none in configs/"
+        raise ConfigError(str(path), "no such config file.", f"There are: {near}")
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as err:
+        raise ConfigError(str(path), f"is not valid YAML: {err}") from err
+    if not isinstance(raw, dict):
+        raise ConfigError(str(path), "is empty or not a mapping of keys to values.")
+    return {str(k): v for k, v in typing.cast("dict[Any, Any]", raw).items()}
+
+
+def _apply_override(raw: dict[str, Any], override: str) -> None:
+    key, sign, text = override.partition("=")
+    if not sign or not key:
+        raise ConfigError("command line", f"{override!r} is not key=value.", "For example: ppo.kl_coef=0.1")
+    try:
+        value = yaml.safe_load(text) if text else None
+    except yaml.YAMLError as err:
+        raise ConfigError("command line", f"the value of {override!r} is not YAML: {err}") from err
+    *parents, last = key.split(".")
+    node = raw
+    for part in parents:
+        child = node.setdefault(part, {})
+        if child is None:
+            child = node[part] = {}
+        if not isinstance(child, dict):
+            raise ConfigError("command line", f"{override!r}: {part!r} holds a value, not keys.")
+        node = typing.cast("dict[str, Any]", child)
+    node[last] = value
+
+
+def _is_plain_name(name: str) -> bool:
+    return bool(name) and name[0] != "." and all(c.isalnum() or c in "._-" for c in name) and name.isascii()

@@ -1,0 +1,260 @@
+"""``python -m pipeline data``: look at versions, tag, verify and collect them.
+
+Making versions is left to the stages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from pipeline.core import refs
+from pipeline.core.diff import Change, Diff
+from pipeline.core.errors import StoreError
+from pipeline.core.manifest import Manifest
+from pipeline.core.store import Store
+from pipeline.core.version import Version
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns 1 if ``verify`` found problems, else 0.
+
+    Raises:
+        PipelineError: see :func:`pipeline.core.cli.guard`.
+    """
+    args = _parser().parse_args(argv)
+    return args.run(Store(args.root), args)
+
+
+def _parser() -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--root", default="data", help="the data directory (default: data)")
+    shared.add_argument("--json", action="store_true", help="print JSON, for machines")
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline data",
+        description="Versions of datasets and models. REF is name, name@v3, name@tag, name@latest or a path.",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(name: str, run: Any, help: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=help, description=help, parents=[shared])
+        command.set_defaults(run=run)
+        return command
+
+    add("list", _list, "names, their latest version and tags")
+    add("show", _show, "one version: what it holds and what it came from").add_argument("ref", metavar="REF")
+    two = add("diff", _diff, "what changed from A to B: rows, votes, config, stats")
+    two.add_argument("a", metavar="A")
+    two.add_argument("b", metavar="B")
+    tag = add("tag", _tag, "name a version for good; a tag never moves")
+    tag.add_argument("ref", metavar="REF")
+    tag.add_argument("tag", metavar="TAG")
+    verify = add("verify", _verify, "compare every file with its sha256 (default: every version)")
+    verify.add_argument("refs", metavar="REF", nargs="*")
+    gc = add("gc", _gc, "collect versions that no head, tag or descendant needs")
+    gc.add_argument("--dry-run", action="store_true", help="only list them")
+    gc.add_argument("--keep", metavar="REF", action="append", default=[], help="keep this one too (repeatable)")
+    return parser
+
+
+def _list(store: Store, args: argparse.Namespace) -> int:
+    found = [(name, store.versions(name), store.tags(name), store.head(name)) for name in store.names()]
+    if args.json:
+        _print_json(
+            [
+                {"name": name, "latest": head, "tags": tags, "versions": [_summary(v.manifest) for v in versions]}
+                for name, versions, tags, head in found
+            ]
+        )
+        return 0
+    if not found:
+        print(f"{store.root}: no versions yet.")
+        return 0
+    rows: list[tuple[str, ...]] = [("NAME", "LATEST", "VERSIONS", "KIND", "ROWS", "SIZE", "CREATED", "TAGS")]
+    for name, versions, tags, head in found:
+        latest = next((v.manifest for v in versions if v.number == head), None)
+        made = _columns(latest) if latest else ("damaged", "", "", "")
+        tagged = " ".join(f"{tag}={refs.spell(n)}" for tag, n in tags.items())
+        rows.append((name, refs.spell(head) if head else "", str(len(versions)), *made, tagged))
+    _print_table(rows, right={2, 4, 5})
+    return 0
+
+
+def _columns(m: Manifest) -> tuple[str, str, str, str]:
+    rows = sum(s.rows for s in m.splits.values())
+    return m.kind, f"{rows:,}" if m.splits else "-", _size(m.bytes), m.created_at[:16].replace("T", " ")
+
+
+def _show(store: Store, args: argparse.Namespace) -> int:
+    version = store.resolve(args.ref)
+    m = version.manifest
+    node = store.lineage(version)
+    tags = [t for t, n in store.tags(version.name).items() if n == version.number]
+    if args.json:
+        lineage = [{"ref": n.ref, "state": n.state} for n in node.ancestors()]
+        _print_json({**dataclasses.asdict(m), "tags": tags, "path": str(version.path), "ancestors": lineage})
+        return 0
+    commit = f", commit {m.code.commit[:10]}{' with edits' if m.code.dirty else ''}" if m.code.commit else ""
+    facts = [
+        ("version", version.ref + (f"  (tags: {', '.join(tags)})" if tags else "")),
+        ("kind", f"{m.kind}, by stage {m.stage}"),
+        ("created", f"{m.created_at}, took {m.wall_seconds:.1f} s"),
+        ("id", m.id[:16]),
+        ("key", m.key[:16] if m.key else "none"),
+        ("seed", str(m.seed)),
+        ("code", m.code.version + commit),
+        ("device", m.environment.get("device", "?")),
+        ("size", f"{_size(m.bytes)} in {len(m.files)} files"),
+        ("path", str(version.path)),
+    ]
+    facts += [("model", _pairs(model)) for model in m.models]
+    facts += [(k, str(v)) for k, v in m.governance.items()]
+    _print_table(facts)
+    _section("splits", [(key, f"{s.rows:,} rows", _size(s.bytes)) for key, s in m.splits.items()], right={1, 2})
+    _section("stats", [(k, _value(v)) for k, v in m.stats.items()])
+    print("\nlineage")
+    for line in node.draw():
+        print(f"  {line}")
+    return 0
+
+
+def _diff(store: Store, args: argparse.Namespace) -> int:
+    found = store.diff(store.resolve(args.a), store.resolve(args.b))
+    if args.json:
+        _print_json(dataclasses.asdict(found))
+        return 0
+    print(f"{found.a} -> {found.b}" + ("  (same content)" if found.same_content else ""))
+    rows = [
+        (key, f"{s.before:,} -> {s.after:,}", f"+{s.added:,}", f"-{s.removed:,}") for key, s in found.rows.items()
+    ]
+    _section("rows", rows, right={2, 3})
+    _print_votes(found)
+    _section("config", [_changed(c) for c in found.config])
+    _section("stats", [_changed(c) for c in found.stats])
+    parents = [("+", ref) for ref in found.parents_added] + [("-", ref) for ref in found.parents_removed]
+    _section("parents", parents)
+    return 0
+
+
+def _print_votes(found: Diff) -> None:
+    if not found.votes_changed:
+        return
+    shown: list[tuple[str, ...]] = []
+    for vote, before, after in found.votes:
+        row, _, annotator = vote.partition(" ")
+        shown.append(_changed((f"{row[:12]} {annotator}".strip(), before, after)))
+    _section(f"votes changed: {found.votes_changed:,}, such as", shown)
+
+
+def _changed(change: Change) -> tuple[str, str]:
+    key, before, after = change
+    return key, f"{_value(before)} -> {_value(after)}"
+
+
+def _tag(store: Store, args: argparse.Namespace) -> int:
+    version = store.tag(args.ref, args.tag)
+    if args.json:
+        _print_json({"tag": args.tag, "version": version.ref})
+    else:
+        print(f"{version.name}@{args.tag} is {version.ref}")
+    return 0
+
+
+def _verify(store: Store, args: argparse.Namespace) -> int:
+    checked, problems = 0, list[str]()
+    for version in [store.resolve(r) for r in args.refs] if args.refs else _every(store, problems):
+        checked += 1
+        problems += version.verify()
+    if args.json:
+        _print_json({"checked": checked, "problems": problems})
+    else:
+        for line in problems:
+            print(line)
+        print(f"{checked} versions checked, {len(problems)} problems", file=sys.stderr if problems else sys.stdout)
+    return 1 if problems else 0
+
+
+def _every(store: Store, problems: list[str]) -> Iterable[Version]:
+    for name in store.names():
+        home = store.home(name)
+        for number in refs.numbers(home):
+            try:
+                yield Version.open(refs.version_path(home, number))
+            except StoreError as err:
+                problems.append(str(err))
+
+
+def _gc(store: Store, args: argparse.Namespace) -> int:
+    swept = store.gc(dry_run=args.dry_run, keep=args.keep)
+    if args.json:
+        _print_json(
+            {
+                "dry_run": args.dry_run,
+                "versions": [v.ref for v in swept.versions],
+                "staging": [str(p) for p in swept.staging],
+                "damaged": swept.damaged,
+                "bytes": swept.bytes,
+            }
+        )
+        return 0
+    for version in swept.versions:
+        print(version.ref)
+    for path in swept.staging:
+        print(path)
+    for line in swept.damaged:
+        print(f"left alone: {line}")
+    verb = "would free" if args.dry_run else "freed"
+    print(f"{len(swept.versions)} versions, {len(swept.staging)} abandoned drafts: {verb} {_size(swept.bytes)}")
+    return 0
+
+
+def _summary(m: Manifest) -> dict[str, Any]:
+    rows = {key: s.rows for key, s in m.splits.items()}
+    return {"ref": m.ref, "id": m.id, "kind": m.kind, "created_at": m.created_at, "rows": rows, "bytes": m.bytes}
+
+
+def _section(
+    title: str, rows: list[tuple[str, ...]] | list[tuple[str, str]], right: set[int] | None = None
+) -> None:
+    if rows:
+        print(f"\n{title}")
+        _print_table(rows, right, indent="  ")
+
+
+def _print_table(rows: Iterable[tuple[str, ...]], right: set[int] | None = None, indent: str = "") -> None:
+    rows = list(rows)
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            c.rjust(w) if i in (right or ()) else c.ljust(w)
+            for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        print((indent + "  ".join(cells)).rstrip())
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = "-" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _pairs(model: dict[str, Any]) -> str:
+    return ", ".join(f"{k} {str(v)[:40]}" for k, v in model.items())
+
+
+def _size(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"

@@ -1,0 +1,289 @@
+"""A version in the making: a staging directory that becomes a version as a whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pipeline.core import card, identity, refs
+from pipeline.core.errors import StoreError
+from pipeline.core.files import (
+    DISK_ERRNOS,
+    disk_error,
+    disk_errors,
+    fsync,
+    hold,
+    make_dirs,
+    sha256_file,
+    write_text,
+)
+from pipeline.core.manifest import FileEntry, JsonDict, Manifest, Parent, Split, code, environment
+from pipeline.core.publish import head_note, publish
+from pipeline.core.records import digest
+from pipeline.core.shards import SplitWriter, arrow, read_batches
+from pipeline.core.version import UNLISTED, Version, list_files, split_key
+
+
+class Draft:
+    """What :meth:`Store.draft` gives; use it in a ``with`` block, and :attr:`version` after the block.
+
+    Attributes:
+        path: the staging directory; further files may be written into it (an adapter, metrics.jsonl).
+        stats, models, device: go into the manifest.
+        version: the published version, set when the block ends without an exception.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        manifest: Manifest,
+        expect_head: Version | int | None = None,
+    ) -> None:
+        self.home = home
+        self.path = home / ".staging" / uuid.uuid4().hex
+        self.stats: JsonDict = {}
+        self.models: list[JsonDict] = []
+        self.device = "cpu"
+        self._version: Version | None = None
+        self._manifest = manifest
+        self._expect_head = expect_head.number if isinstance(expect_head, Version) else expect_head
+        self._splits: dict[str, _Written] = {}
+        self._held: int | None = None
+        self._started = time.monotonic()
+
+    @property
+    def version(self) -> Version:
+        """Raises StoreError before the block has ended, and after one that failed."""
+        if self._version is None:
+            raise StoreError(str(self.home), "nothing was published by this draft.")
+        return self._version
+
+    def so_far(self) -> JsonDict:
+        """The manifest as it stands, for a card that is written before the version has its number."""
+        known = dataclasses.replace(
+            self._manifest, models=self.models, stats=self.stats, environment=environment(self.device)
+        )
+        return plain(dataclasses.asdict(known))
+
+    def __enter__(self) -> Draft:
+        with disk_errors(str(self.home), self._note):
+            make_dirs(self.path)
+            self._held = hold(self.path)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if isinstance(err, OSError) and err.errno in DISK_ERRNOS:
+                raise disk_error(err, str(self.home), self._note()) from err
+            if err is None:
+                with disk_errors(str(self.home), self._note):
+                    self._version = self._publish()
+        finally:
+            if self._held is not None:
+                os.close(self._held)
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    def write_rows(
+        self,
+        split: str,
+        rows: Iterable[Mapping[str, Any]],
+        config: str = "default",
+        schema: Any = None,
+        carry: Version | None = None,
+    ) -> int:
+        """Stream rows into Parquet shards; returns how many rows the split now has.
+
+        Args:
+            schema: a pyarrow schema or ``{"prompt": "string"}``. None takes that of ``carry``, else of another
+                split of the same config, else that of the first 10k rows.
+            carry: a version whose shards of this split come first, by hard link, without being rewritten.
+        Raises:
+            DataError: rows that do not fit the columns; ``carry`` lacks the split.
+            StoreError: the disk is full or read-only; a carried shard is corrupt.
+            ValueError: the split was already written, or a name cannot be a file name.
+        """
+        key = split_key(split, config)
+        _check_words(split, config)
+        if key in self._splits:
+            raise ValueError(f"split {key!r} was already written; pass all its rows in one call")
+        kept = [] if carry is None else carry.shards(split, config)
+        if schema is None and not kept:
+            schema = next((w.schema for w in self._splits.values() if w.config == config), None)
+        written = self._write(
+            SplitWriter(self.path / _directory(config), split, str(self.home), schema), rows, kept
+        )
+        known = {} if carry is None else _hashes(carry, key, kept, written.files)
+        self._splits[key] = dataclasses.replace(written, config=config, known=known)
+        return written.rows
+
+    def _write(self, writer: SplitWriter, rows: Iterable[Mapping[str, Any]], kept: list[Path]) -> _Written:
+        ids = identity.RowIds()
+        try:
+            writer.directory.mkdir(exist_ok=True)
+            writer.carry(kept)
+            for batch in read_batches(kept, writer.where, _id_column(writer.schema)):
+                ids.add(batch, writer.where)
+            for batch in writer.write(rows):
+                ids.add(batch, writer.where)
+            files = writer.finish()
+        except BaseException as err:
+            writer.abort()
+            # The iterable may read files of its own: only what is surely the disk's failure is told as such.
+            if isinstance(err, OSError) and err.errno in DISK_ERRNOS:
+                raise disk_error(err, str(self.home), self._note()) from err
+            raise
+        return _Written("", writer.split, writer.schema, writer.rows, files, ids.digest(), {})
+
+    def _note(self) -> str:
+        return head_note(self.home)
+
+    def _publish(self) -> Version:
+        known = {path: sha for w in self._splits.values() for path, sha in w.known.items()}
+        files = _entries(self.path, known)
+        by_path = {f.path: f for f in files}
+        splits: dict[str, Split] = {}
+        for key, w in self._splits.items():
+            own = [by_path[p.relative_to(self.path).as_posix()] for p in w.files]
+            splits[key] = Split(w.rows, sum(f.bytes for f in own), own)
+        manifest = dataclasses.replace(
+            self._manifest,
+            id=identity.content_id({key: w.digest for key, w in self._splits.items()}, files),
+            created_at=refs.now(),
+            models=plain(self.models),
+            environment=environment(self.device),
+            splits=splits,
+            files=files,
+            stats=plain(self.stats),
+            wall_seconds=round(time.monotonic() - self._started, 3),
+        )
+        own_card = (self.path / "README.md").exists()
+
+        def finish(number: int) -> Manifest:
+            numbered = dataclasses.replace(manifest, version=number)
+            if not own_card:
+                write_text(self.path / "README.md", card.render_card(numbered, self._card_splits(numbered)))
+            write_text(self.path / "manifest.json", numbered.to_json())
+            return numbered
+
+        fsync_tree(self.path)
+        return publish(self.home, self.path, manifest.key, finish, self._expect_head)
+
+    def _card_splits(self, manifest: Manifest) -> list[card.CardSplit]:
+        _, pq = arrow()
+        listed: list[card.CardSplit] = []
+        for key, w in self._splits.items():
+            metas = [pq.read_metadata(p) for p in w.files]
+            decoded = sum(m.row_group(g).total_byte_size for m in metas for g in range(m.num_row_groups))
+            pattern = f"{_directory(w.config)}/{w.split}-*.parquet"
+            size = manifest.splits[key].bytes
+            listed.append(card.CardSplit(w.config, w.split, pattern, w.schema, w.rows, size, decoded))
+        return listed
+
+
+@dataclasses.dataclass(frozen=True)
+class _Written:
+    config: str
+    split: str
+    schema: Any
+    rows: int
+    files: list[Path]
+    digest: str
+    known: dict[Path, str]
+
+
+def new_manifest(
+    name: str,
+    kind: str,
+    stage: str,
+    key: str | None,
+    parents: Sequence[tuple[Version, str]],
+    config: Mapping[str, Any] | None,
+    seed: int | None,
+    governance: Mapping[str, Any] | None,
+) -> Manifest:
+    """The part of a manifest that is known before the stage runs."""
+    settings = plain(dict(config or {}))
+    return Manifest(
+        name=name,
+        version=0,
+        id="",
+        kind=kind,
+        stage=stage,
+        created_at="",
+        key=key,
+        seed=seed,
+        parents=[Parent(v.name, v.number, v.id, role) for v, role in parents],
+        config=settings,
+        config_hash=digest(settings),
+        code=code(),
+        governance=plain(dict(governance or {})),
+    )
+
+
+def plain(value: Any) -> Any:
+    """``value`` as JSON has it: tuples become lists, keys text; numpy scalars numbers; paths and the like text."""
+    return json.loads(json.dumps(value, default=_plain_leaf))
+
+
+def _plain_leaf(value: Any) -> Any:
+    item = getattr(value, "item", None)
+    return item() if callable(item) and getattr(value, "ndim", None) == 0 else str(value)
+
+
+def fsync_tree(directory: Path) -> None:
+    """Flush every file and directory below and including ``directory``.
+
+    Raises:
+        StoreError: it holds a symbolic link, which would not mean the same on another machine.
+    """
+    for base, folders, names in os.walk(directory, topdown=False):
+        for name in (*folders, *names):
+            path = Path(base) / name
+            if path.is_symlink():
+                raise StoreError(str(path.relative_to(directory)), "is a link; a version holds plain files only.")
+            if name in names:
+                fsync(path)
+        fsync(Path(base))
+
+
+def _entries(directory: Path, known: Mapping[Path, str]) -> list[FileEntry]:
+    entries: list[FileEntry] = []
+    for relative in list_files(directory):
+        path = directory / relative
+        if relative not in UNLISTED and not path.is_symlink():
+            entries.append(FileEntry(relative, known.get(path) or sha256_file(path), path.stat().st_size))
+    return entries
+
+
+def _hashes(carry: Version, key: str, kept: list[Path], files: list[Path]) -> dict[Path, str]:
+    """sha256 of carried shards as their version recorded it, so that appending reads none of their bytes again."""
+    entries = {carry.path / f.path: f for f in carry.manifest.splits[key].files}
+    inodes = {(p.stat().st_dev, p.stat().st_ino): entries[p].sha256 for p in kept}
+    stats = {p: (p.stat().st_dev, p.stat().st_ino) for p in files}
+    return {p: inodes[inode] for p, inode in stats.items() if inode in inodes}
+
+
+def _id_column(schema: Any) -> list[str] | None:
+    return ["id"] if schema is not None and "id" in schema.names else None
+
+
+def _directory(config: str) -> str:
+    return "data" if config == "default" else config
+
+
+def _check_words(split: str, config: str) -> None:
+    for word in (split, config):
+        if not word.replace("_", "").replace(".", "").isalnum() or word[0] == ".":
+            raise ValueError(f"{word!r} cannot name a split or a config: letters, digits, _ and .")
+    if config == "data":
+        raise ValueError('a config cannot be called "data": the default config lives in data/')

@@ -1,0 +1,155 @@
+"""Writing to disk so that it survives: fsync, atomic replace, locks, and OS failures told in one line.
+
+Knows nothing of versions; it leaves out removing and listing, which need no care.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any, cast
+
+from pipeline.core.errors import StoreError
+
+_MENDS = {
+    errno.ENOSPC: "Free some space (make data ARGS=gc) and run again.",
+    errno.EDQUOT: "Free some space (make data ARGS=gc) and run again.",
+    errno.EFBIG: "Raise the file size limit (ulimit -f) and run again.",
+    errno.EROFS: "Choose a data directory that can be written.",
+    errno.EACCES: "Choose a data directory that can be written, or mend its permissions.",
+    errno.EPERM: "Choose a data directory that can be written, or mend its permissions.",
+    errno.ENOTDIR: "Something that is not a directory is in the way; move it.",
+    errno.EEXIST: "Something that is not a directory is in the way; move it.",
+}
+
+# What a full or read-only disk raises wherever it is met; anything else may be a bug in the code that met it.
+DISK_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+
+
+def disk_error(err: OSError, where: str, note: str = "") -> StoreError:
+    """An OSError as one line: where, what, what became of the versions (``note``), how to mend."""
+    said = (err.strerror or str(err) or type(err).__name__).rstrip(".")
+    at = f" at {err.filename}" if err.filename and str(err.filename) != where else ""
+    mend = _MENDS.get(err.errno or 0, "Check the disk and run again.")
+    return StoreError(where, f"{said}{at}{'; ' + note if note else ''}.", mend)
+
+
+@contextlib.contextmanager
+def disk_errors(where: str, note: Callable[[], str] = str) -> Generator[None, None, None]:
+    """Turn the OSErrors of the block into StoreErrors.
+
+    Args:
+        note: called only on failure, for what it says about the state left behind.
+    Raises:
+        StoreError: instead of any OSError.
+    """
+    try:
+        yield
+    except OSError as err:
+        raise disk_error(err, where, note()) from err
+
+
+def fsync(path: Path) -> None:
+    """Flush one file or one directory's entries to the disk."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def make_dirs(path: Path) -> None:
+    """``mkdir -p`` whose new entries survive a power cut."""
+    missing = [p for p in (path, *path.parents) if not p.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        fsync(made.parent)
+
+
+def sha256_file(path: Path) -> str:
+    """sha256 (hex) of a file's bytes."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a new or staged file and fsync it."""
+    with path.open("w", encoding="utf-8") as f:
+        f.write(text)
+        f.flush()
+        os.fsync(f.fileno())
+
+
+def prepare_json(path: Path, value: object) -> Path:
+    """Write ``value`` next to ``path`` under a temporary name, ready for :func:`os.replace` or :func:`os.link`."""
+    make_dirs(path.parent)
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}"
+    try:
+        write_text(temporary, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def replace_json(path: Path, value: object) -> None:
+    """Write ``value`` to ``path`` in one step: a reader sees the old file or the new one."""
+    temporary = prepare_json(path, value)
+    os.replace(temporary, path)
+    fsync(path.parent)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        StoreError: the file is not a JSON object or cannot be read. A missing file is a FileNotFoundError.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except OSError as err:
+        raise disk_error(err, str(path)) from err
+    except ValueError as err:
+        raise StoreError(str(path), f"is damaged: not valid JSON ({err}).") from err
+    if not isinstance(value, dict):
+        raise StoreError(str(path), "is damaged: not a JSON object.")
+    return cast("dict[str, Any]", value)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Generator[None, None, None]:
+    """Hold an exclusive lock on ``path``. The kernel drops it when the holder dies, so none is ever stale."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def hold(directory: Path) -> int:
+    """A file descriptor that locks ``directory`` for as long as it is open: the sign of a living writer."""
+    fd = os.open(directory, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    return fd
+
+
+def is_held(directory: Path) -> bool:
+    """Whether some process still has :func:`hold` on ``directory``."""
+    fd = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False

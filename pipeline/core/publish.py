@@ -1,0 +1,113 @@
+"""The moment of publishing: one rename turns staging into a version, under a lock that outlives nobody."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pipeline.core import refs
+from pipeline.core.errors import StoreError
+from pipeline.core.files import disk_error, fsync, locked, make_dirs, prepare_json
+from pipeline.core.manifest import Manifest
+from pipeline.core.version import Version
+
+
+def publish(
+    home: Path,
+    staging: Path,
+    key: str | None,
+    finish: Callable[[int], Manifest],
+    expect_head: int | None = None,
+) -> Version:
+    """Make ``staging`` the next version of ``home``, unless one with the same key is there already.
+
+    Args:
+        finish: writes what needs the number (manifest, card) into staging, and returns the manifest.
+        expect_head: the head that the caller built on, 0 for none; None does not ask.
+    Raises:
+        StoreError: the head moved away from ``expect_head``.
+        OSError: the disk; nothing was published.
+    """
+    make_dirs(home / "versions")
+    with locked(home / ".lock"):
+        if key is not None and (same := find_key(home, key)) is not None:
+            settle_head(home, same)
+            return same
+        _check_head(home, expect_head)
+        number = refs.next_number(home)
+        while True:
+            manifest = finish(number)
+            fsync(staging)
+            # Written before the rename: a disk that is full at this point has published nothing.
+            head = prepare_json(refs.head_path(home), refs.head_value(number, manifest.id))
+            try:
+                os.rename(staging, refs.version_path(home, number))
+                break
+            except OSError as err:
+                head.unlink(missing_ok=True)
+                # The lock does not reach across every network file system; the rename does, so ask it too.
+                if err.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                number += 1
+        try:
+            fsync(home / "versions")
+            os.replace(head, refs.head_path(home))
+            fsync(refs.head_path(home).parent)
+        except OSError as err:
+            ref = f"{home}@{refs.spell(number)}"
+            raise disk_error(err, ref, "the version was published but the head did not move") from err
+    return Version(refs.version_path(home, number), manifest)
+
+
+def find_key(home: Path, key: str) -> Version | None:
+    """The newest intact version with this key. A damaged one is reported on stderr and passed over."""
+    for version in newest_first(home):
+        if version.manifest.key != key:
+            continue
+        problems = version.verify()
+        if not problems:
+            return version
+        print(f"warning: {problems[0]}; not counted as up to date", file=sys.stderr)
+    return None
+
+
+def settle_head(home: Path, version: Version) -> None:
+    """Finish a publishing that died between its rename and moving the head. The caller holds the lock."""
+    if (refs.read_head(home) or 0) < version.number:
+        refs.move_head(home, version.number, version.id)
+
+
+def newest_first(home: Path) -> Iterator[Version]:
+    """The versions of ``home`` whose manifest can be read; the others are reported on stderr."""
+    for number in reversed(refs.numbers(home)):
+        try:
+            yield Version.open(refs.version_path(home, number))
+        except StoreError as err:
+            print(f"warning: {err}", file=sys.stderr)
+
+
+def head_note(home: Path) -> str:
+    """What a failed write left behind: nothing, and the head where it was."""
+    try:
+        head = refs.read_head(home)
+    except (StoreError, OSError):
+        head = None
+    stays = f"; the head is still {refs.spell(head)}" if head else ""
+    return f"nothing was published{stays}"
+
+
+def _check_head(home: Path, expected: int | None) -> None:
+    if expected is None:
+        return
+    head = refs.read_head(home) or 0
+    if head != expected:
+        there = refs.spell(head) if head else "none"
+        built_on = refs.spell(expected) if expected else "no version"
+        raise StoreError(
+            str(home),
+            f"the head moved while this was being made: from {built_on} to {there}. Nothing was published.",
+            "Run again to build on the new head.",
+        )

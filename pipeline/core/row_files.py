@@ -1,0 +1,275 @@
+"""Rows of one local file, one at a time, each with its place. Directories, splits and the Hub are in rows.py.
+
+No file is held in memory: lines and record batches are read as they are asked for. (The one exception is a
+broken ``.json``: it is read on to its end in search of the value's.)
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import importlib
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+from pipeline.core.errors import DataError
+
+Row = dict[str, Any]
+Located = tuple[str, Row]
+"""A row with its place, ``file:line`` (``file: row 7`` where a file has no lines), for messages."""
+
+_CHUNK = 1 << 16
+_UTF8 = "Convert it:  iconv -f WINDOWS-1252 -t UTF-8"
+
+
+def file_kind(path: Path) -> str | None:
+    """The extension that decides how ``path`` is read (``.gz`` seen through), or None if it cannot be."""
+    suffixes = [s.lower() for s in path.suffixes]
+    if suffixes[-1:] == [".gz"]:
+        kind = suffixes[-2] if len(suffixes) > 1 else ""
+        return kind if kind in _READERS and kind not in (".parquet", ".arrow") else None
+    return suffixes[-1] if suffixes and suffixes[-1] in _READERS else None
+
+
+def read_file(path: Path) -> Iterator[Located]:
+    """Rows of one ``.jsonl``, ``.json``, ``.csv``, ``.tsv``, ``.txt`` (each also ``.gz``), ``.parquet`` or
+    ``.arrow`` file.
+
+    Raises:
+        DataError: an unknown extension; not UTF-8; broken JSON, CSV, gzip or Parquet; a JSON value that is no
+            object.
+    """
+    kind = file_kind(path)
+    if kind is None:
+        known = " ".join(_READERS)
+        raise DataError(str(path), f'cannot read a "{path.suffix}" file.', f"Known: {known} (text also .gz).")
+    try:
+        yield from _READERS[kind](path)
+    except PermissionError as err:
+        raise DataError(str(path), "may not be read.", "Check its permissions.") from err
+    except (OSError, EOFError, zlib.error) as err:
+        raise DataError(str(path), f"is truncated or corrupt ({err}).", "Fetch or write it again.") from err
+
+
+def _open(path: Path) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.open(path, "rb")) if path.suffix.lower() == ".gz" else path.open("rb")
+
+
+def _not_utf8(place: str, offset: int, byte: int) -> DataError:
+    return DataError(place, f"is not UTF-8: byte 0x{byte:02x} at offset {offset}.", _UTF8)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    offset = 0
+    with _open(path) as file:
+        for number, raw in enumerate(file, 1):
+            try:
+                text = raw.decode("utf-8")
+            except UnicodeDecodeError as err:
+                raise _not_utf8(f"{path}:{number}", offset + err.start, raw[err.start]) from err
+            offset += len(raw)
+            yield number, text.removeprefix("\ufeff") if number == 1 else text
+
+
+def _jsonl(path: Path) -> Iterator[Located]:
+    for number, line in _lines(path):
+        if not line.strip():
+            continue
+        place = f"{path}:{number}"
+        try:
+            value = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as err:
+            raise _broken_json(place, err, "one JSON object per line") from err
+        if not isinstance(value, dict):
+            raise DataError(
+                place,
+                f"is {_json_kind(value)}, not an object.",
+                'Each line should look like {"prompt": "..."}; a file that is one JSON array is named .json.',
+            )
+        yield place, cast("Row", value)
+
+
+def _broken_json(place: str, err: Exception, expected: str) -> DataError:
+    said = f"{err.msg}, column {err.colno}" if isinstance(err, json.JSONDecodeError) else "nested too deeply"
+    return DataError(place, f"is not JSON ({said}).", f"Expected {expected}.")
+
+
+def _json_kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    names = {"list": "an array", "str": "a text", "bool": "true or false", "int": "a number", "float": "a number"}
+    return names.get(value.__class__.__name__, "a value")
+
+
+def _json(path: Path) -> Iterator[Located]:
+    """Objects in one array, or one after another."""
+    pieces, decoder = _Pieces(path), json.JSONDecoder()
+    in_array = pieces.skip_blank() and pieces.text.startswith("[")
+    if in_array:
+        pieces.drop(1)
+    while pieces.skip_blank(","):
+        if in_array and pieces.text.startswith("]"):
+            pieces.drop(1)
+            in_array = False
+            continue
+        place = f"{path}:{pieces.line}"
+        if not pieces.text.startswith("{"):
+            mend = 'The file should be an array of objects: [{"prompt": "..."}, ...].'
+            raise DataError(place, f"holds {pieces.text[:20]!r} where an object should start.", mend)
+        try:
+            value, end = decoder.raw_decode(pieces.text)
+        except (json.JSONDecodeError, RecursionError) as err:
+            if pieces.more():
+                continue
+            line = pieces.line + (err.lineno - 1 if isinstance(err, json.JSONDecodeError) else 0)
+            raise _broken_json(f"{path}:{line}", err, "an array of objects") from err
+        pieces.drop(end)
+        yield place, value
+    if in_array:
+        raise DataError(f"{path}:{pieces.line}", 'ends before the closing "]".', "Fetch or write it again.")
+
+
+class _Pieces:
+    """A text file read piece by piece. Pieces double while a value does not end: a long one stays linear."""
+
+    def __init__(self, path: Path) -> None:
+        self.text, self.line, self._size, self._pieces = "", 1, 1, _decoded_pieces(path)
+
+    def more(self) -> bool:
+        got = [p for p in (next(self._pieces, None) for _ in range(self._size)) if p is not None]
+        self._size *= 2
+        self.text += "".join(got)
+        return bool(got)
+
+    def drop(self, n: int) -> None:
+        if n == 0:
+            return
+        self.line += self.text.count("\n", 0, n)
+        self.text, self._size = self.text[n:], 1
+
+    def skip_blank(self, also: str = "") -> bool:
+        """Whether anything is left after white space."""
+        while True:
+            self.drop(len(self.text) - len(self.text.lstrip(" \t\r\n" + also)))
+            if self.text or not self.more():
+                return bool(self.text)
+
+
+def _decoded_pieces(path: Path) -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    read = 0
+    with _open(path) as file:
+        while True:
+            raw = file.read(_CHUNK)
+            pending = decoder.getstate()[0]
+            try:
+                text = decoder.decode(raw, final=not raw)
+            except UnicodeDecodeError as err:
+                raise _not_utf8(str(path), read - len(pending) + err.start, err.object[err.start]) from err
+            read += len(raw)
+            if not raw:
+                return
+            yield text
+
+
+def _csv(path: Path, delimiter: str = ",") -> Iterator[Located]:
+    csv.field_size_limit(2**31 - 1)
+    reader = csv.reader((line for _, line in _lines(path)), delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    while True:
+        place = f"{path}:{reader.line_num + 1}"
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as err:
+            mend = 'A field with quotes is written "he said ""yes""".'
+            raise DataError(place, f"is not valid CSV ({err}).", mend) from err
+        if not fields:
+            continue
+        if header is None:
+            header = fields
+            twice = sorted({name for name in header if header.count(name) > 1})
+            if twice:
+                raise DataError(place, f'the header names "{twice[0]}" twice.', "Rename one of them.")
+            continue
+        if len(fields) != len(header):
+            raise DataError(
+                place,
+                f"has {len(fields)} fields, the header {len(header)}.",
+                f"Quote a field that holds {delimiter!r} or a line break.",
+            )
+        yield place, dict(zip(header, fields, strict=True))
+
+
+def _tsv(path: Path) -> Iterator[Located]:
+    return _csv(path, "\t")
+
+
+def _txt(path: Path) -> Iterator[Located]:
+    for number, line in _lines(path):
+        if line.strip():
+            yield f"{path}:{number}", {"text": line.rstrip("\r\n")}
+
+
+def _untyped(module: str) -> Any:
+    # pyarrow ships no types; imported late because it is slow to load and few commands read rows.
+    return importlib.import_module(module)
+
+
+def _parquet(path: Path) -> Iterator[Located]:
+    pq = _untyped("pyarrow.parquet")
+
+    def batches() -> Iterator[Any]:
+        with pq.ParquetFile(path) as file:
+            yield from file.iter_batches(batch_size=1024)
+
+    return _arrow_rows(path, batches, "Parquet")
+
+
+def _arrow(path: Path) -> Iterator[Located]:
+    pa = _untyped("pyarrow")
+
+    def batches() -> Iterator[Any]:
+        with pa.memory_map(str(path)) as source:
+            try:
+                reader: Any = pa.ipc.open_stream(source)
+            except pa.ArrowInvalid:
+                file = pa.ipc.open_file(source)
+                reader = (file.get_batch(i) for i in range(file.num_record_batches))
+            for batch in reader:
+                yield from (batch.slice(start, 1024) for start in range(0, batch.num_rows, 1024))
+
+    return _arrow_rows(path, batches, "Arrow")
+
+
+def _arrow_rows(path: Path, batches: Callable[[], Iterator[Any]], kind: str) -> Iterator[Located]:
+    pa = _untyped("pyarrow")
+
+    number = 0
+    try:
+        for batch in batches():
+            for row in batch.to_pylist():
+                number += 1
+                yield f"{path}: row {number}", row
+    except UnicodeDecodeError as err:
+        raise DataError(str(path), f"holds text that is not UTF-8 after row {number}.", _UTF8) from err
+    except (pa.ArrowException, OSError) as err:
+        said = str(err).splitlines()[0][:160]
+        raise DataError(str(path), f"is not a readable {kind} file ({said}).", "Fetch or write it again.") from err
+
+
+_READERS: dict[str, Callable[[Path], Iterator[Located]]] = {
+    ".jsonl": _jsonl,
+    ".ndjson": _jsonl,
+    ".json": _json,
+    ".csv": _csv,
+    ".tsv": _tsv,
+    ".txt": _txt,
+    ".parquet": _parquet,
+    ".arrow": _arrow,
+}

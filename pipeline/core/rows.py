@@ -1,0 +1,226 @@
+"""Rows of other people's data: a local file, a local directory, or a dataset on the Hub.
+
+Rows come as they are, in order, one at a time. Left out on purpose: what they mean (formats.py) and shuffling.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from pipeline.core.errors import DataError
+from pipeline.core.row_files import Located, Row, file_kind, read_file
+
+_HUB = "hf://datasets/"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
+_SPLIT_WORDS = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+}
+_NOT_ROWS = {
+    "manifest.json",
+    "state.json",
+    "dataset_info.json",
+    "dataset_infos.json",
+    "dataset_dict.json",
+    "config.json",
+    "attribution.json",
+}
+
+
+def read_rows(
+    source: str,
+    *,
+    split: str | None = None,
+    subset: str | None = None,
+    revision: str | None = None,
+    where: str,
+) -> Iterator[Row]:
+    """The rows of ``source`` as dicts. See :func:`located_rows`, which also gives each row's place."""
+    located = located_rows(source, split=split, subset=subset, revision=revision, where=where)
+    return (row for _, row in located)
+
+
+def located_rows(
+    source: str,
+    *,
+    split: str | None = None,
+    subset: str | None = None,
+    revision: str | None = None,
+    where: str,
+) -> Iterator[Located]:
+    """``(place, row)`` for every row; ``place`` is ``file:line``, for messages.
+
+    Args:
+        source: a file (``.jsonl .json .csv .tsv .txt .parquet``); a directory (of such files, in a Hub
+            repository's layout, a version of ours, or written by ``save_to_disk``); or a Hub id such as
+            ``stanfordnlp/imdb``. ``hf://datasets/org/name`` is the Hub even where a directory ``org`` exists.
+        split: by default ``train``, or the only split there is.
+        subset: a subdirectory, or the Hub's configuration name.
+        revision: the Hub's branch, tag or commit.
+        where: who asked, for messages: a config key.
+    Raises:
+        DataError: nothing there, at once; anything unreadable in it, when it is reached.
+    """
+    if source.startswith(_HUB):
+        return _hub_rows(source.removeprefix(_HUB), split, subset, revision, where)
+    path = Path(source).expanduser()
+    if path.exists():
+        if revision is not None:
+            raise DataError(where, f'"{source}" is local and has no revisions.', "Remove revision.")
+        return _rows_of_files(_local_files(path, split, subset, where), source)
+    if _HUB_ID.fullmatch(source) and file_kind(path) is None and not _looks_local(path):
+        return _hub_rows(source, split, subset, revision, where)
+    raise DataError(where, f'no file or directory "{source}".', _near(path))
+
+
+def rename_columns(row: Row, columns: Mapping[str, str]) -> Row:
+    """``row`` with the columns of ``{our name: their name}`` under our names; one that is absent stays absent."""
+    if not columns:
+        return row
+    theirs = set(columns.values())
+    kept = {k: v for k, v in row.items() if k not in theirs}
+    return kept | {ours: row[name] for ours, name in columns.items() if name in row}
+
+
+def require_columns(row: Row, names: Iterable[str], place: str, mend: str | None = None) -> None:
+    """Check that every one of ``names`` is a column.
+
+    Raises:
+        DataError: names the missing column, the columns there are, and ``mend`` (by default how to map one).
+    """
+    for name in names:
+        if name not in row:
+            there = ", ".join(row) or "none"
+            near = difflib.get_close_matches(name, row, n=1) or [k for k in row if k] or ["their_name"]
+            raise DataError(
+                place,
+                f'no column "{name}"; the columns are: {there}.',
+                mend or f"If one of them is it, map it:  columns: {{{name}: {near[0]}}}",
+            )
+
+
+def _looks_local(path: Path) -> bool:
+    # "data/typo" has the shape of a Hub id; asking the network about it would only hide the typo.
+    return path.parent != Path(".") and path.parent.is_dir()
+
+
+def _near(path: Path) -> str:
+    if not path.parent.is_dir():
+        return "Check the path; a Hub dataset is written org/name."
+    there = sorted(p.name for p in path.parent.iterdir())
+    near = difflib.get_close_matches(path.name, there, n=1)
+    return f'Did you mean "{path.parent / near[0]}"?' if near else f"{path.parent}/ holds no such name."
+
+
+def _rows_of_files(files: list[Path], source: str) -> Iterator[Located]:
+    empty = True
+    for file in files:
+        for located in read_file(file):
+            empty = False
+            yield located
+    if empty:
+        raise DataError(source, "is empty: it has no rows.", "Point to a file with at least one row.")
+
+
+def _local_files(path: Path, split: str | None, subset: str | None, where: str) -> list[Path]:
+    if path.is_file():
+        if split not in (None, "train") or subset is not None:
+            asked = f"subset {subset!r}" if subset is not None else f"split {split!r}"
+            raise DataError(where, f'"{path}" is one file; it has no {asked}.', "Remove it, or name a directory.")
+        return [path]
+    if (path / "versions").is_dir() and (path / "refs").is_dir():
+        versions = sorted(p for p in (path / "versions").iterdir() if p.is_dir())
+        example = versions[-1] if versions else path / "versions" / "v000001"
+        raise DataError(where, f'"{path}" holds versions, not rows.', f"Name one of them: {example}")
+    root = path / subset if subset is not None else path
+    if not root.is_dir():
+        there = ", ".join(sorted(p.name for p in path.iterdir() if p.is_dir())) or "none"
+        raise DataError(where, f'"{path}" has no subset "{subset}".', f"Its directories: {there}")
+    by_split = _by_split(root)
+    if not by_split:
+        raise DataError(where, f'"{root}" holds no file of rows.', "Known: .jsonl .json .csv .tsv .txt .parquet")
+    return by_split[_choose_split(list(by_split), split, str(root), where)]
+
+
+def _by_split(root: Path) -> dict[str, list[Path]]:
+    """Files by split, told by Hub habits: ``train-00000-of-00001.parquet``, ``test.jsonl``, ``dev/part.csv``.
+
+    Files that name no split are ``train`` where no other file is; otherwise they are notes or statistics.
+    """
+    named: dict[str, list[Path]] = {}
+    unnamed: list[Path] = []
+    saved = (root / "dataset_dict.json").is_file()
+    for file in sorted(p for p in root.rglob("*") if p.is_file()):
+        inside = file.relative_to(root)
+        if file.name in _NOT_ROWS or file_kind(file) is None or any(p[0] in "._" for p in inside.parts):
+            continue
+        split = inside.parts[0] if saved else _split_in(inside)
+        (unnamed if split is None else named.setdefault(split, [])).append(file)
+    if unnamed and "train" not in named:
+        named["train"] = unnamed
+    return named
+
+
+def _split_in(inside: Path) -> str | None:
+    stem = inside.name.split(".")[0]
+    shard = _SHARD.fullmatch(stem)
+    if shard:
+        name = shard[1].rsplit("-", 1)[-1]
+        if name not in ("data", "part"):
+            return name
+    for part in (stem, *reversed(inside.parts[:-1])):
+        for word in re.split(r"[^a-z]+", part.lower()):
+            if word in _SPLIT_WORDS:
+                return _SPLIT_WORDS[word]
+    return None
+
+
+def _choose_split(there: list[str], split: str | None, source: str, where: str) -> str:
+    wanted = split if split is None or split in there else _SPLIT_WORDS.get(split, split)
+    if wanted is None:
+        wanted = "train" if "train" in there else there[0] if len(there) == 1 else None
+    if wanted not in there:
+        asked = f'no split "{split}"' if split else "several splits and none is called train"
+        raise DataError(where, f'"{source}" has {asked}.', f"Set split to one of: {', '.join(there)}")
+    return wanted
+
+
+def _hub_rows(
+    dataset: str, split: str | None, subset: str | None, revision: str | None, where: str
+) -> Iterator[Located]:
+    datasets: Any = importlib.import_module("datasets")  # slow to load
+    try:
+        # Not streamed: a downloaded dataset is memory-mapped, and is there for the next stage and offline.
+        loaded: Any = datasets.load_dataset(dataset, subset, split=split, revision=revision)
+    except Exception as err:  # whatever it is, it is about their server or their files
+        raise _hub_error(dataset, err, where) from err
+    if isinstance(loaded, dict):
+        splits = cast("dict[str, Any]", loaded)
+        loaded = splits[_choose_split(list(splits), None, dataset, where)]
+    if not len(loaded):
+        raise DataError(dataset, "is empty: it has no rows.", "Choose another split or subset.")
+    return ((f"{dataset}: row {number}", dict(row)) for number, row in enumerate(loaded, 1))
+
+
+def _hub_error(dataset: str, err: Exception, where: str) -> DataError:
+    not_found: type[Exception] = importlib.import_module("datasets.exceptions").DatasetNotFoundError
+    said = (str(err).strip().splitlines() or [type(err).__name__])[0][:200]
+    local = "Or download it elsewhere and give the path of a local file or directory instead."
+    if isinstance(err, not_found):
+        fact = f'no dataset "{dataset}" on the Hub that you may read, and no such local path.'
+        return DataError(where, fact, f"A private one needs HF_TOKEN. {local}")
+    if isinstance(err, ConnectionError):
+        fact = f'cannot reach the Hub for "{dataset}", and there is no such local path ({said}).'
+        return DataError(where, fact, f"Check the network, HF_ENDPOINT and HF_HUB_OFFLINE. {local}")
+    return DataError(where, f'the Hub dataset "{dataset}" cannot be read: {said}', local)

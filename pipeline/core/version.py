@@ -1,0 +1,143 @@
+"""One published version: its manifest, its rows, and whether its files are what the manifest says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.core.errors import DataError, StoreError
+from pipeline.core.files import disk_error, sha256_file
+from pipeline.core.manifest import FileEntry, Manifest
+from pipeline.core.refs import spell
+from pipeline.core.shards import Row, read_batches
+
+# Not listed in a manifest's files: it cannot hold its own sha256, and a card may be reworded.
+UNLISTED = frozenset({"manifest.json", "README.md"})
+
+
+def split_key(split: str, config: str = "default") -> str:
+    """``train``, or ``votes/train`` for another config than the default one."""
+    return split if config == "default" else f"{config}/{split}"
+
+
+@dataclass(frozen=True)
+class Version:
+    """An immutable directory under ``data/<name>/versions/``, or one like it anywhere else."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: Path) -> Version:
+        """Read the version in ``path``.
+
+        Raises:
+            StoreError: there is no manifest, it is damaged, or a newer version of this package wrote it.
+        """
+        file = path / "manifest.json"
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (FileNotFoundError, NotADirectoryError) as err:
+            raise StoreError(str(path), "is not a version: it has no manifest.json.") from err
+        except UnicodeDecodeError as err:
+            raise StoreError(str(path), f"manifest.json is damaged: {err}.") from err
+        except OSError as err:
+            raise disk_error(err, str(file)) from err
+        return cls(path, Manifest.from_json(text, str(path)))
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def number(self) -> int:
+        return self.manifest.version
+
+    @property
+    def ref(self) -> str:
+        return self.manifest.ref
+
+    @property
+    def id(self) -> str:
+        """Content id: equal rows and equal weights have an equal one, on any machine."""
+        return self.manifest.id
+
+    @property
+    def where(self) -> str:
+        """How messages name it: ``data/reviews-preferences@v000003``, or its path outside a store."""
+        in_store = self.path.name == spell(self.number) and self.path.parent.name == "versions"
+        return f"{self.path.parents[2]}/{self.ref}" if in_store else str(self.path)
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """Rows of each split; see :func:`split_key` for the keys."""
+        return {key: split.rows for key, split in self.manifest.splits.items()}
+
+    def has_split(self, split: str = "train", config: str = "default") -> bool:
+        return split_key(split, config) in self.manifest.splits
+
+    def shards(self, split: str = "train", config: str = "default") -> list[Path]:
+        """The Parquet files of a split, in order.
+
+        Raises:
+            DataError: there is no such split.
+        """
+        found = self.manifest.splits.get(split_key(split, config))
+        if found is None:
+            there = ", ".join(self.manifest.splits) or "none"
+            raise DataError(self.where, f'no split "{split_key(split, config)}".', f"There are: {there}.")
+        return [self.path / f.path for f in found.files]
+
+    def iter_rows(
+        self, split: str = "train", config: str = "default", columns: list[str] | None = None
+    ) -> Iterator[Row]:
+        """Rows in the order written, holding 1000 at a time.
+
+        Raises:
+            DataError: no such split or column.
+            StoreError: a shard is missing or corrupt.
+        """
+        shards = self.shards(split, config)
+        return (row for batch in read_batches(shards, self.where, columns) for row in batch.to_pylist())
+
+    def rows(self, split: str = "train", config: str = "default", columns: list[str] | None = None) -> list[Row]:
+        """All rows of a split at once; see :meth:`iter_rows`."""
+        return list(self.iter_rows(split, config, columns))
+
+    def verify(self) -> list[str]:
+        """Compare every file with the manifest: problems, one line each; none means intact."""
+        problems: list[str] = []
+        for entry in self.manifest.files:
+            try:
+                found = _file_problem(self.path / entry.path, entry)
+            except OSError as err:
+                found = f"cannot be read ({err.strerror})"
+            if found:
+                problems.append(f"{self.where}: {entry.path} {found}")
+        listed = {f.path for f in self.manifest.files} | UNLISTED
+        problems += [
+            f"{self.where}: {path} is not in the manifest" for path in list_files(self.path) if path not in listed
+        ]
+        if self.path.parent.name == "versions" and self.path.name != spell(self.number):
+            problems.append(f"{self.where}: the manifest says it is {spell(self.number)}")
+        return problems
+
+
+def _file_problem(path: Path, entry: FileEntry) -> str | None:
+    if not path.is_file():
+        return "is missing"
+    size = path.stat().st_size
+    if size != entry.bytes:
+        return f"has {size} bytes, the manifest says {entry.bytes}"
+    return None if sha256_file(path) == entry.sha256 else "does not match its sha256"
+
+
+def list_files(directory: Path) -> list[str]:
+    """Paths of all files under ``directory``, relative, with forward slashes, sorted."""
+    return sorted(
+        (Path(base) / name).relative_to(directory).as_posix()
+        for base, _, names in os.walk(directory)
+        for name in names
+    )

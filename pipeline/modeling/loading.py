@@ -1,0 +1,74 @@
+"""Loading base models and tokenizers: safetensors only, no remote code, one clear line when something is wrong."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.errors import ModelError
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+
+def load_tokenizer(source: str, revision: str | None = None) -> Any:
+    """The tokenizer of ``source`` (Hub id or directory).
+
+    Raises:
+        ModelError: none is there, or it has no end-of-sequence token.
+    """
+    from transformers import AutoTokenizer
+
+    _check_source(source)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError) as err:
+        raise ModelError(source, f"no tokenizer could be loaded ({_first_line(err)}).", _mend(source)) from err
+    if tokenizer.eos_token_id is None:
+        raise ModelError(source, "the tokenizer has no end-of-sequence token, so no completion could end.")
+    return tokenizer
+
+
+def load_causal_lm(source: str, revision: str | None = None, dtype: Any = "auto") -> Any:
+    """The causal language model of ``source`` in evaluation mode, dropout off by being in ``eval()``.
+
+    Raises:
+        ModelError: it is not there, is not a causal language model, or has no safetensors weights.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    _check_source(source)
+    try:
+        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError) as err:
+        raise ModelError(source, f"no model config could be loaded ({_first_line(err)}).", _mend(source)) from err
+    kinds = config.architectures or []
+    if kinds and not any(k.endswith(("ForCausalLM", "LMHeadModel")) for k in kinds):
+        raise ModelError(
+            source, f"holds a {kinds[0]}, not a causal language model.", "Use one like openai-community/gpt2."
+        )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            source, revision=revision, dtype=dtype, use_safetensors=True, trust_remote_code=False
+        )
+    except (OSError, ValueError) as err:
+        raise ModelError(source, f"could not be loaded ({_first_line(err)}).", _mend(source)) from err
+    return model.eval()
+
+
+def _check_source(source: str) -> None:
+    looks_local = source.startswith((".", "/", "~")) or source.count("/") > 1
+    if looks_local and not Path(source).expanduser().is_dir():
+        raise ModelError(source, "no such directory.", "Give a directory that exists, or a Hub id like org/name.")
+    if Path(source, "adapter_config.json").is_file():
+        raise ModelError(source, "is an adapter, not a base model.", "Merge it first, or give its base.")
+
+
+def _first_line(err: Exception) -> str:
+    return str(err).strip().splitlines()[0][:200] if str(err).strip() else type(err).__name__
+
+
+def _mend(source: str) -> str:
+    if Path(source).is_dir():
+        return "A base directory holds config.json, model.safetensors and the tokenizer's files."
+    return "Offline? Download it elsewhere and give the directory as base_model."

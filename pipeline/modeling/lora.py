@@ -1,0 +1,118 @@
+"""LoRA adapters on a base: their settings, adding a trained one as a role, saving one in Hub format."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.errors import ModelError
+
+
+def lora_config(
+    model: Any, *, r: int, alpha: int, dropout: float, target_modules: list[str] | None, task_type: str
+) -> Any:
+    """A PEFT ``LoraConfig`` for ``model``; every linear layer of the blocks for ``target_modules`` None.
+
+    PEFT's own default for GPT-2 is ``c_attn`` alone.
+
+    Raises:
+        ModelError: a target module that the model does not have.
+    """
+    from peft import LoraConfig
+    from transformers.pytorch_utils import Conv1D
+
+    names = {n.rsplit(".", 1)[-1]: m for n, m in model.named_modules() if _is_linear(m)}
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    targets = target_modules or sorted(n for n, m in names.items() if m is not head and n != "score")
+    missing = [t for t in targets if t not in names]
+    if missing:
+        raise ModelError(
+            f"lora_target_modules {missing}",
+            f"{type(model).__name__} has no such linear layer.",
+            f"It has: {', '.join(sorted(names))}",
+        )
+    return LoraConfig(
+        r=r,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=targets,
+        fan_in_fan_out=any(isinstance(names[t], Conv1D) for t in targets),
+        task_type=task_type,
+        modules_to_save=["score"] if task_type == "SEQ_CLS" else None,
+    )
+
+
+def add_role(model: Any, directory: Path, adapter: str) -> dict[str, Any]:
+    """Load the adapter in ``directory`` onto the causal LM ``model`` as role ``adapter``, frozen.
+
+    A reward adapter was trained on a sequence classifier over the same base, whose blocks bear the same names; its
+    score head is not part of a causal LM and is returned apart.
+
+    Returns:
+        Tensors of the file that are no LoRA weights, by name.
+    Raises:
+        ModelError: the adapter does not fit the base.
+    """
+    from peft import LoraConfig, set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    config = LoraConfig.from_pretrained(str(directory))
+    config.task_type, config.modules_to_save, config.inference_mode = "CAUSAL_LM", None, True
+    state = load_file(directory / "adapter_model.safetensors")
+    lora = {k: v for k, v in state.items() if "lora_" in k}
+    if adapter not in model.peft_config:
+        model.add_adapter(adapter, config)
+    try:
+        left = set_peft_model_state_dict(model, lora, adapter_name=adapter)
+    except RuntimeError as err:
+        raise ModelError(
+            str(directory), "the adapter's shapes do not fit this base.", "It was trained on another base."
+        ) from err
+    if left.unexpected_keys:
+        raise ModelError(
+            str(directory),
+            f"the adapter has layers this base has not, such as {left.unexpected_keys[0]}.",
+            "It was trained on another base.",
+        )
+    for name, parameter in model.named_parameters():
+        if f".{adapter}." in name:
+            parameter.requires_grad_(False)
+    return {k: v for k, v in state.items() if "lora_" not in k}
+
+
+def save_adapter(
+    model: Any, adapter: str, directory: Path, *, base: str, revision: str | None, tokenizer: Any
+) -> None:
+    """Write one adapter as a Hub repository's root: config, safetensors weights, tokenizer. No card.
+
+    Args:
+        base: what ``base_model_name_or_path`` says: a Hub id, or a directory's absolute path.
+        revision: the base's commit on the Hub, so that the adapter names the very weights it fits.
+    """
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    directory.mkdir(parents=True, exist_ok=True)
+    state = get_peft_model_state_dict(model, adapter_name=adapter, save_embedding_layers=False)
+    save_file(
+        {k: v.detach().cpu().contiguous() for k, v in state.items()},
+        directory / "adapter_model.safetensors",
+        metadata={"format": "pt"},
+    )
+    config = model.peft_config[adapter]
+    config.save_pretrained(str(directory))
+    path = directory / "adapter_config.json"
+    saved = json.loads(path.read_text())
+    # PEFT keeps the target modules in a set, whose order changes from process to process.
+    saved["target_modules"] = sorted(saved["target_modules"])
+    saved |= {"base_model_name_or_path": base, "revision": revision, "inference_mode": True}
+    path.write_text(json.dumps(saved, indent=2, sort_keys=True) + "\n")
+    tokenizer.save_pretrained(str(directory))
+
+
+def _is_linear(module: Any) -> bool:
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(module, nn.Linear | Conv1D)

@@ -1,0 +1,128 @@
+"""One frozen base, several roles: LoRA adapters on it, the reference with all of them off.
+
+Holds how a role is switched on, how states are read, and how LoRA is folded in for decoding. What each role is
+trained on is none of its business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.functional.logprobs import selected_logprobs_chunked
+from pipeline.functional.masks import completion_positions, length_mask, take_positions
+from pipeline.modeling.tokens import right_pad
+
+
+@contextmanager
+def role(model: Any, adapter: str | None) -> Iterator[None]:
+    """Run with one adapter active, or with all off for None (the base, bit for bit).
+
+    The active adapter and every ``requires_grad`` flag are as before afterwards, also after an exception. A model
+    without adapters (full training) is its own only role.
+    """
+    if not hasattr(model, "peft_config"):
+        yield
+        return
+    before, flags = model.active_adapter, [(p, p.requires_grad) for p in model.parameters()]
+    try:
+        if adapter is None:
+            with model.disable_adapter():
+                yield
+        else:
+            model.set_adapter(adapter)
+            yield
+    finally:
+        if adapter is not None:
+            model.set_adapter(before)
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+
+
+def language_model(model: Any) -> Any:
+    """The Hugging Face causal LM inside a PEFT model, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def output_embedding(model: Any) -> Tensor:
+    """(V, H) weight that turns states into logits."""
+    return language_model(model).get_output_embeddings().weight
+
+
+def hidden_states(model: Any, input_ids: Tensor) -> Tensor:
+    """(B, L, H) last states, final norm included, of right-padded rows under the active role.
+
+    No attention mask: attention is causal, so what stands on the right of a real token cannot reach it.
+    """
+    return language_model(model).base_model(input_ids=input_ids, use_cache=False).last_hidden_state
+
+
+@contextmanager
+def merged(model: Any, adapter: str | None) -> Iterator[None]:
+    """Fold one adapter into the base's weights while decoding, and put the very same tensors back.
+
+    PEFT's own merge and unmerge add and subtract, which leaves the base changed in the last bits; here the
+    original tensors are set aside, so the base is bit for bit as before, also after an exception.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    if adapter is None or not hasattr(model, "peft_config"):
+        with role(model, adapter):
+            yield
+        return
+    layers = [m for m in model.modules() if isinstance(m, LoraLayer) and adapter in m.lora_A]
+    kept = [layer.get_base_layer().weight.data for layer in layers]
+    try:
+        with torch.no_grad(), role(model, None):
+            for layer, weight in zip(layers, kept, strict=True):
+                layer.get_base_layer().weight.data = weight + layer.get_delta_weight(adapter).to(weight.dtype)
+            yield
+    finally:
+        for layer, weight in zip(layers, kept, strict=True):
+            layer.get_base_layer().weight.data = weight
+
+
+def load_policy(source: str, revision: str | None, adapter: Any = None) -> tuple[Any, Any]:
+    """The base in fp32 with its tokenizer, and on it the adapter in directory ``adapter`` as role ``policy``.
+
+    Raises:
+        ModelError: the base or the adapter cannot be loaded, or do not fit each other.
+    """
+    from pipeline.modeling.loading import load_causal_lm, load_tokenizer
+
+    tokenizer = load_tokenizer(source, revision)
+    model = load_causal_lm(source, revision, torch.float32)
+    if adapter is None:
+        return model, tokenizer
+    from peft import LoraConfig, get_peft_model
+
+    from pipeline.modeling.lora import add_role
+
+    config = LoraConfig.from_pretrained(str(adapter))
+    model = get_peft_model(model, config, adapter_name="policy")
+    add_role(model, adapter, "policy")
+    return model.eval(), tokenizer
+
+
+@torch.no_grad()
+def sequence_logprobs(
+    model: Any, prompt_ids: Any, completion_ids: Any, adapter: str | None, temperature: float, batch_size: int = 64
+) -> list[list[float]]:
+    """Log-probability in nats of every completion token under one role, a list for each row."""
+    weight = output_embedding(model)
+    out: list[list[float]] = []
+    for start in range(0, len(prompt_ids), batch_size):
+        prompts, completions = prompt_ids[start : start + batch_size], completion_ids[start : start + batch_size]
+        joined, _ = right_pad([[*p, *c] for p, c in zip(prompts, completions, strict=True)], 0, weight.device)
+        ids, lengths = right_pad(completions, 0, weight.device)
+        mask = length_mask(lengths, ids.shape[1])
+        before = torch.tensor([len(p) for p in prompts], device=weight.device)
+        with role(model, adapter):
+            states = take_positions(hidden_states(model, joined), completion_positions(before, ids.shape[1]))
+        flat = selected_logprobs_chunked(states[mask], weight, ids[mask], temperature)
+        out += [part.tolist() for part in flat.split(lengths.tolist())]
+    return out

@@ -1,0 +1,111 @@
+"""Reading a reward model's score, at the same kind of position in training, in PPO and in evaluation.
+
+Where padding has a token of its own, a text ends with the end-of-sequence token and the score is read there, for
+completions cut by length as well. Where it has none (GPT-2: padding is the end-of-sequence token), the score is
+read on the last token before it. Either is what Hugging Face's sequence classifiers do with that tokenizer, so the
+adapter scores the same in everybody's loader. The choice and the normalisation are stored in ``scoring.json``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from pipeline.core.errors import ModelError
+from pipeline.modeling.lora import add_role
+from pipeline.modeling.roles import hidden_states, role
+from pipeline.modeling.tokens import pad_id, right_pad
+
+Position = Literal["eos", "last"]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How a reward adapter's score is read and normalised: (raw - score_mean) / score_std."""
+
+    score_position: Position
+    score_mean: float
+    score_std: float
+    reference_samples: int
+
+    def save(self, directory: Path) -> None:
+        (directory / "scoring.json").write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, directory: Path) -> Scoring:
+        """Raises ModelError when the directory is no reward adapter of this pipeline."""
+        try:
+            return cls(**json.loads((directory / "scoring.json").read_text()))
+        except (OSError, ValueError, TypeError) as err:
+            raise ModelError(
+                str(directory), "is not a reward adapter with its scoring.json.", "Train one: make reward"
+            ) from err
+
+
+def score_position(tokenizer: Any) -> Position:
+    """Where this tokenizer's texts are scored; see the module's text."""
+    return "last" if pad_id(tokenizer) == tokenizer.eos_token_id else "eos"
+
+
+def scored_rows(
+    prompt_ids: Sequence[Sequence[int]], completion_ids: Sequence[Sequence[int]], eos_id: int, position: Position
+) -> list[list[int]]:
+    """Ids of prompt + completion, each ending on the token whose state is scored."""
+    tail = [eos_id] if position == "eos" else []
+    rows: list[list[int]] = []
+    for prompt, completion in zip(prompt_ids, completion_ids, strict=True):
+        body = list(completion)
+        if eos_id in body:
+            body = body[: body.index(eos_id)]
+        rows.append([*prompt, *body, *tail])
+    return rows
+
+
+@torch.no_grad()
+def score_rows(model: Any, head: Tensor, rows: Sequence[Sequence[int]], batch_size: int = 64) -> Tensor:
+    """(N,) raw scores: the head (1, H) on the last state of each row, under the model's active role."""
+    if not rows:
+        return torch.zeros(0)
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    scores = torch.zeros(len(rows))
+    for start in range(0, len(order), batch_size):
+        index = order[start : start + batch_size]
+        ids, lengths = right_pad([rows[i] for i in index], 0, head.device)
+        states = hidden_states(model, ids)[torch.arange(len(index), device=head.device), lengths - 1]
+        scores[index] = (states.to(head.dtype) @ head.T).squeeze(-1).float().cpu()
+    return scores
+
+
+class RewardRole:
+    """The reward adapter as a role of a base that other roles share, callable on token ids."""
+
+    def __init__(self, model: Any, head: Tensor, scoring: Scoring, eos_id: int, adapter: str = "reward") -> None:
+        self.model, self.head, self.scoring, self.eos_id, self.adapter = model, head, scoring, eos_id, adapter
+
+    @classmethod
+    def load(cls, model: Any, directory: Path, eos_id: int) -> RewardRole:
+        """Add the reward adapter in ``directory`` to ``model`` (a PEFT model over the same base).
+
+        Raises:
+            ModelError: no reward adapter there, or one of another base.
+        """
+        scoring = Scoring.load(directory)
+        rest = add_role(model, directory, "reward")
+        heads = [v for k, v in rest.items() if k.endswith("score.weight")]
+        if len(heads) != 1:
+            raise ModelError(str(directory), "the adapter holds no score head.", "Train one: make reward")
+        device = next(model.parameters()).device
+        return cls(model, heads[0].to(device), scoring, eos_id)
+
+    def __call__(self, prompt_ids: Sequence[Sequence[int]], completion_ids: Sequence[Sequence[int]]) -> Tensor:
+        """(B,) normalised scores."""
+        rows = scored_rows(prompt_ids, completion_ids, self.eos_id, self.scoring.score_position)
+        with role(self.model, self.adapter):
+            raw = score_rows(self.model, self.head, rows)
+        return (raw - self.scoring.score_mean) / self.scoring.score_std

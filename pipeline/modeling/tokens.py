@@ -1,0 +1,77 @@
+"""Text to token ids and back, in one place, so that every stage cuts a text at the same tokens.
+
+A prompt and its completion are tokenised apart and joined as ids: PPO continues the prompt's ids, and what it
+trains on must be what the reward model was trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.core.errors import ModelError
+
+
+def encode_prompts(tokenizer: Any, prompts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
+    """Ids of each prompt, never empty: an empty prompt becomes the token a document starts with.
+
+    Longer ones lose their beginning, the end being what a completion continues.
+    """
+    if not prompts:
+        return []
+    start = tokenizer.bos_token_id if _usable(tokenizer, tokenizer.bos_token_id) else tokenizer.eos_token_id
+    rows = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
+    return [(row or [start])[-max_length:] if max_length else (row or [start]) for row in rows]
+
+
+def encode_completions(tokenizer: Any, completions: Sequence[str]) -> list[list[int]]:
+    """Ids of each completion, without special tokens."""
+    if not completions:
+        return []
+    return tokenizer(list(completions), add_special_tokens=False)["input_ids"]
+
+
+def decode(tokenizer: Any, ids: Sequence[int]) -> str:
+    """Text of a completion: everything before its end-of-sequence token."""
+    row = list(ids)
+    if tokenizer.eos_token_id in row:
+        row = row[: row.index(tokenizer.eos_token_id)]
+    return tokenizer.decode(row, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def pad_id(tokenizer: Any) -> int:
+    """An id that fits the embedding, for cells that no mask counts."""
+    return tokenizer.pad_token_id if _usable(tokenizer, tokenizer.pad_token_id) else tokenizer.eos_token_id
+
+
+def right_pad(rows: Sequence[Sequence[int]], fill: int, device: Any = None) -> tuple[Tensor, Tensor]:
+    """(B, L) ids padded on the right and (B,) lengths."""
+    lengths = torch.tensor([len(r) for r in rows], device=device)
+    out = torch.full((len(rows), int(lengths.max())), fill, dtype=torch.long)
+    for i, row in enumerate(rows):
+        out[i, : len(row)] = torch.tensor(row, dtype=torch.long)
+    return out.to(device), lengths
+
+
+def prompt_limit(model: Any, completion_tokens: int) -> int:
+    """Most tokens of a prompt that leave room for a completion.
+
+    Raises:
+        ModelError: there is no room for any.
+    """
+    positions = getattr(model.config, "max_position_embeddings", None) or 10**9
+    if completion_tokens >= positions:
+        raise ModelError(
+            f"completions of {completion_tokens} tokens",
+            f"do not fit a model with {positions} positions.",
+            "Lower the task's completion_tokens.",
+        )
+    return positions - completion_tokens
+
+
+def _usable(tokenizer: Any, token_id: int | None) -> bool:
+    # There are real tokenizers whose special tokens lie outside the vocabulary (a bos of 50256 among 53 tokens).
+    return token_id is not None and 0 <= token_id < len(tokenizer)

@@ -1,0 +1,220 @@
+"""README.md of a model version in the Hub's format. Leaves out publishing, and any number not in a manifest.
+
+Front matter: https://huggingface.co/docs/hub/model-cards (base_model_relation, model-index).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import yaml
+
+from pipeline.reporting.table import dig, escape_cell, interval, number
+
+Kind = Literal["policy", "reward", "base"]
+
+STAGE = {"policy": "ppo", "reward": "reward", "base": "sft"}
+PIPELINE_TAG = {"policy": "text-generation", "reward": "text-classification", "base": "text-generation"}
+KIND_TAGS = {"policy": ["ppo", "lora"], "reward": ["reward-model", "lora"], "base": ["sft"]}
+
+WHAT = {
+    "policy": "A LoRA adapter trained with PPO (TRL) against a reward model learnt from preferences.",
+    "reward": "A LoRA adapter with a score head, trained on preferences: one raw score per prompt and completion.",
+    "base": "A language model fine-tuned on the task's corpus: where the reward model and the policy start from.",
+}
+
+# The settings a reader asks for first; the rest is in manifest.json.
+SETTINGS = (
+    *("learning_rate", "num_train_epochs", "total_episodes", "max_steps", "per_device_train_batch_size"),
+    *("num_ppo_epochs", "num_mini_batches", "response_length", "max_length", "temperature"),
+    *("kl_coef", "kl_target", "kl_budget", "gamma", "lam", "cliprange", "vf_coef"),
+    *("lora_r", "lora_alpha", "lora_target_modules"),
+)
+
+LOAD_POLICY = """from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer
+
+model = AutoPeftModelForCausalLM.from_pretrained("{path}")
+tokenizer = AutoTokenizer.from_pretrained("{path}")
+prompt = tokenizer("Your prompt", return_tensors="pt")
+ids = model.generate(**prompt, do_sample=True, max_new_tokens=48)
+print(tokenizer.decode(ids[0], skip_special_tokens=True))"""
+
+LOAD_REWARD = """import torch
+from peft import AutoPeftModelForSequenceClassification
+from transformers import AutoTokenizer
+
+# PEFT stores neither number: without num_labels=1 the score head does not fit, and without a pad token
+# the score of a padded row is read at the wrong place.
+model = AutoPeftModelForSequenceClassification.from_pretrained("{path}", num_labels=1).eval()
+tokenizer = AutoTokenizer.from_pretrained("{path}")
+model.config.pad_token_id = {pad}
+inputs = tokenizer("Your prompt" + "a completion", return_tensors="pt")
+with torch.no_grad():
+    print(model(**inputs).logits.item())"""
+
+LOAD_BASE = """from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("{path}")
+tokenizer = AutoTokenizer.from_pretrained("{path}")"""
+
+LIMITS = {
+    "policy": (
+        "It is as good as its reward model. A score it was trained to raise is no evidence; the gold score is, "
+        "on this task and on prompts like these only.",
+        "It inherits what the base model learnt from its text, and it has had no safety training.",
+    ),
+    "reward": (
+        "Scores have no unit and no zero: compare two completions of the same prompt, nothing else.",
+        "It has seen completions of one base model; far from them, as late in PPO, its scores mean less.",
+    ),
+    "base": ("It imitates its corpus and has had no safety training.",),
+}
+
+
+def adapter_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any] | None, lineage: str, kind: Kind) -> str:
+    """The card of one model version: YAML front matter, then Markdown.
+
+    Args:
+        manifest: name, version, parents, models, config, seed, stats, governance, environment are read; each may
+            be missing.
+        metrics: of a policy what ``policy_metrics.compare`` returned, of a reward model what ``reward_metrics``
+            returned; None leaves the results out.
+        lineage: the version's tree as text.
+    """
+    title = f"{manifest.get('name', 'model')}@{manifest.get('version', '?')}"
+    sections = [
+        f"---\n{yaml.safe_dump(front_matter(manifest, metrics, kind), sort_keys=False, allow_unicode=True)}---",
+        f"# {escape_cell(title)}",
+        WHAT[kind],
+        "## How it was trained\n\n" + _training(manifest, kind),
+        "## Results\n\n" + _results(metrics, kind),
+        "## Lineage\n\n" + _fenced(lineage or "unknown", "text"),
+        "## How to load\n\n" + _fenced(_snippet(manifest, kind), "python"),
+        "## Limits\n\n" + "\n".join(f"- {limit}" for limit in LIMITS[kind]),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def front_matter(manifest: Mapping[str, Any], metrics: Mapping[str, Any] | None, kind: Kind) -> dict[str, Any]:
+    """The card's metadata. Keys without a value are left out, as the Hub refuses nulls."""
+    base = _base_model(manifest)
+    adapter = kind != "base"
+    meta: dict[str, Any] = {
+        "base_model": base,
+        "base_model_relation": ("adapter" if adapter else "finetune") if base else None,
+        "library_name": "peft" if adapter else "transformers",
+        "pipeline_tag": PIPELINE_TAG[kind],
+        "license": dig(manifest, "governance", "license"),
+        "datasets": _datasets(manifest),
+        "tags": ["trl", *KIND_TAGS[kind], "rlhf-pipeline"],
+        "model-index": _model_index(manifest, metrics, kind),
+    }
+    return {key: value for key, value in meta.items() if value}
+
+
+def _base_model(manifest: Mapping[str, Any]) -> str | None:
+    for model in manifest.get("models") or []:
+        if model.get("role") == "base":
+            return model.get("id")
+    return dig(manifest, "config", "base_model")
+
+
+def _datasets(manifest: Mapping[str, Any]) -> list[str]:
+    kinds = ("prompts", "comparisons", "preferences", "corpus")
+    parents = manifest.get("parents") or []
+    names = (p.get("name") for p in parents if p.get("role") in kinds or p.get("kind") in kinds)
+    return [name for name in names if name]
+
+
+def _headline_metrics(metrics: Mapping[str, Any] | None, kind: Kind) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """(type, name, {value, low, high, n}) of what the card claims, known values only."""
+    if kind == "reward":
+        found = [
+            ("accuracy", "Accuracy on held-out pairs", dig(metrics, "accuracy")),
+            ("accuracy", "Agreement with gold", dig(metrics, "gold", "accuracy")),
+        ]
+    else:
+        found = [
+            ("gold_score", "Gold score", dig(metrics, "gold_score", "policy")),
+            ("gold_score_difference", "Gold score, policy - base", dig(metrics, "gold_score", "difference")),
+            ("score", "Proxy score", dig(metrics, "score", "policy")),
+            ("win_rate", "Win rate over the base (gold)", dig(metrics, "win_rate", "gold_score")),
+            ("kl_k1", "KL to the reference (k1, nats per completion)", dig(metrics, "kl_k1")),
+        ]
+    return [(t, name, entry) for t, name, entry in found if entry and entry.get("value") is not None]
+
+
+def _model_index(manifest: Mapping[str, Any], metrics: Mapping[str, Any] | None, kind: Kind) -> list[Any]:
+    claims = _headline_metrics(metrics, kind)
+    if not claims:
+        return []
+    task = str(dig(manifest, "config", "task") or "task")
+    result = {
+        "task": {"type": PIPELINE_TAG[kind]},
+        "dataset": {"type": task, "name": f"{task}, held-out prompts", "split": "test"},
+        "metrics": [
+            {
+                "type": type_,
+                "name": name,
+                "value": round(entry["value"], 4),
+                "args": {
+                    key: entry[key] if key == "n" else round(entry[key], 4)
+                    for key in ("low", "high", "n")
+                    if entry.get(key) is not None
+                },
+            }
+            for type_, name, entry in claims
+        ],
+    }
+    return [{"name": str(manifest.get("name", "model")), "results": [result]}]
+
+
+def _training(manifest: Mapping[str, Any], kind: Kind) -> str:
+    section = dig(manifest, "config", STAGE[kind]) or {}
+    facts: list[tuple[str, Any]] = [
+        ("base model", _base_model(manifest)),
+        ("task", dig(manifest, "config", "task")),
+        ("seed", manifest.get("seed")),
+    ]
+    facts += [(f"{STAGE[kind]}.{key}", section.get(key)) for key in SETTINGS]
+    facts += [("wall time (s)", manifest.get("wall_time"))]
+    stats = manifest.get("stats") or {}
+    facts += [(key, stats.get(key)) for key in ("annotators", "agreement", "updates", "episodes")]
+    facts += [
+        (key, dig(manifest, "environment", key)) for key in ("trl", "peft", "transformers", "torch", "device")
+    ]
+    return _table(("setting", "value"), [(k, escape_cell(v)) for k, v in facts if v is not None])
+
+
+def _results(metrics: Mapping[str, Any] | None, kind: Kind) -> str:
+    claims = _headline_metrics(metrics, kind)
+    if not claims or metrics is None:
+        return "Not evaluated yet."
+    rows = [(name, interval(entry), str(entry.get("n", ""))) for _, name, entry in claims]
+    if kind == "reward":
+        rows += [(f"Baseline: {b['name']}", interval(b["accuracy"]), "") for b in metrics["baselines"]]
+    level = number(100 * metrics.get("level", 0.95), 0)
+    text = _table((f"metric, [{level} % interval]", "value", "n"), rows)
+    return f"{metrics['verdict']}\n\n{text}" if metrics.get("verdict") else text
+
+
+def _snippet(manifest: Mapping[str, Any], kind: Kind) -> str:
+    path = str(manifest.get("hub_id") or "path/to/this/directory")
+    if kind == "reward":
+        pad = dig(manifest, "stats", "pad_token_id")
+        return LOAD_REWARD.format(path=path, pad="tokenizer.eos_token_id" if pad is None else pad)
+    return (LOAD_BASE if kind == "base" else LOAD_POLICY).format(path=path)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows))
+
+
+def _fenced(text: str, language: str) -> str:
+    """A code block whose fence is longer than any run of backticks in ``text``."""
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"{fence}{language}\n{text.strip()}\n{fence}"

@@ -1,0 +1,125 @@
+"""Results as Markdown and numbers as text. Leaves out HTML, which is the page's, and every calculation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.core.errors import DataError
+
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+UNKNOWN = "–"
+
+HEADINGS = (
+    "run",
+    "gold, base",
+    "gold, policy",
+    "gold, difference",
+    "proxy score, difference",
+    "win rate (gold)",
+    "KL k1 (nats)",
+    "length (tokens)",
+    "reward-model accuracy",
+    "seeds",
+    "minutes",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row of the results table.
+
+    Attributes:
+        stats: what ``evaluation.policy_metrics.compare`` returned, or a mean over seeds in the same shape.
+        reward_accuracy: {value, low, high, n} of the reward model on held-out pairs.
+        minutes: wall time of the whole run.
+    """
+
+    name: str
+    stats: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    reward_accuracy: Mapping[str, Any] | None = None
+    seeds: int | None = None
+    minutes: float | None = None
+
+
+def number(value: Any, digits: int = 2, signed: bool = False) -> str:
+    """``value`` with fixed digits and a true minus; a dash where there is none."""
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return UNKNOWN
+    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    # -0.001 is 0.00, not -0.00.
+    if float(text) == 0:
+        text = text.lstrip("+-")
+    return text.replace("-", "\u2212")
+
+
+def interval(entry: Mapping[str, Any] | None, digits: int = 2, signed: bool = False) -> str:
+    """``0.57 [0.52, 0.62]`` of a {value, low, high}; the value alone where there are no limits.
+
+    Args:
+        signed: write the value as a change, ``+0.46 [0.40, 0.52]``.
+    """
+    if not entry or entry.get("value") is None:
+        return UNKNOWN
+    value = number(entry["value"], digits, signed)
+    if entry.get("low") is None or entry.get("high") is None:
+        return value
+    return f"{value} [{number(entry['low'], digits)}, {number(entry['high'], digits)}]"
+
+
+def dig(stats: Mapping[str, Any] | None, *keys: str) -> Any:
+    """``stats[a][b][c]``, or None where a step is missing or None."""
+    found: Any = stats
+    for key in keys:
+        if not isinstance(found, Mapping):
+            return None
+        found = found.get(key)
+    return found
+
+
+def results_table(rows: Sequence[Run]) -> str:
+    """A Markdown table, one row per run. Missing numbers are dashes; an empty table says so in a sentence."""
+    if not rows:
+        return "No results yet. Run: make all"
+    lines = [HEADINGS, ("---",) + ("---:",) * (len(HEADINGS) - 1), *map(_cells, rows)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def update_readme(text: str, table: str) -> str:
+    """``text`` with ``table`` between the two markers, whatever stood there before. Idempotent.
+
+    Raises:
+        DataError: a marker is missing, doubled, or they stand in the wrong order.
+    """
+    for marker in (BEGIN, END):
+        if text.count(marker) != 1:
+            raise DataError("README", f"holds {marker} {text.count(marker)} times.", "It belongs there once.")
+    head, rest = text.split(BEGIN)
+    if END not in rest:
+        raise DataError("README", f"{END} stands before {BEGIN}.", "Swap the two lines.")
+    return f"{head}{BEGIN}\n{table.strip()}\n{END}{rest.split(END)[1]}"
+
+
+def escape_cell(text: str) -> str:
+    """``text`` on one line of a Markdown table: no pipe ends the cell, no tag opens."""
+    one_line = " ".join(str(text).split())
+    return one_line.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`")
+
+
+def _cells(run: Run) -> tuple[str, ...]:
+    stats = run.stats
+    return (
+        escape_cell(run.name),
+        number(dig(stats, "gold_score", "base", "value")),
+        number(dig(stats, "gold_score", "policy", "value")),
+        interval(dig(stats, "gold_score", "difference"), signed=True),
+        interval(dig(stats, "score", "difference"), signed=True),
+        interval(dig(stats, "win_rate", "gold_score")),
+        number(dig(stats, "kl_k1", "value"), 1),
+        " → ".join(number(dig(stats, "length", side, "value"), 0) for side in ("base", "policy")),
+        interval(run.reward_accuracy),
+        number(run.seeds, 0),
+        number(run.minutes, 0 if (run.minutes or 0) >= 10 else 1),
+    )

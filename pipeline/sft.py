@@ -1,0 +1,62 @@
+"""sft: a base model for the task, from scratch or by adapting a pretrained one with LoRA."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.core.cli import guard
+from pipeline.core.errors import DataError
+from pipeline.core.stage import External, Run, main_process, stage_main
+from pipeline.tasks import load_task
+
+
+def run(run: Run) -> None:
+    """Train on the task's corpus; writes a ``base`` version that every tool loads as a full model."""
+    config = run.config
+    task = load_task(config.task, config.task_args, str(config.path))
+    corpus = task.corpus(config.seed)
+    if not corpus:
+        raise DataError(f"task {config.task}", "has no texts to train a base on.", "Remove the sft section.")
+
+    from pipeline.modeling.loading import load_causal_lm, load_tokenizer
+    from pipeline.trainers import sft
+    from pipeline.trainers.common import training_arguments
+
+    args = training_arguments(config, "sft", sft.SFTSection, run.workdir)
+    pretrained = run.inputs.get("pretrained")
+    if pretrained is None:
+        tokenizer = load_tokenizer(args.tokenizer) if args.tokenizer else None
+        model, tokenizer = sft.scratch_model(args, corpus, tokenizer)
+    else:
+        source, revision = (
+            (pretrained.source, pretrained.revision)
+            if isinstance(pretrained, External)
+            else (str(pretrained.path), None)
+        )
+        model, tokenizer = load_causal_lm(source, revision), load_tokenizer(source, revision)
+    metrics = run.workdir / "metrics.jsonl"
+    model, figures = sft.train(args, model, tokenizer, corpus, adapt=pretrained is not None, metrics=metrics)
+    if main_process():
+        publish(run, model, tokenizer, figures)
+
+
+def publish(run: Run, model: Any, tokenizer: Any, figures: dict[str, Any]) -> None:
+    """Write the ``base`` version: a full model in Hub format with its card."""
+    from pipeline.reporting.cards import adapter_card
+
+    with run.draft("base") as draft:
+        model.save_pretrained(draft.path)
+        tokenizer.save_pretrained(draft.path)
+        run.keep_metrics(draft)
+        draft.device = str(model.device)
+        draft.stats.update(figures)
+        card = adapter_card(draft.so_far(), None, run.lineage("base"), "base")
+        (draft.path / "README.md").write_text(card, encoding="utf-8")
+
+
+def main(argv: list[str] | None = None) -> int:
+    return stage_main("sft", run, argv)
+
+
+if __name__ == "__main__":
+    guard(main)

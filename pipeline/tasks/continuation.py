@@ -1,0 +1,133 @@
+"""Continue the opening words of a text, for any set of texts. Prompts with a column of their own: prompts.py."""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+from pipeline.core.errors import DataError
+from pipeline.core.records import bucket
+from pipeline.core.rows import located_rows, require_columns
+from pipeline.tasks import Split
+from pipeline.tasks._pool import PromptPool, pool_by_hash, pool_by_name
+from pipeline.tasks._vader import VADER_NAME, vader_scores
+
+
+@dataclass
+class Task:
+    """Openings of real texts as prompts, the texts of the train side as corpus.
+
+    Args:
+        dataset: a file, a directory or a Hub id, see :func:`pipeline.core.rows.located_rows`.
+        text_column: where the text is.
+        split: read this one; by default train, or the only one.
+        test_split: take the test prompts from this split; by default they are cut off by hash of the prompt.
+        prompt_words: opening words of a text that are a prompt.
+        completion_tokens: most tokens in a completion.
+        gold: ``vader`` scores the sentiment of prompt and completion together, as a reader meets them.
+        min_words: shorter texts are left out.
+        max_texts: use this many, an even sample by hash (sets are often sorted by label).
+        test_share: share of the prompts that are test prompts, without ``test_split``.
+    """
+
+    dataset: str
+    text_column: str = "text"
+    split: str | None = None
+    test_split: str | None = None
+    subset: str | None = None
+    revision: str | None = None
+    prompt_words: int = 4
+    completion_tokens: int = 24
+    gold: Literal["vader", "none"] = "none"
+    min_words: int = 8
+    max_texts: int | None = None
+    test_share: float = 0.1
+    gold_name: str | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        for key in ("prompt_words", "completion_tokens", "max_texts"):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                raise ValueError(f"{key} = {value} should be 1 or more.")
+        if self.min_words <= self.prompt_words:
+            raise ValueError(
+                f"min_words = {self.min_words} should be more than prompt_words = {self.prompt_words}: "
+                "a text as short as its prompt has nothing to continue with."
+            )
+        if not 0 < self.test_share < 1:
+            raise ValueError(f"test_share = {self.test_share} should be between 0 and 1.")
+        self.gold_name = VADER_NAME if self.gold == "vader" else None
+
+    def corpus(self, seed: int) -> Sequence[str]:
+        """The texts whose prompt is a train prompt, in the order of the set.
+
+        Raises:
+            DataError: see :meth:`prompts`.
+        """
+        train = set(self._pool.train)
+        return [text for text in self._train_texts if self._opening(text) in train]
+
+    def prompts(self, split: Split, n: int | None, seed: int) -> list[str]:
+        """See :class:`pipeline.tasks.Task`.
+
+        Raises:
+            DataError: the set cannot be read, has no such column, or leaves a split without prompts.
+        """
+        return self._pool.draw(split, n, seed)
+
+    def gold_scores(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float] | None:
+        """VADER's compound score of each text, or None without a gold score."""
+        if self.gold == "none":
+            return None
+        return vader_scores(p + c for p, c in zip(prompts, completions, strict=True))
+
+    @cached_property
+    def _train_texts(self) -> list[str]:
+        return self._read(self.split)
+
+    @cached_property
+    def _pool(self) -> PromptPool:
+        openings = (self._opening(text) for text in self._train_texts)
+        if self.test_split is None:
+            return pool_by_hash(openings, self.test_share, self.dataset)
+        return pool_by_name(openings, map(self._opening, self._read(self.test_split)), self.dataset)
+
+    def _opening(self, text: str) -> str:
+        # White space between the words stays as it is: a line break in a poem is part of the prompt.
+        words = re.match(rf"\S+(?:\s+\S+){{0,{self.prompt_words - 1}}}", text)
+        return words.group() if words else ""
+
+    def _read(self, split: str | None) -> list[str]:
+        texts = self._texts(split)
+        if self.max_texts is None:
+            kept = list(texts)
+        else:
+            kept = heapq.nsmallest(self.max_texts, texts, key=lambda text: bucket(text, "max_texts"))
+        if not kept:
+            raise DataError(
+                self.dataset,
+                f"no text has {self.min_words} words or more.",
+                "Lower task_args.min_words (and prompt_words), or check task_args.text_column.",
+            )
+        return kept
+
+    def _texts(self, split: str | None) -> Iterator[str]:
+        column = self.text_column
+        for place, row in located_rows(
+            self.dataset, split=split, subset=self.subset, revision=self.revision, where="task_args.dataset"
+        ):
+            require_columns(row, [column], place, "Set task_args.text_column to one of them.")
+            text = row[column]
+            if text is None:
+                continue
+            if not isinstance(text, str):
+                raise DataError(
+                    place, f'"{column}" is {type(text).__name__}, not text.', "Set task_args.text_column."
+                )
+            text = text.strip()
+            if len(text.split(maxsplit=self.min_words)) >= self.min_words:
+                yield text

@@ -1,0 +1,172 @@
+"""Prompts that somebody else collected: a column of prompts, or the prompts of a preference set.
+
+A gold score of one's own is left out on purpose: write a task for it (CONTRIBUTING.md, Adding a task).
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from pipeline.core.errors import DataError
+from pipeline.core.formats import (
+    Format,
+    Unusable,
+    detect_format,
+    parse_prompt,
+    parse_row,
+)
+from pipeline.core.rows import located_rows, rename_columns, require_columns
+from pipeline.tasks import Split
+from pipeline.tasks._pool import PromptPool, pool_by_hash, pool_by_name
+from pipeline.tasks._vader import VADER_NAME, vader_scores
+
+log = logging.getLogger(__name__)
+
+Example = tuple[str, str | None]
+"""A prompt and, where there is a corpus, the text it stands in."""
+
+
+@dataclass
+class Task:
+    """Prompts as they are given; no gold score unless ``gold`` is ``vader``.
+
+    Args:
+        dataset: a file, a directory or a Hub id, see :func:`pipeline.core.rows.located_rows`.
+        prompt_column: a column of texts or of lists of messages.
+        format: ``auto`` reads ``prompt_column`` where there is one, else a preference set without it (HH-RLHF,
+            conversations); name a format to read the prompts of preference rows, checked as such.
+        corpus_column: what follows the prompt, such as ``chosen``: prompt and this are the texts of the corpus.
+        completion_tokens: most tokens in a completion.
+        gold: ``vader`` scores the sentiment of the completion alone (a prompt may be a long conversation).
+        test_share: share of the prompts that are test prompts, without ``test_split``.
+        split: read this one; by default train, or the only one.
+        test_split: take the test prompts from this split; by default they are cut off by hash of the prompt.
+        limit: read this many rows, the first ones.
+    """
+
+    dataset: str
+    prompt_column: str = "prompt"
+    format: Format = "auto"
+    corpus_column: str | None = None
+    completion_tokens: int = 64
+    gold: Literal["vader", "none"] = "none"
+    test_share: float = 0.1
+    split: str | None = None
+    test_split: str | None = None
+    subset: str | None = None
+    revision: str | None = None
+    limit: int | None = None
+    gold_name: str | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        for key in ("completion_tokens", "limit"):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                raise ValueError(f"{key} = {value} should be 1 or more.")
+        if not 0 < self.test_share < 1:
+            raise ValueError(f"test_share = {self.test_share} should be between 0 and 1.")
+        self.gold_name = VADER_NAME if self.gold == "vader" else None
+
+    def corpus(self, seed: int) -> Sequence[str] | None:
+        """Prompt and ``corpus_column`` of the train side, in the order of the set; None without such a column.
+
+        Raises:
+            DataError: see :meth:`prompts`.
+        """
+        if self.corpus_column is None:
+            return None
+        train = set(self._pool.train)
+        return [text for prompt, text in self._examples if text is not None and prompt in train]
+
+    def prompts(self, split: Split, n: int | None, seed: int) -> list[str]:
+        """See :class:`pipeline.tasks.Task`.
+
+        Raises:
+            DataError: the set cannot be read, has no such column, or leaves a split without prompts.
+        """
+        return self._pool.draw(split, n, seed)
+
+    def gold_scores(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float] | None:
+        """VADER's compound score of each completion, or None without a gold score."""
+        return None if self.gold == "none" else vader_scores(completions)
+
+    @cached_property
+    def _examples(self) -> list[Example]:
+        return list(self._read(self.split))
+
+    @cached_property
+    def _pool(self) -> PromptPool:
+        train = (prompt for prompt, _ in self._examples)
+        if self.test_split is None:
+            return pool_by_hash(train, self.test_share, self.dataset)
+        return pool_by_name(train, (prompt for prompt, _ in self._read(self.test_split)), self.dataset)
+
+    def _read(self, split: str | None) -> Iterator[Example]:
+        """Examples of one split. Rows without a usable prompt are left out, and the log says how many and why."""
+        rows = located_rows(
+            self.dataset, split=split, subset=self.subset, revision=self.revision, where="task_args.dataset"
+        )
+        skipped = Counter[str]()
+        read = 0
+        parse: Callable[[dict[str, Any], str], Example | Unusable] | None = None
+        for place, row in itertools.islice(rows, self.limit):
+            parse = parse or self._parser(row, place)
+            read += 1
+            example = parse(row, place)
+            if isinstance(example, Unusable):
+                skipped[example.reason] += 1
+            else:
+                yield example
+        if skipped:
+            reasons = ", ".join(f"{reason} ({n})" for reason, n in skipped.most_common())
+            left_out = f"{skipped.total()} of {read} rows hold no usable prompt: {reasons}."
+            if skipped.total() == read:
+                raise DataError(self.dataset, left_out, "Check task_args.prompt_column and task_args.format.")
+            log.warning("%s: %s", self.dataset, left_out)
+
+    def _parser(self, first: dict[str, Any], place: str) -> Callable[[dict[str, Any], str], Example | Unusable]:
+        if self.corpus_column is not None:
+            require_columns(first, [self.corpus_column], place, "Set task_args.corpus_column to one of them.")
+        preferences = "chosen" in first and "rejected" in first
+        of_side = self.corpus_column in ("chosen", "rejected")
+        if self.format == "auto" and not (preferences and (of_side or self.prompt_column not in first)):
+            mend = "Set task_args.prompt_column to one of them."
+            require_columns(first, [self.prompt_column], place, mend)
+            return self._plain
+        if self.corpus_column is not None and not of_side:
+            fact = f'corpus_column "{self.corpus_column}" does not go with preference rows.'
+            raise DataError(place, fact, "Set task_args.corpus_column: chosen")
+        format = detect_format(self._renamed(first), place, self.format)
+
+        def parse(row: dict[str, Any], place: str) -> Example | Unusable:
+            return self._of_preference(row, format, place)
+
+        return parse
+
+    def _plain(self, row: dict[str, Any], place: str) -> Example | Unusable:
+        prompt = parse_prompt(row.get(self.prompt_column))
+        if isinstance(prompt, Unusable):
+            return prompt
+        if self.corpus_column is None:
+            return prompt, None
+        rest = row.get(self.corpus_column)
+        return (prompt, prompt + rest) if isinstance(rest, str) else Unusable(f"{self.corpus_column} is not text")
+
+    def _of_preference(self, row: dict[str, Any], format: Format, place: str) -> Example | Unusable:
+        parsed = parse_row(self._renamed(row), format, place)
+        if isinstance(parsed, Unusable):
+            return parsed
+        if self.corpus_column is None:
+            return parsed.prompt, None
+        return parsed.prompt, parsed.prompt + (
+            parsed.chosen if self.corpus_column == "chosen" else parsed.rejected
+        )
+
+    def _renamed(self, row: dict[str, Any]) -> dict[str, Any]:
+        return row if self.prompt_column == "prompt" else rename_columns(row, {"prompt": self.prompt_column})

@@ -1,0 +1,86 @@
+"""What the three trainers share: arguments that fit the machine, LoRA settings, the metrics file."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from transformers import TrainerCallback
+
+from pipeline.core.config import Config, parse_options
+
+T = TypeVar("T")
+
+
+@dataclass
+class LoraFields:
+    """LoRA settings, the same keys in ``sft``, ``reward`` and ``ppo`` (TRL's ``ModelConfig`` names)."""
+
+    lora_r: int = field(default=8, metadata={"help": "Rank; vLLM serves at most 16 by default."})
+    lora_alpha: int = field(default=16, metadata={"help": "Scale: the update is alpha / r times B A."})
+    lora_dropout: float = field(default=0.0, metadata={"help": "Dropout before A."})
+    lora_target_modules: list[str] | None = field(
+        default=None, metadata={"help": "Layers to adapt; every linear layer of the blocks by default."}
+    )
+
+    def lora(self) -> dict[str, Any]:
+        """As keyword arguments of :func:`pipeline.modeling.lora.lora_config`."""
+        return {
+            "r": self.lora_r,
+            "alpha": self.lora_alpha,
+            "dropout": self.lora_dropout,
+            "target_modules": self.lora_target_modules,
+        }
+
+
+def training_arguments(config: Config, stage: str, cls: type[T], output_dir: Path, **defaults: Any) -> T:
+    """The stage's section as TRL's arguments, with defaults that fit this machine.
+
+    TRL asks for bf16 and gradient checkpointing by default, which fails or crawls on a CPU.
+    """
+    given = config.given(stage)
+    return parse_options(
+        cls,
+        {
+            "output_dir": str(output_dir),
+            "seed": config.seed,
+            "report_to": os.environ.get("RLHF_REPORT_TO", "trackio").split(","),
+            "run_name": f"{config.name}-{stage}",
+            "bf16": has_accelerator() and torch.cuda.is_bf16_supported(),
+            "gradient_checkpointing": False,
+            "use_cpu": not has_accelerator(),
+            "save_strategy": "no",
+            "dataloader_pin_memory": has_accelerator(),
+            **defaults,
+            **given,
+        },
+        str(config.path),
+        prefix=f"{stage}.",
+    )
+
+
+def has_accelerator() -> bool:
+    """True when training should run on a GPU: there is one and Accelerate was not told to leave it."""
+    return torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "").lower() not in (
+        "1",
+        "true",
+        "yes",
+    )
+
+
+class MetricsFile(TrainerCallback):
+    """Every logged row, as it is logged, appended to ``metrics.jsonl`` by the main process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if state.is_world_process_zero and logs:
+            with self.path.open("a", encoding="utf-8") as out:
+                out.write(json.dumps({"step": state.global_step, **logs}, sort_keys=True) + "\n")

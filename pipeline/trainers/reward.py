@@ -1,0 +1,116 @@
+"""The reward model: TRL's RewardTrainer on a LoRA sequence classifier over the policy's own base."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import AutoModelForSequenceClassification
+from trl import RewardConfig, RewardTrainer
+
+from pipeline.core.errors import DataError
+from pipeline.modeling.lora import lora_config
+from pipeline.modeling.scoring import Position, score_position, scored_rows
+from pipeline.modeling.tokens import encode_completions, encode_prompts, pad_id
+from pipeline.trainers.common import LoraFields, MetricsFile
+
+
+@dataclass
+class RewardSection(LoraFields, RewardConfig):
+    """TRL's ``RewardConfig`` plus LoRA. One epoch and a centring term by default."""
+
+    num_train_epochs: float = 1.0
+    center_rewards_coefficient: float | None = 0.01
+    reference_samples: int = field(
+        default=512,
+        metadata={"help": "Completions on which the score's mean and standard deviation are measured."},
+    )
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Tokenised preferences: each row ends on the token that is scored."""
+
+    chosen_ids: list[list[int]]
+    rejected_ids: list[list[int]]
+    margin: list[float] | None
+    kept: list[int]
+    dropped: int
+
+    def dataset(self) -> Dataset:
+        columns: dict[str, Any] = {"chosen_ids": self.chosen_ids, "rejected_ids": self.rejected_ids}
+        if self.margin is not None:
+            columns["margin"] = self.margin
+        return Dataset.from_dict(columns)
+
+
+def tokenize_pairs(tokenizer: Any, rows: Sequence[dict[str, Any]], max_length: int, position: Position) -> Pairs:
+    """Tokenise preference rows; pairs with a side over ``max_length`` tokens are dropped and counted."""
+    prompts = encode_prompts(tokenizer, [r["prompt"] for r in rows])
+    sides = [
+        scored_rows(prompts, encode_completions(tokenizer, [r[k] for r in rows]), tokenizer.eos_token_id, position)
+        for k in ("chosen", "rejected")
+    ]
+    kept = [i for i in range(len(rows)) if max(len(sides[0][i]), len(sides[1][i])) <= max_length]
+    margins = [rows[i].get("margin") for i in kept]
+    return Pairs(
+        chosen_ids=[sides[0][i] for i in kept],
+        rejected_ids=[sides[1][i] for i in kept],
+        # A margin is only used when every row has one: a missing margin is not a margin of zero.
+        margin=[float(m) for m in margins] if margins and all(m is not None for m in margins) else None,
+        kept=kept,
+        dropped=len(rows) - len(kept),
+    )
+
+
+def train(
+    args: RewardSection, base: str, revision: str | None, tokenizer: Any, pairs: Pairs, metrics: Path
+) -> tuple[Any, dict[str, Any]]:
+    """Train a reward model on ``pairs``; the base stays frozen.
+
+    Returns:
+        The PEFT sequence classifier (adapter ``default``, head ``score``) and figures for the manifest.
+    Raises:
+        DataError: too few pairs for one batch.
+    """
+    if len(pairs.kept) < args.per_device_train_batch_size:
+        raise DataError(
+            "reward, split train",
+            f"{len(pairs.kept)} pairs are too few for a batch of {args.per_device_train_batch_size}.",
+            "Collect more, or lower reward.per_device_train_batch_size.",
+        )
+    torch.manual_seed(args.seed)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        base, revision=revision, num_labels=1, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
+    )
+    model.config.id2label, model.config.label2id = {0: "reward"}, {"reward": 0}
+    with torch.no_grad():
+        model.score.weight.normal_(std=1 / (model.config.hidden_size + 1) ** 0.5)
+    trainer = RewardTrainer(
+        model=model,
+        args=args,
+        processing_class=tokenizer,
+        train_dataset=pairs.dataset(),
+        peft_config=lora_config(model, **args.lora(), task_type="SEQ_CLS"),
+        callbacks=[MetricsFile(metrics)],
+    )
+    # RewardTrainer finds the scored position as the last token that is not padding; that is ours as long as the
+    # padding token is the one our rows were built for.
+    assert trainer.model.config.pad_token_id == pad_id(tokenizer)  # pyright: ignore[reportOptionalMemberAccess]
+    result = trainer.train()
+    trained: Any = trainer.accelerator.unwrap_model(trainer.model)
+    figures = {"steps": trainer.state.global_step, "train_loss": result.training_loss, "pairs": len(pairs.kept)}
+    return trained.eval(), figures
+
+
+def score_head(model: Any) -> torch.Tensor:
+    """(1, H) weight of the trained head of a PEFT sequence classifier."""
+    score = model.get_base_model().score
+    return (score.modules_to_save["default"] if hasattr(score, "modules_to_save") else score).weight
+
+
+__all__ = ["Pairs", "RewardSection", "score_head", "score_position", "tokenize_pairs", "train"]

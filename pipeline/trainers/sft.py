@@ -1,0 +1,99 @@
+"""Supervised training of a base model: TRL's SFTTrainer, from scratch or with LoRA on a pretrained base."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import set_seed
+from trl import SFTConfig, SFTTrainer
+
+from pipeline.core.errors import DataError
+from pipeline.modeling.lora import lora_config
+from pipeline.modeling.scratch import new_gpt2, train_tokenizer
+from pipeline.modeling.tokens import encode_completions
+from pipeline.trainers.common import LoraFields, MetricsFile
+
+
+@dataclass
+class SFTSection(LoraFields, SFTConfig):
+    """TRL's ``SFTConfig`` plus the shape of a model trained from scratch (when no ``base_model`` is given)."""
+
+    n_layer: int = field(default=4, metadata={"help": "Blocks of a model from scratch."})
+    n_embd: int = field(default=192, metadata={"help": "Width of a model from scratch."})
+    n_head: int = field(default=4, metadata={"help": "Attention heads of a model from scratch."})
+    n_positions: int = field(default=128, metadata={"help": "Longest text of a model from scratch, in tokens."})
+    vocab_size: int = field(default=1024, metadata={"help": "Byte-level BPE vocabulary trained on the corpus."})
+    tokenizer: str | None = field(default=None, metadata={"help": "Use this tokenizer instead of training one."})
+    eval_share: float = field(default=0.02, metadata={"help": "Share of the corpus held out for the eval loss."})
+
+    def __post_init__(self) -> None:
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_embd {self.n_embd} does not divide by n_head {self.n_head}")
+        if not 0 < self.eval_share < 1:
+            raise ValueError(f"eval_share {self.eval_share} is not between 0 and 1")
+        super().__post_init__()
+
+
+def scratch_model(args: SFTSection, corpus: Sequence[str], tokenizer: Any | None) -> tuple[Any, Any]:
+    """A new GPT-2 and its tokenizer, the same for the same seed."""
+    set_seed(args.seed)
+    tokenizer = tokenizer or train_tokenizer(corpus, args.vocab_size)
+    shape = {k: getattr(args, k) for k in ("n_layer", "n_embd", "n_head", "n_positions")}
+    return new_gpt2(tokenizer, **shape), tokenizer
+
+
+def tokenize_corpus(tokenizer: Any, corpus: Sequence[str], max_length: int) -> tuple[list[list[int]], int]:
+    """Ids of each text with its end-of-sequence token, cut to ``max_length``; and how many texts were cut."""
+    rows = [[*ids, tokenizer.eos_token_id] for ids in encode_completions(tokenizer, corpus)]
+    return [r[:max_length] for r in rows], sum(len(r) > max_length for r in rows)
+
+
+def train(
+    args: SFTSection, model: Any, tokenizer: Any, corpus: Sequence[str], *, adapt: bool, metrics: Path
+) -> tuple[Any, dict[str, Any]]:
+    """Train ``model`` on ``corpus``.
+
+    Args:
+        adapt: train LoRA on a pretrained base and fold it in, instead of training every weight.
+    Returns:
+        The trained full model and figures for the manifest.
+    Raises:
+        DataError: too few texts.
+    """
+    limit = min(args.max_length or 10**9, model.config.max_position_embeddings)
+    rows, cut = tokenize_corpus(tokenizer, corpus, limit)
+    held_out = max(1, int(len(rows) * args.eval_share))
+    if len(rows) < 2 * held_out or len(rows) < args.per_device_train_batch_size:
+        raise DataError(
+            "sft corpus", f"{len(rows)} texts are too few for a batch of {args.per_device_train_batch_size}."
+        )
+    # TRL pads with the tokenizer's own token; labels and masks come from lengths there, so any id will do.
+    trainer = SFTTrainer(
+        model=model,
+        args=args,
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_dict({"input_ids": rows[held_out:]}),
+        eval_dataset=Dataset.from_dict({"input_ids": rows[:held_out]}),
+        peft_config=lora_config(model, **args.lora(), task_type="CAUSAL_LM") if adapt else None,
+        callbacks=[MetricsFile(metrics)],
+    )
+    result = trainer.train()
+    loss = trainer.evaluate()["eval_loss"]
+    trained: Any = trainer.accelerator.unwrap_model(trainer.model)
+    if adapt:
+        trained = trained.merge_and_unload()
+    figures = {
+        "texts": len(rows),
+        "texts_cut": cut,
+        "steps": trainer.state.global_step,
+        "train_loss": result.training_loss,
+        "eval_loss": loss,
+        "eval_perplexity": math.exp(min(loss, 50.0)),
+        "parameters": sum(p.numel() for p in trained.parameters()),
+    }
+    return trained.eval(), figures

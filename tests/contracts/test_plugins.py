@@ -1,0 +1,222 @@
+"""Every task and annotator keeps its contract. A new plugin needs one line in a table here, and no new test."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import math
+import pkgutil
+from collections.abc import Callable, Sequence
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pipeline.annotators
+import pipeline.tasks
+from pipeline.annotators import Annotator, Context, Source, load_annotator
+from pipeline.core.errors import ConfigError
+from pipeline.core.records import Abstention, Annotation, Comparison
+from pipeline.tasks import Task, load_task
+
+Args = Callable[[Path], dict[str, Any]]
+
+
+def rows_file(directory: Path) -> str:
+    path = directory / "rows.jsonl"
+    rows = (
+        {"prompt": f"Number {i} is", "chosen": f" good {i}", "rejected": f" bad {i}", "text": f"{i} b c d e f g h"}
+        for i in range(60)
+    )
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def tiny_model(directory: Path) -> str:
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+    torch.manual_seed(0)
+    words = ["[PAD]", "[UNK]", "good", "bad", "Number", "is"]
+    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
+    PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]", pad_token="[PAD]").save_pretrained(
+        directory
+    )
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    BertForSequenceClassification(BertConfig(vocab_size=len(words), **sizes)).save_pretrained(directory)
+    return str(directory)
+
+
+# The least options that each plugin needs to run on its own, without a network: {module: options}.
+TASKS: dict[str, Args] = {
+    "continuation": lambda directory: {"dataset": rows_file(directory)},
+    "prompts": lambda directory: {"dataset": rows_file(directory), "corpus_column": "chosen", "gold": "vader"},
+    "reviews": lambda directory: {"corpus_size": 100},
+}
+ANNOTATORS: dict[str, Args] = {
+    "classifier": lambda directory: {"model": tiny_model(directory), "device": "cpu"},
+    "oracle": lambda directory: {},
+    "replay": lambda directory: {"dataset": rows_file(directory)},
+}
+
+
+def modules(package: Any) -> list[str]:
+    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
+
+
+def args_of(table: dict[str, Args], table_name: str, name: str, directory: Path) -> dict[str, Any]:
+    if name not in table:
+        pytest.fail(
+            f'"{name}" is not checked yet: add it to {table_name} in {Path(__file__).name}, '
+            "with the least options that it needs to run without a network.",
+            pytrace=False,
+        )
+    return table[name](directory)
+
+
+def length(prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
+    return [float(len(completion)) for completion in completions]
+
+
+def check_module(module: Any, options: str, public: Sequence[str]) -> None:
+    assert module.__doc__, "the module's first line says what it is and what it leaves out"
+    cls = getattr(module, options)
+    assert is_dataclass(cls), f"{options} is a dataclass: its fields are the options"
+    own = inspect.getdoc(cls)
+    assert own, f"{options} says what each option means"
+    assert not own.startswith(f"{options}("), f"{options} has only the docstring that dataclass makes"
+    for name in public:
+        assert inspect.getdoc(getattr(module, name)), f"{name} has a docstring"
+
+
+def check_unknown_option(load: Callable[[dict[str, Any]], object]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load({"no_such_option": 1})
+    assert "no_such_option" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# Tasks
+
+
+@pytest.fixture(params=modules(pipeline.tasks))
+def make_task(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Task]:
+    args = args_of(TASKS, "TASKS", request.param, tmp_path)
+    check_module(importlib.import_module(f"pipeline.tasks.{request.param}"), "Task", [])
+    check_unknown_option(lambda extra: load_task(request.param, args | extra, "configs/x.yaml"))
+    return lambda: load_task(request.param, args, "configs/x.yaml")
+
+
+def test_task_interface(make_task: Callable[[], Task]) -> None:
+    task = make_task()
+    assert isinstance(task, Task)
+    assert isinstance(task.completion_tokens, int)
+    assert task.completion_tokens > 0
+    assert task.gold_name is None or task.gold_name.strip()
+
+
+def test_task_prompts(make_task: Callable[[], Task]) -> None:
+    task = make_task()
+    train, test = task.prompts("train", None, 0), task.prompts("test", None, 0)
+    assert train
+    assert test
+    assert all(isinstance(prompt, str) and prompt.strip() for prompt in train + test)
+    assert not set(train) & set(test), "a prompt is in both splits"
+    for split, there in (("train", train), ("test", test)):
+        assert make_task().prompts(split, None, 0) == there, "not the same for the same seed"  # type: ignore[arg-type]
+        for n in (1, len(there), len(there) + 3):
+            drawn = make_task().prompts(split, n, 1)  # type: ignore[arg-type]
+            assert drawn == task.prompts(split, n, 1)  # type: ignore[arg-type]
+            assert len(drawn) == n
+            assert set(drawn) <= set(there)
+        assert set(task.prompts(split, len(there), 1)) == set(there), "some prompts never come"  # type: ignore[arg-type]
+    assert task.prompts("train", None, 0) != task.prompts("train", None, 1), "the seed changes nothing"
+
+
+def test_task_corpus(make_task: Callable[[], Task]) -> None:
+    corpus = make_task().corpus(0)
+    if corpus is None:
+        return
+    assert corpus
+    assert all(isinstance(text, str) and text.strip() for text in corpus)
+    assert list(make_task().corpus(0) or []) == list(corpus)
+
+
+def test_task_gold(make_task: Callable[[], Task]) -> None:
+    task = make_task()
+    prompts = task.prompts("train", 4, 0)
+    completions = [" good and wonderful.", " bad and awful.", "", " \n"]
+    scores = task.gold_scores(prompts, completions)
+    assert (scores is None) == (task.gold_name is None), "gold_name is None exactly where there is no gold score"
+    assert task.gold_scores([], []) == (None if scores is None else [])
+    if scores is not None:
+        assert len(scores) == 4
+        assert all(isinstance(score, float) and math.isfinite(score) for score in scores)
+        assert task.gold_scores(prompts[::-1], completions[::-1]) == scores[::-1], "a score depends on the others"
+
+
+# Annotators
+
+COMPARISONS = [Comparison(f"Number {i} is", " good" * (1 + i % 3), " bad" * (1 + i % 4)) for i in range(20)]
+COMPARISONS.append(Comparison("Number is", "", " good"))
+
+
+@pytest.fixture(params=modules(pipeline.annotators))
+def make_annotator(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[int], Annotator | Source]:
+    args = args_of(ANNOTATORS, "ANNOTATORS", request.param, tmp_path)
+    module = importlib.import_module(f"pipeline.annotators.{request.param}")
+    check_module(module, "Options", ["build"])
+
+    def make(seed: int) -> Annotator | Source:
+        return load_annotator(request.param, args, Context(length, seed, "configs/x.yaml"))
+
+    context = Context(length, 0, "configs/x.yaml")
+    check_unknown_option(lambda extra: load_annotator(request.param, args | extra, context))
+    return make
+
+
+def test_annotator(make_annotator: Callable[[int], Annotator | Source]) -> None:
+    annotator = make_annotator(0)
+    assert annotator.name.strip()
+    assert isinstance(annotator, Annotator) != isinstance(annotator, Source), "either one or the other"
+    if isinstance(annotator, Source):
+        check_source(annotator, make_annotator)
+    else:
+        check_annotator(annotator, make_annotator)
+
+
+def check_annotator(annotator: Annotator, make: Callable[[int], Annotator | Source]) -> None:
+    judged = list(annotator.annotate_all(COMPARISONS))
+    assert [j.comparison_id for j in judged] == [c.id for c in COMPARISONS], "one answer each, in order"
+    assert {j.annotator for j in judged} == {annotator.name}
+    for answer in judged:
+        if isinstance(answer, Abstention):
+            assert answer.reason.strip()
+        else:
+            assert answer.choice in ("a", "b", "tie", "both_bad")
+    assert [choice(annotator.annotate(c)) for c in COMPARISONS] == [choice(j) for j in judged], "one = many"
+    fresh = make(0)
+    assert isinstance(fresh, Annotator)
+    backwards = list(fresh.annotate_all(COMPARISONS[::-1]))[::-1]
+    assert [choice(j) for j in backwards] == [choice(j) for j in judged], "order or a restart matters"
+    assert list(annotator.annotate_all([])) == []
+
+
+def choice(answer: Annotation | Abstention) -> str:
+    return answer.choice if isinstance(answer, Annotation) else answer.reason
+
+
+def check_source(source: Source, make: Callable[[int], Annotator | Source]) -> None:
+    judged = list(source.judged())
+    assert judged
+    assert all(annotation.comparison_id == comparison.id for comparison, annotation in judged)
+    assert {annotation.annotator for _, annotation in judged} == {source.name}
+    assert {annotation.choice for _, annotation in judged} >= {"a", "b"}, "the better one always on the same side"
+    assert json.loads(json.dumps(source.report())) == source.report(), "the report goes into a manifest"
+    fresh = make(0)
+    assert isinstance(fresh, Source)
+    assert list(fresh.judged()) == judged

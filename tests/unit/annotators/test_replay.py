@@ -1,0 +1,194 @@
+"""Replay: what is counted, what stops it, and that the side of the better completion carries nothing."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.annotators import Context, Source, load_annotator
+from pipeline.core.errors import ConfigError, DataError
+from pipeline.core.records import Annotation, Comparison, preference_from
+
+HH = "\n\nHuman: {}\n\nAssistant:{}"
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def replay(dataset: str, seed: int = 0, **options: Any) -> Source:
+    context = Context(lambda p, c: None, seed, "configs/x.yaml")
+    source = load_annotator("replay", {"dataset": dataset, **options}, context)
+    assert isinstance(source, Source)
+    return source
+
+
+def judged(source: Source) -> list[tuple[Comparison, Annotation]]:
+    return list(source.judged())
+
+
+def pairs(n: int) -> list[dict[str, Any]]:
+    return [{"prompt": f"p{i}", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(n)]
+
+
+def test_preferences_come_back_as_they_went_in(tmp_path: Path) -> None:
+    rows = [{**row, "margin": i / 2} for i, row in enumerate(pairs(40))]
+    source = replay(write(tmp_path / "a.jsonl", rows))
+    back = [preference_from(*pair) for pair in source.judged()]
+    assert [(p.prompt, p.chosen, p.rejected, p.margin) for p in back if p] == [tuple(row.values()) for row in rows]
+    assert {p.annotator for p in back if p} == {"replay:a.jsonl"}
+    assert {c.id for c, _ in judged(source)} == {p.comparison_id for p in back if p}
+
+
+def test_sides_are_a_coin(tmp_path: Path) -> None:
+    # 3.3 standard deviations of Binomial(1000, 1/2). Catches: chosen always A.
+    source = write(tmp_path / "a.jsonl", pairs(1000))
+    one, two = judged(replay(source)), judged(replay(source, seed=1))
+    assert abs(Counter(a.choice for _, a in one)["a"] - 500) <= 52
+    assert judged(replay(source)) == one
+    assert [c.id for c, _ in one] != [c.id for c, _ in two]
+
+
+def test_report_counts_everything(tmp_path: Path) -> None:
+    good, other = pairs(2)
+    rows = [
+        good,
+        good,
+        {**good, "chosen": good["rejected"], "rejected": good["chosen"]},  # somebody disagrees: kept
+        {**other, "tie": True},
+        {**other, "chosen": ""},
+        {**other, "chosen": "x", "rejected": "x"},
+        {"prompt": "p", "chosen": "x"},
+    ]
+    source = replay(write(tmp_path / "a.jsonl", rows), on_bad_row="skip")
+    first = judged(source)
+    expected = {
+        "dataset": str(tmp_path / "a.jsonl"),
+        "format": "trl",
+        "rows": 7,
+        "used": 3,
+        "ties": 1,
+        "duplicates": 1,
+        "skipped": {"chosen equals rejected": 1, "empty chosen": 1, "no rejected": 1},
+    }
+    assert source.report() == expected
+    assert judged(source) == first  # catches: counts and duplicates that survive into a second reading
+    assert source.report() == expected
+    assert sum(a.choice == "tie" for _, a in first) == 1
+    assert first[0][0].id == first[1][0].id
+    assert {first[0][1].choice, first[1][1].choice} == {"a", "b"}
+
+
+def test_votes_stay_with_the_comparison(tmp_path: Path) -> None:
+    rows = [{**pairs(1)[0], "votes_chosen": 3, "votes_rejected": 2}]
+    ((comparison, annotation),) = judged(replay(write(tmp_path / "a.jsonl", rows)))
+    assert comparison.meta == {"votes_chosen": 3, "votes_rejected": 2}
+    assert annotation.margin is None
+
+
+def test_column_map_over_csv(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('question,good,bad,draw\nq1,"a, b",c,false\nq2,d,e,TRUE\n')
+    columns = {"prompt": "question", "chosen": "good", "rejected": "bad", "tie": "draw"}
+    back = judged(replay(str(path), columns=columns, annotator="crowd"))
+    assert {back[0][0].completion_a, back[0][0].completion_b} == {"a, b", "c"}
+    assert back[1][1].choice == "tie"
+    assert back[0][1].annotator == "crowd"
+
+
+def test_one_of_our_versions(tmp_path: Path) -> None:
+    data = tmp_path / "reviews" / "versions" / "v000001" / "data"
+    data.mkdir(parents=True)
+    extra = {"annotator": "oracle", "comparison_id": "x", "margin": None}
+    for split, rows in (("train", pairs(4)[1:]), ("test", pairs(1))):
+        table = pa.Table.from_pylist([row | extra for row in rows])
+        pq.write_table(table, data / f"{split}-00000-of-00001.parquet")
+    (data.parent / "manifest.json").write_text("{}")
+    assert [c.prompt for c, _ in judged(replay(str(data.parent)))] == ["p1", "p2", "p3"]
+    assert [c.prompt for c, _ in judged(replay(str(data.parent), split="test"))] == ["p0"]
+    assert replay(str(data.parent)).name == "replay:v000001"
+
+
+def test_limit_is_of_usable_rows(tmp_path: Path) -> None:
+    rows = pairs(5)
+    source = replay(write(tmp_path / "a.jsonl", [rows[0], rows[0], *rows[1:]]), limit=2)
+    assert [c.prompt for c, _ in judged(source)] == ["p0", "p1"]
+    assert source.report()["duplicates"] == 1
+
+
+def hh_rows() -> list[dict[str, Any]]:
+    return [
+        {"chosen": HH.format("hi", " hello"), "rejected": HH.format("hi", " go away")},
+        {"chosen": HH.format("hi", " hello"), "rejected": HH.format("ho", " hello")},
+        {"chosen": HH.format("", " hello"), "rejected": HH.format("", " go")},
+    ]
+
+
+def test_hh_reports_its_odd_rows(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", hh_rows())
+    source = replay(path)
+    assert [c.prompt for c, _ in judged(source)] == [HH.format("hi", "")]
+    assert source.report()["skipped"] == {"empty turn": 1, "prompts differ": 1}
+    with pytest.raises(DataError, match=r"a\.jsonl:2: .*prompts differ"):
+        judged(replay(path, on_bad_row="error"))
+
+
+# Bad input
+
+
+def refused(source: Source) -> str:
+    with pytest.raises(DataError) as caught:
+        judged(source)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_first_bad_row_stops_by_default(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [*pairs(2), {"prompt": "p", "chosen": "", "rejected": "x"}])
+    said = refused(replay(path))
+    assert said.startswith(f"{path}:3: ")
+    assert "empty chosen" in said
+    assert "on_bad_row: skip" in said
+
+
+def test_missing_column(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [{"question": "q", "chosen": "a", "rejected": "b"}])
+    said = refused(replay(path))
+    assert said.startswith(f"{path}:1: ")
+    assert "question, chosen, rejected" in said
+    assert "columns: {prompt: question}" in said
+    said = refused(replay(path, columns={"prompt": "questions"}))
+    assert 'no column "questions"' in said
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    said = refused(replay(str(tmp_path / "nothing.jsonl")))
+    assert said.startswith("configs/x.yaml: collect.annotator_args.dataset: no file")
+
+
+def test_nothing_usable(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [{"prompt": "p", "chosen": "a", "rejected": "a"}] * 3)
+    said = refused(replay(path, on_bad_row="skip"))
+    assert "none of 3 rows is usable as trl: chosen equals rejected (3)" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "fact"),
+    [
+        ({"columns": {"promt": "q"}}, "promt.*none of ours: prompt, chosen"),
+        ({"limit": 0}, "limit = 0"),
+        ({"format": "csv"}, "format = 'csv' should be one of auto, trl"),
+        ({"on_bad_row": "ignore"}, "on_bad_row"),
+    ],
+    ids=str,
+)
+def test_refused_options(options: dict[str, Any], fact: str) -> None:
+    with pytest.raises(ConfigError, match=fact):
+        replay("a.jsonl", **options)

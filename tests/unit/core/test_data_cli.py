@@ -1,0 +1,216 @@
+"""``python -m pipeline data`` and how commands end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.core import data_cli
+from pipeline.core.cli import guard
+from pipeline.core.errors import ConfigError, StoreError
+from pipeline.core.store import Store, Version
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "data")
+
+
+def publish(
+    store: Store,
+    ids: str,
+    votes: dict[str, str] | None = None,
+    name: str = "prefs",
+    stats: dict[str, Any] | None = None,
+    **settings: Any,
+) -> Version:
+    with store.draft(name, **{"kind": "preferences", "stage": "collect", **settings}) as draft:
+        draft.write_rows("train", [{"id": i} for i in ids])
+        rows = [{"id": i, "annotator": "me", "choice": c} for i, c in (votes or {}).items()]
+        draft.write_rows(
+            "train", rows, config="votes", schema=dict.fromkeys(("id", "annotator", "choice"), "string")
+        )
+        draft.stats.update(stats or {})
+    return draft.version
+
+
+def run(store: Store, *args: str) -> int:
+    return data_cli.main([*args, "--root", str(store.root)])
+
+
+def shell(*args: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *args], capture_output=True, text=True, cwd=cwd, timeout=60, check=False
+    )
+
+
+def test_list(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(store, "list") == 0
+    assert "no versions yet" in capsys.readouterr().out
+    publish(store, "ab")
+    publish(store, "abc")
+    store.tag("prefs@v1", "gold")
+    assert run(store, "list") == 0
+    header, line = capsys.readouterr().out.splitlines()
+    assert header.split() == ["NAME", "LATEST", "VERSIONS", "KIND", "ROWS", "SIZE", "CREATED", "TAGS"]
+    assert line.split()[:5] == ["prefs", "v000002", "2", "preferences", "3"]
+    assert line.split()[-1] == "gold=v000001"
+    run(store, "list", "--json")
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["latest"], found["tags"], len(found["versions"])) == (2, {"gold": 1}, 2)
+
+
+def test_show(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    prompts = publish(store, "p", name="prompts")
+    publish(store, "ab", parents=[(prompts, "prompts")], stats={"agreement": 0.8123456}, key="k" * 64)
+    assert run(store, "show", "prefs") == 0
+    out = capsys.readouterr().out
+    assert "prefs@v000001\n└── prompts: prompts@v000001" in out.replace("  preferences by collect", "").replace(
+        "\n  ", "\n"
+    )
+    assert "agreement  0.8123" in out
+    assert len(out.splitlines()) <= 24
+    assert max(map(len, out.splitlines())) <= 115
+    run(store, "show", "prefs", "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert (found["name"], found["ancestors"]) == ("prefs", [{"ref": "prompts@v000001", "state": "present"}])
+
+
+def test_diff(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    base = publish(store, "p", name="prompts")
+    a = publish(store, "abc", {"x": "a", "y": "b", "z": "a"}, config={"n": 1, "k": {"l": 2}}, stats={"ties": 1})
+    b = publish(store, "bcdef", {"x": "b", "y": "b"}, config={"n": 1, "k": {"l": 3}}, parents=[(base, "prompts")])
+    found = store.diff(a, b)
+    # By hand: a goes, d e f come; z's vote is gone (not changed), x's went from a to b.
+    # Catches: added and removed swapped; unchanged votes counted; shared shards counted.
+    rows = found.rows["train"]
+    assert (rows.added, rows.removed, rows.before, rows.after) == (3, 1, 3, 5)
+    assert (found.votes_changed, found.votes) == (1, [("x me", "a", "b")])
+    assert found.config == [("k.l", 2, 3)]
+    assert found.stats == [("ties", 1, None)]
+    assert (found.parents_added, found.parents_removed) == (["prompts@v000001"], [])
+    assert not found.same_content
+    assert run(store, "diff", "prefs@v1", "prefs@v2") == 0
+    out = capsys.readouterr().out
+    assert "train        3 -> 5  +3  -1" in out
+    assert "x me  a -> b" in out
+    assert run(store, "diff", "prefs@v1", "prefs@v2", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["rows"]["train"]["added"] == 3
+
+
+def test_diff_of_duplicates_and_of_carried_shards(store: Store) -> None:
+    a = publish(store, "aab")
+    b = publish(store, "abb")
+    rows = store.diff(a, b).rows["train"]
+    # Catches: sets instead of counts.
+    assert (rows.added, rows.removed) == (1, 1)
+    with store.draft("prefs", kind="preferences", stage="collect") as draft:
+        draft.write_rows("train", [{"id": "z"}], carry=a)
+    a.shards()[0].unlink()
+    # The carried shard is not read: it is missing, and the difference is still known.
+    rows = store.diff(a, draft.version).rows["train"]
+    assert (rows.added, rows.removed) == (1, 0)
+    same = store.diff(b, b)
+    assert same.same_content
+    assert all((r.added, r.removed) == (0, 0) for r in same.rows.values())
+
+
+def test_tag_and_gc(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    for ids in ("a", "ab", "abc"):
+        publish(store, ids)
+    assert run(store, "tag", "prefs@v1", "gold") == 0
+    assert "prefs@gold is prefs@v000001" in capsys.readouterr().out
+    with pytest.raises(StoreError, match="never moves"):
+        run(store, "tag", "prefs@v2", "gold")
+    assert run(store, "gc", "--dry-run") == 0
+    assert capsys.readouterr().out.startswith("prefs@v000002\n1 versions, 0 abandoned drafts: would free ")
+    assert len(store.versions("prefs")) == 3
+    assert run(store, "gc", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["versions"] == ["prefs@v000002"]
+    assert len(store.versions("prefs")) == 2
+
+
+def test_verify(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = publish(store, "a"), publish(store, "b")
+    assert run(store, "verify") == 0
+    assert "2 versions checked, 0 problems" in capsys.readouterr().out
+    first.shards()[0].unlink()
+    assert run(store, "verify", second.ref) == 0
+    # Catches: returning 0 whatever was found.
+    assert run(store, "verify") == 1
+    assert "data/train-00000-of-00001.parquet is missing" in capsys.readouterr().out
+    (second.path / "manifest.json").write_text("{")
+    assert run(store, "verify", "--json") == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["checked"], len(found["problems"])) == (1, 2)
+
+
+def test_errors_are_one_line_and_status_2(store: Store) -> None:
+    publish(store, "a")
+    done = shell("-m", "pipeline", "data", "show", "nope", "--root", str(store.root))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f'error: {store.root}: there is no "nope". There is: prefs.\n'
+
+
+def test_help(tmp_path: Path) -> None:
+    done = shell("-m", "pipeline")
+    assert done.returncode == 0
+    for stage in ("sft", "collect", "reward", "ppo", "evaluate", "report", "run"):
+        assert f"\n  {stage} " in done.stdout
+    assert "python -m pipeline.STAGE --config configs/X.yaml" in done.stdout
+    done = shell("-m", "pipeline", "train")
+    assert done.returncode == 2
+    assert "unknown command 'train'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "stderr"),
+    [
+        ("return 3", 3, ""),
+        ("return None", 0, ""),
+        ("raise ConfigError('a.yaml', 'is bad.', 'Mend it.')", 2, "error: a.yaml: is bad. Mend it.\n"),
+        ("raise KeyboardInterrupt", 130, "interrupted\n"),
+    ],
+)
+def test_guard(body: str, status: int, stderr: str, capsys: pytest.CaptureFixture[str]) -> None:
+    scope: dict[str, Any] = {"ConfigError": ConfigError}
+    exec(f"def main(argv):\n    {body}", scope)
+    with pytest.raises(SystemExit) as stop:
+        guard(scope["main"])
+    assert (stop.value.code, capsys.readouterr().err) == (status, stderr)
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    def main(argv: list[str] | None) -> int:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        guard(main)
+
+
+@pytest.mark.parametrize("length", [1, 100_000])
+def test_a_reader_that_went_away_is_quiet(length: int) -> None:
+    code = f"from pipeline.core.cli import guard; guard(lambda _: print('x' * {length}))"
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    read, write = os.pipe()
+    os.close(read)
+    # Catches: not flushing inside guard; Python then complains at exit of what fitted its buffer, with status 120.
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=env,
+        check=False,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")

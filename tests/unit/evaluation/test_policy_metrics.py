@@ -1,0 +1,124 @@
+"""Policy metrics against hand arithmetic, an exact KL and a plain loop."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.core.errors import DataError
+from pipeline.evaluation.intervals import paired_difference, wilson
+from pipeline.evaluation.policy_metrics import (
+    Sampled,
+    compare,
+    distinct,
+    kl_per_sequence,
+    repetition,
+    win_rate,
+)
+
+
+def sampled(n: int = 30, shift: float = 0.0, seed: int = 0, **more: Any) -> Sampled:
+    rng = np.random.default_rng(seed)
+    columns: dict[str, Any] = {
+        "completions": [f"a film number {i} ." for i in range(n)],
+        "lengths": [5] * n,
+        "ended": [True] * n,
+        "scores": (rng.normal(size=n) + shift).tolist(),
+        "gold_scores": (rng.normal(size=n) + shift).tolist(),
+    }
+    return Sampled(**{**columns, **more})
+
+
+# Catches: ref - policy, a mean over tokens for a sum, exp(d) for exp(-d) in k3.
+def test_kl_by_hand() -> None:
+    k1, k3 = kl_per_sequence([[-1.0, -2.0], [-1.0], []], [[-1.5, -1.0], [-1.0], []])
+    # d = (.5, -1), (0), (): k1 -.5, 0, 0 per sequence; k3 (e^-.5 - 1 + .5) + (e - 2) = .1065307 + .7182818, 0, 0.
+    assert k1["value"] == pytest.approx(-0.5 / 3)
+    assert k3["value"] == pytest.approx(0.8248125 / 3, abs=1e-7)
+    # Standard deviation of (-.5, 0, 0) is .2886751; over sqrt(3), .1666667.
+    assert k1["standard_error"] == pytest.approx(1 / 6)
+    assert k1["n"] == 3
+
+
+# Catches: the same three, in expectation: both estimators are unbiased for the exact KL.
+def test_both_estimators_meet_the_exact_kl() -> None:
+    rng = np.random.default_rng(0)
+    p, q = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.3, 0.5])
+    exact = 4 * float((p * np.log(p / q)).sum())  # four independent tokens
+    tokens = rng.choice(3, size=(4000, 4), p=p)
+    k1, k3 = kl_per_sequence(np.log(p)[tokens].tolist(), np.log(q)[tokens].tolist(), resamples=200)
+    assert abs(k1["value"] - exact) < 4 * k1["standard_error"]
+    assert abs(k3["value"] - exact) < 4 * k3["standard_error"]
+    assert k3["standard_error"] < k1["standard_error"]
+
+
+def test_kl_of_a_model_with_itself_is_zero() -> None:
+    logprobs = np.random.default_rng(0).normal(-2, 1, (25, 6)).tolist()
+    k1, k3 = kl_per_sequence(logprobs, logprobs)
+    assert (k1["value"], k1["low"], k1["high"], k3["value"]) == (0, 0, 0, 0)
+
+
+def test_kl_refuses_sides_that_do_not_match() -> None:
+    with pytest.raises(ValueError, match="sequence 1"):
+        kl_per_sequence([[-1.0], [-1.0]], [[-1.0], [-1.0, -2.0]])
+    with pytest.raises(DataError, match="infinite"):
+        kl_per_sequence([[-math.inf]], [[-1.0]])
+
+
+# Catches: ties as wins or dropped from n, before and after swapped.
+def test_win_rate_by_hand() -> None:
+    result = win_rate([0.0, 0.0, 1.0, 1.0], [1.0, 1.0, 1.0, 0.0])
+    assert result == {**wilson(2.5, 4).as_dict(), "wins": 2, "ties": 1, "losses": 1}
+    assert win_rate(None, [1.0]) is None
+
+
+# Catches: counting per completion instead of over all, bigrams across the border of two completions.
+def test_distinct_by_hand() -> None:
+    texts = ["the cat , the cat", "The dog"]
+    # Words: the cat , the cat the dog = 7, distinct the cat , dog = 4. Bigrams: 4 + 1, distinct 4 (the cat twice).
+    assert distinct(texts, 1) == pytest.approx(4 / 7)
+    assert distinct(texts, 2) == pytest.approx(4 / 5)
+    assert distinct(["one", ""], 2) is None
+
+
+# Catches: n-grams of another n, a mean over n-grams instead of completions.
+def test_repetition_by_hand() -> None:
+    # "a b c d a b c d" has 5 four-grams, 4 distinct: 1/5 repeated. "a b c d" has one: 0. "a" has none: left out.
+    assert repetition(["a b c d a b c d", "a b c d", "a"]) == pytest.approx(0.1)
+    assert repetition(["a", ""]) is None
+
+
+def test_compare_puts_policy_minus_base() -> None:
+    base, policy = sampled(), sampled(shift=1.0, seed=1)
+    result = compare(base, policy, seed=4)
+    expected = paired_difference(base.gold_scores or [], policy.gold_scores or [], seed=4)
+    assert result["gold_score"]["difference"] == expected.as_dict()
+    assert result["gold_score"]["difference"]["value"] > 0
+    assert result["win_rate"]["gold_score"]["value"] > 0.5
+    assert result["length"]["difference"] == {"value": 0.0, "low": 0.0, "high": 0.0, "n": 30}
+    assert result["ended"]["policy"] == wilson(30, 30).as_dict()
+    assert result["unique"] == {"base": 1.0, "policy": 1.0}
+    assert result["kl_k1"] is None
+
+
+def test_compare_is_strict_json_with_parts_missing_or_empty() -> None:
+    bare = sampled(3, scores=None, gold_scores=None, completions=["", "", ""], ended=[False] * 3)
+    empty = sampled(0, logprobs=[], ref_logprobs=[])
+    for side in (bare, empty, sampled(25, logprobs=[[-1.0]] * 25, ref_logprobs=[[-2.0]] * 25)):
+        result = compare(side, side)
+        assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert compare(bare, bare)["gold_score"] is None
+    assert compare(bare, bare)["unique"]["policy"] == pytest.approx(1 / 3)
+
+
+def test_compare_refuses_what_does_not_pair() -> None:
+    with pytest.raises(ValueError, match="3 base and 4 policy"):
+        compare(sampled(3), sampled(4))
+    with pytest.raises(ValueError, match="different lengths"):
+        sampled(3, lengths=[1])
+    with pytest.raises(ValueError, match="both"):
+        sampled(1, logprobs=[[-1.0]])

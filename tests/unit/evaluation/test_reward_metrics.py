@@ -1,0 +1,208 @@
+"""Reward-model metrics against scikit-learn, scipy and hand arithmetic."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from sklearn.metrics import brier_score_loss
+
+from pipeline.core.errors import DataError
+from pipeline.evaluation.intervals import wilson
+from pipeline.evaluation.reward_metrics import (
+    Baseline,
+    ScoredPairs,
+    bag_of_words,
+    calibration,
+    fit_temperature,
+    gold_agreement,
+    length_correlation,
+    longer_wins,
+    pair_accuracy,
+    reward_metrics,
+    verdict,
+)
+
+MARGINS = np.random.default_rng(0).normal(0.8, 1.5, 300)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+# Catches: >= for >, under which a constant model is always right.
+def test_a_tie_is_never_correct() -> None:
+    assert pair_accuracy([1.0, -1.0, 0.0, 2.0]).value == 0.5
+    assert pair_accuracy([0.0] * 10).value == 0.0
+
+
+# Catches: (1 - p)^2 of the confidence instead of the chosen side's probability, a flipped margin.
+def test_brier_equals_scikit_learn() -> None:
+    # The same pairs written as a classifier's: half of them with the chosen completion in second place.
+    flip = np.arange(len(MARGINS)) % 2 == 0
+    first_wins = np.where(flip, 0, 1)
+    probability = sigmoid(np.where(flip, -MARGINS, MARGINS))
+    assert calibration(MARGINS)["brier"] == pytest.approx(brier_score_loss(first_wins, probability), abs=1e-12)
+
+
+# Catches: bins over 0 .. 1, an unweighted mean over bins, ties counted as wrong.
+def test_ece_by_hand() -> None:
+    # sigmoid(ln 3) = .75 (bin .75-.80): 2 of 4 right, gap .25. sigmoid(ln 19) = .95 (bin .95-1): 1 of 1, gap .05.
+    # A margin of 0: confidence .5, half right, gap 0. Together (4 * .25 + 1 * .05 + 1 * 0) / 6 = .175.
+    a, b = np.log(3.0) + 1e-12, np.log(19.0) + 1e-12
+    result = calibration([a, a, -a, -a, b, 0.0])
+    assert result["ece"] == pytest.approx(0.175, abs=1e-9)
+    assert [(row["low"], row["count"]) for row in result["rows"]] == [(0.5, 1), (0.75, 4), (0.95, 1)]
+    assert [row["accuracy"]["value"] for row in result["rows"]] == [0.5, 0.5, 1.0]
+
+
+def test_a_calibrated_model_has_a_small_ece_and_temperature_one() -> None:
+    rng = np.random.default_rng(3)
+    sure = np.abs(rng.normal(0, 2, 40_000))
+    margins = np.where(rng.random(40_000) < sigmoid(sure), sure, -sure)
+    assert calibration(margins)["ece"] < 0.01
+    assert fit_temperature(margins)[0] == pytest.approx(1.0, abs=0.03)
+    # Catches: margin * T for margin / T. Three times too sure needs a temperature of 3.
+    tripled = calibration(3 * margins)
+    assert tripled["temperature"] == pytest.approx(3.0, abs=0.1)
+    assert tripled["ece_at_temperature"] < 0.01 < 0.05 < tripled["ece"]
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_temperature_equals_a_general_optimiser_at_any_scale(scale: float) -> None:
+    best = minimize(lambda beta: np.logaddexp(0, -beta[0] * MARGINS).mean(), x0=[1.0], method="BFGS").x[0]
+    assert fit_temperature(MARGINS * scale)[0] == pytest.approx(scale / best, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("margins", "reason"),
+    [([], "no pairs"), ([1.0, 2.0], "no pair is wrong"), ([-1.0, 0.5], "not positive"), ([0.0], "not positive")],
+)
+def test_no_finite_temperature_is_said(margins: list[float], reason: str) -> None:
+    temperature, said = fit_temperature(margins)
+    assert temperature is None
+    assert reason in str(said)
+
+
+# Catches: ties counted as right, a direction learnt from the test pairs.
+def test_longer_wins() -> None:
+    test = [("long", "s"), ("s", "long"), ("same", "size"), ("longer", "s")]
+    assert longer_wins(test).accuracy == wilson(2.5, 4)
+    flipped = longer_wins(test, train=[("s", "long")])
+    assert flipped.name == "shorter wins"
+    assert flipped.accuracy == wilson(1.5, 4)
+    assert longer_wins([]).accuracy is None
+
+
+# Catches: rejected - chosen, an intercept, fitting on the test pairs.
+def test_bag_of_words_learns_words_and_only_words() -> None:
+    train = [("a good film", "a bad film"), ("what a good day", "what a dull bad day")] * 15
+    test = [("good !", "bad !"), ("so good", "so bad"), ("bad", "good"), ("unseen", "unknown")]
+    assert bag_of_words(train, test).accuracy == wilson(2.5, 4)
+
+
+def test_bag_of_words_equals_bradley_terry_by_gradient() -> None:
+    # Catches: a wrong C (158 right at twice it, 142 at 100 times), a lost mirror image. Independent: its loss,
+    # log-losses + |w|^2 / 2, minimised by scipy. Few pairs, many words: the prior matters.
+    rng = np.random.default_rng(7)
+    words = np.array([2 * letter for letter in "abcdefghijkl"])
+    counts = rng.integers(0, 3, (230, 2, 12))
+    wins = rng.random(230) < sigmoid((counts[:, 0] - counts[:, 1]) @ np.linspace(2, -2, 12))
+    counts = np.where(wins[:, None, None], counts, counts[:, ::-1])
+    pairs = [(" ".join(np.repeat(words, a)), " ".join(np.repeat(words, b))) for a, b in counts]
+    d = (counts[:, 0] - counts[:, 1]).astype(float)
+    fit = minimize(lambda w: np.logaddexp(0, -d[:30] @ w).sum() + w @ w / 2, np.zeros(12), method="BFGS")
+    assert bag_of_words(pairs[:30], pairs[30:]).accuracy == wilson(int((d[30:] @ fit.x > 0).sum()), 200)
+
+
+@pytest.mark.parametrize(
+    ("train", "reason"),
+    [
+        ([("a", "b")] * 3, "fewer than"),
+        ([("", " ")] * 30, "no words"),
+        ([("one two", "two one")] * 30, "same words"),
+    ],
+)
+def test_bag_of_words_says_why_it_cannot(train: list[tuple[str, str]], reason: str) -> None:
+    baseline = bag_of_words(train, [("a", "b")])
+    assert baseline.accuracy is None
+    assert reason in str(baseline.reason)
+
+
+def test_length_correlation() -> None:
+    texts = ["a" * n for n in (1, 2, 3, 10)]
+    result = length_correlation([1.0, 2.0, 3.0, 4.0], texts)
+    assert result["spearman"] == pytest.approx(1.0)
+    # By hand: deviations (-1.5, -.5, .5, 1.5) and (-3, -2, -1, 6): 14 / sqrt(5 * 50) = .8854.
+    assert result["pearson"] == pytest.approx(0.885438, abs=1e-6)
+    assert length_correlation([1.0] * 4, texts)["pearson"] is None
+
+
+# Catches: gold ties kept in n, the model's sign not compared with gold's, label noise of the model.
+def test_gold_agreement_by_hand() -> None:
+    pairs = ScoredPairs(
+        chosen_scores=[1, 1, 0, 1, 0],
+        rejected_scores=[0, 0, 0, 0, 1],
+        chosen=["x"] * 5,
+        rejected=["y"] * 5,
+        chosen_gold_scores=[1, 0, 1, 1, 0],
+        rejected_gold_scores=[0, 1, 0, 1, 1],
+    )
+    # Pair 4 is a gold tie. Gold says +, -, +, -; the model +, +, tie, -: 2 of 4. The labels say +: 2 of 4.
+    result = gold_agreement(pairs)
+    assert result is not None
+    assert (result["n"], result["gold_ties"]) == (4, 1)
+    assert result["accuracy"] == wilson(2, 4).as_dict()
+    assert result["labels"] == wilson(2, 4).as_dict()
+    assert result["label_noise"]["value"] == 0.5
+
+
+def test_label_noise_is_the_flipped_share() -> None:
+    flipped = [True] * 3 + [False] * 27
+    gold = [-1.0 if f else 1.0 for f in flipped]
+    pairs = ScoredPairs(gold, [0.0] * 30, ["a"] * 30, ["b"] * 30, gold, [0.0] * 30)
+    result = gold_agreement(pairs)
+    assert result is not None
+    assert result["label_noise"]["value"] == pytest.approx(0.1)
+    assert result["accuracy"]["value"] == 1.0
+
+
+# Catches: comparing values instead of the lower limit, max() over baselines turned into min().
+@pytest.mark.parametrize(
+    ("right", "clears", "words"),
+    [
+        (55, False, "does not clear one half"),
+        (70, False, "does not clear the best baseline (bag"),
+        (90, True, "above"),
+    ],
+)
+def test_verdict(right: int, clears: bool, words: str) -> None:
+    baselines = [Baseline("longer wins", wilson(50, 100)), Baseline("bag of words", wilson(65, 100))]
+    said = verdict(wilson(right, 100), baselines)
+    assert said[0] is clears
+    assert words in said[1]
+
+
+def test_verdict_without_baselines_or_pairs() -> None:
+    assert verdict(wilson(0, 0), [])[0] is False
+    assert "no baseline" in verdict(wilson(90, 100), [Baseline("bag of words", None, "few")])[1]
+
+
+def test_everything_is_strict_json_even_when_tiny() -> None:
+    rng = np.random.default_rng(0)
+    texts = [f"word{i} " * (i % 5) for i in range(40)]
+    full = ScoredPairs(rng.normal(1, 1, 40).tolist(), [0.0] * 40, texts, texts[::-1], [1.0] * 40, [0.5] * 40)
+    for pairs in (full, ScoredPairs([1.0], [0.0], [""], [""]), ScoredPairs([], [], [], [])):
+        result = reward_metrics(pairs, train=list(zip(texts, texts[::-1], strict=True)))
+        assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_broken_input_is_refused() -> None:
+    with pytest.raises(DataError, match="NaN"):
+        reward_metrics(ScoredPairs([float("nan")], [0.0], ["a"], ["b"]))
+    with pytest.raises(ValueError, match="different lengths"):
+        ScoredPairs([1.0], [0.0, 1.0], ["a"], ["b"])
+    with pytest.raises(ValueError, match="one side"):
+        ScoredPairs([1.0], [0.0], ["a"], ["b"], [1.0])

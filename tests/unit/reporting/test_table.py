@@ -1,0 +1,70 @@
+"""The results table and its place in the README."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.core.errors import DataError
+from pipeline.reporting.table import BEGIN, END, Run, interval, number, results_table, update_readme
+
+STATS = {
+    "gold_score": {
+        "base": {"value": 0.11, "low": 0.04, "high": 0.18, "n": 200},
+        "policy": {"value": 0.57, "low": 0.52, "high": 0.62, "n": 200},
+        "difference": {"value": 0.46, "low": 0.4, "high": 0.52, "n": 200},
+    },
+    "score": {"difference": {"value": -0.5, "low": -0.7, "high": -0.3, "n": 200}},
+    "win_rate": {"gold_score": {"value": 0.8, "low": 0.74, "high": 0.85, "n": 200}},
+    "kl_k1": {"value": 5.12, "low": 4.9, "high": 5.3, "n": 200},
+    "length": {"base": {"value": 23.6}, "policy": {"value": 25.1}},
+}
+
+
+# Catches: base and policy swapped, a lost sign, low and high swapped.
+def test_a_row_by_hand() -> None:
+    run = Run("demo", STATS, {"value": 0.78, "low": 0.72, "high": 0.83, "n": 240}, seeds=3, minutes=4.6)
+    row = results_table([run]).splitlines()[2]
+    assert row == (
+        "| demo | 0.11 | 0.57 | +0.46 [0.40, 0.52] | −0.50 [−0.70, −0.30] | 0.80 [0.74, 0.85] | 5.1 | 24 → 25 "
+        "| 0.78 [0.72, 0.83] | 3 | 4.6 |"
+    )
+
+
+def test_every_row_has_the_width_of_the_heading() -> None:
+    lines = results_table([Run("a|b\n<i>", {}), Run("demo", STATS)]).splitlines()
+    assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+    assert "<i>" not in lines[2]
+    assert lines[2].count("–") == 11  # nothing known, nothing invented
+    assert "No results yet" in results_table([])
+
+
+@pytest.mark.parametrize(
+    ("value", "signed", "text"),
+    [
+        (None, False, "–"),
+        (float("nan"), False, "–"),
+        (-0.001, True, "0.00"),
+        (-1.5, False, "−1.50"),
+        (2, True, "+2.00"),
+    ],
+)
+def test_number(value: float | None, signed: bool, text: str) -> None:
+    assert number(value, signed=signed) == text
+
+
+def test_an_interval_without_limits_is_its_value() -> None:
+    assert interval({"value": 2.0, "low": None, "high": None, "n": 1}) == "2.00"
+    assert interval(None) == "–"
+
+
+def test_update_readme_replaces_and_is_idempotent() -> None:
+    text = f"# Title\n\n{BEGIN}\nold\n{END}\n\nrest\n"
+    once = update_readme(text, "| new |\n")
+    assert once == f"# Title\n\n{BEGIN}\n| new |\n{END}\n\nrest\n"
+    assert update_readme(once, "| new |\n") == once
+
+
+@pytest.mark.parametrize("text", ["", f"{BEGIN}\n", f"{END}\n{BEGIN}\n", f"{BEGIN}{BEGIN}{END}"])
+def test_a_missing_doubled_or_swapped_marker_is_refused(text: str) -> None:
+    with pytest.raises(DataError, match="results:"):
+        update_readme(text, "| new |")

@@ -1,0 +1,155 @@
+"""The prompts task: where the prompts of each format come from, the corpus, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.core.errors import ConfigError, DataError
+from pipeline.tasks import Task, load_task
+
+HH = "\n\nHuman: {}\n\nAssistant:{}"
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def task(dataset: str, **args: Any) -> Task:
+    return load_task("prompts", {"dataset": dataset, "test_share": 0.3, **args}, "configs/x.yaml")
+
+
+def everything(t: Task) -> list[str]:
+    train, test = (t.prompts(split, None, 0) for split in ("train", "test"))  # type: ignore[arg-type]
+    assert not set(train) & set(test)
+    return sorted(train + test)
+
+
+NUMBERS = [f"{i:02}" for i in range(20)]
+
+
+def test_plain_prompts_are_taken_once(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [{"prompt": n} for n in NUMBERS * 2])
+    assert everything(task(path)) == NUMBERS
+    assert task(path).corpus(0) is None
+    (tmp_path / "a.csv").write_text("instruction\n" + "\n".join(NUMBERS))
+    assert everything(task(str(tmp_path / "a.csv"), prompt_column="instruction")) == NUMBERS
+
+
+def test_messages_are_rendered(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [{"messages": [{"role": "user", "content": n}]} for n in NUMBERS])
+    assert everything(task(path, prompt_column="messages")) == [f"User: {n}\n\nAssistant:" for n in NUMBERS]
+
+
+def test_prompts_of_hh(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [{"chosen": HH.format(n, " yes"), "rejected": HH.format(n, " no")} for n in NUMBERS]
+    rows += [{"chosen": HH.format("", " yes"), "rejected": HH.format("", " no")}]
+    path = write(tmp_path / "a.jsonl", rows)
+    with caplog.at_level(logging.WARNING):
+        assert everything(task(path)) == [HH.format(n, "") for n in NUMBERS]
+    assert "1 of 21 rows hold no usable prompt: empty turn (1)." in caplog.text  # never silently
+    corpus = task(path, corpus_column="chosen").corpus(0)
+    assert set(corpus or []) == {p + " yes" for p in task(path).prompts("train", None, 0)}
+
+
+def test_prompts_and_corpus_of_conversations(tmp_path: Path) -> None:
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": n}],
+            "chosen": [{"role": "assistant", "content": "yes"}],
+            "rejected": [{"role": "assistant", "content": "no"}],
+        }
+        for n in NUMBERS
+    ]
+    path = write(tmp_path / "a.jsonl", rows)
+    t = task(path, corpus_column="rejected")
+    assert everything(t) == everything(task(path)) == [f"User: {n}\n\nAssistant:" for n in NUMBERS]
+    assert t.corpus(0) is not None
+    assert sorted(t.corpus(0) or []) == sorted(p + " no" for p in t.prompts("train", None, 0))
+
+
+def test_corpus_of_any_column_is_of_the_train_side(tmp_path: Path) -> None:
+    rows = [{"q": n, "answer": f" is {n}"} for n in NUMBERS]
+    t = task(write(tmp_path / "a.jsonl", rows), prompt_column="q", corpus_column="answer")
+    # Catches: the texts of test prompts in the corpus.
+    assert sorted(t.corpus(0) or []) == sorted(f"{n} is {n}" for n in t.prompts("train", None, 0))
+
+
+def test_renamed_prompt_column_of_preferences(tmp_path: Path) -> None:
+    rows = [{"q": n, "chosen": " a", "rejected": " b"} for n in NUMBERS]
+    path = write(tmp_path / "a.jsonl", rows)
+    assert everything(task(path, prompt_column="q", corpus_column="chosen")) == NUMBERS
+    assert everything(task(path, prompt_column="q", format="trl")) == NUMBERS
+
+
+def test_implicit_prompts_only_when_told(tmp_path: Path) -> None:
+    rows = [{"chosen": f"Say {n}: yes", "rejected": f"Say {n}: no"} for n in NUMBERS]
+    path = write(tmp_path / "a.jsonl", rows)
+    assert everything(task(path, format="trl_implicit")) == [f"Say {n}:" for n in NUMBERS]
+    assert "trl_implicit" in refused(path)
+
+
+def test_limit_reads_the_first_rows(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [{"prompt": n} for n in NUMBERS])
+    assert everything(task(path, limit=12)) == NUMBERS[:12]
+
+
+def test_named_test_split(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", [{"prompt": n} for n in NUMBERS])
+    write(tmp_path / "test.jsonl", [{"prompt": n} for n in ["00", "20"]])
+    assert task(str(tmp_path), test_split="test").prompts("test", None, 0) == ["20"]
+
+
+def test_gold_is_of_the_completion_alone(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [{"prompt": n} for n in NUMBERS])
+    assert task(path).gold_scores(["a"], [" good"]) is None
+    good, same = task(path, gold="vader").gold_scores(["terrible, awful", ""], [" good", " good"]) or []
+    assert good == same > 0
+
+
+def refused(dataset: str, kind: type[Exception] = DataError, **args: Any) -> str:
+    with pytest.raises(kind) as caught:
+        task(dataset, **args).prompts("train", 1, 0)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_too_few_prompts(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [{"prompt": "Something funny:"}] * 5)
+    assert refused(path) == (
+        f"{path}: holds one distinct prompt ('Something funny:'). "
+        "At least 2 distinct prompts are needed, one to train on and one to test on."
+    )
+    path = write(tmp_path / "b.jsonl", [{"prompt": n} for n in NUMBERS])
+    assert "20 distinct prompts; with test_share 1e-09 none falls into test. Raise" in refused(
+        path, test_share=1e-9
+    )
+    assert "none falls into train. Lower" in refused(path, test_share=0.999999)
+
+
+def test_bad_input(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [{"question": n} for n in NUMBERS])
+    said = refused(path)
+    assert said.startswith(f'{path}:1: no column "prompt"; the columns are: question.')
+    assert "task_args.prompt_column" in said
+    assert "task_args.corpus_column" in refused(path, prompt_column="question", corpus_column="answer")
+    path = write(tmp_path / "b.jsonl", [{"prompt": " "}] * 3)
+    assert "3 of 3 rows hold no usable prompt: empty prompt (3)" in refused(path)
+    path = write(
+        tmp_path / "c.jsonl", [{"chosen": HH.format("a", "b"), "rejected": HH.format("a", "c"), "x": "y"}]
+    )
+    assert "corpus_column: chosen" in refused(path, corpus_column="x")
+
+
+@pytest.mark.parametrize(
+    ("args", "fact"),
+    [({"limit": 0}, "limit = 0"), ({"test_share": 0.0}, "test_share"), ({"format": "x"}, "one of auto, trl")],
+    ids=str,
+)
+def test_refused_options(args: dict[str, Any], fact: str) -> None:
+    assert fact in refused("a.jsonl", ConfigError, **args)
