@@ -19,8 +19,8 @@ from typing import Any, cast
 from pipeline.core.errors import StoreError
 
 _MENDS = {
-    errno.ENOSPC: "Free some space (make data ARGS=gc) and run again.",
-    errno.EDQUOT: "Free some space (make data ARGS=gc) and run again.",
+    errno.ENOSPC: "Free some space (python -m pipeline data gc) and run again.",
+    errno.EDQUOT: "Free some space (python -m pipeline data gc) and run again.",
     errno.EFBIG: "Raise the file size limit (ulimit -f) and run again.",
     errno.EROFS: "Choose a data directory that can be written.",
     errno.EACCES: "Choose a data directory that can be written, or mend its permissions.",

@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -181,7 +182,7 @@ class Planner:
         if stage not in self._plans:
             inputs = self._inputs(stage)
             learning = self.config.learning_part(stage)
-            parents = [[role, found.id] for role, found in sorted(inputs.items())]
+            parents = [[role, fingerprint(found)] for role, found in sorted(inputs.items())]
             key = digest([stage, parents, learning, local_files(learning), __version__])
             self._plans[stage] = Run(stage, self.config, self.store, inputs, key, self)
         return self._plans[stage]
@@ -261,11 +262,20 @@ def stage_main(stage: str, run: Callable[[Run], None], argv: list[str] | None = 
         return NOTHING_TO_DO
     if args.check:
         return WORK_TO_DO
+    quiet()
     say(stage, f"{args.config}, from {', '.join(i.ref for i in planned.inputs.values()) or 'nothing'}")
     run(planned)
     planned.finish()
     say(stage, f"done in {time.time() - planned.started:.0f} s")
     return NOTHING_TO_DO
+
+
+def quiet() -> None:
+    """Keep what libraries say about their own future off the screen; what concerns the user is said by stages."""
+    for name, value in (("TRANSFORMERS_VERBOSITY", "error"), ("HF_HUB_DISABLE_TELEMETRY", "1")):
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    warnings.filterwarnings("ignore", category=FutureWarning)
 
 
 def sft_needed(config: Config) -> bool:
@@ -282,6 +292,13 @@ def say(stage: str, text: str) -> None:
     """A line for the person watching; from the main process only."""
     if main_process():
         print(f"[{stage}] {text}", flush=True)
+
+
+def fingerprint(found: Input) -> list[str]:
+    """What an input holds: its content id, and its shards' bytes, as a row's id does not cover every column."""
+    if isinstance(found, External):
+        return [found.id]
+    return [found.id, *(f.sha256 for f in found.manifest.files if f.path.endswith(".parquet"))]
 
 
 def local_files(value: Any) -> list[str]:

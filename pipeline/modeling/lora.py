@@ -61,13 +61,13 @@ def add_role(model: Any, directory: Path, adapter: str) -> dict[str, Any]:
     config.task_type, config.modules_to_save, config.inference_mode = "CAUSAL_LM", None, True
     state = load_file(directory / "adapter_model.safetensors")
     lora = {k: v for k, v in state.items() if "lora_" in k}
-    if adapter not in model.peft_config:
-        model.add_adapter(adapter, config)
     try:
+        if adapter not in model.peft_config:
+            model.add_adapter(adapter, config)
         left = set_peft_model_state_dict(model, lora, adapter_name=adapter)
-    except RuntimeError as err:
+    except (RuntimeError, ValueError) as err:
         raise ModelError(
-            str(directory), "the adapter's shapes do not fit this base.", "It was trained on another base."
+            str(directory), "the adapter's layers do not fit this base.", "It was trained on another base."
         ) from err
     if left.unexpected_keys:
         raise ModelError(

@@ -142,6 +142,8 @@ class PPOTrainer(TRLPPOTrainer):
                 train_dataset=Dataset.from_dict({"input_ids": [list(p) for p in prompt_ids]}),
                 callbacks=callbacks,
             )
+        # Losses are already divided by the tokens of the whole step; Accelerate would divide once more.
+        self.accelerator.gradient_accumulation_steps = 1
         self.sampling = Sampling(
             max_new_tokens=int(args.response_length or 0),
             temperature=args.temperature,
