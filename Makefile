@@ -9,7 +9,8 @@ ARGS   ?=
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-LAUNCH ?= accelerate launch --config_file configs/accelerate/cpu.yaml
+THREADS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
+LAUNCH ?= accelerate launch --config_file configs/accelerate/cpu.yaml --num_cpu_threads_per_process $(THREADS)
 STAGES := sft collect reward ppo evaluate report
 READY  := $(VENV)/.ready
 

@@ -11,7 +11,7 @@ from pipeline.core.cli import guard
 from pipeline.core.errors import DataError
 from pipeline.core.records import Abstention, Annotation, Comparison, digest, preference_from, split_of
 from pipeline.core.stage import Run, say, stage_main
-from pipeline.tasks import Task, load_task
+from pipeline.tasks import Split, Task, load_task
 
 PROMPTS = {"id": "string", "prompt": "string"}
 COMPARISONS = {"id": "string", "prompt": "string", "completion_a": "string", "completion_b": "string"}
@@ -34,7 +34,7 @@ VOTES = {
     "margin": "double",
     "reason": "string",
 }
-SPLITS = ("train", "test")
+SPLITS: tuple[Split, ...] = ("train", "test")
 
 
 @dataclass
@@ -122,11 +122,8 @@ def sample_comparisons(
     from pipeline.modeling.roles import load_policy, merged
 
     held_out = max(1, round(options.comparisons * options.test_share))
-    drawn = [
-        (prompt, split)
-        for split, n in (("train", options.comparisons - held_out), ("test", held_out))
-        for prompt in task.prompts(split, n, run.config.seed)
-    ]
+    sizes: dict[Split, int] = {"train": options.comparisons - held_out, "test": held_out}
+    drawn = [(p, split) for split, n in sizes.items() for p in task.prompts(split, n, run.config.seed)]
     policy = run.version("policy").path if "policy" in run.inputs else None
     model, tokenizer = load_policy(*run.base, policy)
     limit = tokens.prompt_limit(model, task.completion_tokens)

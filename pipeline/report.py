@@ -63,7 +63,7 @@ def draw(run: Run, rows: list[dict[str, Any]], history: list[dict[str, Any]]) ->
 
     stats, reward = run.version("evaluation").manifest.stats, run.version("reward").manifest.stats["evaluation"]
     kl_target = run.config.given("ppo").get("kl_target")
-    columns = {
+    columns: dict[str, Any] = {
         side: {
             "score": [r[f"{side}_score"] for r in rows],
             "gold_score": _known([r[f"{side}_gold_score"] for r in rows]),
@@ -74,8 +74,18 @@ def draw(run: Run, rows: list[dict[str, Any]], history: list[dict[str, Any]]) ->
     pictures = [
         ("training", "PPO over time", figures.training_curves(history, kl_target=kl_target), True),
         ("before-after", "Before and after", figures.before_after(stats), False),
-        ("distributions", "Scores of completions", figures.score_distributions(**columns), True),
-        ("length", "Length against score", figures.length_against_score(**columns), False),
+        (
+            "distributions",
+            "Scores of completions",
+            figures.score_distributions(columns["base"], columns["policy"]),
+            True,
+        ),
+        (
+            "length",
+            "Length against score",
+            figures.length_against_score(columns["base"], columns["policy"]),
+            False,
+        ),
         ("reward-accuracy", "Reward model and baselines", figures.reward_accuracy(reward), False),
         ("reliability", "Calibration of the reward model", figures.reliability(reward["calibration"]), False),
     ]
@@ -131,8 +141,9 @@ def facts(run: Run) -> list[tuple[str, str]]:
 
 
 def minutes(run: Run) -> float:
-    """Wall time of the stages behind this report, loading and publishing included."""
-    versions = [v for v in run.inputs.values() if isinstance(v, Version)]
+    """Wall time of the stages behind this report, from their first line to their last version."""
+    stages = ("base", "preferences", "reward", "policy", "evaluation")
+    versions = [v for r, v in run.inputs.items() if r in stages and isinstance(v, Version)]
     return round(sum(v.manifest.stats.get("stage_seconds", 0.0) for v in versions) / 60, 2)
 
 

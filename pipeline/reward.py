@@ -32,8 +32,8 @@ def run(run: Run) -> None:
     preferences = run.version("preferences")
     rows = {split: preferences.rows(split) for split in ("train", "test")}
     source, revision = run.base
-    tokenizer = load_tokenizer(source, revision)
     load_causal_lm(source, revision)  # says in one line what is wrong with a base that is none
+    tokenizer = load_tokenizer(source, revision)
     position = reward.score_position(tokenizer)
     pairs = {s: reward.tokenize_pairs(tokenizer, r, args.max_length or 10**9, position) for s, r in rows.items()}
     dropped = {s: p.dropped for s, p in pairs.items()}

@@ -53,8 +53,8 @@ class Config:
 
     def inputs(self, stage: str) -> dict[str, str]:
         """Versions to read instead of those this experiment made, by role: ``inputs: {reward: other@v2}``."""
-        chosen = self.sections.get(stage, {}).get("inputs") or {}
-        return check_types(_Inputs, {"inputs": chosen}, str(self.path), f"{stage}.")["inputs"]
+        given: dict[str, Any] = {"inputs": self.sections.get(stage, {}).get("inputs") or {}}
+        return check_types(_Inputs, given, str(self.path), f"{stage}.")["inputs"]
 
     def options(self, stage: str, cls: type[T]) -> T:
         """The section of ``stage`` as an instance of its dataclass.

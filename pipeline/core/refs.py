@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import StoreError
-from pipeline.core.files import disk_errors, fsync, locked, prepare_json, read_json, replace_json
+from pipeline.core.files import disk_error, disk_errors, fsync, locked, prepare_json, read_json, replace_json
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _NUMBER = re.compile(r"v?(\d{1,9})")
@@ -87,6 +87,8 @@ def _numbers_in(directory: Path, suffix: str) -> list[int]:
         names = os.listdir(directory)
     except FileNotFoundError:
         return []
+    except OSError as err:
+        raise disk_error(err, str(directory)) from err
     found = (_DIRECTORY.fullmatch(n.removesuffix(suffix)) for n in names if n.endswith(suffix))
     return sorted(int(m[1]) for m in found if m)
 

@@ -14,10 +14,10 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pipeline import __version__
 from pipeline.core.config import Config, load_config
@@ -116,7 +116,7 @@ class Run:
         return self.store.root / ".runs" / f"{self.config.name}-{self.stage}-{self.key[:12]}"
 
     @contextlib.contextmanager
-    def draft(self, role: str, **fields: Any) -> Iterator[Draft]:
+    def draft(self, role: str, **fields: Any) -> Generator[Draft]:
         """A new version of one of this stage's outputs, its parents and settings filled in."""
         parents = [(v, r) for r, v in self.inputs.items() if isinstance(v, Version)]
         parents += fields.pop("parents", [])
@@ -275,6 +275,7 @@ def quiet() -> None:
     for name, value in (("TRANSFORMERS_VERBOSITY", "error"), ("HF_HUB_DISABLE_TELEMETRY", "1")):
         os.environ.setdefault(name, value)
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
 
 
@@ -304,9 +305,10 @@ def fingerprint(found: Input) -> list[str]:
 def local_files(value: Any) -> list[str]:
     """sha256 of every local file that a config value names, so that editing the file is new work."""
     if isinstance(value, dict):
-        return [f for k in sorted(value) for f in local_files(value[k])]
+        entries = cast("dict[str, Any]", value)
+        return [f for k in sorted(entries) for f in local_files(entries[k])]
     if isinstance(value, list):
-        return [f for v in value for f in local_files(v)]
+        return [f for v in cast("list[Any]", value) for f in local_files(v)]
     if not isinstance(value, str) or len(value) > 1024 or "\n" in value:
         return []
     path = Path(value).expanduser()

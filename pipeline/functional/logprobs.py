@@ -37,7 +37,7 @@ def selected_logprobs_chunked(
 ) -> Tensor:
     """As :func:`selected_logprobs` without gradient or entropy, ``chunk`` rows of logits alive at a time."""
     parts = [
-        selected_logprobs(h, weight, i, temperature)[0]
-        for h, i in zip(hidden.split(chunk), ids.split(chunk), strict=True)
+        selected_logprobs(hidden[i : i + chunk], weight, ids[i : i + chunk], temperature)[0]
+        for i in range(0, len(ids), chunk)
     ]
     return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=torch.float32)

@@ -46,7 +46,7 @@ def generate(
     generator: torch.Generator | None = None,
     noise: Tensor | None = None,
     batch_size: int = 64,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> Completions:
     """Sample one completion for each prompt under the model's active role.
 

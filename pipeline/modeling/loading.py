@@ -22,7 +22,7 @@ def load_tokenizer(source: str, revision: str | None = None) -> Any:
     _check_source(source)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError) as err:
+    except (OSError, ValueError, KeyError) as err:
         raise ModelError(source, f"no tokenizer could be loaded ({_first_line(err)}).", _mend(source)) from err
     if tokenizer.eos_token_id is None:
         raise ModelError(source, "the tokenizer has no end-of-sequence token, so no completion could end.")
@@ -36,7 +36,9 @@ def load_causal_lm(source: str, revision: str | None = None, dtype: Any = "auto"
         ModelError: it is not there, is not a causal language model, or has no safetensors weights.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # of copying weights; downloads keep theirs
     _check_source(source)
     try:
         config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)

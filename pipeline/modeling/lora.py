@@ -57,7 +57,7 @@ def add_role(model: Any, directory: Path, adapter: str) -> dict[str, Any]:
     from peft import LoraConfig, set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    config = LoraConfig.from_pretrained(str(directory))
+    config: Any = LoraConfig.from_pretrained(str(directory))
     config.task_type, config.modules_to_save, config.inference_mode = "CAUSAL_LM", None, True
     state = load_file(directory / "adapter_model.safetensors")
     lora = {k: v for k, v in state.items() if "lora_" in k}

@@ -74,7 +74,7 @@ def merged(model: Any, adapter: str | None) -> Iterator[None]:
         with role(model, adapter):
             yield
         return
-    layers = [m for m in model.modules() if isinstance(m, LoraLayer) and adapter in m.lora_A]
+    layers: list[Any] = [m for m in model.modules() if isinstance(m, LoraLayer) and adapter in m.lora_A]
     kept = [layer.get_base_layer().weight.data for layer in layers]
     try:
         with torch.no_grad(), role(model, None):
@@ -94,8 +94,8 @@ def load_policy(source: str, revision: str | None, adapter: Any = None) -> tuple
     """
     from pipeline.modeling.loading import load_causal_lm, load_tokenizer
 
-    tokenizer = load_tokenizer(source, revision)
     model = load_causal_lm(source, revision, torch.float32)
+    tokenizer = load_tokenizer(source, revision)
     if adapter is None:
         return model, tokenizer
     from peft import LoraConfig, get_peft_model
@@ -103,6 +103,7 @@ def load_policy(source: str, revision: str | None, adapter: Any = None) -> tuple
     from pipeline.modeling.lora import add_role
 
     config = LoraConfig.from_pretrained(str(adapter))
+    config.base_model_name_or_path = source
     model = get_peft_model(model, config, adapter_name="policy")
     add_role(model, adapter, "policy")
     return model.eval(), tokenizer

@@ -6,10 +6,10 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
-from transformers import TrainerCallback
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
 from pipeline.core.config import Config, parse_options
 
@@ -49,7 +49,8 @@ def training_arguments(config: Config, stage: str, cls: type[T], output_dir: Pat
             "output_dir": str(output_dir),
             "seed": config.seed,
             "report_to": os.environ.get("RLHF_REPORT_TO", "trackio").split(","),
-            "run_name": f"{config.name}-{stage}",
+            "project": config.name,
+            "run_name": f"{stage}-seed{config.seed}",
             "bf16": has_accelerator() and torch.cuda.is_bf16_supported(),
             "gradient_checkpointing": False,
             "use_cpu": not has_accelerator(),
@@ -84,3 +85,30 @@ class MetricsFile(TrainerCallback):
         if state.is_world_process_zero and logs:
             with self.path.open("a", encoding="utf-8") as out:
                 out.write(json.dumps({"step": state.global_step, **logs}, sort_keys=True) + "\n")
+
+
+class ProgressBar(ProgressCallback):
+    """A bar with the few figures worth watching; all of them go to metrics.jsonl and the trackers."""
+
+    SHOWN: ClassVar = {
+        "loss": "loss",
+        "accuracy": "accuracy",
+        "objective/scores": "score",
+        "objective/gold_scores": "gold",
+        "objective/kl": "kl",
+        "eos_rate": "ended",
+    }
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        logs = logs or {}
+        shown = {short: f"{logs[key]:.3g}" for key, short in self.SHOWN.items() if key in logs}
+        if shown and self.training_bar is not None:
+            self.training_bar.set_postfix(shown)
+
+
+def show_progress(trainer: Any) -> None:
+    """Replace the bar that prints every logged dictionary; a run with ``disable_tqdm`` keeps its plain lines."""
+    if not trainer.args.disable_tqdm:
+        trainer.remove_callback(ProgressCallback)
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(ProgressBar)

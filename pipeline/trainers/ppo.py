@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 import trl.experimental.ppo.ppo_trainer as trl_ppo
@@ -27,7 +27,7 @@ from pipeline.functional.logprobs import selected_logprobs
 from pipeline.functional.losses import explained_variance, policy_loss, value_loss
 from pipeline.functional.masks import masked_mean, masked_var
 from pipeline.modeling.roles import output_embedding
-from pipeline.trainers.common import LoraFields
+from pipeline.trainers.common import LoraFields, show_progress
 from pipeline.trainers.rollout import Rollout, Sampling, Scorer, collect_rollout, completion_states
 
 Monitor = Callable[[Rollout], dict[str, float]]
@@ -40,7 +40,7 @@ class PPOSection(LoraFields, PPOConfig):
 
     adam_epsilon: float = 1e-5
     max_grad_norm: float = 1.0
-    stop_token: str | None = field(default="eos", metadata={"help": "Token that ends a completion."})
+    stop_token: Literal["eos"] | None = field(default="eos", metadata={"help": "Token that ends a completion."})
     temperature: float = field(default=1.0, metadata={"help": "Sampling temperature."})
     response_length: int | None = field(  # pyright: ignore[reportIncompatibleVariableOverride]
         default=None, metadata={"help": "Most tokens in a completion; the task's own by default."}
@@ -142,12 +142,13 @@ class PPOTrainer(TRLPPOTrainer):
                 train_dataset=Dataset.from_dict({"input_ids": [list(p) for p in prompt_ids]}),
                 callbacks=callbacks,
             )
+        show_progress(self)
         # Losses are already divided by the tokens of the whole step; Accelerate would divide once more.
         self.accelerator.gradient_accumulation_steps = 1
         self.sampling = Sampling(
             max_new_tokens=int(args.response_length or 0),
             temperature=args.temperature,
-            stop_id=self.stop_token_id,
+            stop_id=cast("int | None", self.stop_token_id),
             batch_size=args.local_rollout_forward_batch_size,
         )
 
@@ -251,12 +252,13 @@ class PPOTrainer(TRLPPOTrainer):
     ) -> dict[str, float]:
         """One optimiser step on ``rows``; the loss is divided by the tokens of all its micro-batches."""
         args: Any = self.args
+        model: Any = self.model
         tokens = rollout.completion_mask[rows].sum()
         sums: dict[str, Tensor] = {}
         for micro in rows.split(args.per_device_train_batch_size):
             part = rollout.take(micro)
             mask, width = part.completion_mask, part.width
-            logprobs, entropy, values = self.model(part, args.temperature)
+            logprobs, entropy, values = model(part, args.temperature)
             pg, ratio, pg_clipped = policy_loss(
                 logprobs, part.old_logprobs[mask], advantages[micro, :width][mask], args.cliprange
             )
@@ -273,7 +275,8 @@ class PPOTrainer(TRLPPOTrainer):
         norm = self.accelerator.clip_grad_norm_(trained, args.max_grad_norm or float("inf"))
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return {k: (v / tokens).item() for k, v in sums.items()} | {"grad_norm": float(norm)}
+        means = {k: (v / tokens).item() for k, v in sums.items()}
+        return means | {"grad_norm": float(cast("Tensor", norm))}
 
     def measure(
         self, rollout: Rollout, score: Tensor, kl: Tensor, returns: Tensor, losses: list[dict[str, float]]

@@ -16,7 +16,7 @@ from pipeline.core.errors import DataError
 from pipeline.modeling.lora import lora_config
 from pipeline.modeling.scoring import Position, score_position, scored_rows
 from pipeline.modeling.tokens import encode_completions, encode_prompts, pad_id
-from pipeline.trainers.common import LoraFields, MetricsFile
+from pipeline.trainers.common import LoraFields, MetricsFile, show_progress
 
 
 @dataclass
@@ -56,12 +56,12 @@ def tokenize_pairs(tokenizer: Any, rows: Sequence[dict[str, Any]], max_length: i
         for k in ("chosen", "rejected")
     ]
     kept = [i for i in range(len(rows)) if max(len(sides[0][i]), len(sides[1][i])) <= max_length]
-    margins = [rows[i].get("margin") for i in kept]
+    margins: list[Any] = [rows[i].get("margin") for i in kept]
     return Pairs(
         chosen_ids=[sides[0][i] for i in kept],
         rejected_ids=[sides[1][i] for i in kept],
         # A margin is only used when every row has one: a missing margin is not a margin of zero.
-        margin=[float(m) for m in margins] if margins and all(m is not None for m in margins) else None,
+        margin=None if None in margins else [float(m) for m in margins],
         kept=kept,
         dropped=len(rows) - len(kept),
     )
@@ -100,9 +100,10 @@ def train(
     )
     # RewardTrainer finds the scored position as the last token that is not padding; that is ours as long as the
     # padding token is the one our rows were built for.
-    assert trainer.model.config.pad_token_id == pad_id(tokenizer)  # pyright: ignore[reportOptionalMemberAccess]
-    result = trainer.train()
     trained: Any = trainer.accelerator.unwrap_model(trainer.model)
+    assert trained.config.pad_token_id == pad_id(tokenizer)
+    show_progress(trainer)
+    result = trainer.train()
     figures = {"steps": trainer.state.global_step, "train_loss": result.training_loss, "pairs": len(pairs.kept)}
     return trained.eval(), figures
 

@@ -16,7 +16,7 @@ from pipeline.core.errors import DataError
 from pipeline.modeling.lora import lora_config
 from pipeline.modeling.scratch import new_gpt2, train_tokenizer
 from pipeline.modeling.tokens import encode_completions
-from pipeline.trainers.common import LoraFields, MetricsFile
+from pipeline.trainers.common import LoraFields, MetricsFile, show_progress
 
 
 @dataclass
@@ -82,6 +82,7 @@ def train(
         peft_config=lora_config(model, **args.lora(), task_type="CAUSAL_LM") if adapt else None,
         callbacks=[MetricsFile(metrics)],
     )
+    show_progress(trainer)
     result = trainer.train()
     loss = trainer.evaluate()["eval_loss"]
     trained: Any = trainer.accelerator.unwrap_model(trainer.model)

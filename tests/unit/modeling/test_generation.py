@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 from scipy.stats import chisquare
-from tests.conftest import tiny_gpt2, with_lora
 
 from pipeline.modeling.generation import generate, sample, uniforms
 from pipeline.modeling.roles import hidden_states, merged, output_embedding, sequence_logprobs
+from tests.conftest import tiny_gpt2, with_lora
 
 PROMPTS = [[5, 6, 7], [8], [1, 2, 3, 4, 9, 10], [11, 12]]
 

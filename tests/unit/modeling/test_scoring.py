@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from tests.conftest import tiny_gpt2, tiny_llama, tiny_tokenizer, with_lora
 
 from pipeline.core.errors import ModelError
 from pipeline.modeling.lora import lora_config, save_adapter
 from pipeline.modeling.scoring import RewardRole, Scoring, score_position, score_rows, scored_rows
+from tests.conftest import tiny_gpt2, tiny_llama, tiny_tokenizer, with_lora
 
 PROMPTS = [[5, 6, 7], [8], [1, 2, 3, 4, 9]]
 COMPLETIONS = [[10, 11, 51], [12, 13, 14, 15], []]

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.conftest import tiny_gpt2, tiny_llama, tiny_tokenizer, with_lora
 
 from pipeline.modeling.generation import Completions
 from pipeline.trainers import rollout as rollout_module
 from pipeline.trainers.ppo import PPOSection, PPOTrainer
 from pipeline.trainers.rollout import Rollout
+from tests.conftest import tiny_gpt2, tiny_llama, tiny_tokenizer, with_lora
 
 PROMPTS = [[5, 6, 7], [8], [1, 2, 3, 4, 9], [11, 12], [13, 14, 15], [16, 17], [18], [19, 20, 21, 22]]
 
@@ -26,9 +26,17 @@ def likes_seven(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence
 
 def section(tmp_path: Path, **more: Any) -> PPOSection:
     settings: dict[str, Any] = {
-        **{"output_dir": str(tmp_path), "report_to": "none", "use_cpu": True, "bf16": False},
-        **{"gradient_checkpointing": False, "save_strategy": "no", "disable_tqdm": True},
-        **{"per_device_train_batch_size": 8, "total_episodes": 8, "response_length": 6, "learning_rate": 1e-2},
+        "output_dir": str(tmp_path),
+        "report_to": "none",
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "per_device_train_batch_size": 8,
+        "total_episodes": 8,
+        "response_length": 6,
+        "learning_rate": 1e-2,
     }
     return PPOSection(**{**settings, **more})
 
@@ -59,16 +67,27 @@ def test_parity_with_trl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from trl.experimental.ppo import PPOConfig
 
     shared: dict[str, Any] = {
-        **{"output_dir": str(tmp_path), "report_to": "none", "use_cpu": True, "bf16": False},
-        **{
-            "gradient_checkpointing": False,
-            "save_strategy": "no",
-            "disable_tqdm": True,
-            "num_sample_generations": 0,
-        },
-        **{"per_device_train_batch_size": 8, "total_episodes": 8, "response_length": 6, "learning_rate": 1e-2},
-        **{"num_ppo_epochs": 3, "lr_scheduler_type": "constant", "adam_epsilon": 1e-8, "temperature": 0.7},
-        **{"kl_coef": 0.2, "gamma": 0.98, "lam": 0.9, "vf_coef": 0.3, "stop_token": None},
+        "output_dir": str(tmp_path),
+        "report_to": "none",
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "num_sample_generations": 0,
+        "per_device_train_batch_size": 8,
+        "total_episodes": 8,
+        "response_length": 6,
+        "learning_rate": 1e-2,
+        "num_ppo_epochs": 3,
+        "lr_scheduler_type": "constant",
+        "adam_epsilon": 1e-8,
+        "temperature": 0.7,
+        "kl_coef": 0.2,
+        "gamma": 0.98,
+        "lam": 0.9,
+        "vf_coef": 0.3,
+        "stop_token": None,
     }
     policy = with_lora(tiny_gpt2())
     config = GPT2Config(**{**policy.config.to_dict(), "num_labels": 1})

@@ -1,0 +1,96 @@
+"""The demo as the README promises it, on three seeds, and what a kill leaves. Slow: minutes each."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.core.config import STAGES
+from pipeline.core.store import Store
+from tests.stages.conftest import MINI
+
+pytestmark = pytest.mark.slow
+
+
+def stage(name: str, config: Path, *overrides: str, launch: tuple[str, ...] = ()) -> None:
+    command = [*(launch or (sys.executable,)), "-m", f"pipeline.{name}", "--config", str(config), *overrides]
+    subprocess.run(command, check=True)
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_demo_learns(seed: int, tmp_path: Path):
+    data = tmp_path / "data"
+    for name in STAGES:
+        stage(name, Path("configs/demo.yaml"), f"seed={seed}", f"data_dir={data}")
+    store = Store(data)
+    stats = store.resolve("demo-evaluation").manifest.stats
+    reward = store.resolve("demo-reward").manifest.stats["evaluation"]
+    print(json.dumps({"seed": seed, "gold": stats["gold_score"], "kl": stats["kl_k1"], "reward": reward["gold"]}))
+    assert reward["gold"]["accuracy"]["value"] >= 0.80
+    assert stats["gold_score"]["difference"]["value"] >= 0.4
+    assert stats["gold_score"]["difference"]["low"] > 0
+    assert stats["kl_k1"]["value"] <= 8
+    assert stats["repetition"]["policy"] < 0.05
+    assert stats["unique"]["policy"] > 0.9
+
+
+@pytest.fixture
+def mini(tmp_path: Path) -> Path:
+    path = tmp_path / "mini.yaml"
+    path.write_text(yaml.safe_dump({**MINI, "data_dir": str(tmp_path / "data")}))
+    return path
+
+
+@pytest.mark.timeout(900)
+def test_kill_at_any_moment_and_run_again(mini: Path, tmp_path: Path):
+    whole = tmp_path / "whole"
+    for name in STAGES:
+        stage(name, mini, f"data_dir={whole}")
+    rng = random.Random(0)
+    for name in STAGES:
+        for _ in range(3):
+            command = [sys.executable, "-m", f"pipeline.{name}", "--config", str(mini)]
+            process = subprocess.Popen(command, start_new_session=True)
+            time.sleep(rng.uniform(0.5, 12))
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        stage(name, mini)
+    for name in Store(whole).names():
+        ours, theirs = Store(tmp_path / "data").resolve(name), Store(whole).resolve(name)
+        assert ours.verify() == []
+        assert ours.number == 1
+        if not name.endswith("-report"):
+            assert ours.id == theirs.id
+
+
+@pytest.mark.timeout(600)
+def test_two_ranks_on_a_cpu(mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
+    stage("sft", mini, launch=torchrun)
+    stage("collect", mini)
+    stage("reward", mini, launch=torchrun)
+    stage("ppo", mini)
+    stage("evaluate", mini, launch=torchrun)
+    store = Store(tmp_path / "data")
+    assert [len(store.versions(n)) for n in store.names()] == [1] * len(store.names())
+    together = store.resolve("mini-evaluation").rows("test")
+    alone_dir = tmp_path / "alone"
+    subprocess.run(["cp", "-r", str(tmp_path / "data"), str(alone_dir)], check=True)
+    subprocess.run(["rm", "-r", str(alone_dir / "mini-evaluation")], check=True)
+    stage("evaluate", mini, f"data_dir={alone_dir}")
+    alone = Store(alone_dir).resolve("mini-evaluation").rows("test")
+    assert [r["policy_completion"] for r in together] == [r["policy_completion"] for r in alone]
+    scores = [[r["policy_score"] for r in rows] for rows in (together, alone)]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-5)

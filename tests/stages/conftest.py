@@ -1,0 +1,89 @@
+"""One small run of the whole pipeline, made once and looked at by many tests."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.core.config import STAGES
+from pipeline.core.store import Store, Version
+
+MINI: dict[str, Any] = {
+    "name": "mini",
+    "task": "reviews",
+    "task_args": {"corpus_size": 400, "completion_tokens": 12},
+    "seed": 0,
+    "sft": {
+        "n_layer": 2,
+        "n_embd": 32,
+        "n_head": 2,
+        "vocab_size": 400,
+        "max_steps": 8,
+        "per_device_train_batch_size": 16,
+        "learning_rate": 3e-3,
+    },
+    "collect": {"comparisons": 80},
+    "reward": {"per_device_train_batch_size": 16, "max_steps": 4, "learning_rate": 1e-3},
+    "ppo": {
+        "total_episodes": 32,
+        "per_device_train_batch_size": 8,
+        "gradient_accumulation_steps": 2,
+        "num_ppo_epochs": 2,
+        "logging_steps": 1,
+        "learning_rate": 1e-2,
+    },
+    "evaluate": {"prompts": 20},
+}
+
+
+@dataclass
+class Project:
+    """A config and a data directory of their own."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "mini.yaml"
+
+    @property
+    def store(self) -> Store:
+        return Store(self.root / "data")
+
+    def write(self, **changes: Any) -> None:
+        content = {**MINI, "data_dir": str(self.root / "data")}
+        for key, value in changes.items():
+            merge = key in STAGES and isinstance(value, dict)
+            content[key] = {**(content.get(key) or {}), **value} if merge else value
+        self.config.write_text(yaml.safe_dump({k: v for k, v in content.items() if v is not None}))
+
+    def run(self, stage: str, *overrides: str) -> int:
+        return importlib.import_module(f"pipeline.{stage}").main(["--config", str(self.config), *overrides])
+
+    def run_all(self, *overrides: str) -> None:
+        for stage in STAGES:
+            assert self.run(stage, *overrides) == 0
+
+    def latest(self, role: str) -> Version:
+        return self.store.resolve(f"mini-{role}")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    made = Project(tmp_path)
+    made.write()
+    return made
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A finished run; tests read it and leave it as it is."""
+    made = Project(tmp_path_factory.mktemp("finished"))
+    made.write()
+    made.run_all()
+    return made

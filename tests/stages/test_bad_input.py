@@ -1,0 +1,245 @@
+"""Bad input ends in one clear line and exit status 2, and nothing that was there is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.core.cli import guard
+from pipeline.core.config import load_config
+from pipeline.core.errors import PipelineError
+from pipeline.core.stage import Planner
+from tests.stages.conftest import MINI, Project
+
+GOOD = [{"prompt": f"question {i}", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(40)]
+
+
+def line_of(project: Project, stage: str, *overrides: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line the command prints; asserts that it is one and that the status is 2."""
+    import importlib
+
+    with pytest.raises(SystemExit) as exit_:
+        guard(importlib.import_module(f"pipeline.{stage}").main, ["--config", str(project.config), *overrides])
+    lines = [x for x in capsys.readouterr().err.splitlines() if x.strip() and "%|" not in x]  # less progress bars
+    assert exit_.value.code == 2, lines
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def write_rows(project: Project, rows: list[Any], name: str = "mine.jsonl") -> Path:
+    path = project.root / name
+    path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows))
+    return path
+
+
+def replay(project: Project, path: Path, **more: Any) -> None:
+    project.write(
+        task="prompts",
+        task_args={"dataset": str(path), "corpus_column": "chosen", "completion_tokens": 8},
+        collect={"annotator": "replay", "annotator_args": {"dataset": str(path)}, **more},
+        sft={**MINI["sft"], "per_device_train_batch_size": 4, "max_steps": 2},
+    )
+
+
+@pytest.mark.parametrize(
+    ("stage", "override", "said"),
+    [
+        ("sft", "ppoo.kl_coef=1", 'unknown key "ppoo". Did you mean "ppo"?'),
+        ("sft", "sft.learning_rat=1", 'unknown key "sft.learning_rat". Did you mean "sft.learning_rate"?'),
+        ("sft", "sft.learning_rate=fast", "sft.learning_rate = 'fast' should be"),
+        ("sft", "sft.n_layer=two", "sft.n_layer = 'two' should be a whole number"),
+        ("sft", "sft.n_embd=33", "n_embd 33 does not divide by n_head 2"),
+        ("sft", "seed=abc", "seed = 'abc' should be a whole number"),
+        ("sft", "task=poems", 'task "poems" is not known'),
+        ("sft", "task_args.corpus_siz=3", "task_args.corpus_siz"),
+        ("sft", "nonsense", "'nonsense' is not key=value"),
+    ],
+)
+def test_config(project: Project, stage: str, override: str, said: str, capsys: pytest.CaptureFixture[str]):
+    assert said in line_of(project, stage, override, capsys=capsys)
+    assert not project.store.names()
+
+
+@pytest.mark.parametrize(
+    ("stage", "override", "said"),
+    [
+        ("collect", "collect.comparisons=many", "should be a whole number"),
+        ("collect", "collect.annotator=oracel", 'annotator "oracel" is not known'),
+        ("collect", "collect.annotator_args={flip: 0.7}", "flip"),
+        ("collect", "task_args.completion_tokens=999", "do not fit a model with 128 positions"),
+        ("reward", "reward.lora_target_modules=[q_proj]", "c_attn, c_fc, c_proj"),
+        ("reward", "reward.per_device_train_batch_size=500", "are too few for a batch of 500"),
+        ("ppo", "ppo.num_mini_batches=3", "does not divide into num_mini_batches 3"),
+        ("ppo", "ppo.inputs={reward: mini-reward@v9}", "v000009"),
+        (
+            "ppo",
+            "ppo.inputs={rewards: mini-reward@v1}",
+            '"rewards" is not read by ppo. It reads: base, prompts, reward',
+        ),
+        ("evaluate", "evaluate.prompts=1", "below 2"),
+    ],
+)
+def test_settings_of_later_stages(
+    finished: Project, tmp_path: Path, stage: str, override: str, said: str, capsys: pytest.CaptureFixture[str]
+):
+    project = Project(tmp_path)
+    shutil.copytree(finished.root / "data", tmp_path / "data")
+    project.write()
+    # A changed task option changes the base too; name it, so that collect gets as far as its own complaint.
+    extra = ["collect.inputs={base: mini-base@v1}"] if override.startswith("task_args") else []
+    assert said in line_of(project, stage, override, *extra, capsys=capsys)
+    assert project.latest("policy").number == 1
+
+
+def test_missing_stage_names_its_command(project: Project, capsys: pytest.CaptureFixture[str]):
+    assert "Run: make sft CONFIG=" in line_of(project, "collect", capsys=capsys)
+
+
+def test_missing_config(project: Project, capsys: pytest.CaptureFixture[str]):
+    project.config.unlink()
+    assert "no such config file" in line_of(project, "sft", capsys=capsys)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([*GOOD, "{broken"], "mine.jsonl:41"),
+        ([{**r, "prompt": "the same"} for r in GOOD], "distinct prompt"),
+        ([], "mine.jsonl"),
+    ],
+    ids=["broken line", "a single prompt", "empty file"],
+)
+def test_rows(project: Project, rows: list[Any], said: str, capsys: pytest.CaptureFixture[str]):
+    replay(project, write_rows(project, rows))
+    assert said in line_of(project, "sft", capsys=capsys)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"prompt": "q", "chosen": "x"}, ("mine.jsonl:41", "no rejected")),
+        ({"prompt": "q", "chosen": "", "rejected": "x"}, ("mine.jsonl:41", "empty chosen")),
+        ({"prompt": "q", "chosen": "x", "rejected": "x"}, ("mine.jsonl:41", "chosen equals rejected")),
+    ],
+    ids=["missing column", "empty string", "equal"],
+)
+def test_preferences(
+    finished: Project, project: Project, row: Any, said: tuple[str, str], capsys: pytest.CaptureFixture[str]
+):
+    shutil.copytree(finished.root / "data", project.root / "data")
+    mine = write_rows(project, [*GOOD, row])
+    replay(project, write_rows(project, GOOD, "prompts.jsonl"), inputs={"base": "mini-base@v1"})
+    line = line_of(project, "collect", f"collect.annotator_args.dataset={mine}", capsys=capsys)
+    assert all(part in line for part in (*said, "on_bad_row: skip")), line
+
+
+def test_rows_that_are_not_utf8(project: Project, capsys: pytest.CaptureFixture[str]):
+    path = project.root / "mine.jsonl"
+    path.write_bytes(b'{"prompt": "caf\xe9"}\n')
+    replay(project, path)
+    assert "UTF-8" in line_of(project, "sft", capsys=capsys)
+
+
+def test_missing_file(project: Project, capsys: pytest.CaptureFixture[str]):
+    replay(project, project.root / "nowhere.jsonl")
+    assert "nowhere.jsonl" in line_of(project, "sft", capsys=capsys)
+
+
+def test_a_split_that_filtering_empties(finished: Project, project: Project, capsys: pytest.CaptureFixture[str]):
+    prompts = write_rows(project, GOOD, "prompts.jsonl")
+    ties = write_rows(project, [{**r, "tie": True} for r in GOOD])
+    shutil.copytree(finished.root / "data", project.root / "data")
+    replay(project, prompts, annotator_args={"dataset": str(ties)}, inputs={"base": "mini-base@v1"})
+    said = line_of(project, "collect", capsys=capsys)
+    assert "would hold no preference" in said
+    assert "40 ties" in said
+
+
+def test_one_prompt_can_be_split_by_completion(finished: Project, project: Project):
+    prompts = write_rows(project, GOOD, "prompts.jsonl")
+    same = write_rows(project, [{**r, "prompt": "Something funny:"} for r in GOOD])
+    shutil.copytree(finished.root / "data", project.root / "data")
+    more = {"split_by": "completion", "test_share": 0.4, "inputs": {"base": "mini-base@v1"}}
+    replay(project, prompts, **{**more, "annotator_args": {"dataset": str(same)}})
+    assert project.run("collect") == 0
+    found = project.latest("preferences")
+    texts = [{t for r in found.rows(s) for t in (r["chosen"], r["rejected"])} for s in ("train", "test")]
+    assert texts[0]
+    assert texts[1]
+    assert not texts[0] & texts[1]
+    assert found.manifest.stats["straddling_the_split"] == 40 - len(found.rows("train")) - len(found.rows("test"))
+
+
+def test_a_base_that_is_no_causal_lm(project: Project, capsys: pytest.CaptureFixture[str]):
+    from transformers import BertConfig, BertForSequenceClassification
+
+    tiny = BertConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
+    BertForSequenceClassification(tiny).save_pretrained(project.root / "bert")
+    project.write(base_model=str(project.root / "bert"), sft=None)
+    assert "BertForSequenceClassification, not a causal language model" in line_of(
+        project, "collect", capsys=capsys
+    )
+
+
+def test_a_base_directory_that_is_not_there(project: Project, capsys: pytest.CaptureFixture[str]):
+    project.write(base_model="./no/such/model", sft=None)
+    assert "no such directory" in line_of(project, "collect", capsys=capsys)
+
+
+def test_a_reward_adapter_of_another_base(finished: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    project = Project(tmp_path)
+    shutil.copytree(finished.root / "data", tmp_path / "data")
+    project.write()
+    for stage in ("sft", "collect"):
+        project.run(stage, "seed=1")
+    chosen = "ppo.inputs={reward: mini-reward@v1}"
+    assert "was trained on another base" in line_of(project, "ppo", "seed=1", chosen, capsys=capsys)
+
+
+def test_a_corrupt_version_is_not_used(finished: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    project = Project(tmp_path)
+    shutil.copytree(finished.root / "data", tmp_path / "data")
+    project.write()
+    shard = project.latest("preferences").path / "data" / "train-00000-of-00001.parquet"
+    shard.chmod(0o644)
+    shard.write_bytes(shard.read_bytes()[:-7] + b"garbage")
+    with pytest.raises(PipelineError, match="does not exist for these settings"):
+        Planner(load_config(project.config), project.store).plan("reward")
+    assert "mini-preferences@v000001" in capsys.readouterr().err
+    # Collecting again makes a sound one beside it.
+    assert project.run("collect") == 0
+    assert project.latest("preferences").number == 2
+
+
+def test_a_data_directory_that_cannot_be_written(project: Project, capsys: pytest.CaptureFixture[str]):
+    (project.root / "data").write_text("a file where the directory should be")
+    assert str(project.root / "data") in line_of(project, "sft", capsys=capsys)
+
+
+def test_a_full_disk(finished: Project, tmp_path: Path):
+    """RLIMIT_FSIZE stands in for a full disk: every write past it fails."""
+    project = Project(tmp_path)
+    shutil.copytree(finished.root / "data", tmp_path / "data")
+    project.write()
+    before = sorted(p for p in (tmp_path / "data").rglob("v*") if p.is_dir())
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
+        "from pipeline.core.cli import guard; import pipeline.collect as c; "
+        f"guard(c.main, ['--config', {str(project.config)!r}, 'collect.comparisons=60'])"
+    )
+    env = {**os.environ, "HF_DATASETS_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert sorted(p for p in (tmp_path / "data").rglob("v*") if p.is_dir()) == before

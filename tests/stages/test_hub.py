@@ -1,0 +1,40 @@
+"""Loading a base and preferences by their Hub ids, from a double of the Hub on localhost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+from tests.hub_double import hub
+from tests.stages.conftest import Project
+
+
+def test_a_base_and_preferences_from_the_hub(finished: Project, project: Project):
+    data = project.root / "repo"
+    data.mkdir()
+    rows = [{"prompt": f"question {i}", "chosen": f" good {i}.", "rejected": f" bad {i}."} for i in range(60)]
+    (data / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    project.write(
+        base_model="org/tiny",
+        task="prompts",
+        task_args={"dataset": "org/prefs", "completion_tokens": 8, "split": "train"},
+        collect={"annotator": "replay", "annotator_args": {"dataset": "org/prefs", "split": "train"}},
+        sft=None,
+        reward={"per_device_train_batch_size": 8},
+    )
+    with hub() as server:
+        server.repos = {"models/org/tiny": finished.latest("base").path, "datasets/org/prefs": data}
+        env = {**os.environ, "HF_ENDPOINT": server.url, "HF_HOME": str(project.root / "cache")}
+        env |= {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+        for stage in ("collect", "reward"):
+            command = [sys.executable, "-m", f"pipeline.{stage}", "--config", str(project.config)]
+            done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+        assert any("/org/tiny/resolve/" in line for line in server.asked)
+        assert any("datasets/org/prefs" in line for line in server.asked)
+    reward = project.latest("reward")
+    saved = json.loads((reward.path / "adapter_config.json").read_text())
+    assert saved["base_model_name_or_path"] == "org/tiny"
+    assert sum(project.latest("preferences").splits[s] for s in ("train", "test")) == 60
