@@ -72,8 +72,9 @@ data: $(READY) ## look at versions: make data ARGS="show demo-policy"
 
 check: $(READY) ## what CI checks: format, lint, types, floors
 	@ruff format --check -q . && ruff check -q . && echo "ruff: ok"
-	@basedpyright --level error | tail -1
-	@lint-imports --no-cache | tail -1
+	@basedpyright --level error
+	@lint-imports --no-cache > .import-linter.log || { cat .import-linter.log; exit 1; }
+	@tail -1 .import-linter.log
 
 test: $(READY) ## the fast tests, no network
 	@python -m pytest
@@ -85,5 +86,5 @@ bench: $(READY) ## time per PPO update of the demo model
 	@python -m tests.bench
 
 clean: ## remove the environment and caches; never touches data/
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .import-linter.log build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache
 	find pipeline tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,13 +11,14 @@ usage: python -m pipeline data COMMAND         look at versions: list, show, dif
        python -m pipeline.STAGE --config configs/X.yaml [section.key=value ...]
 
 stages, in order:
-  sft        fine-tune the base model on the task's texts
-  collect    ask an annotator which of two completions is better
-  reward     train a reward model on the preferences
-  ppo        optimise the policy against the reward model
-  evaluate   measure the policies
-  report     write the results down
-  run        all of these
+  sft        a base model, from scratch or adapted with LoRA
+  collect    comparisons, and an annotator's choices
+  reward     a reward model on the preferences
+  ppo        the policy: PPO with LoRA against the reward model
+  evaluate   base against policy on held-out prompts
+  report     report.html and its pictures
+
+`make` runs all of them; `make help` lists the targets.
 """
 
 

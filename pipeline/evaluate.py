@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.core.cli import guard
+from pipeline.core.errors import DataError
 from pipeline.core.records import digest
 from pipeline.core.stage import Run, main_process, say, stage_main
 from pipeline.tasks import Task, load_task
@@ -63,6 +64,10 @@ def run(run: Run) -> None:
     options = config.options("evaluate", EvaluateSection)
     task = load_task(config.task, config.task_args, str(config.path))
     prompts = task.prompts("test", None, config.seed)[: options.prompts]
+    if len(prompts) < 2:
+        raise DataError(
+            f"{config.path}: evaluate", f"{len(prompts)} held-out prompt gives no interval.", "Bring more prompts."
+        )
     model, tokenizer = load_policy(*run.base, run.version("policy").path)
     scorer = RewardRole.load(model, run.version("reward").path, tokenizer.eos_token_id)
     state = PartialState()

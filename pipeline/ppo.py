@@ -126,6 +126,7 @@ def publish(
     run: Run, model: Any, tokenizer: Any, rows: list[dict[str, Any]], history: list[dict[str, Any]], args: Any
 ) -> None:
     """Write the rollouts, then the policy adapter in Hub format."""
+    from pipeline.modeling.loading import loaded_commit
     from pipeline.modeling.lora import save_adapter
     from pipeline.reporting.cards import adapter_card
 
@@ -133,7 +134,7 @@ def publish(
     with run.draft("rollouts") as draft:
         draft.write_rows("train", rows, schema=ROLLOUTS)
     with run.draft("policy", parents=[(draft.version, "rollouts")]) as draft:
-        base, revision = run.published_base
+        base, revision = run.published_base(draft, loaded_commit(model))
         save_adapter(model, "policy", draft.path, base=base, revision=revision, tokenizer=tokenizer)
         run.keep_metrics(draft)
         draft.device = str(model.device)

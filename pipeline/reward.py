@@ -55,6 +55,7 @@ def publish(
 ) -> None:
     """Measure on the held-out pairs, then write the scores and the adapter."""
     from pipeline.evaluation.reward_metrics import ScoredPairs, reward_metrics
+    from pipeline.modeling.loading import loaded_commit
     from pipeline.modeling.lora import save_adapter
     from pipeline.modeling.scoring import Scoring, score_position, score_rows
     from pipeline.reporting.cards import adapter_card
@@ -85,7 +86,7 @@ def publish(
         draft.write_rows("test", score_table(test, chosen, rejected, gold), schema=SCORES)
         draft.stats.update(metrics)
     with run.draft("reward", parents=[(draft.version, "scores")]) as draft:
-        base, revision = run.published_base
+        base, revision = run.published_base(draft, loaded_commit(model))
         save_adapter(model, "default", draft.path, base=base, revision=revision, tokenizer=tokenizer)
         scoring.save(draft.path)
         run.keep_metrics(draft)

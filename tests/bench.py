@@ -24,9 +24,10 @@ import torch
 
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 SIZES: dict[str, Any] = {
-    "per_device_train_batch_size": 32, "gradient_accumulation_steps": 2, "response_length": 32, "num_ppo_epochs": 4,
-    "learning_rate": 1e-4, "report_to": "none", "use_cpu": True, "bf16": False, "gradient_checkpointing": False,
-    "save_strategy": "no", "disable_tqdm": True, "num_sample_generations": 0, "temperature": 1.0, "stop_token": None,
+    "per_device_train_batch_size": 32, "gradient_accumulation_steps": 2, "response_length": 32,
+    "num_ppo_epochs": 4, "learning_rate": 1e-4, "report_to": "none", "use_cpu": True, "bf16": False,
+    "gradient_checkpointing": False, "save_strategy": "no", "disable_tqdm": True, "num_sample_generations": 0,
+    "temperature": 1.0, "stop_token": None,
 }  # fmt: skip
 
 

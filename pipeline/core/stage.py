@@ -100,11 +100,20 @@ class Run:
         base = self.inputs["base"]
         return (str(base.path), None) if isinstance(base, Version) else (base.source, base.revision)
 
-    @property
-    def published_base(self) -> tuple[str, str | None]:
-        """The base as an adapter's config names it: loadable from any working directory of this machine."""
+    def published_base(self, draft: Draft, commit: str | None) -> tuple[str, str | None]:
+        """The base as an adapter's config names it: loadable from any working directory of this machine.
+
+        Args:
+            draft: of the adapter; its manifest gets the commit too.
+            commit: of the Hub repository that was loaded, so that a branch that moves is no longer the base.
+        """
         source, revision = self.base
-        return (str(Path(source).resolve()), None) if Path(source).is_dir() else (source, revision)
+        if Path(source).is_dir():
+            return str(Path(source).resolve()), None
+        for model in draft.models:
+            if model["role"] == "base":
+                model["revision"] = commit or revision
+        return source, commit or revision
 
     def done(self) -> dict[str, Version] | None:
         """The versions that this very work has already made, by role, or None."""

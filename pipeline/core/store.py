@@ -48,7 +48,7 @@ class Store:
             return []
         except OSError as err:
             raise disk_error(err, str(self.root)) from err
-        return [name for name in found if refs.numbers(self.root / name)]
+        return [name for name in found if (self.root / name).is_dir() and refs.numbers(self.root / name)]
 
     def versions(self, name: str) -> list[Version]:
         """The versions of ``name``, oldest first. Damaged ones are left out, with a warning on stderr."""

@@ -58,6 +58,11 @@ def load_causal_lm(source: str, revision: str | None = None, dtype: Any = "auto"
     return model.eval()
 
 
+def loaded_commit(model: Any) -> str | None:
+    """The commit of the Hub repository that ``model`` was loaded from; None for a local one."""
+    return getattr(model.config, "_commit_hash", None)
+
+
 def _check_source(source: str) -> None:
     looks_local = source.startswith((".", "/", "~")) or source.count("/") > 1
     if looks_local and not Path(source).expanduser().is_dir():

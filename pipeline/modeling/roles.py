@@ -61,6 +61,11 @@ def hidden_states(model: Any, input_ids: Tensor) -> Tensor:
     return language_model(model).base_model(input_ids=input_ids, use_cache=False).last_hidden_state
 
 
+def completion_states(model: Any, input_ids: Tensor, prompt_lengths: Tensor, width: int) -> Tensor:
+    """(B, T, H) states under the active role that predict the completion's tokens."""
+    return take_positions(hidden_states(model, input_ids), completion_positions(prompt_lengths, width))
+
+
 @contextmanager
 def merged(model: Any, adapter: str | None) -> Iterator[None]:
     """Fold one adapter into the base's weights while decoding, and put the very same tensors back.
@@ -123,7 +128,7 @@ def sequence_logprobs(
         mask = length_mask(lengths, ids.shape[1])
         before = torch.tensor([len(p) for p in prompts], device=weight.device)
         with role(model, adapter):
-            states = take_positions(hidden_states(model, joined), completion_positions(before, ids.shape[1]))
+            states = completion_states(model, joined, before, ids.shape[1])
         flat = selected_logprobs_chunked(states[mask], weight, ids[mask], temperature)
         out += [part.tolist() for part in flat.split(lengths.tolist())]
     return out

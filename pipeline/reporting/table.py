@@ -82,7 +82,7 @@ def dig(stats: Mapping[str, Any] | None, *keys: str) -> Any:
 def results_table(rows: Sequence[Run]) -> str:
     """A Markdown table, one row per run. Missing numbers are dashes; an empty table says so in a sentence."""
     if not rows:
-        return "No results yet. Run: make all"
+        return "No results yet. Run: make"
     lines = [HEADINGS, ("---",) + ("---:",) * (len(HEADINGS) - 1), *map(_cells, rows)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 

@@ -63,12 +63,12 @@ PRODUCT_PARTS = (
 VERBS = ("was", "is", "felt", "seemed", "looked")
 
 GOOD_WORDS = (
-    *("wonderful", "great", "brilliant", "charming", "delightful", "excellent", "beautiful"),
-    *("superb", "clever", "perfect", "lovely", "impressive", "good", "nice"),
+    *("wonderful", "great", "brilliant", "charming", "excellent", "beautiful"),
+    *("superb", "perfect", "lovely", "good", "nice"),
 )
 BAD_WORDS = (
-    *("terrible", "boring", "awful", "dull", "bad", "horrible", "disappointing"),
-    *("weak", "ugly", "annoying", "stupid", "poor", "useless", "dreadful"),
+    *("terrible", "boring", "awful", "dull", "bad", "horrible"),
+    *("weak", "ugly", "annoying", "useless", "dreadful"),
 )
 PLAIN_WORDS = ("long", "short", "quiet", "simple", "modern", "average", "ordinary", "slow", "plain", "small")
 DEGREES = ("", "", "", "really ", "quite ", "very ", "rather ", "so ", "truly ", "a bit ")
@@ -82,7 +82,6 @@ GOOD_SENTENCES = (
     "It is a pleasure from start to finish.",
     "I was surprised by how well it works.",
     "There is a lot of care in the details.",
-    "It is easily the best I have had this year.",
     "I laughed and I was happy for days.",
 )
 BAD_SENTENCES = (
@@ -92,7 +91,6 @@ BAD_SENTENCES = (
     "It is a mess from start to finish.",
     "I was annoyed by how badly it works.",
     "There is no care in the details.",
-    "It is easily the worst I have had this year.",
     "I was bored and I was sad about the money.",
 )
 PLAIN_SENTENCES = (

@@ -21,14 +21,15 @@ from transformers import set_seed
 from trl.experimental.ppo import PPOConfig
 from trl.experimental.ppo import PPOTrainer as TRLPPOTrainer
 
+from pipeline.core.records import digest
 from pipeline.functional.advantages import gae, token_rewards, whiten
 from pipeline.functional.kl import AdaptiveKL, kl_k1, kl_k3
 from pipeline.functional.logprobs import selected_logprobs
 from pipeline.functional.losses import explained_variance, policy_loss, value_loss
 from pipeline.functional.masks import masked_mean, masked_var
-from pipeline.modeling.roles import output_embedding
+from pipeline.modeling.roles import completion_states, output_embedding
 from pipeline.trainers.common import LoraFields, show_progress
-from pipeline.trainers.rollout import Rollout, Sampling, Scorer, collect_rollout, completion_states
+from pipeline.trainers.rollout import Rollout, Sampling, Scorer, collect_rollout
 
 Monitor = Callable[[Rollout], dict[str, float]]
 """Figures to log beside the proxy score, such as the gold score; never trained on."""
@@ -325,8 +326,6 @@ class PPOTrainer(TRLPPOTrainer):
 
 def _generator(*numbers: int) -> torch.Generator:
     """A CPU generator that is a function of ``numbers`` alone, so a step can be repeated from its position."""
-    from pipeline.core.records import digest
-
     return torch.Generator().manual_seed(int(digest(list(numbers))[:15], 16))
 
 

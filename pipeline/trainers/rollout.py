@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from pipeline.functional.logprobs import selected_logprobs_chunked
-from pipeline.functional.masks import completion_positions, length_mask, take_positions
+from pipeline.functional.masks import length_mask
 from pipeline.modeling.generation import generate
-from pipeline.modeling.roles import hidden_states, merged, output_embedding, role
+from pipeline.modeling.roles import completion_states, merged, output_embedding, role
 from pipeline.modeling.tokens import right_pad
 
 Scorer = Callable[[Sequence[Sequence[int]], Sequence[Sequence[int]]], Tensor]
@@ -131,11 +131,6 @@ def collect_rollout(
         old_values=old_values,
         score=scorer(prompt_ids, completions).to(weight.device).float(),
     )
-
-
-def completion_states(model: Any, input_ids: Tensor, prompt_lengths: Tensor, width: int) -> Tensor:
-    """(B, T, H) states under the active role that predict the completion's tokens."""
-    return take_positions(hidden_states(model, input_ids), completion_positions(prompt_lengths, width))
 
 
 def _logprobs(states: Tensor, weight: Tensor, ids: Tensor, mask: Tensor, temperature: float) -> Tensor:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 
-from tests.hub_double import hub
+from tests.hub_double import COMMIT, hub
 from tests.stages.conftest import Project
 
 
@@ -37,4 +37,6 @@ def test_a_base_and_preferences_from_the_hub(finished: Project, project: Project
     reward = project.latest("reward")
     saved = json.loads((reward.path / "adapter_config.json").read_text())
     assert saved["base_model_name_or_path"] == "org/tiny"
+    assert saved["revision"] == COMMIT
+    assert [m["revision"] for m in reward.manifest.models if m["role"] == "base"] == [COMMIT]
     assert sum(project.latest("preferences").splits[s] for s in ("train", "test")) == 60

@@ -179,3 +179,27 @@ def test_collecting_again_carries_the_rows_of_an_earlier_version(finished: Proje
         ("policy", "mini-policy"),
         ("previous", "mini-preferences"),
     }
+
+
+def test_a_pretrained_base_is_adapted_and_folded_in(finished: Project, project: Project):
+    from transformers import AutoModelForCausalLM
+
+    source = finished.latest("base").path
+    project.write(base_model=str(source), sft={"max_steps": 2})
+    assert project.run("sft") == 0
+    adapted = project.latest("base")
+    assert [m["role"] for m in adapted.manifest.models] == ["pretrained"]
+    before, after = (AutoModelForCausalLM.from_pretrained(p).state_dict() for p in (source, adapted.path))
+    assert before.keys() == after.keys()
+    changed = {n.rsplit(".", 2)[-2] for n in before if not torch.equal(before[n], after[n])}
+    assert changed == {"c_attn", "c_proj", "c_fc"}
+
+
+def test_a_base_without_sft_is_used_as_it_is(
+    finished: Project, project: Project, capsys: pytest.CaptureFixture[str]
+):
+    project.write(base_model=str(finished.latest("base").path), sft=None, collect={"comparisons": 40})
+    assert project.run("sft") == 0
+    assert "is used as it is" in capsys.readouterr().out
+    assert project.run("collect") == 0
+    assert not project.store.versions("mini-base")
