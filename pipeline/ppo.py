@@ -134,7 +134,7 @@ def publish(
     with run.draft("rollouts") as draft:
         draft.write_rows("train", rows, schema=ROLLOUTS)
     with run.draft("policy", parents=[(draft.version, "rollouts")]) as draft:
-        base, revision = run.published_base(draft, loaded_commit(model))
+        base, revision = run.published_base(draft, loaded_commit(*run.base))
         save_adapter(model, "policy", draft.path, base=base, revision=revision, tokenizer=tokenizer)
         run.keep_metrics(draft)
         draft.device = str(model.device)

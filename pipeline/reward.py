@@ -86,7 +86,7 @@ def publish(
         draft.write_rows("test", score_table(test, chosen, rejected, gold), schema=SCORES)
         draft.stats.update(metrics)
     with run.draft("reward", parents=[(draft.version, "scores")]) as draft:
-        base, revision = run.published_base(draft, loaded_commit(model))
+        base, revision = run.published_base(draft, loaded_commit(*run.base))
         save_adapter(model, "default", draft.path, base=base, revision=revision, tokenizer=tokenizer)
         scoring.save(draft.path)
         run.keep_metrics(draft)

@@ -58,9 +58,15 @@ def load_causal_lm(source: str, revision: str | None = None, dtype: Any = "auto"
     return model.eval()
 
 
-def loaded_commit(model: Any) -> str | None:
-    """The commit of the Hub repository that ``model`` was loaded from; None for a local one."""
-    return getattr(model.config, "_commit_hash", None)
+def loaded_commit(source: str, revision: str | None = None) -> str | None:
+    """The commit of a Hub repository that has just been loaded, as the cache has it; None for a directory."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if Path(source).is_dir():
+        return None
+    found = try_to_load_from_cache(source, "config.json", revision=revision)
+    # .../snapshots/<commit>/config.json
+    return Path(found).parent.name if isinstance(found, str) else None
 
 
 def _check_source(source: str) -> None:

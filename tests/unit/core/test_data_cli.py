@@ -163,7 +163,7 @@ def test_errors_are_one_line_and_status_2(store: Store) -> None:
 def test_help(tmp_path: Path) -> None:
     done = shell("-m", "pipeline")
     assert done.returncode == 0
-    for stage in ("sft", "collect", "reward", "ppo", "evaluate", "report", "run"):
+    for stage in ("sft", "collect", "reward", "ppo", "evaluate", "report"):
         assert f"\n  {stage} " in done.stdout
     assert "python -m pipeline.STAGE --config configs/X.yaml" in done.stdout
     done = shell("-m", "pipeline", "train")
