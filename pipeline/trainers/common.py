@@ -55,6 +55,7 @@ def training_arguments(config: Config, stage: str, cls: type[T], output_dir: Pat
             "gradient_checkpointing": False,
             "use_cpu": not has_accelerator(),
             "save_strategy": "no",
+            "disable_tqdm": False,
             "dataloader_pin_memory": has_accelerator(),
             **defaults,
             **given,
