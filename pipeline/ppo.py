@@ -27,6 +27,7 @@ def run(run: Run) -> None:
     import os
 
     from peft import get_peft_model
+    from transformers import set_seed
 
     from pipeline.modeling import tokens
     from pipeline.modeling.loading import load_tokenizer
@@ -43,6 +44,7 @@ def run(run: Run) -> None:
     args = training_arguments(config, "ppo", ppo.PPOSection, run.workdir, **task_defaults(run, task))
     check_reward_base(run)
     base, tokenizer = load_policy(*run.base)
+    set_seed(args.seed)  # LoRA's A is drawn here
     model = get_peft_model(base, lora_config(base, **args.lora(), task_type="CAUSAL_LM"), adapter_name="policy")
     scorer = RewardRole.load(model, run.version("reward").path, tokenizer.eos_token_id)
     prompts = [r["prompt"] for r in run.version("prompts").iter_rows("train")]

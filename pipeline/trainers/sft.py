@@ -65,6 +65,7 @@ def train(
     Raises:
         DataError: too few texts.
     """
+    set_seed(args.seed)
     limit = min(args.max_length or 10**9, model.config.max_position_embeddings)
     rows, cut = tokenize_corpus(tokenizer, corpus, limit)
     held_out = max(1, int(len(rows) * args.eval_share))

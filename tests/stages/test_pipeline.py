@@ -96,7 +96,10 @@ def test_an_edit_runs_what_depends_on_it_and_nothing_else(finished: Project, tmp
 
 
 def test_same_seed_same_bytes_elsewhere(finished: Project, project: Project):
-    project.run_all()
+    for stage in STAGES:
+        # Mutation caught: LoRA's A drawn before the stage sets its seed, from whatever state the process is in.
+        torch.manual_seed(hash(stage) % 1000)
+        project.run(stage)
     for role in ("base", "reward", "policy"):
         assert weights(project.latest(role)) == weights(finished.latest(role))
     for role in ("prompts", "comparisons", "preferences", "scores", "rollouts", "evaluation"):
