@@ -281,10 +281,9 @@ def stage_main(stage: str, run: Callable[[Run], None], argv: list[str] | None = 
 
 def quiet() -> None:
     """Keep what libraries say about their own future off the screen; what concerns the user is said by stages."""
-    for name, value in (("TRANSFORMERS_VERBOSITY", "error"), ("HF_HUB_DISABLE_TELEMETRY", "1")):
-        os.environ.setdefault(name, value)
-    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    for name in ("HF_HUB_DISABLE_TELEMETRY", "TRL_EXPERIMENTAL_SILENCE", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
+        os.environ.setdefault(name, "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
 
 

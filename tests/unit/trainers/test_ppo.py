@@ -18,6 +18,19 @@ from tests.conftest import tiny_gpt2, tiny_llama, tiny_tokenizer, with_lora
 
 PROMPTS = [[5, 6, 7], [8], [1, 2, 3, 4, 9], [11, 12], [13, 14, 15], [16, 17], [18], [19, 20, 21, 22]]
 
+SMALL: dict[str, Any] = {
+    "report_to": "none",
+    "use_cpu": True,
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "save_strategy": "no",
+    "disable_tqdm": True,
+    "per_device_train_batch_size": 8,
+    "total_episodes": 8,
+    "response_length": 6,
+    "learning_rate": 1e-2,
+}
+
 
 def likes_seven(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> torch.Tensor:
     """A reward with a known optimum: the share of token 7."""
@@ -25,20 +38,7 @@ def likes_seven(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence
 
 
 def section(tmp_path: Path, **more: Any) -> PPOSection:
-    settings: dict[str, Any] = {
-        "output_dir": str(tmp_path),
-        "report_to": "none",
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "save_strategy": "no",
-        "disable_tqdm": True,
-        "per_device_train_batch_size": 8,
-        "total_episodes": 8,
-        "response_length": 6,
-        "learning_rate": 1e-2,
-    }
-    return PPOSection(**{**settings, **more})
+    return PPOSection(**{"output_dir": str(tmp_path), **SMALL, **more})
 
 
 def trainer(tmp_path: Path, model: Any = None, **more: Any) -> PPOTrainer:
@@ -68,17 +68,8 @@ def test_parity_with_trl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
     shared: dict[str, Any] = {
         "output_dir": str(tmp_path),
-        "report_to": "none",
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "save_strategy": "no",
-        "disable_tqdm": True,
+        **SMALL,
         "num_sample_generations": 0,
-        "per_device_train_batch_size": 8,
-        "total_episodes": 8,
-        "response_length": 6,
-        "learning_rate": 1e-2,
         "num_ppo_epochs": 3,
         "lr_scheduler_type": "constant",
         "adam_epsilon": 1e-8,
