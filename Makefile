@@ -2,10 +2,12 @@
 #
 #   make reward CONFIG=configs/custom.yaml              another experiment
 #   make ppo ARGS="ppo.kl_coef=0.1 seed=3"              override settings
+#   make ppo FRESH=1                                    start anew, leaving interrupted work behind
 #   make ppo LAUNCH="accelerate launch --config_file configs/accelerate/gpu.yaml"
 
 CONFIG ?= configs/demo.yaml
 ARGS   ?=
+FRESH  ?=
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -24,7 +26,8 @@ export TOKENIZERS_PARALLELISM ?= false
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
-	@echo; echo "  CONFIG=$(CONFIG)  ARGS='section.key=value ...'  LAUNCH='$(LAUNCH)'"
+	@echo; echo "  CONFIG=$(CONFIG)  ARGS='section.key=value ...'  FRESH=1 (do not resume)"
+	@echo "  LAUNCH='$(LAUNCH)'"
 
 setup: $(READY) ## install into .venv (done by itself before anything else)
 
@@ -42,9 +45,10 @@ demo: report ## sft, collect, reward, ppo, evaluate and report on CONFIG; what `
 
 # A stage asks first whether its work is done, without loading torch, and only then is launched.
 # 3 is the stage's own word for "there is work".
+GIVEN = --config $(CONFIG) $(if $(filter-out 0,$(FRESH)),--fresh) $(ARGS)
 define stage
-	@python -m pipeline.$(1) --config $(CONFIG) --check $(ARGS); status=$$?; \
-	if [ $$status -eq 3 ]; then $(LAUNCH) -m pipeline.$(1) --config $(CONFIG) $(ARGS); else exit $$status; fi
+	@python -m pipeline.$(1) --check $(GIVEN); status=$$?; \
+	if [ $$status -eq 3 ]; then $(LAUNCH) -m pipeline.$(1) $(GIVEN); else exit $$status; fi
 endef
 
 sft: $(READY) ## a base model, from scratch or adapted with LoRA

@@ -1,4 +1,4 @@
-"""collect: comparisons of two completions each, and an annotator's choices between them."""
+"""collect: prompts; comparisons of two completions each, and an annotator's choices between them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pipeline.annotators import Context, Source, load_annotator
 from pipeline.core.cli import guard
 from pipeline.core.errors import DataError
+from pipeline.core.graph import collects_preferences, reward_sources
 from pipeline.core.records import Abstention, Annotation, Comparison, digest, preference_from, split_of
 from pipeline.core.stage import Run, say, stage_main
 from pipeline.tasks import Split, Task, load_task
@@ -73,10 +74,19 @@ class Judged:
 
 
 def run(run: Run) -> None:
-    """Write ``prompts``, ``comparisons`` and ``preferences`` versions."""
+    """Write ``prompts``, ``comparisons`` and ``preferences``; the first alone where no reward model is trained."""
     config = run.config
     options = config.options("collect", CollectSection)
     task = load_task(config.task, config.task_args, str(config.path))
+    prompts = {
+        s: [{"id": digest([t]), "prompt": t} for t in dict.fromkeys(task.prompts(s, None, config.seed))]
+        for s in SPLITS
+    }
+    if not collects_preferences(config):
+        sources = ", ".join(s.value for s in reward_sources(config))
+        say("collect", f"prompts only, nobody is asked to choose: ppo.reward is {sources}")
+        publish_prompts(run, prompts)
+        return
     annotator = load_annotator(
         options.annotator, options.annotator_args, Context(task.gold_scores, config.seed, str(config.path))
     )
@@ -88,10 +98,6 @@ def run(run: Run) -> None:
         say("collect", f"{len(comparisons)} comparisons go to {annotator.name}")
         answers = annotator.annotate_all([c for c, _ in comparisons])
         judged = [Judged(c, a, s) for (c, s), a in zip(comparisons, answers, strict=True)]
-    prompts = {
-        s: [{"id": digest([t]), "prompt": t} for t in dict.fromkeys(task.prompts(s, None, config.seed))]
-        for s in SPLITS
-    }
     publish(run, prompts, judged, {"annotator": annotator.name, **report})
 
 
@@ -149,15 +155,20 @@ def sample_comparisons(
     return kept, {**counts, "ended_share": round(sampled.ended.float().mean().item(), 4)}
 
 
+def publish_prompts(run: Run, prompts: dict[str, list[dict[str, Any]]]) -> None:
+    """Write the prompts of both splits."""
+    with run.draft("prompts") as draft:
+        for split in SPLITS:
+            draft.write_rows(split, prompts[split], schema=PROMPTS)
+
+
 def publish(
     run: Run, prompts: dict[str, list[dict[str, Any]]], judged: list[Judged], report: dict[str, Any]
 ) -> None:
     """Write the three datasets; ``preferences`` last, as it stands for the stage being done."""
     counts = count(judged)
     _require_rows(run, judged, counts)
-    with run.draft("prompts") as draft:
-        for split in SPLITS:
-            draft.write_rows(split, prompts[split], schema=PROMPTS)
+    publish_prompts(run, prompts)
     with run.draft("comparisons") as draft:
         for split in SPLITS:
             draft.write_rows(split, comparison_rows(j for j in judged if j.split == split), schema=COMPARISONS)

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.core.cli import guard
 from pipeline.core.errors import DataError
+from pipeline.core.graph import reward_sources
 from pipeline.core.stage import Run, say, stage_main
 from pipeline.core.store import Store, Version
 
@@ -27,7 +28,8 @@ def run(run: Run) -> None:
     from pipeline.reporting import figures, page
 
     options = run.config.options("report", ReportSection)
-    evaluation, reward, policy = (run.version(r) for r in ("evaluation", "reward", "policy"))
+    evaluation, policy = run.version("evaluation"), run.version("policy")
+    reward = run.version("reward") if "reward" in run.inputs else None
     rows, history = evaluation.rows("test"), read_metrics(policy)
     pictures = draw(run, rows, history)
     samples = page.choose_samples([sample(r) for r in rows], options.samples, run.config.seed)
@@ -38,15 +40,16 @@ def run(run: Run) -> None:
             page.Report(
                 title=run.config.name,
                 stats=evaluation.manifest.stats,
-                reward=reward.manifest.stats["evaluation"],
+                reward=reward and reward.manifest.stats["evaluation"],
                 pictures=[
                     page.Picture(title, figures.inline_svg(figure, name), wide=wide)
                     for name, title, figure, wide in pictures
                 ],
                 samples=samples,
                 lineage=run.lineage("report"),
-                config={**policy.manifest.config, "reward": reward.manifest.config.get("reward", {})},
-                warnings=warnings(reward),
+                config=policy.manifest.config
+                | ({"reward": reward.manifest.config.get("reward", {})} if reward else {}),
+                warnings=warnings(reward) if reward else [],
                 facts=facts(run),
             )
         )
@@ -61,7 +64,7 @@ def draw(run: Run, rows: list[dict[str, Any]], history: list[dict[str, Any]]) ->
     """(file name, title, figure, wide) of every picture there is data for."""
     from pipeline.reporting import figures
 
-    stats, reward = run.version("evaluation").manifest.stats, run.version("reward").manifest.stats["evaluation"]
+    stats = run.version("evaluation").manifest.stats
     kl_target = run.config.given("ppo").get("kl_target")
     columns: dict[str, Any] = {
         side: {
@@ -86,9 +89,13 @@ def draw(run: Run, rows: list[dict[str, Any]], history: list[dict[str, Any]]) ->
             figures.length_against_score(columns["base"], columns["policy"]),
             False,
         ),
-        ("reward-accuracy", "Reward model and baselines", figures.reward_accuracy(reward), False),
-        ("reliability", "Calibration of the reward model", figures.reliability(reward["calibration"]), False),
     ]
+    if "reward" in run.inputs:
+        reward = run.version("reward").manifest.stats["evaluation"]
+        pictures += [
+            ("reward-accuracy", "Reward model and baselines", figures.reward_accuracy(reward), False),
+            ("reliability", "Calibration of the reward model", figures.reliability(reward["calibration"]), False),
+        ]
     return [p for p in pictures if p[0] != "training" or history]
 
 
@@ -130,14 +137,13 @@ def warnings(reward: Version) -> list[str]:
 
 def facts(run: Run) -> list[tuple[str, str]]:
     """Short lines under the title."""
-    base = run.inputs["base"]
-    preferences = run.version("preferences")
-    return [
-        ("base model", base.ref),
-        ("preferences", f"{preferences.ref}, {preferences.manifest.stats['annotator']}"),
-        ("seed", str(run.config.seed)),
-        ("minutes", f"{minutes(run):.1f}"),
-    ]
+    found = [("base model", run.inputs["base"].ref)]
+    if "preferences" in run.inputs:
+        preferences = run.version("preferences")
+        found.append(("preferences", f"{preferences.ref}, {preferences.manifest.stats['annotator']}"))
+    else:
+        found.append(("reward", ", ".join(s.value for s in reward_sources(run.config))))
+    return [*found, ("seed", str(run.config.seed)), ("minutes", f"{minutes(run):.1f}")]
 
 
 def minutes(run: Run) -> float:
@@ -170,7 +176,8 @@ def table(data_dir: str, readme: Path | None) -> None:
     for (name, seed), report in sorted(latest.items()):
         parents = {p.role: store.resolve(p.ref) for p in report.manifest.parents}
         stats = parents["evaluation"].manifest.stats
-        accuracy = parents["reward"].manifest.stats["evaluation"]["accuracy"]
+        reward = parents.get("reward")
+        accuracy = reward and reward.manifest.stats["evaluation"]["accuracy"]
         rows.append(Row(f"{name}, seed {seed}", stats, accuracy, 1, report.manifest.stats.get("minutes")))
     text = results_table(rows)
     if readme is None:

@@ -6,7 +6,8 @@ from typing import Any
 
 from pipeline.core.cli import guard
 from pipeline.core.errors import DataError
-from pipeline.core.stage import External, Run, main_process, stage_main
+from pipeline.core.graph import External
+from pipeline.core.stage import Run, main_process, stage_main
 from pipeline.tasks import load_task
 
 

@@ -27,7 +27,8 @@ STAGES = ("sft", "collect", "reward", "ppo", "evaluate", "report")
 NOT_LEARNING = frozenset(
     [
         *("report_to", "run_name", "logging_steps", "logging_strategy", "disable_tqdm"),
-        *("save_steps", "save_total_limit", "save_strategy", "output_dir", "num_sample_generations"),
+        *("save_steps", "save_total_limit", "save_strategy", "save_seconds", "output_dir"),
+        "num_sample_generations",
         *("dataset_num_proc", "dataloader_num_workers"),
     ]
 )
@@ -67,7 +68,11 @@ class Config:
     def learning_part(self, stage: str) -> dict[str, Any]:
         """What of the config decides the stage's output: its own section, the task, the seed."""
         own = {k: v for k, v in self.given(stage).items() if k not in NOT_LEARNING}
-        return {"task": self.task, "task_args": self.task_args, "seed": self.seed, stage: own}
+        part: dict[str, Any] = {"task": self.task, "task_args": self.task_args, "seed": self.seed, stage: own}
+        # Scores of an evaluation come from where PPO's came from, also when its policy is somebody else's.
+        if stage == "evaluate" and (reward := self.given("ppo").get("reward")) is not None:
+            part["ppo"] = {"reward": reward}
+        return part
 
 
 @dataclasses.dataclass

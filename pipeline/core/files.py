@@ -136,10 +136,18 @@ def locked(path: Path) -> Generator[None, None, None]:
         os.close(fd)
 
 
-def hold(directory: Path) -> int:
-    """A file descriptor that locks ``directory`` for as long as it is open: the sign of a living writer."""
+def hold(directory: Path, wait: bool = True) -> int:
+    """A file descriptor that locks ``directory`` for as long as it is open: the sign of a living writer.
+
+    Raises:
+        BlockingIOError: without ``wait``, another process holds it.
+    """
     fd = os.open(directory, os.O_RDONLY)
-    fcntl.flock(fd, fcntl.LOCK_EX)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BaseException:
+        os.close(fd)
+        raise
     return fd
 
 

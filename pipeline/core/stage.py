@@ -1,79 +1,46 @@
 """What every stage is: inputs found by lineage, a key that says whether the work is done, outputs as versions.
 
-The graph of stages is written here once, so that a stage finds its inputs by what they were made from and not by
-what happens to be newest: going back to an earlier seed or setting goes back to its versions. What a stage does
-with its inputs is its own business.
+What the stages are is :mod:`pipeline.core.graph`'s, what becomes of interrupted ones
+:mod:`pipeline.core.resume`'s. What a stage does with its inputs is its own business.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import shutil
 import sys
 import time
-import warnings
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from pipeline import __version__
+from pipeline.core import resume
+from pipeline.core.checkpoints import Checkpoints
 from pipeline.core.config import Config, load_config
+from pipeline.core.draft import plain
 from pipeline.core.errors import ConfigError, StoreError
+from pipeline.core.graph import (
+    External,
+    Input,
+    artefact,
+    fingerprint,
+    graph,
+    models,
+    nothing_to_do,
+    scoring,
+    sft_needed,
+    work_files,
+)
+from pipeline.core.process import main_process, quiet, say, world_size
 from pipeline.core.records import digest
 from pipeline.core.store import Draft, Store, Version
 
+__all__ = ["Input", "Planner", "Run", "main_process", "say", "stage_main"]
+
 NOTHING_TO_DO, WORK_TO_DO = 0, 3
-
-
-@dataclass(frozen=True)
-class Node:
-    """One stage in the graph: artefacts read and written, each by its role's name."""
-
-    inputs: tuple[str, ...]
-    outputs: dict[str, str]
-    """Role to kind; the last one is published last, so it stands for all of them."""
-    optional: tuple[str, ...] = ()
-    """Roles that are read only when the section's ``inputs`` names a version for them."""
-
-
-GRAPH = {
-    "sft": Node((), {"base": "model"}),
-    "collect": Node(
-        ("base",),
-        {"prompts": "prompts", "comparisons": "comparisons", "preferences": "preferences"},
-        optional=("policy", "previous"),
-    ),
-    "reward": Node(("base", "preferences"), {"scores": "scores", "reward": "adapter"}),
-    "ppo": Node(("base", "prompts", "reward"), {"rollouts": "rollouts", "policy": "adapter"}),
-    "evaluate": Node(("base", "reward", "policy"), {"evaluation": "evaluation"}),
-    "report": Node(("base", "preferences", "scores", "reward", "policy", "evaluation"), {"report": "report"}),
-}
-
-
-@dataclass(frozen=True)
-class External:
-    """A base model from outside the store: a Hub id or a directory."""
-
-    source: str
-    revision: str | None
-
-    @property
-    def id(self) -> str:
-        """A directory is known by its weights, a Hub id by its name and revision."""
-        weights = sorted(Path(self.source).glob("*.safetensors")) if Path(self.source).is_dir() else []
-        if weights:
-            return digest([[w.name, _sha256(w)] for w in weights])
-        return digest([self.source, self.revision])
-
-    @property
-    def ref(self) -> str:
-        return f"{self.source}@{self.revision}" if self.revision else self.source
-
-
-Input = Version | External
 
 
 @dataclass
@@ -85,6 +52,8 @@ class Run:
     store: Store
     inputs: dict[str, Input]
     key: str
+    files: list[str]
+    """sha256 of the local files that the settings name."""
     planner: Planner
     started: float = field(default_factory=time.time)
 
@@ -122,7 +91,32 @@ class Run:
     @property
     def workdir(self) -> Path:
         """Scratch space of this work; the same for the same work, gone when it is published."""
-        return self.store.root / ".runs" / f"{self.config.name}-{self.stage}-{self.key[:12]}"
+        return self.runs / f"{self.config.name}-{self.stage}-{self.key[:12]}"
+
+    @property
+    def runs(self) -> Path:
+        """Where all work has its scratch space."""
+        return self.store.root / ".runs"
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """Of this work; the newest one is where the same command continues."""
+        return Checkpoints(self.workdir)
+
+    @property
+    def work(self) -> resume.Work:
+        """What this work is, for whoever finds it interrupted."""
+        return resume.Work(
+            stage=self.stage,
+            name=self.config.name,
+            seed=self.config.seed,
+            key=self.key,
+            settings=plain(self.config.learning_part(self.stage)),
+            inputs={role: [i.ref, digest(fingerprint(i))] for role, i in self.inputs.items()},
+            files=digest(self.files),
+            version=__version__,
+            world_size=world_size(),
+        )
 
     @contextlib.contextmanager
     def draft(self, role: str, **fields: Any) -> Generator[Draft]:
@@ -131,7 +125,7 @@ class Run:
         parents += fields.pop("parents", [])
         with self.store.draft(
             artefact(self.config, role),
-            kind=GRAPH[self.stage].outputs[role],
+            kind=graph(self.config)[self.stage].outputs[role],
             stage=self.stage,
             key=self.key,
             parents=parents,
@@ -140,7 +134,7 @@ class Run:
             **fields,
         ) as draft:
             for role_name, found in self.inputs.items():
-                draft.models.extend(_models(role_name, found))
+                draft.models.extend(models(role_name, found))
             yield draft
             draft.stats["stage_seconds"] = round(time.time() - self.started, 1)
         say(self.stage, f"wrote {draft.version.ref}")
@@ -165,12 +159,8 @@ class Run:
     def finish(self) -> None:
         """Remove the scratch space; everything worth keeping is in a version."""
         self.planner.forget(self.stage)
-        shutil.rmtree(self.workdir, ignore_errors=True)
-
-
-def artefact(config: Config, role: str) -> str:
-    """The name under which an experiment's artefact is stored: ``demo-preferences``."""
-    return f"{config.name}-{role}"
+        if main_process():  # the others are done before it has published
+            shutil.rmtree(self.workdir, ignore_errors=True)
 
 
 class Planner:
@@ -192,25 +182,31 @@ class Planner:
             inputs = self._inputs(stage)
             learning = self.config.learning_part(stage)
             parents = [[role, fingerprint(found)] for role, found in sorted(inputs.items())]
-            key = digest([stage, parents, learning, local_files(learning), __version__])
-            self._plans[stage] = Run(stage, self.config, self.store, inputs, key, self)
+            files = work_files(self.config, stage)
+            key = digest([stage, parents, learning, files, __version__])
+            self._plans[stage] = Run(stage, self.config, self.store, inputs, key, files, self)
         return self._plans[stage]
 
     def outputs(self, stage: str) -> dict[str, Version] | None:
         """All outputs of the stage's work by role, or None when one is missing."""
         if stage not in self._outputs:
             key = self.plan(stage).key
-            found = {r: self.store.find(artefact(self.config, r), key) for r in GRAPH[stage].outputs}
+            found = {r: self.store.find(artefact(self.config, r), key) for r in graph(self.config)[stage].outputs}
             whole = {r: v for r, v in found.items() if v is not None}
             self._outputs[stage] = whole if len(whole) == len(found) else None
         return self._outputs[stage]
+
+    def published(self, stage: str) -> Callable[[str], bool]:
+        """Whether the stage's work of another key is done."""
+        last = artefact(self.config, list(graph(self.config)[stage].outputs)[-1])
+        return lambda key: self.store.find(last, key) is not None
 
     def forget(self, stage: str) -> None:
         """Look again next time: the stage has just published."""
         self._outputs.pop(stage, None)
 
     def _inputs(self, stage: str) -> dict[str, Input]:
-        node, chosen = GRAPH[stage], self.config.inputs(stage)
+        node, chosen = graph(self.config)[stage], self.config.inputs(stage)
         unknown = [r for r in chosen if r not in node.inputs + node.optional]
         if unknown:
             reads = ", ".join(node.inputs + node.optional) or "nothing"
@@ -221,26 +217,26 @@ class Planner:
             )
         inputs: dict[str, Input] = {}
         if stage == "sft" and self.config.base_model is not None:
-            inputs["pretrained"] = self._external_base()
+            inputs["pretrained"] = self._named(self.config.base_model, self.config.base_revision)
         for role in node.inputs + node.optional:
             if role in chosen:
                 inputs[role] = self.store.resolve(chosen[role])
             elif role == "base" and not sft_needed(self.config):
-                inputs[role] = self._external_base()
+                inputs[role] = self._named(self.config.base_model or "", self.config.base_revision)
             elif role not in node.optional:
                 inputs[role] = self._made(role)
-        return inputs
+        scorers = {role: s for role, s in scoring(self.config, stage).items() if s.kind == "model"}
+        return inputs | {role: self._named(s.value, s.revision) for role, s in scorers.items()}
 
-    def _external_base(self) -> Input:
-        """``base_model`` of the config: a directory, a version's reference, or a Hub id."""
-        source = self.config.base_model or ""
+    def _named(self, source: str, revision: str | None = None) -> Input:
+        """A model that the config names: a directory, a version's reference, or a Hub id."""
         if not Path(source).is_dir() and ("@" in source or source in self.store.names()):
             return self.store.resolve(source)
-        return External(source, self.config.base_revision)
+        return External(source, revision)
 
     def _made(self, role: str) -> Version:
         """The version of ``role`` that the stage before made under this very config."""
-        stage = next(name for name, node in GRAPH.items() if role in node.outputs)
+        stage = next(name for name, node in graph(self.config).items() if role in node.outputs)
         made = self.outputs(stage)
         if made is None:
             raise StoreError(
@@ -258,85 +254,40 @@ def stage_main(stage: str, run: Callable[[Run], None], argv: list[str] | None = 
     )
     parser.add_argument("--config", default="configs/demo.yaml", help="experiment (default: %(default)s)")
     parser.add_argument("--check", action="store_true", help="only say whether there is work: exit 0 no, 3 yes")
+    parser.add_argument("--fresh", action="store_true", help="start anew, leaving interrupted work behind")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="such as ppo.kl_coef=0.1")
     args = parser.parse_args(argv)
     config = load_config(args.config, args.overrides)
-    if stage == "sft" and not sft_needed(config):
-        say(stage, f"nothing to do: {config.base_model} is used as it is")
+    if (reason := nothing_to_do(config, stage)) is not None:
+        say(stage, f"nothing to do: {reason}")
         return NOTHING_TO_DO
     planned = Planner(config, Store(config.data_dir)).plan(stage)
-    done = planned.done()
-    if done is not None:
-        say(stage, f"up to date: {list(done.values())[-1].ref}")
+    if said_done(planned):
+        resume.clear(planned.workdir)
         return NOTHING_TO_DO
+    work = planned.work
+    if main_process() and not args.fresh:
+        # Whoever only looks is not launched yet, and cannot know with how many processes it will be.
+        asked = replace(work, world_size=None) if args.check else work
+        resume.check(planned.runs, planned.workdir, asked, planned.planner.published(stage))
     if args.check:
         return WORK_TO_DO
     quiet()
-    say(stage, f"{args.config}, from {', '.join(i.ref for i in planned.inputs.values()) or 'nothing'}")
-    run(planned)
-    planned.finish()
+    with resume.working(planned.workdir, work, args.fresh) if main_process() else contextlib.nullcontext():
+        if world_size() == 1:  # somebody else may have finished it since we looked
+            planned.planner.forget(stage)
+            if said_done(planned):
+                return NOTHING_TO_DO
+        say(stage, f"{args.config}, from {', '.join(i.ref for i in planned.inputs.values()) or 'nothing'}")
+        run(planned)
+        planned.finish()
     say(stage, f"done in {time.time() - planned.started:.0f} s")
     return NOTHING_TO_DO
 
 
-def quiet() -> None:
-    """Keep what libraries say about their own future off the screen; what concerns the user is said by stages."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    for name in ("HF_HUB_DISABLE_TELEMETRY", "TRL_EXPERIMENTAL_SILENCE", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
-        os.environ.setdefault(name, "1")
-    warnings.filterwarnings("ignore", category=FutureWarning)
-
-
-def sft_needed(config: Config) -> bool:
-    """True when the experiment makes its own base: none is given, or one is given and ``sft`` adapts it."""
-    return config.base_model is None or "sft" in config.sections
-
-
-def main_process() -> bool:
-    """True on the one process that writes."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
-def say(stage: str, text: str) -> None:
-    """A line for the person watching; from the main process only."""
-    if main_process():
-        print(f"[{stage}] {text}", flush=True)
-
-
-def fingerprint(found: Input) -> list[str]:
-    """What an input holds: its content id, and its shards' bytes, as a row's id does not cover every column."""
-    if isinstance(found, External):
-        return [found.id]
-    return [found.id, *(f.sha256 for f in found.manifest.files if f.path.endswith(".parquet"))]
-
-
-def local_files(value: Any) -> list[str]:
-    """sha256 of every local file that a config value names, so that editing the file is new work."""
-    if isinstance(value, dict):
-        entries = cast("dict[str, Any]", value)
-        return [f for k in sorted(entries) for f in local_files(entries[k])]
-    if isinstance(value, list):
-        return [f for v in cast("list[Any]", value) for f in local_files(v)]
-    if not isinstance(value, str) or len(value) > 1024 or "\n" in value:
-        return []
-    path = Path(value).expanduser()
-    if path.is_file():
-        return [_sha256(path)]
-    if path.is_dir() and os.sep in value:
-        return [_sha256(p) for p in sorted(path.rglob("*")) if p.is_file()]
-    return []
-
-
-def _models(role: str, found: Input) -> list[dict[str, Any]]:
-    if isinstance(found, External):
-        return [{"role": role, "id": found.source, "revision": found.revision, "content": found.id}]
-    if found.manifest.kind in ("model", "adapter"):
-        return [{"role": role, "id": found.ref, "content": found.id}]
-    return []
-
-
-def _sha256(path: Path) -> str:
-    import hashlib
-
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def said_done(planned: Run) -> bool:
+    """Whether the work is done, which is then said."""
+    done = planned.done()
+    if done is not None:
+        say(planned.stage, f"up to date: {list(done.values())[-1].ref}")
+    return done is not None

@@ -12,6 +12,7 @@ import torch
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
 from pipeline.core.config import Config, parse_options
+from pipeline.core.files import disk_errors
 
 T = TypeVar("T")
 
@@ -43,6 +44,9 @@ def training_arguments(config: Config, stage: str, cls: type[T], output_dir: Pat
     TRL asks for bf16 and gradient checkpointing by default, which fails or crawls on a CPU.
     """
     given = config.given(stage)
+    saving: dict[str, Any] = {"save_strategy": "steps" if "save_steps" in given else "no"}
+    if hasattr(cls, "save_seconds") and ("save_steps" in given or "save_strategy" in given):
+        saving["save_seconds"] = 0.0
     return parse_options(
         cls,
         {
@@ -54,9 +58,9 @@ def training_arguments(config: Config, stage: str, cls: type[T], output_dir: Pat
             "bf16": has_accelerator() and torch.cuda.is_bf16_supported(),
             "gradient_checkpointing": False,
             "use_cpu": not has_accelerator(),
-            "save_strategy": "no",
             "disable_tqdm": False,
             "dataloader_pin_memory": has_accelerator(),
+            **saving,
             **defaults,
             **given,
         },
@@ -75,17 +79,28 @@ def has_accelerator() -> bool:
 
 
 class MetricsFile(TrainerCallback):
-    """Every logged row, as it is logged, appended to ``metrics.jsonl`` by the main process."""
+    """Every logged row, as it is logged, appended to ``metrics.jsonl`` by the main process.
+
+    Training that continues begins with the rows its checkpoint knows: what was logged after it is logged again.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            with disk_errors(str(self.path)):
+                self.path.write_text("".join(_line(row) for row in state.log_history), encoding="utf-8")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if state.is_world_process_zero and logs:
-            with self.path.open("a", encoding="utf-8") as out:
-                out.write(json.dumps({"step": state.global_step, **logs}, sort_keys=True) + "\n")
+            with disk_errors(str(self.path)), self.path.open("a", encoding="utf-8") as out:
+                out.write(_line({"step": state.global_step, **logs}))
+
+
+def _line(row: dict[str, Any]) -> str:
+    return json.dumps(row, sort_keys=True) + "\n"
 
 
 class ProgressBar(ProgressCallback):

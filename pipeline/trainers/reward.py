@@ -16,11 +16,12 @@ from pipeline.core.errors import DataError
 from pipeline.modeling.lora import lora_config
 from pipeline.modeling.scoring import Position, score_position, scored_rows
 from pipeline.modeling.tokens import encode_completions, encode_prompts, pad_id
+from pipeline.trainers.checkpointing import Checkpointed, SavingFields
 from pipeline.trainers.common import LoraFields, MetricsFile, show_progress
 
 
 @dataclass
-class RewardSection(LoraFields, RewardConfig):
+class RewardSection(LoraFields, SavingFields, RewardConfig):
     """TRL's ``RewardConfig`` plus LoRA. One epoch and a centring term by default."""
 
     num_train_epochs: float = 1.0
@@ -29,6 +30,10 @@ class RewardSection(LoraFields, RewardConfig):
         default=512,
         metadata={"help": "Completions on which the score's mean and standard deviation are measured."},
     )
+
+
+class Trainer(Checkpointed, RewardTrainer):
+    """TRL's, which continues where it was killed."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ def tokenize_pairs(tokenizer: Any, rows: Sequence[dict[str, Any]], max_length: i
 def train(
     args: RewardSection, base: str, revision: str | None, tokenizer: Any, pairs: Pairs, metrics: Path
 ) -> tuple[Any, dict[str, Any]]:
-    """Train a reward model on ``pairs``; the base stays frozen.
+    """Train a reward model on ``pairs``, from the newest checkpoint where there is one; the base stays frozen.
 
     Returns:
         The PEFT sequence classifier (adapter ``default``, head ``score``) and figures for the manifest.
@@ -90,7 +95,7 @@ def train(
     model.config.id2label, model.config.label2id = {0: "reward"}, {"reward": 0}
     with torch.no_grad():
         model.score.weight.normal_(std=1 / (model.config.hidden_size + 1) ** 0.5)
-    trainer = RewardTrainer(
+    trainer = Trainer(
         model=model,
         args=args,
         processing_class=tokenizer,
@@ -103,8 +108,8 @@ def train(
     trained: Any = trainer.accelerator.unwrap_model(trainer.model)
     assert trained.config.pad_token_id == pad_id(tokenizer)
     show_progress(trainer)
-    result = trainer.train()
-    figures = {"steps": trainer.state.global_step, "train_loss": result.training_loss, "pairs": len(pairs.kept)}
+    train_loss = trainer.train_on("reward")
+    figures = {"steps": trainer.state.global_step, "train_loss": train_loss, "pairs": len(pairs.kept)}
     return trained.eval(), figures
 
 

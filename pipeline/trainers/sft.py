@@ -16,11 +16,12 @@ from pipeline.core.errors import DataError
 from pipeline.modeling.lora import lora_config
 from pipeline.modeling.scratch import new_gpt2, train_tokenizer
 from pipeline.modeling.tokens import encode_completions
+from pipeline.trainers.checkpointing import Checkpointed, SavingFields
 from pipeline.trainers.common import LoraFields, MetricsFile, show_progress
 
 
 @dataclass
-class SFTSection(LoraFields, SFTConfig):
+class SFTSection(LoraFields, SavingFields, SFTConfig):
     """TRL's ``SFTConfig`` plus the shape of a model trained from scratch (when no ``base_model`` is given)."""
 
     n_layer: int = field(default=4, metadata={"help": "Blocks of a model from scratch."})
@@ -37,6 +38,10 @@ class SFTSection(LoraFields, SFTConfig):
         if not 0 < self.eval_share < 1:
             raise ValueError(f"eval_share {self.eval_share} is not between 0 and 1")
         super().__post_init__()
+
+
+class Trainer(Checkpointed, SFTTrainer):
+    """TRL's, which continues where it was killed."""
 
 
 def scratch_model(args: SFTSection, corpus: Sequence[str], tokenizer: Any | None) -> tuple[Any, Any]:
@@ -56,7 +61,7 @@ def tokenize_corpus(tokenizer: Any, corpus: Sequence[str], max_length: int) -> t
 def train(
     args: SFTSection, model: Any, tokenizer: Any, corpus: Sequence[str], *, adapt: bool, metrics: Path
 ) -> tuple[Any, dict[str, Any]]:
-    """Train ``model`` on ``corpus``.
+    """Train ``model`` on ``corpus``, from the newest checkpoint in ``args.output_dir`` where there is one.
 
     Args:
         adapt: train LoRA on a pretrained base and fold it in, instead of training every weight.
@@ -74,7 +79,7 @@ def train(
             "sft corpus", f"{len(rows)} texts are too few for a batch of {args.per_device_train_batch_size}."
         )
     # TRL pads with the tokenizer's own token; labels and masks come from lengths there, so any id will do.
-    trainer = SFTTrainer(
+    trainer = Trainer(
         model=model,
         args=args,
         processing_class=tokenizer,
@@ -84,7 +89,7 @@ def train(
         callbacks=[MetricsFile(metrics)],
     )
     show_progress(trainer)
-    result = trainer.train()
+    train_loss = trainer.train_on("sft")
     loss = trainer.evaluate()["eval_loss"]
     trained: Any = trainer.accelerator.unwrap_model(trainer.model)
     if adapt:
@@ -93,7 +98,7 @@ def train(
         "texts": len(rows),
         "texts_cut": cut,
         "steps": trainer.state.global_step,
-        "train_loss": result.training_loss,
+        "train_loss": train_loss,
         "eval_loss": loss,
         "eval_perplexity": math.exp(min(loss, 50.0)),
         "parameters": sum(p.numel() for p in trained.parameters()),

@@ -1,0 +1,167 @@
+"""Checkpoints of one piece of work, so that a kill costs what was done since the last one and never more.
+
+What a checkpoint holds is its writer's business, and so is that only one process at a time writes here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+from pipeline.core.draft import fsync_tree
+from pipeline.core.errors import StoreError
+from pipeline.core.files import DISK_ERRNOS, disk_error, disk_errors, fsync, make_dirs
+
+_NAME = re.compile(r"checkpoint-(\d+)")
+# What a C++ or Rust writer says of a full disk: it raises no OSError, so there is no errno to ask.
+_DISK_WORDS = ("no space left", "file write failed", "file too large", "unexpected pos", "os error 28")
+
+
+class Checkpoints:
+    """Checkpoints of one piece of work: written beside, fsynced, renamed; limited in number.
+
+    A directory ``checkpoint-<step>`` is whole, as it gets that name by one rename. What is being written, replaced
+    or removed has a hidden name, which nobody reads and the next writer sweeps.
+
+    Args:
+        directory: of this work; made when first written to.
+        keep: how many to keep, the newest; at least 1. With 1 the old one goes after the new one is there.
+    """
+
+    def __init__(self, directory: Path, keep: int = 2) -> None:
+        if keep < 1:
+            raise ValueError(f"keep {keep} is below 1")
+        self.directory, self.keep = directory, keep
+
+    @contextlib.contextmanager
+    def writing(self, step: int, spare: int | None = None) -> Generator[Path]:
+        """A directory to write into, which becomes ``checkpoint-<step>`` when the block ends well.
+
+        Args:
+            spare: a step whose checkpoint stays besides the newest, such as the best one.
+        Raises:
+            StoreError: the disk is full, read-only or not ours; the earlier checkpoints are as they were.
+        """
+        staged, final = self.staging(step), self.directory / f"checkpoint-{step}"
+        try:
+            with disk_errors(str(self.directory), self._note):
+                self._sweep()
+                make_dirs(staged)
+            try:
+                yield staged
+            except Exception as err:
+                if (failed := _disk_failure(err, staged)) is not None:
+                    raise disk_error(failed, str(self.directory), self._note()) from err
+                raise
+            with disk_errors(str(self.directory), self._note):
+                fsync_tree(staged)
+                if final.exists():  # of a run that went back to an earlier checkpoint, and is here again
+                    os.rename(final, self._hidden(final))
+                os.rename(staged, final)
+                fsync(self.directory)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+        with disk_errors(str(self.directory), self._note):
+            for old in self.all()[: -self.keep]:
+                if self.step(old) != spare:
+                    # Renamed before it is removed, so that a kill leaves no half under a name that means whole.
+                    os.rename(old, self._hidden(old))
+            self._sweep()
+
+    def staging(self, step: int) -> Path:
+        """Where ``checkpoint-<step>`` is written: the same on every rank, so that each can add its files."""
+        return self.directory / f".writing-{step}"
+
+    def all(self) -> list[Path]:
+        """The whole checkpoints, by step.
+
+        Raises:
+            StoreError: the directory cannot be read.
+        """
+        with disk_errors(str(self.directory)):
+            try:
+                found = [p for p in self.directory.iterdir() if _NAME.fullmatch(p.name) and p.is_dir()]
+            except FileNotFoundError:
+                return []
+        return sorted(found, key=self.step)
+
+    def latest(self) -> Path | None:
+        """The newest whole checkpoint, by step, or None."""
+        return max(self.all(), key=self.step, default=None)
+
+    def drop(self) -> None:
+        """Remove every checkpoint, the newest first: a kill in between leaves earlier ones, which are whole."""
+        with disk_errors(str(self.directory)):
+            for path in reversed(self.all()):
+                os.rename(path, self._hidden(path))
+            self._sweep()
+
+    @staticmethod
+    def step(path: Path) -> int:
+        """The step in a checkpoint's name."""
+        match = _NAME.fullmatch(path.name)
+        if match is None:
+            raise StoreError(str(path), "is not the name of a checkpoint (checkpoint-STEP).")
+        return int(match[1])
+
+    @staticmethod
+    def age(path: Path) -> str:
+        """How long ago it was written, in words: ``3 min old``."""
+        return f"{ago(path)} old"
+
+    def _hidden(self, path: Path) -> Path:
+        """A free hidden name for ``path``: a leftover under it may not have been removable."""
+        free = (self.directory / f".removed-{path.name.removeprefix('checkpoint-')}-{n}" for n in range(10**6))
+        return next(p for p in free if not p.exists())
+
+    def _sweep(self) -> None:
+        if not self.directory.is_dir():
+            return
+        for path in self.directory.iterdir():
+            if path.name.startswith((".writing-", ".removed-")):
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _note(self) -> str:
+        with contextlib.suppress(OSError, StoreError):
+            if (last := self.latest()) is not None:
+                return f"the checkpoint of step {self.step(last)} is as it was"
+        return "no checkpoint was written"
+
+
+def resuming(path: Path, of: int) -> str:
+    """The line that says where work continues: ``resuming at step 120 of 675, checkpoint 3 min old``."""
+    return f"resuming at step {Checkpoints.step(path)} of {of}, checkpoint {Checkpoints.age(path)}"
+
+
+def ago(path: Path) -> str:
+    """Time since ``path`` was last written to, in words: ``3 min``."""
+    seconds = max(0.0, time.time() - path.stat().st_mtime)
+    for size, word in ((86400, "day"), (3600, "h"), (60, "min")):
+        if (n := int(seconds // size)) >= 1:
+            return f"{n} {word}{'s' if word == 'day' and n > 1 else ''}"
+    return f"{int(seconds)} s"
+
+
+def _disk_failure(err: BaseException, staged: Path) -> OSError | None:
+    """The OSError behind ``err`` where the disk is what failed, else None."""
+    cause: BaseException | None = err
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in DISK_ERRNOS:
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    if not any(words in str(err).lower() for words in _DISK_WORDS):
+        return None
+    try:
+        # torch and safetensors lose the errno: what they could not write, this cannot either.
+        with (staged / "probe").open("wb") as file:
+            file.write(bytes(1 << 20))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as full:
+        return full
+    return OSError(0, str(err).splitlines()[0], str(staged))

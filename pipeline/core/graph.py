@@ -1,0 +1,185 @@
+"""The graph of stages: what each reads and writes, and what an input is known by.
+
+Written here once, so that a stage finds its inputs by what they were made from and not by what happens to be
+newest. It leaves out finding them on the disk, which is :class:`pipeline.core.stage.Planner`'s.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from dataclasses import dataclass
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any, cast
+
+from pipeline.core.config import Config
+from pipeline.core.files import sha256_file
+from pipeline.core.records import digest
+from pipeline.core.reward_sources import RewardSource, parse_sources, uses_adapter
+from pipeline.core.store import Version
+
+
+@dataclass(frozen=True)
+class Node:
+    """One stage in the graph: artefacts read and written, each by its role's name."""
+
+    inputs: tuple[str, ...]
+    outputs: dict[str, str]
+    """Role to kind; the last one is published last, so it stands for all of them."""
+    optional: tuple[str, ...] = ()
+    """Roles that are read only when the section's ``inputs`` names a version for them."""
+
+
+GRAPH = {
+    "sft": Node((), {"base": "model"}),
+    "collect": Node(
+        ("base",),
+        {"prompts": "prompts", "comparisons": "comparisons", "preferences": "preferences"},
+        optional=("policy", "previous"),
+    ),
+    "reward": Node(("base", "preferences"), {"scores": "scores", "reward": "adapter"}),
+    "ppo": Node(("base", "prompts", "reward"), {"rollouts": "rollouts", "policy": "adapter"}, optional=("start",)),
+    "evaluate": Node(("base", "reward", "policy"), {"evaluation": "evaluation"}),
+    "report": Node(("base", "preferences", "scores", "reward", "policy", "evaluation"), {"report": "report"}),
+}
+
+
+def graph(config: Config) -> dict[str, Node]:
+    """:data:`GRAPH` as this experiment walks it: less the reward model where scores come from elsewhere."""
+    if trains_reward(config):
+        return GRAPH
+    without = ("preferences", "scores", "reward")
+    nodes = {
+        stage: dataclasses.replace(node, inputs=tuple(r for r in node.inputs if r not in without))
+        for stage, node in GRAPH.items()
+    }
+    if not collects_preferences(config):
+        nodes["collect"] = dataclasses.replace(nodes["collect"], outputs={"prompts": "prompts"})
+    return nodes
+
+
+def reward_sources(config: Config, key: str = "reward") -> list[RewardSource]:
+    """Where scores come from: the entries of ``ppo.reward``; the experiment's own adapter when there is none.
+
+    Args:
+        key: ``check`` gives the entries of ``ppo.check``, whose scores are never trained on; none where not given.
+    Raises:
+        ConfigError: see :func:`pipeline.core.reward_sources.parse_sources`.
+    """
+    given = config.given("ppo").get(key)
+    return [] if given is None and key != "reward" else parse_sources(given, str(config.path), f"ppo.{key}")
+
+
+def scoring(config: Config, stage: str) -> dict[str, RewardSource]:
+    """What scores in a stage, by role: ``reward_1`` is the first entry of ``ppo.reward``."""
+    keys = {"ppo": ("reward", "check"), "evaluate": ("reward",)}.get(stage, ())
+    return {f"{key}_{i}": s for key in keys for i, s in enumerate(reward_sources(config, key), 1)}
+
+
+def trains_reward(config: Config) -> bool:
+    """Whether the experiment scores with a reward adapter of its own, so that there is one to train."""
+    return uses_adapter([*reward_sources(config), *reward_sources(config, "check")])
+
+
+def collects_preferences(config: Config) -> bool:
+    """Whether ``collect`` asks an annotator: for a reward model, or because its section names one."""
+    return trains_reward(config) or "annotator" in config.given("collect")
+
+
+def sft_needed(config: Config) -> bool:
+    """True when the experiment makes its own base: none is given, or one is given and ``sft`` adapts it."""
+    return config.base_model is None or "sft" in config.sections
+
+
+def nothing_to_do(config: Config, stage: str) -> str | None:
+    """Why this experiment has no such stage, or None where it has."""
+    if stage == "sft" and not sft_needed(config):
+        return f"{config.base_model} is used as it is"
+    if stage == "reward" and not trains_reward(config):
+        return f"ppo.reward is {', '.join(s.value for s in reward_sources(config))}"
+    return None
+
+
+@dataclass(frozen=True)
+class External:
+    """A model from outside the store: a Hub id or a directory."""
+
+    source: str
+    revision: str | None
+
+    @functools.cached_property
+    def id(self) -> str:
+        """A directory is known by its weights, a Hub id by its name and revision."""
+        weights = sorted(Path(self.source).glob("*.safetensors")) if Path(self.source).is_dir() else []
+        if weights:
+            return digest([[w.name, sha256_file(w)] for w in weights])
+        return digest([self.source, self.revision])
+
+    @property
+    def ref(self) -> str:
+        return f"{self.source}@{self.revision}" if self.revision else self.source
+
+
+Input = Version | External
+
+
+def artefact(config: Config, role: str) -> str:
+    """The name under which an experiment's artefact is stored: ``demo-preferences``."""
+    return f"{config.name}-{role}"
+
+
+def fingerprint(found: Input) -> list[str]:
+    """What an input holds: its content id, and its shards' bytes, as a row's id does not cover every column."""
+    if isinstance(found, External):
+        return [found.id]
+    return [found.id, *(f.sha256 for f in found.manifest.files if f.path.endswith(".parquet"))]
+
+
+def models(role: str, found: Input) -> list[dict[str, Any]]:
+    """The manifest's entry of an input that is a model; none for one that is not."""
+    if isinstance(found, External):
+        return [{"role": role, "id": found.source, "revision": found.revision, "content": found.id}]
+    if found.manifest.kind in ("model", "adapter"):
+        return [{"role": role, "id": found.ref, "content": found.id}]
+    return []
+
+
+def work_files(config: Config, stage: str) -> list[str]:
+    """sha256 of every local file that the stage's settings name, reward functions' modules included."""
+    functions = [s.value for s in scoring(config, stage).values() if s.kind == "function"]
+    modules = [f for name in functions for f in module_files(name.partition(":")[0])]
+    return local_files(config.learning_part(stage)) + modules
+
+
+def local_files(value: Any) -> list[str]:
+    """sha256 of every local file that a config value names, so that editing the file is new work."""
+    if isinstance(value, dict):
+        entries = cast("dict[str, Any]", value)
+        return [f for k in sorted(entries) for f in local_files(entries[k])]
+    if isinstance(value, list):
+        return [f for v in cast("list[Any]", value) for f in local_files(v)]
+    if not isinstance(value, str) or len(value) > 1024 or "\n" in value:
+        return []
+    path = Path(value).expanduser()
+    if path.is_file():
+        return [sha256_file(path)]
+    if path.is_dir() and os.sep in value:
+        return [sha256_file(p) for p in sorted(path.rglob("*")) if p.is_file()]
+    return []
+
+
+def module_files(module: str) -> list[str]:
+    """sha256 of the source of a module below the working directory; of every one in it, where it is a package.
+
+    What is installed is left out. Nothing is imported: looking for ``a.b`` in the usual way would run ``a``.
+    """
+    where: list[str] | None = [os.getcwd()]
+    spec = None
+    for i in range(module.count(".") + 1):
+        spec = PathFinder.find_spec(".".join(module.split(".")[: i + 1]), where) if where else None
+        where = list(spec.submodule_search_locations or []) if spec is not None else None
+    if where:
+        return [sha256_file(p) for d in where for p in sorted(Path(d).rglob("*.py"))]
+    return [sha256_file(Path(spec.origin))] if spec is not None and spec.origin is not None else []

@@ -1,0 +1,181 @@
+"""The value of ``ppo.reward``: who scores, with which weights. Only read here: nothing is imported or loaded.
+
+reward: adapter                              this experiment's reward adapter, as without the key
+reward: my_module:my_function                a Python function
+reward: other-reward@v000002                 a version, a directory or a Hub id
+reward: [adapter, {function: my_module:my_function, weight: 0.1}]
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast, get_args
+
+from pipeline.core.errors import ConfigError
+
+Kind = Literal["adapter", "function", "model"]
+Combine = Literal["sum", "mean", "min", "mean_minus_std"]
+
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    "adapter": ("weight",),
+    "function": ("weight",),
+    "model": ("weight", "label", "revision"),
+}
+_EXAMPLE = "Write adapter, module:function, or a model's directory, version or Hub id."
+
+
+@dataclass(frozen=True)
+class RewardSource:
+    """One entry.
+
+    Attributes:
+        value: ``own`` for the adapter, else ``module:function``, or a directory, version or Hub id.
+        weight: None where none is given, which counts as 1.
+        label: of a classifier with several, the one whose logit is the score.
+        revision: of a Hub id.
+        key: where the entry stands in the config, for messages.
+    """
+
+    kind: Kind
+    value: str
+    weight: float | None = None
+    label: str | None = None
+    revision: str | None = None
+    key: str = field(default="ppo.reward", compare=False)
+
+
+def parse_sources(value: Any, where: str, key: str = "ppo.reward") -> list[RewardSource]:
+    """The entries of ``ppo.reward``: None (the own adapter), a text, a mapping, or a list of those.
+
+    Raises:
+        ConfigError: an unknown key, a value of a wrong type, an empty list, the same source twice.
+    """
+    if value is None:
+        return [RewardSource("adapter", "own", key=key)]
+    if not isinstance(value, list):
+        return [_parse(value, where, key)]
+    entries = cast("list[Any]", value)
+    if not entries:
+        raise ConfigError(where, f"{key} is an empty list.", "Remove it to use the experiment's own adapter.")
+    sources = [_parse(entry, where, f"{key}[{i}]") for i, entry in enumerate(entries)]
+    seen: set[tuple[str | None, ...]] = set()
+    for source in sources:
+        same = (source.kind, source.value, source.label, source.revision)
+        if same in seen:
+            raise ConfigError(
+                where, f'{source.key}: "{source.value}" is there twice.', "Give it once, with a weight."
+            )
+        seen.add(same)
+    return sources
+
+
+def uses_adapter(sources: Sequence[RewardSource]) -> bool:
+    """Whether the experiment's own reward adapter is among them."""
+    return any(s.kind == "adapter" for s in sources)
+
+
+def check_combine(
+    combine: str | None, weights: Sequence[float | None], std_coef: float, where: str, key: str = "ppo.reward"
+) -> Combine:
+    """How scores are combined: ``sum`` by default. ``weights`` has an entry for each source, None where not given.
+
+    Raises:
+        ConfigError: no such way, weights that it has no use for, fewer sources than it needs.
+    """
+    known = get_args(Combine)
+    if combine is not None and combine not in known:
+        raise ConfigError(where, f'{key}_combine "{combine}" is not known.', _hint(str(combine), known))
+    chosen = cast("Combine", combine or "sum")
+    if (_number(std_coef, where, f"{key}_std_coef") or 0.0) < 0:
+        raise ConfigError(where, f"{key}_std_coef {std_coef} should be 0 or more.")
+    if chosen in ("min", "mean_minus_std"):
+        if len(weights) < 2:
+            raise ConfigError(
+                where, f"{key}_combine: {chosen} compares scorers, and there is {len(weights)}.", "Add another."
+            )
+        given = [w for w in weights if w is not None]
+        if given:
+            # A weight would change a member's scale, which decides who is the worst and how far they spread.
+            mend = "Remove the weights, or use sum or mean."
+            raise ConfigError(where, f"{key}_combine: {chosen} takes no weights, and {given[0]:g} is given.", mend)
+        return chosen
+    effective = [1.0 if w is None else w for w in weights]
+    if chosen == "mean" and min(effective) < 0:
+        raise ConfigError(
+            where, f"{key}_combine: mean has no use for a weight of {min(effective):g}.", "Use sum for a penalty."
+        )
+    if not any(effective):
+        raise ConfigError(
+            where, f"{key}: every one has weight 0, so there is nothing to learn.", "Raise one of them."
+        )
+    return chosen
+
+
+def _parse(entry: Any, where: str, key: str) -> RewardSource:
+    if isinstance(entry, str):
+        return _from_text(entry, where, key)
+    if not isinstance(entry, dict):
+        raise ConfigError(where, f"{key} = {entry!r} is neither a text nor a mapping.", _EXAMPLE)
+    keys = cast("dict[Any, Any]", entry)
+    kinds = [k for k in _OPTIONS if k in keys]
+    if len(kinds) != 1:
+        _refuse_unknown(keys, [*_OPTIONS, "weight", "label", "revision"], where, key)
+        said = f"names {' and '.join(kinds)}" if kinds else "names no source"
+        raise ConfigError(where, f"{key} {said}.", "Give one of: adapter, function, model.")
+    kind = cast("Kind", kinds[0])
+    _refuse_unknown(keys, [kind, *_OPTIONS[kind]], where, key)
+    value = _text(keys[kind], where, f"{key}.{kind}")
+    if value is None or (kind == "adapter" and value != "own"):
+        mend = "Write {adapter: own}, or {model: ...} for another one." if kind == "adapter" else _EXAMPLE
+        raise ConfigError(where, f"{key}.{kind} = {keys[kind]!r} is not known.", mend)
+    return RewardSource(
+        kind,
+        value,
+        _number(keys.get("weight"), where, f"{key}.weight"),
+        _text(keys.get("label"), where, f"{key}.label"),
+        _text(keys.get("revision"), where, f"{key}.revision"),
+        key,
+    )
+
+
+def _from_text(text: str, where: str, key: str) -> RewardSource:
+    if not text.strip():
+        raise ConfigError(where, f"{key} is empty.", _EXAMPLE)
+    if text == "adapter":
+        return RewardSource("adapter", "own", key=key)
+    # No Hub id or reference of a version has a colon; a directory with one can be given as {model: ...}.
+    return RewardSource("function" if ":" in text else "model", text, key=key)
+
+
+def _refuse_unknown(keys: dict[Any, Any], known: Sequence[str], where: str, key: str) -> None:
+    for name in keys:
+        if name not in known:
+            raise ConfigError(where, f'{key}: unknown key "{name}".', _hint(str(name), known))
+
+
+def _text(value: Any, where: str, key: str) -> str | None:
+    # YAML reads a revision such as 1234567 or 12e4567 as a number, and a label such as yes as true.
+    if value is not None and (not isinstance(value, str) or not value.strip()):
+        raise ConfigError(where, f"{key} = {value!r} should be a text.", "Write it in quotes.")
+    return value
+
+
+def _number(value: Any, where: str, key: str) -> float | None:
+    if value is None:
+        return None
+    try:
+        # YAML reads 1e-3 as a text.
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ConfigError(where, f"{key} = {value!r} should be a number.", "For example: 0.5")
+    return number
+
+
+def _hint(word: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f'Did you mean "{near[0]}"?' if near else f"Known: {', '.join(known)}"

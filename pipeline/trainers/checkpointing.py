@@ -1,0 +1,232 @@
+"""Checkpoints of TRL's trainers: Hugging Face's own, made whole by one rename, and figures that outlive a kill.
+
+They hold what ``transformers.Trainer`` writes and reads itself, less its pickled arguments and the tokenizer. All
+it reads back goes through safetensors, JSON or ``torch.load(weights_only=True)``, so no file runs code. FSDP and
+DeepSpeed are left out: their readers unpickle.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accelerate.utils import broadcast_object_list
+from peft import PeftModel
+from safetensors import SafetensorError
+from transformers import Trainer, TrainerCallback
+from transformers.trainer import TRAINER_STATE_NAME
+
+from pipeline.core.checkpoints import Checkpoints, resuming
+from pipeline.core.errors import StoreError
+from pipeline.core.files import read_json
+from pipeline.core.process import say
+
+SHARE = 0.02
+"""Most of the training's time that saving may take."""
+
+
+@dataclass
+class SavingFields:
+    """When to save where neither ``save_steps`` nor ``save_strategy`` is given."""
+
+    save_seconds: float = field(
+        default=5.0,
+        metadata={"help": "Least seconds between checkpoints; more where saving would take over 2 % of the time."},
+    )
+
+
+class SaveInTime(TrainerCallback):
+    """Asks for a checkpoint every ``least`` seconds, or less often where saving takes more than its share.
+
+    Counted in seconds and not in steps, as a kill costs seconds. What is learnt does not depend on it.
+    """
+
+    def __init__(self, least: float) -> None:
+        self.least, self.took, self.last = least, 0.0, 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.last = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        due = [time.monotonic() - self.last >= max(self.least, self.took / SHARE)]
+        if args.world_size > 1:  # clocks differ, and all ranks write or none
+            broadcast_object_list(due)
+        if due[0]:
+            control.should_save = True
+
+    def wrote(self, seconds: float) -> None:
+        """Count from now on, knowing what a checkpoint takes."""
+        self.took, self.last = seconds, time.monotonic()
+
+
+class _Continue(TrainerCallback):
+    """Hands a continued trainer its figures, once Hugging Face has set them to zero."""
+
+    def __init__(self, trainer: Checkpointed) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.trainer.start is not None:
+            state.compute_steps(args, state.max_steps)  # how often to log may have changed since
+            with _readable(self.trainer.start):
+                self.trainer.set_figures(read_json(self.trainer.start / self.trainer.figures_name))
+
+
+# To a type checker a Trainer, for what it calls there; at run time a mixin, which stands before TRL's class.
+class Checkpointed(Trainer if TYPE_CHECKING else object):
+    """Trains from the newest checkpoint in ``output_dir``, and ends as if it had never been interrupted."""
+
+    _metrics: Any
+    _total_train_tokens: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        limit = self.args.save_total_limit
+        keep = 2 if limit is None else limit if limit > 0 else 10**9
+        self.checkpoints = Checkpoints(Path(str(self.args.output_dir)), keep)
+        self.start: Path | None = None
+        self.saves = not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
+        self.timer = SaveInTime(getattr(self.args, "save_seconds", 0.0))
+        if self.saves and self.timer.least > 0:
+            self.add_callback(self.timer)
+        self.add_callback(_Continue(self))
+
+    def train_on(self, stage: str) -> float:
+        """Train, from the newest checkpoint where there is one.
+
+        Returns:
+            The mean loss of every step, those before an interruption included.
+        Raises:
+            StoreError: the checkpoint cannot be read, or another one not be written.
+        """
+        if not self.saves:
+            say(stage, "no checkpoints under FSDP or DeepSpeed: a killed run starts anew")
+        self.start = self._newest()
+        if self.start is not None:
+            say(stage, resuming(self.start, read_json(self.start / TRAINER_STATE_NAME)["max_steps"]))
+        self.train(resume_from_checkpoint=str(self.start) if self.start else None)
+        return self._mean_loss()
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Hugging Face's mean loss at the end is of the steps since the last start only; this one is of all."""
+        if "train_loss" in logs:
+            logs["train_loss"] = self._mean_loss()
+        super().log(logs, start_time)
+
+    def figures(self) -> dict[str, Any]:
+        """What this rank has counted since the last logged row, and all in all; Hugging Face keeps none of it."""
+        return {
+            "total_loss": self._total_loss_scalar,
+            "loss": self._tr_loss.item(),
+            "last_logged": self._globalstep_last_logged,
+            "tokens": self._total_train_tokens,
+            "metrics": self._metrics["train"],
+        }
+
+    def set_figures(self, figures: dict[str, Any]) -> None:
+        """Go on counting from :meth:`figures`."""
+        self._total_loss_scalar, self._globalstep_last_logged = figures["total_loss"], figures["last_logged"]
+        self._tr_loss.fill_(figures["loss"])
+        self._total_train_tokens = figures["tokens"]
+        self._metrics["train"].update(figures["metrics"])
+
+    @property
+    def figures_name(self) -> str:
+        return f"figures_{self.args.process_index}.json"
+
+    def _mean_loss(self) -> float:
+        return self._total_loss_scalar / max(self.state.global_step, 1)
+
+    def _newest(self) -> Path | None:
+        """The newest checkpoint that has steps left: from one that has none, Hugging Face trains one too many."""
+        found: list[Any] = [None]
+        if self.is_world_process_zero():
+            for path in self.checkpoints.all():
+                with _readable(path):
+                    state = read_json(path / TRAINER_STATE_NAME)
+                    if state["global_step"] < state["max_steps"]:
+                        found = [path]
+        if self.args.world_size > 1:
+            broadcast_object_list(found)
+        return found[0]
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Hugging Face's, in its order, into a directory that is renamed when it is whole."""
+        del model, trial
+        state = self.state
+        # After the last step the version itself is written; the best one may be the last, and is read again.
+        last = state.global_step >= state.max_steps and not self.args.load_best_model_at_end
+        if last or not self.saves:
+            return
+        started = time.monotonic()
+        self.store_flos()
+        with self._writing(state.global_step, state.best_global_step) as path:
+            self.save_model(str(path), _internal_call=True)
+            self._save_optimizer_and_scheduler(str(path))
+            self._save_scaler(str(path))
+            self._save_rng_state(str(path))
+            (path / self.figures_name).write_text(json.dumps(self.figures(), default=float))
+            if self.args.should_save:
+                if state.best_global_step:
+                    best = self.checkpoints.directory / f"checkpoint-{state.best_global_step}"
+                    state.best_model_checkpoint = str(best)
+                state.save_to_json(str(path / TRAINER_STATE_NAME))
+        self.timer.wrote(time.monotonic() - started)
+
+    @contextmanager
+    def _writing(self, step: int, spare: int | None) -> Generator[Path]:
+        """The new checkpoint's directory: made and renamed by one rank, written into by all."""
+        together = self.accelerator.wait_for_everyone
+        if self.is_world_process_zero():
+            with self.checkpoints.writing(step, spare) as path:
+                together()
+                yield path
+                together()
+        else:
+            together()
+            yield self.checkpoints.staging(step)
+            together()
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """The weights, without the pickled arguments and the tokenizer, which nothing here reads."""
+        if self.args.should_save:
+            model: Any = self.accelerator.unwrap_model(self.model)
+            # PEFT would ask the Hub whether the vocabulary has grown.
+            options: dict[str, Any] = {"save_embedding_layers": False} if isinstance(model, PeftModel) else {}
+            model.save_pretrained(str(output_dir), state_dict=state_dict, **options)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        with _readable(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with _readable(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with _readable(checkpoint):
+            super()._load_rng_state(checkpoint)
+
+
+@contextmanager
+def _readable(checkpoint: Path | str | None) -> Generator[None]:
+    """Tell in one line that a checkpoint cannot be read.
+
+    Raises:
+        StoreError: instead of what the readers of its files raise.
+    """
+    wrong = (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError, SafetensorError)
+    mend = "Remove it to continue from the one before, or start anew: add --fresh."
+    try:
+        yield
+    except StoreError as err:
+        raise StoreError(err.where, err.what, mend) from err
+    except wrong as err:
+        said = (str(err).strip() or type(err).__name__).splitlines()[0].rstrip(".")
+        raise StoreError(str(checkpoint), f"is damaged: {said}.", mend) from err
