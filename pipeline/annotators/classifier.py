@@ -9,12 +9,15 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.annotators import Annotator, Context
-from pipeline.core.errors import ConfigError, ModelError
 from pipeline.core.records import Abstention, Annotation, Choice, Comparison, bucket
 
+if TYPE_CHECKING:
+    from pipeline.modeling.classifiers import SequenceClassifier
+
+_KEY = "collect.annotator_args"
 _GOOD_LABELS = ("positive", "pos", "good", "better", "chosen", "preferred", "helpful", "acceptable")
 
 
@@ -73,8 +76,8 @@ class Classifier:
         # A directory's path is nobody else's business; rows carry its name.
         self.name = f"classifier:{local.resolve().name if local.is_dir() else options.model}"
         self._options, self._seed = options, context.seed
-        self._model, self._tokenizer = _load(options, context.where)
-        self._label = _label_index(self._model.config, options, context.where)
+        self._classifier = _load(options, context.where)
+        self._label = _label_index(self._classifier.names, options.label, context.where)
 
     def annotate(self, comparison: Comparison) -> Annotation | Abstention:
         return self._judge([comparison])[0]
@@ -120,109 +123,44 @@ class Classifier:
         return Annotation(comparison_id, self.name, choice, a, b)
 
     def _scores(self, texts: list[str]) -> list[float]:
-        import torch
-
-        size = self._options.batch_size
-        scores: list[float] = []
-        for start in range(0, len(texts), size):
-            batch = self._tokenizer(
-                texts[start : start + size],
-                return_tensors="pt",
-                padding=True,
-                truncation=True,
-                max_length=self._max_length(),
-            ).to(self._model.device)
-            with torch.inference_mode():
-                logits = self._model(**batch).logits.double()  # a sure model saturates sooner in float32
-            if self._label is None:
-                score = logits[:, 0]
-            elif self._model.config.problem_type == "multi_label_classification":
-                score = logits.sigmoid()[:, self._label]
-            else:
-                score = logits.softmax(-1)[:, self._label]
-            # A tokenizer without special tokens can turn a text into nothing; the model's answer is then noise.
-            unread = batch["attention_mask"].sum(-1) == 0
-            scores += score.masked_fill(unread, math.nan).tolist()
+        rows = self._classifier.encode(texts, max_length=self._options.max_length)
+        # A tokenizer without special tokens can turn a text into nothing, of which a model can say nothing.
+        readable = [i for i, row in enumerate(rows) if row]
+        logits = self._classifier.logits([rows[i] for i in readable], self._options.batch_size)
+        logits = logits.double()  # a sure model saturates sooner in float32
+        if self._label is None:
+            found = logits[:, 0]
+        elif self._classifier.model.config.problem_type == "multi_label_classification":
+            found = logits.sigmoid()[:, self._label]
+        else:
+            found = logits.softmax(-1)[:, self._label]
+        scores = [math.nan] * len(texts)
+        for i, score in zip(readable, found.tolist(), strict=True):
+            scores[i] = score
         return scores
 
-    def _max_length(self) -> int:
-        limits = [self._options.max_length, self._tokenizer.model_max_length]
-        positions = getattr(self._model.config, "max_position_embeddings", None)
-        if isinstance(positions, int) and positions > 0:
-            limits.append(positions)
-        return min(limits)
 
-
-def _load(options: Options, where: str) -> tuple[Any, Any]:
+def _load(options: Options, where: str) -> SequenceClassifier:
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    _check_local(options.model, where)
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    given = {"revision": options.revision or "main", "trust_remote_code": False}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(options.model, **given)
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            options.model, use_safetensors=True, output_loading_info=True, **given
-        )
-        model = model.to(device).eval()
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as err:
-        said = (str(err).strip().splitlines() or [type(err).__name__])[0][:200]
-        raise ModelError(
-            where,
-            f'cannot load classifier "{options.model}": {said}',
-            "Give a local directory or a Hub id whose weights are safetensors.",
-        ) from err
-    if info["missing_keys"]:
-        missing = ", ".join(sorted(info["missing_keys"])[:3])
-        raise ModelError(
-            where,
-            f'classifier "{options.model}" lacks trained weights: {missing}.',
-            "It is not a sequence classifier; its answers would be random. Choose a fine-tuned one.",
-        )
-    _prepare_padding(model, tokenizer, options, where)
-    tokenizer.truncation_side = "left" if options.on == "both" else "right"
-    return model, tokenizer
+    from pipeline.modeling.classifiers import load_classifier
+
+    return load_classifier(
+        options.model,
+        revision=options.revision,
+        device=options.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        where=where,
+        key=_KEY,
+        truncation_side="left" if options.on == "both" else "right",
+    )
 
 
-def _check_local(model: str, where: str) -> None:
-    path = Path(model).expanduser()
-    if not path.is_dir() and (path.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1):
-        raise ModelError(
-            where,
-            f'no model directory "{model}".',
-            "Check collect.annotator_args.model; a Hub model is written org/name.",
-        )
-
-
-def _prepare_padding(model: Any, tokenizer: Any, options: Options, where: str) -> None:
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    if tokenizer.pad_token_id is None:
-        raise ModelError(
-            where,
-            f'the tokenizer of "{options.model}" has neither a padding nor an end token.',
-            "Set pad_token in its tokenizer_config.json.",
-        )
-    tokenizer.padding_side = "right"
-    # GPT-2 style heads read the last token that is not this one; without it they refuse a batch.
-    if model.config.pad_token_id is None:
-        model.config.pad_token_id = tokenizer.pad_token_id
-
-
-def _label_index(config: Any, options: Options, where: str) -> int | None:
+def _label_index(names: list[str], label: str | None, where: str) -> int | None:
     """Which output is "better"; None for a model with a single one."""
-    names = [str(config.id2label[i]) for i in range(config.num_labels)]
-    if options.label is not None:
-        matching = [i for i, name in enumerate(names) if name.lower() == options.label.lower()]
-        if not matching or len(names) == 1:
-            there = "one output and no labels" if len(names) == 1 else f"the labels {', '.join(names)}"
-            raise ConfigError(
-                where,
-                f'collect.annotator_args.label "{options.label}": the model has {there}.',
-                "Remove label." if len(names) == 1 else "Name one of them.",
-            )
-        return matching[0]
+    from pipeline.modeling.classifiers import label_index
+
+    if label is not None:
+        return label_index(names, label, where, _KEY)
     if len(names) == 1:
         return None
     return next((i for i, name in enumerate(names) if name.lower() in _GOOD_LABELS), len(names) - 1)

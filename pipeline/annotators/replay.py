@@ -27,6 +27,8 @@ class Options:
         format: told from the first row by default.
         columns: ``{our name: their name}`` for prompt, chosen, rejected, tie, margin, votes_chosen and
             votes_rejected.
+        chat_template: a tokenizer (directory or Hub id) whose chat template writes conversations out; the same as
+            in ``task_args``, or the reward model learns on other prompts than PPO samples.
         limit: stop after this many usable rows, in the order of the set.
         on_bad_row: ``error`` stops at the first unusable row, ``skip`` counts it by reason. None: ``skip`` for
             HH-RLHF, whose public rows include some with empty turns or two prompts; ``error`` for the rest.
@@ -40,6 +42,7 @@ class Options:
     subset: str | None = None
     revision: str | None = None
     limit: int | None = None
+    chat_template: str | None = None
     on_bad_row: Literal["error", "skip"] | None = None
     annotator: str | None = None
 
@@ -109,7 +112,9 @@ class Replay:
         }
 
     def _usable(self) -> Iterator[JudgedRow]:
-        o = self._options
+        from pipeline.modeling.tokens import template_render
+
+        o, render = self._options, template_render(self._options.chat_template)
         self._format = o.format
         rows = located_rows(
             o.dataset,
@@ -123,7 +128,7 @@ class Replay:
                 require_columns(row, o.columns.values(), place, "Mend the right-hand side in  columns: {...}.")
                 self._format = detect_format(rename_columns(row, o.columns), place, o.format)
             self._counts["rows"] += 1
-            parsed = parse_row(rename_columns(row, o.columns), self._format, place)
+            parsed = parse_row(rename_columns(row, o.columns), self._format, place, render)
             if isinstance(parsed, JudgedRow):
                 yield parsed
             else:

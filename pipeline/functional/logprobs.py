@@ -1,43 +1,120 @@
 """Log-probabilities and entropy of sampled tokens from hidden states, over completion positions only.
 
-The (N, V) logits are the largest tensor of PPO, so they are made for ``chunk`` positions at a time wherever no
-gradient is needed.
+The (N, V) logits are the largest tensor of PPO, so only ``chunk`` rows of them are alive at a time, also where a
+gradient is wanted.
 """
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor
+from torch.utils import checkpoint as recompute
+
+CHUNK = 128
+"""Rows of logits alive at once: wide enough for the matrix product, small enough to stay near the processor."""
 
 
-def logits_of(hidden: Tensor, weight: Tensor, temperature: float) -> Tensor:
-    """fp32 (N, V) logits of states (N, H) under the output embedding (V, H), divided by the temperature."""
-    return (hidden @ weight.T).float() / temperature
+def selected_logprobs(
+    hidden: Tensor, weight: Tensor, ids: Tensor, temperature: float, entropy_grad: bool = False, chunk: int = CHUNK
+) -> tuple[Tensor, Tensor]:
+    """Log-probability of ``ids`` and the entropy at each position, both (N,) fp32.
 
-
-def selected_logprobs(hidden: Tensor, weight: Tensor, ids: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Differentiable log-probability of ``ids`` (N,) and, without gradient, the entropy at each position (N,).
+    The gradient flows into ``hidden`` (into ``weight`` as well where it is trained); that of the entropy only on
+    request, as it costs a third matrix product.
 
     Args:
         hidden: (N, H) states that predict ``ids``.
         weight: (V, H) output embedding.
+        ids: (N,).
+        temperature: the logits are divided by it.
     """
-    logits = logits_of(hidden, weight, temperature)
-    logsumexp = logits.logsumexp(-1)
-    logprobs = logits.gather(-1, ids[:, None]).squeeze(-1) - logsumexp
-    with torch.no_grad():
-        probs = (logits - logsumexp[:, None]).exp()
-        entropy = logsumexp - (probs * logits).sum(-1)
-    return logprobs, entropy
+    if not len(ids):
+        return hidden.new_zeros(0, dtype=torch.float32), hidden.new_zeros(0, dtype=torch.float32)
+    if not torch.is_grad_enabled() or not (hidden.requires_grad or weight.requires_grad):
+        parts = [_selected(h, weight, y, temperature)[:2] for h, y in _chunks(hidden, ids, chunk)]
+    elif weight.requires_grad:  # full training: both gradients by autograd, the logits made again on the way back
+        again = cast("Any", recompute.checkpoint)  # pyright: ignore[reportUnknownMemberType]
+        parts = cast(
+            "list[tuple[Tensor, Tensor]]",
+            [
+                again(_differentiable, h, weight, y, temperature, use_reentrant=False)
+                for h, y in _chunks(hidden, ids, chunk)
+            ],
+        )
+    else:
+        fused = cast("Any", _Selected.apply)  # pyright: ignore[reportUnknownMemberType]
+        return fused(hidden, weight, ids, temperature, entropy_grad, chunk)
+    logprobs, entropy = (torch.cat(column) for column in zip(*parts, strict=True))
+    return logprobs, entropy if entropy_grad else entropy.detach()
 
 
-@torch.no_grad()
-def selected_logprobs_chunked(
-    hidden: Tensor, weight: Tensor, ids: Tensor, temperature: float, chunk: int = 1024
-) -> Tensor:
-    """As :func:`selected_logprobs` without gradient or entropy, ``chunk`` rows of logits alive at a time."""
-    parts = [
-        selected_logprobs(hidden[i : i + chunk], weight, ids[i : i + chunk], temperature)[0]
-        for i in range(0, len(ids), chunk)
-    ]
-    return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=torch.float32)
+def _chunks(hidden: Tensor, ids: Tensor, chunk: int) -> list[tuple[Tensor, Tensor]]:
+    return [(hidden[i : i + chunk], ids[i : i + chunk]) for i in range(0, len(ids), chunk)]
+
+
+def _differentiable(hidden: Tensor, weight: Tensor, ids: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    logprobs = ((hidden @ weight.T).float() / temperature).log_softmax(-1)
+    return logprobs.gather(-1, ids[:, None]).squeeze(-1), -(logprobs.exp() * logprobs).sum(-1)
+
+
+def _selected(
+    hidden: Tensor, weight: Tensor, ids: Tensor, temperature: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Log-probability and entropy (N,), and what their gradients need.
+
+    Returns also the unnormalised probabilities (N, V), their sums (N, 1) and logits less their maximum (N, V).
+    """
+    logits = (hidden @ weight.T).float()
+    if temperature != 1.0:
+        logits /= temperature
+    logits -= logits.amax(-1, keepdim=True)
+    weights = logits.exp()
+    total = weights.sum(-1, keepdim=True)
+    log_total = total.log().squeeze(-1)
+    logprobs = logits.gather(-1, ids[:, None]).squeeze(-1) - log_total
+    entropy = log_total - torch.einsum("nv,nv->n", weights, logits) / total.squeeze(-1)
+    return logprobs, entropy, weights, total, logits
+
+
+class _Selected(torch.autograd.Function):
+    """The gradients are linear in what comes back, so their rows (N, H) are made while the logits are at hand.
+
+    With p the softmax and T the temperature, d logprob / d hidden = (W[y] - p W) / T and
+    d entropy / d hidden = -(p (log p + entropy)) W / T: one matrix product each, and no logits are kept.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, ids: Tensor, temperature: float, entropy_grad: bool, chunk: int
+    ) -> tuple[Tensor, Tensor]:
+        logprobs = hidden.new_empty(len(ids), dtype=torch.float32)
+        entropy = torch.empty_like(logprobs)
+        rows = hidden.new_empty(hidden.shape, dtype=torch.float32)
+        entropy_rows = torch.empty_like(rows) if entropy_grad else None
+        for start in range(0, len(ids), chunk):
+            part = slice(start, start + chunk)
+            logprobs[part], entropy[part], weights, total, logits = _selected(
+                hidden[part], weight, ids[part], temperature
+            )
+            rows[part] = (
+                weight[ids[part]].float() - (weights.to(weight.dtype) @ weight).float() / total
+            ) / temperature
+            if entropy_rows is not None:
+                probs = weights / total
+                slope = probs * (logits - total.log() + entropy[part, None])
+                entropy_rows[part] = -(slope.to(weight.dtype) @ weight).float() / temperature
+        ctx.save_for_backward(rows, entropy_rows)
+        ctx.dtype = hidden.dtype
+        if not entropy_grad:
+            ctx.mark_non_differentiable(entropy)
+        return logprobs, entropy
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        rows, entropy_rows = ctx.saved_tensors
+        grad = rows * grads[0][:, None]
+        if entropy_rows is not None:
+            grad += entropy_rows * grads[1][:, None]
+        return grad.to(ctx.dtype), None, None, None, None, None

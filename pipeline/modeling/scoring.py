@@ -20,6 +20,7 @@ from torch import Tensor
 from pipeline.core.errors import ModelError
 from pipeline.modeling.lora import add_role
 from pipeline.modeling.roles import hidden_states, role
+from pipeline.modeling.samples import Samples
 from pipeline.modeling.tokens import pad_id, right_pad
 
 Position = Literal["eos", "last"]
@@ -83,29 +84,39 @@ def score_rows(model: Any, head: Tensor, rows: Sequence[Sequence[int]], batch_si
 
 
 class RewardRole:
-    """The reward adapter as a role of a base that other roles share, callable on token ids."""
+    """The reward adapter as a role of a base that other roles share: a scorer of the base's own tokens.
+
+    ``truncated`` counts the rows that were longer than the base's positions and lost their beginning.
+    """
 
     def __init__(self, model: Any, head: Tensor, scoring: Scoring, eos_id: int, adapter: str = "reward") -> None:
         self.model, self.head, self.scoring, self.eos_id, self.adapter = model, head, scoring, eos_id, adapter
+        self.truncated = 0
 
     @classmethod
-    def load(cls, model: Any, directory: Path, eos_id: int) -> RewardRole:
-        """Add the reward adapter in ``directory`` to ``model`` (a PEFT model over the same base).
+    def load(cls, model: Any, directory: Path, eos_id: int, adapter: str = "reward") -> RewardRole:
+        """Add the reward adapter in ``directory`` to ``model`` (a PEFT model over the same base) as a role.
 
         Raises:
             ModelError: no reward adapter there, or one of another base.
         """
         scoring = Scoring.load(directory)
-        rest = add_role(model, directory, "reward")
+        if not (directory / "adapter_model.safetensors").is_file():
+            raise ModelError(str(directory), "holds no adapter_model.safetensors.", "Train one: make reward")
+        rest = add_role(model, directory, adapter)
         heads = [v for k, v in rest.items() if k.endswith("score.weight")]
         if len(heads) != 1:
             raise ModelError(str(directory), "the adapter holds no score head.", "Train one: make reward")
         device = next(model.parameters()).device
-        return cls(model, heads[0].to(device), scoring, eos_id)
+        return cls(model, heads[0].to(device), scoring, eos_id, adapter)
 
-    def __call__(self, prompt_ids: Sequence[Sequence[int]], completion_ids: Sequence[Sequence[int]]) -> Tensor:
+    def __call__(self, samples: Samples) -> Tensor:
         """(B,) normalised scores."""
-        rows = scored_rows(prompt_ids, completion_ids, self.eos_id, self.scoring.score_position)
+        rows = scored_rows(samples.prompt_ids, samples.completion_ids, self.eos_id, self.scoring.score_position)
+        # A prompt that leaves just enough room for the completion leaves none for the end that is scored.
+        limit = getattr(self.model.config, "max_position_embeddings", None) or 10**9
+        self.truncated += sum(len(row) > limit for row in rows)
         with role(self.model, self.adapter):
-            raw = score_rows(self.model, self.head, rows)
+            # The model may have been moved since.
+            raw = score_rows(self.model, self.head.to(self.model.device), [row[-limit:] for row in rows])
         return (raw - self.scoring.score_mean) / self.scoring.score_std

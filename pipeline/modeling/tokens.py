@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from pipeline.core.errors import ModelError
+from pipeline.core.formats import Message, Render, render_plain
+from pipeline.modeling.loading import load_tokenizer
 
 
 def encode_prompts(tokenizer: Any, prompts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
@@ -25,6 +27,38 @@ def encode_prompts(tokenizer: Any, prompts: Sequence[str], max_length: int | Non
     start = tokenizer.bos_token_id if _usable(tokenizer, tokenizer.bos_token_id) else tokenizer.eos_token_id
     rows = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
     return [(row or [start])[-max_length:] if max_length else (row or [start]) for row in rows]
+
+
+def encode_conversation(tokenizer: Any, messages: Any, max_length: int | None = None) -> list[int]:
+    """Ids of a conversation up to where the assistant answers, as :func:`chat_render` writes it."""
+    return encode_prompts(tokenizer, [chat_render(tokenizer)(messages, "")[0]], max_length)[0]
+
+
+def chat_render(tokenizer: Any) -> Render:
+    """How messages become text: by the tokenizer's chat template, or written out where it has none."""
+    if not getattr(tokenizer, "chat_template", None):
+        return render_plain
+
+    def render(messages: Sequence[Message], answer: str) -> tuple[str, str]:
+        return tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True), answer
+
+    return render
+
+
+def template_render(source: str | None) -> Render:
+    """:func:`chat_render` of the tokenizer at ``source``; None writes conversations out plainly.
+
+    Raises:
+        ModelError: no tokenizer is there, or it has no chat template.
+    """
+    if source is None:
+        return render_plain
+    tokenizer = load_tokenizer(source)
+    if not getattr(tokenizer, "chat_template", None):
+        raise ModelError(
+            source, "the tokenizer has no chat template.", "Leave chat_template out: turns are written out."
+        )
+    return chat_render(tokenizer)
 
 
 def encode_completions(tokenizer: Any, completions: Sequence[str]) -> list[list[int]]:

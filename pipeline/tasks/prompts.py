@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pipeline.core.errors import DataError
 from pipeline.core.formats import (
     Format,
+    Render,
     Unusable,
     detect_format,
     parse_prompt,
@@ -48,6 +49,7 @@ class Task:
         split: read this one; by default train, or the only one.
         test_split: take the test prompts from this split; by default they are cut off by hash of the prompt.
         limit: read this many rows, the first ones.
+        chat_template: a tokenizer (directory or Hub id) whose chat template writes conversations out.
     """
 
     dataset: str
@@ -62,6 +64,7 @@ class Task:
     subset: str | None = None
     revision: str | None = None
     limit: int | None = None
+    chat_template: str | None = None
     gold_name: str | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -95,6 +98,12 @@ class Task:
     def gold_scores(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float] | None:
         """VADER's compound score of each completion, or None without a gold score."""
         return None if self.gold == "none" else vader_scores(completions)
+
+    @cached_property
+    def _render(self) -> Render:
+        from pipeline.modeling.tokens import template_render
+
+        return template_render(self.chat_template)
 
     @cached_property
     def _examples(self) -> list[Example]:
@@ -150,7 +159,7 @@ class Task:
         return parse
 
     def _plain(self, row: dict[str, Any], place: str) -> Example | Unusable:
-        prompt = parse_prompt(row.get(self.prompt_column))
+        prompt = parse_prompt(row.get(self.prompt_column), self._render)
         if isinstance(prompt, Unusable):
             return prompt
         if self.corpus_column is None:
@@ -159,7 +168,7 @@ class Task:
         return (prompt, prompt + rest) if isinstance(rest, str) else Unusable(f"{self.corpus_column} is not text")
 
     def _of_preference(self, row: dict[str, Any], format: Format, place: str) -> Example | Unusable:
-        parsed = parse_row(self._renamed(row), format, place)
+        parsed = parse_row(self._renamed(row), format, place, self._render)
         if isinstance(parsed, Unusable):
             return parsed
         if self.corpus_column is None:

@@ -9,7 +9,7 @@ import torch
 
 from pipeline.functional.advantages import gae, token_rewards, whiten
 from pipeline.functional.kl import AdaptiveKL, kl_k1, kl_k3
-from pipeline.functional.logprobs import selected_logprobs, selected_logprobs_chunked
+from pipeline.functional.logprobs import selected_logprobs
 from pipeline.functional.losses import explained_variance, policy_loss, value_loss
 from pipeline.functional.masks import completion_positions, length_mask, masked_mean, masked_var, take_positions
 
@@ -65,12 +65,44 @@ def test_logprobs_and_gradient_match_float64_autograd():
     assert not entropy.requires_grad
 
 
+@pytest.mark.parametrize("trained", ["hidden", "hidden and weight"])
 @pytest.mark.parametrize("chunk", [1, 3, 100])
-def test_chunks_change_nothing(chunk: int):
-    hidden, weight, ids = rows(1, 7, 8), rows(2, 11, 8), torch.arange(7)
-    whole = selected_logprobs(hidden, weight, ids, 1.0)[0]
-    torch.testing.assert_close(selected_logprobs_chunked(hidden, weight, ids, 1.0, chunk), whole)
-    assert selected_logprobs_chunked(hidden[:0], weight, ids[:0], 1.0).shape == (0,)
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_fused_gradients_are_autograds(chunk: int, temperature: float, trained: str):
+    """Log-probability and entropy, each with weights of its own, against float64 autograd over whole logits."""
+    hidden, weight, ids = rows(1, 7, 8), rows(2, 11, 8), torch.arange(7) + 2
+    ours = [hidden.clone().requires_grad_(), weight.clone().requires_grad_(trained != "hidden")]
+    exact = [hidden.double().requires_grad_(), weight.double().requires_grad_()]
+    first, second = rows(5, 7), rows(6, 7)
+    logprobs, entropy = selected_logprobs(ours[0], ours[1], ids, temperature, True, chunk)
+    (first * logprobs + second * entropy).sum().backward()
+    whole = torch.log_softmax(exact[0] @ exact[1].T / temperature, -1)
+    picked, spread = whole.gather(1, ids[:, None]).squeeze(1), -(whole.exp() * whole).sum(-1)
+    (first.double() * picked + second.double() * spread).sum().backward()
+    # Mutations caught: the entropy's gradient without "+ entropy" or with its sign flipped; a gradient not divided
+    # by the temperature; a chunk's rows written to another chunk's place.
+    torch.testing.assert_close(logprobs.double(), picked, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(entropy.double(), spread, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours[0].grad.double(), exact[0].grad, atol=1e-5, rtol=1e-5)
+    if trained != "hidden":
+        torch.testing.assert_close(ours[1].grad.double(), exact[1].grad, atol=1e-5, rtol=1e-5)
+
+
+def test_no_logits_are_kept_for_the_way_back():
+    """Only (N, H) rows may be saved: (N, V) logits are what fills the memory."""
+    hidden, weight = rows(1, 40, 8).requires_grad_(), rows(2, 500, 8)
+    saved: list[torch.Size] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: (saved.append(t.shape), t)[1], lambda t: t):
+        selected_logprobs(hidden, weight, torch.arange(40), 1.0)
+    assert torch.Size([40, 8]) in saved
+    assert all(500 not in shape for shape in saved)
+
+
+def test_nothing_to_measure_gives_nothing():
+    assert [t.shape for t in selected_logprobs(rows(1, 0, 8), rows(2, 11, 8), torch.arange(0), 1.0)] == [
+        (0,),
+        (0,),
+    ]
 
 
 def test_kl_estimators_agree_with_the_exact_divergence():

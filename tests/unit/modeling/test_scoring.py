@@ -9,6 +9,7 @@ import torch
 
 from pipeline.core.errors import ModelError
 from pipeline.modeling.lora import lora_config, save_adapter
+from pipeline.modeling.samples import Samples
 from pipeline.modeling.scoring import RewardRole, Scoring, score_position, score_rows, scored_rows
 from tests.conftest import tiny_gpt2, tiny_llama, tiny_tokenizer, with_lora
 
@@ -70,7 +71,8 @@ def test_shared_base_scores_what_hugging_face_scores(make: Any, pad_is_eos: bool
     shared = with_lora(make())
     scorer = RewardRole.load(shared, tmp_path / "reward", 51)
     # Mutations caught: the score read one token early or late, the head's LoRA left off, normalisation left out.
-    torch.testing.assert_close(scorer(PROMPTS, COMPLETIONS) * 2.0 + 0.5, theirs.detach(), atol=1e-5, rtol=1e-5)
+    scores = scorer(Samples(PROMPTS, COMPLETIONS, tokenizer))
+    torch.testing.assert_close(scores * 2.0 + 0.5, theirs.detach(), atol=1e-5, rtol=1e-5)
     assert shared.active_adapter == "policy"
 
 
@@ -84,6 +86,22 @@ def test_padded_is_single():
     torch.testing.assert_close(score_rows(model, head, rows, batch_size=2), alone, atol=1e-5, rtol=1e-5)
 
 
+def test_a_prompt_that_fills_the_positions():
+    # 60 + 4 fit the 64 positions, but not with the end that is scored after a completion cut by length. Mutation
+    # caught: no limit, where GPT-2 has no embedding for the last position; the end cut off.
+    scorer = RewardRole(
+        with_lora(tiny_gpt2()), torch.randn(1, 32), Scoring("eos", 0.0, 1.0, 1), 51, adapter="policy"
+    )
+    prompt, completion = [i % 50 for i in range(60)], [1, 2, 3, 4]
+    scores = scorer(Samples([prompt, [5]], [completion, [6]], tiny_tokenizer()))
+    expected = score_rows(scorer.model, scorer.head, [[*prompt[1:], *completion, 51], [5, 6, 51]])
+    torch.testing.assert_close(scores, expected)
+    assert scorer.truncated == 1
+
+
 def test_a_directory_that_is_no_reward_adapter(tmp_path: Any):
     with pytest.raises(ModelError, match=r"scoring\.json.*make reward"):
+        RewardRole.load(with_lora(tiny_gpt2()), tmp_path, 51)
+    Scoring("eos", 0.0, 1.0, 1).save(tmp_path)
+    with pytest.raises(ModelError, match=r"holds no adapter_model\.safetensors"):
         RewardRole.load(with_lora(tiny_gpt2()), tmp_path, 51)

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.errors import ConfigError, DataError
+from pipeline.core.errors import ConfigError, DataError, ModelError
 from pipeline.tasks import Task, load_task
+from tests.conftest import tiny_tokenizer
 
 HH = "\n\nHuman: {}\n\nAssistant:{}"
 
@@ -153,3 +154,36 @@ def test_bad_input(tmp_path: Path) -> None:
 )
 def test_refused_options(args: dict[str, Any], fact: str) -> None:
     assert fact in refused("a.jsonl", ConfigError, **args)
+
+
+def test_a_chat_template_writes_conversations_out_in_prompts_and_preferences(tmp_path: Path) -> None:
+    from pipeline.annotators import Context
+    from pipeline.annotators.replay import Options, build
+
+    tokenizer = tiny_tokenizer()
+    turns = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    tokenizer.chat_template = turns + "{% if add_generation_prompt %}<assistant>{% endif %}"
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    template = str(tmp_path / "tokenizer")
+    asked = [f"w1 w{i}" for i in range(20)]
+    rows = [
+        {k: [{"role": "user", "content": q}, {"role": "assistant", "content": a}] for k, a in answers}
+        for q in asked
+        for answers in [(("chosen", "w3"), ("rejected", "w4"))]
+    ]
+    path = write(tmp_path / "chat.jsonl", rows)
+    written = sorted(f"<user>{q}<assistant>" for q in asked)
+    assert everything(task(path, chat_template=template)) == written
+    judged = [
+        c for c, _ in build(Options(path, chat_template=template), Context(lambda *_: None, 0, "test")).judged()
+    ]
+    # Mutation caught: preferences rendered without the template, so that PPO would sample other prompts.
+    assert sorted(c.prompt for c in judged) == written
+    assert {c.completion_a for c in judged} == {"w3", "w4"}
+
+
+def test_a_tokenizer_without_a_chat_template_is_refused(tmp_path: Path) -> None:
+    tiny_tokenizer().save_pretrained(tmp_path / "plain")
+    rows = [{"prompt": [{"role": "user", "content": "w1"}]}]
+    with pytest.raises(ModelError, match="no chat template"):
+        everything(task(write(tmp_path / "x.jsonl", rows), chat_template=str(tmp_path / "plain")))

@@ -1,0 +1,175 @@
+"""Foreign sequence classifiers: loaded from safetensors only, read so that batches change no logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.core.errors import ConfigError, ModelError
+from pipeline.functional.masks import length_mask
+from pipeline.modeling.tokens import right_pad
+
+
+class SequenceClassifier:
+    """A Hugging Face model with a classification head, and its tokenizer."""
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.names = [str(model.config.id2label[i]) for i in range(model.config.num_labels)]
+        self.limit = min(int(tokenizer.model_max_length), _positions(model))
+        self.truncated = 0
+
+    def encode(
+        self, texts: Sequence[str], *, special: bool = True, max_length: int | None = None
+    ) -> list[list[int]]:
+        """Ids of each text. What is too long loses tokens on the tokenizer's ``truncation_side``, and is counted.
+
+        Args:
+            special: add the tokens that the model wants around a text, such as [CLS] and [SEP].
+            max_length: most tokens of a row, if fewer than the model can read.
+        """
+        if not texts:
+            return []
+        limit = min(self.limit, max_length or self.limit)
+        rows = self.tokenizer(list(texts), add_special_tokens=special, verbose=False)["input_ids"]
+        for i in [i for i, row in enumerate(rows) if len(row) > limit]:
+            cut = self.tokenizer(texts[i], add_special_tokens=special, truncation=True, max_length=limit)
+            rows[i] = cut["input_ids"]
+            self.truncated += 1
+        return rows
+
+    @torch.no_grad()
+    def logits(self, rows: Sequence[Sequence[int]], batch_size: int = 16) -> Tensor:
+        """(N, labels) logits, float32 on the CPU. No row is empty.
+
+        A row gets what the model gives it alone and unpadded, so batches are a matter of speed only.
+        """
+        out = torch.zeros(len(rows), len(self.names))
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        for start in range(0, len(order), batch_size):
+            index = order[start : start + batch_size]
+            out[index] = self._batch([rows[i] for i in index]).float().cpu()
+        return out
+
+    def _batch(self, rows: list[Sequence[int]]) -> Tensor:
+        ids, lengths = right_pad(rows, self._first_usable(self.tokenizer.pad_token_id), self.model.device)
+        mask = length_mask(lengths, ids.shape[1])
+        given = {"input_ids": ids, "attention_mask": mask.long()}
+        head = getattr(self.model, "score", None)
+        if not isinstance(head, nn.Linear) or self.model.config.is_encoder_decoder:
+            return self.model(**given).logits  # reads its first token, or pools under the mask
+        # Decoders read the last token that is not config.pad_token_id. In a text that ends with that very token
+        # (pad = eos) Hugging Face reads before it, in training too, so the same is done here. What fills up a
+        # batch is told by the mask: a model without a padding token reads each row's last.
+        pad = self.model.config.get_text_config().pad_token_id
+        counts = mask if pad is None else mask & (ids != pad)
+        last = (counts * torch.arange(ids.shape[1], device=ids.device)).argmax(-1)
+        states = self.model.base_model(**given).last_hidden_state
+        return head(states[torch.arange(len(rows), device=ids.device), last])
+
+    @property
+    def start(self) -> int:
+        """The token a document starts with, to stand for a text without any."""
+        tokenizer = self.tokenizer
+        return self._first_usable(tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+
+    def _first_usable(self, *ids: int | None) -> int:
+        # There are tokenizers whose special tokens lie outside the embedding.
+        rows = len(self.model.get_input_embeddings().weight)
+        return next((i for i in ids if i is not None and i < rows), 0)
+
+
+def load_classifier(
+    source: str,
+    *,
+    revision: str | None,
+    device: Any,
+    where: str,
+    key: str,
+    truncation_side: str = "left",
+    dtype: Any = "auto",
+) -> SequenceClassifier:
+    """The classifier of ``source`` (directory or Hub id) in evaluation mode.
+
+    Args:
+        key: of the config, whose ``model`` named it, for messages.
+        truncation_side: where a text that is too long loses tokens.
+    Raises:
+        ModelError: no such model, no safetensors weights, no trained head, no tokenizer.
+    """
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # of copying weights; downloads keep theirs
+    path = Path(source).expanduser()
+    if not path.is_dir() and (path.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1):
+        mend = f"Check {key}.model; a Hub model is written org/name."
+        raise ModelError(where, f'no model directory "{source}".', mend)
+    name = str(path) if path.is_dir() else source
+    given = {"revision": revision or "main", "trust_remote_code": False}
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(name, **given)
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            name, use_safetensors=True, output_loading_info=True, dtype=dtype, **given
+        )
+        model = model.to(device).eval().requires_grad_(False)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as err:
+        said = (str(err).strip().splitlines() or [type(err).__name__])[0][:200]
+        raise ModelError(
+            where,
+            f'cannot load classifier "{source}": {said}',
+            "Give a local directory or a Hub id whose weights are safetensors.",
+        ) from err
+    if info["missing_keys"]:
+        missing = ", ".join(sorted(info["missing_keys"])[:3])
+        raise ModelError(
+            where,
+            f'classifier "{source}" lacks trained weights: {missing}.',
+            "It is not a sequence classifier; its answers would be random. Choose a fine-tuned one.",
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token_id is None:
+        raise ModelError(
+            where,
+            f'the tokenizer of "{source}" has neither a padding nor an end token.',
+            "Set pad_token in its tokenizer_config.json.",
+        )
+    tokenizer.truncation_side = truncation_side
+    model.config.use_cache = False
+    return SequenceClassifier(model, tokenizer)
+
+
+def label_index(names: Sequence[str], label: str, where: str, key: str) -> int:
+    """The output that ``label`` names, whatever its case.
+
+    Raises:
+        ConfigError: there is none, with what there is.
+    """
+    matching = [i for i, name in enumerate(names) if name.lower() == label.lower()]
+    if matching and len(names) > 1:
+        return matching[0]
+    there = "one output and no labels" if len(names) == 1 else f"the labels {', '.join(names)}"
+    raise ConfigError(
+        where,
+        f'{key}.label "{label}": the model has {there}.',
+        "Remove label." if len(names) == 1 else "Name one of them.",
+    )
+
+
+def _positions(model: Any) -> int:
+    """Most tokens the model has positions for."""
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions <= 0:
+        return 10**9
+    # RoBERTa and its kin count from behind the padding's index: of 514 positions 512 can be used.
+    taken = [
+        m.padding_idx + 1
+        for n, m in model.named_modules()
+        if n.endswith("position_embeddings") and isinstance(m, nn.Embedding) and m.padding_idx is not None
+    ]
+    return positions - max(taken, default=0)

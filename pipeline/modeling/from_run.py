@@ -1,0 +1,53 @@
+"""What several stages load in the same way: the policy, and the scorer that the config asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.graph import trains_reward
+from pipeline.core.stage import Run
+from pipeline.modeling.roles import load_policy
+from pipeline.modeling.samples import Scorer
+from pipeline.modeling.scorers import build
+
+
+@dataclass(frozen=True)
+class Role:
+    """A model under one of its adapters; None for adapters off, or for a model that has none."""
+
+    model: Any
+    adapter: str | None = None
+
+
+def load_sides(run: Run, directory: Path, device: Any) -> tuple[Role, Role, Any]:
+    """The base and the policy in ``directory``, one model where the policy is an adapter; and their tokenizer."""
+    model, tokenizer = load_policy(*run.base, directory)
+    model.to(device)
+    if hasattr(model, "peft_config"):
+        return Role(model), Role(model, "policy"), tokenizer
+    return Role(load_policy(*run.base)[0].to(device)), Role(model), tokenizer
+
+
+def scorer(run: Run, model: Any, tokenizer: Any, device: Any, key: str = "reward") -> Scorer:
+    """The scorer of ``ppo.reward``, or of another key of that section with the same grammar."""
+    given = run.config.given("ppo")
+
+    def resolve(text: str) -> Path | None:
+        is_version = not Path(text).is_dir() and ("@" in text or text in run.store.names())
+        return run.store.resolve(text).path if is_version else None
+
+    return build(
+        given.get(key),
+        model=model,
+        tokenizer=tokenizer,
+        adapter_dir=run.version("reward").path if trains_reward(run.config) else None,
+        where=str(run.config.path),
+        key=f"ppo.{key}",
+        device=device,
+        resolve=resolve,
+        combine=given.get("reward_combine") if key == "reward" else None,
+        std_coef=given.get("reward_std_coef", 1.0),
+        base=run.base,
+    )

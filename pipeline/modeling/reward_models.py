@@ -1,0 +1,248 @@
+"""Reward models on a base and tokenizer of their own, which see the samples as text.
+
+Two kinds: any Hugging Face sequence classifier, and a reward adapter of this pipeline over another base.
+Generative judges are left out on purpose: they answer in prose.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.core.errors import ConfigError, ModelError
+from pipeline.core.formats import render_plain
+from pipeline.modeling.classifiers import SequenceClassifier, label_index, load_classifier
+from pipeline.modeling.loading import load_causal_lm, load_tokenizer, loaded_commit
+from pipeline.modeling.roles import language_model
+from pipeline.modeling.samples import Conversation, Samples
+from pipeline.modeling.scoring import RewardRole
+from pipeline.modeling.tokens import encode_completions, encode_conversation, encode_prompts
+
+_FILES = ("scoring.json", "adapter_model.safetensors")
+
+
+class ClassifierScorer:
+    """A sequence classifier: the raw logit of its single output, or of one of its labels.
+
+    Not the label's probability, which is flat where the classifier is sure. It reads prompt and completion as one
+    text, a conversation through its own chat template if it has one. What is too long loses its beginning;
+    ``truncated`` counts such texts.
+    """
+
+    def __init__(self, classifier: SequenceClassifier, output: int, name: str, batch_size: int = 32) -> None:
+        self.classifier, self.output, self.name, self.batch_size = classifier, output, name, batch_size
+
+    @property
+    def truncated(self) -> int:
+        return self.classifier.truncated
+
+    @classmethod
+    def load(
+        cls, source: str, *, revision: str | None, label: str | None, device: Any, where: str, key: str
+    ) -> ClassifierScorer:
+        """Load a directory or Hub id.
+
+        Raises:
+            ModelError: see :func:`load_classifier`.
+            ConfigError: several labels and no ``label``, or one the model does not have.
+        """
+        # Half precision as saved is for accelerators; a CPU is slow in it.
+        dtype = "auto" if torch.device(device).type != "cpu" else torch.float32
+        classifier = load_classifier(source, revision=revision, device=device, where=where, key=key, dtype=dtype)
+        if label is None and len(classifier.names) > 1:
+            raise ConfigError(
+                where,
+                f'{key}: "{source}" has the labels {", ".join(classifier.names)}.',
+                "Say which one is the reward: {model: ..., label: ...}",
+            )
+        return cls(classifier, 0 if label is None else label_index(classifier.names, label, where, key), source)
+
+    def __call__(self, samples: Samples) -> Tensor:
+        """(B,) logits.
+
+        Raises:
+            ModelError: one that is not a number, or a conversation that the chat template refuses.
+        """
+        scores = self.classifier.logits(self._rows(samples), self.batch_size)[:, self.output]
+        for i in (~scores.isfinite()).nonzero().flatten().tolist():
+            text = samples.completions[i][:40]
+            raise ModelError(
+                f"reward model {self.name}",
+                f"gave {scores[i].item()} for completion {i} ({text!r}).",
+                "In half precision it may overflow.",
+            )
+        return scores
+
+    def _rows(self, samples: Samples) -> list[list[int]]:
+        texts, special = list(samples.texts), [True] * len(samples)
+        for i, prompt in enumerate(samples.as_given):
+            if not isinstance(prompt, str):
+                texts[i], special[i] = self._rendered(prompt, samples.completions[i])
+        rows: list[list[int]] = [[] for _ in texts]
+        for kind in (True, False):
+            index = [i for i, s in enumerate(special) if s is kind]
+            encoded = self.classifier.encode([texts[i] for i in index], special=kind)
+            for i, row in zip(index, encoded, strict=True):
+                rows[i] = row or [self.classifier.start]
+        return rows
+
+    def _rendered(self, prompt: Conversation, completion: str) -> tuple[str, bool]:
+        """A conversation as text, and whether special tokens are to be put around it."""
+        from jinja2 import TemplateError
+
+        if not getattr(self.classifier.tokenizer, "chat_template", None):
+            return "".join(render_plain(prompt, completion)), True
+        messages = [*prompt, {"role": "assistant", "content": completion}]
+        try:
+            # The template writes the special tokens itself.
+            return self.classifier.tokenizer.apply_chat_template(messages, tokenize=False), False
+        except TemplateError as err:
+            roles = ", ".join(m["role"] for m in messages)
+            raise ModelError(
+                f"reward model {self.name}", f"its chat template refuses the roles {roles}: {err}."
+            ) from err
+
+
+class AdapterScorer:
+    """A reward adapter of this pipeline over another base than the policy's.
+
+    The text is tokenised anew, prompt and completion apart, as the reward stage did in training.
+    """
+
+    def __init__(self, role: RewardRole, tokenizer: Any) -> None:
+        self.role, self.tokenizer = role, tokenizer
+
+    def __call__(self, samples: Samples) -> Tensor:
+        """(B,) normalised scores."""
+        prompts = [
+            encode_prompts(self.tokenizer, [p])[0]
+            if isinstance(p, str)
+            else encode_conversation(self.tokenizer, p)
+            for p in samples.as_given
+        ]
+        completions = encode_completions(self.tokenizer, samples.completions)
+        return self.role(Samples(prompts, completions, self.tokenizer))
+
+    @property
+    def truncated(self) -> int:
+        return self.role.truncated
+
+
+class RewardAdapters:
+    """Loads reward adapters of this pipeline, so that all over one base share it as roles.
+
+    Args:
+        model, tokenizer: the policy's, to share where an adapter stands on that very base.
+        base: where that base was loaded from: (directory or Hub id, revision). Without it only a directory is
+            known again.
+        device: of the bases that are loaded here.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, base: tuple[str, str | None] | None, device: Any) -> None:
+        name = getattr(language_model(model), "name_or_path", "")
+        if base is None and name and Path(name).is_dir():
+            base = (name, None)
+        self._policy, self._tokenizer, self._device = model, tokenizer, device
+        self._own = None if base is None else _identity(*base)
+        self._bases: dict[tuple[str, str | None], tuple[Any, Any]] = {}
+        # A base that is trained itself fits no adapter any more.
+        if self._own is not None and hasattr(model, "peft_config"):
+            self._bases[self._own] = (model, tokenizer)
+
+    def own(self, directory: Path) -> RewardRole:
+        """The experiment's own adapter, known to stand on the policy's base, so that it reads the policy's ids.
+
+        Raises:
+            ModelError: see :meth:`load`.
+        """
+        if hasattr(self._policy, "peft_config"):
+            return _add_role(self._policy, self._tokenizer, directory)
+        return _add_role(*self._base(directory)[1:], directory)
+
+    def load(self, directory: Path) -> RewardRole | AdapterScorer:
+        """The adapter in ``directory`` as a scorer.
+
+        Raises:
+            ModelError: it is no reward adapter of this pipeline, or its base is not there.
+        """
+        if not (directory / "scoring.json").is_file():
+            raise ModelError(
+                str(directory),
+                "is an adapter without scoring.json, so how to read its score is not known.",
+                "Merge it into its base, or train one: make reward",
+            )
+        key, model, tokenizer = self._base(directory)
+        role = _add_role(model, tokenizer, directory)
+        return role if key == self._own else AdapterScorer(role, tokenizer)
+
+    def _base(self, directory: Path) -> tuple[tuple[str, str | None], Any, Any]:
+        """What base the adapter stands on, as a PEFT model with its tokenizer."""
+        source, revision = _trained_on(directory)
+        key = _identity(source, revision)
+        if key not in self._bases:
+            self._bases[key] = self._load_base(directory, source, revision)
+        return key, *self._bases[key]
+
+    def _load_base(self, directory: Path, source: str, revision: str | None) -> tuple[Any, Any]:
+        """The base as a PEFT model, which needs an adapter to begin with: one that is never active."""
+        from peft import LoraConfig, get_peft_model
+
+        try:
+            base, tokenizer = load_causal_lm(source, revision, torch.float32), load_tokenizer(source, revision)
+        except ModelError as err:
+            raise ModelError(str(directory), f"its base cannot be loaded: {err}") from err
+        config: Any = LoraConfig.from_pretrained(str(directory))
+        config.task_type, config.modules_to_save = "CAUSAL_LM", None
+        return get_peft_model(base, config, adapter_name="unused").to(self._device).eval(), tokenizer
+
+
+def _add_role(model: Any, tokenizer: Any, directory: Path) -> RewardRole:
+    """The adapter under a name that no role of ``model`` has."""
+    names = ("reward", *(f"reward{i}" for i in range(1, len(model.peft_config) + 1)))
+    free = next(n for n in names if n not in model.peft_config)
+    return RewardRole.load(model, directory, tokenizer.eos_token_id, adapter=free)
+
+
+def adapter_directory(source: str, revision: str | None) -> Path | None:
+    """Where the adapter ``source`` (directory or Hub id) lies, downloaded if need be; None for what is none."""
+    from huggingface_hub import hf_hub_download
+
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path if (path / "adapter_config.json").is_file() else None
+    try:
+        found = Path(hf_hub_download(source, "adapter_config.json", revision=revision))
+    except (OSError, ValueError):  # whatever is wrong with the repository, loading it as a classifier will say
+        return None
+    for name in _FILES:
+        try:
+            hf_hub_download(source, name, revision=revision)
+        except (OSError, ValueError) as err:
+            mend = "Merge it into its base, or publish one that this pipeline trained."
+            raise ModelError(source, f"is an adapter without {name}.", mend) from err
+    return found.parent
+
+
+def _trained_on(directory: Path) -> tuple[str, str | None]:
+    """The base that an adapter's config names."""
+    try:
+        config = json.loads((directory / "adapter_config.json").read_text())
+        return str(config["base_model_name_or_path"]), config.get("revision")
+    except (OSError, ValueError, KeyError) as err:
+        mend = "Train one: make reward"
+        raise ModelError(str(directory), "its adapter_config.json names no base.", mend) from err
+
+
+def _identity(source: str, revision: str | None) -> tuple[str, str | None]:
+    """The same for the same base, however it was named: a directory's real path, or a repository's commit."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return str(path.resolve()), None
+    try:
+        return source, loaded_commit(source, revision) or revision
+    except ValueError:  # a directory that is gone; loading it says so
+        return source, revision

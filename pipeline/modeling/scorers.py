@@ -1,0 +1,150 @@
+"""From the config's ``ppo.reward`` to one scorer, several scorers combined being one as well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.core.errors import ConfigError
+from pipeline.core.reward_sources import Combine, RewardSource, check_combine, parse_sources
+from pipeline.modeling.reward_functions import FunctionScorer, load_function
+from pipeline.modeling.reward_models import ClassifierScorer, RewardAdapters, adapter_directory
+from pipeline.modeling.samples import Samples, Scorer
+
+__all__ = ["Ensemble", "Samples", "Scorer", "build"]
+
+Resolve = Callable[[str], Path | None]
+"""The directory of a version's reference, or None for a text that is none."""
+
+
+class Ensemble:
+    """Several scorers as one.
+
+    ``sum``: weighted; the default. ``mean``: that over the sum of weights. ``min``: the worst case, sample by
+    sample. ``mean_minus_std``: mean - std_coef x standard deviation over the members, as of a population. The last
+    two punish what the members disagree on, which is where a policy finds the flaws of one of them (Coste et al.
+    2023, arXiv:2310.02743).
+
+    Attributes:
+        last_members: (M, B) scores of the last call, one row for each member, before weights; to log their spread.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Scorer],
+        combine: Combine = "sum",
+        weights: Sequence[float | None] | None = None,
+        std_coef: float = 1.0,
+        names: Sequence[str] | None = None,
+        where: str = "Ensemble",
+    ) -> None:
+        """Raises ConfigError where ``combine`` has no use for these weights or so few members."""
+        given = list(weights) if weights is not None else [None] * len(members)
+        self.combine = check_combine(combine, given, std_coef, where)
+        self.members, self.std_coef = list(members), float(std_coef)  # YAML reads 1e-1 as a text
+        self.weights = torch.tensor([1.0 if w is None else w for w in given])
+        self.names = list(names) if names is not None else [str(i) for i in range(len(members))]
+        assert len(self.members) == len(self.weights) == len(self.names)
+        self.last_members: Tensor | None = None
+
+    def __call__(self, samples: Samples) -> Tensor:
+        """(B,) combined scores."""
+        self.last_members = self.all_scores(samples)
+        return self.combined(self.last_members)
+
+    def all_scores(self, samples: Samples) -> Tensor:
+        """(M, B) scores of each member, before weights."""
+        return torch.stack([member(samples) for member in self.members])
+
+    def combined(self, scores: Tensor) -> Tensor:
+        """(B,) from (M, B)."""
+        if self.combine == "min":
+            return scores.amin(0)
+        if self.combine == "mean_minus_std":
+            return scores.mean(0) - self.std_coef * scores.std(0, correction=0)
+        total = self.weights @ scores
+        return total / self.weights.sum() if self.combine == "mean" else total
+
+
+def build(
+    sources: Any,
+    *,
+    model: Any,
+    tokenizer: Any,
+    adapter_dir: Path | None,
+    where: str,
+    device: Any,
+    resolve: Resolve,
+    combine: str | None = None,
+    std_coef: float = 1.0,
+    base: tuple[str, str | None] | None = None,
+    key: str = "ppo.reward",
+) -> Scorer:
+    """The scorer that a config asks for.
+
+    Args:
+        sources: the value of ``ppo.reward``, see :mod:`pipeline.core.reward_sources`.
+        model, tokenizer: the policy's; reward adapters over its base become roles of it.
+        adapter_dir: of this experiment's own reward adapter, None where it is not among the sources.
+        device: of the models that are loaded here.
+        base: where the base of ``model`` was loaded from, (directory or Hub id, revision). Without it only a
+            directory is known again in other adapters.
+        where, key: the file and the key that ``sources`` stand in, for messages.
+    Raises:
+        ConfigError: ``sources`` or ``combine`` make no sense, a function or directory is not there.
+        ModelError: a model cannot be loaded.
+    """
+    parsed = parse_sources(sources, where, key)
+    chosen = check_combine(combine, [s.weight for s in parsed], std_coef, where, key)
+    # Functions first: a mistake in one is told before models are loaded.
+    members: dict[int, Scorer] = {
+        i: FunctionScorer(load_function(s.value, f"{where}: {s.key}"), s.value, f"{where}: {s.key}")
+        for i, s in enumerate(parsed)
+        if s.kind == "function"
+    }
+    adapters = RewardAdapters(model, tokenizer, base, device)
+    for i, source in enumerate(parsed):
+        if source.kind == "adapter":
+            if adapter_dir is None:
+                raise ConfigError(where, f"{source.key}: there is no reward adapter.", "Train one: make reward")
+            members[i] = adapters.own(adapter_dir)
+        elif source.kind == "model":
+            members[i] = _reward_model(source, adapters, where, device, resolve)
+    scorers = [members[i] for i in range(len(parsed))]
+    if len(scorers) == 1 and parsed[0].weight in (None, 1.0):
+        return scorers[0]
+    names = ["adapter" if s.kind == "adapter" else s.value for s in parsed]
+    return Ensemble(scorers, chosen, [s.weight for s in parsed], std_coef, names, where)
+
+
+def _reward_model(
+    source: RewardSource, adapters: RewardAdapters, where: str, device: Any, resolve: Resolve
+) -> Scorer:
+    path = resolve(source.value)
+    if path is None and Path(source.value).expanduser().is_dir():
+        path = Path(source.value).expanduser()
+    if path is None and (source.value.startswith((".", "/", "~")) or source.value.count("/") > 1):
+        mend = "Give a directory, a version such as name@v3, a Hub id, or a function as module:function."
+        raise ConfigError(where, f'{source.key}: no model directory "{source.value}".', mend)
+    parts = source.value.split(".")
+    if path is None and len(parts) > 1 and all(p.isidentifier() for p in parts):
+        mend = f"A function is written {'.'.join(parts[:-1])}:{parts[-1]}"
+        raise ConfigError(where, f'{source.key}: "{source.value}" is no directory, version or Hub id.', mend)
+    if path is not None and source.revision is not None:
+        mend = "Remove it; a version is chosen by name@v3."
+        raise ConfigError(where, f'{source.key}.revision: "{source.value}" is not on the Hub.', mend)
+    named = source.value if path is None else str(path)
+    directory = adapter_directory(named, source.revision)
+    if directory is None:
+        return ClassifierScorer.load(
+            named, revision=source.revision, label=source.label, device=device, where=where, key=source.key
+        )
+    if source.label is not None:
+        raise ConfigError(
+            where, f"{source.key}.label: a reward adapter has one output and no labels.", "Remove it."
+        )
+    return adapters.load(directory)
