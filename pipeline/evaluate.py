@@ -57,8 +57,7 @@ def run(run: Run) -> None:
     from accelerate import PartialState
     from accelerate.utils import gather_object
 
-    from pipeline.modeling.roles import load_policy
-    from pipeline.modeling.scoring import RewardRole
+    from pipeline.modeling.from_run import load_sides, scorer
 
     config = run.config
     options = config.options("evaluate", EvaluateSection)
@@ -68,17 +67,15 @@ def run(run: Run) -> None:
         raise DataError(
             f"{config.path}: evaluate", f"{len(prompts)} held-out prompt gives no interval.", "Bring more prompts."
         )
-    model, tokenizer = load_policy(*run.base, run.version("policy").path)
-    scorer = RewardRole.load(model, run.version("reward").path, tokenizer.eos_token_id)
     state = PartialState()
-    model.to(state.device)
-    scorer.head = scorer.head.to(state.device)
+    base, policy, tokenizer = load_sides(run, run.version("policy").path, state.device)
+    judge = scorer(run, base.model, tokenizer, state.device)
     # Every rank takes every n-th prompt; uniforms are drawn for all of them, so ranks do not change a completion.
     mine = list(range(state.process_index, len(prompts), state.num_processes))
     sides: dict[str, Side] = {}
-    for name, adapter in (("base", None), ("policy", "policy")):
+    for name, side in (("base", base), ("policy", policy)):
         say("evaluate", f"{len(prompts)} completions of the {name}")
-        part = measure(model, tokenizer, scorer, prompts, mine, adapter, options, task)
+        part = measure(side, base, tokenizer, judge, prompts, mine, options, task)
         found = {i: row for rank in gather_object([list(zip(mine, part, strict=True))]) for i, row in rank}
         sides[name] = Side(*map(list, zip(*(found[i] for i in range(len(prompts))), strict=True)))
     if main_process():
@@ -87,28 +84,33 @@ def run(run: Run) -> None:
 
 
 def measure(
-    model: Any,
+    side: Any,
+    base: Any,
     tokenizer: Any,
     scorer: Any,
     prompts: list[str],
     mine: list[int],
-    adapter: str | None,
     options: EvaluateSection,
     task: Task,
 ) -> list[tuple[Any, ...]]:
-    """Sample and measure one model on the prompts of this rank: a tuple in :class:`Side`'s order for each."""
+    """Sample and measure one model on the prompts of this rank: a tuple in :class:`Side`'s order for each.
+
+    Args:
+        side, base: :class:`pipeline.modeling.from_run.Role` of what is measured, and of what it is compared with.
+    """
     import torch
 
     from pipeline.modeling import tokens
     from pipeline.modeling.generation import generate, uniforms
     from pipeline.modeling.roles import merged, sequence_logprobs
+    from pipeline.modeling.samples import Samples
 
     noise = uniforms(len(prompts), task.completion_tokens, torch.Generator().manual_seed(options.seed))
-    limit = tokens.prompt_limit(model, task.completion_tokens)
+    limit = tokens.prompt_limit(side.model, task.completion_tokens)
     prompt_ids = tokens.encode_prompts(tokenizer, [prompts[i] for i in mine], limit)
-    with merged(model, adapter):
+    with merged(side.model, side.adapter):
         sampled = generate(
-            model,
+            side.model,
             prompt_ids,
             max_new_tokens=task.completion_tokens,
             eos_id=tokenizer.eos_token_id,
@@ -122,9 +124,9 @@ def measure(
         [tokens.decode(tokenizer, r) for r in rows],
         sampled.lengths.tolist(),
         sampled.ended.tolist(),
-        scorer(prompt_ids, rows).tolist(),
-        sequence_logprobs(model, prompt_ids, rows, adapter, temperature),
-        sequence_logprobs(model, prompt_ids, rows, None, temperature),
+        scorer(Samples(prompt_ids, rows, tokenizer, [prompts[i] for i in mine])).tolist(),
+        sequence_logprobs(side.model, prompt_ids, rows, side.adapter, temperature),
+        sequence_logprobs(base.model, prompt_ids, rows, base.adapter, temperature),
     )
     return list(zip(*columns, strict=True))
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from pipeline.core.cli import guard
 from pipeline.core.errors import ConfigError, DataError, ModelError
+from pipeline.core.files import disk_errors, write_text
 from pipeline.core.records import digest
-from pipeline.core.stage import Run, say, stage_main
+from pipeline.core.stage import Run, main_process, say, stage_main
 from pipeline.tasks import Task, load_task
 
 ROLLOUTS = {
@@ -23,47 +28,96 @@ ROLLOUTS = {
 
 
 def run(run: Run) -> None:
-    """Write the ``rollouts`` and the ``policy`` adapter."""
-    import os
+    """Write the ``rollouts`` and the ``policy``."""
+    from accelerate import PartialState
 
-    from peft import get_peft_model
-    from transformers import set_seed
-
-    from pipeline.modeling import tokens
+    from pipeline.core.checkpoints import resuming
+    from pipeline.modeling.from_run import scorer
     from pipeline.modeling.loading import load_tokenizer
-    from pipeline.modeling.lora import lora_config
-    from pipeline.modeling.roles import load_policy
-    from pipeline.modeling.scoring import RewardRole
-    from pipeline.trainers import ppo
+    from pipeline.trainers import ppo, ppo_config
     from pipeline.trainers.common import MetricsFile, training_arguments
 
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("ppo", "runs on one process.", "Launch it without torchrun or --num_processes.")
     config = run.config
     task = load_task(config.task, config.task_args, str(config.path))
-    args = training_arguments(config, "ppo", ppo.PPOSection, run.workdir, **task_defaults(run, task))
+    args = training_arguments(config, "ppo", ppo_config.PPOSection, run.workdir, **task_defaults(run, task))
     check_reward_base(run)
-    base, tokenizer = load_policy(*run.base)
-    set_seed(args.seed)  # LoRA's A is drawn here
-    model = get_peft_model(base, lora_config(base, **args.lora(), task_type="CAUSAL_LM"), adapter_name="policy")
-    scorer = RewardRole.load(model, run.version("reward").path, tokenizer.eos_token_id)
+    model, tokenizer = load_model(run, args)
+    device = PartialState().device
+    reward = scorer(run, model, tokenizer, device)
+    judge = scorer(run, model, tokenizer, device, "check") if args.check is not None else gold_judge(task)
     prompts = [r["prompt"] for r in run.version("prompts").iter_rows("train")]
     if len(prompts) < 2:
         raise DataError(run.version("prompts").where, f"{len(prompts)} prompt to train on.", "Bring more prompts.")
-    limit = tokens.prompt_limit(model, int(args.response_length or 0))
-    recorder = Recorder(task, tokenizer, prompts)
+    # From the end: evaluate takes its prompts from the beginning.
+    held_out = [r["prompt"] for r in run.version("prompts").iter_rows("test")][-args.eval_prompts :]
+    checkpoints = run.checkpoints
+    start = checkpoints.latest()
+    recorder = Recorder(run.workdir / "rollouts.jsonl", task, tokenizer, prompts)
+    recorder.keep(0 if start is None else checkpoints.step(start))
     trainer = ppo.PPOTrainer(
         args,
         load_tokenizer(*run.base),
         model,
-        scorer,
-        tokens.encode_prompts(tokenizer, prompts, limit),
-        monitor=recorder.monitor,
+        None,
+        reward,
+        prompts,
+        eval_dataset=held_out,
+        check=judge,
         on_rollout=recorder.record,
+        checkpoints=checkpoints,
         callbacks=[MetricsFile(run.workdir / "metrics.jsonl")],
     )
-    trainer.train()
-    publish(run, model, tokenizer, recorder.rows, trainer.state.log_history, args)
+    if start is not None:
+        say("ppo", resuming(start, trainer.updates))
+    trainer.train(start)
+    if trainer.stopped is not None:
+        say("ppo", f"ended at update {trainer.state.global_step}: {trainer.stopped}")
+    if main_process():
+        publish(run, trainer, model, tokenizer, recorder)
+    trainer.accelerator.wait_for_everyone()
+
+
+def load_model(run: Run, args: Any) -> tuple[Any, Any]:
+    """The model that is trained: the base with a new adapter ``policy`` or the one to start from, or all of it."""
+    import torch
+    from peft import get_peft_model
+    from transformers import set_seed
+
+    from pipeline.modeling.lora import add_role, lora_config
+    from pipeline.modeling.roles import load_policy
+
+    dtype = torch.bfloat16 if args.bf16 and args.use_peft else torch.float32
+    start = run.version("start").path if "start" in run.inputs else None
+    model, tokenizer = load_policy(*run.base, start, dtype)
+    if not args.use_peft:
+        return model.requires_grad_(True), tokenizer
+    if start is None:
+        set_seed(args.seed)  # LoRA's A is drawn here
+        model = get_peft_model(
+            model, lora_config(model, **args.lora(), task_type="CAUSAL_LM"), adapter_name="policy"
+        )
+        return model, tokenizer
+    if not hasattr(model, "peft_config"):
+        raise ConfigError(
+            run.version("start").where,
+            "is a whole model, not an adapter.",
+            "Give it as base_model, or use_peft: false.",
+        )
+    # Where the policy starts from an adapter, that adapter is what it is held to.
+    add_role(model, start, "reference")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(".policy." in name)
+    args.ref_adapter_name = "reference"
+    return model, tokenizer
+
+
+def gold_judge(task: Task) -> Any:
+    """The task's gold score as a scorer of held-out completions, None where it has none."""
+    import torch
+
+    if task.gold_name is None:
+        return None
+    return lambda samples: torch.tensor(task.gold_scores(samples.prompts, samples.completions))
 
 
 def task_defaults(run: Run, task: Task) -> dict[str, Any]:
@@ -78,6 +132,8 @@ def check_reward_base(run: Run) -> None:
     Raises:
         ModelError: the bases differ.
     """
+    if "reward" not in run.inputs:
+        return
     reward, base = run.version("reward"), run.inputs["base"]
     trained_on = next((m for m in reward.manifest.models if m["role"] == "base"), None)
     if trained_on is not None and trained_on["content"] != base.id:
@@ -89,68 +145,112 @@ def check_reward_base(run: Run) -> None:
 
 
 class Recorder:
-    """Keeps every rollout, and measures the gold score of each update for the log."""
+    """Keeps every rollout on the disk, and measures the gold score of each update for the log.
 
-    def __init__(self, task: Task, tokenizer: Any, prompts: list[str]) -> None:
-        self.task, self.tokenizer, self.prompts = task, tokenizer, prompts
-        self.rows: list[dict[str, Any]] = []
-        self._texts: list[str] = []
+    Written as it is sampled, so that a run that is killed and continued ends with the same rows.
+    """
 
-    def record(self, update: int, indices: list[int], rollout: Any, score: Any) -> None:
+    def __init__(self, path: Path, task: Task, tokenizer: Any, prompts: list[str]) -> None:
+        self.path, self.task, self.tokenizer, self.prompts = path, task, tokenizer, prompts
+
+    def keep(self, updates: int) -> None:
+        """Go back to the end of update ``updates``: what was sampled after it is sampled again."""
+        if not main_process():
+            return
+        rows = [r for r in self.rows() if r["update"] <= updates]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with disk_errors(str(self.path)):
+            write_text(self.path, "".join(map(_line, rows)))
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """All that was recorded; a line that was cut short by a kill ends it."""
+        if not self.path.is_file():
+            return
+        with self.path.open(encoding="utf-8") as file:
+            for line in file:
+                if not line.endswith("\n"):
+                    return
+                yield json.loads(line)
+
+    def record(self, update: int, indices: list[int], rollout: Any, score: Any) -> dict[str, float]:
+        """Append one update's rows; gives the gold score of what was sampled, which is never trained on."""
         from pipeline.modeling.tokens import decode
 
         completions = rollout.completions()
-        self._texts = [decode(self.tokenizer, ids) for ids in completions]
-        kl = ((rollout.old_logprobs - rollout.ref_logprobs) * rollout.completion_mask).sum(1)
-        columns = zip(indices, completions, self._texts, rollout.ended, score, kl, strict=True)
-        for i, (index, ids, text, ended, row_score, row_kl) in enumerate(columns):
-            self.rows.append(
+        prompts = [self.prompts[i] for i in indices]
+        texts = [decode(self.tokenizer, ids) for ids in completions]
+        kl = ((rollout.old_logprobs - rollout.ref_logprobs) * rollout.completion_mask).sum(1).tolist()
+        columns = zip(prompts, completions, texts, rollout.ended.tolist(), score.tolist(), kl, strict=True)
+        lines = [
+            _line(
                 {
-                    "id": digest([update, i, self.prompts[index], ids]),
+                    "id": digest([update, i, prompt, ids]),
                     "update": update + 1,
-                    "prompt": self.prompts[index],
+                    "prompt": prompt,
                     "completion": text,
                     "completion_ids": ids,
-                    "ended": bool(ended),
-                    "score": float(row_score),
-                    "kl_k1": float(row_kl),
+                    "ended": ended,
+                    "score": row_score,
+                    "kl_k1": row_kl,
                 }
             )
-
-    def monitor(self, rollout: Any) -> dict[str, float]:
-        """The gold score of the update just recorded; never trained on."""
-        prompts = [r["prompt"] for r in self.rows[-len(rollout) :]]
-        gold = self.task.gold_scores(prompts, self._texts)
+            for i, (prompt, ids, text, ended, row_score, row_kl) in enumerate(columns)
+        ]
+        with disk_errors(str(self.path)), self.path.open("a", encoding="utf-8") as file:
+            file.writelines(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        gold = self.task.gold_scores(prompts, texts)
         return {} if gold is None else {"objective/gold_scores": sum(gold) / len(gold)}
 
 
-def publish(
-    run: Run, model: Any, tokenizer: Any, rows: list[dict[str, Any]], history: list[dict[str, Any]], args: Any
-) -> None:
-    """Write the rollouts, then the policy adapter in Hub format."""
+def _line(row: dict[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def publish(run: Run, trainer: Any, model: Any, tokenizer: Any, recorder: Recorder) -> None:
+    """Write the rollouts, then the policy in Hub format: an adapter, or a whole model without LoRA."""
     from pipeline.modeling.loading import loaded_commit
     from pipeline.modeling.lora import save_adapter
     from pipeline.reporting.cards import adapter_card
 
-    last = history[-1] if history else {}
+    updates = [row for row in trainer.state.log_history if "update" in row]
+    last = updates[-1] if updates else {}
+    args, best = trainer.args, trainer.watch.best
     with run.draft("rollouts") as draft:
-        draft.write_rows("train", rows, schema=ROLLOUTS)
+        draft.write_rows("train", recorder.rows(), schema=ROLLOUTS)
     with run.draft("policy", parents=[(draft.version, "rollouts")]) as draft:
         base, revision = run.published_base(draft, loaded_commit(*run.base))
-        save_adapter(model, "policy", draft.path, base=base, revision=revision, tokenizer=tokenizer)
+        if args.use_peft:
+            save_adapter(model, "policy", draft.path, base=base, revision=revision, tokenizer=tokenizer)
+        else:
+            model.save_pretrained(draft.path)
+            tokenizer.save_pretrained(draft.path)
         run.keep_metrics(draft)
         draft.device = str(model.device)
         draft.stats.update(
-            updates=args.num_total_batches,
-            episodes=len(rows),
+            updates=len(updates),
+            episodes=trainer.state.episode,
             temperature=args.temperature,
             response_length=args.response_length,
+            stopped=trainer.stopped,
+            kept=best.update if args.keep_best and best is not None else len(updates),
+            held_out=held_out_history(trainer.state.log_history),
             last={k: v for k, v in last.items() if isinstance(v, int | float)},
         )
         card = adapter_card(draft.so_far(), None, run.lineage("policy"), "policy")
         (draft.path / "README.md").write_text(card, encoding="utf-8")
     if last:
         say("ppo", f"proxy score {last['objective/scores']:.2f} at KL {last['objective/kl']:.1f} nats")
+
+
+def held_out_history(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The held-out figures of each evaluation, with its update (0: before the first)."""
+    return [
+        {"update": row.get("update", 0), **{k: v for k, v in row.items() if k.startswith("eval/")}}
+        for row in log
+        if "eval/scores" in row
+    ]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,208 +1,204 @@
 """PPO with LoRA roles on one base: TRL's PPOTrainer with its loop cut into named steps.
 
-Kept from TRL 1.12: its config, constructor arithmetic, optimiser, scheduler, callbacks, state and logging keys.
-Replaced: ``train()``, whose masks look for padding ids, whose score lands on padding and whose minibatches and
-seeds do not do what they say. One process only; several ranks are left out here.
+Kept from TRL 1.12: its config, constructor, optimiser, scheduler, callbacks, state and logging keys, so that it
+goes where TRL's goes. Replaced: ``train()``, whose masks look for padding ids, whose score lands on padding, whose
+minibatches and seeds do not do what they say, and which cannot resume.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 import trl.experimental.ppo.ppo_trainer as trl_ppo
+from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset
 from torch import Tensor, nn
 from transformers import set_seed
 from trl.experimental.ppo import PPOConfig
 from trl.experimental.ppo import PPOTrainer as TRLPPOTrainer
 
+from pipeline.core.checkpoints import Checkpoints
+from pipeline.core.errors import ModelError
 from pipeline.core.records import digest
 from pipeline.functional.advantages import gae, token_rewards, whiten
 from pipeline.functional.kl import AdaptiveKL, kl_k1, kl_k3
-from pipeline.functional.logprobs import selected_logprobs
-from pipeline.functional.losses import explained_variance, policy_loss, value_loss
-from pipeline.functional.masks import masked_mean, masked_var
-from pipeline.modeling.roles import completion_states, output_embedding
-from pipeline.trainers.common import LoraFields, show_progress
-from pipeline.trainers.rollout import Rollout, Sampling, Scorer, collect_rollout
+from pipeline.functional.losses import policy_loss, value_loss
+from pipeline.functional.moments import RunningMoments
+from pipeline.modeling.generation import uniforms
+from pipeline.modeling.roles import output_embedding
+from pipeline.modeling.samples import Samples, Scorer
+from pipeline.trainers import ppo_state
+from pipeline.trainers.checkpointing import SaveInTime
+from pipeline.trainers.common import show_progress
+from pipeline.trainers.measure import rollout_metrics, training_metrics
+from pipeline.trainers.policy import PolicyAndValue
+from pipeline.trainers.ppo_config import PPOSection
+from pipeline.trainers.ppo_inputs import Prompts, as_scorer, as_value_model, read_prompts
+from pipeline.trainers.rollout import Reference, Rollout, Sampling, collect_rollout, gathered
+from pipeline.trainers.stopping import Held, Watch
 
-Monitor = Callable[[Rollout], dict[str, float]]
-"""Figures to log beside the proxy score, such as the gold score; never trained on."""
-
-
-@dataclass
-class PPOSection(LoraFields, PPOConfig):
-    """TRL's ``PPOConfig`` plus LoRA, an adaptive KL coefficient and the value head's own learning rate."""
-
-    adam_epsilon: float = 1e-5
-    max_grad_norm: float = 1.0
-    stop_token: Literal["eos"] | None = field(default="eos", metadata={"help": "Token that ends a completion."})
-    temperature: float = field(default=1.0, metadata={"help": "Sampling temperature."})
-    response_length: int | None = field(  # pyright: ignore[reportIncompatibleVariableOverride]
-        default=None, metadata={"help": "Most tokens in a completion; the task's own by default."}
-    )
-    num_sample_generations: int = 0
-    kl_target: float | None = field(default=None, metadata={"help": "Adapt kl_coef towards this KL (nats)."})
-    kl_horizon: int = field(default=1000, metadata={"help": "Episodes over which kl_coef adapts."})
-    value_learning_rate: float | None = field(
-        default=None, metadata={"help": "Of the value head; 10x by default."}
-    )
-
-    def __post_init__(self) -> None:
-        if self.kl_target is not None and self.kl_target <= 0:
-            raise ValueError(f"kl_target {self.kl_target} is not above 0")
-        for key in ("num_ppo_epochs", "per_device_train_batch_size", "num_mini_batches"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key} {getattr(self, key)} is below 1")
-        rows = self.per_device_train_batch_size * self.gradient_accumulation_steps
-        if rows % self.num_mini_batches:
-            raise ValueError(
-                f"a batch of {rows} (per_device_train_batch_size {self.per_device_train_batch_size} x "
-                f"gradient_accumulation_steps {self.gradient_accumulation_steps}) does not divide into "
-                f"num_mini_batches {self.num_mini_batches}"
-            )
-        if (rows // self.num_mini_batches) % self.per_device_train_batch_size:
-            raise ValueError(
-                f"a minibatch of {rows // self.num_mini_batches} rows does not divide by "
-                f"per_device_train_batch_size {self.per_device_train_batch_size}"
-            )
-        super().__post_init__()
-
-
-class ValueHead(nn.Module):
-    """The value model: one linear map of the policy's own states, zero at the start."""
-
-    def __init__(self, hidden_size: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(hidden_size, 1)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, states: Tensor) -> Tensor:
-        """(..., H) to (...), fp32."""
-        return self.linear(states.float()).squeeze(-1)
-
-
-class PolicyAndValue(nn.Module):
-    """All that needs a gradient, in one ``forward``, so that one wrapper sees all of it."""
-
-    def __init__(self, policy: Any, value_model: ValueHead) -> None:
-        super().__init__()
-        self.policy, self.value_model = policy, value_model
-
-    def forward(self, rollout: Rollout, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-probabilities, entropies (no gradient) and values, (N,) each, of the tokens that count."""
-        mask = rollout.completion_mask
-        states = completion_states(self.policy, rollout.input_ids, rollout.prompt_lengths, mask.shape[1])[mask]
-        logprobs, entropy = selected_logprobs(
-            states, output_embedding(self.policy), rollout.completion_ids[mask], temperature
-        )
-        return logprobs, entropy, self.value_model(states)
+OnRollout = Callable[[int, list[int], Rollout, Tensor], dict[str, float]]
+"""Called by the main process with the update, its prompts' indices, the rollout and its final scores; what it
+returns is logged beside TRL's figures, such as the gold score of what was sampled."""
 
 
 class PPOTrainer(TRLPPOTrainer):
-    """PPO on a PEFT model whose adapter ``policy`` is trained; with every adapter off it is the reference.
+    """PPO; with LoRA, the reference is the same model with its adapters off.
 
     Args:
-        args: the config section.
-        tokenizer: of the base.
-        model: a PEFT model with an adapter ``policy``.
-        scorer: from prompt and completion ids to scores.
-        prompt_ids: prompts to sample from, without replacement within a pass over them.
-        monitor: figures to log with every update.
-        on_rollout: called with the update, its prompts' indices, the rollout and its final scores.
+        args: the config section, or TRL's ``PPOConfig``.
+        processing_class: tokenizer of the policy.
+        model: the policy: a PEFT model, or a causal LM that ``peft_config`` adapts or that is trained whole.
+        ref_model: reference of its own; by default adapters off, or a copy of a model without adapters.
+        reward_model: a scorer, or a sequence classifier with the policy's tokenizer, as TRL takes it.
+        train_dataset: prompts: a dataset with ``input_ids`` or ``prompt`` (texts or conversations), or a list.
+        value_model: a sequence classifier; by default what ``args.value_model`` says.
+        eval_dataset: held-out prompts, sampled every ``eval_steps`` updates.
+        check: scorer of what was sampled on them, never trained on.
+        on_rollout: see :data:`OnRollout`.
+        checkpoints: where the run's state is kept; none is without it.
     """
 
     def __init__(
         self,
-        args: PPOSection,
-        tokenizer: Any,
+        args: PPOConfig,
+        processing_class: Any,
         model: Any,
-        scorer: Scorer,
-        prompt_ids: Sequence[Sequence[int]],
-        monitor: Monitor | None = None,
-        on_rollout: Callable[[int, list[int], Rollout, Tensor], None] | None = None,
+        ref_model: Any = None,
+        reward_model: Any = None,
+        train_dataset: Any = None,
+        value_model: Any = None,
+        data_collator: Any = None,
+        eval_dataset: Any = None,
+        optimizers: tuple[Any, Any] = (None, None),
         callbacks: list[Any] | None = None,
+        peft_config: Any = None,
+        *,
+        check: Scorer | None = None,
+        on_rollout: OnRollout | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
-        set_seed(args.seed)
-        self.scorer, self.prompt_ids, self.monitor, self.on_rollout = scorer, prompt_ids, monitor, on_rollout
-        self.kl_controller = AdaptiveKL(args.kl_coef, args.kl_target, args.kl_horizon)
+        section = PPOSection.of(args)
+        if section.response_length is None:
+            raise ValueError("response_length is not set: give the most tokens of a completion")
+        self.prompts = read_prompts(
+            train_dataset, processing_class, model, section.response_length, "train_dataset"
+        )
+        held_out = [] if eval_dataset is None else list(eval_dataset)[: section.eval_prompts]
+        self.held_out: Prompts | None = None
+        if held_out and section.eval_strategy != "no":
+            self.held_out = read_prompts(
+                held_out, processing_class, model, section.response_length, "eval_dataset"
+            )
+        set_seed(section.seed)
+        self.check, self.on_rollout, self.checkpoints = check, on_rollout, checkpoints
         with _wrapper_class(PolicyAndValue):
             super().__init__(
-                args=args,
-                processing_class=tokenizer,
+                args=section,
+                processing_class=processing_class,
                 model=model,
-                ref_model=None,
+                ref_model=ref_model,
                 reward_model=nn.Identity(),  # pyright: ignore[reportArgumentType] - the scorer takes its place
-                value_model=ValueHead(output_embedding(model).shape[1]),  # pyright: ignore[reportArgumentType]
-                train_dataset=Dataset.from_dict({"input_ids": [list(p) for p in prompt_ids]}),
+                train_dataset=Dataset.from_dict({"input_ids": self.prompts.ids}),
+                value_model=as_value_model(value_model, model, section),  # pyright: ignore[reportArgumentType]
+                data_collator=data_collator,
+                eval_dataset=None,
+                optimizers=optimizers,
                 callbacks=callbacks,
+                peft_config=peft_config,
             )
         show_progress(self)
+        wrapper: Any = self.accelerator.unwrap_model(self.model)
+        if section.gradient_checkpointing:
+            wrapper.gradient_checkpointing_enable(
+                gradient_checkpointing_kwargs=section.gradient_checkpointing_kwargs
+            )
         # Losses are already divided by the tokens of the whole step; Accelerate would divide once more.
         self.accelerator.gradient_accumulation_steps = 1
+        self.scorer = as_scorer(reward_model, self.accelerator.device)
+        own = wrapper.policy if self.ref_model is None else self.ref_model
+        self.reference = Reference(own, self.ref_adapter_name)
+        adapter = self.model_adapter_name or ("policy" if self.is_peft_model else None)
+        if self.is_peft_model and adapter not in wrapper.policy.peft_config:
+            adapter = wrapper.policy.active_adapter
+        exact = output_embedding(wrapper.policy).dtype == torch.float32
         self.sampling = Sampling(
-            max_new_tokens=int(args.response_length or 0),
-            temperature=args.temperature,
+            max_new_tokens=section.response_length,
+            temperature=section.temperature,
             stop_id=cast("int | None", self.stop_token_id),
-            batch_size=args.local_rollout_forward_batch_size,
+            batch_size=section.local_rollout_forward_batch_size,
+            policy=adapter,
+            rescore=not exact if section.rescore is None else section.rescore,
         )
+        self.kl_controller = AdaptiveKL(section.kl_coef, section.kl_target, section.kl_horizon)
+        self.moments = RunningMoments()
+        self.watch = Watch(section.kl_budget, section.fall_patience)
+        self.copies: dict[str, dict[str, Tensor]] = {}
+        self.stopped: str | None = None
+        self.timer = SaveInTime(section.save_seconds)
+        if checkpoints is not None and section.save_seconds > 0:
+            self.add_callback(self.timer)
 
-    def create_optimizer(self, model: Any = None) -> Any:
-        """AdamW with the value head in a group of its own: a fresh linear head wants larger steps than LoRA."""
-        del model
-        args: Any = self.args
-        wrapper: Any = self.model
-        policy = [p for p in wrapper.policy.parameters() if p.requires_grad]
-        value_lr = args.value_learning_rate or 10 * args.learning_rate
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": policy, "lr": args.learning_rate, "weight_decay": args.weight_decay},
-                {"params": list(wrapper.value_model.parameters()), "lr": value_lr, "weight_decay": 0.0},
-            ],
-            betas=(args.adam_beta1, args.adam_beta2),
-            eps=args.adam_epsilon,
-        )
-        return self.optimizer
+    # ------------------------------------------------------------------ the run
 
-    def train(self) -> None:
-        """Run every update; see :meth:`step` for one."""
+    def train(self, resume_from_checkpoint: Path | str | None = None) -> None:
+        """Run every update; see :meth:`step` for one.
+
+        Args:
+            resume_from_checkpoint: a directory that :meth:`save_checkpoint` wrote; the run goes on as if it had
+                never ended.
+        """
         args: Any = self.args
+        updates = self.updates
         self.state.global_step, self.state.episode = 0, 0
-        self.state.max_steps = args.num_total_batches
+        self.state.max_steps = updates
         self.state.num_train_epochs = args.total_episodes / self.train_dataset_len
-        self.state.compute_steps(args, args.num_total_batches)
+        self.state.compute_steps(args, updates)
+        if resume_from_checkpoint is not None:
+            self.load_checkpoint(Path(resume_from_checkpoint))
         self.control = self.callback_handler.on_train_begin(args, self.state, self.control)
-        for update in range(args.num_total_batches):
+        if self.held_out is not None and self.state.global_step == 0:
+            self.log(self.evaluate_held_out())
+        while self.state.global_step < updates and self.stopped is None:
+            update = self.state.global_step
+            self.control = self.callback_handler.on_step_begin(args, self.state, self.control)
             started = time.perf_counter()
             metrics = self.step(update)
-            metrics["eps"] = args.batch_size / (time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            metrics["eps"] = args.batch_size / seconds
+            metrics["tokens_per_second"] = metrics["length/mean"] * args.batch_size / seconds
             self.state.global_step = update + 1
             self.state.epoch = self.state.episode / self.train_dataset_len
             self.control = self.callback_handler.on_step_end(args, self.state, self.control)
+            if self.held_out is not None and self.control.should_evaluate:
+                metrics |= self.evaluate_held_out()
             self.log(metrics)
+            if self.control.should_save:
+                self.save_checkpoint()
             if self.control.should_training_stop:
                 break
+        if args.keep_best and "best" in self.copies:
+            ppo_state.put_back(self.trained, self.copies["best"])
         self.control = self.callback_handler.on_train_end(args, self.state, self.control)
+
+    @property
+    def updates(self) -> int:
+        """How many the run has: ``total_episodes`` in batches, or ``max_steps`` if that is less."""
+        args: Any = self.args
+        return min(args.num_total_batches, args.max_steps) if args.max_steps > 0 else args.num_total_batches
 
     def step(self, update: int) -> dict[str, float]:
         """One update: sample, score, penalise, estimate advantages, optimise, measure."""
         args: Any = self.args
-        wrapper: Any = self.accelerator.unwrap_model(self.model)
         indices = self.prompt_indices(update)
-        rollout = collect_rollout(
-            wrapper.policy,
-            wrapper.value_model,
-            self.scorer,
-            [self.prompt_ids[i] for i in indices],
-            self.sampling,
-            _generator(args.seed, update),
-        )
+        rollout = self.sample(self.prompts, indices, _generator(args.seed, update))
         mask = rollout.completion_mask
         score = self.final_score(rollout)
         kl = (kl_k1 if args.kl_estimator == "k1" else kl_k3)(rollout.old_logprobs, rollout.ref_logprobs) * mask
@@ -210,118 +206,301 @@ class PPOTrainer(TRLPPOTrainer):
         if args.whiten_rewards:
             rewards = whiten(rewards, mask, shift_mean=False)
         advantages, returns = gae(rewards, rollout.old_values, mask, args.gamma, args.lam)
-        losses = self.optimise(update, rollout, whiten(advantages, mask), returns)
-        if self.on_rollout is not None:
-            self.on_rollout(update, indices, rollout, score)
-        metrics = self.measure(rollout, score, kl, returns, losses)
-        self.kl_controller.update(metrics["objective/kl"], len(rollout))
+        metrics = rollout_metrics(rollout, score, self.kl_controller.coef * kl, advantages, returns)
+        if self.on_rollout is not None and self.is_world_process_zero():
+            metrics |= self.on_rollout(update, indices, rollout, score)
         self.state.episode += len(rollout)
+        metrics |= {"kl_coef": self.kl_controller.coef, "lr": self.optimizer.param_groups[0]["lr"]}
+        metrics |= {"update": update + 1, "episode": self.state.episode}
+        if self.over_budget(metrics["objective/kl"]):
+            return metrics
+        metrics |= training_metrics(self.optimise(update, rollout, whiten(advantages, mask), returns))
+        self.kl_controller.update(metrics["objective/kl"], len(rollout))
         return metrics
+
+    def sample(self, prompts: Prompts, indices: Sequence[int], generator: torch.Generator) -> Rollout:
+        """Sample ``prompts`` at ``indices``, every rank its share, and hand all of it to every rank.
+
+        The noise is drawn for all rows, so how many ranks there are changes no completion.
+        """
+        wrapper: Any = self.accelerator.unwrap_model(self.model)
+        noise = uniforms(len(indices), self.sampling.max_new_tokens, generator)
+        share = math.ceil(len(indices) / self.accelerator.num_processes)
+        first = share * self.accelerator.process_index
+        # A rank past the end samples the last row again: ranks must not wait for one that has nothing to do.
+        mine = [min(i, len(indices) - 1) for i in range(first, first + share)]
+        given = [prompts.given[indices[i]] for i in mine]
+        rollout = collect_rollout(
+            wrapper,
+            self.reference,
+            self.scorer,
+            [prompts.ids[indices[i]] for i in mine],
+            self.sampling,
+            noise[mine],
+            self.processing_class,
+            None if None in given else given,
+        )
+        whole = gathered(rollout, self.accelerator)
+        return whole.take(torch.arange(len(indices), device=whole.input_ids.device))
 
     def prompt_indices(self, update: int) -> list[int]:
         """Which prompts this update samples: a function of (seed, position) alone, a new shuffle every pass."""
         args: Any = self.args
-        first, count = update * args.batch_size, len(self.prompt_ids)
+        first, count = update * args.batch_size, len(self.prompts.ids)
         passes = range(first // count, (first + args.batch_size - 1) // count + 1)
         order = [i for p in passes for i in torch.randperm(count, generator=_generator(args.seed, p, 1)).tolist()]
         start = first - passes.start * count
         return order[start : start + args.batch_size]
 
     def final_score(self, rollout: Rollout) -> Tensor:
-        """(B,) the score that enters the reward: less the penalty where the stop token never came."""
+        """(B,) the score that enters the reward: scaled, clipped, less the penalty where no stop token came."""
         args: Any = self.args
-        if args.missing_eos_penalty is None or self.stop_token_id is None:
-            return rollout.score
-        return rollout.score - args.missing_eos_penalty * ~rollout.ended
+        score = rollout.score
+        if args.scale_score == "running" or (args.scale_score == "ref" and self.moments.count == 0):
+            self.moments.update(score)
+        if args.scale_score is not None:
+            score = self.moments.scale(score)
+        if args.clip_score is not None:
+            score = score.clamp(-args.clip_score, args.clip_score)
+        if args.missing_eos_penalty is not None and self.stop_token_id is not None:
+            score = score - args.missing_eos_penalty * ~rollout.ended
+        return score
+
+    # ----------------------------------------------------------- the optimisation
 
     def optimise(
         self, update: int, rollout: Rollout, advantages: Tensor, returns: Tensor
     ) -> list[dict[str, float]]:
         """Several epochs over the rollout in shuffled minibatches; one optimiser step for each."""
         args: Any = self.args
-        stats: list[dict[str, float]] = []
+        value_only = update < args.value_warmup_updates
+        steps: list[dict[str, float]] = []
         for epoch in range(args.num_ppo_epochs):
             order = torch.randperm(len(rollout), generator=_generator(args.seed, update, 2 + epoch))
-            for rows in order.split(args.local_mini_batch_size):
-                stats.append(self.minibatch_step(rollout, advantages, returns, rows))
-            self.lr_now = self.optimizer.param_groups[0]["lr"]
+            epoch_steps = [
+                self.minibatch_step(rollout, advantages, returns, rows, value_only)
+                for rows in order.split(args.mini_batch_size)
+            ]
+            if not steps:
+                self.require_same_logprobs(epoch_steps[0])
+            steps += epoch_steps
+            if (
+                args.target_kl is not None
+                and training_metrics(epoch_steps)["policy/approxkl_avg"] > args.target_kl
+            ):
+                break
         self.lr_scheduler.step()
-        return stats
+        return steps
 
     def minibatch_step(
-        self, rollout: Rollout, advantages: Tensor, returns: Tensor, rows: Tensor
+        self, rollout: Rollout, advantages: Tensor, returns: Tensor, rows: Tensor, value_only: bool = False
     ) -> dict[str, float]:
-        """One optimiser step on ``rows``; the loss is divided by the tokens of all its micro-batches."""
+        """One optimiser step on ``rows`` of all ranks; the loss is divided by the tokens of all of them."""
         args: Any = self.args
         model: Any = self.model
         tokens = rollout.completion_mask[rows].sum()
+        ranks = self.accelerator.num_processes
         sums: dict[str, Tensor] = {}
-        for micro in rows.split(args.per_device_train_batch_size):
+        micro_batches = self.micro_batches(rollout, rows)
+        for i, (micro, counts) in enumerate(micro_batches):
             part = rollout.take(micro)
             mask, width = part.completion_mask, part.width
-            logprobs, entropy, values = model(part, args.temperature)
-            pg, ratio, pg_clipped = policy_loss(
-                logprobs, part.old_logprobs[mask], advantages[micro, :width][mask], args.cliprange
-            )
-            vf, vf_clipped = value_loss(
-                values, part.old_values[mask], returns[micro, :width][mask], args.cliprange_value
-            )
-            self.accelerator.backward((pg.sum() + args.vf_coef * vf.sum()) / tokens)
+            last = i == len(micro_batches) - 1
+            with nullcontext() if last else self.accelerator.no_sync(model):
+                logprobs, entropy, values = model(
+                    part.input_ids,
+                    part.prompt_lengths,
+                    part.completion_ids,
+                    mask,
+                    args.temperature,
+                    args.entropy_coef != 0.0,
+                    value_only,
+                )
+                pg, ratio, pg_clipped = policy_loss(
+                    logprobs, part.old_logprobs[mask], advantages[micro, :width][mask], args.cliprange
+                )
+                vf, vf_clipped = value_loss(
+                    values, part.old_values[mask], returns[micro, :width][mask], args.cliprange_value
+                )
+                policy_weight = 0.0 if value_only else 1.0
+                loss = policy_weight * (pg.sum() - args.entropy_coef * entropy.sum()) + args.vf_coef * vf.sum()
+                # Ranks average their gradients; what is wanted is the sum.
+                self.accelerator.backward(counts * ranks * loss / tokens)
             with torch.no_grad():
                 change = logprobs - part.old_logprobs[mask]
                 row = {"pg": pg, "vf": vf, "entropy": entropy, "pg_clipped": pg_clipped, "vf_clipped": vf_clipped}
                 row |= {"approxkl": 0.5 * change**2, "ratio": ratio, "ratio2": ratio**2}
-                sums = {k: sums.get(k, torch.zeros((), device=v.device)) + v.sum() for k, v in row.items()}
-        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = self.accelerator.clip_grad_norm_(trained, args.max_grad_norm or float("inf"))
-        self.optimizer.step()
+                sums = {k: sums.get(k, 0.0) + counts * v.detach().double().sum() for k, v in row.items()}
+        norm = self.accelerator.clip_grad_norm_(self.trained.values(), args.max_grad_norm or float("inf"))
+        with self.frozen_policy() if value_only else nullcontext():
+            self.optimizer.step()
         self.optimizer.zero_grad()
-        means = {k: (v / tokens).item() for k, v in sums.items()}
-        return means | {"grad_norm": float(cast("Tensor", norm))}
+        totals = cast("Tensor", self.accelerator.reduce(torch.stack(list(sums.values())), "sum")) / tokens
+        return dict(zip(sums, totals.tolist(), strict=True)) | {"grad_norm": float(cast("Tensor", norm))}
 
-    def measure(
-        self, rollout: Rollout, score: Tensor, kl: Tensor, returns: Tensor, losses: list[dict[str, float]]
-    ) -> dict[str, float]:
-        """The update's figures, under TRL's names where it has one; token figures count real tokens only."""
-        mask, lengths = rollout.completion_mask, rollout.completion_mask.sum(1).float()
-        mean = {k: sum(row[k] for row in losses) / len(losses) for k in losses[0]}
-        k1 = (kl_k1(rollout.old_logprobs, rollout.ref_logprobs) * mask).sum(1)
-        k3 = (kl_k3(rollout.old_logprobs, rollout.ref_logprobs) * mask).sum(1)
-        penalty = -self.kl_controller.coef * kl.sum(1).mean()
+    def micro_batches(self, rollout: Rollout, rows: Tensor) -> list[tuple[Tensor, float]]:
+        """This rank's share of a minibatch in pieces that fit the machine, rows of like length together.
+
+        Every rank gets as many pieces, so that none waits for another for ever: where rows run out, one row stands
+        in that counts 0 instead of 1.
+        """
+        args: Any = self.args
+        ranks, size = self.accelerator.num_processes, args.per_device_train_batch_size
+        rows = rows[(rollout.prompt_lengths + rollout.lengths).cpu()[rows].argsort(stable=True)]
+        pieces = math.ceil(math.ceil(len(rows) / ranks) / size)
+        mine = rows[self.accelerator.process_index :: ranks].split(size) if len(rows) else ()
+        found = [(piece, 1.0) for piece in mine if len(piece)]
+        return found + [(rows[:1], 0.0)] * (pieces - len(found))
+
+    def require_same_logprobs(self, first: dict[str, float]) -> None:
+        """The first minibatch sees the policy that sampled, so its ratio is 1 up to rounding.
+
+        Raises:
+            ModelError: it is not: the passes that sample and that train differ, and every gradient would be wrong.
+        """
+        fp32 = output_embedding(self.accelerator.unwrap_model(self.model).policy).dtype == torch.float32
+        if not first["approxkl"] < (1e-5 if fp32 else 5e-3):
+            raise ModelError(
+                "ppo",
+                f"sampling and training give other log-probabilities: approxkl {first['approxkl']:.2g} and ratio "
+                f"{first['ratio']:.4f} before the first step.",
+                "Set ppo.rescore: true; if it is, this model is not supported.",
+            )
+
+    @contextmanager
+    def frozen_policy(self):
+        """Take an optimiser step that leaves the policy where it is."""
+        group = self.optimizer.param_groups[0]
+        rate, group["lr"] = group["lr"], 0.0
+        try:
+            yield
+        finally:
+            group["lr"] = rate
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """AdamW with the value model in a group of its own: a fresh linear head wants larger steps than LoRA."""
+        del model
+        args: Any = self.args
+        wrapper: Any = self.model
+        if self.optimizer is not None:
+            return self.optimizer
+        policy = [p for p in wrapper.policy.parameters() if p.requires_grad]
+        head = list(wrapper.value_model.parameters())
+        if wrapper.value_model.adapter is not None:
+            own = {id(p) for n, p in wrapper.policy.named_parameters() if f".{wrapper.value_model.adapter}." in n}
+            head += [p for p in policy if id(p) in own]
+            policy = [p for p in policy if id(p) not in own]
+        head_rate = args.learning_rate * (10 if wrapper.value_model.shares_states else 1)
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": policy, "lr": args.learning_rate, "weight_decay": args.weight_decay},
+                {"params": head, "lr": args.value_learning_rate or head_rate, "weight_decay": 0.0},
+            ],
+            betas=(args.adam_beta1, args.adam_beta2),
+            eps=args.adam_epsilon,
+        )
+        return self.optimizer
+
+    @property
+    def trained(self) -> dict[str, nn.Parameter]:
+        """Everything that is trained, by name."""
+        return ppo_state.trained_parameters(self.accelerator.unwrap_model(self.model))
+
+    # --------------------------------------------------- when to stop, what to keep
+
+    def over_budget(self, kl: float) -> bool:
+        """Keep the policy that was just measured while it is within ``kl_budget``; past it, go back and stop."""
+        budget = cast("PPOSection", self.args).kl_budget
+        if budget is None:
+            return False
+        if kl <= budget:
+            self.copies["within_budget"] = ppo_state.copy_of(self.trained)
+            return False
+        if "within_budget" in self.copies:
+            ppo_state.put_back(self.trained, self.copies["within_budget"])
+        self.stopped = f"KL {kl:.2f} is over kl_budget {budget}: back to the last policy within it"
+        return True
+
+    def evaluate_held_out(self) -> dict[str, float]:
+        """Sample the held-out prompts, always with the same noise; keep the best policy, notice a fall."""
+        args: Any = self.args
+        assert self.held_out is not None
+        prompts = self.held_out
+        indices = list(range(len(prompts.ids)))
+        rollout = self.sample(prompts, indices, _generator(args.seed, 0, 1000))
+        kl = (kl_k1(rollout.old_logprobs, rollout.ref_logprobs) * rollout.completion_mask).sum(1).mean()
+        held = Held(self.state.global_step, float(kl), float(rollout.score.mean()))
+        if self.check is not None:
+            samples = Samples(prompts.ids, rollout.completions(), self.processing_class, prompts.given)
+            # One rank judges for all: a judge that draws from a generator must not part them.
+            held.checks = broadcast_object_list([self.check(samples).double().tolist()])[0]
+        if self.watch.take(held):
+            self.copies["best"] = ppo_state.copy_of(self.trained)
+        best = self.watch.best
+        if self.watch.overoptimised and best is not None:
+            self.stopped = (
+                f"the held-out check fell from {best.check:.3f} at update {best.update} to {held.check:.3f} "
+                f"while the score rose from {best.score:.3f} to {held.score:.3f}"
+            )
         figures = {
-            "objective/kl": k1.mean(),
-            "objective/kl_k3": k3.mean(),
-            "objective/entropy": -(rollout.old_logprobs * mask).sum(1).mean(),
-            "objective/non_score_reward": penalty,
-            "objective/rlhf_reward": penalty + score.mean(),
-            "objective/scores": rollout.score.mean(),
-            "objective/scores_std": rollout.score.std(correction=0),
-            "val/num_eos_tokens": rollout.ended.sum(),
-            "val/explained_variance": explained_variance(rollout.old_values, returns, mask),
-            "val/returns_mean": masked_mean(returns, mask),
-            "val/returns_var": masked_var(returns, mask),
-            "length/mean": lengths.mean(),
-            "length/max": lengths.max(),
-            "eos_rate": rollout.ended.float().mean(),
+            "eval/scores": held.score,
+            "eval/kl": held.kl,
+            "eval/length": float(rollout.lengths.float().mean()),
         }
-        return {
-            **{k: float(v) for k, v in figures.items()},
-            "policy/approxkl_avg": mean["approxkl"],
-            "policy/clipfrac_avg": mean["pg_clipped"],
-            "policy/entropy_avg": mean["entropy"],
-            "policy/grad_norm": mean["grad_norm"],
-            "loss/policy_avg": mean["pg"],
-            "loss/value_avg": mean["vf"],
-            "val/clipfrac_avg": mean["vf_clipped"],
-            "val/ratio": mean["ratio"],
-            "val/ratio_var": max(mean["ratio2"] - mean["ratio"] ** 2, 0.0),
-            "val/ratio_first": losses[0]["ratio"],
-            "kl_coef": self.kl_controller.coef,
-            "lr": self.lr_now,
-            "update": self.state.global_step + 1,
-            "episode": self.state.episode + len(rollout),
-            **(self.monitor(rollout) if self.monitor is not None else {}),
-        }
+        return figures | ({} if held.check is None else {"eval/check": held.check})
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def save_checkpoint(self) -> None:
+        """Write all that :meth:`train` needs to go on, atomically, from rank 0."""
+        if self.checkpoints is None:
+            return
+        started = time.monotonic()
+        ranks = gather_object([ppo_state.random_state()])
+        if self.is_world_process_zero():
+            numbers = {
+                "global_step": self.state.global_step,
+                "episode": self.state.episode,
+                "log_history": self.state.log_history,
+                "scheduler": self.lr_scheduler.state_dict(),
+                "kl_coef": self.kl_controller.coef,
+                "moments": dataclasses.asdict(self.moments),
+                "watch": dataclasses.asdict(self.watch),
+                "stopped": self.stopped,
+            }
+            with self.checkpoints.writing(self.state.global_step) as directory:
+                ppo_state.save(directory, self.trained, _inner(self.optimizer), self.copies, numbers, ranks)
+        self.accelerator.wait_for_everyone()
+        self.timer.wrote(time.monotonic() - started)
+
+    def load_checkpoint(self, directory: Path) -> None:
+        """Put everything back as :meth:`save_checkpoint` found it.
+
+        Raises:
+            ModelError: it is of another model or of another number of ranks.
+        """
+        numbers, self.copies = ppo_state.load(directory, self.trained, _inner(self.optimizer))
+        if len(numbers["ranks"]) != self.accelerator.num_processes:
+            raise ModelError(
+                str(directory),
+                f"was written by {len(numbers['ranks'])} ranks, not {self.accelerator.num_processes}.",
+                "Launch as many, or start anew.",
+            )
+        self.state.global_step, self.state.episode = numbers["global_step"], numbers["episode"]
+        self.state.log_history = numbers["log_history"]
+        self.lr_scheduler.load_state_dict(numbers["scheduler"])
+        for group, rate in zip(self.optimizer.param_groups, numbers["scheduler"]["_last_lr"], strict=True):
+            group["lr"] = rate
+        self.kl_controller.coef = numbers["kl_coef"]
+        self.moments = RunningMoments(**numbers["moments"])
+        best = numbers["watch"].pop("best")
+        self.watch = Watch(**numbers["watch"], best=best and Held(**best))
+        self.stopped = numbers["stopped"]
+        ppo_state.set_random_state(numbers["ranks"][self.accelerator.process_index])
+
+
+def _inner(optimizer: Any) -> torch.optim.Optimizer:
+    return getattr(optimizer, "optimizer", optimizer)
 
 
 def _generator(*numbers: int) -> torch.Generator:

@@ -5,41 +5,32 @@ Rows are right-padded prompt + completion; masks come from lengths. No gradient 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pipeline.functional.logprobs import selected_logprobs_chunked
+from pipeline.functional.logprobs import selected_logprobs
 from pipeline.functional.masks import length_mask
 from pipeline.modeling.generation import generate
 from pipeline.modeling.roles import completion_states, merged, output_embedding, role
+from pipeline.modeling.samples import Samples, Scorer
 from pipeline.modeling.tokens import right_pad
-
-Scorer = Callable[[Sequence[Sequence[int]], Sequence[Sequence[int]]], Tensor]
-"""From prompt ids and completion ids to (B,) scores."""
+from pipeline.trainers.policy import Batch, PolicyAndValue
 
 
 @dataclass(frozen=True)
-class Rollout:
+class Rollout(Batch):
     """B completions of up to T tokens.
 
     Attributes:
-        input_ids: (B, L) prompt + completion, padded on the right.
-        prompt_lengths: (B,).
-        completion_ids: (B, T), any value where the mask is False.
-        completion_mask: (B, T).
         ended: (B,) True where the stop token was sampled.
         old_logprobs, ref_logprobs, old_values: (B, T), 0 where the mask is False.
-        score: (B,) from the reward source, before any penalty.
+        score: (B,) from the reward source, before any scaling or penalty.
     """
 
-    input_ids: Tensor
-    prompt_lengths: Tensor
-    completion_ids: Tensor
-    completion_mask: Tensor
     ended: Tensor
     old_logprobs: Tensor
     ref_logprobs: Tensor
@@ -49,91 +40,161 @@ class Rollout:
     def __len__(self) -> int:
         return len(self.input_ids)
 
-    def completions(self) -> list[list[int]]:
-        """The completions as lists of ids."""
-        lengths = self.completion_mask.sum(1).tolist()
-        return [r[:n] for r, n in zip(self.completion_ids.tolist(), lengths, strict=True)]
-
-    def take(self, index: Tensor) -> Rollout:
-        """The rows at ``index``, cut to the longest of them."""
-        rows = Rollout(**{k: v[index] for k, v in vars(self).items()})
-        width = int(rows.completion_mask.sum(1).max())
-        longest = int((rows.prompt_lengths + rows.completion_mask.sum(1)).max())
-        cut = {k: getattr(rows, k)[:, :width] for k in vars(rows) if getattr(rows, k).shape[1:] == (self.width,)}
-        return Rollout(**{**vars(rows), **cut, "input_ids": rows.input_ids[:, :longest]})
-
     @property
     def width(self) -> int:
         return self.completion_mask.shape[1]
 
+    @property
+    def lengths(self) -> Tensor:
+        """(B,) tokens of each completion."""
+        return self.completion_mask.sum(1)
+
+    def completions(self) -> list[list[int]]:
+        """The completions as lists of ids."""
+        return [r[:n] for r, n in zip(self.completion_ids.tolist(), self.lengths.tolist(), strict=True)]
+
+    def take(self, index: Tensor) -> Rollout:
+        """The rows at ``index``, cut to the longest of them."""
+        rows = Rollout(**{k: v[index] for k, v in vars(self).items()})
+        width, longest = int(rows.lengths.max()), int((rows.prompt_lengths + rows.lengths).max())
+        cut = {k: v[:, :width] for k, v in vars(rows).items() if v.shape[1:] == (self.width,)}
+        return Rollout(**{**vars(rows), **cut, "input_ids": rows.input_ids[:, :longest]})
+
 
 @dataclass(frozen=True)
 class Sampling:
-    """How completions are drawn."""
+    """How completions are drawn, and under which roles they are measured.
+
+    Attributes:
+        policy: adapter that is sampled from; None for a model without adapters.
+        rescore: measure the old log-probabilities and values with the pass that training uses. Where LoRA is
+            folded into fp32 weights the decode loop's own differ from it by 1e-6; in bf16 by 0.04.
+    """
 
     max_new_tokens: int
     temperature: float
     stop_id: int | None
     batch_size: int
+    policy: str | None
+    rescore: bool
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The model whose distribution the policy is held to: a model under one of its adapters, or under none."""
+
+    model: Any
+    adapter: str | None = None
 
 
 @torch.no_grad()
 def collect_rollout(
-    model: Any,
-    value_head: Any,
+    wrapper: PolicyAndValue,
+    reference: Reference,
     scorer: Scorer,
     prompt_ids: Sequence[Sequence[int]],
     sampling: Sampling,
-    generator: torch.Generator,
-    policy: str | None = "policy",
+    noise: Tensor,
+    tokenizer: Any,
+    given: Sequence[Any] | None = None,
 ) -> Rollout:
-    """Sample completions and score them under every role.
+    """Sample completions and measure them under every role.
 
-    The old log-probabilities come from the same forward as the training ones, so the ratio starts at exactly 1;
-    the decode loop's own would differ in the last bits, where LoRA is folded into the weights.
+    Args:
+        noise: (B, max_new_tokens) uniforms.
+        given: the prompts as text or conversations, for scorers that read them so.
     """
-    with merged(model, policy):
+    model, value_head = wrapper.policy, wrapper.value_model
+    with merged(model, sampling.policy):
         sampled = generate(
             model,
             prompt_ids,
             max_new_tokens=sampling.max_new_tokens,
             eos_id=sampling.stop_id,
             temperature=sampling.temperature,
-            generator=generator,
+            noise=noise,
             batch_size=sampling.batch_size,
+            value_head=value_head if value_head.shares_states and not sampling.rescore else None,
         )
-    weight = output_embedding(model)
+    device = output_embedding(model).device
     completions = sampled.rows()
     joined = [[*p, *c] for p, c in zip(prompt_ids, completions, strict=True)]
-    input_ids, _ = right_pad(joined, 0, weight.device)
-    prompt_lengths = torch.tensor([len(p) for p in prompt_ids], device=weight.device)
-    completion_ids, lengths = right_pad(completions, 0, weight.device)
-    mask = length_mask(lengths, completion_ids.shape[1])
-
-    parts: list[tuple[Tensor, Tensor, Tensor]] = []
-    for rows in torch.arange(len(input_ids)).split(sampling.batch_size):
-        states = completion_states(model, input_ids[rows], prompt_lengths[rows], mask.shape[1])
-        values = torch.where(mask[rows], value_head(states), 0.0)
-        old = _logprobs(states, weight, completion_ids[rows], mask[rows], sampling.temperature)
-        with role(model, None):
-            states = completion_states(model, input_ids[rows], prompt_lengths[rows], mask.shape[1])
-        ref = _logprobs(states, weight, completion_ids[rows], mask[rows], sampling.temperature)
-        parts.append((old, ref, values))
-    old_logprobs, ref_logprobs, old_values = (torch.cat(p) for p in zip(*parts, strict=True))
-    return Rollout(
-        input_ids=input_ids,
-        prompt_lengths=prompt_lengths,
+    completion_ids, lengths = right_pad(completions, 0, device)
+    batch = Batch(
+        input_ids=right_pad(joined, 0, device)[0],
+        prompt_lengths=torch.tensor([len(p) for p in prompt_ids], device=device),
         completion_ids=completion_ids,
-        completion_mask=mask,
-        ended=sampled.ended.to(weight.device),
+        completion_mask=length_mask(lengths, completion_ids.shape[1]),
+    )
+    width = completion_ids.shape[1]
+    old_logprobs = sampled.logprobs[:, :width].to(device)
+    old_values = sampled.values[:, :width].to(device)
+    if sampling.rescore:
+        old_logprobs, old_values = _training_pass(wrapper, batch, sampling)
+    elif not value_head.shares_states:
+        old_values = _by_parts(batch, sampling.batch_size, lambda b: value_head(value_head.states(model, b)))
+    return Rollout(
+        **vars(batch),
+        ended=sampled.ended.to(device),
         old_logprobs=old_logprobs,
-        ref_logprobs=ref_logprobs,
+        ref_logprobs=logprobs_under(reference, batch, sampling),
         old_values=old_values,
-        score=scorer(prompt_ids, completions).to(weight.device).float(),
+        score=scorer(Samples(prompt_ids, completions, tokenizer, given)).to(device).float(),
     )
 
 
-def _logprobs(states: Tensor, weight: Tensor, ids: Tensor, mask: Tensor, temperature: float) -> Tensor:
-    out = torch.zeros(mask.shape, device=mask.device)
-    out[mask] = selected_logprobs_chunked(states[mask], weight, ids[mask], temperature)
-    return out
+def logprobs_under(reference: Reference, batch: Batch, sampling: Sampling) -> Tensor:
+    """(B, T) log-probabilities of the completions under the reference."""
+    weight = output_embedding(reference.model)
+
+    def measure(part: Batch) -> Tensor:
+        states = completion_states(
+            reference.model, part.input_ids, part.prompt_lengths, part.completion_mask.shape[1]
+        )
+        mask = part.completion_mask
+        out = torch.zeros(mask.shape, device=mask.device)
+        out[mask] = selected_logprobs(states[mask], weight, part.completion_ids[mask], sampling.temperature)[0]
+        return out
+
+    with role(reference.model, reference.adapter):
+        return _by_parts(batch, sampling.batch_size, measure)
+
+
+def _training_pass(wrapper: PolicyAndValue, batch: Batch, sampling: Sampling) -> tuple[Tensor, Tensor]:
+    def measure(part: Batch) -> Tensor:
+        mask = part.completion_mask
+        out = torch.zeros(*mask.shape, 2, device=mask.device)
+        logprobs, _, values = wrapper(**vars(part), temperature=sampling.temperature)
+        out[mask] = torch.stack([logprobs, values], -1)
+        return out
+
+    logprobs, values = _by_parts(batch, sampling.batch_size, measure).unbind(-1)
+    return logprobs, values
+
+
+def _by_parts(batch: Batch, size: int, measure: Any) -> Tensor:
+    """``measure`` on ``size`` rows at a time, joined; masked cells are 0."""
+    out = [
+        measure(Batch(**{k: v[rows] for k, v in vars(batch).items()}))
+        for rows in torch.arange(len(batch.input_ids), device=batch.input_ids.device).split(size)
+    ]
+    joined = torch.cat(out)
+    mask = batch.completion_mask
+    return torch.where(mask if joined.dim() == 2 else mask[..., None], joined, 0.0)
+
+
+def gathered(rollout: Rollout, accelerator: Any) -> Rollout:
+    """The rollouts of all ranks as one, in the order of ranks; every rank gets all of it.
+
+    Whatever is estimated from it - moments, advantages, which rows form a minibatch - is then the same on every
+    rank and the same as in one process.
+    """
+    if accelerator.num_processes == 1:
+        return rollout
+    whole: dict[str, Tensor] = {}
+    for f in fields(rollout):
+        local = getattr(rollout, f.name)
+        if local.dim() > 1:
+            local = accelerator.pad_across_processes(local, dim=1)
+        whole[f.name] = accelerator.gather(local)
+    return Rollout(**whole)

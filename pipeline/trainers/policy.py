@@ -1,0 +1,127 @@
+"""What PPO trains: the policy and the value model in one module, so that one wrapper sees every gradient.
+
+The value model is by default one linear map of the policy's own states, from the same forward pass. A LoRA adapter
+of its own on the same base, and a separate model as TRL has it, are options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from pipeline.functional.logprobs import selected_logprobs
+from pipeline.modeling.roles import completion_states, language_model, output_embedding, role
+
+
+class ValueHead(nn.Module):
+    """A linear map of states to values in fp32, zero at the start.
+
+    Args:
+        adapter: the LoRA adapter of the policy's model under which states are read; None for the policy's own.
+        backbone: a model of its own to read states from.
+    """
+
+    def __init__(self, hidden_size: int, adapter: str | None = None, backbone: nn.Module | None = None) -> None:
+        super().__init__()
+        self.linear = nn.Linear(hidden_size, 1)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+        self.adapter, self.backbone = adapter, backbone
+
+    @property
+    def shares_states(self) -> bool:
+        """True when values are read from the policy's own states, in decoding as well."""
+        return self.adapter is None and self.backbone is None
+
+    def states(self, policy: Any, batch: Batch) -> Tensor:
+        """(B, T, H) states that values are read from, where they are not the policy's own."""
+        width = batch.completion_mask.shape[1]
+        if self.backbone is not None:
+            return completion_states(self.backbone, batch.input_ids, batch.prompt_lengths, width)
+        with role(policy, self.adapter):
+            return completion_states(policy, batch.input_ids, batch.prompt_lengths, width)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(..., H) to (...), fp32."""
+        return self.linear(states.float()).squeeze(-1)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of a rollout as the module takes them.
+
+    Attributes:
+        input_ids: (B, L) prompt + completion, padded on the right.
+        prompt_lengths: (B,).
+        completion_ids: (B, T).
+        completion_mask: (B, T).
+    """
+
+    input_ids: Tensor
+    prompt_lengths: Tensor
+    completion_ids: Tensor
+    completion_mask: Tensor
+
+
+class PolicyAndValue(nn.Module):
+    """All that needs a gradient, in one ``forward``. Passes without one go to the unwrapped module's parts."""
+
+    def __init__(self, policy: Any, value_model: ValueHead) -> None:
+        super().__init__()
+        self.policy, self.value_model = policy, value_model
+        self.checkpointing = False
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        prompt_lengths: Tensor,
+        completion_ids: Tensor,
+        completion_mask: Tensor,
+        temperature: float,
+        entropy_grad: bool = False,
+        value_only: bool = False,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probabilities, entropies and values, (N,) each, of the tokens that count.
+
+        Args:
+            entropy_grad: let a gradient flow through the entropies.
+            value_only: keep the value loss out of the policy's weights.
+        """
+        batch = Batch(input_ids, prompt_lengths, completion_ids, completion_mask)
+        mask = completion_mask
+        with _checkpointing(self.policy) if self.checkpointing and torch.is_grad_enabled() else nullcontext():
+            states = completion_states(self.policy, input_ids, prompt_lengths, mask.shape[1])[mask]
+            if self.value_model.shares_states:
+                value_states = states.detach() if value_only else states
+            else:
+                value_states = self.value_model.states(self.policy, batch)[mask]
+        logprobs, entropy = selected_logprobs(
+            states, output_embedding(self.policy), completion_ids[mask], temperature, entropy_grad
+        )
+        return logprobs, entropy, self.value_model(value_states)
+
+    def gradient_checkpointing_enable(self, **kwargs: Any) -> None:
+        """Forget the activations of every block in training passes, and compute them again on the way back."""
+        language_model(self.policy).gradient_checkpointing_enable(
+            gradient_checkpointing_kwargs=kwargs.get("gradient_checkpointing_kwargs") or {"use_reentrant": False}
+        )
+        self.checkpointing = True
+
+
+@contextmanager
+def _checkpointing(policy: Any) -> Iterator[None]:
+    """Let the blocks checkpoint. They do so only in training mode, which would switch dropout on as well."""
+    blocks = [m for m in language_model(policy).modules() if isinstance(m, GradientCheckpointingLayer)]
+    for block in blocks:
+        block.training = True  # of this module alone: its dropout layers stay off
+    try:
+        yield
+    finally:
+        for block in blocks:
+            block.training = False

@@ -1,0 +1,78 @@
+"""When to stop, and which policy to keep: the KL budget, and a held-out score that falls while the proxy rises.
+
+Over-optimisation is Goodhart's law at work on a learnt reward (Gao et al. 2023, arXiv:2210.10760): past some KL
+the proxy goes on rising and what it stands for falls. It is looked for on held-out prompts, by a score that is not
+trained on: the task's gold score, or a judge such as an ensemble.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+SURE = 1.645
+"""Standard errors that a fall has to exceed: one-sided 95 %."""
+
+
+@dataclass
+class Held:
+    """Figures of the policy on the held-out prompts at one update.
+
+    Attributes:
+        update: the policy after that many updates.
+        kl: mean KL k1 in nats per completion.
+        score: mean proxy score.
+        checks: of each completion, in the order of the prompts; empty without a judge.
+    """
+
+    update: int
+    kl: float
+    score: float
+    checks: list[float] = field(default_factory=list[float])
+
+    @property
+    def check(self) -> float | None:
+        """Mean of the judge, None without one."""
+        return sum(self.checks) / len(self.checks) if self.checks else None
+
+    @property
+    def rank(self) -> float:
+        """By which the best is chosen: the judge where there is one, else the proxy."""
+        return self.score if self.check is None else self.check
+
+
+@dataclass
+class Watch:
+    """Takes held-out figures in order; says which policy is the best within budget and when to stop."""
+
+    kl_budget: float | None
+    patience: int
+    best: Held | None = None
+    falls: int = 0
+
+    def take(self, held: Held) -> bool:
+        """Take one evaluation into account; True when it is the best so far within budget."""
+        if self.best is not None and self._fell(self.best, held):
+            self.falls += 1
+        else:
+            self.falls = 0
+        if self.kl_budget is not None and held.kl > self.kl_budget:
+            return False
+        if self.best is None or held.rank > self.best.rank:
+            self.best = held
+            return True
+        return False
+
+    @property
+    def overoptimised(self) -> bool:
+        """True once the judge fell and the proxy rose ``patience`` evaluations in a row."""
+        return self.patience > 0 and self.falls >= self.patience
+
+    @staticmethod
+    def _fell(best: Held, now: Held) -> bool:
+        if not now.checks or now.score <= best.score:
+            return False
+        differences = [a - b for a, b in zip(now.checks, best.checks, strict=True)]
+        mean = sum(differences) / len(differences)
+        spread = sum((d - mean) ** 2 for d in differences) / max(len(differences) - 1, 1)
+        return mean < -SURE * math.sqrt(spread / len(differences))
