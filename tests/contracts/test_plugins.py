@@ -55,6 +55,7 @@ def tiny_model(directory: Path) -> str:
 TASKS: dict[str, Args] = {
     "continuation": lambda directory: {"dataset": rows_file(directory)},
     "prompts": lambda directory: {"dataset": rows_file(directory), "corpus_column": "chosen", "gold": "vader"},
+    "random_walks": lambda directory: {"corpus_size": 100},
     "reviews": lambda directory: {"corpus_size": 100},
 }
 ANNOTATORS: dict[str, Args] = {
