@@ -19,7 +19,7 @@ PIPELINE_TAG = {"policy": "text-generation", "reward": "text-classification", "b
 KIND_TAGS = {"policy": ["ppo", "lora"], "reward": ["reward-model", "lora"], "base": ["sft"]}
 
 WHAT = {
-    "policy": "A LoRA adapter trained with PPO (TRL) against a reward model learnt from preferences.",
+    "policy": "A LoRA adapter trained with PPO (TRL); its lineage below names the reward.",
     "reward": "A LoRA adapter with a score head, trained on preferences: one raw score per prompt and completion.",
     "base": "A language model fine-tuned on the task's corpus: where the reward model and the policy start from.",
 }
@@ -61,7 +61,7 @@ tokenizer = AutoTokenizer.from_pretrained("{path}")"""
 
 LIMITS = {
     "policy": (
-        "It is as good as its reward model. A score it was trained to raise is no evidence; the gold score is, "
+        "It is as good as its reward. A score it was trained to raise is no evidence; the gold score is, "
         "on this task and on prompts like these only.",
         "It inherits what the base model learnt from its text, and it has had no safety training.",
     ),

@@ -67,7 +67,7 @@ def training_curves(
         kl_target, kl_budget: nats per sequence; where the adaptive controller aims, where the run stops.
     """
     fig, (top, bottom) = _axes(2, 1, height=5.6, sharex=True)
-    lines = _line(top, rows, "objective/scores", "proxy score (reward model)", BLUE, "-")
+    lines = _line(top, rows, "objective/scores", "proxy score", BLUE, "-")
     top.set_ylabel("proxy score")
     if any(row.get("objective/gold_scores") is not None for row in rows):
         # Gold and proxy have different units; one axis for both would invite comparing their heights.

@@ -135,7 +135,7 @@ def headline(stats: Mapping[str, Any] | None) -> tuple[Mood, str]:
     if mood != "good" and _has_value(proxy) and _direction(proxy) > 0:
         sentence += (
             f" The proxy score rose all the same ({interval(proxy, signed=True)}): "
-            "more of what the reward model likes, not more of what the task asks for."
+            "more of what the reward likes, not more of what the task asks for."
         )
     return mood, sentence
 
@@ -145,7 +145,7 @@ def metric_rows(stats: Mapping[str, Any] | None) -> list[tuple[str, str, str, st
     rows: list[tuple[str, str, str, str]] = []
     for key, label, digits in (
         ("gold_score", "Gold score", 2),
-        ("score", "Proxy score (reward model)", 2),
+        ("score", "Proxy score (the reward)", 2),
         ("length", "Length (tokens)", 1),
     ):
         if dig(stats, key):

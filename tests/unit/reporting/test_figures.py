@@ -64,7 +64,7 @@ def test_training_curves_hold_their_rows() -> None:
     lines = {str(line.get_label()): line.get_ydata() for ax in fig.axes for line in ax.get_lines()}
     assert list(lines["KL k1"]) == [row["objective/kl"] for row in ROWS]
     assert list(lines["KL k3"]) == [row["objective/kl_k3"] for row in ROWS]
-    assert list(lines["proxy score (reward model)"]) == [row["objective/scores"] for row in ROWS]
+    assert list(lines["proxy score"]) == [row["objective/scores"] for row in ROWS]
     assert lines["KL target"][0] == 1.0
     assert lines["KL budget"][0] == 1.5
     assert "gold score" not in labels(fig)
