@@ -31,7 +31,7 @@ def run(run: Run) -> None:
     """Write the ``rollouts`` and the ``policy``."""
     from accelerate import PartialState
 
-    from pipeline.core.checkpoints import resuming
+    from pipeline.core.checkpoints import Checkpoints, resuming
     from pipeline.modeling.from_run import scorer
     from pipeline.modeling.loading import load_tokenizer
     from pipeline.trainers import ppo, ppo_config
@@ -50,7 +50,7 @@ def run(run: Run) -> None:
         raise DataError(run.version("prompts").where, f"{len(prompts)} prompt to train on.", "Bring more prompts.")
     # From the end: evaluate takes its prompts from the beginning.
     held_out = [r["prompt"] for r in run.version("prompts").iter_rows("test")][-args.eval_prompts :]
-    checkpoints = run.checkpoints
+    checkpoints = Checkpoints(run.workdir, args.save_total_limit or 2)
     start = checkpoints.latest()
     recorder = Recorder(run.workdir / "rollouts.jsonl", task, tokenizer, prompts)
     recorder.keep(0 if start is None else checkpoints.step(start))

@@ -48,12 +48,15 @@ GRAPH = {
 
 def graph(config: Config) -> dict[str, Node]:
     """:data:`GRAPH` as this experiment walks it: less the reward model where scores come from elsewhere."""
+    nodes = dict(GRAPH)
+    if config.given("ppo").get("use_peft") is False:
+        nodes["ppo"] = dataclasses.replace(GRAPH["ppo"], outputs={**GRAPH["ppo"].outputs, "policy": "model"})
     if trains_reward(config):
-        return GRAPH
+        return nodes
     without = ("preferences", "scores", "reward")
     nodes = {
         stage: dataclasses.replace(node, inputs=tuple(r for r in node.inputs if r not in without))
-        for stage, node in GRAPH.items()
+        for stage, node in nodes.items()
     }
     if not collects_preferences(config):
         nodes["collect"] = dataclasses.replace(nodes["collect"], outputs={"prompts": "prompts"})

@@ -10,11 +10,21 @@ from pipeline.core.errors import ModelError
 
 
 def lora_config(
-    model: Any, *, r: int, alpha: int, dropout: float, target_modules: list[str] | None, task_type: str
+    model: Any,
+    *,
+    r: int,
+    alpha: int,
+    dropout: float,
+    target_modules: list[str] | None,
+    task_type: str,
+    first_layer: int = 0,
 ) -> Any:
     """A PEFT ``LoraConfig`` for ``model``; every linear layer of the blocks for ``target_modules`` None.
 
     PEFT's own default for GPT-2 is ``c_attn`` alone.
+
+    Args:
+        first_layer: leave the blocks below this one as they are.
 
     Raises:
         ModelError: a target module that the model does not have.
@@ -40,6 +50,7 @@ def lora_config(
         fan_in_fan_out=any(isinstance(names[t], Conv1D) for t in targets),
         task_type=task_type,
         modules_to_save=["score"] if task_type == "SEQ_CLS" else None,
+        layers_to_transform=_from_layer(model, first_layer),
     )
 
 
@@ -109,6 +120,15 @@ def save_adapter(
     saved |= {"base_model_name_or_path": base, "revision": revision, "inference_mode": True}
     path.write_text(json.dumps(saved, indent=2, sort_keys=True) + "\n")
     tokenizer.save_pretrained(str(directory))
+
+
+def _from_layer(model: Any, first: int) -> list[int] | None:
+    if first == 0:
+        return None
+    layers = model.config.num_hidden_layers
+    if first >= layers:
+        raise ModelError(f"trunk_layers {first}", f"leaves none of {layers} blocks to adapt.", "Give fewer.")
+    return list(range(first, layers))
 
 
 def _is_linear(module: Any) -> bool:

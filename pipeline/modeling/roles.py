@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.core.errors import ModelError
 from pipeline.functional.logprobs import selected_logprobs
 from pipeline.functional.masks import completion_positions, length_mask, take_positions
 from pipeline.modeling.tokens import right_pad
@@ -61,9 +62,73 @@ def hidden_states(model: Any, input_ids: Tensor) -> Tensor:
     return language_model(model).base_model(input_ids=input_ids, use_cache=False).last_hidden_state
 
 
-def completion_states(model: Any, input_ids: Tensor, prompt_lengths: Tensor, width: int) -> Tensor:
-    """(B, T, H) states under the active role that predict the completion's tokens."""
-    return take_positions(hidden_states(model, input_ids), completion_positions(prompt_lengths, width))
+def completion_states(
+    model: Any, input_ids: Tensor, prompt_lengths: Tensor, width: int, trunk: Tensor | None = None, below: int = 0
+) -> Tensor:
+    """(B, T, H) states under the active role that predict the completion's tokens.
+
+    Args:
+        trunk: (B, L, H) what the lowest ``below`` blocks gave for these very rows, which are then not run again.
+    """
+    with above_trunk(model, trunk, below):
+        states = hidden_states(model, input_ids)
+    return take_positions(states, completion_positions(prompt_lengths, width))
+
+
+@torch.no_grad()
+def trunk_states(model: Any, input_ids: Tensor, below: int) -> Tensor:
+    """(B, L, H) output of the lowest ``below`` blocks: the same under every role that leaves them as they are."""
+    found: list[Tensor] = []
+    _, blocks = _blocks(model)
+    hook = blocks[below - 1].register_forward_hook(
+        lambda _module, _args, out: found.append(out[0] if isinstance(out, tuple) else out)
+    )
+    try:
+        with _only(model, 0, below):
+            hidden_states(model, input_ids)
+    finally:
+        hook.remove()
+    return found[0]
+
+
+@contextmanager
+def above_trunk(model: Any, trunk: Tensor | None, below: int) -> Iterator[None]:
+    """Run the blocks from ``below`` up only, on ``trunk`` as their input; all blocks for None."""
+    if trunk is None:
+        yield
+        return
+
+    def begin(
+        _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return ((trunk, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": trunk})
+
+    _, blocks = _blocks(model)
+    hook = blocks[below].register_forward_pre_hook(begin, with_kwargs=True)
+    try:
+        with _only(model, below, len(blocks)):
+            yield
+    finally:
+        hook.remove()
+
+
+def _blocks(model: Any) -> tuple[str, torch.nn.ModuleList]:
+    """The decoder's blocks, and the name under which its body holds them."""
+    body = language_model(model).base_model
+    lists = [(n, m) for n, m in body.named_children() if isinstance(m, torch.nn.ModuleList)]
+    if not lists:
+        raise ModelError(type(body).__name__, "keeps its blocks where they are not found.", "Set trunk_layers: 0.")
+    return max(lists, key=lambda found: len(found[1]))
+
+
+@contextmanager
+def _only(model: Any, first: int, last: int) -> Iterator[None]:
+    body, (name, blocks) = language_model(model).base_model, _blocks(model)
+    setattr(body, name, blocks[first:last])
+    try:
+        yield
+    finally:
+        setattr(body, name, blocks)
 
 
 @contextmanager

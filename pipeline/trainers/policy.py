@@ -67,6 +67,8 @@ class Batch:
     prompt_lengths: Tensor
     completion_ids: Tensor
     completion_mask: Tensor
+    trunk: Tensor | None = None
+    """(B, L, H) what the blocks below the policy's LoRA gave, where that is kept."""
 
 
 class PolicyAndValue(nn.Module):
@@ -76,6 +78,7 @@ class PolicyAndValue(nn.Module):
         super().__init__()
         self.policy, self.value_model = policy, value_model
         self.checkpointing = False
+        self.trunk_layers = 0
 
     def forward(
         self,
@@ -83,6 +86,7 @@ class PolicyAndValue(nn.Module):
         prompt_lengths: Tensor,
         completion_ids: Tensor,
         completion_mask: Tensor,
+        trunk: Tensor | None,
         temperature: float,
         entropy_grad: bool = False,
         value_only: bool = False,
@@ -96,7 +100,9 @@ class PolicyAndValue(nn.Module):
         batch = Batch(input_ids, prompt_lengths, completion_ids, completion_mask)
         mask = completion_mask
         with _checkpointing(self.policy) if self.checkpointing and torch.is_grad_enabled() else nullcontext():
-            states = completion_states(self.policy, input_ids, prompt_lengths, mask.shape[1])[mask]
+            states = completion_states(
+                self.policy, input_ids, prompt_lengths, mask.shape[1], trunk, self.trunk_layers
+            )[mask]
             if self.value_model.shares_states:
                 value_states = states.detach() if value_only else states
             else:

@@ -40,7 +40,7 @@ from pipeline.trainers.common import show_progress
 from pipeline.trainers.measure import rollout_metrics, training_metrics
 from pipeline.trainers.policy import PolicyAndValue
 from pipeline.trainers.ppo_config import PPOSection
-from pipeline.trainers.ppo_inputs import Prompts, as_scorer, as_value_model, read_prompts
+from pipeline.trainers.ppo_inputs import Prompts, as_scorer, as_value_model, read_prompts, require_free_trunk
 from pipeline.trainers.rollout import Reference, Rollout, Sampling, collect_rollout, gathered
 from pipeline.trainers.stopping import Held, Watch
 
@@ -125,6 +125,8 @@ class PPOTrainer(TRLPPOTrainer):
         self.scorer = as_scorer(reward_model, self.accelerator.device)
         own = wrapper.policy if self.ref_model is None else self.ref_model
         self.reference = Reference(own, self.ref_adapter_name)
+        wrapper.trunk_layers = section.trunk_layers
+        require_free_trunk(wrapper.policy, section.trunk_layers)
         adapter = self.model_adapter_name or ("policy" if self.is_peft_model else None)
         if self.is_peft_model and adapter not in wrapper.policy.peft_config:
             adapter = wrapper.policy.active_adapter
@@ -312,6 +314,7 @@ class PPOTrainer(TRLPPOTrainer):
                     part.prompt_lengths,
                     part.completion_ids,
                     mask,
+                    part.trunk,
                     args.temperature,
                     args.entropy_coef != 0.0,
                     value_only,
@@ -453,7 +456,8 @@ class PPOTrainer(TRLPPOTrainer):
 
     def save_checkpoint(self) -> None:
         """Write all that :meth:`train` needs to go on, atomically, from rank 0."""
-        if self.checkpoints is None:
+        # Sharded parameters would need every rank's share; a run under FSDP or DeepSpeed starts anew.
+        if self.checkpoints is None or self.is_fsdp_enabled or self.is_deepspeed_enabled:
             return
         started = time.monotonic()
         ranks = gather_object([ppo_state.random_state()])

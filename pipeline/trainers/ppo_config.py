@@ -24,6 +24,9 @@ class PPOSection(LoraFields, SavingFields, PPOConfig):
         default=None, metadata={"help": "Most tokens in a completion; the task's own by default."}
     )
     num_sample_generations: int = 0
+    trunk_layers: int = field(
+        default=0, metadata={"help": "Lowest blocks without LoRA, computed once per update; 0: all have it."}
+    )
     use_peft: bool = field(default=True, metadata={"help": "Train LoRA; false trains every weight of a copy."})
 
     reward: Any = field(default=None, metadata={"help": "Where scores come from; the reward adapter by default."})
@@ -86,11 +89,16 @@ class PPOSection(LoraFields, SavingFields, PPOConfig):
             raise ValueError(
                 "keep_best and fall_patience need held-out figures: set eval_strategy: steps, eval_steps: 8"
             )
+        if self.trunk_layers < 0 or (self.trunk_layers and not self.use_peft):
+            raise ValueError(f"trunk_layers {self.trunk_layers} needs to be 0 or more, and use_peft: true")
         if not self.use_peft and self.value_model == "adapter":
             raise ValueError("value_model: adapter needs use_peft: true")
         if self.value_model == "adapter" and self.gradient_checkpointing:
             raise ValueError("value_model: adapter does not go with gradient_checkpointing: use head or model")
         super().__post_init__()
+
+    def lora(self) -> dict[str, Any]:
+        return {**super().lora(), "first_layer": self.trunk_layers}
 
     @classmethod
     def of(cls, args: PPOConfig) -> PPOSection:

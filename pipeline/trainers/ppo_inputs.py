@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -74,6 +75,20 @@ class SameTokenizerScorer:
     def __call__(self, samples: Samples) -> Tensor:
         rows = [[*p, *c] for p, c in zip(samples.prompt_ids, samples.completion_ids, strict=True)]
         return score_rows(self.model, self.model.score.weight, rows)
+
+
+def require_free_trunk(policy: Any, below: int) -> None:
+    """Check that nothing is trained in the lowest ``below`` blocks, whose output is computed once per update.
+
+    Raises:
+        ValueError: something is.
+    """
+    if not below:
+        return
+    for name, parameter in policy.named_parameters():
+        layer = re.search(r"\.(\d+)\.", name)
+        if parameter.requires_grad and (layer is None or int(layer[1]) < below):
+            raise ValueError(f"trunk_layers {below}, but {name} is trained: adapt the blocks from {below} up only")
 
 
 def as_scorer(source: Any, device: torch.device) -> Scorer:

@@ -6,7 +6,7 @@ Rows are right-padded prompt + completion; masks come from lengths. No gradient 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -15,13 +15,13 @@ from torch import Tensor
 from pipeline.functional.logprobs import selected_logprobs
 from pipeline.functional.masks import length_mask
 from pipeline.modeling.generation import generate
-from pipeline.modeling.roles import completion_states, merged, output_embedding, role
+from pipeline.modeling.roles import completion_states, merged, output_embedding, role, trunk_states
 from pipeline.modeling.samples import Samples, Scorer
 from pipeline.modeling.tokens import right_pad
 from pipeline.trainers.policy import Batch, PolicyAndValue
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rollout(Batch):
     """B completions of up to T tokens.
 
@@ -55,10 +55,20 @@ class Rollout(Batch):
 
     def take(self, index: Tensor) -> Rollout:
         """The rows at ``index``, cut to the longest of them."""
-        rows = Rollout(**{k: v[index] for k, v in vars(self).items()})
-        width, longest = int(rows.lengths.max()), int((rows.prompt_lengths + rows.lengths).max())
-        cut = {k: v[:, :width] for k, v in vars(rows).items() if v.shape[1:] == (self.width,)}
-        return Rollout(**{**vars(rows), **cut, "input_ids": rows.input_ids[:, :longest]})
+        rows = at(self, index)
+        lengths = rows["completion_mask"].sum(1)
+        width, longest = int(lengths.max()), int((rows["prompt_lengths"] + lengths).max())
+        for name, value in rows.items():
+            if name in ("input_ids", "trunk"):
+                rows[name] = None if value is None else value[:, :longest]
+            elif value is not None and value.dim() == 2:
+                rows[name] = value[:, :width]
+        return Rollout(**rows)
+
+
+def at(batch: Batch, index: Tensor) -> dict[str, Any]:
+    """The fields of the rows at ``index``, by name."""
+    return {k: None if v is None else v[index] for k, v in vars(batch).items()}
 
 
 @dataclass(frozen=True)
@@ -126,32 +136,40 @@ def collect_rollout(
         completion_ids=completion_ids,
         completion_mask=length_mask(lengths, completion_ids.shape[1]),
     )
+    below = wrapper.trunk_layers
+    if below:
+        batch = replace(
+            batch, trunk=_by_parts(batch, sampling.batch_size, lambda b: trunk_states(model, b.input_ids, below))
+        )
     width = completion_ids.shape[1]
     old_logprobs = sampled.logprobs[:, :width].to(device)
     old_values = sampled.values[:, :width].to(device)
     if sampling.rescore:
         old_logprobs, old_values = _training_pass(wrapper, batch, sampling)
     elif not value_head.shares_states:
-        old_values = _by_parts(batch, sampling.batch_size, lambda b: value_head(value_head.states(model, b)))
+        values = _by_parts(batch, sampling.batch_size, lambda b: value_head(value_head.states(model, b)))
+        old_values = torch.where(batch.completion_mask, values, 0.0)
+    # Adapters off, the reference has the policy's trunk.
+    shared = reference.model is model and reference.adapter is None
     return Rollout(
         **vars(batch),
         ended=sampled.ended.to(device),
         old_logprobs=old_logprobs,
-        ref_logprobs=logprobs_under(reference, batch, sampling),
+        ref_logprobs=logprobs_under(reference, batch, sampling, below if shared else 0),
         old_values=old_values,
         score=scorer(Samples(prompt_ids, completions, tokenizer, given)).to(device).float(),
     )
 
 
-def logprobs_under(reference: Reference, batch: Batch, sampling: Sampling) -> Tensor:
-    """(B, T) log-probabilities of the completions under the reference."""
+def logprobs_under(reference: Reference, batch: Batch, sampling: Sampling, below: int = 0) -> Tensor:
+    """(B, T) log-probabilities of the completions under the reference, from the batch's trunk if ``below``."""
     weight = output_embedding(reference.model)
 
     def measure(part: Batch) -> Tensor:
+        mask, trunk = part.completion_mask, part.trunk if below else None
         states = completion_states(
-            reference.model, part.input_ids, part.prompt_lengths, part.completion_mask.shape[1]
+            reference.model, part.input_ids, part.prompt_lengths, mask.shape[1], trunk, below
         )
-        mask = part.completion_mask
         out = torch.zeros(mask.shape, device=mask.device)
         out[mask] = selected_logprobs(states[mask], weight, part.completion_ids[mask], sampling.temperature)[0]
         return out
@@ -175,12 +193,10 @@ def _training_pass(wrapper: PolicyAndValue, batch: Batch, sampling: Sampling) ->
 def _by_parts(batch: Batch, size: int, measure: Any) -> Tensor:
     """``measure`` on ``size`` rows at a time, joined; masked cells are 0."""
     out = [
-        measure(Batch(**{k: v[rows] for k, v in vars(batch).items()}))
+        measure(Batch(**at(batch, rows)))
         for rows in torch.arange(len(batch.input_ids), device=batch.input_ids.device).split(size)
     ]
-    joined = torch.cat(out)
-    mask = batch.completion_mask
-    return torch.where(mask if joined.dim() == 2 else mask[..., None], joined, 0.0)
+    return torch.cat(out)
 
 
 def gathered(rollout: Rollout, accelerator: Any) -> Rollout:
@@ -194,6 +210,8 @@ def gathered(rollout: Rollout, accelerator: Any) -> Rollout:
     whole: dict[str, Tensor] = {}
     for f in fields(rollout):
         local = getattr(rollout, f.name)
+        if local is None:
+            continue
         if local.dim() > 1:
             local = accelerator.pad_across_processes(local, dim=1)
         whole[f.name] = accelerator.gather(local)

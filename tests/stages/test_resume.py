@@ -27,6 +27,7 @@ REWARD = {
     "per_device_train_batch_size": 8,
     "gradient_accumulation_steps": 2,
     "lora_dropout": 0.2,
+    "disable_dropout": False,
     "learning_rate": 1e-3,
     "logging_steps": 2,
 }
