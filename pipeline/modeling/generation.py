@@ -165,7 +165,7 @@ def attention_mask(lm: Any, visible: Tensor, queries: int) -> Tensor:
 
     A column of padding sees itself, as a softmax over nothing would be NaN and NaN spreads.
     """
-    if lm.config._attn_implementation != "sdpa":
+    if lm.config._attn_implementation != "sdpa" or getattr(lm.config, "sliding_window", None):
         return visible.long()
     keys = visible.shape[1]
     if queries == 1:

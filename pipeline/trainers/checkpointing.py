@@ -74,7 +74,7 @@ class _Continue(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self.trainer.start is not None:
             state.compute_steps(args, state.max_steps)  # how often to log may have changed since
-            with _readable(self.trainer.start):
+            with readable(self.trainer.start):
                 self.trainer.set_figures(read_json(self.trainer.start / self.trainer.figures_name))
 
 
@@ -148,7 +148,7 @@ class Checkpointed(Trainer if TYPE_CHECKING else object):
         found: list[Any] = [None]
         if self.is_world_process_zero():
             for path in self.checkpoints.all():
-                with _readable(path):
+                with readable(path):
                     state = read_json(path / TRAINER_STATE_NAME)
                     if state["global_step"] < state["max_steps"]:
                         found = [path]
@@ -202,20 +202,20 @@ class Checkpointed(Trainer if TYPE_CHECKING else object):
             model.save_pretrained(str(output_dir), state_dict=state_dict, **options)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        with _readable(resume_from_checkpoint):
+        with readable(resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        with _readable(checkpoint):
+        with readable(checkpoint):
             super()._load_optimizer_and_scheduler(checkpoint)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        with _readable(checkpoint):
+        with readable(checkpoint):
             super()._load_rng_state(checkpoint)
 
 
 @contextmanager
-def _readable(checkpoint: Path | str | None) -> Generator[None]:
+def readable(checkpoint: Path | str | None) -> Generator[None]:
     """Tell in one line that a checkpoint cannot be read.
 
     Raises:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from pipeline.functional.logprobs import selected_logprobs
-from pipeline.modeling.roles import completion_states, language_model, output_embedding, role
+from pipeline.modeling.roles import completion_states, language_model, output_embedding, quick_attention, role
 
 
 class ValueHead(nn.Module):
@@ -99,7 +99,11 @@ class PolicyAndValue(nn.Module):
         """
         batch = Batch(input_ids, prompt_lengths, completion_ids, completion_mask)
         mask = completion_mask
-        with _checkpointing(self.policy) if self.checkpointing and torch.is_grad_enabled() else nullcontext():
+        checkpointing = self.checkpointing and torch.is_grad_enabled()
+        with (
+            quick_attention(self.policy, input_ids),
+            _checkpointing(self) if checkpointing else nullcontext(),
+        ):
             states = completion_states(
                 self.policy, input_ids, prompt_lengths, mask.shape[1], trunk, self.trunk_layers
             )[mask]
@@ -117,13 +121,18 @@ class PolicyAndValue(nn.Module):
         language_model(self.policy).gradient_checkpointing_enable(
             gradient_checkpointing_kwargs=kwargs.get("gradient_checkpointing_kwargs") or {"use_reentrant": False}
         )
+        if self.value_model.backbone is not None:
+            language_model(self.value_model.backbone).gradient_checkpointing_enable(
+                gradient_checkpointing_kwargs=kwargs.get("gradient_checkpointing_kwargs")
+                or {"use_reentrant": False}
+            )
         self.checkpointing = True
 
 
 @contextmanager
-def _checkpointing(policy: Any) -> Iterator[None]:
+def _checkpointing(module: nn.Module) -> Iterator[None]:
     """Let the blocks checkpoint. They do so only in training mode, which would switch dropout on as well."""
-    blocks = [m for m in language_model(policy).modules() if isinstance(m, GradientCheckpointingLayer)]
+    blocks = [m for m in module.modules() if isinstance(m, GradientCheckpointingLayer)]
     for block in blocks:
         block.training = True  # of this module alone: its dropout layers stay off
     try:

@@ -35,12 +35,20 @@ from pipeline.modeling.generation import uniforms
 from pipeline.modeling.roles import output_embedding
 from pipeline.modeling.samples import Samples, Scorer
 from pipeline.trainers import ppo_state
-from pipeline.trainers.checkpointing import SaveInTime
+from pipeline.trainers.checkpointing import SaveInTime, readable
 from pipeline.trainers.common import show_progress
 from pipeline.trainers.measure import rollout_metrics, training_metrics
 from pipeline.trainers.policy import PolicyAndValue
 from pipeline.trainers.ppo_config import PPOSection
-from pipeline.trainers.ppo_inputs import Prompts, as_scorer, as_value_model, read_prompts, require_free_trunk
+from pipeline.trainers.ppo_inputs import (
+    Prompts,
+    adapter_parameters,
+    as_scorer,
+    as_value_model,
+    in_bf16,
+    read_prompts,
+    require_free_trunk,
+)
 from pipeline.trainers.rollout import Reference, Rollout, Sampling, collect_rollout, gathered
 from pipeline.trainers.stopping import Held, Watch
 
@@ -63,7 +71,7 @@ class PPOTrainer(TRLPPOTrainer):
         eval_dataset: held-out prompts, sampled every ``eval_steps`` updates.
         check: scorer of what was sampled on them, never trained on.
         on_rollout: see :data:`OnRollout`.
-        checkpoints: where the run's state is kept; none is without it.
+        checkpoints: where the run's state is kept; ``output_dir`` by default, with ``save_strategy``.
     """
 
     def __init__(
@@ -97,7 +105,11 @@ class PPOTrainer(TRLPPOTrainer):
             self.held_out = read_prompts(
                 held_out, processing_class, model, section.response_length, "eval_dataset"
             )
+        if section.bf16:
+            in_bf16(model, adapted=peft_config is not None)
         set_seed(section.seed)
+        if checkpoints is None and section.save_strategy != "no":
+            checkpoints = Checkpoints(Path(str(section.output_dir)), section.save_total_limit or 2)
         self.check, self.on_rollout, self.checkpoints = check, on_rollout, checkpoints
         with _wrapper_class(PolicyAndValue):
             super().__init__(
@@ -390,14 +402,16 @@ class PPOTrainer(TRLPPOTrainer):
         policy = [p for p in wrapper.policy.parameters() if p.requires_grad]
         head = list(wrapper.value_model.parameters())
         if wrapper.value_model.adapter is not None:
-            own = {id(p) for n, p in wrapper.policy.named_parameters() if f".{wrapper.value_model.adapter}." in n}
+            own = {id(p) for p in adapter_parameters(wrapper.policy, wrapper.value_model.adapter)}
             head += [p for p in policy if id(p) in own]
             policy = [p for p in policy if id(p) not in own]
-        head_rate = args.learning_rate * (10 if wrapper.value_model.shares_states else 1)
+        head_rate = args.value_learning_rate
+        if head_rate is None:
+            head_rate = args.learning_rate * (10 if wrapper.value_model.shares_states else 1)
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": policy, "lr": args.learning_rate, "weight_decay": args.weight_decay},
-                {"params": head, "lr": args.value_learning_rate or head_rate, "weight_decay": 0.0},
+                {"params": head, "lr": head_rate, "weight_decay": 0.0},
             ],
             betas=(args.adam_beta1, args.adam_beta2),
             eps=args.adam_epsilon,
@@ -483,15 +497,18 @@ class PPOTrainer(TRLPPOTrainer):
         Raises:
             ModelError: it is of another model or of another number of ranks.
         """
-        numbers, self.copies = ppo_state.load(directory, self.trained, _inner(self.optimizer))
-        if len(numbers["ranks"]) != self.accelerator.num_processes:
-            raise ModelError(
-                str(directory),
-                f"was written by {len(numbers['ranks'])} ranks, not {self.accelerator.num_processes}.",
-                "Launch as many, or start anew.",
-            )
+        with readable(str(directory)):
+            numbers = ppo_state.numbers(directory)
+            if len(numbers["ranks"]) != self.accelerator.num_processes:
+                raise ModelError(
+                    str(directory),
+                    f"was written by {len(numbers['ranks'])} ranks, not {self.accelerator.num_processes}.",
+                    "Launch as many, or start anew.",
+                )
+            self.copies = ppo_state.load(directory, self.trained, _inner(self.optimizer))
         self.state.global_step, self.state.episode = numbers["global_step"], numbers["episode"]
         self.state.log_history = numbers["log_history"]
+        self.state.epoch = self.state.episode / self.train_dataset_len
         self.lr_scheduler.load_state_dict(numbers["scheduler"])
         for group, rate in zip(self.optimizer.param_groups, numbers["scheduler"]["_last_lr"], strict=True):
             group["lr"] = rate

@@ -108,4 +108,4 @@ class PPOSection(LoraFields, SavingFields, PPOConfig):
         given = {f.name: getattr(args, f.name) for f in dataclasses.fields(args) if f.init}
         derived = ("world_size", "num_total_batches", "micro_batch_size", "local_batch_size", "batch_size")
         derived += ("local_mini_batch_size", "mini_batch_size")
-        return cls(**{k: v for k, v in given.items() if k not in derived})
+        return cls(**{k: v for k, v in given.items() if k not in derived}, save_seconds=0.0)

@@ -91,6 +91,24 @@ def require_free_trunk(policy: Any, below: int) -> None:
             raise ValueError(f"trunk_layers {below}, but {name} is trained: adapt the blocks from {below} up only")
 
 
+def adapter_parameters(model: Any, adapter: str) -> list[nn.Parameter]:
+    """The LoRA weights of one adapter; a module of the base's may bear the adapter's name."""
+    return [p for n, p in model.named_parameters() if "lora_" in n and f".{adapter}." in n]
+
+
+def in_bf16(model: Any, adapted: bool) -> None:
+    """Keep the frozen base in bf16 and LoRA in fp32. Without LoRA all stays in fp32: steps would be rounded away.
+
+    Args:
+        adapted: LoRA is yet to come.
+    """
+    if not adapted and not hasattr(model, "peft_config"):
+        return
+    for name, parameter in model.named_parameters():
+        if "lora_" not in name and parameter.is_floating_point():
+            parameter.data = parameter.data.to(torch.bfloat16)
+
+
 def as_scorer(source: Any, device: torch.device) -> Scorer:
     """``source`` itself where it is a scorer, or a scorer of the sequence classifier that TRL would be given."""
     if source is None:
@@ -109,9 +127,8 @@ def as_value_model(given: Any, model: Any, args: PPOSection) -> ValueHead:
         if not hasattr(model, "peft_config"):
             raise ValueError("value_model: adapter needs a model that already has its LoRA adapter")
         model.add_adapter("value", copy.deepcopy(model.peft_config[model.active_adapter]))
-        for name, parameter in model.named_parameters():
-            if ".value." in name:
-                parameter.requires_grad_(True)
+        for parameter in adapter_parameters(model, "value"):
+            parameter.requires_grad_(True)
         return ValueHead(size, adapter="value")
     if args.value_model == "model":
         backbone = copy.deepcopy(model)

@@ -42,14 +42,14 @@ def save(
     parameters: dict[str, torch.nn.Parameter],
     optimizer: torch.optim.Optimizer,
     copies: dict[str, dict[str, Tensor]],
-    numbers: dict[str, Any],
+    figures: dict[str, Any],
     ranks: list[dict[str, Any]],
 ) -> None:
     """Write the state.
 
     Args:
         copies: further sets of the parameters' values, by a name, such as the best so far.
-        numbers: anything JSON can hold.
+        figures: anything JSON can hold.
         ranks: :func:`random_state` of every rank.
     """
     tensors = {f"parameters/{n}": v for n, v in copy_of(parameters).items()}
@@ -60,16 +60,16 @@ def save(
     for label, values in copies.items():
         tensors |= {f"copies/{label}/{n}": v for n, v in values.items()}
     save_file(tensors, directory / TENSORS)
-    (directory / NUMBERS).write_text(json.dumps({**numbers, "ranks": ranks}), encoding="utf-8")
+    (directory / NUMBERS).write_text(json.dumps({**figures, "ranks": ranks}), encoding="utf-8")
 
 
 def load(
     directory: Path, parameters: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer
-) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+) -> dict[str, dict[str, Tensor]]:
     """Put parameters and optimiser back.
 
     Returns:
-        The numbers and the copies that were saved.
+        The copies that were saved.
     Raises:
         ModelError: the state is of another model.
     """
@@ -88,7 +88,12 @@ def load(
             target = parameters[parameter]
             # AdamW keeps its step count on the CPU; moments live beside their parameter.
             optimizer.state[target][label] = value if value.dim() == 0 else value.to(target.device)
-    return json.loads((directory / NUMBERS).read_text(encoding="utf-8")), copies
+    return copies
+
+
+def numbers(directory: Path) -> dict[str, Any]:
+    """The numbers that :func:`save` was given, and ``ranks``."""
+    return json.loads((directory / NUMBERS).read_text(encoding="utf-8"))
 
 
 def random_state() -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.core.errors import ModelError
 from pipeline.functional.logprobs import selected_logprobs
 from pipeline.functional.masks import length_mask
 from pipeline.modeling.generation import generate
@@ -157,8 +158,22 @@ def collect_rollout(
         old_logprobs=old_logprobs,
         ref_logprobs=logprobs_under(reference, batch, sampling, below if shared else 0),
         old_values=old_values,
-        score=scorer(Samples(prompt_ids, completions, tokenizer, given)).to(device).float(),
+        score=checked(scorer(Samples(prompt_ids, completions, tokenizer, given)), len(completions)).to(device),
     )
+
+
+def checked(score: Tensor, count: int) -> Tensor:
+    """``score`` in fp32.
+
+    Raises:
+        ModelError: it is not one finite number per completion; one NaN would spread to every weight.
+    """
+    if tuple(score.shape) != (count,) or not bool(score.isfinite().all()):
+        found = f"of shape {tuple(score.shape)}" if tuple(score.shape) != (count,) else "not all finite"
+        raise ModelError(
+            "ppo.reward", f"the scores of {count} completions are {found}.", "Give a number for each."
+        )
+    return score.float()
 
 
 def logprobs_under(reference: Reference, batch: Batch, sampling: Sampling, below: int = 0) -> Tensor:
@@ -212,7 +227,10 @@ def gathered(rollout: Rollout, accelerator: Any) -> Rollout:
         local = getattr(rollout, f.name)
         if local is None:
             continue
+        kind = local.dtype
+        if kind == torch.bool:  # Accelerate pads booleans with integers, on the ranks that pad
+            local = local.to(torch.uint8)
         if local.dim() > 1:
             local = accelerator.pad_across_processes(local, dim=1)
-        whole[f.name] = accelerator.gather(local)
+        whole[f.name] = accelerator.gather(local).to(kind)
     return Rollout(**whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,8 +117,9 @@ class Ours:
 
         model = fuse_activations(base(size, natural)).to(torch.bfloat16 if bf16 else torch.float32)
         width = model.config.n_embd
-        peft = get_peft_model(model, lora(model), adapter_name="policy")
-        peft.add_adapter("reward", lora(model))
+        config = lora(model)
+        peft = get_peft_model(model, config, adapter_name="policy")
+        peft.add_adapter("reward", copy.deepcopy(config))
         for name, parameter in peft.named_parameters():
             parameter.requires_grad_(".policy." in name)
         torch.manual_seed(2)

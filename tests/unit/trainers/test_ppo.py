@@ -14,7 +14,6 @@ from pipeline.modeling.samples import Samples
 from pipeline.trainers import rollout as rollout_module
 from pipeline.trainers.ppo import PPOTrainer
 from pipeline.trainers.ppo_config import PPOSection
-from pipeline.trainers.rollout import Rollout
 from tests.conftest import tiny_gpt2, tiny_llama, tiny_tokenizer, with_lora
 
 PROMPTS = [[5, 6, 7], [8], [1, 2, 3, 4, 9], [11, 12], [13, 14, 15], [16, 17], [18], [19, 20, 21, 22]]
@@ -51,9 +50,9 @@ def trainer(
     tokenizer: Any = None,
     callbacks: Any = None,
     **more: Any,
-) -> PPOTrainer:
+) -> Any:
     own = {k: more.pop(k) for k in ("on_rollout", "check", "eval_dataset", "checkpoints") if k in more}
-    made = PPOTrainer(
+    made: Any = PPOTrainer(
         section(tmp_path, **more),
         tokenizer or tiny_tokenizer(),
         with_lora(tiny_gpt2(), noise=0.0) if model is None else model,
@@ -67,7 +66,7 @@ def trainer(
     return made
 
 
-def trained(made: PPOTrainer) -> dict[str, torch.Tensor]:
+def trained(made: Any) -> dict[str, torch.Tensor]:
     return {n: p.detach().clone() for n, p in made.model.named_parameters() if p.requires_grad}
 
 
@@ -165,11 +164,8 @@ def test_parity_with_trl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("make", [tiny_gpt2, tiny_llama])
 def test_ratio_is_one_and_nothing_moves_at_learning_rate_zero(make: Any, tmp_path: Path):
-    made = trainer(tmp_path, with_lora(make()), learning_rate=0.0, value_learning_rate=0.0, num_ppo_epochs=2)
+    made = trainer(tmp_path, with_lora(make()), learning_rate=0.0, num_ppo_epochs=2)
     before = trained(made)
-    made.args.value_learning_rate = 0.0
-    for group in made.optimizer.param_groups:
-        group["lr"] = 0.0
     made.train()
     logged = made.state.log_history[-1]
     assert logged["val/ratio_first"] == pytest.approx(1.0, abs=1e-6)
@@ -201,15 +197,38 @@ def test_optimiser_steps_are_epochs_times_minibatches(tmp_path: Path, monkeypatc
     assert len(steps) == 3 * 2
 
 
-def test_one_batch_of_eight_is_eight_batches_of_one(tmp_path: Path):
+@pytest.mark.parametrize("make", [tiny_gpt2, tiny_llama])
+def test_a_trunk_computed_once_changes_nothing(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from peft import get_peft_model
+
+    from pipeline.modeling import roles
+    from pipeline.modeling.lora import lora_config
+
     results: list[dict[str, torch.Tensor]] = []
-    for rows in (8, 1, 2):
-        made = trainer(tmp_path, per_device_train_batch_size=rows, gradient_accumulation_steps=8 // rows)
+    passes: list[int] = []
+    states = roles.hidden_states
+    monkeypatch.setattr(
+        roles, "hidden_states", lambda m, i: (passes.append(len(roles._blocks(m)[1])), states(m, i))[1]
+    )
+    for below in (0, 1):
+        base = make()
+        torch.manual_seed(1)
+        config = lora_config(
+            base, r=4, alpha=8, dropout=0.0, target_modules=None, task_type="CAUSAL_LM", first_layer=1
+        )
+        model = get_peft_model(base, config, adapter_name="policy").eval()
+        made = trainer(tmp_path, model, trunk_layers=below, per_device_train_batch_size=4, num_ppo_epochs=2)
         made.step(0)
+        made.step(1)
         results.append(trained(made))
-    # Mutation caught: a mean over each micro-batch's own tokens, where completions differ in length.
-    for other in results[1:]:
-        assert max((results[0][n] - other[n]).abs().max().item() for n in other) < 1e-5
+    # Mutations caught: the trunk of other rows (no take); the embedding's output in place of the trunk.
+    assert max((results[0][n] - results[1][n]).abs().max().item() for n in results[0]) < 1e-6
+    assert passes.count(1) > 0
+
+
+def test_a_trunk_that_is_trained_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"trunk_layers 1, but .* is trained"):
+        trainer(tmp_path, trunk_layers=1)
 
 
 def test_prompts_are_a_function_of_the_position(tmp_path: Path):
@@ -219,15 +238,6 @@ def test_prompts_are_a_function_of_the_position(tmp_path: Path):
     # No prompt again before all were seen; 24 = three passes over 8. Mutation caught: a new shuffle every update.
     assert all(sorted(drawn[p : p + 8]) == list(range(8)) for p in (0, 8, 16))
     assert drawn[:8] != drawn[8:16]
-
-
-def test_penalty_falls_on_completions_that_never_ended(tmp_path: Path):
-    seen: list[tuple[Rollout, torch.Tensor]] = []
-    made = trainer(tmp_path, missing_eos_penalty=2.0, on_rollout=lambda u, i, r, s: (seen.append((r, s)), {})[1])
-    made.step(0)
-    rollout, score = seen[0]
-    assert 0 < rollout.ended.sum() < 8
-    torch.testing.assert_close(score, rollout.score - 2.0 * (~rollout.ended).float())
 
 
 def test_same_seed_same_adapter_and_another_seed_another(tmp_path: Path):
