@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,37 @@ def lora_config(
         modules_to_save=["score"] if task_type == "SEQ_CLS" else None,
         layers_to_transform=_from_layer(model, first_layer),
     )
+
+
+def fuse_lora(model: Any) -> None:
+    """Have PEFT's LoRA layers add their update in one product, in the dtype of the states.
+
+    PEFT casts the states to LoRA's fp32, scales the update and adds it: three passes over the widest activations,
+    4 % of a fp32 minibatch at 124M and 14 % of a bf16 one. Here the scale goes into B. LoRA's weights and their
+    gradients' sums stay fp32; whatever is not one plain adapter on a linear layer takes PEFT's own way.
+    """
+    from peft.tuners.lora import Linear
+
+    for layer in model.modules():
+        if type(layer) is Linear and "forward" not in vars(layer):
+            layer.forward = partial(_lora_forward, layer)
+
+
+def _lora_forward(layer: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+    import torch
+
+    active = layer.active_adapters
+    one = active[0] if len(active) == 1 and active[0] in layer.lora_A else None
+    plain = one is not None and not (
+        args or kwargs or layer.disable_adapters or layer.merged or layer.lora_variant
+    )
+    if not plain or not isinstance(layer.lora_dropout[one], torch.nn.Identity) or layer.lora_bias[one]:
+        return type(layer).forward(layer, x, *args, **kwargs)
+    result = layer.base_layer(x)
+    down = layer.lora_A[one].weight.to(x.dtype)
+    up = (layer.lora_B[one].weight * layer.scaling[one]).to(x.dtype)
+    flat = torch.addmm(result.reshape(-1, result.shape[-1]), x.reshape(-1, x.shape[-1]) @ down.T, up.T)
+    return flat.view(result.shape)
 
 
 def add_role(model: Any, directory: Path, adapter: str) -> dict[str, Any]:

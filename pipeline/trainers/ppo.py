@@ -32,6 +32,7 @@ from pipeline.functional.kl import AdaptiveKL, kl_k1, kl_k3
 from pipeline.functional.losses import policy_loss, value_loss
 from pipeline.functional.moments import RunningMoments
 from pipeline.modeling.generation import uniforms
+from pipeline.modeling.lora import fuse_lora
 from pipeline.modeling.roles import output_embedding
 from pipeline.modeling.samples import Samples, Scorer
 from pipeline.trainers import ppo_state
@@ -128,6 +129,7 @@ class PPOTrainer(TRLPPOTrainer):
             )
         show_progress(self)
         wrapper: Any = self.accelerator.unwrap_model(self.model)
+        fuse_lora(wrapper)
         if section.gradient_checkpointing:
             wrapper.gradient_checkpointing_enable(
                 gradient_checkpointing_kwargs=section.gradient_checkpointing_kwargs

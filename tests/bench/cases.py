@@ -37,7 +37,7 @@ class Size:
     epochs: int = 4
 
 
-GPT2 = Size("gpt2-124m", {}, rows=16, micro=8, prompt=32, completion=48)
+GPT2 = Size("gpt2-124m", {}, rows=32, micro=8, prompt=32, completion=48)
 DEMO = Size(
     "demo", {"n_layer": 4, "n_embd": 192, "n_head": 4, "n_positions": 128, "vocab_size": 1024}, 64, 32, 8, 32
 )
@@ -104,7 +104,22 @@ def settings(size: Size, directory: str, natural: bool, updates: int) -> dict[st
     }  # fmt: skip
 
 
-class Ours:
+class Case:
+    """A trainer that does one update at a time."""
+
+    trainer: Any
+
+    def update(self) -> None:
+        raise NotImplementedError
+
+    def warm(self) -> None:
+        """A first update of one epoch, which pays for memory that is touched for the first time."""
+        epochs, self.trainer.args.num_ppo_epochs = self.trainer.args.num_ppo_epochs, 1
+        self.update()
+        self.trainer.args.num_ppo_epochs = epochs
+
+
+class Ours(Case):
     """One update at a time of this project's trainer: policy, reference, reward model and value on one base."""
 
     def __init__(self, size: Size, directory: Path, natural: bool = False, bf16: bool = False) -> None:
@@ -133,7 +148,7 @@ class Ours:
         self.done += 1
 
 
-class Theirs:
+class Theirs(Case):
     """One update at a time of TRL 1.12's: it wants a reward model and a value model as large."""
 
     def __init__(self, size: Size, directory: Path, natural: bool = False) -> None:
