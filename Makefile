@@ -86,7 +86,7 @@ test: $(READY) ## the fast tests, no network
 test-slow: $(READY) ## learning over seeds, kill and resume, end to end (an hour)
 	@python -m pytest -m slow
 
-bench: $(READY) ## time per PPO update of the demo model
+bench: $(READY) ## time and memory of a PPO update against TRL's own; QUICK=1 for one round
 	@python -m tests.bench
 
 clean: ## remove the environment and caches; never touches data/

@@ -7,58 +7,53 @@ minibatches and seeds do not do what they say, and which cannot resume.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 import trl.experimental.ppo.ppo_trainer as trl_ppo
-from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset
 from torch import Tensor, nn
 from transformers import set_seed
 from trl.experimental.ppo import PPOConfig
-from trl.experimental.ppo import PPOTrainer as TRLPPOTrainer
 
 from pipeline.core.checkpoints import Checkpoints
-from pipeline.core.errors import ModelError
-from pipeline.core.records import digest
 from pipeline.functional.advantages import gae, token_rewards, whiten
 from pipeline.functional.kl import AdaptiveKL, kl_k1, kl_k3
-from pipeline.functional.losses import policy_loss, value_loss
 from pipeline.functional.moments import RunningMoments
 from pipeline.modeling.generation import uniforms
 from pipeline.modeling.lora import fuse_lora
 from pipeline.modeling.roles import output_embedding
-from pipeline.modeling.samples import Samples, Scorer
+from pipeline.modeling.samples import Scorer
 from pipeline.trainers import ppo_state
-from pipeline.trainers.checkpointing import SaveInTime, readable
+from pipeline.trainers.checkpointing import SaveInTime
 from pipeline.trainers.common import show_progress
 from pipeline.trainers.measure import rollout_metrics, training_metrics
 from pipeline.trainers.policy import PolicyAndValue
 from pipeline.trainers.ppo_config import PPOSection
 from pipeline.trainers.ppo_inputs import (
     Prompts,
-    adapter_parameters,
     as_scorer,
     as_value_model,
     in_bf16,
     read_prompts,
     require_free_trunk,
 )
+from pipeline.trainers.ppo_keeping import Keeping
+from pipeline.trainers.ppo_steps import generator_of
 from pipeline.trainers.rollout import Reference, Rollout, Sampling, collect_rollout, gathered
-from pipeline.trainers.stopping import Held, Watch
+from pipeline.trainers.stopping import Watch
 
 OnRollout = Callable[[int, list[int], Rollout, Tensor], dict[str, float]]
 """Called by the main process with the update, its prompts' indices, the rollout and its final scores; what it
 returns is logged beside TRL's figures, such as the gold score of what was sampled."""
 
 
-class PPOTrainer(TRLPPOTrainer):
+class PPOTrainer(Keeping):
     """PPO; with LoRA, the reference is the same model with its adapters off.
 
     Args:
@@ -162,8 +157,6 @@ class PPOTrainer(TRLPPOTrainer):
         if checkpoints is not None and section.save_seconds > 0:
             self.add_callback(self.timer)
 
-    # ------------------------------------------------------------------ the run
-
     def train(self, resume_from_checkpoint: Path | str | None = None) -> None:
         """Run every update; see :meth:`step` for one.
 
@@ -214,7 +207,7 @@ class PPOTrainer(TRLPPOTrainer):
         """One update: sample, score, penalise, estimate advantages, optimise, measure."""
         args: Any = self.args
         indices = self.prompt_indices(update)
-        rollout = self.sample(self.prompts, indices, _generator(args.seed, update))
+        rollout = self.sample(self.prompts, indices, generator_of(args.seed, update))
         mask = rollout.completion_mask
         score = self.final_score(rollout)
         kl = (kl_k1 if args.kl_estimator == "k1" else kl_k3)(rollout.old_logprobs, rollout.ref_logprobs) * mask
@@ -264,7 +257,8 @@ class PPOTrainer(TRLPPOTrainer):
         args: Any = self.args
         first, count = update * args.batch_size, len(self.prompts.ids)
         passes = range(first // count, (first + args.batch_size - 1) // count + 1)
-        order = [i for p in passes for i in torch.randperm(count, generator=_generator(args.seed, p, 1)).tolist()]
+        shuffles = [torch.randperm(count, generator=generator_of(args.seed, p, 1)) for p in passes]
+        order: list[int] = torch.cat(shuffles).tolist()
         start = first - passes.start * count
         return order[start : start + args.batch_size]
 
@@ -281,254 +275,6 @@ class PPOTrainer(TRLPPOTrainer):
         if args.missing_eos_penalty is not None and self.stop_token_id is not None:
             score = score - args.missing_eos_penalty * ~rollout.ended
         return score
-
-    # ----------------------------------------------------------- the optimisation
-
-    def optimise(
-        self, update: int, rollout: Rollout, advantages: Tensor, returns: Tensor
-    ) -> list[dict[str, float]]:
-        """Several epochs over the rollout in shuffled minibatches; one optimiser step for each."""
-        args: Any = self.args
-        value_only = update < args.value_warmup_updates
-        steps: list[dict[str, float]] = []
-        for epoch in range(args.num_ppo_epochs):
-            order = torch.randperm(len(rollout), generator=_generator(args.seed, update, 2 + epoch))
-            epoch_steps = [
-                self.minibatch_step(rollout, advantages, returns, rows, value_only)
-                for rows in order.split(args.mini_batch_size)
-            ]
-            if not steps:
-                self.require_same_logprobs(epoch_steps[0])
-            steps += epoch_steps
-            if (
-                args.target_kl is not None
-                and training_metrics(epoch_steps)["policy/approxkl_avg"] > args.target_kl
-            ):
-                break
-        self.lr_scheduler.step()
-        return steps
-
-    def minibatch_step(
-        self, rollout: Rollout, advantages: Tensor, returns: Tensor, rows: Tensor, value_only: bool = False
-    ) -> dict[str, float]:
-        """One optimiser step on ``rows`` of all ranks; the loss is divided by the tokens of all of them."""
-        args: Any = self.args
-        model: Any = self.model
-        tokens = rollout.completion_mask[rows].sum()
-        ranks = self.accelerator.num_processes
-        sums: dict[str, Tensor] = {}
-        micro_batches = self.micro_batches(rollout, rows)
-        for i, (micro, counts) in enumerate(micro_batches):
-            part = rollout.take(micro)
-            mask, width = part.completion_mask, part.width
-            last = i == len(micro_batches) - 1
-            with nullcontext() if last else self.accelerator.no_sync(model):
-                logprobs, entropy, values = model(
-                    part.input_ids,
-                    part.prompt_lengths,
-                    part.completion_ids,
-                    mask,
-                    part.trunk,
-                    args.temperature,
-                    args.entropy_coef != 0.0,
-                    value_only,
-                )
-                pg, ratio, pg_clipped = policy_loss(
-                    logprobs, part.old_logprobs[mask], advantages[micro, :width][mask], args.cliprange
-                )
-                vf, vf_clipped = value_loss(
-                    values, part.old_values[mask], returns[micro, :width][mask], args.cliprange_value
-                )
-                policy_weight = 0.0 if value_only else 1.0
-                loss = policy_weight * (pg.sum() - args.entropy_coef * entropy.sum()) + args.vf_coef * vf.sum()
-                # Ranks average their gradients; what is wanted is the sum.
-                self.accelerator.backward(counts * ranks * loss / tokens)
-            with torch.no_grad():
-                change = logprobs - part.old_logprobs[mask]
-                row = {"pg": pg, "vf": vf, "entropy": entropy, "pg_clipped": pg_clipped, "vf_clipped": vf_clipped}
-                row |= {"approxkl": 0.5 * change**2, "ratio": ratio, "ratio2": ratio**2}
-                sums = {k: sums.get(k, 0.0) + counts * v.detach().double().sum() for k, v in row.items()}
-        norm = self.accelerator.clip_grad_norm_(self.trained.values(), args.max_grad_norm or float("inf"))
-        with self.frozen_policy() if value_only else nullcontext():
-            self.optimizer.step()
-        self.optimizer.zero_grad()
-        totals = cast("Tensor", self.accelerator.reduce(torch.stack(list(sums.values())), "sum")) / tokens
-        return dict(zip(sums, totals.tolist(), strict=True)) | {"grad_norm": float(cast("Tensor", norm))}
-
-    def micro_batches(self, rollout: Rollout, rows: Tensor) -> list[tuple[Tensor, float]]:
-        """This rank's share of a minibatch in pieces that fit the machine, rows of like length together.
-
-        Every rank gets as many pieces, so that none waits for another for ever: where rows run out, one row stands
-        in that counts 0 instead of 1.
-        """
-        args: Any = self.args
-        ranks, size = self.accelerator.num_processes, args.per_device_train_batch_size
-        rows = rows[(rollout.prompt_lengths + rollout.lengths).cpu()[rows].argsort(stable=True)]
-        pieces = math.ceil(math.ceil(len(rows) / ranks) / size)
-        mine = rows[self.accelerator.process_index :: ranks].split(size) if len(rows) else ()
-        found = [(piece, 1.0) for piece in mine if len(piece)]
-        return found + [(rows[:1], 0.0)] * (pieces - len(found))
-
-    def require_same_logprobs(self, first: dict[str, float]) -> None:
-        """The first minibatch sees the policy that sampled, so its ratio is 1 up to rounding.
-
-        Raises:
-            ModelError: it is not: the passes that sample and that train differ, and every gradient would be wrong.
-        """
-        fp32 = output_embedding(self.accelerator.unwrap_model(self.model).policy).dtype == torch.float32
-        if not first["approxkl"] < (1e-5 if fp32 else 5e-3):
-            raise ModelError(
-                "ppo",
-                f"sampling and training give other log-probabilities: approxkl {first['approxkl']:.2g} and ratio "
-                f"{first['ratio']:.4f} before the first step.",
-                "Set ppo.rescore: true; if it is, this model is not supported.",
-            )
-
-    @contextmanager
-    def frozen_policy(self):
-        """Take an optimiser step that leaves the policy where it is."""
-        group = self.optimizer.param_groups[0]
-        rate, group["lr"] = group["lr"], 0.0
-        try:
-            yield
-        finally:
-            group["lr"] = rate
-
-    def create_optimizer(self, model: Any = None) -> Any:
-        """AdamW with the value model in a group of its own: a fresh linear head wants larger steps than LoRA."""
-        del model
-        args: Any = self.args
-        wrapper: Any = self.model
-        if self.optimizer is not None:
-            return self.optimizer
-        policy = [p for p in wrapper.policy.parameters() if p.requires_grad]
-        head = list(wrapper.value_model.parameters())
-        if wrapper.value_model.adapter is not None:
-            own = {id(p) for p in adapter_parameters(wrapper.policy, wrapper.value_model.adapter)}
-            head += [p for p in policy if id(p) in own]
-            policy = [p for p in policy if id(p) not in own]
-        head_rate = args.value_learning_rate
-        if head_rate is None:
-            head_rate = args.learning_rate * (10 if wrapper.value_model.shares_states else 1)
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": policy, "lr": args.learning_rate, "weight_decay": args.weight_decay},
-                {"params": head, "lr": head_rate, "weight_decay": 0.0},
-            ],
-            betas=(args.adam_beta1, args.adam_beta2),
-            eps=args.adam_epsilon,
-        )
-        return self.optimizer
-
-    @property
-    def trained(self) -> dict[str, nn.Parameter]:
-        """Everything that is trained, by name."""
-        return ppo_state.trained_parameters(self.accelerator.unwrap_model(self.model))
-
-    # --------------------------------------------------- when to stop, what to keep
-
-    def over_budget(self, kl: float) -> bool:
-        """Keep the policy that was just measured while it is within ``kl_budget``; past it, go back and stop."""
-        budget = cast("PPOSection", self.args).kl_budget
-        if budget is None:
-            return False
-        if kl <= budget:
-            self.copies["within_budget"] = ppo_state.copy_of(self.trained)
-            return False
-        if "within_budget" in self.copies:
-            ppo_state.put_back(self.trained, self.copies["within_budget"])
-        self.stopped = f"KL {kl:.2f} is over kl_budget {budget}: back to the last policy within it"
-        return True
-
-    def evaluate_held_out(self) -> dict[str, float]:
-        """Sample the held-out prompts, always with the same noise; keep the best policy, notice a fall."""
-        args: Any = self.args
-        assert self.held_out is not None
-        prompts = self.held_out
-        indices = list(range(len(prompts.ids)))
-        rollout = self.sample(prompts, indices, _generator(args.seed, 0, 1000))
-        kl = (kl_k1(rollout.old_logprobs, rollout.ref_logprobs) * rollout.completion_mask).sum(1).mean()
-        held = Held(self.state.global_step, float(kl), float(rollout.score.mean()))
-        if self.check is not None:
-            samples = Samples(prompts.ids, rollout.completions(), self.processing_class, prompts.given)
-            # One rank judges for all: a judge that draws from a generator must not part them.
-            held.checks = broadcast_object_list([self.check(samples).double().tolist()])[0]
-        if self.watch.take(held):
-            self.copies["best"] = ppo_state.copy_of(self.trained)
-        best = self.watch.best
-        if self.watch.overoptimised and best is not None:
-            self.stopped = (
-                f"the held-out check fell from {best.check:.3f} at update {best.update} to {held.check:.3f} "
-                f"while the score rose from {best.score:.3f} to {held.score:.3f}"
-            )
-        figures = {
-            "eval/scores": held.score,
-            "eval/kl": held.kl,
-            "eval/length": float(rollout.lengths.float().mean()),
-        }
-        return figures | ({} if held.check is None else {"eval/check": held.check})
-
-    # ------------------------------------------------------------------ checkpoints
-
-    def save_checkpoint(self) -> None:
-        """Write all that :meth:`train` needs to go on, atomically, from rank 0."""
-        # Sharded parameters would need every rank's share; a run under FSDP or DeepSpeed starts anew.
-        if self.checkpoints is None or self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            return
-        started = time.monotonic()
-        ranks = gather_object([ppo_state.random_state()])
-        if self.is_world_process_zero():
-            numbers = {
-                "global_step": self.state.global_step,
-                "episode": self.state.episode,
-                "log_history": self.state.log_history,
-                "scheduler": self.lr_scheduler.state_dict(),
-                "kl_coef": self.kl_controller.coef,
-                "moments": dataclasses.asdict(self.moments),
-                "watch": dataclasses.asdict(self.watch),
-                "stopped": self.stopped,
-            }
-            with self.checkpoints.writing(self.state.global_step) as directory:
-                ppo_state.save(directory, self.trained, _inner(self.optimizer), self.copies, numbers, ranks)
-        self.accelerator.wait_for_everyone()
-        self.timer.wrote(time.monotonic() - started)
-
-    def load_checkpoint(self, directory: Path) -> None:
-        """Put everything back as :meth:`save_checkpoint` found it.
-
-        Raises:
-            ModelError: it is of another model or of another number of ranks.
-        """
-        with readable(str(directory)):
-            numbers = ppo_state.numbers(directory)
-            if len(numbers["ranks"]) != self.accelerator.num_processes:
-                raise ModelError(
-                    str(directory),
-                    f"was written by {len(numbers['ranks'])} ranks, not {self.accelerator.num_processes}.",
-                    "Launch as many, or start anew.",
-                )
-            self.copies = ppo_state.load(directory, self.trained, _inner(self.optimizer))
-        self.state.global_step, self.state.episode = numbers["global_step"], numbers["episode"]
-        self.state.log_history = numbers["log_history"]
-        self.state.epoch = self.state.episode / self.train_dataset_len
-        self.lr_scheduler.load_state_dict(numbers["scheduler"])
-        for group, rate in zip(self.optimizer.param_groups, numbers["scheduler"]["_last_lr"], strict=True):
-            group["lr"] = rate
-        self.kl_controller.coef = numbers["kl_coef"]
-        self.moments = RunningMoments(**numbers["moments"])
-        best = numbers["watch"].pop("best")
-        self.watch = Watch(**numbers["watch"], best=best and Held(**best))
-        self.stopped = numbers["stopped"]
-        ppo_state.set_random_state(numbers["ranks"][self.accelerator.process_index])
-
-
-def _inner(optimizer: Any) -> torch.optim.Optimizer:
-    return getattr(optimizer, "optimizer", optimizer)
-
-
-def _generator(*numbers: int) -> torch.Generator:
-    """A CPU generator that is a function of ``numbers`` alone, so a step can be repeated from its position."""
-    return torch.Generator().manual_seed(int(digest(list(numbers))[:15], 16))
 
 
 @contextmanager

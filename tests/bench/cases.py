@@ -37,7 +37,7 @@ class Size:
     epochs: int = 4
 
 
-GPT2 = Size("gpt2-124m", {}, rows=32, micro=8, prompt=32, completion=48)
+GPT2 = Size("gpt2-124m", {}, rows=16, micro=8, prompt=32, completion=48)
 DEMO = Size(
     "demo", {"n_layer": 4, "n_embd": 192, "n_head": 4, "n_positions": 128, "vocab_size": 1024}, 64, 32, 8, 32
 )

@@ -81,7 +81,7 @@ def test_two_ranks_on_a_cpu(mini: Path, tmp_path: Path, monkeypatch: pytest.Monk
     stage("sft", mini, launch=torchrun)
     stage("collect", mini)
     stage("reward", mini, launch=torchrun)
-    stage("ppo", mini)
+    stage("ppo", mini, launch=torchrun)
     stage("evaluate", mini, launch=torchrun)
     store = Store(tmp_path / "data")
     assert [len(store.versions(n)) for n in store.names()] == [1] * len(store.names())

@@ -1,0 +1,82 @@
+"""LoRA in one product: PEFT's own numbers and gradients, and PEFT's own way where it is not that plain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.modeling.lora import fuse_lora
+from pipeline.modeling.roles import hidden_states, merged, quick_attention, role
+from tests.conftest import tiny_gpt2, tiny_llama, with_lora
+
+IDS = torch.tensor([[5, 6, 7, 8], [9, 1, 2, 3]])
+
+
+def measured(model: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    states = hidden_states(model, IDS)
+    (states.float() ** 2).sum().backward()
+    found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    return states.detach(), found
+
+
+@pytest.mark.parametrize("make", [tiny_gpt2, tiny_llama])
+def test_one_product_gives_pefts_states_and_gradients(make: Any):
+    model = with_lora(make())
+    states, grads = measured(model)
+    fuse_lora(model)
+    fused, fused_grads = measured(model)
+    # Mutations caught: the scale left out, or applied twice; A and B not transposed.
+    torch.testing.assert_close(fused, states, atol=1e-5, rtol=1e-5)
+    assert grads.keys() == fused_grads.keys()
+    for name, grad in grads.items():
+        torch.testing.assert_close(fused_grads[name], grad, atol=1e-4, rtol=1e-4)
+
+
+def test_roles_and_merging_are_heeded():
+    base = tiny_gpt2()
+    plain = hidden_states(base, IDS)
+    model = with_lora(base)
+    fuse_lora(model)
+    with torch.no_grad():
+        with role(model, None):
+            assert torch.equal(hidden_states(model, IDS), plain)
+        applied = hidden_states(model, IDS)
+        with merged(model, "policy"):
+            # Mutation caught: the adapter applied once more where it is folded in.
+            torch.testing.assert_close(hidden_states(model, IDS), applied, atol=1e-4, rtol=1e-4)
+        assert not torch.allclose(applied, plain, atol=1e-3)
+
+
+def test_dropout_takes_pefts_own_way():
+    model = with_lora(tiny_gpt2())
+    for layer in model.modules():
+        if hasattr(layer, "lora_dropout") and "policy" in layer.lora_dropout:
+            layer.lora_dropout["policy"] = torch.nn.Dropout(0.5)
+    fuse_lora(model)
+    model.train()
+    first, second = (hidden_states(model, IDS).detach() for _ in range(2))
+    # Mutation caught: dropout silently left out.
+    assert not torch.equal(first, second)
+
+
+def test_bf16_keeps_lora_and_its_gradients_in_fp32():
+    model = with_lora(tiny_gpt2().to(torch.bfloat16))
+    fuse_lora(model)
+    with quick_attention(model, IDS):
+        assert model.config._attn_implementation == "eager"
+        states, grads = measured(model)
+    assert model.config._attn_implementation == "sdpa"
+    assert states.dtype == torch.bfloat16
+    assert {g.dtype for n, g in grads.items() if "lora_" in n} == {torch.float32}
+
+
+def test_plain_attention_is_the_fused_ones_function():
+    model = tiny_gpt2().to(torch.bfloat16)
+    with torch.no_grad():
+        fused = hidden_states(model, IDS)
+        with quick_attention(model, IDS):
+            plain = hidden_states(model, IDS)
+    torch.testing.assert_close(plain.float(), fused.float(), atol=0.1, rtol=0.05)
