@@ -96,7 +96,7 @@ def measure(
     """Sample and measure one model on the prompts of this rank: a tuple in :class:`Side`'s order for each.
 
     Args:
-        side, base: :class:`pipeline.modeling.from_run.Role` of what is measured, and of what it is compared with.
+        side, base: :class:`pipeline.modeling.roles.Role` of what is measured, and of what it is compared with.
     """
     import torch
 

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.graph import trains_reward
 from pipeline.core.stage import Run
-from pipeline.modeling.roles import load_policy
+from pipeline.modeling.roles import Role, load_policy
 from pipeline.modeling.samples import Scorer
 from pipeline.modeling.scorers import build
-
-
-@dataclass(frozen=True)
-class Role:
-    """A model under one of its adapters; None for adapters off, or for a model that has none."""
-
-    model: Any
-    adapter: str | None = None
 
 
 def load_sides(run: Run, directory: Path, device: Any) -> tuple[Role, Role, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,6 +18,14 @@ from pipeline.core.errors import ModelError
 from pipeline.functional.logprobs import selected_logprobs
 from pipeline.functional.masks import completion_positions, length_mask, take_positions
 from pipeline.modeling.tokens import right_pad
+
+
+@dataclass(frozen=True)
+class Role:
+    """A model under one of its adapters; None for adapters off, or for a model that has none."""
+
+    model: Any
+    adapter: str | None = None
 
 
 @contextmanager

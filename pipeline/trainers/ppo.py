@@ -27,7 +27,7 @@ from pipeline.functional.kl import AdaptiveKL, kl_k1, kl_k3
 from pipeline.functional.moments import RunningMoments
 from pipeline.modeling.generation import uniforms
 from pipeline.modeling.lora import fuse_lora
-from pipeline.modeling.roles import output_embedding
+from pipeline.modeling.roles import Role, output_embedding
 from pipeline.modeling.samples import Scorer
 from pipeline.trainers import ppo_state
 from pipeline.trainers.checkpointing import SaveInTime
@@ -45,7 +45,7 @@ from pipeline.trainers.ppo_inputs import (
 )
 from pipeline.trainers.ppo_keeping import Keeping
 from pipeline.trainers.ppo_steps import generator_of
-from pipeline.trainers.rollout import Reference, Rollout, Sampling, collect_rollout, gathered
+from pipeline.trainers.rollout import Rollout, Sampling, collect_rollout, gathered
 from pipeline.trainers.stopping import Watch
 
 OnRollout = Callable[[int, list[int], Rollout, Tensor], dict[str, float]]
@@ -133,7 +133,7 @@ class PPOTrainer(Keeping):
         self.accelerator.gradient_accumulation_steps = 1
         self.scorer = as_scorer(reward_model, self.accelerator.device)
         own = wrapper.policy if self.ref_model is None else self.ref_model
-        self.reference = Reference(own, self.ref_adapter_name)
+        self.reference = Role(own, self.ref_adapter_name)
         wrapper.trunk_layers = section.trunk_layers
         require_free_trunk(wrapper.policy, section.trunk_layers)
         adapter = self.model_adapter_name or ("policy" if self.is_peft_model else None)

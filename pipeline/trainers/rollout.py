@@ -16,7 +16,7 @@ from pipeline.core.errors import ModelError
 from pipeline.functional.logprobs import selected_logprobs
 from pipeline.functional.masks import length_mask
 from pipeline.modeling.generation import generate
-from pipeline.modeling.roles import completion_states, merged, output_embedding, role, trunk_states
+from pipeline.modeling.roles import Role, completion_states, merged, output_embedding, role, trunk_states
 from pipeline.modeling.samples import Samples, Scorer
 from pipeline.modeling.tokens import right_pad
 from pipeline.trainers.policy import Batch, PolicyAndValue
@@ -90,18 +90,10 @@ class Sampling:
     rescore: bool
 
 
-@dataclass(frozen=True)
-class Reference:
-    """The model whose distribution the policy is held to: a model under one of its adapters, or under none."""
-
-    model: Any
-    adapter: str | None = None
-
-
 @torch.no_grad()
 def collect_rollout(
     wrapper: PolicyAndValue,
-    reference: Reference,
+    reference: Role,
     scorer: Scorer,
     prompt_ids: Sequence[Sequence[int]],
     sampling: Sampling,
@@ -176,7 +168,7 @@ def checked(score: Tensor, count: int) -> Tensor:
     return score.float()
 
 
-def logprobs_under(reference: Reference, batch: Batch, sampling: Sampling, below: int = 0) -> Tensor:
+def logprobs_under(reference: Role, batch: Batch, sampling: Sampling, below: int = 0) -> Tensor:
     """(B, T) log-probabilities of the completions under the reference, from the batch's trunk if ``below``."""
     weight = output_embedding(reference.model)
 

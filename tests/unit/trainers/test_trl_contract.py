@@ -95,7 +95,7 @@ def test_the_reference_is_the_one_given_or_the_start(tmp_path: Path):
 
     assert divergence(tiny_gpt2(), None)[0] == pytest.approx(0.0, abs=1e-5)
     assert abs(divergence(tiny_gpt2(), None)[1]) > 1e-3
-    # Mutation caught: Reference of the policy whatever ref_model is.
+    # Mutation caught: the reference of the policy whatever ref_model is.
     assert divergence(tiny_gpt2(), tiny_gpt2(seed=3))[0] > 0.1
     assert divergence(with_lora(tiny_gpt2(), noise=0.0), tiny_gpt2(seed=3))[0] > 0.1
 
