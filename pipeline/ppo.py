@@ -243,6 +243,9 @@ def publish(run: Run, trainer: Any, model: Any, tokenizer: Any, recorder: Record
         (draft.path / "README.md").write_text(card, encoding="utf-8")
     if last:
         say("ppo", f"proxy score {last['objective/scores']:.2f} at KL {last['objective/kl']:.1f} nats")
+    if args.keep_best and best is not None:
+        judged = f"held-out {'check' if best.checks else 'score'} {best.rank:.2f} at KL {best.kl:.1f} nats"
+        say("ppo", f"published: the best policy, after update {best.update} of {len(updates)}, {judged}")
 
 
 def held_out_history(log: list[dict[str, Any]]) -> list[dict[str, Any]]:

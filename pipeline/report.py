@@ -43,7 +43,7 @@ def run(run: Run) -> None:
     doctor = doctor_of(run.store, policy)
     drawn = pictures.draw(evaluation, policy, reward)
     samples = choose_samples([sample(r) for r in evaluation.rows("test")], options.samples, run.config.seed)
-    config = policy.manifest.config | ({"reward": reward.manifest.config.get("reward", {})} if reward else {})
+    made_with = runs.settings(policy, run.store.lineage(policy).ancestors(), evaluation)
     with run.draft("report") as draft:
         html = page.render_page(
             page.Report(
@@ -54,7 +54,7 @@ def run(run: Run) -> None:
                 samples=samples,
                 lineage=branches("", run.store.lineage(evaluation)),
                 differences=runs.parent_differences(run.store, policy),
-                config=config,
+                config={"name": run.config.name} | made_with,
                 checkup=page.Checkup(doctor.findings, doctor.history.update, doctor.blind, doctor.facts.stopped),
                 warnings=warnings(reward, {f.rule for f in doctor.findings}) if reward else [],
                 facts=facts(run),
@@ -124,7 +124,7 @@ def table(data_dir: str, readme: Path | None) -> None:
         DataError: the readme has no markers for it.
     """
     from pipeline.reporting.table import Run as Row
-    from pipeline.reporting.table import from_json, results_table, to_json, update_readme
+    from pipeline.reporting.table import from_json, less_best_of_n, results_table, to_json, update_readme
 
     store = Store(data_dir)
     latest: dict[tuple[str, int], Version] = {}
@@ -141,7 +141,7 @@ def table(data_dir: str, readme: Path | None) -> None:
         accuracy = measured.get("pairs", measured).get("accuracy")
         source = {r: f"{v.ref} {v.id}" for r, v in parents.items() if r in ("policy", "evaluation", "reward")}
         took = report.manifest.stats.get("minutes")
-        rows.append(Row(f"{name}, seed {seed}", stats, accuracy, 1, took, source))
+        rows.append(Row(f"{name}, seed {seed}", stats, accuracy, *less_best_of_n(stats), took, source))
     if readme is None:
         print(results_table(rows))
         return

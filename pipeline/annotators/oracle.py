@@ -1,6 +1,7 @@
-"""The task's gold score as an annotator who errs: Bradley-Terry noise, then flipped labels, always reproducible.
+"""The task's gold score as an annotator who errs: Bradley-Terry noise, a taste for length, then flipped labels.
 
-It stands in for people where the truth is known; it knows nothing of fatigue, position bias or disagreement.
+It stands in for people where the truth is known, always reproducibly; it knows nothing of fatigue, position bias
+or disagreement.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ class Options:
     Args:
         temperature: P(a is chosen) = sigmoid((gold_a - gold_b) / temperature), Bradley and Terry 1952;
             0 always chooses the better one.
+        length_bias: gold score that one more word is worth to it: P(a is chosen) is then
+            sigmoid((gold_a - gold_b + length_bias * (words_a - words_b)) / temperature). The recorded scores stay
+            the gold ones. People do this (Singhal et al. 2023, arXiv:2310.03716); PPO finds it.
         flip: share of choices turned around afterwards, whatever the difference.
         tie_margin: call it a tie when the gold scores differ by this much or less; None never ties (equal
             scores are then a coin, which the equal ``score_a`` and ``score_b`` show).
@@ -31,12 +35,15 @@ class Options:
 
     temperature: float = 0.25
     flip: float = 0.1
+    length_bias: float = 0.0
     tie_margin: float | None = None
     margin: bool = False
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise ValueError(f"temperature = {self.temperature} should be 0 or more.")
+        if not math.isfinite(self.length_bias):
+            raise ValueError(f"length_bias = {self.length_bias} should be a number, 0 for none.")
         if not 0 <= self.flip < 0.5:
             raise ValueError(f"flip = {self.flip} should be in [0, 0.5); at 0.5 a label says nothing.")
         if self.tie_margin is not None and not self.tie_margin >= 0:
@@ -81,7 +88,9 @@ class Oracle:
         if not (math.isfinite(a) and math.isfinite(b)):
             return Abstention(comparison.id, self.name, "gold score is not a number")
         margin = abs(a - b) if self._options.margin else None
-        return Annotation(comparison.id, self.name, self._choice(comparison.id, a - b), a, b, margin)
+        longer = len(comparison.completion_a.split()) - len(comparison.completion_b.split())
+        choice = self._choice(comparison.id, a - b + self._options.length_bias * longer)
+        return Annotation(comparison.id, self.name, choice, a, b, margin)
 
     def _choice(self, comparison_id: str, difference: float) -> Choice:
         tie_margin = self._options.tie_margin

@@ -25,7 +25,7 @@ from pipeline.reporting.figures import (
     legend_below,
     styled,
 )
-from pipeline.reporting.table import interval
+from pipeline.reporting.table import interval, number
 
 BINS = 24
 
@@ -94,7 +94,7 @@ def score_distributions(groups: Sequence[Group], measure: str) -> Figure:
         ax.hist(values, edges, weights=weights, color=group.colour, histtype="step", linewidth=1.4)
         mean = float(values.mean())
         ax.axvline(mean, color=INK, linestyle=":", linewidth=1.6)
-        ax.set_title(f"{group.label}: mean {mean:.2f}, n = {len(values)}")
+        ax.set_title(f"{group.label}: mean {number(mean)}, n = {len(values)}")
         ax.yaxis.set_major_locator(MaxNLocator(3))
     panels[len(panels) // 2].set_ylabel("% of completions")
     panels[-1].set_xlabel(f"{LABELS[measure]} (dotted: mean)")

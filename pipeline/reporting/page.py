@@ -55,7 +55,7 @@ class Report:
         stats: an evaluation's: what ``evaluation.policy_metrics.compare`` returned, and more where there is.
         reward: what ``evaluation.reward_metrics``, or ``pointwise_metrics`` returned.
         differences: what this run has set otherwise than its parent run.
-        config: the resolved config, shown as YAML.
+        config: the settings of the run's stages, shown as YAML.
         facts: short lines under the title, such as ("base model", "gpt2").
     """
 

@@ -23,10 +23,10 @@ HEADINGS = (
     "gold, difference",
     "proxy score, difference",
     "win rate (gold)",
+    "gold, less best-of-n's",
     "KL k1 (nats)",
     "length (tokens)",
     "reward-model accuracy",
-    "seeds",
     "minutes",
 )
 
@@ -36,7 +36,8 @@ class Run:
     """One row of the results table.
 
     Attributes:
-        stats: what ``evaluation.policy_metrics.compare`` returned, or a mean over seeds in the same shape.
+        stats: what ``evaluation.policy_metrics.compare`` returned.
+        best_of_n: {value, low, high, n} of :func:`less_best_of_n`, and ``best_of``: its n.
         reward_accuracy: {value, low, high, n} of the reward model on held-out pairs.
         minutes: wall time of the whole run.
         source: references and content ids of the versions that the figures are from, by role.
@@ -45,7 +46,8 @@ class Run:
     name: str
     stats: Mapping[str, Any] = field(default_factory=dict[str, Any])
     reward_accuracy: Mapping[str, Any] | None = None
-    seeds: int | None = None
+    best_of_n: Mapping[str, Any] | None = None
+    best_of: int | None = None
     minutes: float | None = None
     source: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -85,10 +87,20 @@ def dig(stats: Mapping[str, Any] | None, *keys: str) -> Any:
     return found
 
 
+def less_best_of_n(stats: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, int | None]:
+    """(the policy's gold score less that of best-of-n from the base, n): at the policy's KL, or at the largest n
+    there is where that lies beyond it.
+    """
+    line = dig(stats, "best_of_n", "yardstick", "gold_score")
+    if dig(line, "within"):
+        return line["difference"], line["n_needed"]
+    return dig(line, "largest", "difference"), dig(line, "largest", "n")
+
+
 def results_table(rows: Sequence[Run]) -> str:
     """A Markdown table, one row per run. Missing numbers are dashes; an empty table says so in a sentence."""
     if not rows:
-        return "No results yet. Run: make"
+        return "No reports yet, and the table is made of them. Run: make"
     lines = [HEADINGS, ("---",) + ("---:",) * (len(HEADINGS) - 1), *map(_cells, rows)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
@@ -113,7 +125,9 @@ def to_json(rows: Sequence[Run]) -> str:
         figures = {".".join(path): _rounded(found) for path in FIGURES if (found := dig(row.stats, *path))}
         if row.reward_accuracy:
             figures["reward_accuracy"] = _rounded(row.reward_accuracy)
-        about = {"seeds": row.seeds, "minutes": row.minutes, "source": dict(row.source)}
+        if row.best_of_n:
+            figures["less_best_of_n"] = _rounded(row.best_of_n)
+        about = {"best_of": row.best_of, "minutes": row.minutes, "source": dict(row.source)}
         runs.append({"name": row.name, "figures": figures, **{k: v for k, v in about.items() if v}})
     return json.dumps({"runs": runs}, ensure_ascii=False, indent=1) + "\n"
 
@@ -124,19 +138,20 @@ def from_json(text: str) -> list[Run]:
     for run in json.loads(text)["runs"]:
         stats: dict[str, Any] = {}
         figures = dict(run["figures"])
-        accuracy = figures.pop("reward_accuracy", None)
+        accuracy, best_of_n = (figures.pop(k, None) for k in ("reward_accuracy", "less_best_of_n"))
         for path, entry in figures.items():
             first, _, rest = path.partition(".")
             stats = {**stats, first: {**stats.get(first, {}), rest: entry} if rest else entry}
         source = run.get("source", {})
-        rows.append(Run(run["name"], stats, accuracy, run.get("seeds"), run.get("minutes"), source))
+        known = (accuracy, best_of_n, run.get("best_of"), run.get("minutes"))
+        rows.append(Run(run["name"], stats, *known, source))
     return rows
 
 
 def _rounded(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """{value, low, high, n} to four digits, and nothing else."""
+    """{value, low, high, n} to six digits, and nothing else."""
     known = {k: entry[k] for k in ("value", "low", "high", "n") if entry.get(k) is not None}
-    return {k: round(v, 4) if isinstance(v, float) else v for k, v in known.items()}
+    return {k: round(v, 6) if isinstance(v, float) else v for k, v in known.items()}
 
 
 def update_readme(text: str, table: str) -> str:
@@ -169,9 +184,9 @@ def _cells(run: Run) -> tuple[str, ...]:
         interval(dig(stats, "gold_score", "difference"), signed=True),
         interval(dig(stats, "score", "difference"), signed=True),
         interval(dig(stats, "win_rate", "gold_score")),
+        interval(run.best_of_n, signed=True) + (f", n = {run.best_of}" if run.best_of_n else ""),
         number(dig(stats, "kl_k1", "value"), 1),
         " → ".join(number(dig(stats, "length", side, "value"), 0) for side in ("base", "policy")),
         interval(run.reward_accuracy),
-        number(run.seeds, 0),
         number(run.minutes, 0 if (run.minutes or 0) >= 10 else 1),
     )

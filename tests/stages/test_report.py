@@ -6,15 +6,17 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from pipeline import report
 from pipeline.core.errors import PipelineError
 from pipeline.core.store import Version
-from tests.stages.conftest import Project
+from tests.stages.conftest import MINI, Project
 
 
 @pytest.fixture
@@ -58,6 +60,12 @@ def test_a_report_has_its_sections_and_its_pictures_as_files(finished: Project):
     assert not re.search(r'(?:src|href)="(?!#)', html)
     for role in ("policy", "reward", "preferences", "prompts", "base"):
         assert finished.latest(role).ref in html
+    # What every stage was given: who annotated says as much as PPO's settings do.
+    shown = yaml.safe_load(unescape(re.search(r"<pre>(name: .*?)</pre>", html, re.S)[1]))  # pyright: ignore
+    assert {stage: shown[stage] for stage in ("sft", "collect", "reward", "ppo", "evaluate")} == {
+        stage: {k: v for k, v in MINI[stage].items() if k != "logging_steps"}
+        for stage in ("sft", "collect", "reward", "ppo", "evaluate")
+    }
     assert version.verify() == []
 
 

@@ -94,7 +94,8 @@ RULES = (
         (f"{GOLD}|{CHECK_ERROR}", "objective/scores|eval/scores"),
         over_optimised,
         "The reward is being hacked: past some KL the score goes on rising while what it stands for falls.",
-        "Take the policy of before: ppo.keep_best: true with ppo.eval_strategy: steps. ppo.fall_patience: 2 ends "
-        "such a run, and so does ppo.kl_budget at the KL of the best one. Then label completions of this policy.",
+        "Take the policy of before, which ppo.keep_best: true publishes (with ppo.eval_strategy: steps). "
+        "ppo.fall_patience: 2 ends such a run, and so does ppo.kl_budget at the KL of the best one. Then label "
+        "completions of this policy.",
     ),
 )

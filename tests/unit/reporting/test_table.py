@@ -14,6 +14,7 @@ from pipeline.reporting.table import (
     Run,
     from_json,
     interval,
+    less_best_of_n,
     number,
     results_table,
     to_json,
@@ -31,17 +32,27 @@ STATS = {
     "score": {"difference": {"value": -0.5, "low": -0.7, "high": -0.3, "n": 200}},
     "win_rate": {"gold_score": {"value": 0.8, "low": 0.74, "high": 0.85, "n": 200}},
     "kl_k1": {"value": 5.12, "low": 4.9, "high": 5.3, "n": 200},
+    "best_of_n": {
+        "yardstick": {
+            "gold_score": {
+                "within": False,
+                "n_needed": 582,
+                "difference": None,
+                "largest": {"n": 32, "difference": {"value": -0.08, "low": -0.15, "high": -0.03, "n": 64}},
+            }
+        }
+    },
     "length": {"base": {"value": 23.6}, "policy": {"value": 25.1}},
 }
 
 
 # Catches: base and policy swapped, a lost sign, low and high swapped.
 def test_a_row_by_hand() -> None:
-    run = Run("demo", STATS, {"value": 0.78, "low": 0.72, "high": 0.83, "n": 240}, seeds=3, minutes=4.6)
+    run = Run("demo", STATS, {"value": 0.78, "low": 0.72, "high": 0.83, "n": 240}, *less_best_of_n(STATS), 4.6)
     row = results_table([run]).splitlines()[2]
     assert row == (
-        "| demo | 0.11 | 0.57 | +0.46 [0.40, 0.52] | −0.50 [−0.70, −0.30] | 0.80 [0.74, 0.85] | 5.1 | 24 → 25 "
-        "| 0.78 [0.72, 0.83] | 3 | 4.6 |"
+        "| demo | 0.11 | 0.57 | +0.46 [0.40, 0.52] | −0.50 [−0.70, −0.30] | 0.80 [0.74, 0.85] "
+        "| −0.08 [−0.15, −0.03], n = 32 | 5.1 | 24 → 25 | 0.78 [0.72, 0.83] | 4.6 |"
     )
 
 
@@ -50,7 +61,16 @@ def test_every_row_has_the_width_of_the_heading() -> None:
     assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
     assert "<i>" not in lines[2]
     assert lines[2].count("–") == 11  # nothing known, nothing invented
-    assert "No results yet" in results_table([])
+    assert "No reports yet" in results_table([])
+
+
+# Catches: the largest n where the policy's own KL is within reach, and n_needed where it is not.
+def test_against_best_of_n_at_the_policys_kl_or_at_the_largest_n() -> None:
+    line = STATS["best_of_n"]["yardstick"]["gold_score"]
+    reached = {**line, "within": True, "n_needed": 19, "difference": {"value": 0.02}}
+    assert less_best_of_n({"best_of_n": {"yardstick": {"gold_score": reached}}}) == ({"value": 0.02}, 19)
+    assert less_best_of_n(STATS) == (line["largest"]["difference"], 32)
+    assert less_best_of_n({"best_of_n": {"reason": "no gold score"}}) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +118,12 @@ def test_the_readme_shows_the_results_that_are_kept_beside_it() -> None:
 # Catches: a column that is not kept, digits lost before they are rounded for the table.
 def test_kept_results_give_the_same_table() -> None:
     run = Run(
-        "demo", STATS, {"value": 0.78, "low": 0.72, "high": 0.83, "n": 240}, 3, 4.6, {"policy": "demo@v1 id"}
+        "demo",
+        STATS,
+        {"value": 0.78, "low": 0.72, "high": 0.83, "n": 240},
+        *less_best_of_n(STATS),
+        4.6,
+        {"policy": "demo@v1 id"},
     )
     text = to_json([run, Run("bare")])
     again = from_json(text)
@@ -107,4 +132,4 @@ def test_kept_results_give_the_same_table() -> None:
     assert to_json(again) == text
     figures = json.loads(text)["runs"][0]["figures"]
     assert figures["gold_score.difference"] == {"value": 0.46, "low": 0.4, "high": 0.52, "n": 200}
-    assert len(figures) == 9
+    assert len(figures) == 10
