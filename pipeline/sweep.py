@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Generator, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from pipeline import __version__
@@ -192,9 +193,23 @@ def publish(runs: Sequence[SweepRun], overrides: Sequence[str]) -> str:
     ) as draft:
         draft.write_rows("runs", rows, schema=ROWS)
         draft.stats.update(level=LEVEL, runs=len(runs), done=len(done), groups=groups)
-        (draft.path / "README.md").write_text(sweep_table.card(f"{name}-sweep", text, "runs"), encoding="utf-8")
+        picture = draw(done, draft.path)
+        card = sweep_table.card(f"{name}-sweep", text, "runs", picture)
+        (draft.path / "README.md").write_text(card, encoding="utf-8")
     say("sweep", f"wrote {draft.version.ref}")
+    if picture is not None:
+        say("sweep", f"open {draft.version.path / picture}")
     return text
+
+
+def draw(done: Sequence[SweepRun], directory: Path) -> str | None:
+    """Save the frontier of the runs as SVG and PNG; gives the PNG's name, None where there is nothing to draw."""
+    from pipeline.reporting.figures import save
+    from pipeline.reporting.figures_sweep import Evaluated, sweep_frontier
+
+    runs = [Evaluated(run.group, run.versions["evaluate"]["evaluation"].manifest.stats) for run in done]
+    figure = sweep_frontier(runs)
+    return None if figure is None else save(figure, directory, "frontier")[1].name
 
 
 def main(argv: list[str] | None = None) -> int:

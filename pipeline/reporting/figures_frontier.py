@@ -97,7 +97,7 @@ def curves(stats: Mapping[str, Any], measure: str, check_is_gold: bool = True) -
     change, kl = dig(stats, measure, "difference"), dig(stats, "kl_k1", "value")
     policy = None
     if known(change) and kl is not None:
-        policy = Point(_root(kl), change["value"], change["low"], change["high"])
+        policy = Point(_root(kl), change["value"], change.get("low"), change.get("high"))
     return Curves(best, training, _others(stats, measure), policy, best_law, training_law)
 
 
@@ -123,16 +123,20 @@ def frontier(panels: Mapping[str, Curves], turned: Turn | None = None) -> Figure
         ax.margins(y=0.12)
         if turned is not None:
             handles.append(_mark(ax, turned))
-    right = max((p.d for c in panels.values() for p in c.points), default=1.0)
-    found[0].set_xlim(0, 1.06 * max(right, 0.5))
-    found[-1].set_xlabel("distance from the base, d = √KL (√nats)")
-    upper = found[0].secondary_xaxis("top", functions=(np.square, lambda kl: np.sqrt(np.maximum(kl, 0))))
-    upper.set_xlabel("KL (nats per completion)")
-    ticks = _kl_ticks(right**2)
-    upper.set_xticks(ticks, [f"{kl:g}" for kl in ticks])
-    upper.spines["top"].set_visible(True)
+    distance_axis(found, max((p.d for c in panels.values() for p in c.points), default=1.0))
     legend_below(fig, handles)
     return fig
+
+
+def distance_axis(panels: Sequence[Axes], largest: float) -> None:
+    """sqrt(KL) below the last of the panels that share it, and KL itself above the first."""
+    panels[0].set_xlim(0, 1.06 * max(largest, 0.5))
+    panels[-1].set_xlabel("distance from the base, d = √KL (√nats)")
+    upper = panels[0].secondary_xaxis("top", functions=(np.square, lambda kl: np.sqrt(np.maximum(kl, 0))))
+    upper.set_xlabel("KL (nats per completion)")
+    ticks = _kl_ticks(largest**2)
+    upper.set_xticks(ticks, [f"{kl:g}" for kl in ticks])
+    upper.spines["top"].set_visible(True)
 
 
 def _draw(ax: Axes, drawn: Curves) -> list[Any]:
@@ -144,9 +148,10 @@ def _draw(ax: Axes, drawn: Curves) -> list[Any]:
     if drawn.others:
         x, y = [p.d for p in drawn.others], [p.gain for p in drawn.others]
         look = {"color": GREEN, "marker": "D", "markersize": 6, "linestyle": "none"}
-        handles += ax.plot(x, y, label="other PPO runs", **look)
+        handles += ax.plot(x, y, label="other PPO runs, by kl_coef", **look)
         for p in drawn.others:
-            _note(ax, p, (6, 4))
+            # Below: the star and its arms stand above more often.
+            _note(ax, p, (0, -15), ha="center")
     if drawn.best_of_n:
         x, y = [p.d for p in drawn.best_of_n], [p.gain for p in drawn.best_of_n]
         look = {"color": ORANGE, "marker": "s", "markersize": 5, "linestyle": "none"}
@@ -167,9 +172,12 @@ def _draw(ax: Axes, drawn: Curves) -> list[Any]:
     return handles
 
 
-def _note(ax: Axes, point: Point, offset: tuple[float, float]) -> None:
+def _note(ax: Axes, point: Point, offset: tuple[float, float], **look: Any) -> None:
     behind = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.5}
-    ax.annotate(point.label, (point.d, point.gain), offset, textcoords="offset points", fontsize=8, bbox=behind)
+    where = (point.d, point.gain)
+    ax.annotate(
+        point.label, where, offset, textcoords="offset points", fontsize=8, bbox=behind, zorder=1.9, **look
+    )
 
 
 def _policy(ax: Axes, point: Point) -> Any:
@@ -225,7 +233,7 @@ def setting_of(point: Mapping[str, Any]) -> str:
     """What another run is called in the figure: its KL coefficient or target, or its version."""
     if point.get("kl_target") is not None:
         return f"target {point['kl_target']:g}"
-    return f"kl_coef {point['kl_coef']:g}" if point.get("kl_coef") is not None else str(point["ref"])
+    return f"{point['kl_coef']:g}" if point.get("kl_coef") is not None else str(point["ref"])
 
 
 def _law(fit: Mapping[str, Any] | None, points: Sequence[Point]) -> Law | None:

@@ -90,12 +90,13 @@ def render(name: str, groups: Sequence[Mapping[str, Any]], runs: Sequence[Mappin
     return "\n\n".join(parts)
 
 
-def card(name: str, text: str, split: str) -> str:
+def card(name: str, text: str, split: str, picture: str | None = None) -> str:
     """README.md of a sweep's version, in the Hub's format: its one split opens with ``datasets.load_dataset``."""
     files = [{"split": split, "path": f"data/{split}-*.parquet"}]
     front = {"license": "unknown", "tags": ["rlhf", "sweep"]}
     front |= {"configs": [{"config_name": "default", "data_files": files}]}
-    return f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# {name}\n\n{text}\n"
+    shown = f"\n![Gain over the base against the square root of KL]({picture})\n" if picture else ""
+    return f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# {name}\n\n{text}\n{shown}"
 
 
 def main_figure(groups: Sequence[Mapping[str, Any]]) -> Figure:

@@ -140,7 +140,11 @@ def test_all_runs_and_their_table(small: Sweep, capsys: pytest.CaptureFixture[st
     assert second["against_first"]["gold_difference"]["low"] == pytest.approx(0.4 - 12.706 * 0.1, abs=1e-3)
     assert "| ppo.kl_coef=0.1  |     2 | +0.60 [−1.94, 3.14] | +0.40 | +0.80 | +0.40 [−0.87, 1.67] |" in said
     assert "mean over 2 seeds" in said
-    assert said.rpartition("mini, sweep:")[2].strip() in (made.path / "README.md").read_text()
+    card = (made.path / "README.md").read_text()
+    assert said.rpartition("mini, sweep:")[2].partition("[sweep]")[0].strip() in card
+    assert "](frontier.png)" in card
+    assert (made.path / "frontier.svg").is_file()
+    assert f"open {made.path / 'frontier.png'}" in said
 
     calls = small.calls()
     assert small.run() == 0

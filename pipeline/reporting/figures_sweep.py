@@ -1,0 +1,93 @@
+"""A sweep's frontier: what each run gained for how much KL, beside best-of-n from the bases they began with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pipeline.reporting.figures import (
+    BLUE,
+    GREEN,
+    INK,
+    LABELS,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    axes,
+    legend_below,
+    styled,
+)
+from pipeline.reporting.figures_frontier import Curves, curves, distance_axis
+
+COLOURS = (BLUE, RED, GREEN, PURPLE, SKY, INK)
+MARKERS = "oD^vPX"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A run of a sweep: what its setting is called, and the stats of its evaluation."""
+
+    setting: str
+    stats: Mapping[str, Any]
+
+
+def sweep_frontier(runs: Sequence[Evaluated]) -> Figure | None:
+    """A panel of gain against sqrt(KL) for each measure, a mark per run, a look per setting; None without any."""
+    found = {measure: [(run.setting, curves(run.stats, measure)) for run in runs] for measure in LABELS}
+    panels = {m: rows for m, rows in found.items() if any(c.policy is not None for _, c in rows)}
+    return _draw(panels) if panels else None
+
+
+@styled
+def _draw(panels: Mapping[str, Sequence[tuple[str, Curves]]]) -> Figure:
+    settings = list(dict.fromkeys(setting for rows in panels.values() for setting, _ in rows))
+    height = 1.1 + 2.7 * len(panels) + 0.18 * math.ceil((len(settings) + 1) / 2)
+    fig, found = axes(len(panels), height=height, sharex=True)
+    handles: list[Any] = []
+    furthest = 0.0
+    for ax, (measure, rows) in zip(found, panels.items(), strict=True):
+        handles += _best_of_n(ax, [c for _, c in rows])
+        for i, setting in enumerate(settings):
+            handles += _runs(ax, i, setting, [c for name, c in rows if name == setting])
+        ax.axhline(0, color=INK, linewidth=0.8)
+        ax.set_ylabel(f"{LABELS[measure]}, gain over the base")
+        ax.margins(y=0.12)
+        furthest = max(
+            furthest, *(p.d for _, c in rows for p in (*c.best_of_n, *([c.policy] if c.policy else [])))
+        )
+    distance_axis(found, furthest)
+    legend_below(fig, handles)
+    return fig
+
+
+def _best_of_n(ax: Axes, rows: Sequence[Curves]) -> list[Any]:
+    """A line per base and reward model: the runs of one seed often share theirs."""
+    lines = dict.fromkeys(tuple((p.d, round(p.gain, 6)) for p in c.best_of_n) for c in rows if c.best_of_n)
+    handles: list[Any] = []
+    for points in lines:
+        x, y = zip(*((0.0, 0.0), *points), strict=True)
+        look = {"color": ORANGE, "marker": "s", "markersize": 3, "linewidth": 1.2, "alpha": 0.7}
+        handles += ax.plot(x, y, label="best-of-n from the base", **look)
+    return handles
+
+
+def _runs(ax: Axes, i: int, setting: str, rows: Sequence[Curves]) -> list[Any]:
+    points = [c.policy for c in rows if c.policy is not None]
+    if not points:
+        return []
+    gains = [p.gain for p in points]
+    bars = [
+        [g - (g if p.low is None else p.low) for g, p in zip(gains, points, strict=True)],
+        [(g if p.high is None else p.high) - g for g, p in zip(gains, points, strict=True)],
+    ]
+    made = ax.errorbar(
+        [p.d for p in points], gains, yerr=bars, fmt=MARKERS[(i + i // len(COLOURS)) % len(MARKERS)],
+        color=COLOURS[i % len(COLOURS)], markersize=6, elinewidth=1, capsize=2, label=f"PPO, {setting}", zorder=3,
+    )  # fmt: skip
+    return [made]
