@@ -7,9 +7,12 @@ import sys
 from pipeline.core.cli import guard
 
 _HELP = """\
-usage: python -m pipeline data COMMAND         look at versions: list, show, diff, tag, verify, gc, forget
+usage: python -m pipeline data COMMAND         versions: list, show, diff, tag, verify, gc, export, forget
        python -m pipeline doctor RUN           what is wrong with a run of PPO, and what to change
        python -m pipeline.STAGE --config configs/X.yaml [section.key=value ...]
+       python -m pipeline.sweep --config configs/X.yaml --seeds 5 --grid ppo.kl_coef=0.02,0.1
+       python -m pipeline.reward --evaluate MODEL ... --on SET     measure reward models that are there
+       python -m pipeline.report --runs A B                        runs side by side, on a page
 
 stages, in order:
   sft        a base model, from scratch or adapted with LoRA

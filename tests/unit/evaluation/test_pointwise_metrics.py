@@ -82,6 +82,17 @@ def test_the_limits_are_where_the_estimate_is_z_standard_errors_away(
     assert (found.low, found.high) == (pytest.approx(near.min(), abs=1e-5), pytest.approx(near.max(), abs=1e-5))
 
 
+# The area of two normals a distance apart is Phi(distance / sqrt(2)). Catches: a variance of half or twice the size.
+@pytest.mark.parametrize(("likes", "dislikes", "distance"), [(40, 40, 0.7), (80, 15, 1.5), (12, 12, 0.0)])
+def test_intervals_hold_the_truth(likes: int, dislikes: int, distance: float) -> None:
+    rng, trials = np.random.default_rng(4), 1000
+    truth = NormalDist().cdf(distance / math.sqrt(2))
+    labels = np.arange(likes + dislikes) < likes
+    found = [auc(rng.normal(0, 1, len(labels)) + distance * labels, labels) for _ in range(trials)]
+    # Three standard deviations of 1,000 draws at .95 are .02.
+    assert 0.93 <= sum(i.low <= truth <= i.high for i in found) / trials <= 0.98
+
+
 # DeLong's interval and the bootstrap have a width of 0 here.
 def test_a_perfect_model_on_few_rows_is_not_certain() -> None:
     found = auc([1.0] * 5 + [0.0] * 5, [True] * 5 + [False] * 5)
