@@ -42,6 +42,9 @@ def test_the_demo_learns(seed: int, tmp_path: Path):
     assert stats["kl_k1"]["value"] <= 8
     assert stats["repetition"]["policy"] < 0.05
     assert stats["unique"]["policy"] > 0.9
+    assert stats["best_of_n"]["yardstick"]["gold_score"]["largest"]["n"] == 32
+    doctor = [sys.executable, "-m", "pipeline", "doctor", "demo-policy", "--root", str(data)]
+    assert "nothing found" in subprocess.run(doctor, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def test_the_limits_are_where_the_estimate_is_z_standard_errors_away(
     assert (found.low, found.high) == (pytest.approx(near.min(), abs=1e-5), pytest.approx(near.max(), abs=1e-5))
 
 
-# The area of two normals a distance apart is Phi(distance / sqrt(2)). Catches: a variance of half or twice the size.
+# The area of two normals a distance apart is Phi(distance / sqrt(2)). Catches: half or twice the variance.
 @pytest.mark.parametrize(("likes", "dislikes", "distance"), [(40, 40, 0.7), (80, 15, 1.5), (12, 12, 0.0)])
 def test_intervals_hold_the_truth(likes: int, dislikes: int, distance: float) -> None:
     rng, trials = np.random.default_rng(4), 1000
