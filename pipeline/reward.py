@@ -97,6 +97,9 @@ def pairwise(run: Run, args: Any, tokenizer: Any, sets: dict[str, PairRows]) -> 
     pairs = tokenize_pairs(rows, args, tokenizer)
     dropped = {s: p.dropped for s, p in pairs.items()}
     say("reward", f"{len(pairs['train'].kept)} pairs, {sum(dropped.values())} dropped for length")
+    without = sum(rows["train"][i].get("margin") is None for i in pairs["train"].kept)
+    if 0 < without < len(pairs["train"].kept):
+        say("reward", f"margins are not used: {without} of the pairs to train on have none")
     model, figures = reward.train(args, *run.base, tokenizer, pairs["train"], run.workdir / "metrics.jsonl")
     if main_process():
         figures |= {"dropped_for_length": dropped, "pad_token_id": model.config.pad_token_id}

@@ -201,3 +201,23 @@ def test_the_other_way_is_named(
         made.run("reward")
     assert "mini-thumbs@v000001" in str(error.value)
     assert str(error.value).count("\n") == 0
+
+
+# A margin that is missing is not one of zero, so none is used; TRL's loss needs one for every pair.
+@pytest.mark.parametrize("lacking", [0, 3])
+def test_margins_that_some_pairs_lack_are_said_to_be_unused(
+    lacking: int, finished: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    made = Project(tmp_path)
+    shutil.copytree(finished.root / "data", tmp_path / "data")
+    preferences = finished.latest("preferences")
+    with made.store.draft("mini-margins", kind="preferences", stage="collect") as draft:
+        for split in SPLITS:
+            rows = [
+                texts(r) | {"margin": None if i < lacking else 0.5} for i, r in enumerate(preferences.rows(split))
+            ]
+            draft.write_rows(split, rows, schema=PAIRS | {"margin": "double"})
+    made.write(reward={"max_steps": 2, "inputs": {"preferences": "mini-margins@v1"}})
+    assert made.run("reward") == 0
+    said = "".join(capsys.readouterr())
+    assert (f"margins are not used: {lacking} of the pairs to train on have none" in said) is (lacking > 0)
