@@ -79,8 +79,9 @@ class Config:
         if stage == "collect" and own.get("annotator") == "human":
             part["label"] = {k: v for k, v in self.given("label").items() if k in LABEL_LEARNING}
         # Scores of an evaluation come from where PPO's came from, also when its policy is somebody else's.
-        if stage == "evaluate" and (reward := self.given("ppo").get("reward")) is not None:
-            part["ppo"] = {"reward": reward}
+        if stage == "evaluate" and self.given("ppo").get("reward") is not None:
+            keys = ("reward", "reward_combine", "reward_std_coef")
+            part["ppo"] = {k: v for k, v in self.given("ppo").items() if k in keys}
         return part
 
 

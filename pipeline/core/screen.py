@@ -16,12 +16,12 @@ _OBEYED = frozenset(["Cc", "Cf", "Cs", "Zl", "Zp"])
 
 def visible(text: str) -> str:
     """``text`` on one line, with a sign for whatever a terminal would obey: ``␊`` for a newline, ``<U+202E>``."""
-    return "".join(map(_sign, text))
+    return "".join(map(sign, text))
 
 
 def columns(text: str) -> int:
     """How many columns ``text`` takes: East Asian characters and emoji two, marks on the character before none."""
-    return sum(map(_width, text))
+    return len(text) if text.isascii() else sum(map(_width, text))
 
 
 def cut(text: str, width: int, end: bool = False) -> str:
@@ -49,8 +49,14 @@ def show(line: str) -> None:
     print(line.encode(encoding, "replace").decode(encoding), flush=True)
 
 
-def _sign(char: str) -> str:
-    if char in _KEPT or unicodedata.category(char) not in _OBEYED:
+def obeyed(char: str) -> bool:
+    """Whether a terminal would obey ``char``, or would hide or reorder text by it."""
+    return char not in _KEPT and unicodedata.category(char) in _OBEYED
+
+
+def sign(char: str) -> str:
+    """``char``, or what is shown in its place."""
+    if not obeyed(char):
         return char
     code = ord(char)
     return chr(0x2400 + code) if code < 32 else "␡" if code == 127 else f"<U+{code:04X}>"

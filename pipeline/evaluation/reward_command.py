@@ -17,6 +17,7 @@ import yaml
 from pipeline.core.errors import ConfigError
 from pipeline.core.formats import Format
 from pipeline.core.process import quiet
+from pipeline.core.screen import columns, cut, visible
 from pipeline.core.store import Store
 from pipeline.core.version import Version
 from pipeline.evaluation.ensembles import ensemble_metrics
@@ -218,9 +219,8 @@ def _row(name: str, entry: Mapping[str, Any]) -> str:
 
 def _line(name: str, n: str, accuracy: str) -> str:
     # Names of slices are somebody's text: they may be long, or hold what a terminal obeys.
-    shown = "".join(c if c.isprintable() else "?" for c in name)
-    shown = shown if len(shown) < WIDTH else shown[: WIDTH - 2] + "…"
-    return f"{shown:<{WIDTH}}{n:>8}  {accuracy}".rstrip()
+    shown = cut(visible(name), WIDTH - 1)
+    return f"{shown}{' ' * (WIDTH - columns(shown))}{n:>8}  {accuracy}".rstrip()
 
 
 def _spelled(entry: Mapping[str, Any], spec: str = ".2f") -> str:

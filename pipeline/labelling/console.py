@@ -14,18 +14,15 @@ import signal
 import termios
 import time
 import tty
-import unicodedata
 from collections.abc import Callable, Generator
 from types import FrameType
 from typing import TextIO
 
+from pipeline.core.screen import columns, obeyed, sign
+
 WIDEST = 100
 SETTLE_SECONDS = 0.3
 """Faster than anybody reads: a key that bounces, or is held down, on an item just shown."""
-
-# Joiners (U+200C, U+200D) stay: Persian, Indic scripts and emoji are written with them.
-_KEPT = frozenset("\n\u200c\u200d")
-_HIDDEN = frozenset(["Cc", "Cf", "Cs", "Zl", "Zp"])
 
 
 def visible(text: str) -> str:
@@ -40,20 +37,14 @@ def visible(text: str) -> str:
             times += 1
             continue
         # Thousands of one and the same would bury the text.
-        out += [_sign(before), f"×{times}"] if times > 3 and _hides(before) else [_sign(before)] * times
+        shown = sign(before) if before and _hides(before) else before
+        out += [shown, f"×{times}"] if times > 3 and shown != before else [shown] * times
         before, times = char, 1
     return "".join(out)
 
 
 def _hides(char: str) -> bool:
-    return bool(char) and char not in _KEPT and unicodedata.category(char) in _HIDDEN
-
-
-def _sign(char: str) -> str:
-    if not _hides(char):
-        return char
-    code = ord(char)
-    return chr(0x2400 + code) if code < 32 else "␡" if code == 127 else f"<U+{code:04X}>"
+    return char != "\n" and obeyed(char)
 
 
 def wrap(text: str, width: int) -> list[str]:
@@ -76,17 +67,6 @@ def wrap(text: str, width: int) -> list[str]:
                 line, used = line + char, used + columns(char)
         lines.append(line)
     return lines
-
-
-def columns(text: str) -> int:
-    """How many columns a terminal gives to ``text``: two for wide characters, none for those that combine."""
-    return len(text) if text.isascii() else sum(map(_columns, text))
-
-
-def _columns(char: str) -> int:
-    if unicodedata.category(char) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
 class Screen:

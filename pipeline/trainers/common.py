@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
@@ -106,18 +106,11 @@ def _line(row: dict[str, Any]) -> str:
 class ProgressBar(ProgressCallback):
     """A bar with the few figures worth watching; all of them go to metrics.jsonl and the trackers."""
 
-    SHOWN: ClassVar = {
-        "loss": "loss",
-        "accuracy": "accuracy",
-        "objective/scores": "score",
-        "objective/gold_scores": "gold",
-        "objective/kl": "kl",
-        "eos_rate": "ended",
-    }
+    SHOWN = ("loss", "accuracy")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         logs = logs or {}
-        shown = {short: f"{logs[key]:.3g}" for key, short in self.SHOWN.items() if key in logs}
+        shown = {key: f"{logs[key]:.3g}" for key in self.SHOWN if key in logs}
         if shown and self.training_bar is not None:
             self.training_bar.set_postfix(shown)
 

@@ -156,7 +156,7 @@ def test_any_function_and_any_file(measured: Project, tmp_path: Path, capsys: py
     assert f"tests.stages.test_reward_sets:length on {file} (rewardbench): 8 pairs" in said
     assert "The reward model is right on 1.00" in said
     assert [line.split() for line in said.splitlines() if "hep-go" in line] == [
-        ["hep-go?" + "o" * 33 + "…", "8", "1.00", "[0.68,", "1.00]"]
+        ["hep-go␛" + "o" * 33 + "…", "8", "1.00", "[0.68,", "1.00]"]
     ]
     assert "bag of words: 0 training pairs" in said
 

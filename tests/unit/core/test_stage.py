@@ -170,6 +170,9 @@ def test_keys_depend_on_where_scores_come_from(tmp_path: Path):
             scored_by(tmp_path, r).plan(stage).key for r in ("'m:f'", "'m:g'", "r@v1", "r@latest", "[r@v1, b]")
         ]
         assert len(set(keys)) == 5
+    for combine in ("reward_combine: min", "reward_combine: mean_minus_std", "reward_std_coef: 2.0"):
+        keys.append(scored_by(tmp_path, f"[r@v1, b], {combine}").plan("evaluate").key)
+    assert len(set(keys)) == 8
     before = scored_by(tmp_path, "r@latest").plan("evaluate")
     assert before.version("reward_1").ref == "r@v000001"
     with before.store.draft("r", kind="adapter", stage="reward") as draft:

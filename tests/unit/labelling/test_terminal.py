@@ -25,8 +25,9 @@ from typing import Any
 import pytest
 
 from pipeline.core.errors import ConfigError
+from pipeline.core.screen import columns
 from pipeline.labelling import terminal
-from pipeline.labelling.console import Keys, columns, visible, wrap
+from pipeline.labelling.console import Keys, visible, wrap
 from pipeline.labelling.items import Item, order_of
 from pipeline.labelling.log import Log, LogFull, NewEvent, Person, Refused
 from pipeline.labelling.settings import LabelSection
