@@ -90,19 +90,25 @@ def best_of_n(
         policy: by the same names, (m,) of the policy on these prompts, averaged over its completions.
         policy_kl: (m,) KL k1 of the policy's completions, likewise.
     Returns:
-        prompts, samples, rows (n, kl_bound, d = sqrt(kl_bound), and each measure's mean with its interval); by
-        measure, laws (:func:`overoptimisation.fit_law` on the gain over n = 1) and yardstick (:func:`yardstick`).
+        prompts, samples; rows: n, kl_bound, d = sqrt(kl_bound), each measure's mean with its interval, and by
+        measure the ``gain`` over n = 1, paired by prompt; by measure, laws (:func:`overoptimisation.fit_law` of
+        the gains) and yardstick (:func:`yardstick`).
     """
     by = np.asarray(chosen_by, np.float64)
     prompts, samples = by.shape
     listed = [1, *sorted(set(ns) - {1})]
     curves = {name: best_of(by, values, range(1, samples + 1)) for name, values in measured.items()}
+
+    def interval(of: NDArray[np.float64]) -> dict[str, Any]:
+        return bootstrap_mean(of, seed, level, resamples).as_dict()
+
     rows = [
         {
             "n": n,
             "kl_bound": kl_bound(n),
             "d": math.sqrt(kl_bound(n)),
-            **{k: bootstrap_mean(c[:, n - 1], seed, level, resamples).as_dict() for k, c in curves.items()},
+            **{name: interval(curve[:, n - 1]) for name, curve in curves.items()},
+            "gain": {name: interval(curve[:, n - 1] - curve[:, 0]) for name, curve in curves.items()},
         }
         for n in listed
     ]

@@ -153,9 +153,8 @@ def _draw(ax: Axes, drawn: Curves) -> list[Any]:
             # Below: the star and its arms stand above more often.
             _note(ax, p, (0, -15), ha="center")
     if drawn.best_of_n:
-        x, y = [p.d for p in drawn.best_of_n], [p.gain for p in drawn.best_of_n]
-        look = {"color": ORANGE, "marker": "s", "markersize": 5, "linestyle": "none"}
-        handles += ax.plot(x, y, label="best-of-n from the base", **look)
+        look: Any = {"color": ORANGE, "markersize": 5, "capsize": 2, "elinewidth": 1}
+        handles.append(with_bars(ax, drawn.best_of_n, fmt="s", label="best-of-n from the base", **look))
         # The largest n only: where PPO went far, the others would be written over each other.
         _note(ax, drawn.best_of_n[-1], (4, -11))
     for law, colour, style, who in (
@@ -168,7 +167,8 @@ def _draw(ax: Axes, drawn: Curves) -> list[Any]:
                 d, law.gain(d), color=colour, linestyle=style, linewidth=1.5, label=f"law fitted to {who}"
             )
     if drawn.policy is not None:
-        handles.append(_policy(ax, drawn.policy))
+        look = {"color": BLUE, "markersize": 13, "markeredgecolor": "white", "capsize": 4, "elinewidth": 1.5}
+        handles.append(with_bars(ax, [drawn.policy], fmt="*", label="PPO, evaluated (95 %)", zorder=4, **look))
     return handles
 
 
@@ -180,14 +180,13 @@ def _note(ax: Axes, point: Point, offset: tuple[float, float], **look: Any) -> N
     )
 
 
-def _policy(ax: Axes, point: Point) -> Any:
-    bars = None
-    if point.low is not None and point.high is not None:
-        bars = [[point.gain - point.low], [point.high - point.gain]]
-    return ax.errorbar(
-        [point.d], [point.gain], yerr=bars, fmt="*", color=BLUE, markersize=13, capsize=4, elinewidth=1.5,
-        markeredgecolor="white", label="PPO, evaluated (95 %)", zorder=4,
-    )  # fmt: skip
+def with_bars(ax: Axes, points: Sequence[Point], **look: Any) -> Any:
+    """Marks with arms from low to high, none where there are no limits."""
+    gains = [p.gain for p in points]
+    low = [p.gain - (p.gain if p.low is None else p.low) for p in points]
+    high = [(p.gain if p.high is None else p.high) - p.gain for p in points]
+    limits = [low, high] if any(p.low is not None for p in points) else None
+    return ax.errorbar([p.d for p in points], gains, yerr=limits, **look)
 
 
 def _mark(ax: Axes, turned: Turn) -> Any:
@@ -203,7 +202,11 @@ def _best_of_n(stats: Mapping[str, Any], measure: str) -> tuple[list[Point], Law
     if not rows or rows[0]["n"] != 1:
         return [], None
     start = rows[0][measure]["value"]
-    points = [Point(row["d"], row[measure]["value"] - start, label=f"n = {row['n']}") for row in rows[1:]]
+    points: list[Point] = []
+    for row in rows[1:]:
+        # Evaluations of before have no gains with intervals.
+        gain = dig(row, "gain", measure) or {"value": row[measure]["value"] - start}
+        points.append(Point(row["d"], gain["value"], gain.get("low"), gain.get("high"), f"n = {row['n']}"))
     return points, _law(dig(stats, "best_of_n", "laws", measure), points)
 
 

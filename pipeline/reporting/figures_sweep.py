@@ -23,7 +23,7 @@ from pipeline.reporting.figures import (
     legend_below,
     styled,
 )
-from pipeline.reporting.figures_frontier import Curves, curves, distance_axis
+from pipeline.reporting.figures_frontier import Curves, curves, distance_axis, with_bars
 
 COLOURS = (BLUE, RED, GREEN, PURPLE, SKY, INK)
 MARKERS = "oD^vPX"
@@ -81,13 +81,8 @@ def _runs(ax: Axes, i: int, setting: str, rows: Sequence[Curves]) -> list[Any]:
     points = [c.policy for c in rows if c.policy is not None]
     if not points:
         return []
-    gains = [p.gain for p in points]
-    bars = [
-        [g - (g if p.low is None else p.low) for g, p in zip(gains, points, strict=True)],
-        [(g if p.high is None else p.high) - g for g, p in zip(gains, points, strict=True)],
-    ]
-    made = ax.errorbar(
-        [p.d for p in points], gains, yerr=bars, fmt=MARKERS[(i + i // len(COLOURS)) % len(MARKERS)],
-        color=COLOURS[i % len(COLOURS)], markersize=6, elinewidth=1, capsize=2, label=f"PPO, {setting}", zorder=3,
+    made = with_bars(
+        ax, points, fmt=MARKERS[(i + i // len(COLOURS)) % len(MARKERS)], color=COLOURS[i % len(COLOURS)],
+        markersize=6, elinewidth=1, capsize=2, label=f"PPO, {setting}", zorder=3,
     )  # fmt: skip
     return [made]

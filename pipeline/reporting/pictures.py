@@ -104,7 +104,9 @@ def frontier_caption(
     said = [f"Star: the published policy on {stats['n']} prompts, {mean_interval(stats['n'])}, paired by prompt."]
     if any(c.best_of_n for c in panels.values()):
         ns = ", ".join(str(row["n"]) for row in stats["best_of_n"]["rows"][1:])
-        said.append(f"Squares: best-of-n for n = {ns}, on {stats['best_of_n']['prompts']} prompts.")
+        said.append(
+            f"Squares: best-of-n for n = {ns}, on {stats['best_of_n']['prompts']} prompts, with bars of 95 %."
+        )
     if any(c.training for c in panels.values()):
         source = dig(stats, "overoptimisation", "training", "source")
         whose = "held-out prompts during the run" if source == "eval" else "what it sampled while it trained"

@@ -146,3 +146,14 @@ def test_intervals_of_the_rows_are_over_prompts() -> None:
     row = best_of_n(score, {"score": score}, [2], {"score": score[:, 0]}, np.full(30, 0.1))["rows"][0]["score"]
     low, high = stats.t.interval(0.95, 29, score[:, 0].mean(), stats.sem(score[:, 0]))
     assert (row["low"], row["high"]) == pytest.approx((low, high), abs=0.06)
+
+
+# Catches: the gain's interval from two means that are not paired: prompts differ by 1, the gains by nothing.
+def test_gains_are_paired_by_prompt() -> None:
+    each = np.random.default_rng(5).normal(size=(30, 1))
+    score = np.repeat(each, 4, axis=1) + np.arange(4)
+    rows = best_of_n(score, {"score": score}, [4], {"score": score[:, 0]}, np.full(30, 0.1))["rows"]
+    assert rows[0]["gain"]["score"]["value"] == 0
+    found = [rows[1]["gain"]["score"][key] for key in ("value", "low", "high")]
+    assert found == pytest.approx([1.5] * 3)  # the best of 0, 1, 2, 3 is 3, one of them 1.5 on average
+    assert rows[1]["score"]["high"] - rows[1]["score"]["low"] > 0.5

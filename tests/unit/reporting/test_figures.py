@@ -199,6 +199,17 @@ def test_a_check_is_not_gold() -> None:
     assert turned.of == "the check"
 
 
+# Catches: the mean's interval drawn around the gain; an evaluation of before refused for want of gains.
+def test_best_of_n_has_the_intervals_of_its_gains() -> None:
+    made = newer()
+    made["best_of_n"]["rows"][2]["gain"] = {"gold_score": entry(0.25, 0.2, 0.35)}
+    first, second = figures_frontier.curves(made, "gold_score").best_of_n
+    assert (first.gain, first.low, first.high) == (pytest.approx(0.2), None, None)
+    assert (second.gain, second.low, second.high) == (0.25, 0.2, 0.35)
+    ax = figures_frontier.frontier({"gold_score": figures_frontier.curves(made, "gold_score")}).axes[0]
+    assert [pytest.approx(0.2), pytest.approx(0.35)] in [[y for _, y in arm] for arm in arms(ax)]
+
+
 def test_an_older_evaluation_has_one_point() -> None:
     found = figures_frontier.curves(stats(), "gold_score")
     assert found.points == [found.policy]
