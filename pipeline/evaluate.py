@@ -240,6 +240,10 @@ def told(stats: dict[str, Any]) -> list[str]:
     for name, s in stats["judges"].items():
         equal = s["length_controlled_win_rate"]
         more = f", {interval(equal)} at equal length" if equal["value"] is not None else ""
+        if s["win_rate"]["value"] is None:
+            why = ", ".join(f"{n} {reason}" for reason, n in s.get("abstentions", {}).items())
+            found.append(f"{name} gave no answer that could be used{f' ({why})' if why else ''}.")
+            continue
         found.append(f"{name} prefers the policy on {interval(s['win_rate'])} of prompts{more}.")
     lines = stats["best_of_n"].get("yardstick") or {}
     for key, measure in (("gold_score", "gold score"), ("score", "proxy score")):

@@ -20,7 +20,7 @@ from pipeline.core.errors import ConfigError, ModelError
 from pipeline.core.store import Store, Version
 from pipeline.evaluation.best_of_n import best_of
 from tests.stages.conftest import Project
-from tests.unit.modeling.test_llm_judge import Endpoint, endpoint, longer_wins
+from tests.unit.modeling.test_llm_judge import Endpoint, endpoint, longer_wins, says
 
 PROMPTS, SEEDS = 20, 2
 
@@ -182,6 +182,19 @@ def test_a_language_model_judges_in_both_orders(judged: tuple[Project, Version],
 
 
 # Catches: equal texts sent off, which costs two requests and gets a coin's answer.
+def test_a_judge_that_never_answers_is_said_to(
+    finished: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with endpoint(lambda body, number: says("Well, it depends.")) as made_up:
+        made = copy_of(
+            finished, tmp_path, judges=[{"llm": "vague", "url": made_up.url}], prompts=4, seeds=1, best_of=0
+        )
+        assert made.run("evaluate") == 0
+    assert "vague gave no answer that could be used (4 unparsable)." in capsys.readouterr().out
+    assert made.latest("evaluation").manifest.stats["judges"]["vague"]["win_rate"]["value"] is None
+
+
 def test_equal_texts_tie_without_being_asked(tmp_path: Path, double: Endpoint):
     from pipeline.evaluation.judges import asked
     from pipeline.modeling.llm_judge import JudgeOptions

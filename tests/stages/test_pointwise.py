@@ -119,7 +119,7 @@ def test_the_results_table_has_the_pairs_accuracy_or_none(
     capsys.readouterr()
     assert main(["--table", "--data-dir", str(made.root / "data")]) == 0
     row = next(line for line in capsys.readouterr().out.splitlines() if "mini, seed 0" in line)
-    assert row.split(" | ")[8] == "–"
+    assert row.split(" | ")[9] == "–"
 
 
 # Seen failing with: no optimiser, no rng or no figures in the checkpoint.
