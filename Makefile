@@ -107,8 +107,9 @@ check: $(READY) ## what CI checks: format, lint, types, floors
 	@lint-imports --no-cache > .import-linter.log || { cat .import-linter.log; exit 1; }
 	@tail -1 .import-linter.log
 
+# Three workers for two cores: a third of the time a test waits for a browser, a server or a disk.
 test: $(READY) ## the fast tests, no network
-	@OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 python -m pytest -n 3 --dist loadfile
 
 test-slow: $(READY) ## learning over seeds, kill and resume, end to end (an hour)
 	@python -m pytest -m slow
