@@ -248,12 +248,12 @@ def told(stats: dict[str, Any]) -> list[str]:
     lines = stats["best_of_n"].get("yardstick") or {}
     for key, measure in (("gold_score", "gold score"), ("score", "proxy score")):
         if line := lines.get(key):
-            largest, kl = line["largest"], number(line["policy_kl_k1"], 1)
-            at, gap = f"Best-of-{line['n_needed']}, at the policy's KL of {kl} nats", line["difference"]
+            n, gap, at = line["n_needed"], line["difference"], "the policy's KL"
             if not line["within"]:
-                bound, gap = number(largest["kl_bound"], 1), largest["difference"]
-                at = f"Best-of-{largest['n']}, at a KL of {bound} to the policy's {kl} nats"
-            found.append(f"{at}: the policy's {measure} less its own is {interval(gap, signed=True)}.")
+                n, gap = line["largest"]["n"], line["largest"]["difference"]
+                at = f"{number(line['largest']['kl_bound'], 1)} nats to the policy's"
+            kl = number(line["policy_kl_k1"], 1)
+            found.append(f"Against best-of-{n} of the base, at {at} {kl}: {measure} {interval(gap, signed=True)}.")
             break
     training, best = stats["overoptimisation"]["training"], stats["best_checkpoint"]
     turned = training and training["turning_point"]["index"]

@@ -364,3 +364,23 @@ def numbers(value: Any) -> list[float]:
     if isinstance(value, list):
         return [x for inner in value for x in numbers(inner)]
     return [float(value)] if isinstance(value, int | float) and math.isfinite(value) else []
+
+
+# Catches: the policy's own KL given to best-of-n, the difference at the largest n where there is one at equal KL.
+def test_what_is_said_by_hand():
+    from pipeline.evaluate import told
+    from tests.unit.reporting.given import entry, newer
+
+    stats = newer()
+    lines = told(stats)
+    assert lines[1:] == [
+        "a-language-model prefers the policy on 0.70 [0.60, 0.80] of prompts.",
+        "Against best-of-16 of the base, at 2.0 nats to the policy's 4.0: gold score +0.10 [−0.05, 0.25].",
+        "Over-optimised: past update 8 (KL 4.0) gold fell while the proxy rose.",
+        "Best held-out checkpoint: update 8 (check 0.70, KL 4.0); published is update 16 (0.30); ppo.keep_best "
+        "publishes the best.",
+    ]
+    line = stats["best_of_n"]["yardstick"]["gold_score"]
+    line |= {"within": True, "n_needed": 9, "difference": entry(0.03, -0.05, 0.09)}
+    said = "Against best-of-9 of the base, at the policy's KL 4.0: gold score +0.03 [−0.05, 0.09]."
+    assert said in told(stats)
