@@ -84,6 +84,9 @@ def render_page(report: Report) -> str:
         # What the doctor calls serious is not to be believed, however good it looks.
         mood = "flat" if mood == "good" else mood
         sentence += f" The doctor's findings are serious: {', '.join(serious)}."
+        best, updates = dig(report.stats, "best_checkpoint"), report.checkup.updates if report.checkup else 0
+        if best and best["is_kept"] and best["kept"] < updates:
+            sentence += f" Published is the policy of update {best['kept']} of {updates}, the best held out."
     by = "gold score" if any(s.gold_score_after is not None for s in report.samples) else "proxy score"
     titles = {"gain": f"Largest gains in {by}", "loss": f"Largest losses in {by}", "random": "Random"}
     groups = [(titles[kind], [s for s in report.samples if s.kind == kind]) for kind in titles]

@@ -138,6 +138,10 @@ def test_serious_findings_temper_the_headline() -> None:
     assert 'class="verdict good"' not in ill
     assert "findings are serious: kl-runs-away." in ill
     assert "since update 15, until update 20" in ill
+    for kept, said in ((8, True), (40, False)):
+        best = newer()["best_checkpoint"] | {"kept": kept, "is_kept": True}
+        page = render_page(Report("r", stats(best_checkpoint=best), checkup=Checkup([SERIOUS], 40)))
+        assert ("Published is the policy of update 8 of 40, the best held out." in page) is said
     assert "docs/doctor.md#kl-runs-away" in ill
 
 
