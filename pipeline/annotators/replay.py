@@ -5,71 +5,35 @@ What the formats are is left to :mod:`pipeline.core.formats`.
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.annotators import Context, Source
 from pipeline.core.errors import DataError
-from pipeline.core.formats import (
-    COLUMNS,
-    PUBLIC_SETS,
-    Format,
-    JudgedRow,
-    Reading,
-    Unusable,
-    detect_format,
-    read_judged,
-)
+from pipeline.core.formats import PUBLIC_SETS, Format, JudgedRow, Unusable, read_judged
+from pipeline.core.judged_sets import JudgedSet
 from pipeline.core.records import Annotation, Choice, Comparison, digest, row_id
-from pipeline.core.rows import Row, located_rows
+from pipeline.core.rows import Row
 
 
 @dataclass(frozen=True)
-class Options:
-    """Where the preferences are and how to read them.
+class Options(JudgedSet):
+    """Where the preferences are and how to read them: :class:`pipeline.core.judged_sets.JudgedSet`, and
 
     Args:
-        dataset: a file, a directory or a Hub id, see :func:`pipeline.core.rows.located_rows`.
-        format: told from the first row by default.
-        columns: ``{our name: their name}``; the names are :data:`pipeline.core.formats.COLUMNS`. In exports of
-            Argilla and Label Studio theirs are names of fields, and ``choice`` is the question.
-        chat_template: a tokenizer (directory or Hub id) whose chat template writes conversations out; the same as
-            in ``task_args``, or the reward model learns on other prompts than PPO samples.
         limit: stop after this many usable rows, in the order of the set.
+        chat_template: the same as in ``task_args``, or the reward model learns on other prompts than PPO samples.
         on_bad_row: ``error`` stops at the first unusable row, ``skip`` counts it by reason. None: ``skip`` for
             the public sets, whose rows include some with empty turns or two prompts; ``error`` for the rest.
-        pairs: of several completions with scores or ranks: every pair, or only the best against the worst one.
-        min_score_ratio: of SHP, leave out pairs whose ``score_ratio`` is lower.
         annotator: the name that stands in every row; by default ``replay:<dataset>``. Where the rows say who
             chose, an id made of the dataset's name and theirs stands there instead (``p_...``), never their name.
     """
 
-    dataset: str
-    format: Format = "auto"
-    columns: dict[str, str] = field(default_factory=dict[str, str])
-    split: str | None = None
-    subset: str | None = None
-    revision: str | None = None
-    limit: int | None = None
-    chat_template: str | None = None
     on_bad_row: Literal["error", "skip"] | None = None
-    pairs: Literal["all", "best_worst"] = "all"
-    min_score_ratio: float | None = None
     annotator: str | None = None
-
-    def __post_init__(self) -> None:
-        unknown = sorted(set(self.columns) - set(COLUMNS))
-        if unknown:
-            raise ValueError(
-                f'columns names "{unknown[0]}", which is none of ours: {", ".join(COLUMNS)}. '
-                "It is written {ours: theirs}."
-            )
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit = {self.limit} should be 1 or more.")
 
 
 def build(options: Options, context: Context) -> Source:
@@ -145,17 +109,9 @@ class Replay:
 
         o = self._options
         self._format = o.format
-        how = Reading(template_render(o.chat_template), o.columns, self._salt, o.pairs, o.min_score_ratio)
-        rows = located_rows(
-            o.dataset,
-            split=o.split,
-            subset=o.subset,
-            revision=o.revision,
-            where=f"{self._context.where}: collect.annotator_args.dataset",
-        )
-        first = next(rows)
-        self._format = detect_format(first[1], first[0], o.format, o.columns)
-        for place, found in read_judged(self._counted(itertools.chain([first], rows)), self._format, how):
+        how = o.reading(template_render(o.chat_template), self._salt)
+        self._format, _, _, rows = o.rows(f"{self._context.where}: collect.annotator_args.dataset")
+        for place, found in read_judged(self._counted(rows), self._format, how):
             if isinstance(found, JudgedRow):
                 yield found
             else:

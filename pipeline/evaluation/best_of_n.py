@@ -7,7 +7,7 @@ and what it gains at some KL is what a policy at that KL has to be measured agai
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,10 +98,7 @@ def best_of_n(
     prompts, samples = by.shape
     listed = [1, *sorted(set(ns) - {1})]
     curves = {name: best_of(by, values, range(1, samples + 1)) for name, values in measured.items()}
-
-    def interval(of: NDArray[np.float64]) -> dict[str, Any]:
-        return bootstrap_mean(of, seed, level, resamples).as_dict()
-
+    interval = _intervals(seed, level, resamples)
     rows = [
         {
             "n": n,
@@ -155,9 +152,7 @@ def yardstick(
     mean_kl = float(kl.mean())
     d = math.sqrt(max(mean_kl, 0.0))
 
-    def interval(values: NDArray[np.float64]) -> dict[str, Any]:
-        return bootstrap_mean(values, seed, level, resamples).as_dict()
-
+    interval = _intervals(seed, level, resamples)
     at: NDArray[np.float64] | None = None
     if d <= knots[-1] and len(knots) > 1:
         left = min(int(np.searchsorted(knots, d, side="right")) - 1, len(knots) - 2)
@@ -182,3 +177,8 @@ def yardstick(
             "difference": interval(own - found[:, -1]),
         },
     }
+
+
+def _intervals(seed: int, level: float, resamples: int) -> Callable[[NDArray[np.float64]], dict[str, Any]]:
+    """The mean over prompts with its interval, as plain JSON, always by the same draws."""
+    return lambda values: bootstrap_mean(values, seed, level, resamples).as_dict()

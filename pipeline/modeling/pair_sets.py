@@ -9,25 +9,17 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from pipeline.core.config import parse_options
 from pipeline.core.errors import ConfigError, DataError
-from pipeline.core.formats import (
-    COLUMNS,
-    Format,
-    JudgedRow,
-    Reading,
-    Unusable,
-    detect_format,
-    parse_rows,
-    render_plain,
-)
+from pipeline.core.formats import JudgedRow, Unusable, parse_rows, render_plain
 from pipeline.core.formats.messages import bot, turns_of
+from pipeline.core.judged_sets import JudgedSet
 from pipeline.core.records import Comparison, row_id
-from pipeline.core.rows import located_rows, require_columns
+from pipeline.core.rows import require_columns
 from pipeline.core.version import Version
 from pipeline.modeling.reward_models import AdapterScorer, ClassifierScorer
 from pipeline.modeling.samples import Conversation, Samples, Scorer
@@ -40,31 +32,14 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class PairSet:
-    """Where the pairs are and how to read them; see :class:`pipeline.annotators.replay.Options`.
+class PairSet(JudgedSet):
+    """Where the pairs are and how to read them: :class:`pipeline.core.judged_sets.JudgedSet`, and
 
     Args:
         slice: their column whose values make slices; of RewardBench it is ``subset``.
     """
 
-    dataset: str
-    format: Format = "auto"
-    columns: dict[str, str] = field(default_factory=dict[str, str])
-    split: str | None = None
-    subset: str | None = None
-    revision: str | None = None
-    limit: int | None = None
-    chat_template: str | None = None
-    pairs: Literal["all", "best_worst"] = "all"
-    min_score_ratio: float | None = None
     slice: str | None = None
-
-    def __post_init__(self) -> None:
-        unknown = sorted(set(self.columns) - set(COLUMNS))
-        if unknown:
-            raise ValueError(f'columns names "{unknown[0]}", which is none of ours: {", ".join(COLUMNS)}.')
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit = {self.limit} should be 1 or more.")
 
 
 @dataclass(frozen=True)
@@ -111,23 +86,14 @@ def read_pairs(options: PairSet, where: str, trained_on: Collection[str] = ()) -
     Raises:
         DataError: nothing to read, a column that is not there, or no usable pair.
     """
-    how = Reading(
-        template_render(options.chat_template),
-        options.columns,
-        pairs=options.pairs,
-        min_score_ratio=options.min_score_ratio,
-    )
-    located = located_rows(
-        options.dataset, split=options.split, subset=options.subset, revision=options.revision, where=where
-    )
-    first = next(located)
-    format = detect_format(first[1], first[0], options.format, options.columns)
-    column = options.slice or ("subset" if format == "rewardbench" and "subset" in first[1] else None)
+    how = options.reading(template_render(options.chat_template))
+    format, first, first_place, located = options.rows(where)
+    column = options.slice or ("subset" if format == "rewardbench" and "subset" in first else None)
     if column is not None:
-        require_columns(first[1], [column], first[0], "Set slice to one of them.")
+        require_columns(first, [column], first_place, "Set slice to one of them.")
     rows: list[Row] = []
     left_out, n = Counter[str](), 0
-    for place, theirs in itertools.islice(itertools.chain([first], located), options.limit):
+    for place, theirs in itertools.islice(located, options.limit):
         n += 1
         for one in parse_rows(theirs, format, place, how):
             reason = _why_not(one, trained_on)

@@ -29,7 +29,7 @@ from pipeline.reporting.figures import (
     line,
     styled,
 )
-from pipeline.reporting.figures_frontier import Curves
+from pipeline.reporting.figures_frontier import Curves, with_bars
 from pipeline.reporting.figures_training import held_out
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
@@ -100,10 +100,8 @@ def frontier_overlay(runs: Sequence[tuple[str, Curves]], measure: str, best_of: 
             x, y = [p.d for p in drawn.training], [p.gain for p in drawn.training]
             ax.plot(x, y, color=look.colour, linestyle=look.style, marker=look.marker, markersize=3, linewidth=1)
         if drawn.policy is not None:
-            point = drawn.policy
-            entry = {"value": point.gain, "low": point.low, "high": point.high}
             marks = {"markersize": 9, "markeredgecolor": "white", "capsize": 4, "zorder": 4}
-            ax.errorbar([point.d], [point.gain], yerr=arms([entry]), fmt=look.marker, color=look.colour, **marks)
+            with_bars(ax, [drawn.policy], fmt=look.marker, color=look.colour, **marks)
         if label == best_of and drawn.best_of_n:
             x, y = [p.d for p in drawn.best_of_n], [p.gain for p in drawn.best_of_n]
             marks = {"marker": "x", "linestyle": "none", "markersize": 6, "markeredgewidth": 1.6}

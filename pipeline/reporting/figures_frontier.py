@@ -21,6 +21,7 @@ from pipeline.reporting.figures import (
     INK,
     LABELS,
     ORANGE,
+    arms,
     axes,
     known,
     legend_below,
@@ -182,11 +183,9 @@ def _note(ax: Axes, point: Point, offset: tuple[float, float], **look: Any) -> N
 
 def with_bars(ax: Axes, points: Sequence[Point], **look: Any) -> Any:
     """Marks with arms from low to high, none where there are no limits."""
-    gains = [p.gain for p in points]
-    low = [p.gain - (p.gain if p.low is None else p.low) for p in points]
-    high = [(p.gain if p.high is None else p.high) - p.gain for p in points]
-    limits = [low, high] if any(p.low is not None for p in points) else None
-    return ax.errorbar([p.d for p in points], gains, yerr=limits, **look)
+    limits = arms([{"value": p.gain, "low": p.low, "high": p.high} for p in points])
+    bars = limits if any(p.low is not None for p in points) else None
+    return ax.errorbar([p.d for p in points], [p.gain for p in points], yerr=bars, **look)
 
 
 def _mark(ax: Axes, turned: Turn) -> Any:
