@@ -9,9 +9,10 @@ from typing import Any
 
 from pipeline.evaluation.intervals import wilson
 
-# A piece of text, at most 100 characters long, three or more times in a row. Characters and not words, so that it
-# also sees scripts without spaces and "aaaaaaaa".
-LOOP = re.compile(r"(.{1,100}?)\1{2,}", re.DOTALL)
+# A piece of text, at most 100 characters long, three or more times in a row, with the same blanks and marks
+# between. Characters and not words, so that it also sees scripts without spaces and "aaaaaaaa". The last round
+# stands apart: at a text's end nothing follows it.
+LOOP = re.compile(r"((.{1,100}?)\W{0,3}?)\1+\2", re.DOTALL)
 SHORTEST_LOOP = 12
 """Characters: "ha ha ha" and "..." are English."""
 
@@ -20,8 +21,9 @@ def degenerate(completion: str, ended: bool) -> str | None:
     """Which rule makes this completion degenerate, or None.
 
     ``empty``: nothing but white space. ``no words``: not one letter or digit. ``loop``: something repeated three
-    or more times in a row is over half of it. ``cut in a loop``: the length limit cut it while it was repeating
-    something for at least the third time.
+    or more times in a row is over half of it. ``ends in a loop``: its last words are a piece of 12 characters or
+    more for at least the third time. ``cut in a loop``: the length limit cut it while it was repeating something
+    for at least the third time.
 
     Args:
         ended: the model stopped by itself.
@@ -37,9 +39,13 @@ def degenerate(completion: str, ended: bool) -> str | None:
             continue
         if size > len(text) / 2:
             return "loop"
+        unit, piece, rest = match[1], match[2], text[match.end() :]
         # The last round may be cut itself.
-        if not ended and match[1].startswith(text[match.end() :]):
-            return "cut in a loop"
+        if (unit[len(piece) :] + piece).startswith(rest):
+            if not ended:
+                return "cut in a loop"
+            if len(piece) >= SHORTEST_LOOP:
+                return "ends in a loop"
     return None
 
 

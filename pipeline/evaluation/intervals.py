@@ -1,99 +1,45 @@
-"""Estimates with an interval: a proportion, a mean, a paired difference. Leaves out tests and p-values."""
+"""Estimates with an interval: a mean, a paired difference; shares are in ``statistics.intervals``."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.core.errors import DataError
+from pipeline.statistics.intervals import LARGEST_BCA, SMALLEST_BOOTSTRAP, Interval, finite, wilson
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+__all__ = ["RESAMPLES", "Interval", "as_finite", "bootstrap_mean", "finite", "paired_difference", "wilson"]
+
 RESAMPLES = 2000
 
-# On few values the bootstrap is too sure: on normal data its 95 % (BCa) held the mean in 82 % of draws at
-# n = 5, 89 % at 10, 93 % at 20, so Student's t takes over. On many values BCa's jackknife costs n^2 for a
-# correction of order 1/sqrt(n), so percentiles do.
-SMALLEST_BOOTSTRAP, LARGEST_BCA = 20, 5000
+# Where at least half of the values are equal, resamples see too little of the others. Of 200 draws of 50 events of
+# 2 % the bootstrap's 95 % held the truth in 63 %, of rises of 2 % and falls of 1 % in 66 %, all-zero draws with
+# their interval of width 0 among them. The score limits below held it in 95 to 100 % of the others, and in 84 to
+# 95 % where the sizes of the steps are exponential.
+MOSTLY = 0.5
+FEW_DIFFERENT = 20
 
 
-@dataclass(frozen=True)
-class Interval:
-    """An estimate and its confidence limits.
+def bootstrap_mean(
+    values: ArrayLike, seed: int, level: float = 0.95, resamples: int = RESAMPLES, differences: bool = False
+) -> Interval:
+    """A mean with its interval, for observations that are independent.
 
-    Attributes:
-        value: the estimate; NaN when ``n`` is 0.
-        low: lower limit; NaN when the data allow none (a mean of one value).
-        high: upper limit, likewise.
-        n: how many observations stand behind it.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    def as_dict(self) -> dict[str, float | int | None]:
-        """Strict JSON: what is not a finite number becomes None."""
-        return {
-            "value": finite(self.value),
-            "low": finite(self.low),
-            "high": finite(self.high),
-            "n": self.n,
-        }
-
-    def __str__(self) -> str:
-        if not math.isfinite(self.value):
-            return f"no value (n = {self.n})"
-        if not (math.isfinite(self.low) and math.isfinite(self.high)):
-            return f"{self.value:.2f} (no interval, n = {self.n})"
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
-
-
-def finite(value: float) -> float | None:
-    """``value`` where it is a finite number, else None, which JSON can hold."""
-    return float(value) if math.isfinite(value) else None
-
-
-def wilson(successes: float, n: int, level: float = 0.95) -> Interval:
-    """A proportion with Wilson's score interval (1927), which stays honest near 0 and 1 and for small n.
-
-    Args:
-        successes: may end in .5, as half a win does; the interval is then a little too wide.
-        n: trials; 0 gives a NaN with limits 0 and 1.
-    Raises:
-        ValueError: ``successes`` outside 0 .. n.
-    """
-    if not 0 <= successes <= n:
-        raise ValueError(f"{successes} successes in {n} trials")
-    if n == 0:
-        return Interval(math.nan, 0.0, 1.0, 0)
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    share = successes / n
-    shrink = 1 + z * z / n
-    middle = (share + z * z / (2 * n)) / shrink
-    half = z / shrink * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    # At the ends the formula gives exactly 0 or 1; rounding would put the limit past the estimate.
-    low = 0.0 if successes == 0 else middle - half
-    high = 1.0 if successes == n else middle + half
-    return Interval(share, low, high, n)
-
-
-def bootstrap_mean(values: ArrayLike, seed: int, level: float = 0.95, resamples: int = RESAMPLES) -> Interval:
-    """A mean with its bootstrap interval (BCa, Efron 1987), for observations that are independent.
-
-    Fewer than 20 values fall back to Student's t, more than 5,000 to percentiles (see the constants above).
-    A constant has an interval of width 0; one value has none.
+    The bootstrap (BCa, Efron 1987). Fewer than 20 values fall back to Student's t, more than 5,000 to percentiles;
+    events (0 or 1), signs (-1, 0 or 1) and values that are mostly equal to score limits: see the constants above
+    and :func:`_score_limits`. A constant has no interval: nothing in it says how far it may be from the mean.
+    Where it is a share, ask :func:`wilson`.
 
     Args:
         values: (n,) observations.
         seed: the same seed and values give the same limits.
+        differences: values may lie on either side of the most common one, also where all seen lie on one.
     Raises:
         DataError: a value is NaN or infinite.
     """
@@ -102,14 +48,20 @@ def bootstrap_mean(values: ArrayLike, seed: int, level: float = 0.95, resamples:
     if n == 0:
         return Interval(math.nan, math.nan, math.nan, 0)
     mean = float(data.mean())
-    if n == 1:
-        return Interval(mean, math.nan, math.nan, 1)
     if np.ptp(data) == 0:
-        return Interval(mean, mean, mean, n)
+        return Interval(mean, math.nan, math.nan, n)
+    scored = _score_limits(data, level, differences)
     if n < SMALLEST_BOOTSTRAP:
-        return _student(data, level)
-    low, high = _bootstrap_limits(data, seed, level, resamples)
-    return Interval(mean, low, high, n)
+        by_t = _student(data, level)
+        if scored is None:
+            return by_t
+        # Few values of which most are equal: the wider of the two.
+        return Interval(mean, min(by_t.low, scored[0]), max(by_t.high, scored[1]), n, "score")
+    if scored is not None:
+        return Interval(mean, *scored, n, "score")
+    method = "BCa" if n <= LARGEST_BCA else "percentile"
+    low, high = _bootstrap_limits(data, seed, level, resamples, method)
+    return Interval(mean, low, high, n, f"bootstrap ({method})")
 
 
 def paired_difference(
@@ -126,7 +78,7 @@ def paired_difference(
     first, second = as_finite(before, "before"), as_finite(after, "after")
     if len(first) != len(second):
         raise ValueError(f"{len(first)} values before, {len(second)} after: not pairs")
-    return bootstrap_mean(second - first, seed, level, resamples)
+    return bootstrap_mean(second - first, seed, level, resamples, differences=True)
 
 
 def as_finite(values: ArrayLike | Sequence[float], name: str) -> NDArray[np.float64]:
@@ -147,15 +99,63 @@ def _student(data: NDArray[np.float64], level: float) -> Interval:
 
     n, mean = len(data), float(data.mean())
     half = float(t.ppf((1 + level) / 2, n - 1)) * float(data.std(ddof=1)) / math.sqrt(n)
-    return Interval(mean, mean - half, mean + half, n)
+    return Interval(mean, mean - half, mean + half, n, "Student's t")
 
 
-def _bootstrap_limits(data: NDArray[np.float64], seed: int, level: float, resamples: int) -> tuple[float, float]:
+def _score_limits(data: NDArray[np.float64], level: float, differences: bool) -> tuple[float, float] | None:
+    """Limits of the mean of values most of which are equal; None for others, and where many differ in many ways.
+
+    Rises and falls from the most common value are two rates. Each has Wilson's limits for as many equal steps as
+    have the same mean and variance, (sum s)^2 / sum s^2 of size sum s^2 / sum s (Bohm and Zech 2014,
+    arXiv:1309.1287), and their difference is put together as Newcombe does for paired rates (1998, method 10; Zou
+    and Donner 2008). Of events, 0 or 1, that is Wilson's interval itself. Of differences of which none fell, a
+    fall would be as large as a rise.
+    """
+    values, counts = np.unique(data, return_counts=True)
+    most = float(values[counts.argmax()])
+    steps = data - most
+    different = int((steps != 0).sum())
+    alike = len(values) <= 3 and len(set(np.abs(steps[steps != 0]).tolist())) == 1
+    if different > (1 - MOSTLY) * len(data) or (different >= FEW_DIFFERENT and not alike):
+        return None
+    sizes = steps[steps > 0], -steps[steps < 0]
+    known = [float((s**2).sum() / s.sum()) for s in sizes if len(s)]
+    (up, up_low, up_high, up_share), (down, down_low, down_high, down_share) = (
+        _rate(s, len(data), known[0] if differences else 0.0, level) for s in sizes
+    )
+    # Nobody rises and falls at once.
+    together = -math.sqrt(up_share * down_share / ((1 - up_share) * (1 - down_share)))
+    middle = most + up - down
+    return (
+        middle - _joined(up - up_low, down_high - down, together),
+        middle + _joined(up_high - up, down - down_low, together),
+    )
+
+
+def _rate(sizes: NDArray[np.float64], n: int, size: float, level: float) -> tuple[float, float, float, float]:
+    """What steps of these sizes add to a mean of ``n`` values: estimate, limits, and their share.
+
+    Where there are none, one would be of ``size``.
+    """
+    if not len(sizes) and not size:
+        return 0.0, 0.0, 0.0, 0.0
+    total = float(sizes.sum())
+    size = float((sizes**2).sum()) / total if total else size
+    share = wilson(min(total / size, n), n, level)
+    return share.value * size, share.low * size, share.high * size, share.value
+
+
+def _joined(own: float, other: float, together: float) -> float:
+    return math.sqrt(max(own * own - 2 * together * own * other + other * other, 0.0))
+
+
+def _bootstrap_limits(
+    data: NDArray[np.float64], seed: int, level: float, resamples: int, method: str
+) -> tuple[float, float]:
     import warnings
 
     from scipy.stats import bootstrap
 
-    method = "BCa" if len(data) <= LARGEST_BCA else "percentile"
     batch = max(1, 2**22 // len(data))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

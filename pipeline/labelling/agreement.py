@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.labelling.aggregate import pair_choices
 from pipeline.labelling.items import PAIRWISE_CHOICES, RATING_CHOICES, THUMBS_CHOICES, Item, Mode, as_shown
+from pipeline.statistics.intervals import SMALLEST_BOOTSTRAP, wilson
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,9 +32,6 @@ SEED = 0
 # More items than this are dealt at random into as many groups, which are then resampled instead: what is estimated
 # are ratios of sums over items, whose spread is the same, and the work stays bounded.
 MOST_UNITS = 2000
-
-# On fewer, a bootstrap interval is too narrow to be shown (evaluation/intervals.py has the figures).
-SMALLEST_BOOTSTRAP = 20
 
 
 @dataclass(frozen=True)
@@ -197,13 +195,10 @@ def _value(value: NDArray, resampled: NDArray | None) -> dict[str, float | None]
 
 
 def _share(successes: float, n: int) -> dict[str, Any]:
-    """With Wilson's interval. A fraction of a success, as part of a ranking is, counts for it by rounding."""
-    from scipy.stats import binomtest
-
+    """With Wilson's interval, and without limits where nothing was counted."""
     if n == 0:
         return {"value": None, "low": None, "high": None, "n": 0}
-    low, high = binomtest(round(successes), n).proportion_ci(method="wilson")
-    return {"value": successes / n, "low": float(low), "high": float(high), "n": n}
+    return wilson(successes, n).as_dict()
 
 
 def _position_bias(won: Sequence[bool | None], mode: Mode) -> dict[str, Any] | None:

@@ -171,10 +171,15 @@ def best_checkpoint(stats: Mapping[str, Any] | None) -> str:
 
 
 def direction(difference: Mapping[str, Any]) -> int:
-    """1 where the interval lies above 0, -1 below, 0 where it holds 0 or there is none."""
+    """1 where the interval lies above 0, -1 below, 0 where it holds 0 or there is none.
+
+    The same change on every prompt has no interval. On 6 prompts or more its sign is no chance: p = 2 / 2^6 = .03
+    by the sign test.
+    """
     low, high = difference.get("low"), difference.get("high")
     if low is None or high is None:
-        return 0
+        value, n = difference.get("value"), difference.get("n")
+        return (value > 0) - (value < 0) if value is not None and n is not None and n >= 6 else 0
     return (low > 0) - (high < 0)
 
 

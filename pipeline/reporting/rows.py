@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.reporting.table import UNKNOWN, dig, interval, number
+from pipeline.statistics.intervals import LARGEST_BCA, SMALLEST_BOOTSTRAP, WILSON
 
 Stats = Mapping[str, Any]
 
 Row = tuple[str, str, str, str, str]
 """Metric with its unit, base, policy, difference or note, n and kind of interval."""
 
-WILSON, RESAMPLED, NEWCOMBE = "Wilson", "bootstrap (percentile)", "Newcombe"
-# Where evaluation.intervals changes its method; a test holds that they are the same.
-SMALLEST_BOOTSTRAP, LARGEST_BCA = 20, 5000
+RESAMPLED, NEWCOMBE = "bootstrap (percentile)", "Newcombe"
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Table:
 
 
 def mean_interval(n: int | None) -> str:
-    """How the interval of a mean of ``n`` values was made."""
+    """How the interval of a mean of ``n`` values is made, as a rule."""
     if n is None or n < 2:
         return "no interval"
     if n < SMALLEST_BOOTSTRAP:
@@ -39,13 +38,13 @@ def mean_interval(n: int | None) -> str:
 
 
 def basis(entry: Mapping[str, Any] | None, kind: str | None = None) -> str:
-    """``n = 400, Wilson``; of a mean where no kind is given."""
+    """``n = 400, Wilson``. A mean whose ``method`` is not stored (older versions) has that of its ``n``."""
     n = dig(entry, "n")
     if n is None:
         return UNKNOWN
     if dig(entry, "low") is None:
         return f"n = {n}, no interval"
-    return f"n = {n}, {kind or mean_interval(n)}"
+    return f"n = {n}, {kind or dig(entry, 'method') or mean_interval(n)}"
 
 
 def metric_rows(stats: Stats | None) -> list[Row]:

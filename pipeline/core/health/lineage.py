@@ -19,6 +19,7 @@ from pipeline.core.health.diagnosis import Doctor, examined
 from pipeline.core.health.findings import Facts, Finding, Noise, Overlap
 from pipeline.core.manifest import Manifest
 from pipeline.core.store import Store, Version
+from pipeline.statistics.intervals import wilson
 
 Row = dict[str, Any]
 
@@ -207,7 +208,10 @@ def _contradictions(votes: Iterable[tuple[str, str]]) -> Noise | None:
         return None
     differ = sum(_differing(choices) for choices in twice) / len(twice)
     return Noise(
-        _error_rate(differ), _error_rate(_wilson_low(differ, len(twice))), len(twice), "several votes on one item"
+        _error_rate(differ),
+        _error_rate(wilson(differ * len(twice), len(twice)).low),
+        len(twice),
+        "several votes on one item",
     )
 
 
@@ -219,9 +223,3 @@ def _differing(choices: list[str]) -> float:
 
 def _error_rate(differ: float) -> float:
     return (1 - math.sqrt(max(1 - 2 * differ, 0.0))) / 2
-
-
-def _wilson_low(share: float, n: int, z: float = 1.96) -> float:
-    """Lower 95 % limit of a share (Wilson 1927)."""
-    centre, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max((centre - half) / (1 + z * z / n), 0.0)

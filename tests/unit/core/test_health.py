@@ -16,8 +16,7 @@ import pytest
 from pipeline.core.health import RULES, Doctor, Facts, Noise, Overlap, diagnose, examined
 from pipeline.core.health.diagnosis import OF_ROWS, OF_TRAINING
 from pipeline.core.health.history import History
-from pipeline.core.health.lineage import _differing, _error_rate, _wilson_low
-from pipeline.evaluation.intervals import wilson
+from pipeline.core.health.lineage import _differing, _error_rate
 
 Row = dict[str, float]
 Bend = Callable[[int, float], float]
@@ -585,5 +584,3 @@ def test_error_rates_by_hand():
     assert _differing(["a", "a", "b"]) == pytest.approx(2 / 3)
     assert _differing(["a", "a"]) == 0.0
     assert _differing(["a", "b"]) == 1.0
-    for k, n in ((3, 20), (0, 20), (20, 20), (150, 400)):
-        assert _wilson_low(k / n, n) == pytest.approx(wilson(k, n).low, abs=1e-4)

@@ -63,7 +63,7 @@ def test_both_estimators_meet_the_exact_kl() -> None:
 def test_kl_of_a_model_with_itself_is_zero() -> None:
     logprobs = np.random.default_rng(0).normal(-2, 1, (25, 6)).tolist()
     k1, k3 = kl_per_sequence(logprobs, logprobs)
-    assert (k1["value"], k1["low"], k1["high"], k3["value"]) == (0, 0, 0, 0)
+    assert (k1["value"], k1["low"], k1["high"], k3["value"]) == (0, None, None, 0)
 
 
 def test_kl_refuses_sides_that_do_not_match() -> None:
@@ -103,7 +103,7 @@ def test_compare_puts_policy_minus_base() -> None:
     assert result["gold_score"]["difference"] == expected.as_dict()
     assert result["gold_score"]["difference"]["value"] > 0
     assert result["win_rate"]["gold_score"]["value"] > 0.5
-    assert result["length"]["difference"] == {"value": 0.0, "low": 0.0, "high": 0.0, "n": 30}
+    assert result["length"]["difference"] == {"value": 0.0, "low": None, "high": None, "n": 30}
     assert result["ended"]["policy"] == wilson(30, 30).as_dict()
     assert result["unique"] == {"base": 1.0, "policy": 1.0}
     assert result["kl_k1"] is None
@@ -160,6 +160,9 @@ def test_intervals_of_a_ratio_hold_the_truth() -> None:
     assert hits / 300 == pytest.approx(0.9, abs=0.055)
 
 
+LONG = "We saw the film with my sister in May on a rainy evening, and talked about its music until late at night. "
+
+
 @pytest.mark.parametrize(
     ("text", "ended", "kind"),
     [
@@ -172,6 +175,12 @@ def test_intervals_of_a_ratio_hold_the_truth() -> None:
         ("It was good. It was good. I liked it.", True, None),
         ("very very very very very good", True, "loop"),
         ("It was good. It was good. It was good. It was good.", True, "loop"),
+        # Three rounds, and nothing after the last one: no blank, no mark.
+        ("The lid was nice. It is worth it all. It is worth it all. It is worth it all.", True, "loop"),
+        ("It is good; it is good; it is good", True, "loop"),
+        (LONG + "I love it a lot. I love it a lot. I love it a lot.", True, "ends in a loop"),
+        (LONG + "I love it a lot. I love it a lot. I love it a lot. But not all.", True, None),
+        (LONG + "It was so very very very very", True, None),
         ("aaaaaaaaaaaaaaaa", True, "loop"),
         ("\u597d\u7684" * 8, True, "loop"),
         ("I saw the film with my sister in May and the end was so so so so so so so", False, "cut in a loop"),

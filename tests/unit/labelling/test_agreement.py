@@ -177,7 +177,7 @@ def test_position_bias_follows_what_was_shown_first() -> None:
     votes.append(vote(i, "p0", "a", order=(1, 0), round=1))
     found = told({i.id: i}, votes)
     assert found["position_bias"] == pytest.approx(
-        {"value": 0.5, "low": 0.2366, "high": 0.7634, "n": 10}, abs=1e-4
+        {"value": 0.5, "low": 0.2366, "high": 0.7634, "n": 10, "method": "Wilson"}, abs=1e-4
     )
     own = [found["annotators"][f"p{n}"]["position_bias"]["value"] for n in range(12)]
     assert own == [1] * 5 + [0] * 5 + [None] * 2
