@@ -239,8 +239,7 @@ def publish(run: Run, trainer: Any, model: Any, tokenizer: Any, recorder: Record
             held_out=held_out_history(trainer.state.log_history),
             last={k: v for k, v in last.items() if isinstance(v, int | float)},
         )
-        card = adapter_card(draft.so_far(), None, run.lineage("policy"), "policy")
-        (draft.path / "README.md").write_text(card, encoding="utf-8")
+        draft.card = lambda made: adapter_card(made, None, run.lineage(made.ref), "policy")
     if last:
         say("ppo", f"proxy score {last['objective/scores']:.2f} at KL {last['objective/kl']:.1f} nats")
     if args.keep_best and best is not None:

@@ -279,8 +279,8 @@ def publish(
         run.keep_metrics(draft)
         draft.device = str(model.device)
         draft.stats.update(figures, **vars(scoring), evaluation=metrics)
-        card = adapter_card(draft.so_far(), metrics, run.lineage("reward"), "reward")
-        (draft.path / "README.md").write_text(card, encoding="utf-8")
+        labels = run.version("preferences").manifest.stats
+        draft.card = lambda made: adapter_card(made, metrics, run.lineage(made.ref), "reward", labels)
     say("reward", metrics["verdict"])
     measured = {"": metrics, "pairs": metrics.get("pairs", {}), **metrics.get("sets", {})}
     for name, found in measured.items():

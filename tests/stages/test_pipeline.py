@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from pipeline.core.config import STAGES
 from pipeline.core.store import Version
@@ -54,6 +55,21 @@ def test_the_policy_leads_back_to_its_rows(finished: Project):
     assert wanted <= ancestors
     reward = next(p for p in finished.latest("policy").manifest.parents if p.role == "reward")
     assert reward.id == finished.latest("reward").id
+
+
+# Catches: a card written before the version has its number (it was titled NAME@0), results that never reach it.
+def test_cards_name_their_version_and_the_policys_has_results(finished: Project):
+    for role in ("base", "reward", "policy"):
+        version = finished.latest(role)
+        card = (version.path / "README.md").read_text()
+        assert f"# {version.ref}\n" in card
+        assert f"{version.ref}\n" in card.split("## Lineage")[1]
+        assert "Not evaluated yet" not in card or role == "base"
+    front = yaml.safe_load((finished.latest("policy").path / "README.md").read_text().split("---\n")[1])
+    stats = finished.latest("evaluation").manifest.stats
+    shown = {m["type"]: m["value"] for m in front["model-index"][0]["results"][0]["metrics"]}
+    assert shown["gold_score_difference"] == round(stats["gold_score"]["difference"]["value"], 4)
+    assert "| annotator | oracle |" in (finished.latest("reward").path / "README.md").read_text()
 
 
 def test_rows_are_kept_with_their_votes(finished: Project):
