@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +20,7 @@ from pipeline.core.records import (
     Comparison,
     digest,
     preference_from,
+    selection_bucket,
     split_of,
 )
 from pipeline.core.stage import Run, main_process, say, stage_main
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from pipeline.modeling.comparisons import Sampling
 
 SPLITS: tuple[Split, ...] = ("train", "test")
+FEWEST_TO_SELECT = 4
+"""Prompts to train on, of which one can be kept for selection."""
 
 
 @dataclass
@@ -49,6 +52,9 @@ class CollectSection:
     serve: bool = field(default=True, metadata={"help": "Where people annotate: serve the page, and wait."})
     batch_size: int = field(default=128, metadata={"help": "Completions sampled at a time."})
     test_share: float = field(default=0.1, metadata={"help": "Share held out for measuring the reward model."})
+    select_share: float = field(
+        default=0.1, metadata={"help": "Share of the training prompts by which only PPO's checks are made."}
+    )
     split_by: Literal["prompt", "completion"] = field(
         default="prompt",
         metadata={"help": "What is on one side of the split only; completion where all prompts are alike."},
@@ -61,6 +67,8 @@ class CollectSection:
             raise ValueError(f"completions {self.completions} should be 2 to 16")
         if not 0 < self.test_share < 1:
             raise ValueError(f"test_share {self.test_share} is not between 0 and 1")
+        if not 0 <= self.select_share < 1:
+            raise ValueError(f"select_share {self.select_share} is not in [0, 1)")
         if self.temperature <= 0:
             raise ValueError(f"temperature {self.temperature} would sample the same completion twice")
 
@@ -79,10 +87,7 @@ def run(run: Run) -> None:
     config = run.config
     options = config.options("collect", CollectSection)
     task = load_task(config.task, config.task_args, str(config.path))
-    prompts = {
-        s: [{"id": digest([t]), "prompt": t} for t in dict.fromkeys(task.prompts(s, None, config.seed))]
-        for s in SPLITS
-    }
+    prompts = prompts_by_split(task, options, config.seed)
     if not collects_preferences(config):
         sources = ", ".join(s.value for s in reward_sources(config))
         say("collect", f"prompts only, nobody is asked to choose: ppo.reward is {sources}")
@@ -100,13 +105,33 @@ def run(run: Run) -> None:
         ]
         report = annotator.report()
     else:
-        sampling, splits = draw(run, options, task)
+        sampling, splits = draw(run, options, task, prompts)
         drawn = list(sampling)
         say("collect", f"{len(drawn)} comparisons go to {annotator.name}")
         answers = annotator.annotate_all([c for _, c in drawn])
         judged = [Judged(c, a, splits[i]) for (i, c), a in zip(drawn, answers, strict=True)]
         report = sampling.report()
     publish(run, prompts, judged, {"annotator": annotator.name, **report})
+
+
+def prompts_by_split(task: Task, options: CollectSection, seed: int) -> dict[str, list[dict[str, Any]]]:
+    """Rows of the splits ``train``, ``select`` (where PPO is checked and its best policy chosen) and ``test``."""
+    test = dict.fromkeys(task.prompts("test", None, seed))
+    splits = {
+        **train_and_select(dict.fromkeys(task.prompts("train", None, seed)), options.select_share),
+        "test": test,
+    }
+    return {split: [{"id": digest([t]), "prompt": t} for t in texts] for split, texts in splits.items()}
+
+
+def train_and_select(prompts: Iterable[str], share: float) -> dict[str, list[str]]:
+    """Distinct prompts cut in two by their hashes, one at least on each side; fewer than 4 are all trained on."""
+    there = list(prompts)
+    if not share or len(there) < FEWEST_TO_SELECT:
+        return {"train": there, "select": []}
+    order = sorted(there, key=selection_bucket)
+    kept = {prompt for prompt in order[1:-1] if selection_bucket(prompt) < share} | {order[0]}
+    return {"train": [p for p in there if p not in kept], "select": [p for p in there if p in kept]}
 
 
 def side(prompt: str, completions: Sequence[str], options: CollectSection) -> str | None:
@@ -121,8 +146,22 @@ def side(prompt: str, completions: Sequence[str], options: CollectSection) -> st
     return sides.pop() if len(sides) == 1 else None
 
 
+def draw_prompts(task: Task, split: Split, n: int, seed: int, apart: set[str]) -> list[str]:
+    """``n`` prompts in the task's order, without those in ``apart``."""
+    asked = n
+    while True:
+        drawn = [p for p in task.prompts(split, asked, seed) if p not in apart]
+        if len(drawn) >= n:
+            return drawn[:n]
+        asked += max(n - len(drawn), 1)
+
+
 def draw(
-    run: Run, options: CollectSection, task: Task, at_a_time: int | None = None
+    run: Run,
+    options: CollectSection,
+    task: Task,
+    prompts: dict[str, list[dict[str, Any]]],
+    at_a_time: int | None = None,
 ) -> tuple[Sampling, list[str]]:
     """Completions for each prompt from the base, or from the policy that ``inputs`` names; nothing is sampled yet.
 
@@ -133,7 +172,10 @@ def draw(
 
     held_out = max(1, round(options.comparisons * options.test_share))
     sizes: dict[Split, int] = {"train": options.comparisons - held_out, "test": held_out}
-    drawn = [(p, split) for split, n in sizes.items() for p in task.prompts(split, n, run.config.seed)]
+    kept_apart = {r["prompt"] for r in prompts["select"]}
+    drawn = [
+        (p, split) for split, n in sizes.items() for p in draw_prompts(task, split, n, run.config.seed, kept_apart)
+    ]
     sampling = Sampling(
         run.base,
         run.version("policy").path if "policy" in run.inputs else None,
@@ -155,7 +197,7 @@ def ask_people(run: Run, options: CollectSection, task: Task, prompts: dict[str,
     from pipeline.annotators._asking import Asked, ask
 
     def sampled() -> tuple[Iterator[tuple[str, Comparison]], Callable[[], dict[str, Any]]]:
-        sampling, splits = draw(run, options, task, at_a_time=options.batch_size)
+        sampling, splits = draw(run, options, task, prompts, at_a_time=options.batch_size)
         return ((splits[i], comparison) for i, comparison in sampling), sampling.report
 
     ask(
@@ -170,10 +212,11 @@ def ask_people(run: Run, options: CollectSection, task: Task, prompts: dict[str,
 
 
 def publish_prompts(run: Run, prompts: dict[str, list[dict[str, Any]]]) -> None:
-    """Write the prompts of both splits."""
+    """Write the prompts of every split that has some."""
     with run.draft("prompts") as draft:
-        for split in SPLITS:
-            draft.write_rows(split, prompts[split], schema=PROMPTS)
+        for split, rows in prompts.items():
+            if rows or split in SPLITS:
+                draft.write_rows(split, rows, schema=PROMPTS)
 
 
 def publish(

@@ -98,7 +98,8 @@ def run(run: Run) -> None:
     options = config.options("evaluate", EvaluateSection)
     judges = parse_judges(options.judges, str(config.path))
     task = load_task(config.task, config.task_args, str(config.path))
-    prompts = task.prompts("test", None, config.seed)[: options.prompts]
+    # Neither trained on nor looked at by PPO: its checks have a split of their own.
+    prompts = [r["prompt"] for r in run.version("prompts").iter_rows("test")][: options.prompts]
     if len(prompts) < 2:
         raise DataError(
             f"{config.path}: evaluate", f"{len(prompts)} held-out prompt gives no interval.", "Bring more prompts."

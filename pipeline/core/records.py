@@ -61,6 +61,11 @@ def split_of(prompt: str, test_share: float) -> Literal["train", "test"]:
     return "test" if bucket(prompt) < test_share else "train"
 
 
+def selection_bucket(prompt: str) -> float:
+    """A number in [0, 1), another one than :func:`split_of` goes by: which prompts choose a checkpoint."""
+    return bucket(prompt, salt="select")
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Two completions of one prompt, not judged yet."""
