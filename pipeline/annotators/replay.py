@@ -51,6 +51,7 @@ class Replay:
         self._options, self._context, self._salt = options, context, short
         self._format: Format = options.format
         self._counts, self._skipped = Counter[str](), Counter[str]()
+        self._details, self._notices = dict[str, str](), dict[str, None]()
         self._people = set[str]()
 
     def judged(self) -> Iterator[tuple[Comparison, Annotation]]:
@@ -60,6 +61,7 @@ class Replay:
             DataError: nothing to read; an unusable row under ``on_bad_row: error``; no usable row at all.
         """
         self._counts, self._skipped, self._people = Counter(), Counter(), set()
+        self._details = {}
         seen: set[bytes] = set()
         for row in self._usable():
             key = _key(row)
@@ -76,6 +78,10 @@ class Replay:
                 break
         if not self._counts["used"]:
             reasons = ", ".join(f"{reason} ({n})" for reason, n in self._skipped.most_common(3))
+            details = [
+                f"; {detail}" for reason, _ in self._skipped.most_common(1) if (detail := self._details[reason])
+            ]
+            reasons += "".join(details)
             raise DataError(
                 self._options.dataset,
                 f"none of {self._counts['rows']} rows is usable as {self._format}: {reasons}.",
@@ -85,7 +91,7 @@ class Replay:
     def report(self) -> dict[str, Any]:
         """``rows`` read, ``used``, ``ties`` among those, ``duplicates`` left out, ``skipped`` by reason.
 
-        ``people`` is how many different ones chose, where the rows say who.
+        ``people`` is how many different ones chose, where the rows say who; ``notices`` what was assumed.
         """
         counts = {key: self._counts[key] for key in ("rows", "used", "ties", "duplicates")}
         if self._people:
@@ -95,6 +101,7 @@ class Replay:
             "format": self._format,
             **counts,
             "skipped": dict(sorted(self._skipped.items())),
+            **({"notices": list(self._notices)} if self._notices else {}),
         }
 
     def _annotation(self, row: JudgedRow, comparison: Comparison, choice: Choice) -> Annotation:
@@ -110,6 +117,7 @@ class Replay:
         o = self._options
         self._format = o.format
         how = o.reading(template_render(o.chat_template), self._salt)
+        self._notices = how.notices
         self._format, _, _, rows = o.rows(f"{self._context.where}: collect.annotator_args.dataset")
         for place, found in read_judged(self._counted(rows), self._format, how):
             if isinstance(found, JudgedRow):
@@ -127,10 +135,11 @@ class Replay:
         if bad.broken and skip == "error":
             raise DataError(
                 place,
-                f"is no preference in format {self._format}: {bad.reason}.",
+                f"is no preference in format {self._format}: {bad.line}.",
                 "Mend the row, or set  on_bad_row: skip  to leave such rows out and count them.",
             )
         self._skipped[bad.reason] += 1
+        self._details.setdefault(bad.reason, bad.detail)
 
 
 def _key(row: JudgedRow) -> bytes:

@@ -92,7 +92,7 @@ def read_pairs(options: PairSet, where: str, trained_on: Collection[str] = ()) -
     if column is not None:
         require_columns(first, [column], first_place, "Set slice to one of them.")
     rows: list[Row] = []
-    left_out, n = Counter[str](), 0
+    left_out, details, n = Counter[str](), dict[str, str](), 0
     for place, theirs in itertools.islice(located, options.limit):
         n += 1
         for one in parse_rows(theirs, format, place, how):
@@ -102,11 +102,14 @@ def read_pairs(options: PairSet, where: str, trained_on: Collection[str] = ()) -
                 rows.append(_row(one) | {"item": str(n), "slice": None if value is None else str(value)})
             else:
                 left_out[str(reason)] += 1
+                details.setdefault(str(reason), one.detail if isinstance(one, Unusable) else "")
     if not rows:
         reasons = ", ".join(f"{reason} ({k})" for reason, k in left_out.most_common(3))
+        reasons += "".join(f"; {details[reason]}" for reason, _ in left_out.most_common(1) if details[reason])
         raise DataError(where, f'none of {n} rows of "{options.dataset}" is a usable pair: {reasons}.')
     report = {"dataset": options.dataset, "format": format, "rows": n, "pairs": len(rows), "slice": column}
-    return PairRows(rows, {**report, "left_out": dict(left_out.most_common())})
+    notices = {"notices": list(how.notices)} if how.notices else {}
+    return PairRows(rows, {**report, "left_out": dict(left_out.most_common()), **notices})
 
 
 def score_pairs(scorer: Scorer, rows: Sequence[Row]) -> tuple[list[float], list[float]]:

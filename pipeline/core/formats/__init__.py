@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pipeline.core.errors import DataError
 from pipeline.core.formats import label_page, preference, sets, tools, unpaired
-from pipeline.core.formats.judged import JudgedRow, Refused, Row, Unusable, text
+from pipeline.core.formats.judged import JudgedRow, Refused, Row, Unclear, Unusable, text
 from pipeline.core.formats.messages import Message, Render, is_conversation, messages, render_plain
 from pipeline.core.formats.reading import Reading
 from pipeline.core.rows import rename_columns, require_columns
@@ -70,7 +70,7 @@ _NEEDED: dict[str, tuple[str, ...]] = {
     "shp": ("history", "human_ref_A", "human_ref_B", "labels"),
     "helpsteer": ("response1", "response2", "overall_preference"),
     "rewardbench": ("prompt", "chosen", "rejected"),
-    "argilla": ("fields", "responses"),
+    "argilla": ("fields", "responses"),  # or flat, see tools.tool_of
     "label_studio": ("data", "annotations"),
     "choices": ("prompt", "completion_a", "completion_b", "choice"),
     "label_page": ("item", "mode", "prompt", "completions", "choice", "annotator"),
@@ -93,8 +93,6 @@ _READERS: dict[str, Callable[[Row, Reading], list[Any]]] = {
     "shp": sets.shp,
     "helpsteer": sets.helpsteer,
     "rewardbench": sets.rewardbench,
-    "argilla": tools.answers,
-    "label_studio": tools.answers,
     "choices": tools.choices,
 }
 
@@ -112,7 +110,8 @@ def detect_format(
     columns = columns or {}
     tool = told if told != "auto" else tools.tool_of(row)
     if tool in ("argilla", "label_studio"):
-        require_columns(dict(row), _NEEDED[tool], place, f"Is this an export of {tool}, as JSON?")
+        if tools.tool_of(row) != tool:
+            require_columns(dict(row), _NEEDED[tool], place, f"Is this an export of {tool}?")
         named = [theirs for ours, theirs in columns.items() if ours != "choice"]
         require_columns(tools.fields_of(row, tool), named, place, _MEND)
         return tool
@@ -163,19 +162,22 @@ def parse_rows(row: Row, format: Format, place: str, how: Reading) -> list[Judge
     """One row, checked: a rating of several completions or several people's answers give several.
 
     Raises:
-        DataError: only for ``auto``, when the format cannot be told.
+        DataError: only the user can say what the rows mean (a coding of sides, what stood on the left), which
+            leaves none of them usable; or, for ``auto``, the format cannot be told.
     """
     if format == "auto":
         format = detect_format(row, place, columns=how.columns)
     try:
         if format in ("argilla", "label_studio"):
-            row = tools.spread(row, format)
+            return tools.answers(row, format, how)
         if format in _ALONE:
             found = _ALONE[format](rename_columns(dict(row), how.columns), how)
             if isinstance(found, unpaired.Opinion):
                 raise Refused("a single completion: it becomes a pair only among others")
             return found
         return _READERS[format](rename_columns(dict(row), how.columns), how)
+    except Unclear as unclear:
+        raise DataError(place, unclear.fact, unclear.mend) from None
     except Refused as refused:
         return [refused.unusable]
 

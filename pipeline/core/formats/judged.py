@@ -59,18 +59,36 @@ class Unusable:
     """A row that is no judged comparison, with the reason it is counted under.
 
     ``broken`` is False for a row there is nothing wrong with: nobody has answered it, or a filter leaves it out.
+    ``detail`` is what the row itself says, for whoever has to mend it; rows are not counted apart by it.
     """
 
     reason: str
     broken: bool = True
+    detail: str = field(default="", compare=False)
+
+    @property
+    def line(self) -> str:
+        """Reason and detail."""
+        return f"{self.reason}: {self.detail}" if self.detail else self.reason
 
 
 class Refused(Exception):
     """Raised by the reader of a format; becomes :class:`Unusable`."""
 
-    def __init__(self, reason: str, broken: bool = True) -> None:
-        self.unusable = Unusable(reason, broken)
+    def __init__(self, reason: str, broken: bool = True, detail: str = "") -> None:
+        self.unusable = Unusable(reason, broken, detail)
         super().__init__(reason)
+
+
+class Unclear(Refused):
+    """Raised where the user has to say how a file is meant: every row of it is in doubt, so none may be skipped.
+
+    Becomes a :class:`pipeline.core.errors.DataError`, whatever ``on_bad_row`` says.
+    """
+
+    def __init__(self, fact: str, mend: str) -> None:
+        self.fact, self.mend = fact, mend
+        super().__init__(fact, detail=mend)
 
 
 def judged(

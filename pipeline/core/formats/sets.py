@@ -36,7 +36,7 @@ def arena(row: Row, how: Reading) -> list[JudgedRow | Unusable]:
     a, b = messages(row.get(names[0]), names[0]), messages(row.get(names[1]), names[1])
     common = common_start(a, b)
     prompt, completions = last_answers(a[:common], (a[common:], b[common:]), how.render, names)
-    choice = side(row.get("winner"), "winner")
+    choice = side(row.get("winner"), "winner", how, names)
     return [judged(prompt, completions, choice, names, annotator=person(row.get("judge"), how.salt))]
 
 

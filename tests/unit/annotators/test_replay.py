@@ -310,3 +310,69 @@ def test_nothing_usable(tmp_path: Path) -> None:
 def test_refused_options(options: dict[str, Any], fact: str) -> None:
     with pytest.raises(ConfigError, match=fact):
         replay("a.jsonl", **options)
+
+
+# Whose side, and what was assumed
+
+
+def test_options_of_verdicts_reach_the_rows(tmp_path: Path) -> None:
+    rows = [{"prompt": f"p{i}", "x": "good", "y": "bad", "best": i % 3} for i in range(6)]
+    path = write(tmp_path / "a.jsonl", rows)
+    columns = {"completion_a": "x", "completion_b": "y", "choice": "best"}
+    said = refused(replay(path, columns=columns))
+    assert "the value is 0; accepted are x, y; a/b, left/right" in said
+    assert "choices: {0: a, 1: b, 2: tie}" in said
+    # Where such rows are left out, the end still shows what a value was.
+    assert "unknown best (6); the value is 0; accepted" in refused(
+        replay(path, columns=columns, on_bad_row="skip")
+    )
+    # As YAML reads it; and one meaning leaves rows out without stopping.
+    source = replay(path, columns=columns, choices={0: "a", 1: "b", 2: "skip"})
+    won = [p.chosen for p in (preference_from(*pair) for pair in judged(source)) if p]
+    assert won == ["good", "bad", "good", "bad"]
+    assert source.report()["skipped"] == {'best is "2", which choices leaves out': 2}
+
+
+def test_a_coding_that_is_not_clear_stops_even_where_rows_may_be_skipped(tmp_path: Path) -> None:
+    rows = [{"prompt": f"p{i}", "r_1": "good", "r_2": "bad", "best": best} for i, best in enumerate((1, 1, 0))]
+    columns = {"completion_a": "r_1", "completion_b": "r_2", "choice": "best"}
+    path = write(tmp_path / "a.jsonl", rows)
+    # 0 says that 1 was the second one all along. Mutation caught: the row is skipped, and the others are inverted.
+    said = refused(replay(path, columns=columns, on_bad_row="skip"))
+    assert said.startswith(f"{path}:3: best is 0, which is no number of the columns")
+
+
+def test_a_label_studio_project_s_configuration(tmp_path: Path) -> None:
+    click = {"from_name": "pw", "to_name": "pw", "type": "pairwise", "value": {"selected": "left"}}
+    task = {"data": {"prompt": "p", "answer1": "one", "answer2": "two"}, "annotations": [{"result": [click]}]}
+    (tmp_path / "a.json").write_text(json.dumps([task, {**task, "annotations": [{"result": []}]}]))
+    source = replay(str(tmp_path / "a.json"))
+    ((comparison, a),) = judged(source)
+    assert {"a": comparison.completion_a, "b": comparison.completion_b}[a.choice] == "one"
+    assert source.report()["skipped"] == {"submitted without a choice": 1}
+    left, none = source.report()["notices"]
+    assert left.startswith('left is "answer1" and right is "answer2"')
+    assert "no_choice: tie" in none
+    texts = "".join(f'<Text name="t{i}" value="$answer{i}"/>' for i in (1, 2))
+    (tmp_path / "p.xml").write_text(f'<View>{texts}<Pairwise name="pw" toName="t2,t1"/></View>')
+    source = replay(str(tmp_path / "a.json"), label_config=str(tmp_path / "p.xml"), no_choice="tie")
+    (comparison, a), (_, tie) = judged(source)
+    assert {"a": comparison.completion_a, "b": comparison.completion_b}[a.choice] == "two"
+    assert tie.choice == "tie"
+    assert "notices" not in source.report()
+    assert "cannot be read" in refused(replay(str(tmp_path / "a.json"), label_config="no.xml"))
+
+
+@pytest.mark.parametrize(
+    ("options", "fact"),
+    [
+        ({"choices": {0: "A"}}, "choices"),
+        ({"choices": "a"}, "choices = 'a' should be a mapping"),
+        ({"drafts": "yes"}, "drafts = 'yes' should be one of refuse, count"),
+        ({"no_choice": True}, "no_choice"),
+    ],
+    ids=str,
+)
+def test_refused_options_of_verdicts(options: dict[str, Any], fact: str) -> None:
+    with pytest.raises(ConfigError, match=fact):
+        replay("a.jsonl", **options)
