@@ -194,7 +194,8 @@ def parse_row(
     Raises:
         DataError: only for ``auto``, when the format cannot be told.
     """
-    found = parse_rows(row, format, place, Reading(render))
+    # Those who ask for one comparison want its texts: whether an answer was submitted is of no account.
+    found = parse_rows(row, format, place, Reading(render, drafts="count"))
     return next((one for one in found if isinstance(one, JudgedRow)), found[0])
 
 

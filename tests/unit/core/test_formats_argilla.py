@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.core.errors import DataError
-from pipeline.core.formats import JudgedRow, Unusable, detect_format
+from pipeline.core.formats import JudgedRow, Unusable, detect_format, parse_row
 from pipeline.core.formats.argilla import account
 from tests.read_rows import read, short, shuffled, who
 
@@ -169,6 +169,8 @@ def test_argilla_json_without_a_status_is_refused() -> None:
     del row["preference.responses.status"]
     with pytest.raises(DataError, match="drafts: count"):
         read(row)
+    # Whoever wants its texts alone, prompts for example, has them.
+    assert isinstance(parse_row(record("response1", status=None), "argilla", "x"), JudgedRow)
     # What we wrote ourselves without one holds nothing but votes: Argilla writes no such people.
     ours = {**record(), "responses": {"preference": [{"value": "response2", "user_id": "p_0123456789"}]}}
     assert short(read(ours), people=True) == ["No > Yes p_0123456789"]
