@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pipeline.annotators import Context, Source, load_annotator
 from pipeline.core.cli import guard
@@ -12,6 +12,7 @@ from pipeline.core.errors import DataError
 from pipeline.core.graph import collects_preferences, reward_sources
 from pipeline.core.records import (
     COMPARISONS,
+    OUTCOMES,
     PREFERENCES,
     PROMPTS,
     VOTES,
@@ -100,18 +101,17 @@ def run(run: Run) -> None:
     context = Context(task.gold_scores, config.seed, str(config.path))
     annotator = load_annotator(options.annotator, options.annotator_args, context)
     if isinstance(annotator, Source):
-        judged = [
-            Judged(c, a, side(c.prompt, (c.completion_a, c.completion_b), options)) for c, a in annotator.judged()
-        ]
-        report = annotator.report()
-    else:
-        sampling, splits = draw(run, options, task, prompts)
-        drawn = list(sampling)
-        say("collect", f"{len(drawn)} comparisons go to {annotator.name}")
-        answers = annotator.annotate_all([c for _, c in drawn])
-        judged = [Judged(c, a, splits[i]) for (i, c), a in zip(drawn, answers, strict=True)]
-        report = sampling.report()
-    publish(run, prompts, judged, {"annotator": annotator.name, **report})
+        from pipeline.annotators._voted import Voted
+
+        voted = Voted(annotator, lambda prompt, completions: side(prompt, completions, options), run.workdir)
+        publish(run, prompts, voted, {"annotator": annotator.name, **annotator.report()})
+        return
+    sampling, splits = draw(run, options, task, prompts)
+    drawn = list(sampling)
+    say("collect", f"{len(drawn)} comparisons go to {annotator.name}")
+    answers = annotator.annotate_all([c for _, c in drawn])
+    judged = Answered([Judged(c, a, splits[i]) for (i, c), a in zip(drawn, answers, strict=True)])
+    publish(run, prompts, judged, {"annotator": annotator.name, **sampling.report()})
 
 
 def prompts_by_split(task: Task, options: CollectSection, seed: int) -> dict[str, list[dict[str, Any]]]:
@@ -219,16 +219,27 @@ def publish_prompts(run: Run, prompts: dict[str, list[dict[str, Any]]]) -> None:
                 draft.write_rows(split, rows, schema=PROMPTS)
 
 
-def publish(
-    run: Run, prompts: dict[str, list[dict[str, Any]]], judged: list[Judged], report: dict[str, Any]
-) -> None:
+class Rows(Protocol):
+    """The rows of the datasets by split, and their counts."""
+
+    prompts: int
+    counts: dict[str, Any]
+
+    def decided(self, split: str) -> int: ...
+    def comparisons(self, split: str) -> Iterator[dict[str, Any]]: ...
+    def preferences(self, split: str) -> Iterator[dict[str, Any]]: ...
+    def votes(self, split: str) -> Iterator[dict[str, Any]]: ...
+    def outcomes(self, split: str) -> Iterator[dict[str, Any]] | None: ...
+    def sentence(self) -> str: ...
+
+
+def publish(run: Run, prompts: dict[str, list[dict[str, Any]]], rows: Rows, report: dict[str, Any]) -> None:
     """Write the three datasets; ``preferences`` last, as it stands for the stage being done."""
-    counts = count(judged)
-    _require_rows(run, judged, counts)
+    _require_rows(run, rows)
     publish_prompts(run, prompts)
     with run.draft("comparisons") as draft:
         for split in SPLITS:
-            draft.write_rows(split, comparison_rows(j for j in judged if j.split == split), schema=COMPARISONS)
+            draft.write_rows(split, rows.comparisons(split), schema=COMPARISONS)
         draft.stats.update(report)
     parents = [(draft.version, "comparisons")]
     previous = run.version("previous") if "previous" in run.inputs else None
@@ -237,67 +248,77 @@ def publish(
         for split in SPLITS:
             carry = previous if previous is not None and previous.has_split(split) else None
             known = {r["id"] for r in carry.iter_rows(split, columns=["id"])} if carry else set()
-            own = [j for j in judged if j.split == split]
-            draft.write_rows(
-                split, (r for r in preference_rows(own) if r["id"] not in known), schema=PREFERENCES, carry=carry
-            )
-            draft.write_rows(split, vote_rows(own), config="votes", schema=VOTES)
-        draft.stats.update(counts, **report)
-    say("collect", ", ".join(f"{v} {k.replace('_', ' ')}" for k, v in counts.items()))
+            new = (r for r in rows.preferences(split) if r["id"] not in known)
+            draft.write_rows(split, new, schema=PREFERENCES, carry=carry)
+            draft.write_rows(split, rows.votes(split), config="votes", schema=VOTES)
+            if (outcomes := rows.outcomes(split)) is not None:
+                draft.write_rows(split, outcomes, config="outcomes", schema=OUTCOMES)
+        draft.stats.update({**report, **rows.counts})
+    say("collect", rows.sentence())
 
 
-def count(judged: list[Judged]) -> dict[str, int]:
-    """How many were decided, tied, bad on both sides, not answered, and on both sides of the split."""
-    kinds = [j.answer.choice if isinstance(j.answer, Annotation) else "abstained" for j in judged]
-    return {
-        "comparisons": len(kinds),
-        "decided": kinds.count("a") + kinds.count("b"),
-        "ties": kinds.count("tie"),
-        "both_bad": kinds.count("both_bad"),
-        "abstained": kinds.count("abstained"),
-        "straddling_the_split": sum(j.split is None for j in judged),
-    }
+class Answered:
+    """What an annotator answered to comparisons that were sampled, each asked once."""
 
-
-def preference_rows(judged: list[Judged]) -> Iterator[dict[str, Any]]:
-    """Training rows of the decided comparisons, each once."""
-    seen: set[str] = set()
-    for j in judged:
-        row = preference_from(j.comparison, j.answer) if isinstance(j.answer, Annotation) else None
-        if row is not None and row.id not in seen:
-            seen.add(row.id)
-            yield {"id": row.id, **vars(row)}
-
-
-def comparison_rows(judged: Iterator[Judged]) -> Iterator[dict[str, Any]]:
-    """Each comparison once, however many judged it."""
-    for c in {j.comparison.id: j.comparison for j in judged}.values():
-        yield {"id": c.id, "prompt": c.prompt, "completion_a": c.completion_a, "completion_b": c.completion_b}
-
-
-def vote_rows(judged: list[Judged]) -> Iterator[dict[str, Any]]:
-    """Every single answer, ties and abstentions with their reason included."""
-    for j in judged:
-        yield {
-            **dict.fromkeys(VOTES),
-            "id": digest([j.answer.comparison_id, j.answer.annotator]),
-            **vars(j.answer),
+    def __init__(self, judged: list[Judged]) -> None:
+        self._judged = judged
+        self.prompts = len({j.comparison.prompt for j in judged})
+        kinds = [j.answer.choice if isinstance(j.answer, Annotation) else "abstained" for j in judged]
+        self.counts = {
+            "comparisons": len(kinds),
+            "decided": kinds.count("a") + kinds.count("b"),
+            "ties": kinds.count("tie"),
+            "both_bad": kinds.count("both_bad"),
+            "abstained": kinds.count("abstained"),
+            "straddling_the_split": sum(j.split is None for j in judged),
         }
 
+    def decided(self, split: str) -> int:
+        """Comparisons of a split that make a training row."""
+        return sum(1 for _ in self.preferences(split))
 
-def _require_rows(run: Run, judged: list[Judged], counts: dict[str, int]) -> None:
+    def comparisons(self, split: str) -> Iterator[dict[str, Any]]:
+        """Each once."""
+        for c in {j.comparison.id: j.comparison for j in self._of(split)}.values():
+            yield {"id": c.id, "prompt": c.prompt, "completion_a": c.completion_a, "completion_b": c.completion_b}
+
+    def preferences(self, split: str) -> Iterator[dict[str, Any]]:
+        """Training rows of the decided comparisons, each once."""
+        seen: set[str] = set()
+        for j in self._of(split):
+            row = preference_from(j.comparison, j.answer) if isinstance(j.answer, Annotation) else None
+            if row is not None and row.id not in seen:
+                seen.add(row.id)
+                yield {"id": row.id, **vars(row)}
+
+    def votes(self, split: str) -> Iterator[dict[str, Any]]:
+        """Every single answer, ties and abstentions with their reason included."""
+        for j in self._of(split):
+            key = digest([j.answer.comparison_id, j.answer.annotator])
+            yield {**dict.fromkeys(VOTES), "id": key, **vars(j.answer)}
+
+    def outcomes(self, split: str) -> None:
+        """None: each answer is the outcome."""
+
+    def sentence(self) -> str:
+        """What it came to, in one line."""
+        return ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in self.counts.items())
+
+    def _of(self, split: str) -> Iterator[Judged]:
+        return (j for j in self._judged if j.split == split)
+
+
+def _require_rows(run: Run, rows: Rows) -> None:
     for split in SPLITS:
-        if any(j.split == split and isinstance(j.answer, Annotation) and j.answer.choice in "ab" for j in judged):
+        if rows.decided(split):
             continue
-        distinct = len({j.comparison.prompt for j in judged})
-        if distinct == 1:
+        if rows.prompts == 1:
             mend = "All share one prompt: set collect.split_by=completion, or bring more prompts."
         else:
             mend = "Bring more prompts, or change collect.test_share."
-        found = ", ".join(f"{n} {k.replace('_', ' ')}" for k, n in counts.items())
         raise DataError(
             f"{run.config.path}: collect",
-            f"split {split} would hold no preference ({found}; {distinct} distinct prompts).",
+            f"split {split} would hold no preference ({rows.sentence()}; {rows.prompts} distinct prompts).",
             mend,
         )
 

@@ -61,13 +61,21 @@ def run(run: Run) -> None:
 
 def test_sets(run: Run, given: dict[str, Any]) -> dict[str, PairRows]:
     """The pairs of ``reward.test_sets``, less those that are trained on. Read before training: mistakes show."""
+    from pipeline.labelling.judgements import Judgements, summary
     from pipeline.modeling.pair_sets import parse_sets, read_pairs
 
     preferences, where = run.version("preferences"), str(run.config.path)
     options = parse_sets(given, where)
     train = preferences.iter_rows("train", columns=["id"]) if options and preferences.has_split("train") else ()
     known = {row["id"] for row in train}
-    return {name: read_pairs(o, f"{where}: reward.test_sets.{name}", known) for name, o in options.items()}
+    sets = {
+        name: read_pairs(o, f"{where}: reward.test_sets.{name}", known, judgements=Judgements)
+        for name, o in options.items()
+    }
+    for name, found in sets.items():
+        if "votes" in found.report:
+            say("reward", f"test set {name}: {summary(found.report)}")
+    return sets
 
 
 def require_rows(preferences: Version, loss: str) -> None:

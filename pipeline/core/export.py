@@ -291,7 +291,7 @@ def _undecided(version: Version, split: str, decided: set[str]) -> dict[str, str
     votes: dict[str, Counter[str]] = {}
     for r in version.iter_rows(split, "votes") if version.has_split(split, "votes") else ():
         if r.get("choice") in ("a", "b", "tie", "both_bad") and r["comparison_id"] not in decided:
-            votes.setdefault(r["comparison_id"], Counter())[r["choice"]] += 1
+            votes.setdefault(r["comparison_id"], Counter())[r["choice"]] += r.get("count") or 1
     undecided = {id: n for id, n in votes.items() if n["tie"] + n["both_bad"] > n["a"] + n["b"]}
     return {id: "both_bad" if n["both_bad"] > n["tie"] else "tie" for id, n in undecided.items()}
 

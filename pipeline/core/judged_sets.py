@@ -6,15 +6,25 @@ What the formats are is left to :mod:`pipeline.core.formats`, what becomes of th
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from pipeline.core.formats import COLUMNS, Format, Reading, Render, detect_format
+from pipeline.core.formats import ALONE, COLUMNS, Format, JudgedRow, Reading, Render, detect_format
 from pipeline.core.formats.choices import Meaning, spelled
 from pipeline.core.formats.label_config import read_label_config
+from pipeline.core.records import CHOICES, Annotation, Choice, Comparison, digest, turned
 from pipeline.core.rows import Row, located_rows
+
+Aggregation = Literal["majority", "dawid_skene", "bradley_terry"]
+"""How several votes on one comparison become one outcome: :mod:`pipeline.labelling.aggregate`."""
+
+Margin = Literal["none", "strength", "share"]
+"""By how much a pair was won: not said, what those who chose the winner said, or the winner's lead in votes."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,9 @@ class JudgedSet:
         label_config: the XML of a Label Studio project, which says what was shown on the left.
         drafts: of Argilla, ``count`` answers that nobody submitted, or of which the file does not say it.
         no_choice: what somebody meant who submitted without choosing: ``tie``, or nothing (``skip``: counted).
+        aggregate: how several votes on one comparison become one outcome, as in the section ``label``.
+        margin: of a pair, as in the section ``label``: ``none``; ``strength``, the mean of the margins that the
+            votes for the choice have in the rows; ``share``, the winner's lead in votes.
     """
 
     dataset: str
@@ -53,6 +66,8 @@ class JudgedSet:
     label_config: str | None = None
     drafts: Literal["refuse", "count"] = "refuse"
     no_choice: Literal["skip", "tie"] = "skip"
+    aggregate: Aggregation = "majority"
+    margin: Margin = "strength"
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.columns) - set(COLUMNS))
@@ -96,3 +111,118 @@ class JudgedSet:
         place, first = next(located)
         found = detect_format(first, place, self.format, self.columns)
         return found, first, place, itertools.chain([(place, first)], located)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One row's judgement.
+
+    Attributes:
+        times: how often it was given.
+        within: votes count together only where this is the same too.
+    """
+
+    row: JudgedRow
+    comparison: Comparison
+    choice: Choice
+    within: str | None = None
+    times: int = 1
+
+    def votes(self, nobody: str) -> Iterator[Annotation]:
+        """The votes it stands for, equal ones together. ``nobody``: their annotator where none is named."""
+        row, comparison = self.row, self.comparison
+        score_a = score_b = None
+        if row.scores is not None:
+            on_a = comparison.completion_a == row.chosen
+            score_a, score_b = row.scores if on_a else row.scores[::-1]
+        for choice, n in row.ballots(comparison, self.choice):
+            margin = row.margin if choice == self.choice else None
+            who = row.annotator or nobody
+            yield Annotation(comparison.id, who, choice, score_a, score_b, margin, n * self.times)
+
+
+class Repeats:
+    """Tells further votes on a comparison from repetitions of one, in a single pass; only hashes are held.
+
+    - The same choice of the same person is one vote; another choice of theirs is another.
+    - Where nobody is named, each row is a vote, but for one that equals an earlier row in every column: a copy.
+      Copies are votes after all (:meth:`copies`) where the set itself shows it: rows disagree on a comparison that
+      has a copy. Then each row stands for a person, and 4 to 1 must not become 1 to 1.
+
+    Attributes:
+        duplicates: judgements that are left out.
+    """
+
+    def __init__(self) -> None:
+        self.duplicates = 0
+        self._said = set[bytes]()
+        self._choices: dict[bytes, int] = {}
+        self._copies: dict[bytes, tuple[bytes, Judged]] = {}
+        self._times = Counter[bytes]()
+
+    def is_vote(self, judged: Judged, origin: bytes) -> bool:
+        """Whether it counts now.
+
+        Args:
+            origin: see :class:`Origins`.
+        """
+        key, in_order = judged.comparison.alike()
+        choice = judged.choice if in_order else turned(judged.choice)
+        named = judged.row.annotator is not None
+        vote = _short([key.hex(), choice, judged.row.annotator, judged.within])
+        if not named:
+            key = key if judged.within is None else _short([key.hex(), judged.within])
+            self._choices[key] = self._choices.get(key, 0) | 1 << CHOICES.index(choice)
+        said = vote if named else _short([vote.hex(), origin.hex()])
+        if said not in self._said:
+            self._said.add(said)
+            return True
+        if named:
+            self.duplicates += 1
+        else:
+            self._copies.setdefault(said, (key, judged))
+            self._times[said] += 1
+        return False
+
+    def copies(self) -> Iterator[Judged]:
+        """The copies that are votes after all, when all rows are read; the others are counted as duplicates."""
+        votes = any(self._choices[key].bit_count() > 1 for key, _ in self._copies.values())
+        for said, (_, judged) in self._copies.items():
+            if votes:
+                yield replace(judged, times=self._times[said])
+            else:
+                self.duplicates += self._times[said]
+
+
+class Origins:
+    """The origin of each judgement while its rows are read: its row, and its place among the judgements in it.
+
+    So the answers of three people in one record are three, and the same record once more is a copy of each. Of
+    formats whose judgements are made of several rows, nothing but the judgement itself is its origin.
+    """
+
+    def __init__(self, format: Format) -> None:
+        self._alone = format in ALONE
+        self._row, self._number = b"", 0
+
+    def watched(self, rows: Iterable[tuple[str, Row]]) -> Iterator[tuple[str, Row]]:
+        """``rows``, unchanged; each is the origin of what is read until the next."""
+        for place, row in rows:
+            self.start(row)
+            yield place, row
+
+    def start(self, row: Row) -> None:
+        """What follows is read from this row."""
+        if not self._alone:
+            spelled = json.dumps(row, sort_keys=True, default=repr, ensure_ascii=False)
+            self._row = sha256(spelled.encode("utf-8", "surrogatepass")).digest()
+            self._number = 0
+
+    def next(self) -> bytes:
+        """Of the next judgement in the row."""
+        self._number += not self._alone
+        return self._row + self._number.to_bytes(4)
+
+
+def _short(value: list[str | None]) -> bytes:
+    return bytes.fromhex(digest(value))[:16]

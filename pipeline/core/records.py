@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Choice = Literal["a", "b", "tie", "both_bad"]
+CHOICES: tuple[Choice, ...] = get_args(Choice)
 
 # Columns of the datasets of ``collect``. ``completion_b`` is null where a completion stands alone.
 PROMPTS = {"id": "string", "prompt": "string"}
@@ -33,7 +34,20 @@ VOTES = {
     "score_b": "double",
     "margin": "double",
     "reason": "string",
+    "count": "int64",
 }
+"""``count``: how many gave this answer, where a row stands for several whose names are not known."""
+
+OUTCOMES = {
+    "item_id": "string",
+    "comparison_id": "string",
+    "choice": "string",
+    "share": "double",
+    "votes": "int64",
+    "confidence": "double",
+    "adjudicated": "bool",
+}
+"""What the votes on each item come to: ties, bad pairs and even splits are kept as such."""
 
 
 def canonical_json(value: Any) -> str:
@@ -66,6 +80,11 @@ def selection_bucket(prompt: str) -> float:
     return bucket(prompt, salt="select")
 
 
+def turned(choice: Choice) -> Choice:
+    """The same choice with the sides exchanged."""
+    return "b" if choice == "a" else "a" if choice == "b" else choice
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Two completions of one prompt, not judged yet."""
@@ -79,13 +98,23 @@ class Comparison:
     def id(self) -> str:
         return digest([self.prompt, self.completion_a, self.completion_b])
 
+    def alike(self) -> tuple[bytes, bool]:
+        """(16 bytes that are equal for what people would call the same comparison, whether A is first in it).
+
+        Which side is A, and blanks around the texts, make no difference to whoever compares them.
+        """
+        a, b = self.completion_a.strip(), self.completion_b.strip()
+        first, second = (a, b) if a <= b else (b, a)
+        return bytes.fromhex(digest([self.prompt.strip(), first, second]))[:16], a <= b
+
 
 @dataclass(frozen=True)
 class Annotation:
     """One annotator's choice on one comparison.
 
     ``score_a`` and ``score_b`` are what the annotator thought of each completion, where it has such numbers;
-    ``margin`` says by how much the choice was won (TRL's ``margin`` column), where that is known.
+    ``margin`` says by how much the choice was won (TRL's ``margin`` column), where that is known. ``count`` is how
+    many chose so, where one row stands for several.
     """
 
     comparison_id: str
@@ -94,6 +123,7 @@ class Annotation:
     score_a: float | None = None
     score_b: float | None = None
     margin: float | None = None
+    count: int = 1
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from pipeline.core.formats.reading import Reading
 from pipeline.core.rows import rename_columns, require_columns
 
 __all__ = [
+    "ALONE",
     "COLUMNS",
     "PUBLIC_SETS",
     "Format",
@@ -56,6 +57,7 @@ Format = Literal[
 COLUMNS = (
     *("prompt", "chosen", "rejected", "tie", "both_bad", "margin", "votes_chosen", "votes_rejected"),
     *("completion", "label", "completion_a", "completion_b", "choice", "annotator"),
+    *("votes_a", "votes_b", "votes_tie", "votes_both_bad"),
 )
 """The names that ``columns: {ours: theirs}`` may map."""
 
@@ -80,7 +82,7 @@ _TELLING: tuple[Format, ...] = ("arena", "ultrafeedback", "shp", "helpsteer", "c
 
 _MEND = "Mend the right-hand side in  columns: {...}."
 
-_ALONE: dict[str, unpaired.Read] = {"unpaired": unpaired.trl_unpaired, "label_page": label_page.answer}
+ALONE: dict[str, unpaired.Read] = {"unpaired": unpaired.trl_unpaired, "label_page": label_page.answer}
 """Readers of formats that may hold a single completion in a row."""
 
 _READERS: dict[str, Callable[[Row, Reading], list[Any]]] = {
@@ -149,9 +151,9 @@ def read_judged(
     rows: Iterable[tuple[str, Row]], format: Format, how: Reading
 ) -> Iterator[tuple[str, JudgedRow | Unusable]]:
     """Everything in ``rows``, which are (place, row) with their own column names; several for one row, or none."""
-    if format in _ALONE:
+    if format in ALONE:
         renamed = ((place, rename_columns(dict(row), how.columns)) for place, row in rows)
-        yield from unpaired.pair_up(renamed, how, _ALONE[format])
+        yield from unpaired.pair_up(renamed, how, ALONE[format])
         return
     for place, row in rows:
         for found in parse_rows(row, format, place, how):
@@ -170,8 +172,8 @@ def parse_rows(row: Row, format: Format, place: str, how: Reading) -> list[Judge
     try:
         if format in ("argilla", "label_studio"):
             return tools.answers(row, format, how)
-        if format in _ALONE:
-            found = _ALONE[format](rename_columns(dict(row), how.columns), how)
+        if format in ALONE:
+            found = ALONE[format](rename_columns(dict(row), how.columns), how)
             if isinstance(found, unpaired.Opinion):
                 raise Refused("a single completion: it becomes a pair only among others")
             return found

@@ -5,7 +5,16 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from pipeline.core.formats.judged import JudgedRow, Refused, Row, check_texts, number, text, yes
+from pipeline.core.formats.judged import (
+    JudgedRow,
+    Refused,
+    Row,
+    check_texts,
+    counted_votes,
+    number,
+    text,
+    yes,
+)
 from pipeline.core.formats.messages import (
     HH_TURN,
     Message,
@@ -77,7 +86,10 @@ def _row(row: Row, how: Reading, prompt: str, chosen: str, rejected: str) -> Jud
     bad = yes(row.get("both_bad"), "both_bad")
     tie = yes(row.get("tie"), "tie") or bad
     margin = number(row.get("margin"), "margin")
-    return JudgedRow(prompt, chosen, rejected, tie, margin, meta, bad, annotator(row, how))
+    votes = counted_votes(row, "both_bad" if bad else "tie" if tie else "chosen")
+    # Who counted the votes of others is none of those who voted.
+    who = None if votes else annotator(row, how)
+    return JudgedRow(prompt, chosen, rejected, tie, margin, meta, bad, who, votes=votes)
 
 
 def _implicit(chosen: str, rejected: str) -> tuple[str, str, str]:

@@ -15,7 +15,17 @@ from typing import Any, Literal, cast
 from pipeline.core.formats import argilla, label_studio
 from pipeline.core.formats.answers import Record, Scored, Submission, Told, Unread, dict_of
 from pipeline.core.formats.choices import in_order, shown, spelled, tokens, verdict
-from pipeline.core.formats.judged import JudgedRow, Refused, Row, Unclear, Unusable, judged, number, person
+from pipeline.core.formats.judged import (
+    JudgedRow,
+    Refused,
+    Row,
+    Unclear,
+    Unusable,
+    counted_votes,
+    judged,
+    number,
+    person,
+)
 from pipeline.core.formats.reading import Reading, annotator, as_given, plain_word, ranked, side
 from pipeline.core.records import Choice
 from pipeline.core.rows import rename_columns
@@ -78,7 +88,10 @@ def choices(row: Row, how: Reading) -> list[JudgedRow | Unusable]:
     prompt, (a, b) = as_given(row.get("prompt"), [(n, row.get(n)) for n in names], how)
     choice = side(row.get("choice"), "choice", how)
     margin = number(row.get("margin"), "margin")
-    return [judged(prompt, (a, b), choice, names, margin=margin, annotator=annotator(row, how))]
+    said = "chosen" if choice in ("a", "b") else choice
+    votes = counted_votes(row, said, ("b", "a") if choice == "b" else ("a", "b"))
+    who = None if votes else annotator(row, how)
+    return [judged(prompt, (a, b), choice, names, margin=margin, annotator=who, votes=votes)]
 
 
 def _record(row: Row, tool: Tool, how: Reading) -> Record:

@@ -61,7 +61,7 @@ def test_report_counts_everything(tmp_path: Path) -> None:
     rows = [
         good,
         good,
-        {**good, "chosen": good["rejected"], "rejected": good["chosen"]},  # somebody disagrees: kept
+        {**other, "chosen": other["rejected"], "rejected": other["chosen"]},  # somebody disagrees: kept
         {**other, "tie": True},
         {**other, "chosen": ""},
         {**other, "chosen": "x", "rejected": "x"},
@@ -81,16 +81,61 @@ def test_report_counts_everything(tmp_path: Path) -> None:
     assert source.report() == expected
     assert judged(source) == first  # catches: counts and duplicates that survive into a second reading
     assert source.report() == expected
-    assert sum(a.choice == "tie" for _, a in first) == 1
-    assert first[0][0].id == first[1][0].id
-    assert {first[0][1].choice, first[1][1].choice} == {"a", "b"}
+    # A tie and a decision on one pair are two votes. Catches: the second taken for a duplicate.
+    assert first[1][0].id == first[2][0].id
+    assert first[1][1].choice in ("a", "b")
+    assert first[2][1].choice == "tie"
 
 
 def test_votes_stay_with_the_comparison(tmp_path: Path) -> None:
     rows = [{**pairs(1)[0], "votes_chosen": 3, "votes_rejected": 2}]
-    ((comparison, annotation),) = judged(replay(write(tmp_path / "a.jsonl", rows)))
+    (comparison, for_it), (same, against) = judged(replay(write(tmp_path / "a.jsonl", rows)))
     assert comparison.meta == {"votes_chosen": 3, "votes_rejected": 2}
-    assert annotation.margin is None
+    assert comparison == same
+    assert (for_it.count, against.count) == (3, 2)
+    # Mutation caught: the counts given to A and B instead of the chosen and the rejected one.
+    p = preference_from(comparison, for_it)
+    assert p is not None
+    assert (p.chosen, p.margin) == ("good 0", None)
+
+
+@pytest.mark.parametrize(
+    ("votes", "said"),
+    [
+        ({"votes_chosen": 1, "votes_rejected": 4}, "its own votes outvote it (chosen 1, rejected 4)"),
+        ({"votes_chosen": 2, "votes_rejected": 0, "votes_equal": 3}, "outvote it (chosen 2, tie 3)"),
+        ({"votes_chosen": 0.8, "votes_rejected": 0.2}, "votes_chosen is 0.8, which is no number of votes"),
+        ({"votes_chosen": -1, "votes_rejected": 0}, "votes_chosen is -1"),
+        ({"votes_chosen": "four", "votes_rejected": 1}, "votes_chosen is not a number"),
+    ],
+    ids=str,
+)
+def test_counts_that_make_no_sense(tmp_path: Path, votes: dict[str, Any], said: str) -> None:
+    assert said in refused(replay(write(tmp_path / "a.jsonl", [{**pairs(1)[0], **votes}])))
+
+
+def counts(rows: list[dict[str, Any]], tmp_path: Path, **options: Any) -> dict[str, int]:
+    found = Counter[str]()
+    for comparison, vote in judged(replay(write(tmp_path / "a.jsonl", rows), **options)):
+        one = preference_from(comparison, vote)
+        found[one.chosen if one is not None else vote.choice] += vote.count
+    return dict(found)
+
+
+def test_who_is_not_named_is_a_voter_for_each_row(tmp_path: Path) -> None:
+    good = pairs(1)[0]
+    bad = {**good, "chosen": good["rejected"], "rejected": good["chosen"]}
+    by = [{**row, "worker": i} for i, row in enumerate([good, good, good, good, bad])]
+    # A column that is not mapped tells them apart.
+    assert counts(by, tmp_path) == {"good 0": 4, "bad 0": 1}
+    # Mutation caught: equal rows are copies wherever they are, which makes 4 to 1 into 1 to 1.
+    assert counts([good, bad, good, good, good], tmp_path) == {"good 0": 4, "bad 0": 1}
+    # Once a set has shown that it holds votes, it does so everywhere.
+    other = {"prompt": "q", "chosen": "x", "rejected": "y"}
+    assert counts([other, other, good, good, bad], tmp_path) == {"x": 2, "good 0": 2, "bad 0": 1}
+    # Nothing says that these are more than copies.
+    assert counts([good, good, good, other, other], tmp_path) == {"good 0": 1, "x": 1}
+    assert counts([good, good, {**other, "tie": True}, other], tmp_path) == {"good 0": 1, "x": 1, "tie": 1}
 
 
 def test_column_map_over_csv(tmp_path: Path) -> None:
