@@ -101,11 +101,12 @@ class Comparison:
     def alike(self) -> tuple[bytes, bool]:
         """(16 bytes that are equal for what people would call the same comparison, whether A is first in it).
 
-        Which side is A, and blanks around the texts, make no difference to whoever compares them.
+        Which side is A, and blanks around the texts, make no difference to whoever compares them. Which completion
+        is first is as good as a coin's toss: agreement beyond chance supposes that sides mean nothing.
         """
         a, b = self.completion_a.strip(), self.completion_b.strip()
-        first, second = (a, b) if a <= b else (b, a)
-        return bytes.fromhex(digest([self.prompt.strip(), first, second]))[:16], a <= b
+        key = bytes.fromhex(digest([self.prompt.strip(), *sorted((a, b))]))[:16]
+        return key, (a <= b) == (key[0] % 2 == 0)
 
 
 @dataclass(frozen=True)

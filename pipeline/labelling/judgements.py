@@ -24,6 +24,8 @@ Row = dict[str, Any]
 KINDS = {"a": "decided", "b": "decided", "tie": "ties", "both_bad": "both_bad", None: "split_votes"}
 """What a comparison is counted as, by its outcome."""
 
+_CALLED = {"majority": "majority", "dawid_skene": "Dawid and Skene", "bradley_terry": "Bradley and Terry"}
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -231,8 +233,8 @@ def summary(counts: Row) -> str:
         said += f" from {counts['votes']:,} votes"
     if people := counts.get("people"):
         said += f" of {people:,} {'person' if people == 1 else 'people'}"
-    said += f", by {counts['aggregate'].replace('_', ' ')}" if several else ""
-    names = {"decided": "decided", "ties": "ties", "both_bad": "both bad"}
+    said += f", by {_CALLED[counts['aggregate']]}" if several else ""
+    names = {"decided": "decided", "ties": "tie" if counts["ties"] == 1 else "ties", "both_bad": "both bad"}
     kinds = [f"{counts[key]:,} {name}" for key, name in names.items() if counts[key] or key == "decided"]
     kinds += [f"{counts['split_votes']:,} even"] if several else []
     if counts.get("straddling_the_split"):

@@ -200,7 +200,17 @@ def test_what_is_counted_and_said() -> None:
         "5 comparisons from 14 votes of 3 people, by majority: 4 decided, 1 even; agree"
     )
     plain = {"comparisons": 2, "votes": 2, "decided": 1, "ties": 1, "both_bad": 0, "split_votes": 0}
-    assert summary(plain) == "2 comparisons: 1 decided, 1 ties"
+    assert summary(plain) == "2 comparisons: 1 decided, 1 tie"
+
+
+# Catches: sides in the order of the alphabet, by which 4 to 1 for the same word looks like less than chance.
+def test_agreement_takes_sides_for_nothing() -> None:
+    votes = [said("ab"[k == i % 5], f"p{k}", (f"q{i}", "x", "y")) for i in range(200) for k in range(5)]  # type: ignore[arg-type]
+    _, judgements = decided(votes)
+    agreement = judgements.counts()["agreement"]
+    assert agreement["raw"]["value"] == pytest.approx(0.6)
+    # By hand: observed disagreement .4, by chance .5.
+    assert agreement["alpha"]["value"] == pytest.approx(0.2, abs=0.02)
 
 
 def test_votes_count_within_what_is_the_same() -> None:
