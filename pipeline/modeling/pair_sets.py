@@ -6,6 +6,7 @@ What is measured of the scores is left to :mod:`pipeline.evaluation`.
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -17,7 +18,7 @@ from pipeline.core.config import parse_options
 from pipeline.core.errors import ConfigError, DataError
 from pipeline.core.formats import JudgedRow, parse_rows, render_plain
 from pipeline.core.formats.messages import bot, turns_of
-from pipeline.core.judged_sets import Aggregation, JudgedSet, Margin, Origins
+from pipeline.core.judged_sets import Aggregation, Judged, JudgedSet, Margin, Origins, Repeats
 from pipeline.core.records import Annotation, Comparison, row_id
 from pipeline.core.rows import require_columns
 from pipeline.core.version import Version
