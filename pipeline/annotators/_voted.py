@@ -56,8 +56,8 @@ class Voted:
                     prompts.add(hash(comparison.prompt))
         self.prompts = len(prompts)
         self._kinds = Counter[tuple[str | None, str]]()
-        for split in {*self._splits}:
-            self._kinds.update((split, KINDS[d.outcome.choice]) for d in self._decisions(split))
+        for number, split in enumerate(self._splits):
+            self._kinds[split, KINDS[self._judgements.choice(number)]] += 1
         self.counts = self._counted()
 
     def _keep(self, number: int, comparison: Comparison) -> None:

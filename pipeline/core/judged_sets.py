@@ -10,14 +10,13 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
 from pipeline.core.formats import ALONE, COLUMNS, Format, JudgedRow, Reading, Render, detect_format
 from pipeline.core.formats.choices import Meaning, spelled
 from pipeline.core.formats.label_config import read_label_config
-from pipeline.core.records import CHOICES, Annotation, Choice, Comparison, digest, turned
+from pipeline.core.records import CHOICES, Annotation, Choice, Comparison, short_hash, turned
 from pipeline.core.rows import Row, located_rows
 
 Aggregation = Literal["majority", "dawid_skene", "bradley_terry"]
@@ -169,11 +168,12 @@ class Repeats:
         key, in_order = judged.comparison.alike()
         choice = judged.choice if in_order else turned(judged.choice)
         named = judged.row.annotator is not None
-        vote = _short([key.hex(), choice, judged.row.annotator, judged.within])
+        if judged.within is not None:
+            key = short_hash(key.hex(), judged.within)
+        vote = short_hash(key.hex(), choice, judged.row.annotator or "")
         if not named:
-            key = key if judged.within is None else _short([key.hex(), judged.within])
             self._choices[key] = self._choices.get(key, 0) | 1 << CHOICES.index(choice)
-        said = vote if named else _short([vote.hex(), origin.hex()])
+        said = vote if named else short_hash(vote.hex(), origin.hex())
         if said not in self._said:
             self._said.add(said)
             return True
@@ -192,6 +192,9 @@ class Repeats:
                 yield replace(judged, times=self._times[said])
             else:
                 self.duplicates += self._times[said]
+
+
+_SPELL = json.JSONEncoder(sort_keys=True, default=repr, ensure_ascii=False).encode
 
 
 class Origins:
@@ -214,15 +217,10 @@ class Origins:
     def start(self, row: Row) -> None:
         """What follows is read from this row."""
         if not self._alone:
-            spelled = json.dumps(row, sort_keys=True, default=repr, ensure_ascii=False)
-            self._row = sha256(spelled.encode("utf-8", "surrogatepass")).digest()
+            self._row = short_hash(_SPELL(row))
             self._number = 0
 
     def next(self) -> bytes:
         """Of the next judgement in the row."""
         self._number += not self._alone
         return self._row + self._number.to_bytes(4)
-
-
-def _short(value: list[str | None]) -> bytes:
-    return bytes.fromhex(digest(value))[:16]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 Choice = Literal["a", "b", "tie", "both_bad"]
@@ -50,14 +51,26 @@ OUTCOMES = {
 """What the votes on each item come to: ties, bad pairs and even splits are kept as such."""
 
 
+_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
 def canonical_json(value: Any) -> str:
     """One spelling per value: sorted keys, no blanks, UTF-8 kept as it is."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return _JSON.encode(value)
 
 
 def digest(value: Any) -> str:
     """sha256 (hex) of the canonical JSON of ``value``."""
     return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def short_hash(*texts: str) -> bytes:
+    """16 bytes of these texts, for telling many of them apart in little memory; never stored."""
+    whole = hashlib.blake2b(digest_size=16)
+    for text in texts:
+        spelled = text.encode("utf-8", "surrogatepass")
+        whole.update(b"%d:" % len(spelled) + spelled)
+    return whole.digest()
 
 
 def row_id(prompt: str, chosen: str, rejected: str) -> str:
@@ -94,7 +107,7 @@ class Comparison:
     completion_b: str
     meta: dict[str, Any] = field(default_factory=dict[str, Any], compare=False)
 
-    @property
+    @cached_property
     def id(self) -> str:
         return digest([self.prompt, self.completion_a, self.completion_b])
 
@@ -105,7 +118,7 @@ class Comparison:
         is first is as good as a coin's toss: agreement beyond chance supposes that sides mean nothing.
         """
         a, b = self.completion_a.strip(), self.completion_b.strip()
-        key = bytes.fromhex(digest([self.prompt.strip(), *sorted((a, b))]))[:16]
+        key = short_hash(self.prompt.strip(), *sorted((a, b)))
         return key, (a <= b) == (key[0] % 2 == 0)
 
 

@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 
 from pipeline.core.judged_sets import Aggregation, Margin
-from pipeline.core.records import CHOICES, Annotation, Choice, Comparison, digest, turned
+from pipeline.core.records import CHOICES, Annotation, Choice, Comparison, digest, short_hash, turned
 from pipeline.labelling.aggregate import Outcome, aggregate_pairs, margin_of
 from pipeline.labelling.agreement import agreement
 
@@ -98,7 +98,7 @@ class Judgements:
             within: votes count together only where this is the same too.
         """
         key, in_order = comparison.alike()
-        key = key if within is None else bytes.fromhex(digest([key.hex(), within]))[:16]
+        key = key if within is None else short_hash(key.hex(), within)
         number = self._numbers.setdefault(key, len(self._numbers))
         self._of.append(number)
         self._who.append(self._people.setdefault(vote.annotator, len(self._people)))
@@ -143,6 +143,10 @@ class Judgements:
             who = f"{self._how}:{outcome.n}"
         margin = margin_of(outcome, self._margin, said) if outcome.choice in ("a", "b") else None
         return Decision(comparison, outcome, votes, who, margin)
+
+    def choice(self, number: int) -> str | None:
+        """What it comes to; which completion is ``a`` is not said."""
+        return self._outcome(number).choice
 
     @property
     def several(self) -> bool:
@@ -254,7 +258,8 @@ def _ends(comparison: Comparison, in_order: bool) -> tuple[int, int]:
     texts = [comparison.completion_a.strip(), comparison.completion_b.strip()]
     first, second = texts if in_order else texts[::-1]
     prompt = comparison.prompt.strip()
-    return int(digest([prompt, first])[:16], 16), int(digest([prompt, second])[:16], 16)
+    number = (int.from_bytes(short_hash(prompt, said)) for said in (first, second))
+    return next(number), next(number)
 
 
 def _in_order(vote: Annotation) -> tuple[Any, ...]:

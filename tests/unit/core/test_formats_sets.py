@@ -61,6 +61,17 @@ def battle(winner: Any = "model_a", **other: Any) -> dict[str, Any]:
     return {**row, "conversation_a": a, "conversation_b": b, "turn": 1, **other}
 
 
+def test_a_judge_may_be_a_hash() -> None:
+    (named,) = parsed(battle(), salt="s")
+    (hashed,) = parsed(battle(judge=None, judge_hash="arena_user_9"), salt="s")
+    (neither,) = parsed(battle(judge=None), salt="s")
+    assert isinstance(named, JudgedRow)
+    assert named == hashed
+    assert named.annotator is not None
+    assert isinstance(neither, JudgedRow)
+    assert neither.annotator is None
+
+
 @pytest.mark.parametrize(
     ("winner", "expected"),
     [

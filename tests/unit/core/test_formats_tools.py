@@ -61,6 +61,19 @@ def page(*rows: dict[str, Any], **how: Any) -> list[JudgedRow | Unusable]:
     return [f for _, f in read_judged([("x", row) for row in rows], "label_page", Reading(**how))]
 
 
+@pytest.mark.parametrize(("choice", "counts"), [("a", (4, 1, 0)), ("b", (1, 4, 0)), ("tie", (1, 1, 3))])
+def test_a_table_may_count_votes(choice: str, counts: tuple[int, int, int]) -> None:
+    row = {"prompt": "q", "completion_a": "one", "completion_b": "two", "choice": choice}
+    row |= dict(zip(("votes_a", "votes_b", "votes_tie"), map(float, counts), strict=True))
+    ((_, found),) = read_judged([("x", {**row, "votes_total": 9})], "choices", Reading())
+    assert isinstance(found, JudgedRow)
+    comparison, said = found.comparison(0)
+    by_text = {"a": comparison.completion_a, "b": comparison.completion_b, "tie": "tie"}
+    ballots = {by_text[c]: n for c, n in found.ballots(comparison, said)}
+    # Mutation caught: votes_a given to whichever was chosen.
+    assert ballots == {k: n for k, n in zip(("one", "two", "tie"), counts, strict=True) if n}
+
+
 def test_label_page_pairs_and_rankings() -> None:
     rows = [answer(choice) for choice in ("a", "b", "tie", "both_bad")]
     assert short(page(*rows), people=True) == [f"{s} p_0123456789" for s in ("a > b", "b > a", "a = b", "a x b")]
@@ -74,6 +87,21 @@ def test_label_page_tests_of_people_are_no_preferences() -> None:
     found = page(answer("a", gold="a"), answer("a", round=1), answer("a", round="0", gold=""))
     assert [f.broken for f in found if isinstance(f, Unusable)] == [False, False]
     assert short(found)[2] == "a > b"
+
+
+def test_thumbs_on_one_completion_are_votes() -> None:
+    people = [f"p_{i:010d}" for i in range(5)]
+
+    def thumbs(completion: str, *likes: int) -> list[dict[str, Any]]:
+        return [
+            answer("like" if like else "dislike", "thumbs", completion, annotator=who)
+            for who, like in zip(people, likes, strict=False)
+        ]
+
+    # Mutation caught: whatever anybody liked is above whatever anybody disliked, b above a and c too.
+    rows = [*thumbs("a", 1, 1, 0, 1, 1), *thumbs("b", 0, 0, 0, 1, 0), *thumbs("c", 1, 0), *thumbs("d", 0)]
+    for given in (rows, rows[::-1]):
+        assert sorted(short(page(*given))) == ["a > b", "a > d", "as many like it as dislike it"]
 
 
 def test_label_page_thumbs_and_ratings() -> None:

@@ -259,6 +259,12 @@ def test_shares_of_votes(tmp_path: Path) -> None:
     assert vote_shares(version, "train", rows) == [None] * 4
 
 
+def test_a_count_is_so_many_votes(tmp_path: Path) -> None:
+    id = Comparison("q0", "good0", "bad0").id
+    votes = [{"comparison_id": id, "choice": c, "count": n} for c, n in (("a", 4), ("b", 1))]
+    assert vote_shares(preferences(tmp_path, votes, []), "test", [pair(0)]) == [0.8]
+
+
 def test_a_posterior_goes_before_a_share(tmp_path: Path) -> None:
     a, b = (Comparison(f"q{n}", f"good{n}", f"bad{n}").id for n in (0, 1))
     votes = [{"comparison_id": c, "choice": "a"} for c in (a, a, b, b)]
