@@ -17,7 +17,7 @@ from typing import Any
 from pipeline import __version__
 from pipeline.annotators._sitting import SPLITS, Sitting
 from pipeline.annotators.human import Human
-from pipeline.core.graph import artefact, fingerprint, local_files
+from pipeline.core.graph import artefact, fingerprint, hub_datasets, local_files
 from pipeline.core.process import say
 from pipeline.core.records import COMPARISONS, Comparison, digest
 from pipeline.core.stage import Run
@@ -100,7 +100,8 @@ def sampling_key(run: Run) -> str:
     part = run.config.learning_part("collect")
     part["label"] = {k: v for k, v in part["label"].items() if k in ("dataset", "columns")}
     inputs = {role: fingerprint(found) for role, found in run.inputs.items() if role != "previous"}
-    return digest([part, inputs, local_files(part), __version__])
+    files = local_files(part) + [d["commit"] for d in hub_datasets(part) if d["commit"]]
+    return digest([part, inputs, files, __version__])
 
 
 def sampled_before(run: Run, sampling: str) -> Version | None:

@@ -114,6 +114,7 @@ def _show(store: Store, args: argparse.Namespace) -> int:
         ("path", str(version.path)),
     ]
     facts += [("model", _pairs(model)) for model in m.models]
+    facts += [("dataset", _pairs(dataset)) for dataset in m.datasets]
     facts += [(k, str(v)) for k, v in m.governance.items()]
     _print_table(facts)
     _section("splits", [(key, f"{s.rows:,} rows", _size(s.bytes)) for key, s in m.splits.items()], right={1, 2})

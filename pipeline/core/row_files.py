@@ -13,7 +13,7 @@ import importlib
 import json
 import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any, cast
 
 from pipeline.core.errors import DataError
@@ -26,7 +26,7 @@ _CHUNK = 1 << 16
 _UTF8 = "Convert it:  iconv -f WINDOWS-1252 -t UTF-8"
 
 
-def file_kind(path: Path) -> str | None:
+def file_kind(path: PurePath) -> str | None:
     """The extension that decides how ``path`` is read (``.gz`` seen through), or None if it cannot be."""
     suffixes = [s.lower() for s in path.suffixes]
     if suffixes[-1:] == [".gz"]:

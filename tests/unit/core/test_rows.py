@@ -286,63 +286,6 @@ def test_empty_directory(tmp_path: Path) -> None:
         read(str(tmp_path))
 
 
-# The Hub, which no test reaches
-
-
-def hub(monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[tuple[Any, ...]]:
-    calls: list[tuple[Any, ...]] = []
-
-    def load_dataset(path: str, name: str | None, **options: Any) -> Any:
-        calls.append((path, name, options))
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    return calls
-
-
-def test_hub_gets_what_was_asked_and_never_runs_remote_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = hub(monkeypatch, datasets.Dataset.from_list(ROWS))
-    for source in ("org/name", "hf://datasets/org/name"):
-        assert read(source, split="test", subset="s", revision="abc") == ROWS
-        assert calls.pop() == ("org/name", "s", {"split": "test", "revision": "abc"})
-
-
-def test_hub_default_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = datasets.Dataset.from_list(ROWS)
-    hub(monkeypatch, datasets.DatasetDict({"test": rows.select([0]), "train": rows}))
-    assert read("org/name") == ROWS
-    hub(monkeypatch, datasets.DatasetDict({"test": rows, "validation": rows}))
-    with pytest.raises(DataError, match="Set split to one of: test, validation"):
-        read("org/name")
-
-
-@pytest.mark.parametrize(
-    ("err", "fact", "mend"),
-    [
-        (ConnectionError("Couldn't reach 'org/name'\nmore"), "cannot reach the Hub", "HF_ENDPOINT"),
-        (datasets.exceptions.DatasetNotFoundError("no"), 'no dataset "org/name"', "HF_TOKEN"),
-        (ValueError("Unknown split\n\n'x'"), "Unknown split", "local file"),
-    ],
-)
-def test_hub_errors_say_how_to_go_on_locally(
-    monkeypatch: pytest.MonkeyPatch,
-    one_line: Callable[[BaseException], str],
-    err: Exception,
-    fact: str,
-    mend: str,
-) -> None:
-    hub(monkeypatch, err)
-    with pytest.raises(DataError) as caught:
-        read("org/name")
-    said = one_line(caught.value)
-    assert said.startswith("collect.annotator_args.dataset: ")
-    assert fact in said
-    assert mend in said
-    assert "path of a local file" in said
-
-
 # Columns
 
 
