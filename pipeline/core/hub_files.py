@@ -5,12 +5,11 @@ The card's ``configs`` are as the Hub documents them: config_name, default, data
 
 from __future__ import annotations
 
+import importlib
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, cast
-
-import yaml
 
 from pipeline.core.errors import DataError
 from pipeline.core.hub import DatasetAt
@@ -82,6 +81,7 @@ def _config(at: DatasetAt, subset: str | None, where: str) -> Config | None:
 def _configs(at: DatasetAt) -> list[Config]:
     readme = at.path / "README.md"
     text = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
+    yaml: Any = importlib.import_module("yaml")  # of these commands few need it
     front = re.match(r"\s*---\r?\n(.*?)\r?\n---", text, re.DOTALL)
     try:
         card: Any = yaml.safe_load(front[1]) if front else None

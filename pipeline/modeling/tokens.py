@@ -1,7 +1,9 @@
 """Text to token ids and back, in one place, so that every stage cuts a text at the same tokens.
 
 A prompt and its completion are tokenised apart and joined as ids: PPO continues the prompt's ids, and what it
-trains on must be what the reward model was trained on.
+trains on must be what the reward model was trained on. A special token that is written in a text, such as
+``<|im_end|>`` in what a chat template made or ``<sep>`` in somebody's rows, is that token, and a sampled one stays
+in the text.
 """
 
 from __future__ import annotations
@@ -62,18 +64,28 @@ def template_render(source: str | None) -> Render:
 
 
 def encode_completions(tokenizer: Any, completions: Sequence[str]) -> list[list[int]]:
-    """Ids of each completion, without special tokens."""
+    """Ids of each completion, no special token added to those that are in it."""
     if not completions:
         return []
     return tokenizer(list(completions), add_special_tokens=False)["input_ids"]
 
 
 def decode(tokenizer: Any, ids: Sequence[int]) -> str:
-    """Text of a completion: everything before its end-of-sequence token."""
+    """Text of a completion, its special tokens included, up to its end: see :func:`said_ids`."""
+    return decode_all(tokenizer, said_ids(tokenizer, ids))
+
+
+def said_ids(tokenizer: Any, ids: Sequence[int]) -> list[int]:
+    """What of a completion is said: all before its end-of-sequence token but padding, which says nothing."""
     row = list(ids)
     if tokenizer.eos_token_id in row:
         row = row[: row.index(tokenizer.eos_token_id)]
-    return tokenizer.decode(row, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return [i for i in row if i != tokenizer.pad_token_id]
+
+
+def decode_all(tokenizer: Any, ids: Sequence[int], without_special: bool = False) -> str:
+    """Text of all ``ids``, end-of-sequence tokens too."""
+    return tokenizer.decode(list(ids), skip_special_tokens=without_special, clean_up_tokenization_spaces=False)
 
 
 def pad_id(tokenizer: Any) -> int:

@@ -22,6 +22,7 @@ from pipeline.core.formats import (
     parse_prompt,
     parse_row,
 )
+from pipeline.core.records import split_of
 from pipeline.core.rows import located_rows, rename_columns, require_columns
 from pipeline.tasks import Split
 from pipeline.tasks._pool import PromptPool, pool_by_hash, pool_by_name
@@ -79,13 +80,20 @@ class Task:
     def corpus(self, seed: int) -> Sequence[str] | None:
         """Prompt and ``corpus_column`` of the train side, in the order of the set; None without such a column.
 
+        Where all rows share one prompt, a completion's side is told by its hash, as by
+        ``collect.split_by=completion`` with the same share, so that what is held out there is not learnt here.
+
         Raises:
             DataError: see :meth:`prompts`.
         """
         if self.corpus_column is None:
             return None
+        texts = ((prompt, text) for prompt, text in self._examples if text is not None)
+        if self._pool.shared:
+            kept = [t for prompt, t in texts if split_of(t.removeprefix(prompt), self.test_share) == "train"]
+            return kept or None
         train = set(self._pool.train)
-        return [text for prompt, text in self._examples if text is not None and prompt in train]
+        return [text for prompt, text in texts if prompt in train]
 
     def prompts(self, split: Split, n: int | None, seed: int) -> list[str]:
         """See :class:`pipeline.tasks.Task`.
@@ -113,7 +121,7 @@ class Task:
     def _pool(self) -> PromptPool:
         train = (prompt for prompt, _ in self._examples)
         if self.test_split is None:
-            return pool_by_hash(train, self.test_share, self.dataset)
+            return pool_by_hash(train, self.test_share, self.dataset, alone=True)
         return pool_by_name(train, (prompt for prompt, _ in self._read(self.test_split)), self.dataset)
 
     def _read(self, split: str | None) -> Iterator[Example]:

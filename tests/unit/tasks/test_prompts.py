@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.core.errors import ConfigError, DataError, ModelError
+from pipeline.core.records import split_of
 from pipeline.tasks import Task, load_task
 from tests.conftest import tiny_tokenizer
 
@@ -121,16 +122,26 @@ def refused(dataset: str, kind: type[Exception] = DataError, **args: Any) -> str
 
 
 def test_too_few_prompts(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl", [{"prompt": "Something funny:"}] * 5)
-    assert refused(path) == (
-        f"{path}: holds one distinct prompt ('Something funny:'). "
-        "At least 2 distinct prompts are needed, one to train on and one to test on."
-    )
     path = write(tmp_path / "b.jsonl", [{"prompt": n} for n in NUMBERS])
     assert "20 distinct prompts; with test_share 1e-09 none falls into test. Raise" in refused(
         path, test_share=1e-9
     )
     assert "none falls into train. Lower" in refused(path, test_share=0.999999)
+
+
+def test_one_prompt_is_in_both_splits_and_texts_are_held_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Mutation caught: the corpus with every text, those that collect.split_by=completion holds out among them.
+    rows = [{"prompt": "Something funny:", "chosen": f" joke {n}", "rejected": f" pun {n}"} for n in NUMBERS]
+    path = write(tmp_path / "a.jsonl", rows)
+    with caplog.at_level(logging.WARNING):
+        one = task(path, corpus_column="chosen")
+        assert one.prompts("train", 3, 0) == one.prompts("test", 3, 0) == ["Something funny:"] * 3
+    assert "collect.split_by=completion" in caplog.text
+    learnt = [f"Something funny: joke {n}" for n in NUMBERS if split_of(f" joke {n}", 0.3) == "train"]
+    assert one.corpus(0) == learnt
+    assert 0 < len(learnt) < len(rows)
 
 
 def test_bad_input(tmp_path: Path) -> None:
