@@ -15,6 +15,8 @@ from pipeline.annotators import Context, Source
 from pipeline.core.errors import DataError
 from pipeline.core.formats import PUBLIC_SETS, Format, JudgedRow, Unusable, read_judged
 from pipeline.core.judged_sets import Judged, JudgedSet, Origins, Repeats
+from pipeline.core.looking import look_at_head
+from pipeline.core.process import say
 from pipeline.core.records import Annotation, Comparison
 from pipeline.core.rows import Row
 
@@ -119,7 +121,9 @@ class Replay:
         self._format = o.format
         how = o.reading(template_render(o.chat_template), self._salt)
         self._notices = how.notices
-        self._format, _, _, rows = o.rows(f"{self._context.where}: collect.annotator_args.dataset")
+        where = f"{self._context.where}: collect.annotator_args.dataset"
+        say("collect", look_at_head(o, where, how.render))
+        self._format, _, _, rows = o.rows(where)
         origins = Origins(self._format)
         for place, found in read_judged(origins.watched(self._counted(rows)), self._format, how):
             if isinstance(found, JudgedRow):

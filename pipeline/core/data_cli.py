@@ -37,7 +37,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pipeline data",
         description="Versions of datasets and models. REF is name, name@v3, name@tag, name@latest or a path.",
-        epilog="To erase a person: python -m pipeline data forget --help",
+        epilog="To erase a person: python -m pipeline data forget --help. To see what a file would be read as: "
+        "python -m pipeline data look --help",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
