@@ -251,7 +251,8 @@ def _look_unjudged(
         options.dataset, split=options.split, subset=options.subset, revision=options.revision, where=where
     )
     start, first = next(located)
-    columns = {ours: theirs for ours, theirs in options.columns.items() if isinstance(theirs, str)}
+    given: dict[str, Any] = dict(options.columns)
+    columns: dict[str, str] = {ours: theirs for ours, theirs in given.items() if isinstance(theirs, str)}
     prompt = columns.get("prompt") or ("prompt" if "prompt" in first else "text" if "text" in first else None)
     renamed = rename_columns(first, columns)
     if prompt not in first or any(name in renamed for name in _VERDICTS):
@@ -268,7 +269,7 @@ def _look_unjudged(
         if len(found.first) < examples:
             found.first.append((place, one))
     found.prompts = prompts.distinct()
-    found.unused = sorted(set(found.columns) - {prompt, *completions, *options.columns.values()})
+    found.unused = sorted(set(found.columns) - {prompt, *completions, *columns.values()})
     found.config = _unjudged_lines(found, options, str(prompt))
     return found
 
