@@ -2,8 +2,8 @@
 
 ``python -m tests.bench.reading [ROWS]`` (1,000,000; 100,000 with ``QUICK=1``) writes the same preferences as CSV,
 JSON lines and Parquet, and measures each way in a process of its own, in interleaved rounds: processor seconds
-without loading the library, the least of the rounds; and the most memory. ``load_dataset`` starts with an empty cache
-each time. It prints one JSON object.
+without loading the library, the least of the rounds; and the most memory. ``load_dataset`` starts with an empty
+cache each time. It prints one JSON object.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def once(directory: Path, kind: str, way: str) -> int:
 
 def main() -> None:
     if len(sys.argv) > 2:
-                if sys.argv[3] == "load_dataset":
+        if sys.argv[3] == "load_dataset":
             import datasets  # noqa: F401 - loading the library is no reading
         started = time.process_time()
         rows = once(Path(sys.argv[1]), *sys.argv[2:])
