@@ -99,6 +99,8 @@ def run(run: Run) -> None:
             Judged(c, a, side(c.prompt, (c.completion_a, c.completion_b), options)) for c, a in annotator.judged()
         ]
         report = annotator.report()
+        for line in report.get("notices", ()):
+            say("collect", f"{report['dataset']}: {line}")
     else:
         sampling, splits = draw(run, options, task)
         drawn = list(sampling)

@@ -67,7 +67,11 @@ def test_sets(run: Run, given: dict[str, Any]) -> dict[str, PairRows]:
     options = parse_sets(given, where)
     train = preferences.iter_rows("train", columns=["id"]) if options and preferences.has_split("train") else ()
     known = {row["id"] for row in train}
-    return {name: read_pairs(o, f"{where}: reward.test_sets.{name}", known) for name, o in options.items()}
+    found = {name: read_pairs(o, f"{where}: reward.test_sets.{name}", known) for name, o in options.items()}
+    for name, pairs in found.items():
+        for line in pairs.report.get("notices", ()):
+            say("reward", f"{name}: {line}")
+    return found
 
 
 def require_rows(preferences: Version, loss: str) -> None:

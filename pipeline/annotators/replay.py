@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pipeline.annotators import Context, Source
 from pipeline.core.errors import DataError
-from pipeline.core.formats import PUBLIC_SETS, Format, JudgedRow, Unusable, read_judged
+from pipeline.core.formats import PUBLIC_SETS, Format, JudgedRow, Notices, Unusable, read_judged
 from pipeline.core.judged_sets import JudgedSet
 from pipeline.core.records import Annotation, Choice, Comparison, digest, row_id
 from pipeline.core.rows import Row
@@ -52,6 +52,7 @@ class Replay:
         self._format: Format = options.format
         self._counts, self._skipped = Counter[str](), Counter[str]()
         self._people = set[str]()
+        self._notices = Notices()
 
     def judged(self) -> Iterator[tuple[Comparison, Annotation]]:
         """Every usable row once, ties included; of several people's choices on one comparison, each.
@@ -85,7 +86,8 @@ class Replay:
     def report(self) -> dict[str, Any]:
         """``rows`` read, ``used``, ``ties`` among those, ``duplicates`` left out, ``skipped`` by reason.
 
-        ``people`` is how many different ones chose, where the rows say who.
+        ``people`` is how many different ones chose, where the rows say who; ``notices`` are lines that say which
+        columns were not used and what was done to rows, where there is anything to say.
         """
         counts = {key: self._counts[key] for key in ("rows", "used", "ties", "duplicates")}
         if self._people:
@@ -95,6 +97,7 @@ class Replay:
             "format": self._format,
             **counts,
             "skipped": dict(sorted(self._skipped.items())),
+            **({"notices": notices} if (notices := self._notices.lines()) else {}),
         }
 
     def _annotation(self, row: JudgedRow, comparison: Comparison, choice: Choice) -> Annotation:
@@ -110,6 +113,7 @@ class Replay:
         o = self._options
         self._format = o.format
         how = o.reading(template_render(o.chat_template), self._salt)
+        self._notices = how.notices
         self._format, _, _, rows = o.rows(f"{self._context.where}: collect.annotator_args.dataset")
         for place, found in read_judged(self._counted(rows), self._format, how):
             if isinstance(found, JudgedRow):

@@ -91,6 +91,7 @@ def read_pairs(options: PairSet, where: str, trained_on: Collection[str] = ()) -
     column = options.slice or ("subset" if format == "rewardbench" and "subset" in first else None)
     if column is not None:
         require_columns(first, [column], first_place, "Set slice to one of them.")
+        how.notices.read_too.add(column)
     rows: list[Row] = []
     left_out, n = Counter[str](), 0
     for place, theirs in itertools.islice(located, options.limit):
@@ -106,7 +107,8 @@ def read_pairs(options: PairSet, where: str, trained_on: Collection[str] = ()) -
         reasons = ", ".join(f"{reason} ({k})" for reason, k in left_out.most_common(3))
         raise DataError(where, f'none of {n} rows of "{options.dataset}" is a usable pair: {reasons}.')
     report = {"dataset": options.dataset, "format": format, "rows": n, "pairs": len(rows), "slice": column}
-    return PairRows(rows, {**report, "left_out": dict(left_out.most_common())})
+    notices = {"notices": lines} if (lines := how.notices.lines()) else {}
+    return PairRows(rows, {**report, "left_out": dict(left_out.most_common()), **notices})
 
 
 def score_pairs(scorer: Scorer, rows: Sequence[Row]) -> tuple[list[float], list[float]]:
