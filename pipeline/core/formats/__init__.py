@@ -99,7 +99,7 @@ def _by_columns(row: Row, place: str) -> Format:
         raise DataError(place, f"{refused}.", "Mend the row, or name the format.") from None
     if format is None:
         there = ", ".join(row) or "none"
-        mend = "Map them:  columns: {prompt: ..., chosen: ..., rejected: ...}"
+        mend = "Map what is there, such as  columns: {prompt: ..., chosen: ..., rejected: ...}"
         missing = next(name for name in ("chosen", "rejected") if name not in row)
         likely = looks_like(row)
         raise DataError(place, f'no column "{missing}"; the columns are: {there}. {likely}', mend)
@@ -109,7 +109,7 @@ def _by_columns(row: Row, place: str) -> Format:
 def _by_sides(row: Row, place: str) -> Format:
     sides = [row[name] for name in ("chosen", "rejected")]
     if "prompt" not in row:
-        if "conversations" in row and not isinstance(row["conversations"], str | None):
+        if is_conversation(row.get("conversations")) and not any(_whole(side) for side in sides):
             return "sharegpt"
         if {"system", "question"} <= set(row) or {"instruction", "input"} <= set(row):
             return "instructed"
@@ -117,8 +117,6 @@ def _by_sides(row: Row, place: str) -> Format:
         return "conversational"
     if "prompt" in row:
         return "conversational" if is_conversation(row["prompt"]) else "trl"
-    if "conversations" in row:
-        return "sharegpt"
     if all(isinstance(side, str) and "\n\nHuman:" in side for side in sides):
         return "hh"
     there = ", ".join(row)
@@ -128,6 +126,11 @@ def _by_sides(row: Row, place: str) -> Format:
         "Map it (columns: {prompt: question}), or say  format: trl_implicit  "
         "to take what chosen and rejected both start with.",
     )
+
+
+def _whole(side: Any) -> bool:
+    """Whether this is a conversation from its beginning, and no answer."""
+    return is_conversation(side) and messages(side, "chosen")[0]["role"] != "assistant"
 
 
 def read_judged(

@@ -21,7 +21,7 @@ from pipeline.core.formats import (
     vendors,
 )
 from pipeline.core.formats.judged import JudgedRow, Row, Unusable
-from pipeline.core.formats.reading import Reading
+from pipeline.core.formats.reading import Reading, plain_word
 
 Format = Literal[
     "auto",
@@ -109,6 +109,7 @@ class Layout:
         return {*self.needs, *self.also}
 
 
+_VERDICTS = ("better", "best", "preferred", "preference", "winner", "choice", "verdict", "chosen")
 _STEER = {"response_1": "response1", "response_2": "response2", "preference_strength": "overall_preference"}
 
 FORMATS: dict[Format, Layout] = {
@@ -247,6 +248,7 @@ FORMATS: dict[Format, Layout] = {
         ("images", "videos", "audios", "objects", "tools", *_TRL_ALSO),
         row=vendors.swift,
         telling=True,
+        aliases={"rejected_messages": "rejected_response"},
     ),
     "sharegpt": Layout(
         "ShareGPT's pairs", ("conversations", "chosen", "rejected"), _TRL_ALSO, row=preference.sharegpt
@@ -260,7 +262,7 @@ FORMATS: dict[Format, Layout] = {
     "ultrafeedback_pairs": Layout(
         "Argilla's binarized UltraFeedback",
         ("instruction", "chosen", "rejected"),
-        _TRL_ALSO,
+        ("question", "input", "system", "history", *_TRL_ALSO),
         row=vendors.instructed,
         telling=True,
         aliases={"chosen_response": "chosen", "rejected_response": "rejected"},
@@ -314,6 +316,8 @@ def looks_like(row: Row) -> str:
             "This looks like Potato's export, which holds answers without the texts: "
             "join it with the data file by instance_id, and map the columns."
         )
+    if table := _table_of_choices(row):
+        return table
     near = [_shared(name, layout, row) for name, layout in FORMATS.items() if len(layout.needs) > 1]
     share, count, name, missing = max(near, key=lambda n: n[:2])
     if count > 1 and share >= 0.6:
@@ -331,6 +335,17 @@ def looks_like(row: Row) -> str:
     if {"messages"} <= there or {"conversations"} <= there or {"instruction", "output"} <= there:
         return "This looks like examples to imitate: one answer to a prompt, and no worse one."
     return ""
+
+
+def _table_of_choices(row: Row) -> str:
+    two = [name for name in row if tools.COMPLETION.fullmatch(plain_word(name))]
+    verdict = [name for name in row if plain_word(name) in _VERDICTS]
+    if len(two) != 2 or not verdict:
+        return ""
+    return (
+        "This looks like two answers and a verdict:  columns: "
+        f"{{completion_a: {two[0]}, completion_b: {two[1]}, choice: {verdict[0]}}}"
+    )
 
 
 def _shared(name: Format, layout: Layout, row: Row) -> tuple[float, int, Format, list[str]]:

@@ -16,7 +16,7 @@ from pipeline.core.formats.reading import Reading, annotator, as_given, known_si
 from pipeline.core.records import Choice
 
 _PROMPTS = ("prompt", "instruction", "question", "query", "input", "context")
-_COMPLETION = re.compile(
+COMPLETION = re.compile(
     r"(response|answer|completion|output|generation|candidate|reply|option|text)([0-9]+|[a-z])"
 )
 
@@ -151,7 +151,7 @@ def _names(row: Row, answer: Answer) -> tuple[str, ...]:
     if len(answer.sides) == 2 and all(side in row for side in answer.sides):
         return answer.sides
     texts = [k for k, v in row.items() if isinstance(v, str) and k not in _PROMPTS]
-    named = [k for k in texts if _COMPLETION.fullmatch(plain_word(k))]
+    named = [k for k in texts if COMPLETION.fullmatch(plain_word(k))]
     if len(named) > 1:
         return tuple(named)
     if len(texts) != 2:
@@ -183,7 +183,7 @@ def _field(label: str, names: tuple[str, ...], how: Reading) -> str | None:
     """The completion that a label means: by its field's name, or by what tells the names apart, ``2``, ``b``."""
     word = plain_word(label)
     known = {name: plain_word(how.columns.get(name, name)) for name in names}
-    ends = {name: found[2] for name, said in known.items() if (found := _COMPLETION.fullmatch(said))}
+    ends = {name: found[2] for name, said in known.items() if (found := COMPLETION.fullmatch(said))}
     for words in (known, ends):
         meant = [name for name, said in words.items() if said == word]
         if len(meant) == 1:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from pipeline.core.formats.cells import listed, parsed
+from pipeline.core.formats.cells import holds_texts, listed, parsed
 from pipeline.core.formats.judged import JudgedRow, Refused, Row, Unusable, absent, person, text
 from pipeline.core.formats.messages import Message, bot, is_conversation, messages, user
 from pipeline.core.formats.preference import paired
@@ -40,16 +40,16 @@ def swift(row: Row, how: Reading) -> list[JudgedRow]:
     for name in ("images", "videos", "audios", "objects", "tools"):
         if row.get(name):
             raise Refused(f"{name}: only text can be kept")
-    if not absent(row.get("rejected_messages")) and row["rejected_messages"] != []:
-        names = ("messages", "rejected_messages")
-        return [paired(row, how, None, (turns, messages(row[names[1]], names[1])), names=names)]
-    worse: Any = listed(row.get("rejected_response"), "rejected_response")
-    several = worse if worse and not is_conversation(row["rejected_response"]) else [row.get("rejected_response")]
     names = ("messages", "rejected_response")
+    worse: Any = row.get(names[1])
+    texts = listed(worse, names[1])
     found: list[JudgedRow] = []
-    for one in several:
+    for one in texts if holds_texts(texts) and texts else [worse]:
         said = messages(one, names[1]) if is_conversation(one) else bot(text(one, names[1]))
-        found.append(paired(row, how, turns[:-1], (turns[-1:], said), names=names))
+        if said[0]["role"] == "assistant":
+            found.append(paired(row, how, turns[:-1], (turns[-1:], said), names=names))
+        else:
+            found.append(paired(row, how, None, (turns, said), names=names))
     return found
 
 
