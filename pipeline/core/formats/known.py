@@ -320,7 +320,7 @@ def looks_like(row: Row) -> str:
         return table
     near = [_shared(name, layout, row) for name, layout in FORMATS.items() if len(layout.needs) > 1]
     share, count, name, missing = max(near, key=lambda n: n[:2])
-    if count > 1 and share >= 0.6:
+    if count > 1 and share >= 0.5:
         title = FORMATS[name].title
         return f"This looks like {title} (format: {name}) without {', '.join(missing)}."
     if len(row) <= 3:

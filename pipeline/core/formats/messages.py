@@ -144,7 +144,7 @@ def conversation(prompt: Any, name: str = "prompt") -> list[Message]:
         return messages(prompt, name)
     said = text(prompt, name)
     no_list(said, name)
-    return turns_of(said) or user(said)
+    return turns_of(said.rstrip()) or user(said)  # some end in "Assistant: "
 
 
 def check_turns(prompt: Sequence[Message]) -> None:

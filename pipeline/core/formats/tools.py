@@ -12,7 +12,16 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from pipeline.core.formats.judged import JudgedRow, Refused, Row, Unusable, judged, number, person
-from pipeline.core.formats.reading import Reading, annotator, as_given, known_side, plain_word, ranked, side
+from pipeline.core.formats.reading import (
+    Reading,
+    annotator,
+    as_given,
+    known_side,
+    margin_of,
+    plain_word,
+    ranked,
+    side,
+)
 from pipeline.core.records import Choice
 
 _PROMPTS = ("prompt", "instruction", "question", "query", "input", "context")
@@ -79,8 +88,7 @@ def choices(row: Row, how: Reading) -> list[JudgedRow | Unusable]:
     names = ("completion_a", "completion_b")
     prompt, (a, b) = as_given(row.get("prompt"), [(n, row.get(n)) for n in names], how)
     choice = side(row.get("choice"), "choice")
-    margin = number(row.get("margin"), "margin")
-    return [judged(prompt, (a, b), choice, names, margin=margin, annotator=annotator(row, how))]
+    return [judged(prompt, (a, b), choice, names, margin=margin_of(row), annotator=annotator(row, how))]
 
 
 def _argilla(record: Row) -> dict[str, Any]:
