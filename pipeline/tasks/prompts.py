@@ -167,7 +167,7 @@ class Task:
             fact = f'corpus_column "{self.corpus_column}" does not go with preference rows.'
             raise DataError(place, fact, "Set task_args.corpus_column: chosen")
         columns = {
-            ours: name for ours, name in self._columns.items() if name in first or not isinstance(name, str)
+            ours: name for ours, name in self._columns.items() if not isinstance(name, str) or name in first
         }
         format = detect_format(first, place, self.format, columns)
         return lambda row, place: self._of_preference(row, format, place, how)

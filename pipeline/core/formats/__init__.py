@@ -113,10 +113,10 @@ def _by_sides(row: Row, place: str) -> Format:
             return "sharegpt"
         if {"system", "question"} <= set(row) or {"instruction", "input"} <= set(row):
             return "instructed"
-    if all(is_conversation(side) or isinstance(side, dict) for side in sides):
+    if any(is_conversation(row[name], name) or isinstance(row[name], dict) for name in ("chosen", "rejected")):
         return "conversational"
     if "prompt" in row:
-        return "conversational" if is_conversation(row["prompt"]) else "trl"
+        return "conversational" if is_conversation(row["prompt"], "prompt") else "trl"
     if all(isinstance(side, str) and "\n\nHuman:" in side for side in sides):
         return "hh"
     there = ", ".join(row)
@@ -209,8 +209,11 @@ def parse_row(
 def parse_prompt(value: Any, render: Render = render_plain) -> str | Unusable:
     """The prompt in a prompt column: a text as it is, or messages rendered."""
     try:
-        if is_conversation(value):
-            prompt = text(render(messages(value, "prompt"), "")[0], "prompt")
+        if is_conversation(value, "prompt"):
+            turns = messages(value, "prompt")
+            if turns[-1]["role"] == "assistant":
+                raise Refused("the prompt ends with an answer of the assistant")
+            prompt = text(render(turns, "")[0], "prompt")
         else:
             prompt = text(value, "prompt")
             no_list(prompt, "prompt")

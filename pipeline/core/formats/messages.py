@@ -67,7 +67,7 @@ def bot(said: str) -> list[Message]:
     return [{"role": "assistant", "content": said[1:] if re.match(r" \S", said) else said}]
 
 
-def is_conversation(value: Any) -> bool:
+def is_conversation(value: Any, name: str = "a cell") -> bool:
     """Whether a cell holds messages. A CSV cannot hold a list; it holds one as text.
 
     Raises:
@@ -75,7 +75,7 @@ def is_conversation(value: Any) -> bool:
     """
     if isinstance(value, list):
         return True
-    found = parsed(value, "a conversation")
+    found = parsed(value, name)
     return is_message(found) or (isinstance(found, list) and any(is_message(item) for item in found))
 
 
@@ -140,7 +140,7 @@ def conversation(prompt: Any, name: str = "prompt") -> list[Message]:
     Raises:
         Refused: it is neither messages nor text.
     """
-    if is_conversation(prompt):
+    if is_conversation(prompt, name):
         return messages(prompt, name)
     said = text(prompt, name)
     no_list(said, name)

@@ -63,7 +63,7 @@ def conversational(row: Row, how: Reading) -> list[JudgedRow]:
     given = row.get("prompt")
     turns: list[Message] | None = None
     if given is not None and given != []:
-        turns = messages(given, "prompt") if is_conversation(given) else None
+        turns = messages(given, "prompt") if is_conversation(given, "prompt") else None
         if turns is None:
             said = plain(given, "prompt", how)
             turns = turns_of(said) or user(said)
@@ -109,7 +109,7 @@ def _side(row: Row, name: str) -> list[Message]:
     if name not in row:
         raise Refused(f"no {name}")
     value = row[name]
-    if is_conversation(value) or is_message(value):
+    if is_conversation(value, name) or is_message(value):
         return messages(value, name) if value != [] else []
     return bot(text(value, name))
 

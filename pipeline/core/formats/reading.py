@@ -103,7 +103,7 @@ def _after_system(render: Render, said: str) -> Render:
 def plain(value: Any, name: str, how: Reading) -> str:
     """A text that stays as it is. Raises Refused; a list of texts or messages written as text is none."""
     said = text(value, name)
-    if not how.lists_are_texts or is_conversation(said):
+    if not how.lists_are_texts or is_conversation(said, name):
         no_list(said, name)
     return said
 
@@ -158,7 +158,7 @@ def annotator(row: Row, how: Reading) -> str | None:
 
 def as_given(prompt: Any, completions: Sequence[tuple[str, Any]], how: Reading) -> tuple[str, list[str]]:
     """Prompt and completions (name, value) as texts; written out only where the prompt is messages."""
-    if not is_conversation(prompt):
+    if not is_conversation(prompt, "prompt"):
         said = [plain(value, name, how) for name, value in completions]
         bare = plain(prompt, "prompt", how)
         return prompt_as_given(prompt, how), without_repeat(bare, said, how) if len(said) > 1 else said
