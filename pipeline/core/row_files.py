@@ -9,7 +9,6 @@ from __future__ import annotations
 import codecs
 import csv
 import gzip
-import importlib
 import itertools
 import json
 import logging
@@ -19,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
+from pipeline.core.arrow_files import arrow_rows, parquet_rows
 from pipeline.core.errors import DataError
 from pipeline.core.json_tables import table_in
 
@@ -268,53 +268,6 @@ def _txt(path: Path) -> Iterator[Located]:
             yield f"{path}:{number}", {"text": line.rstrip("\r\n")}
 
 
-def _untyped(module: str) -> Any:
-    # pyarrow ships no types; imported late because it is slow to load and few commands read rows.
-    return importlib.import_module(module)
-
-
-def _parquet(path: Path) -> Iterator[Located]:
-    pq = _untyped("pyarrow.parquet")
-
-    def batches() -> Iterator[Any]:
-        with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(batch_size=1024)
-
-    return _arrow_rows(path, batches, "Parquet")
-
-
-def _arrow(path: Path) -> Iterator[Located]:
-    pa = _untyped("pyarrow")
-
-    def batches() -> Iterator[Any]:
-        with pa.memory_map(str(path)) as source:
-            try:
-                reader: Any = pa.ipc.open_stream(source)
-            except pa.ArrowInvalid:
-                file = pa.ipc.open_file(source)
-                reader = (file.get_batch(i) for i in range(file.num_record_batches))
-            for batch in reader:
-                yield from (batch.slice(start, 1024) for start in range(0, batch.num_rows, 1024))
-
-    return _arrow_rows(path, batches, "Arrow")
-
-
-def _arrow_rows(path: Path, batches: Callable[[], Iterator[Any]], kind: str) -> Iterator[Located]:
-    pa = _untyped("pyarrow")
-
-    number = 0
-    try:
-        for batch in batches():
-            for row in batch.to_pylist():
-                number += 1
-                yield f"{path}: row {number}", row
-    except UnicodeDecodeError as err:
-        raise DataError(str(path), f"holds text that is not UTF-8 after row {number}.", _UTF8) from err
-    except (pa.ArrowException, OSError) as err:
-        said = str(err).splitlines()[0][:160]
-        raise DataError(str(path), f"is not a readable {kind} file ({said}).", "Fetch or write it again.") from err
-
-
 _READERS: dict[str, Callable[[Path], Iterator[Located]]] = {
     ".jsonl": _jsonl,
     ".ndjson": _jsonl,
@@ -322,6 +275,6 @@ _READERS: dict[str, Callable[[Path], Iterator[Located]]] = {
     ".csv": _csv,
     ".tsv": _tsv,
     ".txt": _txt,
-    ".parquet": _parquet,
-    ".arrow": _arrow,
+    ".parquet": parquet_rows,
+    ".arrow": arrow_rows,
 }

@@ -16,13 +16,15 @@ from pipeline.core.errors import DataError
 from pipeline.core.formats import sets, tools, unpaired
 from pipeline.core.formats.cells import no_list
 from pipeline.core.formats.judged import JudgedRow, Refused, Row, Unusable, text
-from pipeline.core.formats.known import FORMATS, PUBLIC_SETS, Format, Layout, looks_like, telling
+from pipeline.core.formats.known import ALONE, FORMATS, PUBLIC_SETS, Format, Layout, telling
+from pipeline.core.formats.likeness import looks_like
 from pipeline.core.formats.messages import Message, Render, is_conversation, messages, render_plain
 from pipeline.core.formats.notices import Notices
 from pipeline.core.formats.reading import Reading, our_names
 from pipeline.core.rows import rename_columns, require_columns
 
 __all__ = [
+    "ALONE",
     "COLUMNS",
     "PUBLIC_SETS",
     "Columns",

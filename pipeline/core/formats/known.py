@@ -1,6 +1,6 @@
 """The formats that can be read: the reader of each, its columns, and what it is called in a message.
 
-Telling them apart by a first row is here too; turning rows into comparisons is left to the readers.
+Turning rows into comparisons is left to the readers, saying what an unknown file looks like to ``likeness``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pipeline.core.formats import (
     vendors,
 )
 from pipeline.core.formats.judged import JudgedRow, Row, Unusable
-from pipeline.core.formats.reading import Reading, plain_word
+from pipeline.core.formats.reading import Reading
 
 Format = Literal[
     "auto",
@@ -109,7 +109,6 @@ class Layout:
         return {*self.needs, *self.also}
 
 
-_VERDICTS = ("better", "best", "preferred", "preference", "winner", "choice", "verdict", "chosen")
 _STEER = {"response_1": "response1", "response_2": "response2", "preference_strength": "overall_preference"}
 
 FORMATS: dict[Format, Layout] = {
@@ -296,6 +295,9 @@ FORMATS: dict[Format, Layout] = {
 
 assert {"auto", *FORMATS} == set(get_args(Format))
 
+ALONE: frozenset[Format] = frozenset(name for name, layout in FORMATS.items() if layout.row is None)
+"""Formats of which a pair is made of several rows."""
+
 PUBLIC_SETS: frozenset[Format] = frozenset(name for name, layout in FORMATS.items() if layout.public)
 """Formats of sets that are published with some rows nobody can use."""
 
@@ -306,52 +308,3 @@ def telling(row: Row) -> Format | None:
         if layout.telling and set(layout.needs) <= set(layout.named(row)):
             return name
     return None
-
-
-def looks_like(row: Row) -> str:
-    """What a row that is not read may be, from the columns it shares with a format: a sentence, or nothing."""
-    there = set(row)
-    if {"instance_id", "labels"} <= there or {"instance_id", "label_annotations"} <= there:
-        return (
-            "This looks like Potato's export, which holds answers without the texts: "
-            "join it with the data file by instance_id, and map the columns."
-        )
-    if table := _table_of_choices(row):
-        return table
-    near = [_shared(name, layout, row) for name, layout in FORMATS.items() if len(layout.needs) > 1]
-    share, count, name, missing = max(near, key=lambda n: n[:2])
-    if count > 1 and share >= 0.5:
-        title = FORMATS[name].title
-        return f"This looks like {title} (format: {name}) without {', '.join(missing)}."
-    if len(row) <= 3:
-        for key, value in row.items():
-            if (
-                isinstance(value, list)
-                and value
-                and isinstance(value[0], dict)
-                and key not in ("messages", "prompt")
-            ):
-                return f'This looks like one object that holds the rows under "{key}": save that list alone.'
-    if {"messages"} <= there or {"conversations"} <= there or {"instruction", "output"} <= there:
-        return "This looks like examples to imitate: one answer to a prompt, and no worse one."
-    return ""
-
-
-def _table_of_choices(row: Row) -> str:
-    two = [name for name in row if tools.COMPLETION.fullmatch(plain_word(name))]
-    verdict = [name for name in row if plain_word(name) in _VERDICTS]
-    if len(two) != 2 or not verdict:
-        return ""
-    return (
-        "This looks like two answers and a verdict:  columns: "
-        f"{{completion_a: {two[0]}, completion_b: {two[1]}, choice: {verdict[0]}}}"
-    )
-
-
-def _shared(name: Format, layout: Layout, row: Row) -> tuple[float, int, Format, list[str]]:
-    there = set(layout.named(row))
-    missing = [n for n in layout.needs if n not in there]
-    count = len(layout.needs) - len(missing)
-    # "prompt" alone says little: many have it.
-    weight = count - 0.5 * ("prompt" in layout.needs and "prompt" in there)
-    return weight / len(layout.needs), count, name, missing

@@ -16,10 +16,15 @@ class Notices:
     """Collected while rows are read; one for each source that is read."""
 
     counts: Counter[str] = field(default_factory=Counter[str])
+    told: dict[str, None] = field(default_factory=dict[str, None])
     unused: dict[str, None] = field(default_factory=dict[str, None])
     read_too: set[str] = field(default_factory=set[str])
     """Columns that whoever reads the rows uses beside the format."""
     _seen: set[tuple[str, ...]] = field(default_factory=set[tuple[str, ...]], repr=False)
+
+    def tell(self, line: str) -> None:
+        """Keep a line about how the rows are read, once."""
+        self.told.setdefault(line)
 
     def add(self, what: str) -> None:
         """Count one more row of which ``what`` is true."""
@@ -36,9 +41,13 @@ class Notices:
                 self.unused.setdefault(name)
 
     def lines(self) -> list[str]:
-        """One line each, sentences without a full stop; the columns first."""
+        """One line each, sentences without a full stop; the columns first, what was done to rows last."""
         lines = [f"columns not used: {', '.join(sorted(self.unused))}"] if self.unused else []
         system = sorted(_SYSTEM & set(self.unused))
         if system:
             lines[0] += f" (columns: {{system: {system[0]}}} puts it before the prompt)"
-        return lines + [f"{what}: {n:,} row{'s' if n > 1 else ''}" for what, n in sorted(self.counts.items())]
+        return (
+            lines
+            + list(self.told)
+            + [f"{what}: {n:,} row{'s' if n > 1 else ''}" for what, n in sorted(self.counts.items())]
+        )

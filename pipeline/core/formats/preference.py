@@ -164,17 +164,19 @@ def hh(row: Row, how: Reading) -> list[JudgedRow]:
 def _row(row: Row, how: Reading, prompt: str, chosen: str, rejected: str) -> JudgedRow:
     check_texts(prompt, chosen, rejected)
     meta: dict[str, Any] = {k: v for k, v in row.items() if k.startswith("votes_") and v is not None}
-    scores, even = _scores(row)
     bad = yes(row.get("both_bad"), "both_bad")
-    tie = yes(row.get("tie"), "tie") or bad or even
-    return JudgedRow(prompt, chosen, rejected, tie, margin_of(row), meta, bad, annotator(row, how), scores)
+    tie = yes(row.get("tie"), "tie") or bad
+    margin = margin_of(row)
+    scores, even = _scores(row, tie)
+    margin = None if even else margin
+    return JudgedRow(prompt, chosen, rejected, tie or even, margin, meta, bad, annotator(row, how), scores)
 
 
-def _scores(row: Row) -> tuple[tuple[float, float] | None, bool]:
+def _scores(row: Row, tie: bool) -> tuple[tuple[float, float] | None, bool]:
     """What both sides were given, where columns of :data:`SCORES` say so, and whether it is the same.
 
     Raises:
-        Refused: the chosen one has less.
+        Refused: the chosen one has less, and the row does not call it a tie.
     """
     kept: tuple[float, float] | None = None
     even = False
@@ -184,7 +186,7 @@ def _scores(row: Row) -> tuple[tuple[float, float] | None, bool]:
         good, bad = (number(row[name], name) for name in names)
         if good is None or bad is None:
             continue
-        if good < bad:
+        if good < bad and not tie:
             raise Refused(f"{names[0]} is lower than {names[1]}")
         even = even or good == bad
         if kept is None and not names[0].startswith("votes_"):

@@ -59,6 +59,10 @@ class Reading:
     system: str | None = None
     notices: Notices = field(default_factory=Notices, compare=False)
 
+    def notice(self, line: str) -> None:
+        """Keep a line about how rows are read; each once."""
+        self.notices.tell(line)
+
 
 def our_names(row: Row, how: Reading) -> tuple[dict[str, Any], Reading]:
     """A row under our names, and how to read this one: with its system text, where a column is mapped to it.
