@@ -18,10 +18,12 @@ def table_in(value: Row) -> tuple[list[Row], str] | None:
         return _split(value["columns"], value["data"])
     schema, data = value.get("schema"), value.get("data")
     if set(value) == {"schema", "data"} and isinstance(schema, dict) and isinstance(data, list):
-        rows = cast("list[Any]", data)
-        return (cast("list[Row]", rows), "orient table") if all(isinstance(r, dict) for r in rows) else None
-    if cells and all(isinstance(cell, dict) and cell for cell in cells):
-        return _objects(value, cast("list[Row]", cells))
+        listed = cast("list[Any]", data)
+        rows = [cast("Row", row) for row in listed if isinstance(row, dict)]
+        return (rows, "orient table") if len(rows) == len(listed) else None
+    objects = [cast("Row", cell) for cell in cells if isinstance(cell, dict)]
+    if objects and all(objects) and len(objects) == len(cells):
+        return _objects(value, objects)
     if len(cells) > 1 and all(isinstance(cell, list) for cell in cells):
         lists = cast("list[list[Any]]", cells)
         nested = any(isinstance(item, (dict, list)) for one in lists for item in one)
@@ -32,9 +34,10 @@ def table_in(value: Row) -> tuple[list[Row], str] | None:
 
 
 def _split(columns: list[Any], data: list[Any]) -> tuple[list[Row], str] | None:
-    if not all(isinstance(row, list) and len(cast("list[Any]", row)) == len(columns) for row in data):
+    rows = [cast("list[Any]", row) for row in data if isinstance(row, list)]
+    if len(rows) < len(data) or any(len(row) != len(columns) for row in rows):
         return None
-    return [dict(zip(map(str, columns), row, strict=True)) for row in data], "orient split"
+    return [dict(zip(map(str, columns), row, strict=True)) for row in rows], "orient split"
 
 
 def _objects(value: Row, cells: list[Row]) -> tuple[list[Row], str] | None:
