@@ -81,7 +81,7 @@ def _reading(columns: Columns, notices: Notices | None) -> Reading:
     return Reading(render_plain, mapped, joined=joined, notices=notices or Notices())
 
 
-def _group(row: Mapping[str, Any], place: str, how: Reading) -> tuple[str, tuple[str, ...], dict[str, Any]]:
+def _group(row: Mapping[str, Any], place: str, how: Reading) -> tuple[str, tuple[str, ...], Mapping[str, Any]]:
     """The prompt, the completions, and the row under our names."""
     try:
         ours, own = our_names(row, how)

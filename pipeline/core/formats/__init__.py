@@ -88,7 +88,7 @@ def detect_format(
         raise DataError(place, f"a system column does not go with format {format}.", "Write it into the prompt.")
     if FORMATS[format].all is not None and theirs:
         raise DataError(place, f"columns do not go with format {format}.", "Its own names are read.")
-    require_columns(FORMATS[format].named(row), FORMATS[format].needs, place)
+    require_columns(dict(FORMATS[format].named(row)), FORMATS[format].needs, place)
     return format
 
 
@@ -156,7 +156,7 @@ def read_judged(
 
 def _named(row: Row, layout: Layout, how: Reading) -> tuple[Row, Reading]:
     """A row under our names and the format's, and how to read it; columns that nobody reads are noted."""
-    if not layout.record:
+    if not layout.record and not how.notices.looked_at(row):
         theirs = {*how.columns.values(), *(name for several in how.joined.values() for name in several)}
         aliases = {theirs for theirs, ours in layout.aliases.items() if ours not in row}
         how.notices.columns(row, {*layout.used(), *theirs, *aliases}, layout.prefixes)

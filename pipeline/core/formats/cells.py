@@ -62,7 +62,9 @@ def no_list(value: Any, name: str) -> None:
     Raises:
         Refused: it is one. A list of numbers or other objects passes: it may be the answer itself.
     """
-    found = parsed(value, name) if isinstance(value, str) else None
+    if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{", "a"):
+        return
+    found = parsed(value, name)
     if holds_texts(found):
         raise Refused(f"{name} is a list of texts written as text")
     if is_message(found) or (isinstance(found, list) and any(is_message(v) for v in found)):

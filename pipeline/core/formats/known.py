@@ -95,8 +95,10 @@ class Layout:
     public: bool = False
     record: bool = False
 
-    def named(self, row: Row) -> dict[str, Any]:
+    def named(self, row: Row) -> Row:
         """A row under the format's names. An alias counts where it stands alone for its name."""
+        if not self.aliases:
+            return row
         theirs = [name for name in self.aliases if name in row]
         ours = [self.aliases[name] for name in theirs]
         alone = {

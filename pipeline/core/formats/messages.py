@@ -94,7 +94,7 @@ def objects(value: Any, name: str, kind: str) -> list[dict[str, Any]]:
 def messages(value: Any, name: str) -> list[Message]:
     """The messages in a cell, or the only one. Raises Refused."""
     found = parsed(value, name)
-    if is_message(found):
+    if isinstance(found, dict) and is_message(found):
         return [_message(cast("dict[str, Any]", found), name)]
     if holds_texts(found):
         raise Refused(f"{name} is a list of texts, not of messages: a message without role and text")
@@ -102,9 +102,9 @@ def messages(value: Any, name: str) -> list[Message]:
 
 
 def _message(message: dict[str, Any], name: str) -> Message:
-    role = message.get("role", message.get("from"))
-    content = message.get("content", message.get("value"))
-    for key in _MORE_THAN_TEXT:
+    role = message["role"] if "role" in message else message.get("from")
+    content = message["content"] if "content" in message else message.get("value")
+    for key in _MORE_THAN_TEXT if len(message) > 2 else ():
         if not absent(message.get(key)) and message[key] not in ([], {}):
             raise Refused(f"{name}: a message with {key}: only text can be kept")
     if isinstance(content, list):
@@ -115,9 +115,10 @@ def _message(message: dict[str, Any], name: str) -> Message:
         raise Refused(f"a message without content in {name}")
     if not isinstance(content, str):
         raise Refused("a message without role and text")
-    if role.lower() not in _SAME_ROLE:
+    ours = _SAME_ROLE.get(role) or _SAME_ROLE.get(role.lower())
+    if ours is None:
         raise Refused(f'{name}: a turn of the role "{role[:24]}", which is none of system, user, assistant')
-    return {"role": _SAME_ROLE[role.lower()], "content": content}
+    return {"role": ours, "content": content}
 
 
 def _parts(parts: list[Any], name: str) -> str:

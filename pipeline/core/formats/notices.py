@@ -30,13 +30,16 @@ class Notices:
         """Count one more row of which ``what`` is true."""
         self.counts[what] += 1
 
+    def looked_at(self, row: Row) -> bool:
+        """Whether a row with just these columns was there before."""
+        return tuple(row) in self._seen
+
     def columns(self, row: Row, used: Collection[str], prefixes: tuple[str, ...] = ()) -> None:
         """Keep the names of the columns of a row that nobody reads."""
-        names = tuple(row)
-        if names in self._seen:
+        if self.looked_at(row):
             return
-        self._seen.add(names)
-        for name in names:
+        self._seen.add(tuple(row))
+        for name in row:
             if name not in used and name not in self.read_too and not (prefixes and name.startswith(prefixes)):
                 self.unused.setdefault(name)
 

@@ -181,7 +181,7 @@ def _scores(row: Row, tie: bool) -> tuple[tuple[float, float] | None, bool]:
     kept: tuple[float, float] | None = None
     even = False
     for names in SCORES:
-        if not all(name in row for name in names):
+        if names[0] not in row or names[1] not in row:
             continue
         good, bad = (number(row[name], name) for name in names)
         if good is None or bad is None:

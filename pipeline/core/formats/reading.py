@@ -64,13 +64,15 @@ class Reading:
         self.notices.tell(line)
 
 
-def our_names(row: Row, how: Reading) -> tuple[dict[str, Any], Reading]:
+def our_names(row: Row, how: Reading) -> tuple[Row, Reading]:
     """A row under our names, and how to read this one: with its system text, where a column is mapped to it.
 
     Raises:
         Refused: columns to be joined, or the system column, hold something other than texts.
     """
-    renamed = rename_columns(dict(row), how.columns) if how.columns else dict(row)
+    if not how.columns and not how.joined:
+        return row, how
+    renamed = rename_columns(dict(row), how.columns)
     if how.joined:
         for name in (theirs for several in how.joined.values() for theirs in several):
             renamed.pop(name, None)
