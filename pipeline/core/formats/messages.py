@@ -95,7 +95,7 @@ def messages(value: Any, name: str) -> list[Message]:
     """The messages in a cell, or the only one. Raises Refused."""
     found = parsed(value, name)
     if isinstance(found, dict) and is_message(found):
-        return [_message(cast("dict[str, Any]", found), name)]
+        return [_message(found, name)]
     if holds_texts(found):
         raise Refused(f"{name} is a list of texts, not of messages: a message without role and text")
     return [_message(item, name) for item in objects(value, name, "messages")]
