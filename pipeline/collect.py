@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pipeline.annotators import Context, Source, load_annotator
 from pipeline.core.cli import guard
@@ -12,6 +12,7 @@ from pipeline.core.errors import DataError
 from pipeline.core.graph import collects_preferences, reward_sources
 from pipeline.core.records import (
     COMPARISONS,
+    OUTCOMES,
     PREFERENCES,
     PROMPTS,
     VOTES,
@@ -20,6 +21,7 @@ from pipeline.core.records import (
     Comparison,
     digest,
     preference_from,
+    selection_bucket,
     split_of,
 )
 from pipeline.core.stage import Run, main_process, say, stage_main
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from pipeline.modeling.comparisons import Sampling
 
 SPLITS: tuple[Split, ...] = ("train", "test")
+FEWEST_TO_SELECT = 4
+"""Prompts to train on, of which one can be kept for selection."""
 
 
 @dataclass
@@ -49,6 +53,9 @@ class CollectSection:
     serve: bool = field(default=True, metadata={"help": "Where people annotate: serve the page, and wait."})
     batch_size: int = field(default=128, metadata={"help": "Completions sampled at a time."})
     test_share: float = field(default=0.1, metadata={"help": "Share held out for measuring the reward model."})
+    select_share: float = field(
+        default=0.1, metadata={"help": "Share of the training prompts by which only PPO's checks are made."}
+    )
     split_by: Literal["prompt", "completion"] = field(
         default="prompt",
         metadata={"help": "What is on one side of the split only; completion where all prompts are alike."},
@@ -61,6 +68,8 @@ class CollectSection:
             raise ValueError(f"completions {self.completions} should be 2 to 16")
         if not 0 < self.test_share < 1:
             raise ValueError(f"test_share {self.test_share} is not between 0 and 1")
+        if not 0 <= self.select_share < 1:
+            raise ValueError(f"select_share {self.select_share} is not in [0, 1)")
         if self.temperature <= 0:
             raise ValueError(f"temperature {self.temperature} would sample the same completion twice")
 
@@ -79,10 +88,7 @@ def run(run: Run) -> None:
     config = run.config
     options = config.options("collect", CollectSection)
     task = load_task(config.task, config.task_args, str(config.path))
-    prompts = {
-        s: [{"id": digest([t]), "prompt": t} for t in dict.fromkeys(task.prompts(s, None, config.seed))]
-        for s in SPLITS
-    }
+    prompts = prompts_by_split(task, options, config.seed)
     if not collects_preferences(config):
         sources = ", ".join(s.value for s in reward_sources(config))
         say("collect", f"prompts only, nobody is asked to choose: ppo.reward is {sources}")
@@ -95,20 +101,40 @@ def run(run: Run) -> None:
     context = Context(task.gold_scores, config.seed, str(config.path))
     annotator = load_annotator(options.annotator, options.annotator_args, context)
     if isinstance(annotator, Source):
-        judged = [
-            Judged(c, a, side(c.prompt, (c.completion_a, c.completion_b), options)) for c, a in annotator.judged()
-        ]
+        from pipeline.annotators._voted import Voted
+
+        voted = Voted(annotator, lambda prompt, completions: side(prompt, completions, options), run.workdir)
         report = annotator.report()
         for line in report.get("notices", ()):
             say("collect", f"{report['dataset']}: {line}")
-    else:
-        sampling, splits = draw(run, options, task)
-        drawn = list(sampling)
-        say("collect", f"{len(drawn)} comparisons go to {annotator.name}")
-        answers = annotator.annotate_all([c for _, c in drawn])
-        judged = [Judged(c, a, splits[i]) for (i, c), a in zip(drawn, answers, strict=True)]
-        report = sampling.report()
-    publish(run, prompts, judged, {"annotator": annotator.name, **report})
+        publish(run, prompts, voted, {"annotator": annotator.name, **report})
+        return
+    sampling, splits = draw(run, options, task, prompts)
+    drawn = list(sampling)
+    say("collect", f"{len(drawn)} comparisons go to {annotator.name}")
+    answers = annotator.annotate_all([c for _, c in drawn])
+    judged = Answered([Judged(c, a, splits[i]) for (i, c), a in zip(drawn, answers, strict=True)])
+    publish(run, prompts, judged, {"annotator": annotator.name, **sampling.report()})
+
+
+def prompts_by_split(task: Task, options: CollectSection, seed: int) -> dict[str, list[dict[str, Any]]]:
+    """Rows of the splits ``train``, ``select`` (where PPO is checked and its best policy chosen) and ``test``."""
+    test = dict.fromkeys(task.prompts("test", None, seed))
+    splits = {
+        **train_and_select(dict.fromkeys(task.prompts("train", None, seed)), options.select_share),
+        "test": test,
+    }
+    return {split: [{"id": digest([t]), "prompt": t} for t in texts] for split, texts in splits.items()}
+
+
+def train_and_select(prompts: Iterable[str], share: float) -> dict[str, list[str]]:
+    """Distinct prompts cut in two by their hashes, one at least on each side; fewer than 4 are all trained on."""
+    there = list(prompts)
+    if not share or len(there) < FEWEST_TO_SELECT:
+        return {"train": there, "select": []}
+    order = sorted(there, key=selection_bucket)
+    kept = {prompt for prompt in order[1:-1] if selection_bucket(prompt) < share} | {order[0]}
+    return {"train": [p for p in there if p not in kept], "select": [p for p in there if p in kept]}
 
 
 def side(prompt: str, completions: Sequence[str], options: CollectSection) -> str | None:
@@ -123,8 +149,22 @@ def side(prompt: str, completions: Sequence[str], options: CollectSection) -> st
     return sides.pop() if len(sides) == 1 else None
 
 
+def draw_prompts(task: Task, split: Split, n: int, seed: int, apart: set[str]) -> list[str]:
+    """``n`` prompts in the task's order, without those in ``apart``."""
+    asked = n
+    while True:
+        drawn = [p for p in task.prompts(split, asked, seed) if p not in apart]
+        if len(drawn) >= n:
+            return drawn[:n]
+        asked += max(n - len(drawn), 1)
+
+
 def draw(
-    run: Run, options: CollectSection, task: Task, at_a_time: int | None = None
+    run: Run,
+    options: CollectSection,
+    task: Task,
+    prompts: dict[str, list[dict[str, Any]]],
+    at_a_time: int | None = None,
 ) -> tuple[Sampling, list[str]]:
     """Completions for each prompt from the base, or from the policy that ``inputs`` names; nothing is sampled yet.
 
@@ -135,7 +175,10 @@ def draw(
 
     held_out = max(1, round(options.comparisons * options.test_share))
     sizes: dict[Split, int] = {"train": options.comparisons - held_out, "test": held_out}
-    drawn = [(p, split) for split, n in sizes.items() for p in task.prompts(split, n, run.config.seed)]
+    kept_apart = {r["prompt"] for r in prompts["select"]}
+    drawn = [
+        (p, split) for split, n in sizes.items() for p in draw_prompts(task, split, n, run.config.seed, kept_apart)
+    ]
     sampling = Sampling(
         run.base,
         run.version("policy").path if "policy" in run.inputs else None,
@@ -157,7 +200,7 @@ def ask_people(run: Run, options: CollectSection, task: Task, prompts: dict[str,
     from pipeline.annotators._asking import Asked, ask
 
     def sampled() -> tuple[Iterator[tuple[str, Comparison]], Callable[[], dict[str, Any]]]:
-        sampling, splits = draw(run, options, task, at_a_time=options.batch_size)
+        sampling, splits = draw(run, options, task, prompts, at_a_time=options.batch_size)
         return ((splits[i], comparison) for i, comparison in sampling), sampling.report
 
     ask(
@@ -172,22 +215,34 @@ def ask_people(run: Run, options: CollectSection, task: Task, prompts: dict[str,
 
 
 def publish_prompts(run: Run, prompts: dict[str, list[dict[str, Any]]]) -> None:
-    """Write the prompts of both splits."""
+    """Write the prompts of every split that has some."""
     with run.draft("prompts") as draft:
-        for split in SPLITS:
-            draft.write_rows(split, prompts[split], schema=PROMPTS)
+        for split, rows in prompts.items():
+            if rows or split in SPLITS:
+                draft.write_rows(split, rows, schema=PROMPTS)
 
 
-def publish(
-    run: Run, prompts: dict[str, list[dict[str, Any]]], judged: list[Judged], report: dict[str, Any]
-) -> None:
+class Rows(Protocol):
+    """The rows of the datasets by split, and their counts."""
+
+    prompts: int
+    counts: dict[str, Any]
+
+    def decided(self, split: str) -> int: ...
+    def comparisons(self, split: str) -> Iterator[dict[str, Any]]: ...
+    def preferences(self, split: str) -> Iterator[dict[str, Any]]: ...
+    def votes(self, split: str) -> Iterator[dict[str, Any]]: ...
+    def outcomes(self, split: str) -> Iterator[dict[str, Any]] | None: ...
+    def sentence(self) -> str: ...
+
+
+def publish(run: Run, prompts: dict[str, list[dict[str, Any]]], rows: Rows, report: dict[str, Any]) -> None:
     """Write the three datasets; ``preferences`` last, as it stands for the stage being done."""
-    counts = count(judged)
-    _require_rows(run, judged, counts)
+    _require_rows(run, rows)
     publish_prompts(run, prompts)
     with run.draft("comparisons") as draft:
         for split in SPLITS:
-            draft.write_rows(split, comparison_rows(j for j in judged if j.split == split), schema=COMPARISONS)
+            draft.write_rows(split, rows.comparisons(split), schema=COMPARISONS)
         draft.stats.update(report)
     parents = [(draft.version, "comparisons")]
     previous = run.version("previous") if "previous" in run.inputs else None
@@ -196,67 +251,77 @@ def publish(
         for split in SPLITS:
             carry = previous if previous is not None and previous.has_split(split) else None
             known = {r["id"] for r in carry.iter_rows(split, columns=["id"])} if carry else set()
-            own = [j for j in judged if j.split == split]
-            draft.write_rows(
-                split, (r for r in preference_rows(own) if r["id"] not in known), schema=PREFERENCES, carry=carry
-            )
-            draft.write_rows(split, vote_rows(own), config="votes", schema=VOTES)
-        draft.stats.update(counts, **report)
-    say("collect", ", ".join(f"{v} {k.replace('_', ' ')}" for k, v in counts.items()))
+            new = (r for r in rows.preferences(split) if r["id"] not in known)
+            draft.write_rows(split, new, schema=PREFERENCES, carry=carry)
+            draft.write_rows(split, rows.votes(split), config="votes", schema=VOTES)
+            if (outcomes := rows.outcomes(split)) is not None:
+                draft.write_rows(split, outcomes, config="outcomes", schema=OUTCOMES)
+        draft.stats.update({**report, **rows.counts})
+    say("collect", rows.sentence())
 
 
-def count(judged: list[Judged]) -> dict[str, int]:
-    """How many were decided, tied, bad on both sides, not answered, and on both sides of the split."""
-    kinds = [j.answer.choice if isinstance(j.answer, Annotation) else "abstained" for j in judged]
-    return {
-        "comparisons": len(kinds),
-        "decided": kinds.count("a") + kinds.count("b"),
-        "ties": kinds.count("tie"),
-        "both_bad": kinds.count("both_bad"),
-        "abstained": kinds.count("abstained"),
-        "straddling_the_split": sum(j.split is None for j in judged),
-    }
+class Answered:
+    """What an annotator answered to comparisons that were sampled, each asked once."""
 
-
-def preference_rows(judged: list[Judged]) -> Iterator[dict[str, Any]]:
-    """Training rows of the decided comparisons, each once."""
-    seen: set[str] = set()
-    for j in judged:
-        row = preference_from(j.comparison, j.answer) if isinstance(j.answer, Annotation) else None
-        if row is not None and row.id not in seen:
-            seen.add(row.id)
-            yield {"id": row.id, **vars(row)}
-
-
-def comparison_rows(judged: Iterator[Judged]) -> Iterator[dict[str, Any]]:
-    """Each comparison once, however many judged it."""
-    for c in {j.comparison.id: j.comparison for j in judged}.values():
-        yield {"id": c.id, "prompt": c.prompt, "completion_a": c.completion_a, "completion_b": c.completion_b}
-
-
-def vote_rows(judged: list[Judged]) -> Iterator[dict[str, Any]]:
-    """Every single answer, ties and abstentions with their reason included."""
-    for j in judged:
-        yield {
-            **dict.fromkeys(VOTES),
-            "id": digest([j.answer.comparison_id, j.answer.annotator]),
-            **vars(j.answer),
+    def __init__(self, judged: list[Judged]) -> None:
+        self._judged = judged
+        self.prompts = len({j.comparison.prompt for j in judged})
+        kinds = [j.answer.choice if isinstance(j.answer, Annotation) else "abstained" for j in judged]
+        self.counts = {
+            "comparisons": len(kinds),
+            "decided": kinds.count("a") + kinds.count("b"),
+            "ties": kinds.count("tie"),
+            "both_bad": kinds.count("both_bad"),
+            "abstained": kinds.count("abstained"),
+            "straddling_the_split": sum(j.split is None for j in judged),
         }
 
+    def decided(self, split: str) -> int:
+        """Comparisons of a split that make a training row."""
+        return sum(1 for _ in self.preferences(split))
 
-def _require_rows(run: Run, judged: list[Judged], counts: dict[str, int]) -> None:
+    def comparisons(self, split: str) -> Iterator[dict[str, Any]]:
+        """Each once."""
+        for c in {j.comparison.id: j.comparison for j in self._of(split)}.values():
+            yield {"id": c.id, "prompt": c.prompt, "completion_a": c.completion_a, "completion_b": c.completion_b}
+
+    def preferences(self, split: str) -> Iterator[dict[str, Any]]:
+        """Training rows of the decided comparisons, each once."""
+        seen: set[str] = set()
+        for j in self._of(split):
+            row = preference_from(j.comparison, j.answer) if isinstance(j.answer, Annotation) else None
+            if row is not None and row.id not in seen:
+                seen.add(row.id)
+                yield {"id": row.id, **vars(row)}
+
+    def votes(self, split: str) -> Iterator[dict[str, Any]]:
+        """Every single answer, ties and abstentions with their reason included."""
+        for j in self._of(split):
+            key = digest([j.answer.comparison_id, j.answer.annotator])
+            yield {**dict.fromkeys(VOTES), "id": key, **vars(j.answer)}
+
+    def outcomes(self, split: str) -> None:
+        """None: each answer is the outcome."""
+
+    def sentence(self) -> str:
+        """What it came to, in one line."""
+        return ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in self.counts.items())
+
+    def _of(self, split: str) -> Iterator[Judged]:
+        return (j for j in self._judged if j.split == split)
+
+
+def _require_rows(run: Run, rows: Rows) -> None:
     for split in SPLITS:
-        if any(j.split == split and isinstance(j.answer, Annotation) and j.answer.choice in "ab" for j in judged):
+        if rows.decided(split):
             continue
-        distinct = len({j.comparison.prompt for j in judged})
-        if distinct == 1:
+        if rows.prompts == 1:
             mend = "All share one prompt: set collect.split_by=completion, or bring more prompts."
         else:
             mend = "Bring more prompts, or change collect.test_share."
-        found = ", ".join(f"{n} {k.replace('_', ' ')}" for k, n in counts.items())
         raise DataError(
             f"{run.config.path}: collect",
-            f"split {split} would hold no preference ({found}; {distinct} distinct prompts).",
+            f"split {split} would hold no preference ({rows.sentence()}; {rows.prompts} distinct prompts).",
             mend,
         )
 

@@ -98,7 +98,8 @@ def run(run: Run) -> None:
     options = config.options("evaluate", EvaluateSection)
     judges = parse_judges(options.judges, str(config.path))
     task = load_task(config.task, config.task_args, str(config.path))
-    prompts = task.prompts("test", None, config.seed)[: options.prompts]
+    # Neither trained on nor looked at by PPO: its checks have a split of their own.
+    prompts = [r["prompt"] for r in run.version("prompts").iter_rows("test")][: options.prompts]
     if len(prompts) < 2:
         raise DataError(
             f"{config.path}: evaluate", f"{len(prompts)} held-out prompt gives no interval.", "Bring more prompts."
@@ -159,8 +160,26 @@ def publish(run: Run, task: Task, found: Found, judges: Sequence[Judge], options
         if best_rows:
             draft.write_rows("test", best_rows, "best_of_n", schema=BEST)
         draft.stats.update(stats, gold_name=task.gold_name)
+    write_results_on_card(run, stats)
     for sentence in (headline(stats)[1], *told(stats)):
         say("evaluate", sentence)
+
+
+def write_results_on_card(run: Run, stats: dict[str, Any]) -> None:
+    """Tell the policy's README what was measured. A card is not among what a version is known by.
+
+    A policy from outside the data directory, or one that may not be written, keeps its card.
+    """
+    from pipeline.core.files import replace_text
+    from pipeline.reporting.cards import adapter_card
+
+    policy = run.version("policy")
+    tree = "\n".join(run.store.lineage(policy).draw())
+    card = adapter_card(policy.manifest, stats, tree, "policy")
+    try:
+        replace_text(policy.path / "README.md", card, run.workdir)
+    except OSError as err:
+        say("evaluate", f"{policy.ref}: its README.md was not updated ({err.strerror})")
 
 
 def rows_of(found: Found, draws: int, seed: int) -> list[dict[str, Any]]:

@@ -49,8 +49,7 @@ def run(run: Run) -> None:
     prompts = [r["prompt"] for r in run.version("prompts").iter_rows("train")]
     if len(prompts) < 2:
         raise DataError(run.version("prompts").where, f"{len(prompts)} prompt to train on.", "Bring more prompts.")
-    # From the end: evaluate takes its prompts from the beginning.
-    held_out = [r["prompt"] for r in run.version("prompts").iter_rows("test")][-args.eval_prompts :]
+    held_out = prompts_to_select_by(run) if str(args.eval_strategy) != "no" else []
     checkpoints = Checkpoints(run.workdir, args.save_total_limit or 2)
     start = checkpoints.latest()
     recorder = Recorder(run.workdir / "rollouts.jsonl", task, tokenizer, prompts)
@@ -76,6 +75,23 @@ def run(run: Run) -> None:
     if main_process():
         publish(run, trainer, model, tokenizer, recorder)
     trainer.accelerator.wait_for_everyone()
+
+
+def prompts_to_select_by(run: Run) -> list[str]:
+    """The prompts on which PPO is checked: nothing is trained on them, and ``evaluate`` never judges by them.
+
+    Raises:
+        DataError: there are none.
+    """
+    version = run.version("prompts")
+    if not version.has_split("select"):
+        raise DataError(
+            version.where,
+            "has no split select, the prompts by which PPO is checked and its best policy chosen.",
+            "Run  make collect  anew with a larger collect.select_share or more prompts, or set "
+            "ppo.eval_strategy: no.",
+        )
+    return [r["prompt"] for r in version.iter_rows("select")]
 
 
 def load_model(run: Run, args: Any) -> tuple[Any, Any]:
@@ -239,8 +255,7 @@ def publish(run: Run, trainer: Any, model: Any, tokenizer: Any, recorder: Record
             held_out=held_out_history(trainer.state.log_history),
             last={k: v for k, v in last.items() if isinstance(v, int | float)},
         )
-        card = adapter_card(draft.so_far(), None, run.lineage("policy"), "policy")
-        (draft.path / "README.md").write_text(card, encoding="utf-8")
+        draft.card = lambda made: adapter_card(made, None, run.lineage(made.ref), "policy")
     if last:
         say("ppo", f"proxy score {last['objective/scores']:.2f} at KL {last['objective/kl']:.1f} nats")
     if args.keep_best and best is not None:

@@ -61,17 +61,23 @@ def run(run: Run) -> None:
 
 def test_sets(run: Run, given: dict[str, Any]) -> dict[str, PairRows]:
     """The pairs of ``reward.test_sets``, less those that are trained on. Read before training: mistakes show."""
+    from pipeline.labelling.judgements import Judgements, summary
     from pipeline.modeling.pair_sets import parse_sets, read_pairs
 
     preferences, where = run.version("preferences"), str(run.config.path)
     options = parse_sets(given, where)
     train = preferences.iter_rows("train", columns=["id"]) if options and preferences.has_split("train") else ()
     known = {row["id"] for row in train}
-    found = {name: read_pairs(o, f"{where}: reward.test_sets.{name}", known) for name, o in options.items()}
-    for name, pairs in found.items():
-        for line in pairs.report.get("notices", ()):
-            say("reward", f"{name}: {line}")
-    return found
+    sets = {
+        name: read_pairs(o, f"{where}: reward.test_sets.{name}", known, judgements=Judgements)
+        for name, o in options.items()
+    }
+    for name, found in sets.items():
+        if "votes" in found.report:
+            say("reward", f"test set {name}: {summary(found.report)}")
+        for line in found.report.get("notices", ()):
+            say("reward", f"test set {name}: {line}")
+    return sets
 
 
 def require_rows(preferences: Version, loss: str) -> None:
@@ -283,8 +289,8 @@ def publish(
         run.keep_metrics(draft)
         draft.device = str(model.device)
         draft.stats.update(figures, **vars(scoring), evaluation=metrics)
-        card = adapter_card(draft.so_far(), metrics, run.lineage("reward"), "reward")
-        (draft.path / "README.md").write_text(card, encoding="utf-8")
+        labels = run.version("preferences").manifest.stats
+        draft.card = lambda made: adapter_card(made, metrics, run.lineage(made.ref), "reward", labels)
     say("reward", metrics["verdict"])
     measured = {"": metrics, "pairs": metrics.get("pairs", {}), **metrics.get("sets", {})}
     for name, found in measured.items():

@@ -51,8 +51,7 @@ def publish(run: Run, model: Any, tokenizer: Any, figures: dict[str, Any]) -> No
         run.keep_metrics(draft)
         draft.device = str(model.device)
         draft.stats.update(figures)
-        card = adapter_card(draft.so_far(), None, run.lineage("base"), "base")
-        (draft.path / "README.md").write_text(card, encoding="utf-8")
+        draft.card = lambda made: adapter_card(made, None, run.lineage(made.ref), "base")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -46,12 +46,17 @@ class Annotator(Protocol):
 
 @runtime_checkable
 class Source(Protocol):
-    """An annotator that brings its own, already judged comparisons: nothing is sampled."""
+    """An annotator that brings its own, already judged comparisons: nothing is sampled.
+
+    Its attributes ``aggregate`` and ``margin``, where it has them, are as in the section ``label``: how several
+    judgements of one comparison become one.
+    """
 
     name: str
+    """Stands in the judgements of nobody in particular."""
 
     def judged(self) -> Iterator[tuple[Comparison, Annotation]]:
-        """Every judged comparison, ties included."""
+        """Every judgement, ties included; several of one comparison are votes on it."""
         ...
 
     def report(self) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from typing import Any, Literal
 from pipeline.annotators import Context, Source
 from pipeline.core.errors import DataError
 from pipeline.core.formats import PUBLIC_SETS, Format, JudgedRow, Notices, Unusable, read_judged
-from pipeline.core.judged_sets import JudgedSet
-from pipeline.core.records import Annotation, Choice, Comparison, digest, row_id
+from pipeline.core.judged_sets import Judged, JudgedSet, Origins, Repeats
+from pipeline.core.records import Annotation, Comparison
 from pipeline.core.rows import Row
 
 
@@ -48,35 +48,41 @@ class Replay:
         local = Path(options.dataset).expanduser()
         short = local.resolve().name if local.exists() else options.dataset
         self.name = options.annotator or f"replay:{short}"
+        self.aggregate, self.margin = options.aggregate, options.margin
         self._options, self._context, self._salt = options, context, short
         self._format: Format = options.format
         self._counts, self._skipped = Counter[str](), Counter[str]()
+        self._details = dict[str, str]()
         self._people = set[str]()
         self._notices = Notices()
 
     def judged(self) -> Iterator[tuple[Comparison, Annotation]]:
-        """Every usable row once, ties included; of several people's choices on one comparison, each.
+        """Every vote, ties included: of several people's choices on one comparison each, and of a row that counts
+        the votes of several, one annotation for each choice they made, with its count.
 
         Raises:
             DataError: nothing to read; an unusable row under ``on_bad_row: error``; no usable row at all.
         """
         self._counts, self._skipped, self._people = Counter(), Counter(), set()
-        seen: set[bytes] = set()
-        for row in self._usable():
-            key = _key(row)
-            if key in seen:
-                self._counts["duplicates"] += 1
-                continue
-            seen.add(key)
-            comparison, choice = row.comparison(self._context.seed)
-            self._counts["used"] += 1
-            self._counts["ties"] += choice == "tie"
-            self._people |= {row.annotator} if row.annotator is not None else set()
-            yield comparison, self._annotation(row, comparison, choice)
-            if self._counts["used"] == self._options.limit:
-                break
+        self._details = {}
+        repeats = Repeats()
+        for row, origin in self._usable():
+            judged = Judged(row, *row.comparison(self._context.seed))
+            if repeats.is_vote(judged, origin):
+                self._counts["used"] += 1
+                yield from self._votes(judged)
+                if self._counts["used"] == self._options.limit:
+                    break
+        for judged in repeats.copies():
+            self._counts["used"] += judged.times
+            yield from self._votes(judged)
+        self._counts["duplicates"] = repeats.duplicates
         if not self._counts["used"]:
             reasons = ", ".join(f"{reason} ({n})" for reason, n in self._skipped.most_common(3))
+            details = [
+                f"; {detail}" for reason, _ in self._skipped.most_common(1) if (detail := self._details[reason])
+            ]
+            reasons += "".join(details)
             raise DataError(
                 self._options.dataset,
                 f"none of {self._counts['rows']} rows is usable as {self._format}: {reasons}.",
@@ -84,7 +90,7 @@ class Replay:
             )
 
     def report(self) -> dict[str, Any]:
-        """``rows`` read, ``used``, ``ties`` among those, ``duplicates`` left out, ``skipped`` by reason.
+        """``rows`` read, votes ``used``, ``ties`` among those, ``duplicates`` left out, ``skipped`` by reason.
 
         ``people`` is how many different ones chose, where the rows say who; ``notices`` are lines that say which
         columns were not used and what was done to rows, where there is anything to say.
@@ -100,14 +106,15 @@ class Replay:
             **({"notices": notices} if (notices := self._notices.lines()) else {}),
         }
 
-    def _annotation(self, row: JudgedRow, comparison: Comparison, choice: Choice) -> Annotation:
-        score_a = score_b = None
-        if row.scores is not None:
-            on_a = comparison.completion_a == row.chosen
-            score_a, score_b = row.scores if on_a else row.scores[::-1]
-        return Annotation(comparison.id, row.annotator or self.name, choice, score_a, score_b, row.margin)
+    def _votes(self, judged: Judged) -> Iterator[tuple[Comparison, Annotation]]:
+        row = judged.row
+        self._counts["ties"] += judged.times * (judged.choice == "tie")
+        self._people |= {row.annotator} if row.annotator is not None else set()
+        for vote in judged.votes(self.name):
+            yield judged.comparison, vote
 
-    def _usable(self) -> Iterator[JudgedRow]:
+    def _usable(self) -> Iterator[tuple[JudgedRow, bytes]]:
+        """Rows with their origin, see :meth:`Repeats.is_vote`."""
         from pipeline.modeling.tokens import template_render
 
         o = self._options
@@ -115,9 +122,10 @@ class Replay:
         how = o.reading(template_render(o.chat_template), self._salt)
         self._notices = how.notices
         self._format, _, _, rows = o.rows(f"{self._context.where}: collect.annotator_args.dataset")
-        for place, found in read_judged(self._counted(rows), self._format, how):
+        origins = Origins(self._format)
+        for place, found in read_judged(origins.watched(self._counted(rows)), self._format, how):
             if isinstance(found, JudgedRow):
-                yield found
+                yield found, origins.next()
             else:
                 self._refuse(found, place)
 
@@ -131,15 +139,8 @@ class Replay:
         if bad.broken and skip == "error":
             raise DataError(
                 place,
-                f"is no preference in format {self._format}: {bad.reason}.",
+                f"is no preference in format {self._format}: {bad.line}.",
                 "Mend the row, or set  on_bad_row: skip  to leave such rows out and count them.",
             )
         self._skipped[bad.reason] += 1
-
-
-def _key(row: JudgedRow) -> bytes:
-    """What a duplicate is: the same texts in the same order; of people, also the same person and choice."""
-    texts = row_id(row.prompt, row.chosen, row.rejected)
-    if row.annotator is not None:
-        texts = digest([texts, row.annotator, row.tie, row.both_bad])
-    return bytes.fromhex(texts)[:16]
+        self._details.setdefault(bad.reason, bad.detail)

@@ -212,7 +212,20 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(str(path), f"is not valid YAML: {err}") from err
     if not isinstance(raw, dict):
         raise ConfigError(str(path), "is empty or not a mapping of keys to values.")
-    return {str(k): v for k, v in typing.cast("dict[Any, Any]", raw).items()}
+    return typing.cast("dict[str, Any]", _text_keys(raw))
+
+
+def _text_keys(value: Any) -> Any:
+    """Keys as texts at every depth, spelled as JSON does: 0 and true of ``choices: {0: a, true: b}``."""
+    if isinstance(value, list):
+        return [_text_keys(item) for item in typing.cast("list[Any]", value)]
+    if not isinstance(value, dict):
+        return value
+    words = {True: "true", False: "false", None: "null"}
+    return {
+        words[k] if k is None or isinstance(k, bool) else str(k): _text_keys(v)
+        for k, v in typing.cast("dict[Any, Any]", value).items()
+    }
 
 
 def _apply_override(raw: dict[str, Any], override: str) -> None:
@@ -220,7 +233,7 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
     if not sign or not key:
         raise ConfigError("command line", f"{override!r} is not key=value.", "For example: ppo.kl_coef=0.1")
     try:
-        value = yaml.safe_load(text) if text else None
+        value = _text_keys(yaml.safe_load(text)) if text else None
     except yaml.YAMLError as err:
         raise ConfigError("command line", f"the value of {override!r} is not YAML: {err}") from err
     *parents, last = key.split(".")

@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -53,6 +53,7 @@ class Draft:
         self.stats: JsonDict = {}
         self.models: list[JsonDict] = []
         self.device = "cpu"
+        self.card: Callable[[Manifest], str] | None = None
         self._version: Version | None = None
         self._manifest = manifest
         self._again = again
@@ -67,13 +68,6 @@ class Draft:
         if self._version is None:
             raise StoreError(str(self.home), "nothing was published by this draft.")
         return self._version
-
-    def so_far(self) -> JsonDict:
-        """The manifest as it stands, for a card that is written before the version has its number."""
-        known = dataclasses.replace(
-            self._manifest, models=self.models, stats=self.stats, environment=environment(self.device)
-        )
-        return plain(dataclasses.asdict(known))
 
     def __enter__(self) -> Draft:
         with disk_errors(str(self.home), self._note):
@@ -168,18 +162,23 @@ class Draft:
             stats=plain(self.stats),
             wall_seconds=round(time.monotonic() - self._started, 3),
         )
-        own_card = (self.path / "README.md").exists()
+        copied = (self.path / "README.md").exists()
 
         def finish(number: int) -> Manifest:
             numbered = dataclasses.replace(manifest, version=number)
-            if not own_card:
-                write_text(self.path / "README.md", card.render_card(numbered, self._card_splits(numbered)))
+            if self.card is not None or not copied:
+                write_text(self.path / "README.md", self._card(numbered))
             write_text(self.path / "manifest.json", numbered.to_json())
             return numbered
 
         fsync_tree(self.path)
         again = files if self._again else None
         return publish(self.home, self.path, manifest.key, finish, self._expect_head, again)
+
+    def _card(self, manifest: Manifest) -> str:
+        if self.card is not None:
+            return self.card(manifest)
+        return card.render_card(manifest, self._card_splits(manifest))
 
     def _card_splits(self, manifest: Manifest) -> list[card.CardSplit]:
         _, pq = arrow()

@@ -21,7 +21,16 @@ from pipeline.core import refs
 from pipeline.core.errors import DataError, StoreError
 from pipeline.core.files import disk_errors, fsync, replace_json
 from pipeline.core.formats.judged import JudgedRow, Unusable, absent, is_person
-from pipeline.core.formats.writing import EXPORT_FORMATS, ExportFormat, Source, holds_ids, holds_ties, write
+from pipeline.core.formats.writing import (
+    ALL_OR_NO_MARGINS,
+    EXPORT_FORMATS,
+    LABEL_CONFIG,
+    ExportFormat,
+    Source,
+    holds_ids,
+    holds_ties,
+    write,
+)
 from pipeline.core.records import PREFERENCES, digest, row_id
 from pipeline.core.store import Store
 from pipeline.core.version import Version
@@ -41,6 +50,7 @@ class Exported:
         left_out: what the format cannot hold at all, by reason.
         lost: what it does not keep of what it holds.
         without_consent: why rows of people who agreed to nothing may leave; None where there are none.
+        label_config: the file beside it with the labelling configuration for the Label Studio project it goes to.
     """
 
     rows: int = 0
@@ -48,6 +58,7 @@ class Exported:
     left_out: Counter[str] = field(default_factory=Counter[str])
     lost: Counter[str] = field(default_factory=Counter[str])
     without_consent: str | None = None
+    label_config: str | None = None
 
     def sentence(self, format: str) -> str:
         """One line for the person watching."""
@@ -69,6 +80,8 @@ def export(
     force: bool = False,
 ) -> Exported:
     """Write one split to ``out``, and beside it ``<out>.about``: from which version, and what is missing.
+
+    For Label Studio also ``<out>.xml``, the labelling configuration of the project to import it into.
 
     Args:
         without_consent: the basis on which rows of people who agreed to nothing may leave; written down.
@@ -95,6 +108,9 @@ def export(
                 os.fsync(file.fileno())
             if not done.rows:
                 raise DataError(version.where, f"split {split} has nothing for {format}: {done.sentence(format)}.")
+            if format == "label_studio":
+                done.label_config = str(config_path(out))
+                config_path(out).write_text(LABEL_CONFIG, encoding="utf-8")
             replace_json(about_path(out), {**about, "made": refs.now(), **vars(done)})
             os.replace(temporary, out)
             fsync(out.parent)
@@ -106,6 +122,11 @@ def export(
 def about_path(out: Path) -> Path:
     """Of the note beside an export; no reader of rows takes this name for rows."""
     return out.with_name(out.name + ".about")
+
+
+def config_path(out: Path) -> Path:
+    """Of the labelling configuration beside an export for Label Studio."""
+    return out.with_name(out.name + ".xml")
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -142,6 +163,8 @@ def run(store: Store, args: argparse.Namespace) -> int:
     if done.without_consent is not None:
         print(f"people without consent are in it, because: {done.without_consent}")
     print(f"{version.ref} ({args.split}) -> {args.out}: {done.sentence(args.format)}")
+    if done.label_config is not None:
+        print(f"the project to import it into: paste {done.label_config} under Settings, Labeling Interface, Code")
     return 0
 
 
@@ -151,7 +174,8 @@ def _check_name(out: Path, format: ExportFormat, force: bool) -> None:
         raise DataError(str(out), f"is no name for {format}.", f"Let it end in {' or '.join(fitting)}.")
     if not out.parent.is_dir():
         raise StoreError(str(out), f"there is no directory {out.parent}.", "Make it, or choose another.")
-    if out.is_dir() or (not force and (out.exists() or about_path(out).exists())):
+    beside = [about_path(out), *([config_path(out)] if format == "label_studio" else [])]
+    if out.is_dir() or (not force and any(path.exists() for path in (out, *beside))):
         raise StoreError(str(out), "exists already.", "Choose another name, or add --force.")
 
 
@@ -221,9 +245,13 @@ def _without_consent(store: Store, version: Version, split: str) -> str | None:
 
 def _sources(store: Store, version: Version, split: str, format: ExportFormat, done: Exported) -> Iterator[Source]:
     decided = set[str]()
+    margins = format not in ALL_OR_NO_MARGINS or _all_have_margins(version, split)
     for r in version.iter_rows(split, columns=list(PREFERENCES)):
         decided.add(r["comparison_id"])
         margin = None if absent(r["margin"]) else float(r["margin"])
+        if margin is not None and not margins:
+            done.lost["margins, as some rows have none"] += 1
+            margin = None
         # Others than people may bear any name, a person's too.
         who = r["annotator"] if is_person(r["annotator"]) else None
         judged = JudgedRow(r["prompt"], r["chosen"], r["rejected"], margin=margin, annotator=who)
@@ -243,6 +271,10 @@ def _sources(store: Store, version: Version, split: str, format: ExportFormat, d
         yield Source(tie, row_id(prompt, a, b), id)
 
 
+def _all_have_margins(version: Version, split: str) -> bool:
+    return not any(absent(r["margin"]) for r in version.iter_rows(split, columns=["margin"]))
+
+
 def _called(choice: str) -> str:
     return "ties" if choice == "tie" else "pairs with both bad"
 
@@ -259,7 +291,7 @@ def _undecided(version: Version, split: str, decided: set[str]) -> dict[str, str
     votes: dict[str, Counter[str]] = {}
     for r in version.iter_rows(split, "votes") if version.has_split(split, "votes") else ():
         if r.get("choice") in ("a", "b", "tie", "both_bad") and r["comparison_id"] not in decided:
-            votes.setdefault(r["comparison_id"], Counter())[r["choice"]] += 1
+            votes.setdefault(r["comparison_id"], Counter())[r["choice"]] += r.get("count") or 1
     undecided = {id: n for id, n in votes.items() if n["tie"] + n["both_bad"] > n["a"] + n["b"]}
     return {id: "both_bad" if n["both_bad"] > n["tie"] else "tie" for id, n in undecided.items()}
 

@@ -106,6 +106,22 @@ def replace_json(path: Path, value: object) -> None:
     fsync(path.parent)
 
 
+def replace_text(path: Path, text: str, aside: Path) -> None:
+    """Write ``text`` to ``path`` in one step.
+
+    Args:
+        aside: a directory of the same disk, where a kill may leave the half-written file.
+    """
+    make_dirs(aside)
+    temporary = aside / f".{path.name}.{uuid.uuid4().hex}"
+    try:
+        write_text(temporary, text)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    fsync(path.parent)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file.
 

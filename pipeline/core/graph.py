@@ -41,7 +41,7 @@ GRAPH = {
     ),
     "reward": Node(("base", "preferences"), {"scores": "scores", "reward": "adapter"}),
     "ppo": Node(("base", "prompts", "reward"), {"rollouts": "rollouts", "policy": "adapter"}, optional=("start",)),
-    "evaluate": Node(("base", "reward", "policy"), {"evaluation": "evaluation"}),
+    "evaluate": Node(("base", "prompts", "reward", "policy"), {"evaluation": "evaluation"}),
     "report": Node(("base", "preferences", "scores", "reward", "policy", "evaluation"), {"report": "report"}),
 }
 

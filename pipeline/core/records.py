@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Literal, get_args
 
 Choice = Literal["a", "b", "tie", "both_bad"]
+CHOICES: tuple[Choice, ...] = get_args(Choice)
 
 # Columns of the datasets of ``collect``. ``completion_b`` is null where a completion stands alone.
 PROMPTS = {"id": "string", "prompt": "string"}
@@ -33,17 +35,42 @@ VOTES = {
     "score_b": "double",
     "margin": "double",
     "reason": "string",
+    "count": "int64",
 }
+"""``count``: how many gave this answer, where a row stands for several whose names are not known."""
+
+OUTCOMES = {
+    "item_id": "string",
+    "comparison_id": "string",
+    "choice": "string",
+    "share": "double",
+    "votes": "int64",
+    "confidence": "double",
+    "adjudicated": "bool",
+}
+"""What the votes on each item come to: ties, bad pairs and even splits are kept as such."""
+
+
+_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def canonical_json(value: Any) -> str:
     """One spelling per value: sorted keys, no blanks, UTF-8 kept as it is."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return _JSON.encode(value)
 
 
 def digest(value: Any) -> str:
     """sha256 (hex) of the canonical JSON of ``value``."""
     return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def short_hash(*texts: str) -> bytes:
+    """16 bytes of these texts, for telling many of them apart in little memory; never stored."""
+    whole = hashlib.blake2b(digest_size=16)
+    for text in texts:
+        spelled = text.encode("utf-8", "surrogatepass")
+        whole.update(b"%d:" % len(spelled) + spelled)
+    return whole.digest()
 
 
 def row_id(prompt: str, chosen: str, rejected: str) -> str:
@@ -61,6 +88,16 @@ def split_of(prompt: str, test_share: float) -> Literal["train", "test"]:
     return "test" if bucket(prompt) < test_share else "train"
 
 
+def selection_bucket(prompt: str) -> float:
+    """A number in [0, 1), another one than :func:`split_of` goes by: which prompts choose a checkpoint."""
+    return bucket(prompt, salt="select")
+
+
+def turned(choice: Choice) -> Choice:
+    """The same choice with the sides exchanged."""
+    return "b" if choice == "a" else "a" if choice == "b" else choice
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Two completions of one prompt, not judged yet."""
@@ -70,9 +107,19 @@ class Comparison:
     completion_b: str
     meta: dict[str, Any] = field(default_factory=dict[str, Any], compare=False)
 
-    @property
+    @cached_property
     def id(self) -> str:
         return digest([self.prompt, self.completion_a, self.completion_b])
+
+    def alike(self) -> tuple[bytes, bool]:
+        """(16 bytes that are equal for what people would call the same comparison, whether A is first in it).
+
+        Which side is A, and blanks around the texts, make no difference to whoever compares them. Which completion
+        is first is as good as a coin's toss: agreement beyond chance supposes that sides mean nothing.
+        """
+        a, b = self.completion_a.strip(), self.completion_b.strip()
+        key = short_hash(self.prompt.strip(), *sorted((a, b)))
+        return key, (a <= b) == (key[0] % 2 == 0)
 
 
 @dataclass(frozen=True)
@@ -80,7 +127,8 @@ class Annotation:
     """One annotator's choice on one comparison.
 
     ``score_a`` and ``score_b`` are what the annotator thought of each completion, where it has such numbers;
-    ``margin`` says by how much the choice was won (TRL's ``margin`` column), where that is known.
+    ``margin`` says by how much the choice was won (TRL's ``margin`` column), where that is known. ``count`` is how
+    many chose so, where one row stands for several.
     """
 
     comparison_id: str
@@ -89,6 +137,7 @@ class Annotation:
     score_a: float | None = None
     score_b: float | None = None
     margin: float | None = None
+    count: int = 1
 
 
 @dataclass(frozen=True)

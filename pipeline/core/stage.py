@@ -143,9 +143,9 @@ class Run:
             draft.stats["stage_seconds"] = round(time.time() - self.started, 1)
         say(self.stage, f"wrote {draft.version.ref}")
 
-    def lineage(self, role: str) -> str:
-        """The tree an output of this stage will have, as text."""
-        lines = [artefact(self.config, role)]
+    def lineage(self, root: str) -> str:
+        """The tree an output of this stage will have, as text, under its reference."""
+        lines = [root]
         found = [(r, i) for r, i in self.inputs.items()]
         for n, (name, parent) in enumerate(found):
             tree = self.store.lineage(parent).draw() if isinstance(parent, Version) else [parent.ref]

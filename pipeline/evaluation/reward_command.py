@@ -17,12 +17,14 @@ import yaml
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.formats import Format
+from pipeline.core.judged_sets import Aggregation
 from pipeline.core.process import quiet
 from pipeline.core.screen import columns, cut, visible
 from pipeline.core.store import Store
 from pipeline.core.version import Version
 from pipeline.evaluation.ensembles import ensemble_metrics
 from pipeline.evaluation.pair_metrics import metrics_of_set
+from pipeline.labelling.judgements import Judgements, summary
 from pipeline.modeling.pair_sets import PairRows, parse_sets, read_pairs, score_pairs, score_unit, vote_shares
 
 WHERE = "command line"
@@ -66,6 +68,7 @@ def table(measured: Mapping[str, Any], models: Sequence[str]) -> list[str]:
     left_out = ", ".join(f"{n} {reason}" for reason, n in about["left_out"].items())
     lines = [
         f"{', '.join(models)} on {about['dataset']} ({about['format']}): {about['pairs']} pairs",
+        *([summary(about)] if "votes" in about else []),
         *([f"left out: {left_out}"] if left_out else []),
         *([f"longer than a model can read, and cut: {about['truncated']} texts"] if about["truncated"] else []),
         "",
@@ -106,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--columns", type=yaml.safe_load, help='such as "{chosen: better, rejected: worse}"')
     parser.add_argument("--split", help="of the set (default: test of a version, else train or the only one)")
     parser.add_argument("--slice", metavar="COLUMN", help="accuracy for each value of this column of theirs")
+    parser.add_argument("--aggregate", choices=get_args(Aggregation), help="how several votes become one outcome")
     parser.add_argument("--chat-template", help="a tokenizer that writes conversations out")
     parser.add_argument("--limit", type=int, help="read so many rows")
     parser.add_argument("--label", help="of a classifier with several: the one that is the reward")
@@ -128,11 +132,12 @@ def _training_rows(store: Store, model: Version | None) -> list[Row]:
 
 def _pairs(store: Store, args: argparse.Namespace, trained_on: set[str]) -> PairRows:
     version = _version(store, args.on)
-    keys = ("format", "columns", "slice", "chat_template", "limit")
+    keys = ("format", "columns", "slice", "chat_template", "limit", "aggregate")
     options = {k: getattr(args, k) for k in keys if getattr(args, k) is not None}
     split = args.split or ("test" if version is not None else None)
     options |= {"dataset": str(version.path) if version is not None else args.on, "split": split}
-    pairs = read_pairs(parse_sets({"on": options}, WHERE, "--on")["on"], f"{WHERE}: --on", trained_on)
+    given = parse_sets({"on": options}, WHERE, "--on")["on"]
+    pairs = read_pairs(given, f"{WHERE}: --on", trained_on, judgements=Judgements)
     if version is None:
         return pairs
     shares = vote_shares(version, split or "test", pairs.rows)

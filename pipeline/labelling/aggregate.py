@@ -6,14 +6,14 @@ No outcome is ever drawn by lot: where the votes are even there is no choice, an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from pipeline.core.judged_sets import Aggregation, Margin
 from pipeline.labelling.items import Item, ranking
-from pipeline.labelling.settings import Aggregation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,7 +28,8 @@ EQUAL = 1e-6
 
 Pair = tuple[int, int]
 Key = tuple[str, int]
-Answers = dict[Key, list[tuple[str, str]]]
+Answers = Mapping[Key, Sequence[tuple[str, str]]]
+Sides = Callable[[Key], tuple[Hashable, Hashable]]
 
 
 @dataclass(frozen=True)
@@ -79,22 +80,55 @@ def aggregate(
         votes: by item id. Their order does not matter.
         items: all of one mode.
     """
+
+    def sides(key: Key) -> tuple[Hashable, Hashable]:
+        item = items[key[0]]
+        i, j = _pairs(len(item.completions))[key[1]]
+        return (item.prompt, item.completions[i]), (item.prompt, item.completions[j])
+
     answers = _answers(votes, items)
-    if how == "majority":
-        decided = {key: _majority(_choices(given)) for key, given in answers.items()}
-    elif how == "dawid_skene":
-        decided = _by_dawid_skene(answers, items)
-    else:
-        decided = _by_bradley_terry(answers, items)
+    compared = bool(answers) and items[next(iter(answers))[0]].mode in ("pairwise", "ranking")
     outcomes: dict[str, Outcome] = {}
     pairs: dict[str, dict[Pair, Outcome]] = {}
-    for (item_id, number), outcome in decided.items():
+    for (item_id, number), outcome in _decided(answers, how, sides if compared else None).items():
         if items[item_id].mode == "ranking":
             pair = _pairs(len(items[item_id].completions))[number]
             pairs.setdefault(item_id, {})[pair] = outcome
         else:
             outcomes[item_id] = outcome
     return outcomes | {i: _ranked(some, len(items[i].completions)) for i, some in pairs.items()}
+
+
+def aggregate_pairs(
+    answers: Mapping[str, Sequence[tuple[str, str]]],
+    how: Aggregation,
+    sides: Callable[[str], tuple[Hashable, Hashable]],
+) -> dict[str, Outcome]:
+    """:func:`aggregate` of comparisons whose texts and people are elsewhere.
+
+    Args:
+        answers: (annotator, choice) of every vote, by comparison, in an order that does not depend on that of
+            reading: sums in another order are other numbers in their last digits.
+        sides: what stands for the two completions of a comparison, A's first; equal in two comparisons that share
+            one. Only ``bradley_terry`` asks.
+    """
+    asked = {(comparison, 0): given for comparison, given in answers.items()}
+    decided = _decided(asked, how, lambda key: sides(key[0]))
+    return {comparison: outcome for (comparison, _), outcome in decided.items()}
+
+
+def margin_of(outcome: Outcome, how: Margin, said: Iterable[tuple[str, float | None]]) -> float | None:
+    """By how much a pair was won: the winner's lead (``share``), or the mean of what the votes for it say.
+
+    Args:
+        said: (choice, strength) of every vote; None where it says none.
+    """
+    if how != "strength":
+        return outcome.margin if how == "share" else None
+    known = [strength for choice, strength in said if choice == outcome.choice and strength is not None]
+    if len(set(known)) == 1:
+        return known[0]  # whose mean, as a sum divided, may be another number in its last digit
+    return sum(known) / len(known) if known else None
 
 
 def adjudicated(item: Item, choice: str, votes: Sequence[Vote]) -> Outcome:
@@ -182,12 +216,22 @@ def strengths(winners: Sequence[int], losers: Sequence[int], weights: Sequence[f
     return x
 
 
+def _decided(answers: Answers, how: Aggregation, sides: Sides | None) -> dict[Key, Outcome]:
+    """By question. ``sides``: None where completions are judged one at a time."""
+    if how == "majority":
+        return {key: _majority(_choices(given)) for key, given in answers.items()}
+    if how == "dawid_skene":
+        return _by_dawid_skene(answers, sides is not None)
+    assert sides is not None or not answers, "LabelSection refuses bradley_terry without comparisons"
+    return _by_bradley_terry(answers, sides) if sides is not None else {}
+
+
 def _answers(votes: Mapping[str, Sequence[Vote]], items: Mapping[str, Item]) -> Answers:
     """(annotator, choice) by question: an item, or a pair of a ranking by its number.
 
     Sorted, as sums in another order are other numbers in their last digits.
     """
-    answers: Answers = {}
+    answers: dict[Key, list[tuple[str, str]]] = {}
     for item_id in sorted(votes):
         item = items.get(item_id)
         if item is None or item.gold is not None:
@@ -219,10 +263,9 @@ def _lead(shares: Mapping[str, float], choice: str | None) -> float | None:
     return shares[choice] - shares.get("b" if choice == "a" else "a", 0.0)
 
 
-def _by_dawid_skene(answers: Answers, items: Mapping[str, Item]) -> dict[Key, Outcome]:
+def _by_dawid_skene(answers: Answers, sides: bool) -> dict[Key, Outcome]:
     if not answers:
         return {}
-    sides = items[next(iter(answers))[0]].mode in ("pairwise", "ranking")
     return {
         key: _most_probable(_choices(answers[key]), posterior)
         for key, posterior in dawid_skene(answers, sides=sides).items()
@@ -249,22 +292,20 @@ def _most_probable(given: Sequence[str], posterior: Mapping[str, float]) -> Outc
     )
 
 
-def _by_bradley_terry(answers: Answers, items: Mapping[str, Item]) -> dict[Key, Outcome]:
-    number: dict[tuple[str, str], int] = {}
-    sides: dict[Key, Pair] = {}
+def _by_bradley_terry(answers: Answers, sides: Sides) -> dict[Key, Outcome]:
+    number: dict[Hashable, int] = {}
+    places: dict[Key, Pair] = {}
     games: list[tuple[int, int, float]] = []
     for key, given in answers.items():
-        item = items[key[0]]
-        i, j = _pairs(len(item.completions))[key[1]]
-        a, b = (number.setdefault((item.prompt, item.completions[k]), len(number)) for k in (i, j))
-        sides[key] = (a, b)
+        a, b = (number.setdefault(side, len(number)) for side in sides(key))
+        places[key] = (a, b)
         won = {"a": [(a, b, 1.0)], "b": [(b, a, 1.0)], "tie": [(a, b, 0.5), (b, a, 0.5)]}
         for choice in _choices(given):
             games += won.get(choice, [])
     winners, losers, weights = zip(*games, strict=True) if games else ((), (), ())
     x = strengths(winners, losers, weights, len(number))
     decided: dict[Key, Outcome] = {}
-    for key, (a, b) in sides.items():
+    for key, (a, b) in places.items():
         given = _choices(answers[key])
         plain, lead = _majority(given), float(x[a] - x[b])
         if plain.choice == "both_bad":

@@ -87,7 +87,7 @@ def summary(
     """
     mode: Mode = next(iter(items.values())).mode if items else "pairwise"
     table = _table(items, votes, mode)
-    raw, alpha = _agreement(table, ordinal=mode == "rating")
+    raw, alpha = agreement(table.counts, table.item, ordinal=mode == "rating")
     won = [_first_won(v.choice, tuple(v.order), mode) for v in table.votes]
     return {
         "raw": raw,
@@ -150,13 +150,18 @@ def _table(items: Mapping[str, Item], votes: Sequence[Vote], mode: Mode) -> _Tab
     return _Table(list(place), counted, choices, vote, question, code, item, counts)
 
 
-def _agreement(table: _Table, *, ordinal: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Raw agreement and alpha, both from sums over items."""
+def agreement(counts: NDArray, item: NDArray, *, ordinal: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
+    """``raw`` and ``alpha`` of :func:`summary`, both from sums over items.
+
+    Args:
+        counts: (Q, K) votes of each choice on each question.
+        item: (Q,) the number of the item that a question belongs to.
+    """
     import numpy as np
 
-    k, several = len(table.choices), table.counts.sum(1) > 1
-    counts, m = table.counts[several].astype(float), table.counts[several].sum(1)
-    found, unit = np.unique(table.item[several], return_inverse=True)
+    k, several = counts.shape[1], counts.sum(1) > 1
+    counts, m = counts[several].astype(float), counts[several].sum(1)
+    found, unit = np.unique(item[several], return_inverse=True)
     n_items, n_units = len(found), min(len(found), MOST_UNITS)
     agreeing, pairs = (counts * (counts - 1)).sum(1) / 2, m * (m - 1) / 2
     both = counts[:, :, None] * (counts[:, None, :] - np.eye(k)) / (m - 1)[:, None, None]

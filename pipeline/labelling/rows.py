@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, TypeVar
 
+from pipeline.core.records import OUTCOMES as OUTCOMES
 from pipeline.core.records import Comparison, bucket, digest, row_id
-from pipeline.labelling.aggregate import Outcome, adjudicated, aggregate
+from pipeline.labelling.aggregate import Outcome, adjudicated, aggregate, margin_of
 from pipeline.labelling.events import OPERATOR, Event, Vote
 from pipeline.labelling.items import Item
 from pipeline.labelling.settings import LabelSection
@@ -38,6 +39,7 @@ VOTES = {
     "margin": "double",
     "score_a": "double",
     "score_b": "double",
+    "count": "int64",
 }
 """Schema of the single answers; the columns of collect's votes are among them.
 
@@ -58,17 +60,6 @@ EDITS = {
     "consent": "string",
 }
 """Schema of what people wrote: TRL's prompt and completion, and the place in the item of what it replaced."""
-
-OUTCOMES = {
-    "item_id": "string",
-    "comparison_id": "string",
-    "choice": "string",
-    "share": "double",
-    "votes": "int64",
-    "confidence": "double",
-    "adjudicated": "bool",
-}
-"""Schema of what the votes on each item come to: ties, bad pairs and split votes are kept as such."""
 
 COUNTS = (
     "items", "done", "decided", "ties", "both_bad", "split_votes", "unanswered", "fewer_votes", "adjudicated",
@@ -257,11 +248,9 @@ def _decided(work: _Work) -> Iterator[SplitRow]:
 
 
 def _margin(work: _Work, item_id: str, outcome: Outcome) -> float | None:
-    if work.settings.margin != "strength":
-        return outcome.margin if work.settings.margin == "share" else None
-    said = (v.strength for v in work.votes.get(item_id, []) if v.choice == outcome.choice)
-    known = [STRENGTHS[s] for s in said if s is not None]
-    return sum(known) / len(known) if known else None
+    votes = work.votes.get(item_id, [])
+    said = ((v.choice, None if v.strength is None else STRENGTHS[v.strength]) for v in votes)
+    return margin_of(outcome, work.settings.margin, said)
 
 
 def _between_items(work: _Work) -> Iterator[SplitRow]:

@@ -8,10 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pipeline.core.judged_sets import Aggregation, Margin
 from pipeline.labelling.items import Mode
 
-Aggregation = Literal["majority", "dawid_skene", "bradley_terry"]
-Margin = Literal["none", "strength", "share"]
 Ask = Literal["strength", "tags", "note", "edit"]
 
 DEFAULT_TAGS = ("correct", "clear", "on topic", "style", "safe")

@@ -6,19 +6,20 @@ What is measured of the scores is left to :mod:`pipeline.evaluation`.
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 from pipeline.core.config import parse_options
 from pipeline.core.errors import ConfigError, DataError
-from pipeline.core.formats import JudgedRow, Unusable, parse_rows, render_plain
+from pipeline.core.formats import JudgedRow, parse_rows, render_plain
 from pipeline.core.formats.messages import bot, turns_of
-from pipeline.core.judged_sets import JudgedSet
-from pipeline.core.records import Comparison, row_id
+from pipeline.core.judged_sets import Aggregation, Judged, JudgedSet, Margin, Origins, Repeats
+from pipeline.core.records import Annotation, Comparison, row_id
 from pipeline.core.rows import require_columns
 from pipeline.core.version import Version
 from pipeline.modeling.reward_models import AdapterScorer, ClassifierScorer
@@ -27,6 +28,7 @@ from pipeline.modeling.tokens import template_render
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _TAKEN = ("default", "unpaired")
+_KIND = {"tie": "ties", "both_bad": "both_bad", None: "split_votes"}
 
 Row = dict[str, Any]
 
@@ -75,14 +77,42 @@ def parse_sets(value: Mapping[str, Any], where: str, key: str = "reward.test_set
     return found
 
 
-def read_pairs(options: PairSet, where: str, trained_on: Collection[str] = ()) -> PairRows:
+class Decision(Protocol):
+    """:class:`pipeline.labelling.judgements.Decision`."""
+
+    @property
+    def outcome(self) -> Any: ...
+    @property
+    def margin(self) -> float | None: ...
+
+
+class Votes(Protocol):
+    """:class:`pipeline.labelling.judgements.Judgements`, passed in: what votes come to is decided there."""
+
+    def add(self, comparison: Comparison, vote: Annotation, within: str | None = None) -> tuple[int, bool]: ...
+    def decide(self, number: int, comparison: Comparison) -> Decision: ...
+    def counts(self) -> dict[str, Any]: ...
+    @property
+    def several(self) -> bool: ...
+
+
+def read_pairs(
+    options: PairSet,
+    where: str,
+    trained_on: Collection[str] = (),
+    *,
+    judgements: Callable[[Aggregation, Margin], Votes],
+) -> PairRows:
     """Every decided pair of a set, in its order.
 
-    Ties, rows that cannot be used, and pairs that were trained on (either way round) are left out and counted.
+    Several rows on one comparison are votes, which count within a slice; but of RewardBench each row is an item.
+    Ties, even votes, rows that cannot be used, and pairs that were trained on (either way round) are left out and
+    counted.
 
     Args:
         trained_on: ids of the training pairs, see :func:`pipeline.core.records.row_id`.
         where: who asked, for messages.
+        judgements: takes the votes.
     Raises:
         DataError: nothing to read, a column that is not there, or no usable pair.
     """
@@ -92,23 +122,71 @@ def read_pairs(options: PairSet, where: str, trained_on: Collection[str] = ()) -
     if column is not None:
         require_columns(first, [column], first_place, "Set slice to one of them.")
         how.notices.read_too.add(column)
-    rows: list[Row] = []
-    left_out, n = Counter[str](), 0
+    ballot = _Ballot(judgements(options.aggregate, options.margin), every_row=format == "rewardbench")
+    left_out, details, n, origins = Counter[str](), dict[str, str](), 0, Origins(format)
     for place, theirs in itertools.islice(located, options.limit):
         n += 1
+        origins.start(theirs)
+        value = theirs.get(column) if column is not None else None
         for one in parse_rows(theirs, format, place, how):
-            reason = _why_not(one, trained_on)
-            if reason is None and isinstance(one, JudgedRow):
-                value = theirs.get(column) if column is not None else None
-                rows.append(_row(one) | {"item": str(n), "slice": None if value is None else str(value)})
+            if isinstance(one, JudgedRow):
+                ballot.take(one, n, None if value is None else str(value), origins.next())
             else:
-                left_out[str(reason)] += 1
+                left_out[one.reason] += 1
+                details.setdefault(one.reason, one.detail)
+    rows, counts = ballot.decided(trained_on, left_out)
     if not rows:
         reasons = ", ".join(f"{reason} ({k})" for reason, k in left_out.most_common(3))
+        reasons += "".join(f"; {details[reason]}" for reason, _ in left_out.most_common(1) if details.get(reason))
         raise DataError(where, f'none of {n} rows of "{options.dataset}" is a usable pair: {reasons}.')
     report = {"dataset": options.dataset, "format": format, "rows": n, "pairs": len(rows), "slice": column}
     notices = {"notices": lines} if (lines := how.notices.lines()) else {}
-    return PairRows(rows, {**report, "left_out": dict(left_out.most_common()), **notices})
+    return PairRows(rows, {**report, **counts, "left_out": dict(left_out.most_common()), **notices})
+
+
+class _Ballot:
+    """The votes of a set while its rows are read, and the comparisons in the order of their coming."""
+
+    def __init__(self, votes: Votes, every_row: bool) -> None:
+        self._votes, self._every_row = votes, every_row
+        self._repeats = Repeats()
+        self._comparisons: list[tuple[Comparison, int, str | None]] = []
+
+    def take(self, row: JudgedRow, item: int, slice: str | None, origin: bytes) -> None:
+        """``item``: which row of theirs it is in. ``origin``: see :class:`pipeline.core.judged_sets.Origins`."""
+        within = json.dumps([slice, item if self._every_row else None])
+        judged = Judged(row, *row.comparison(0), within)
+        if self._every_row or self._repeats.is_vote(judged, origin):
+            self._add(judged, item, slice)
+
+    def _add(self, judged: Judged, item: int, slice: str | None) -> None:
+        for vote in judged.votes(""):
+            number, kept = self._votes.add(judged.comparison, vote, judged.within)
+            if number == len(self._comparisons):
+                self._comparisons.append((judged.comparison, item, slice))
+            elif kept:
+                self._comparisons[number] = (judged.comparison, *self._comparisons[number][1:])
+
+    def decided(self, trained_on: Collection[str], left_out: Counter[str]) -> tuple[list[Row], dict[str, Any]]:
+        """(rows, counts of the votes where there are several); the reasons of the others go into ``left_out``."""
+        for judged in self._repeats.copies():
+            self._add(judged, 0, None)  # which are known from the first one
+        left_out.update({"a duplicate": n} if (n := self._repeats.duplicates) else {})
+        rows: list[Row] = []
+        kinds = Counter[str]()
+        for number, (comparison, item, slice) in enumerate(self._comparisons):
+            decision = self._votes.decide(number, comparison)
+            kinds[_KIND.get(decision.outcome.choice, "decided")] += 1
+            row = _row(comparison, decision)
+            reason = _why_not(decision.outcome.choice, row, trained_on)
+            if reason is None:
+                rows.append(row | {"item": str(item), "slice": slice})
+            else:
+                left_out[reason] += 1
+        if not self._votes.several:
+            return rows, {}
+        by_kind = {kind: kinds[kind] for kind in ("decided", *_KIND.values())}
+        return rows, self._votes.counts() | by_kind
 
 
 def score_pairs(scorer: Scorer, rows: Sequence[Row]) -> tuple[list[float], list[float]]:
@@ -149,7 +227,7 @@ def vote_shares(preferences: Version, split: str, rows: Sequence[Row]) -> list[f
     counts: dict[str, Counter[str]] = {}
     for row in votes:
         if row["choice"] and row["comparison_id"] and not (row.get("round") or row.get("gold")):
-            counts.setdefault(row["comparison_id"], Counter())[row["choice"]] += 1
+            counts.setdefault(row["comparison_id"], Counter())[row["choice"]] += row.get("count") or 1
     shares = {
         (comparison, choice): n / given.total()
         for comparison, given in counts.items()
@@ -200,18 +278,22 @@ def _samples(rows: Sequence[Row], side: str, messages: bool) -> Samples:
     return _Texts(nothing, nothing, None, prompts, said)
 
 
-def _why_not(one: JudgedRow | Unusable, trained_on: Collection[str]) -> str | None:
-    if isinstance(one, Unusable):
-        return one.reason
-    if one.tie:
-        return "a tie"
-    ids = (row_id(one.prompt, one.chosen, one.rejected), row_id(one.prompt, one.rejected, one.chosen))
-    return "trained on" if any(i in trained_on for i in ids) else None
+def _why_not(choice: str | None, row: Row, trained_on: Collection[str]) -> str | None:
+    if choice not in ("a", "b"):
+        return "an even split of votes" if choice is None else "a tie"
+    texts = (row["prompt"], row["chosen"], row["rejected"])
+    return (
+        "trained on" if any(row_id(texts[0], *pair) in trained_on for pair in (texts[1:], texts[:0:-1])) else None
+    )
 
 
-def _row(one: JudgedRow) -> Row:
-    votes = {k: float(v) for k, v in one.meta.items() if k.startswith("votes_")}
-    total = sum(votes.values())
-    share = votes["votes_chosen"] / total if "votes_chosen" in votes and total > 1 else None
-    texts = {"prompt": one.prompt, "chosen": one.chosen, "rejected": one.rejected}
-    return {"id": row_id(*texts.values()), **texts, "margin": one.margin, "share": share}
+def _row(comparison: Comparison, decision: Decision) -> Row:
+    outcome = decision.outcome
+    chosen, rejected = comparison.completion_a, comparison.completion_b
+    if outcome.choice == "b":
+        chosen, rejected = rejected, chosen
+    share = None
+    if outcome.n > 1:
+        share = outcome.share if outcome.confidence is None else outcome.confidence
+    texts = {"prompt": comparison.prompt, "chosen": chosen, "rejected": rejected}
+    return {"id": row_id(*texts.values()), **texts, "margin": decision.margin, "share": share}

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import yaml
 
+from pipeline.core.manifest import Manifest
 from pipeline.reporting.table import dig, escape_cell, interval, number
 
 Kind = Literal["policy", "reward", "base"]
@@ -31,6 +32,9 @@ SETTINGS = (
     *("kl_coef", "kl_target", "kl_budget", "gamma", "lam", "cliprange", "vf_coef"),
     *("lora_r", "lora_alpha", "lora_target_modules"),
 )
+
+LABELS = ("annotator", "people", "comparisons", "decided", "ties", "votes")
+"""What is said of the labels, from the stats of the preferences."""
 
 LOAD_POLICY = """from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer
@@ -73,22 +77,26 @@ LIMITS = {
 }
 
 
-def adapter_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any] | None, lineage: str, kind: Kind) -> str:
+def adapter_card(
+    manifest: Manifest,
+    metrics: Mapping[str, Any] | None,
+    lineage: str,
+    kind: Kind,
+    labels: Mapping[str, Any] | None = None,
+) -> str:
     """The card of one model version: YAML front matter, then Markdown.
 
     Args:
-        manifest: name, version, parents, models, config, seed, stats, governance, environment are read; each may
-            be missing.
         metrics: of a policy what ``policy_metrics.compare`` returned, of a reward model what ``reward_metrics``
             returned; None leaves the results out.
         lineage: the version's tree as text.
+        labels: of a reward model, the stats of the preferences it learnt from.
     """
-    title = f"{manifest.get('name', 'model')}@{manifest.get('version', '?')}"
     sections = [
         f"---\n{yaml.safe_dump(front_matter(manifest, metrics, kind), sort_keys=False, allow_unicode=True)}---",
-        f"# {escape_cell(title)}",
+        f"# {escape_cell(manifest.ref)}",
         WHAT[kind],
-        "## How it was trained\n\n" + _training(manifest, kind),
+        "## How it was trained\n\n" + _training(manifest, kind, labels or {}),
         "## Results\n\n" + _results(metrics, kind),
         "## Lineage\n\n" + _fenced(lineage or "unknown", "text"),
         "## How to load\n\n" + _fenced(_snippet(manifest, kind), "python"),
@@ -97,7 +105,7 @@ def adapter_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any] | None,
     return "\n\n".join(sections) + "\n"
 
 
-def front_matter(manifest: Mapping[str, Any], metrics: Mapping[str, Any] | None, kind: Kind) -> dict[str, Any]:
+def front_matter(manifest: Manifest, metrics: Mapping[str, Any] | None, kind: Kind) -> dict[str, Any]:
     """The card's metadata. Keys without a value are left out, as the Hub refuses nulls."""
     base = _base_model(manifest)
     adapter = kind != "base"
@@ -106,7 +114,7 @@ def front_matter(manifest: Mapping[str, Any], metrics: Mapping[str, Any] | None,
         "base_model_relation": ("adapter" if adapter else "finetune") if base else None,
         "library_name": "peft" if adapter else "transformers",
         "pipeline_tag": PIPELINE_TAG[kind],
-        "license": dig(manifest, "governance", "license"),
+        "license": manifest.governance.get("license"),
         "datasets": _datasets(manifest),
         "tags": ["trl", *KIND_TAGS[kind], "rlhf-pipeline"],
         "model-index": _model_index(manifest, metrics, kind),
@@ -114,18 +122,16 @@ def front_matter(manifest: Mapping[str, Any], metrics: Mapping[str, Any] | None,
     return {key: value for key, value in meta.items() if value}
 
 
-def _base_model(manifest: Mapping[str, Any]) -> str | None:
-    for model in manifest.get("models") or []:
+def _base_model(manifest: Manifest) -> str | None:
+    for model in manifest.models:
         if model.get("role") == "base":
             return model.get("id")
-    return dig(manifest, "config", "base_model")
+    return manifest.config.get("base_model")
 
 
-def _datasets(manifest: Mapping[str, Any]) -> list[str]:
+def _datasets(manifest: Manifest) -> list[str]:
     kinds = ("prompts", "comparisons", "preferences", "corpus")
-    parents = manifest.get("parents") or []
-    names = (p.get("name") for p in parents if p.get("role") in kinds or p.get("kind") in kinds)
-    return [name for name in names if name]
+    return [parent.name for parent in manifest.parents if parent.role in kinds]
 
 
 def _headline_metrics(metrics: Mapping[str, Any] | None, kind: Kind) -> list[tuple[str, str, Mapping[str, Any]]]:
@@ -153,11 +159,11 @@ def _of_pairs(metrics: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     return dig(metrics, "pairs") if dig(metrics, "auc") else metrics
 
 
-def _model_index(manifest: Mapping[str, Any], metrics: Mapping[str, Any] | None, kind: Kind) -> list[Any]:
+def _model_index(manifest: Manifest, metrics: Mapping[str, Any] | None, kind: Kind) -> list[Any]:
     claims = _headline_metrics(metrics, kind)
     if not claims:
         return []
-    task = str(dig(manifest, "config", "task") or "task")
+    task = str(manifest.config.get("task") or "task")
     result = {
         "task": {"type": PIPELINE_TAG[kind]},
         "dataset": {"type": task, "name": f"{task}, held-out prompts", "split": "test"},
@@ -175,23 +181,21 @@ def _model_index(manifest: Mapping[str, Any], metrics: Mapping[str, Any] | None,
             for type_, name, entry in claims
         ],
     }
-    return [{"name": str(manifest.get("name", "model")), "results": [result]}]
+    return [{"name": manifest.name, "results": [result]}]
 
 
-def _training(manifest: Mapping[str, Any], kind: Kind) -> str:
-    section = dig(manifest, "config", STAGE[kind]) or {}
+def _training(manifest: Manifest, kind: Kind, labels: Mapping[str, Any]) -> str:
+    section = manifest.config.get(STAGE[kind]) or {}
     facts: list[tuple[str, Any]] = [
         ("base model", _base_model(manifest)),
-        ("task", dig(manifest, "config", "task")),
-        ("seed", manifest.get("seed")),
+        ("task", manifest.config.get("task")),
+        ("seed", manifest.seed),
     ]
     facts += [(f"{STAGE[kind]}.{key}", section.get(key)) for key in SETTINGS]
-    facts += [("wall time (s)", manifest.get("wall_time"))]
-    stats = manifest.get("stats") or {}
-    facts += [(key, stats.get(key)) for key in ("annotators", "agreement", "updates", "episodes")]
-    facts += [
-        (key, dig(manifest, "environment", key)) for key in ("trl", "peft", "transformers", "torch", "device")
-    ]
+    facts += [(key.replace("_", " "), labels.get(key)) for key in LABELS]
+    facts += [(key, manifest.stats.get(key)) for key in ("updates", "episodes", "kept", "stopped")]
+    facts += [("made", manifest.created_at)]
+    facts += [(key, manifest.environment.get(key)) for key in ("trl", "peft", "transformers", "torch", "device")]
     return _table(("setting", "value"), [(k, escape_cell(v)) for k, v in facts if v is not None])
 
 
@@ -210,10 +214,10 @@ def _results(metrics: Mapping[str, Any] | None, kind: Kind) -> str:
     return f"{metrics['verdict']}\n\n{text}" if metrics.get("verdict") else text
 
 
-def _snippet(manifest: Mapping[str, Any], kind: Kind) -> str:
-    path = str(manifest.get("hub_id") or "path/to/this/directory")
+def _snippet(manifest: Manifest, kind: Kind) -> str:
+    path = "path/to/this/directory"
     if kind == "reward":
-        pad = dig(manifest, "stats", "pad_token_id")
+        pad = manifest.stats.get("pad_token_id")
         return LOAD_REWARD.format(path=path, pad="tokenizer.eos_token_id" if pad is None else pad)
     return (LOAD_BASE if kind == "base" else LOAD_POLICY).format(path=path)
 

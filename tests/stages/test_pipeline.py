@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from pipeline.core.config import STAGES
 from pipeline.core.store import Version
@@ -54,6 +55,57 @@ def test_the_policy_leads_back_to_its_rows(finished: Project):
     assert wanted <= ancestors
     reward = next(p for p in finished.latest("policy").manifest.parents if p.role == "reward")
     assert reward.id == finished.latest("reward").id
+
+
+# Catches: a card written before the version has its number (it was titled NAME@0), results that never reach it.
+def test_cards_name_their_version_and_the_policys_has_results(finished: Project):
+    for role in ("base", "reward", "policy"):
+        version = finished.latest(role)
+        card = (version.path / "README.md").read_text()
+        assert f"# {version.ref}\n" in card
+        assert f"{version.ref}\n" in card.split("## Lineage")[1]
+        assert "Not evaluated yet" not in card or role == "base"
+    front = yaml.safe_load((finished.latest("policy").path / "README.md").read_text().split("---\n")[1])
+    stats = finished.latest("evaluation").manifest.stats
+    shown = {m["type"]: m["value"] for m in front["model-index"][0]["results"][0]["metrics"]}
+    assert shown["gold_score_difference"] == round(stats["gold_score"]["difference"]["value"], 4)
+    assert "| annotator | oracle |" in (finished.latest("reward").path / "README.md").read_text()
+
+
+# Catches: checks of PPO on prompts that evaluate judges by (they overlapped below 464 test prompts), evaluate
+# asking the task anew, comparisons or rollouts of prompts that select.
+def test_what_chooses_a_checkpoint_neither_trains_it_nor_judges_it(
+    finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from pipeline.trainers import ppo
+
+    splits = {
+        s: {r["prompt"] for r in finished.latest("prompts").iter_rows(s)} for s in ("train", "select", "test")
+    }
+    assert sum(map(len, splits.values())) == len(set.union(*splits.values()))
+    assert min(map(len, splits.values())) > 100
+    shown = {
+        role: {r["prompt"] for split in versions.manifest.splits for r in versions.iter_rows(split.split("/")[-1])}
+        for role, versions in ((role, finished.latest(role)) for role in ("comparisons", "rollouts", "evaluation"))
+    }
+    assert shown["comparisons"] <= splits["train"] | splits["test"]
+    assert shown["rollouts"] <= splits["train"]
+    assert shown["evaluation"] <= splits["test"]
+
+    checked: dict[str, list[str]] = {}
+    read = ppo.read_prompts
+
+    def spied(prompts: list[str], *rest: object) -> object:
+        checked[str(rest[-1])] = list(prompts)
+        return read(prompts, *rest)
+
+    monkeypatch.setattr(ppo, "read_prompts", spied)
+    copy = Project(tmp_path)
+    shutil.copytree(finished.root / "data", tmp_path / "data")
+    copy.write(ppo={"eval_strategy": "steps", "eval_steps": 1})
+    assert copy.run("ppo") == 0
+    assert len(checked["eval_dataset"]) == 64
+    assert set(checked["eval_dataset"]) <= splits["select"]
 
 
 def test_rows_are_kept_with_their_votes(finished: Project):

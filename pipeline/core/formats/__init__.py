@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.core.errors import DataError
 from pipeline.core.formats import sets, tools, unpaired
 from pipeline.core.formats.cells import no_list
-from pipeline.core.formats.judged import JudgedRow, Refused, Row, Unusable, text
+from pipeline.core.formats.judged import JudgedRow, Refused, Row, Unclear, Unusable, text
 from pipeline.core.formats.known import ALONE, FORMATS, PUBLIC_SETS, Format, Layout, telling
 from pipeline.core.formats.likeness import looks_like
 from pipeline.core.formats.messages import Message, Render, is_conversation, messages, render_plain
@@ -48,6 +48,7 @@ __all__ = [
 COLUMNS = (
     *("prompt", "chosen", "rejected", "tie", "both_bad", "margin", "votes_chosen", "votes_rejected"),
     *("completion", "label", "completion_a", "completion_b", "choice", "annotator", "system"),
+    *("votes_a", "votes_b", "votes_tie", "votes_both_bad"),
 )
 """The names that ``columns: {ours: theirs}`` may map."""
 
@@ -77,7 +78,8 @@ def detect_format(
     theirs = [*mapped.values(), *(name for several in joined.values() for name in several)]
     tool = told if told != "auto" else tools.tool_of(row)
     if tool in ("argilla", "label_studio"):
-        require_columns(dict(row), FORMATS[tool].needs, place, f"Is this an export of {tool}, as JSON?")
+        if tools.tool_of(row) != tool:
+            require_columns(dict(row), FORMATS[tool].needs, place, f"Is this an export of {tool}?")
         named = [name for name in theirs if name != mapped.get("choice")]
         require_columns(tools.fields_of(row, tool), named, place, _MEND)
         return tool
@@ -168,7 +170,8 @@ def parse_rows(row: Row, format: Format, place: str, how: Reading) -> list[Judge
     """One row, checked: a rating of several completions or several people's answers give several.
 
     Raises:
-        DataError: only for ``auto``, when the format cannot be told.
+        DataError: only the user can say what the rows mean (a coding of sides, what stood on the left), which
+            leaves none of them usable; or, for ``auto``, the format cannot be told.
     """
     if format == "auto":
         format = detect_format(row, place, columns={**how.columns, **how.joined})
@@ -178,8 +181,8 @@ def parse_rows(row: Row, format: Format, place: str, how: Reading) -> list[Judge
             return [found for _, found in layout.all([(place, _named(row, layout, how)[0])], how)] or [
                 Unusable("a single message: it becomes a pair only among others")
             ]
-        if format in ("argilla", "label_studio"):
-            row = tools.spread(row, format)
+        if layout.record and layout.row is not None:
+            return layout.row(row, how)
         renamed, how = _named(row, layout, how)
         if layout.row is not None:
             return layout.row(renamed, how)
@@ -188,6 +191,8 @@ def parse_rows(row: Row, format: Format, place: str, how: Reading) -> list[Judge
         if isinstance(found, unpaired.Opinion):
             raise Refused("a single completion: it becomes a pair only among others")
         return found
+    except Unclear as unclear:
+        raise DataError(place, unclear.fact, unclear.mend) from None
     except Refused as refused:
         return [refused.unusable]
 
@@ -204,7 +209,8 @@ def parse_row(
     Raises:
         DataError: only for ``auto``, when the format cannot be told.
     """
-    found = parse_rows(row, format, place, Reading(render))
+    # Those who ask for one comparison want its texts: whether an answer was submitted is of no account.
+    found = parse_rows(row, format, place, Reading(render, drafts="count"))
     return next((one for one in found if isinstance(one, JudgedRow)), found[0])
 
 

@@ -17,6 +17,9 @@ from pipeline.core.records import Choice, Comparison, bucket, canonical_json
 Row = Mapping[str, Any]
 
 _YES = {"true": True, "yes": True, "1": True, "1.0": True, "false": False, "no": False, "0": False, "0.0": False}
+_TIED = ("votes_tie", "votes_ties", "votes_tied", "votes_equal", "votes_same", "votes_draw")
+MOST_VOTES = 1_000_000
+"""That one row may count; a greater number is taken for something else, an id or a time."""
 _OUR_PERSON = re.compile(r"p_[0-9a-f]{10}")
 
 
@@ -28,6 +31,8 @@ class JudgedRow:
         both_bad: of a tie: neither is any good.
         annotator: ``p_`` and 10 hex digits, where the row says who chose; see :func:`person`.
         scores: what the annotator gave ``chosen`` and ``rejected``, where that is known.
+        votes: how many people the row speaks for, by ``chosen``, ``rejected``, ``tie`` and ``both_bad``; empty
+            where it is one judgement.
     """
 
     prompt: str
@@ -39,6 +44,7 @@ class JudgedRow:
     both_bad: bool = False
     annotator: str | None = None
     scores: tuple[float, float] | None = None
+    votes: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def comparison(self, seed: int) -> tuple[Comparison, Choice]:
         """Blind: which completion is A depends on the two texts and ``seed``, never on which was chosen.
@@ -53,24 +59,51 @@ class JudgedRow:
             choice = "both_bad" if self.both_bad else "tie"
         return Comparison(self.prompt, first, second, self.meta), choice
 
+    def ballots(self, comparison: Comparison, choice: Choice) -> list[tuple[Choice, int]]:
+        """(choice, how many made it), in the words of what :meth:`comparison` gave."""
+        if not self.votes:
+            return [(choice, 1)]
+        chosen: Choice = "a" if comparison.completion_a == self.chosen else "b"
+        words: dict[str, Choice] = {"chosen": chosen, "rejected": "b" if chosen == "a" else "a"}
+        words |= {"tie": "tie", "both_bad": "both_bad"}
+        return [(words[word], n) for word, n in self.votes.items() if n]
+
 
 @dataclass(frozen=True)
 class Unusable:
     """A row that is no judged comparison, with the reason it is counted under.
 
     ``broken`` is False for a row there is nothing wrong with: nobody has answered it, or a filter leaves it out.
+    ``detail`` is what the row itself says, for whoever has to mend it; rows are not counted apart by it.
     """
 
     reason: str
     broken: bool = True
+    detail: str = field(default="", compare=False)
+
+    @property
+    def line(self) -> str:
+        """Reason and detail."""
+        return f"{self.reason}: {self.detail}" if self.detail else self.reason
 
 
 class Refused(Exception):
     """Raised by the reader of a format; becomes :class:`Unusable`."""
 
-    def __init__(self, reason: str, broken: bool = True) -> None:
-        self.unusable = Unusable(reason, broken)
+    def __init__(self, reason: str, broken: bool = True, detail: str = "") -> None:
+        self.unusable = Unusable(reason, broken, detail)
         super().__init__(reason)
+
+
+class Unclear(Refused):
+    """Raised where the user has to say how a file is meant: every row of it is in doubt, so none may be skipped.
+
+    Becomes a :class:`pipeline.core.errors.DataError`, whatever ``on_bad_row`` says.
+    """
+
+    def __init__(self, fact: str, mend: str) -> None:
+        self.fact, self.mend = fact, mend
+        super().__init__(fact, detail=mend)
 
 
 def judged(
@@ -82,7 +115,8 @@ def judged(
 ) -> JudgedRow:
     """The row of a choice between two completions. ``names`` is how a refusal calls them.
 
-    ``scores`` and ``margin`` among ``known`` are those of A and B and of a decided choice.
+    ``scores`` and ``margin`` among ``known`` are those of A and B and of a decided choice; ``votes`` are of chosen
+    and rejected.
     """
     check_texts(prompt, *completions, names)
     scores: tuple[float, float] | None = known.pop("scores", None)
@@ -144,6 +178,40 @@ def number(value: Any, name: str) -> float | None:
     if not math.isfinite(found):
         raise Refused(f"{name} is not a number")
     return found
+
+
+def counted_votes(row: Row, said: str, sides: tuple[str, str] = ("chosen", "rejected")) -> dict[str, int]:
+    """The votes that a row counts in its columns ``votes_*``, by ``chosen``, ``rejected``, ``tie``, ``both_bad``.
+
+    ``votes_<side>`` for the two sides; ``votes_tie``, ``votes_equal`` and the like; ``votes_both_bad``. Other
+    columns of that name (``votes_total``) count nothing.
+
+    Args:
+        said: the row's own choice, in these words.
+        sides: what the columns call the chosen and the rejected one.
+    Returns:
+        Nothing where no side was counted, or nobody voted.
+    Raises:
+        Refused: a cell that is no number of votes; a choice that was outvoted.
+    """
+    named = {f"votes_{sides[0]}": "chosen", f"votes_{sides[1]}": "rejected", "votes_both_bad": "both_bad"}
+    named |= dict.fromkeys(_TIED, "tie")
+    counts = {"chosen": 0, "rejected": 0, "tie": 0, "both_bad": 0}
+    for column, word in named.items():
+        n = number(row.get(column), column) or 0.0
+        if not n.is_integer() or not 0 <= n <= MOST_VOTES:
+            raise Refused(f"{column} is {n:g}, which is no number of votes")
+        counts[word] += int(n)
+    if all(absent(row.get(column)) for column in list(named)[:2]) or not any(counts.values()):
+        return {}
+    first, second = sorted(counts, key=lambda word: -counts[word])[:2]
+    if counts[first] > counts[second] and first != said:
+        raise Refused(f"its own votes outvote it ({_spelled(counts)})")
+    return {word: n for word, n in counts.items() if n}
+
+
+def _spelled(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{word.replace('_', ' ')} {n}" for word, n in counts.items() if n)
 
 
 def is_person(annotator: Any) -> bool:

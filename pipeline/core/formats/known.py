@@ -113,6 +113,15 @@ class Layout:
 
 _STEER = {"response_1": "response1", "response_2": "response2", "preference_strength": "overall_preference"}
 
+
+def _argilla(row: Row, how: Reading) -> list[Any]:
+    return tools.answers(row, "argilla", how)
+
+
+def _label_studio(row: Row, how: Reading) -> list[Any]:
+    return tools.answers(row, "label_studio", how)
+
+
 FORMATS: dict[Format, Layout] = {
     "trl": Layout(
         "TRL's preferences", ("prompt", "chosen", "rejected"), _TRL_ALSO, ("votes_",), row=preference.trl
@@ -240,6 +249,7 @@ FORMATS: dict[Format, Layout] = {
         "OpenAI's preference fine-tuning",
         ("input", "preferred_output", "non_preferred_output"),
         _TRL_ALSO,
+        prefixes=("votes_",),
         row=vendors.openai_preference,
         telling=True,
     ),
@@ -247,23 +257,30 @@ FORMATS: dict[Format, Layout] = {
         "ms-swift's preferences",
         ("messages", "rejected_response"),
         ("images", "videos", "audios", "objects", "tools", *_TRL_ALSO),
+        prefixes=("votes_",),
         row=vendors.swift,
         telling=True,
         aliases={"rejected_messages": "rejected_response"},
     ),
     "sharegpt": Layout(
-        "ShareGPT's pairs", ("conversations", "chosen", "rejected"), _TRL_ALSO, row=preference.sharegpt
+        "ShareGPT's pairs",
+        ("conversations", "chosen", "rejected"),
+        _TRL_ALSO,
+        ("votes_",),
+        row=preference.sharegpt,
     ),
     "instructed": Layout(
         "an instruction with chosen and rejected",
         ("chosen", "rejected"),
         ("question", "instruction", "input", "system", "history", *_TRL_ALSO),
+        prefixes=("votes_",),
         row=vendors.instructed,
     ),
     "ultrafeedback_pairs": Layout(
         "Argilla's binarized UltraFeedback",
         ("instruction", "chosen", "rejected"),
         ("question", "input", "system", "history", *_TRL_ALSO),
+        prefixes=("votes_",),
         row=vendors.instructed,
         telling=True,
         aliases={"chosen_response": "chosen", "rejected_response": "rejected"},
@@ -276,12 +293,13 @@ FORMATS: dict[Format, Layout] = {
         row=vendors.prodigy,
         telling=True,
     ),
-    "argilla": Layout("Argilla", ("fields", "responses"), row=tools.answers, record=True),
-    "label_studio": Layout("Label Studio", ("data", "annotations"), row=tools.answers, record=True),
+    "argilla": Layout("Argilla", ("fields", "responses"), row=_argilla, record=True),
+    "label_studio": Layout("Label Studio", ("data", "annotations"), row=_label_studio, record=True),
     "choices": Layout(
         "a table of choices",
         ("prompt", "completion_a", "completion_b", "choice"),
         ("margin", "annotator"),
+        prefixes=("votes_",),
         row=tools.choices,
         telling=True,
     ),

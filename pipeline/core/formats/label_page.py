@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from pipeline.core.formats.judged import JudgedRow, Refused, Row, Unusable, is_person, judged, text
 from pipeline.core.formats.reading import Reading, known_side, ranked
-from pipeline.core.formats.unpaired import Opinion, opinion
+from pipeline.core.formats.unpaired import THUMBS, Opinion, opinion
 
 _SCORES = {"thumbs": {"like": 1.0, "dislike": 0.0}, "rating": {str(i): float(i) for i in range(1, 6)}}
 _FORMULA = ("'=", "'+", "'-", "'@", "'\t", "'\r")
@@ -29,7 +29,7 @@ def answer(row: Row, how: Reading) -> Opinion | list[JudgedRow | Unusable]:
         if choice not in _SCORES[mode]:
             raise Refused("unknown choice")
         # One person's 3 may be another's 4.
-        kind = f"rating by {who}" if mode == "rating" else "thumbs"
+        kind = f"rating by {who}" if mode == "rating" else THUMBS
         return opinion(prompt, completions[0], _SCORES[mode][choice], who, kind)
     if mode == "ranking":
         ranks = _ranks(choice, len(completions))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from pipeline.core.formats import tools
+import re
+
 from pipeline.core.formats.judged import Row
 from pipeline.core.formats.known import FORMATS, Format, Layout
 from pipeline.core.formats.reading import plain_word
 
+_COMPLETION = re.compile(
+    r"(response|answer|completion|output|generation|candidate|reply|option|text)([0-9]+|[a-z])"
+)
 _VERDICTS = ("better", "best", "preferred", "preference", "winner", "choice", "verdict", "chosen")
 
 
@@ -40,7 +44,7 @@ def looks_like(row: Row) -> str:
 
 
 def _table_of_choices(row: Row) -> str:
-    two = [name for name in row if tools.COMPLETION.fullmatch(plain_word(name))]
+    two = [name for name in row if _COMPLETION.fullmatch(plain_word(name))]
     verdict = [name for name in row if plain_word(name) in _VERDICTS]
     if len(two) != 2 or not verdict:
         return ""

@@ -8,7 +8,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.core.formats.cells import is_message
-from pipeline.core.formats.judged import JudgedRow, Refused, Row, check_texts, number, text, yes
+from pipeline.core.formats.judged import (
+    JudgedRow,
+    Refused,
+    Row,
+    check_texts,
+    counted_votes,
+    number,
+    text,
+    yes,
+)
 from pipeline.core.formats.messages import (
     HH_TURN,
     Message,
@@ -35,7 +44,7 @@ _SPEAKER = re.compile(r"\s*(Human|Assistant):")
 SCORES = (
     *(("score_chosen", "score_rejected"), ("chosen_score", "rejected_score")),
     *(("chosen-rating", "rejected-rating"), ("chosen_rating", "rejected_rating")),
-    *(("chosen_avg_rating", "rejected_avg_rating"), ("votes_chosen", "votes_rejected")),
+    ("chosen_avg_rating", "rejected_avg_rating"),
 )
 """Columns in which sets say how good the two sides were; equal ones are a tie."""
 
@@ -169,7 +178,10 @@ def _row(row: Row, how: Reading, prompt: str, chosen: str, rejected: str) -> Jud
     margin = margin_of(row)
     scores, even = _scores(row, tie)
     margin = None if even else margin
-    return JudgedRow(prompt, chosen, rejected, tie or even, margin, meta, bad, annotator(row, how), scores)
+    votes = counted_votes(row, "both_bad" if bad else "tie" if tie or even else "chosen")
+    # Who counted the votes of others is none of those who voted.
+    who = None if votes else annotator(row, how)
+    return JudgedRow(prompt, chosen, rejected, tie or even, margin, meta, bad, who, scores, votes=votes)
 
 
 def _scores(row: Row, tie: bool) -> tuple[tuple[float, float] | None, bool]:
@@ -189,8 +201,7 @@ def _scores(row: Row, tie: bool) -> tuple[tuple[float, float] | None, bool]:
         if good < bad and not tie:
             raise Refused(f"{names[0]} is lower than {names[1]}")
         even = even or good == bad
-        if kept is None and not names[0].startswith("votes_"):
-            kept = (good, bad)
+        kept = kept or (good, bad)
     return kept, even
 
 

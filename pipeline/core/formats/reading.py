@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pipeline.core.formats.cells import no_list
+from pipeline.core.formats.choices import known_side, plain_word, verdict
 from pipeline.core.formats.judged import (
     JudgedRow,
     Refused,
@@ -21,16 +21,13 @@ from pipeline.core.formats.judged import (
     person,
     text,
 )
+from pipeline.core.formats.label_config import LabelConfig
 from pipeline.core.formats.messages import Message, Render, answered, is_conversation, messages, render_plain
 from pipeline.core.formats.notices import Notices
 from pipeline.core.records import Choice
 from pipeline.core.rows import rename_columns
 
-_TIE = {"tie", "tied", "draw", "equal", "same"}
-_BOTH_BAD = {"bothbad", "tiebothbad"}
-_KIND = "(model|completion|response|answer|output|candidate|option|text)"
-_A = re.compile(rf"{_KIND}?(a|left|first)|{_KIND}1")
-_B = re.compile(rf"{_KIND}?(b|right|second)|{_KIND}2")
+__all__ = ["Reading", "annotator", "as_given", "known_side", "plain_word", "ranked", "side"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +40,10 @@ class Reading:
         salt: goes into the ids that stand for annotators' names; see :func:`pipeline.core.formats.judged.person`.
         pairs: of a rating or ranking of several completions: every pair, or the best against the worst one.
         min_score_ratio: of SHP, the least ``score_ratio`` that is read.
+        choices: ``{their value: a, b, tie, both_bad or skip}``; no other value is taken where there is one.
+        label_config: of a Label Studio project, which says what was shown on the left.
+        drafts: count answers that nobody submitted, or of which a file does not say it, as Argilla's JSON does.
+        no_choice: what somebody meant who submitted without choosing: a tie, or nothing (left out and counted).
         joined: ``{our name: several of theirs}``, whose texts make one, a blank line between them.
         lists_are_texts: a text that is a list of texts stays one (the user named the format), else it is refused.
         system: of one row, what a column of theirs says before the conversation; see :func:`our_names`.
@@ -54,6 +55,10 @@ class Reading:
     salt: str = ""
     pairs: Literal["all", "best_worst"] = "all"
     min_score_ratio: float | None = None
+    choices: Mapping[str, str] = field(default_factory=dict[str, str])
+    label_config: LabelConfig | None = None
+    drafts: Literal["refuse", "count"] = "refuse"
+    no_choice: Literal["skip", "tie"] = "skip"
     joined: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
     lists_are_texts: bool = False
     system: str | None = None
@@ -173,32 +178,15 @@ def as_given(prompt: Any, completions: Sequence[tuple[str, Any]], how: Reading) 
     return written[0][0], [said for _, said in written]
 
 
-def plain_word(word: str) -> str:
-    """A word without case, blanks and punctuation: ``Response-1`` and ``response_1`` are the same."""
-    return re.sub(r"[^a-z0-9]", "", word.lower())
+def side(value: Any, name: str, how: Reading, names: tuple[str, str] = ("completion_a", "completion_b")) -> Choice:
+    """:func:`pipeline.core.formats.choices.verdict` of a cell, where ``name`` and ``names`` are our columns.
 
-
-def known_side(said: str) -> Choice | None:
-    """A, B, a tie or both bad, from the words people use for them; None for any other.
-
-    A bare ``1`` is none of them: where others write 0 and 1 it would be the second one.
+    Raises:
+        Refused: an unknown word, or none.
+        Unclear: a value that only the user can explain.
     """
-    word = plain_word(said)
-    if word in _TIE:
-        return "tie"
-    if word in _BOTH_BAD:
-        return "both_bad"
-    if _A.fullmatch(word):
-        return "a"
-    return "b" if _B.fullmatch(word) else None
-
-
-def side(value: Any, name: str) -> Choice:
-    """:func:`known_side` of a cell. Raises Refused for any other word, and for none."""
-    found = known_side(text(None if value == "" or value != value else value, name))
-    if found is None:
-        raise Refused(f"unknown {name}")
-    return found
+    one, other = (how.columns.get(ours, ours) for ours in names)
+    return verdict(value, how.columns.get(name, name), (one, other), how.choices)
 
 
 def ranked(

@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from pipeline.core.formats.cells import holds_texts, listed
-from pipeline.core.formats.judged import JudgedRow, Refused, Row, Unusable, judged, number, person, text
+from pipeline.core.formats.judged import JudgedRow, Refused, Row, Unusable, absent, judged, number, person, text
 from pipeline.core.formats.messages import (
     Message,
     answered,
@@ -28,7 +28,8 @@ _TURN_MARK = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
 
 
 def arena(row: Row, how: Reading) -> list[JudgedRow | Unusable]:
-    """``conversation_a`` and ``conversation_b`` (lists of messages, or their JSON), ``winner``, ``judge``.
+    """``conversation_a`` and ``conversation_b`` (lists of messages, or their JSON), ``winner``, ``judge``
+    (``judge_hash`` in the set of 100,000).
 
     Most conversations of several turns part at the first answer; they are no choice between two answers to one
     prompt. About the set: Zheng et al. 2023 (arXiv:2306.05685).
@@ -37,8 +38,9 @@ def arena(row: Row, how: Reading) -> list[JudgedRow | Unusable]:
     a, b = messages(row.get(names[0]), names[0]), messages(row.get(names[1]), names[1])
     common = common_start(a, b)
     prompt, completions = last_answers(a[:common], (a[common:], b[common:]), how.render, names)
-    choice = side(row.get("winner"), "winner")
-    return [judged(prompt, completions, choice, names, annotator=person(row.get("judge"), how.salt))]
+    choice = side(row.get("winner"), "winner", how, names)
+    who = row.get("judge_hash") if absent(row.get("judge")) else row["judge"]
+    return [judged(prompt, completions, choice, names, annotator=person(who, how.salt))]
 
 
 def ultrafeedback(row: Row, how: Reading) -> list[JudgedRow | Unusable]:

@@ -6,8 +6,9 @@ They are held in memory: what a completion is paired with may stand in the file'
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.core.formats.judged import JudgedRow, Refused, Row, Unusable, absent, judged, text, yes
 from pipeline.core.formats.messages import is_conversation, last_answers, messages
@@ -31,6 +32,13 @@ class Opinion:
 # Without a bound the likes and dislikes on 10,000 completions of one prompt would make up to 25,000,000 pairs.
 MOST_OTHERS = 16
 
+THUMBS = "thumbs"
+"""The :attr:`Opinion.kind` of answers to an item. (Likes in TRL's files are no votes: a completion that won one
+comparison and lost another is there as both.)"""
+
+_EVEN = "as many like it as dislike it"
+
+ByScore = dict[float, dict[Opinion, None]]
 Read = Callable[[Row, Reading], "Opinion | list[JudgedRow | Unusable]"]
 
 
@@ -40,8 +48,9 @@ def pair_up(
     """Each completion against each that had a lower score from the same prompt, after all rows are read.
 
     ``pairs: best_worst`` makes one pair a prompt; of many completions, each is compared with 16 others only.
+    Several people's thumbs on one completion are votes: it is what most of them say.
     """
-    groups: dict[tuple[str, str], dict[float, dict[Opinion, None]]] = {}
+    groups: dict[tuple[str, str], ByScore] = {}
     places: dict[tuple[str, str], str] = {}
     for place, row in rows:
         try:
@@ -56,6 +65,9 @@ def pair_up(
         else:
             yield from ((place, one) for one in found)
     for key, by_score in groups.items():
+        if key[1] == THUMBS:
+            by_score, even = _by_majority(by_score)
+            yield from itertools.repeat((places[key], Unusable(_EVEN, broken=False)), even)
         if len(by_score) < 2:
             yield places[key], Unusable("all opinions on the prompt are the same", broken=False)
         elif how.pairs == "all" and sum(len(opinions) > MOST_OTHERS for opinions in by_score.values()) > 1:
@@ -64,7 +76,30 @@ def pair_up(
             yield places[key], _judged(*pair)
 
 
-def _pairs(by_score: dict[float, dict[Opinion, None]]) -> Iterator[tuple[Opinion, Opinion]]:
+def _by_majority(by_score: ByScore) -> tuple[ByScore, int]:
+    """(each completion once, with what most people say of it; how many are liked by as many as dislike them).
+
+    As on the page: an opinion of several is nobody's in particular.
+    """
+    votes: dict[str, list[Opinion]] = {}
+    for opinions in by_score.values():
+        for one in opinions:
+            votes.setdefault(one.completion.strip(), []).append(one)
+    decided: ByScore = {}
+    even = 0
+    for given in votes.values():
+        (score, most), *others = Counter(one.score for one in given).most_common(2)
+        if others and others[0][1] == most:
+            even += 1
+            continue
+        first = max(
+            (one for one in given if one.score == score), key=lambda one: (len(one.completion), one.completion)
+        )
+        decided.setdefault(score, {})[replace(first, who=first.who if len(given) == 1 else None)] = None
+    return decided, even
+
+
+def _pairs(by_score: ByScore) -> Iterator[tuple[Opinion, Opinion]]:
     scores = sorted(by_score, reverse=True)
     for i, high in enumerate(scores):
         for low in scores[:i:-1]:  # the furthest apart first

@@ -20,7 +20,9 @@ from pipeline.core.formats import (
     read_judged,
     render_plain,
 )
+from pipeline.core.formats.argilla import account
 from pipeline.core.formats.judged import Refused
+from pipeline.core.formats.label_studio import mark_of
 from pipeline.core.formats.messages import bot, turns_of, user
 
 ExportFormat = Literal[
@@ -39,6 +41,21 @@ ExportFormat = Literal[
     "jsonl",
 ]
 EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
+
+ALL_OR_NO_MARGINS: frozenset[ExportFormat] = frozenset(("trl", "trl_implicit", "conversational"))
+"""Formats whose rows have a margin each or none: TRL stops at an absent one, ``load_dataset`` at an absent key."""
+
+LABEL_CONFIG = """<View>
+  <Header value="Which answer is better?"/>
+  <Text name="prompt" value="$prompt"/>
+  <View style="display: flex; gap: 1em">
+    <Text name="answer1" value="$answer1"/>
+    <Text name="answer2" value="$answer2"/>
+  </View>
+  <Pairwise name="comparison" toName="answer1,answer2"/>
+</View>
+"""
+"""The labelling configuration of a Label Studio project that shows what is exported for it."""
 
 Row = dict[str, Any]
 
@@ -195,21 +212,25 @@ def _arena(source: Source) -> list[Row]:
 def _argilla(source: Source) -> list[Row]:
     c, choice = source.row.comparison(0)
     value = {"a": "response1", "b": "response2"}.get(choice, choice)
-    margin = source.row.margin
+    who = source.row.annotator
+    # Argilla takes only UUIDs for people; which one of ours it stands for is kept beside it.
+    metadata = {"annotator": who, "margin": source.row.margin}
+    response = {"value": value, "user_id": account(who), "status": "submitted"}
     return [
         {
             "id": source.id,
             "fields": {"prompt": c.prompt, "response1": c.completion_a, "response2": c.completion_b},
-            "metadata": {} if margin is None else {"margin": margin},
+            "metadata": {k: v for k, v in metadata.items() if v is not None},
             "suggestions": {},
-            "responses": {"preference": [{"value": value, "user_id": source.row.annotator}]},
+            "responses": {"preference": [response]},
         }
     ]
 
 
 def _label_studio(source: Source) -> list[Row]:
     c, choice = source.row.comparison(0)
-    result = {"from_name": "comparison", "to_name": "answer1,answer2", "type": "pairwise"}
+    # Label Studio's page shows an answer only where to_name is the control's own name.
+    result = {"id": mark_of(source.id), "from_name": "comparison", "to_name": "comparison", "type": "pairwise"}
     data: Row = {"id": source.id, "prompt": c.prompt, "answer1": c.completion_a, "answer2": c.completion_b}
     # Label Studio takes as completed_by only accounts that it has.
     more = {"annotator": source.row.annotator, "margin": source.row.margin}

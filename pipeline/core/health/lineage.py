@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -185,25 +185,25 @@ def _noise(reward: Mapping[str, Any] | None, preferences: Version | None) -> Noi
     return _contradictions(_votes(preferences))
 
 
-def _votes(preferences: Version) -> Iterator[tuple[str, str]]:
-    """(what was asked, answer) of every first vote that chose a side, or liked or disliked."""
+def _votes(preferences: Version) -> Iterator[tuple[str, str, int]]:
+    """(what was asked, answer, how many gave it) of first votes that chose a side, or liked or disliked."""
     for split in ("train", "test"):
         if preferences.has_split(split, "votes"):
             for row in preferences.iter_rows(split, "votes"):
                 item = row.get("item_id") or row.get("comparison_id")
                 if item and row.get("choice") in ("a", "b", "like", "dislike") and not row.get("round"):
-                    yield item, row["choice"]
+                    yield item, row["choice"], row.get("count") or 1
 
 
-def _contradictions(votes: Iterable[tuple[str, str]]) -> Noise | None:
+def _contradictions(votes: Iterable[tuple[str, str, int]]) -> Noise | None:
     """The share p of wrong answers if people err alike and apart: two of them then differ with 2 p (1 - p).
 
     An item counts once, by the share of its pairs of votes that differ.
     """
-    items: dict[str, list[str]] = defaultdict(list)
-    for item, choice in votes:
-        items[item].append(choice)
-    twice = [choices for choices in items.values() if len(choices) > 1]
+    items: dict[str, Counter[str]] = defaultdict(Counter)
+    for item, choice, n in votes:
+        items[item][choice] += n
+    twice = [choices for choices in items.values() if choices.total() > 1]
     if len(twice) < FEWEST_TWICE:
         return None
     differ = sum(_differing(choices) for choices in twice) / len(twice)
@@ -215,9 +215,10 @@ def _contradictions(votes: Iterable[tuple[str, str]]) -> Noise | None:
     )
 
 
-def _differing(choices: list[str]) -> float:
-    n = len(choices)
-    same = sum(k * (k - 1) for k in (choices.count(c) for c in set(choices)))
+def _differing(choices: Iterable[str]) -> float:
+    counts = Counter(choices)
+    n = counts.total()
+    same = sum(k * (k - 1) for k in counts.values())
     return 1 - same / (n * (n - 1))
 
 

@@ -61,7 +61,7 @@ def test_report_counts_everything(tmp_path: Path) -> None:
     rows = [
         good,
         good,
-        {**good, "chosen": good["rejected"], "rejected": good["chosen"]},  # somebody disagrees: kept
+        {**other, "chosen": other["rejected"], "rejected": other["chosen"]},  # somebody disagrees: kept
         {**other, "tie": True},
         {**other, "chosen": ""},
         {**other, "chosen": "x", "rejected": "x"},
@@ -81,16 +81,61 @@ def test_report_counts_everything(tmp_path: Path) -> None:
     assert source.report() == expected
     assert judged(source) == first  # catches: counts and duplicates that survive into a second reading
     assert source.report() == expected
-    assert sum(a.choice == "tie" for _, a in first) == 1
-    assert first[0][0].id == first[1][0].id
-    assert {first[0][1].choice, first[1][1].choice} == {"a", "b"}
+    # A tie and a decision on one pair are two votes. Catches: the second taken for a duplicate.
+    assert first[1][0].id == first[2][0].id
+    assert first[1][1].choice in ("a", "b")
+    assert first[2][1].choice == "tie"
 
 
 def test_votes_stay_with_the_comparison(tmp_path: Path) -> None:
     rows = [{**pairs(1)[0], "votes_chosen": 3, "votes_rejected": 2}]
-    ((comparison, annotation),) = judged(replay(write(tmp_path / "a.jsonl", rows)))
+    (comparison, for_it), (same, against) = judged(replay(write(tmp_path / "a.jsonl", rows)))
     assert comparison.meta == {"votes_chosen": 3, "votes_rejected": 2}
-    assert annotation.margin is None
+    assert comparison == same
+    assert (for_it.count, against.count) == (3, 2)
+    # Mutation caught: the counts given to A and B instead of the chosen and the rejected one.
+    p = preference_from(comparison, for_it)
+    assert p is not None
+    assert (p.chosen, p.margin) == ("good 0", None)
+
+
+@pytest.mark.parametrize(
+    ("votes", "said"),
+    [
+        ({"votes_chosen": 1, "votes_rejected": 4}, "its own votes outvote it (chosen 1, rejected 4)"),
+        ({"votes_chosen": 2, "votes_rejected": 0, "votes_equal": 3}, "outvote it (chosen 2, tie 3)"),
+        ({"votes_chosen": 0.8, "votes_rejected": 0.2}, "votes_chosen is 0.8, which is no number of votes"),
+        ({"votes_chosen": -1, "votes_rejected": 0}, "votes_chosen is -1"),
+        ({"votes_chosen": "four", "votes_rejected": 1}, "votes_chosen is not a number"),
+    ],
+    ids=str,
+)
+def test_counts_that_make_no_sense(tmp_path: Path, votes: dict[str, Any], said: str) -> None:
+    assert said in refused(replay(write(tmp_path / "a.jsonl", [{**pairs(1)[0], **votes}])))
+
+
+def counts(rows: list[dict[str, Any]], tmp_path: Path, **options: Any) -> dict[str, int]:
+    found = Counter[str]()
+    for comparison, vote in judged(replay(write(tmp_path / "a.jsonl", rows), **options)):
+        one = preference_from(comparison, vote)
+        found[one.chosen if one is not None else vote.choice] += vote.count
+    return dict(found)
+
+
+def test_who_is_not_named_is_a_voter_for_each_row(tmp_path: Path) -> None:
+    good = pairs(1)[0]
+    bad = {**good, "chosen": good["rejected"], "rejected": good["chosen"]}
+    by = [{**row, "worker": i} for i, row in enumerate([good, good, good, good, bad])]
+    # A column that is not mapped tells them apart.
+    assert counts(by, tmp_path) == {"good 0": 4, "bad 0": 1}
+    # Mutation caught: equal rows are copies wherever they are, which makes 4 to 1 into 1 to 1.
+    assert counts([good, bad, good, good, good], tmp_path) == {"good 0": 4, "bad 0": 1}
+    # Once a set has shown that it holds votes, it does so everywhere.
+    other = {"prompt": "q", "chosen": "x", "rejected": "y"}
+    assert counts([other, other, good, good, bad], tmp_path) == {"x": 2, "good 0": 2, "bad 0": 1}
+    # Nothing says that these are more than copies.
+    assert counts([good, good, good, other, other], tmp_path) == {"good 0": 1, "x": 1}
+    assert counts([good, good, {**other, "tie": True}, other], tmp_path) == {"good 0": 1, "x": 1, "tie": 1}
 
 
 def test_column_map_over_csv(tmp_path: Path) -> None:
@@ -331,3 +376,69 @@ def test_columns_can_be_joined_in_a_config(tmp_path: Path) -> None:
     for columns in ({"chosen": ["context", "question"]}, {"prompt": []}):
         with pytest.raises(ConfigError, match="only prompt can be joined"):
             replay("a.jsonl", columns=columns)
+
+
+# Whose side, and what was assumed
+
+
+def test_options_of_verdicts_reach_the_rows(tmp_path: Path) -> None:
+    rows = [{"prompt": f"p{i}", "x": "good", "y": "bad", "best": i % 3} for i in range(6)]
+    path = write(tmp_path / "a.jsonl", rows)
+    columns = {"completion_a": "x", "completion_b": "y", "choice": "best"}
+    said = refused(replay(path, columns=columns))
+    assert "the value is 0; accepted are x, y; a/b, left/right" in said
+    assert "choices: {0: a, 1: b, 2: tie}" in said
+    # Where such rows are left out, the end still shows what a value was.
+    assert "unknown best (6); the value is 0; accepted" in refused(
+        replay(path, columns=columns, on_bad_row="skip")
+    )
+    # As YAML reads it; and one meaning leaves rows out without stopping.
+    source = replay(path, columns=columns, choices={0: "a", 1: "b", 2: "skip"})
+    won = [p.chosen for p in (preference_from(*pair) for pair in judged(source)) if p]
+    assert won == ["good", "bad", "good", "bad"]
+    assert source.report()["skipped"] == {'best is "2", which choices leaves out': 2}
+
+
+def test_a_coding_that_is_not_clear_stops_even_where_rows_may_be_skipped(tmp_path: Path) -> None:
+    rows = [{"prompt": f"p{i}", "r_1": "good", "r_2": "bad", "best": best} for i, best in enumerate((1, 1, 0))]
+    columns = {"completion_a": "r_1", "completion_b": "r_2", "choice": "best"}
+    path = write(tmp_path / "a.jsonl", rows)
+    # 0 says that 1 was the second one all along. Mutation caught: the row is skipped, and the others are inverted.
+    said = refused(replay(path, columns=columns, on_bad_row="skip"))
+    assert said.startswith(f"{path}:3: best is 0, which is no number of the columns")
+
+
+def test_a_label_studio_project_s_configuration(tmp_path: Path) -> None:
+    click = {"from_name": "pw", "to_name": "pw", "type": "pairwise", "value": {"selected": "left"}}
+    task = {"data": {"prompt": "p", "answer1": "one", "answer2": "two"}, "annotations": [{"result": [click]}]}
+    (tmp_path / "a.json").write_text(json.dumps([task, {**task, "annotations": [{"result": []}]}]))
+    source = replay(str(tmp_path / "a.json"))
+    ((comparison, a),) = judged(source)
+    assert {"a": comparison.completion_a, "b": comparison.completion_b}[a.choice] == "one"
+    assert source.report()["skipped"] == {"submitted without a choice": 1}
+    left, none = source.report()["notices"]
+    assert left.startswith('left is "answer1" and right is "answer2"')
+    assert "no_choice: tie" in none
+    texts = "".join(f'<Text name="t{i}" value="$answer{i}"/>' for i in (1, 2))
+    (tmp_path / "p.xml").write_text(f'<View>{texts}<Pairwise name="pw" toName="t2,t1"/></View>')
+    source = replay(str(tmp_path / "a.json"), label_config=str(tmp_path / "p.xml"), no_choice="tie")
+    (comparison, a), (_, tie) = judged(source)
+    assert {"a": comparison.completion_a, "b": comparison.completion_b}[a.choice] == "two"
+    assert tie.choice == "tie"
+    assert "notices" not in source.report()
+    assert "cannot be read" in refused(replay(str(tmp_path / "a.json"), label_config="no.xml"))
+
+
+@pytest.mark.parametrize(
+    ("options", "fact"),
+    [
+        ({"choices": {0: "A"}}, "choices"),
+        ({"choices": "a"}, "choices = 'a' should be a mapping"),
+        ({"drafts": "yes"}, "drafts = 'yes' should be one of refuse, count"),
+        ({"no_choice": True}, "no_choice"),
+    ],
+    ids=str,
+)
+def test_refused_options_of_verdicts(options: dict[str, Any], fact: str) -> None:
+    with pytest.raises(ConfigError, match=fact):
+        replay("a.jsonl", **options)

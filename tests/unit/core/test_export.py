@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from pipeline.annotators import Context, Source, load_annotator
 from pipeline.core import data_cli
 from pipeline.core.errors import DataError, StoreError
 from pipeline.core.export import Exported, about_path, export
-from pipeline.core.formats.writing import EXPORT_FORMATS, ExportFormat
+from pipeline.core.formats.label_config import Control, read_label_config
+from pipeline.core.formats.writing import ALL_OR_NO_MARGINS, EXPORT_FORMATS, ExportFormat
 from pipeline.core.records import COMPARISONS, PREFERENCES, Comparison, row_id
 from pipeline.core.store import Store, Version
 
@@ -26,7 +28,7 @@ HH = "\n\nHuman: Hi\n\nAssistant: Yes?\n\nHuman: Why\n\nAssistant:"
 PROMPTS = {"plain": 'The film\nwas, "so"', "chat": CHAT, "hh": HH}
 PAIRS = [(" good 1", " bad \u2028 1", 2.0), (" gut\r\n2", "\tschlecht", None), ("\n\n*", "  [1]", 1.0)]
 
-KEEPS_MARGIN = {"trl", "trl_implicit", "conversational", "argilla", "label_studio", "csv", "jsonl"}
+KEEPS_MARGIN = {"argilla", "label_studio", "csv", "jsonl"}
 KEEPS_TIES = {"ultrafeedback", "helpsteer", "arena", "argilla", "csv", "jsonl"}
 KEEPS_BOTH_BAD = {"arena", "argilla", "csv", "jsonl"}
 KEEPS_PEOPLE = {"arena", "argilla", "label_studio", "csv", "jsonl"}
@@ -133,11 +135,27 @@ def test_round_trip(store: Store, format: ExportFormat) -> None:
     none = {f"ties: {format} has none": 1, f"pairs with both bad: {format} has none": 1}
     assert done.left_out == ({} if format in KEEPS_TIES else none)
     assert {k: n for k, n in done.lost.items() if k != "ids of rows"} == {
-        **({} if format in KEEPS_MARGIN | {"helpsteer"} else {"margins": 2}),
+        **({} if format in KEEPS_MARGIN | ALL_OR_NO_MARGINS | {"helpsteer"} else {"margins": 2}),
+        **({"margins, as some rows have none": 2} if format in ALL_OR_NO_MARGINS else {}),
         **({"absent margins": 1} if format == "helpsteer" else {}),
         **({"which two were compared": 3} if format == "unpaired" else {}),
         **({"both bad apart from ties": 1} if format in KEEPS_TIES - KEEPS_BOTH_BAD else {}),
     }
+
+
+@pytest.mark.parametrize("format", sorted(ALL_OR_NO_MARGINS))
+def test_margins_are_in_every_row_or_in_none(store: Store, format: ExportFormat) -> None:
+    # A file of which only later rows have the key is refused by load_dataset; TRL stops at an absent margin.
+    margins = [2.0, 0.0, 0.5]
+    rows = [preference(CHAT, f" g{i}", f" b{i}", margin) for i, margin in enumerate(margins)]
+    out, done = exported(store, preferences(store, rows), format)
+    assert [json.loads(line)["margin"] for line in out.open()] == margins
+    assert "margins, as some rows have none" not in done.lost
+    # Mutation caught: the key in the rows that have one.
+    version = preferences(store, [*rows, preference(CHAT, " g", " b")])
+    out, done = exported(store, version, format, force=True)
+    assert not any("margin" in json.loads(line) for line in out.open())
+    assert done.lost["margins, as some rows have none"] == 3
 
 
 def test_who_chose_comes_back_where_there_is_a_place_for_it(store: Store) -> None:
@@ -334,12 +352,15 @@ def test_what_each_format_looks_like(store: Store) -> None:
     assert arena["conversation_a"] == [user, yes if first else no]
     argilla = only("argilla")
     assert argilla["fields"]["response1"] == f" {sides[0]}"
-    assert argilla["responses"] == {"preference": [{"value": f"response{1 if first else 2}", "user_id": None}]}
+    (response,) = argilla["responses"]["preference"]
+    assert (response["value"], response["status"]) == (f"response{1 if first else 2}", "submitted")
+    assert str(uuid.UUID(response["user_id"])) == response["user_id"]  # Argilla takes nothing else
     studio = only("label_studio")
     assert studio["annotations"][0]["result"] == [
         {
+            "id": f"ours-{studio['data']['id'][:16]}",
             "from_name": "comparison",
-            "to_name": "answer1,answer2",
+            "to_name": "comparison",  # its page shows no answer where this is anything else
             "type": "pairwise",
             "value": {"selected": "left" if first else "right"},
         }
@@ -412,6 +433,40 @@ def test_thumbs_are_exported_as_they_were_given(store: Store) -> None:
     assert exported(store, version, "trl")[1].rows == 1
 
 
+def test_label_studio_has_the_project_beside_it(store: Store) -> None:
+    version = preferences(store, [preference("p", "a", "b")])
+    out, done = exported(store, version, "label_studio")
+    assert done.label_config == f"{out}.xml"
+    assert json.loads(about_path(out).read_text())["label_config"] == done.label_config
+    controls = read_label_config(Path(done.label_config)).controls
+    task = json.loads(out.read_text())[0]
+    (result,) = task["annotations"][0]["result"]
+    assert controls == {result["from_name"]: Control("pairwise", ("answer1", "answer2"))}
+    assert set(controls[result["from_name"]].fields) <= set(task["data"])
+    (tmp := Path(done.label_config)).write_text("mine")
+    out.unlink(), about_path(out).unlink()
+    with pytest.raises(StoreError, match="exists already"):
+        exported(store, version, "label_studio")
+    assert tmp.read_text() == "mine"
+
+
+@pytest.mark.parametrize("format", ["argilla", "label_studio"])
+def test_people_who_answer_later_are_not_who_answered_first(store: Store, format: ExportFormat) -> None:
+    out, _ = exported(store, preferences(store, [preference("p", "a", "b", by=ANN)]), format)
+    rows = json.loads(out.read_text())
+    if format == "argilla":
+        answers = rows[0]["responses"]["preference"]
+        answers.append({**answers[0], "user_id": str(uuid.UUID(int=7))})
+    else:  # what is imported belongs to the account that imports it
+        answers = rows[0]["annotations"]
+        answers[0]["completed_by"] = 1
+        answers.append({"completed_by": 1, "result": [{**answers[0]["result"][0], "id": "Xy-12ab"}]})
+    out.write_text(json.dumps(rows))
+    found = read(out, format)[1]
+    assert ANN in found
+    assert len(found) == 2
+
+
 # Files
 
 
@@ -482,8 +537,9 @@ def test_the_line_says_what_is_lost(store: Store, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == (
         f"x-preferences@v000001 (train) -> {out}: 2 rows; "
         "left out: ties: label_studio has none (1), pairs with both bad: label_studio has none (1)\n"
+        f"the project to import it into: paste {out}.xml under Settings, Labeling Interface, Code\n"
     )
     assert data_cli.main([*args[:2], str(out.with_suffix(".jsonl")), *args[3:5], "--format", "trl", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert (said["rows"], said["lost"]) == (2, {"ids of rows": 2})
+    assert (said["rows"], said["lost"]) == (2, {"margins, as some rows have none": 1, "ids of rows": 2})
     assert said["left_out"] == {"ties: trl has none": 1, "pairs with both bad: trl has none": 1}

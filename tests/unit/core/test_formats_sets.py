@@ -61,6 +61,17 @@ def battle(winner: Any = "model_a", **other: Any) -> dict[str, Any]:
     return {**row, "conversation_a": a, "conversation_b": b, "turn": 1, **other}
 
 
+def test_a_judge_may_be_a_hash() -> None:
+    (named,) = parsed(battle(), salt="s")
+    (hashed,) = parsed(battle(judge=None, judge_hash="arena_user_9"), salt="s")
+    (neither,) = parsed(battle(judge=None), salt="s")
+    assert isinstance(named, JudgedRow)
+    assert named == hashed
+    assert named.annotator is not None
+    assert isinstance(neither, JudgedRow)
+    assert neither.annotator is None
+
+
 @pytest.mark.parametrize(
     ("winner", "expected"),
     [
@@ -99,7 +110,8 @@ TWO = [user("Why?"), bot("So."), user("And?")]
         ({"winner": None}, "no winner"),
         ({"winner": NAN}, "no winner"),
         ({"winner": ""}, "no winner"),
-        ({"winner": 1}, "winner is not text"),
+        ({"winner": 1}, "unknown winner"),
+        ({"winner": ["model_a"]}, "winner is not text"),
         ({"conversation_a": [user("What?"), bot("Yes")]}, "prompts differ"),
         ({"conversation_a": [*TWO, bot("x")]}, "several turns after the prompt"),
         ({"conversation_a": [user("Why?"), bot("No")]}, "conversation_a equals conversation_b"),

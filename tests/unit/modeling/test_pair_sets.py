@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ import torch
 from pipeline.core.errors import ConfigError, DataError
 from pipeline.core.records import VOTES, Comparison, row_id
 from pipeline.core.store import Store
-from pipeline.modeling.pair_sets import PairSet, parse_sets, read_pairs, score_pairs, score_unit, vote_shares
+from pipeline.labelling.judgements import Judgements
+from pipeline.modeling import pair_sets
+from pipeline.modeling.pair_sets import PairSet, parse_sets, score_pairs, score_unit, vote_shares
 from pipeline.modeling.reward_functions import FunctionScorer
 from pipeline.modeling.reward_models import AdapterScorer, ClassifierScorer
 from pipeline.modeling.scoring import Scoring
 
+read_pairs = partial(pair_sets.read_pairs, judgements=Judgements)
 BENCH = {"chosen_model": "x", "rejected_model": "y"}
 
 
@@ -44,6 +48,36 @@ def test_what_is_left_out_is_told(tmp_path: Path) -> None:
         "left_out": {"trained on": 2, "a tie": 1, "chosen equals rejected": 1},
         "notices": ["columns not used: kind"],
     }
+
+
+def turned(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "chosen": row["rejected"], "rejected": row["chosen"]}
+
+
+# Catches: every row a pair of its own, a share of rows instead of votes, an even split decided by the first row.
+def test_rows_on_one_comparison_are_votes(tmp_path: Path) -> None:
+    by = [{**(pair(1) if i else turned(pair(1))), "worker": f"w{i}"} for i in range(5)]
+    even = [{**pair(2), "worker": "w0"}, {**turned(pair(2)), "worker": "w1"}]
+    more = [{**pair(3), "worker": "w0"}, {**pair(3), "worker": "w0"}, pair(4, tie=True), pair(4, worker="w1")]
+    for columns in ({}, {"annotator": "worker"}):
+        rows = [*more, *by, *even]
+        options = PairSet(file_of(tmp_path / "a.jsonl", *[{"worker": "", **r} for r in rows]), columns=columns)
+        found = read_pairs(options, "c.yaml")
+        assert [(r["chosen"], r["share"], r["item"]) for r in found.rows] == [
+            ("good3", None, "1"),
+            ("good1", 0.8, "5"),
+        ]
+        assert found.report["left_out"] == {"an even split of votes": 2, "a duplicate": 1}
+        assert (found.report["votes"], found.report["pairs"], found.report["split_votes"]) == (10, 2, 2)
+        assert found.report.get("people") == (5 if columns else None)
+    shared = read_pairs(PairSet(options.dataset, margin="share"), "c.yaml").rows
+    assert [r["margin"] for r in shared] == [1.0, pytest.approx(0.6)]
+
+
+def test_votes_count_within_a_slice(tmp_path: Path) -> None:
+    rows = [pair(1, who="x"), turned(pair(1, who="y")), pair(1, who="x", more=2), turned(pair(2, who="y"))]
+    found = read_pairs(PairSet(file_of(tmp_path / "a.jsonl", *rows), slice="who"), "c.yaml").rows
+    assert [(r["slice"], r["chosen"]) for r in found] == [("x", "good1"), ("y", "bad1"), ("y", "bad2")]
 
 
 # Catches: the slice read from the renamed row, votes for a tie left out of the share, a single vote taken as sure.
@@ -224,6 +258,12 @@ def test_shares_of_votes(tmp_path: Path) -> None:
     reversed_row = {"prompt": "q0", "chosen": "bad0", "rejected": "good0"}
     assert vote_shares(version, "test", [reversed_row]) == [0.25]
     assert vote_shares(version, "train", rows) == [None] * 4
+
+
+def test_a_count_is_so_many_votes(tmp_path: Path) -> None:
+    id = Comparison("q0", "good0", "bad0").id
+    votes = [{"comparison_id": id, "choice": c, "count": n} for c, n in (("a", 4), ("b", 1))]
+    assert vote_shares(preferences(tmp_path, votes, []), "test", [pair(0)]) == [0.8]
 
 
 def test_a_posterior_goes_before_a_share(tmp_path: Path) -> None:

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import yaml
 
+from pipeline.core.manifest import Manifest, Parent
 from pipeline.reporting.cards import Kind, adapter_card
 
 KINDS: tuple[Kind, ...] = ("policy", "reward", "base")
-MANIFEST: dict[str, Any] = {
-    "name": "demo-policy",
-    "version": "v000002",
-    "seed": 0,
-    "config": {"task": "reviews", "ppo": {"kl_coef": 0.05, "learning_rate": 1e-3}},
-    "models": [{"role": "base", "id": "openai-community/gpt2", "revision": "607a30d"}],
-    "parents": [
-        {"name": "demo-reward", "version": "v000001", "role": "reward"},
-        {"name": "org/prefs", "version": "v000001", "role": "preferences"},
+MANIFEST = Manifest(
+    name="demo-policy",
+    version=2,
+    id="0" * 64,
+    kind="adapter",
+    stage="ppo",
+    created_at="2026-01-01T00:00:00Z",
+    seed=0,
+    config={"task": "reviews", "ppo": {"kl_coef": 0.05, "learning_rate": 1e-3}},
+    models=[{"role": "base", "id": "openai-community/gpt2", "revision": "607a30d"}],
+    parents=[
+        Parent("demo-reward", 1, "1" * 64, "reward"),
+        Parent("org/prefs", 1, "2" * 64, "preferences"),
     ],
-    "governance": {"license": "apache-2.0"},
-    "environment": {"trl": "1.12.0"},
-}
+    stats={"updates": 32, "kept": 24},
+    governance={"license": "apache-2.0"},
+    environment={"trl": "1.12.0"},
+)
 POLICY = {
     "level": 0.95,
     "gold_score": {
@@ -78,15 +85,15 @@ def test_reward_and_base_differ_where_loaders_look() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_snippets_are_python(kind: Kind) -> None:
-    card = adapter_card({**MANIFEST, "hub_id": "org/demo"}, None, "tree", kind)
+    card = adapter_card(MANIFEST, None, "tree", kind)
     (snippet,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     ast.parse(snippet)
-    assert '"org/demo"' in snippet
+    assert '"path/to/this/directory"' in snippet
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_empty_manifest_still_makes_a_card_without_nulls(kind: Kind) -> None:
-    card = adapter_card({}, None, "", kind)
+def test_a_bare_manifest_still_makes_a_card_without_nulls(kind: Kind) -> None:
+    card = adapter_card(Manifest("demo", 1, "0" * 64, "model", "sft", ""), None, "", kind)
     assert all(front(card).values())
     assert "model-index" not in front(card)
     assert "Not evaluated yet." in card
@@ -94,9 +101,18 @@ def test_an_empty_manifest_still_makes_a_card_without_nulls(kind: Kind) -> None:
 
 
 def test_settings_and_lineage_are_shown_and_cannot_break_out() -> None:
-    manifest = {**MANIFEST, "name": "a|b", "config": {"task": "<b>x|y", "ppo": {"kl_coef": 0.05}}}
+    manifest = replace(MANIFEST, name="a|b", config={"task": "<b>x|y", "ppo": {"kl_coef": 0.05}})
     card = adapter_card(manifest, POLICY, "tree\n```\nafter", "policy")
     assert "| ppo.kl_coef | 0.05 |" in card
     assert "````text\ntree\n```\nafter\n````" in card
     assert "<b>" not in card.split("---\n", 2)[2]
     assert front(card)["model-index"][0]["results"][0]["dataset"]["type"] == "<b>x|y"
+
+
+def test_what_is_known_of_version_and_labels_is_said() -> None:
+    labels = {"annotator": "oracle", "comparisons": 6000, "decided": 5900}
+    card = adapter_card(MANIFEST, REWARD, "tree", "reward", labels)
+    assert "# demo-policy@v000002\n" in card
+    rows = ("annotator | oracle", "comparisons | 6000", "decided | 5900", "updates | 32", "kept | 24")
+    for row in (*rows, "made | 2026-01-01T00:00:00Z"):
+        assert f"| {row} |" in card
