@@ -96,6 +96,8 @@ def test_sets(run: Run, given: dict[str, Any]) -> dict[str, PairRows]:
     for name, found in sets.items():
         if "votes" in found.report:
             say("reward", f"test set {name}: {summary(found.report)}")
+        for line in found.report.get("notices", ()):
+            say("reward", f"test set {name}: {line}")
     return sets
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from pipeline import __version__
 from pipeline.annotators._sitting import SPLITS, Sitting
 from pipeline.annotators.human import Human
+from pipeline.core.formats import Notices
 from pipeline.core.graph import artefact, fingerprint, hub_datasets, local_files
 from pipeline.core.process import say
 from pipeline.core.records import COMPARISONS, Comparison, digest
@@ -122,7 +123,8 @@ def write_comparisons(draft: Draft, sampling: str, asked: Asked, sitting: Sittin
             rows[split][row_id] = {"id": row_id, "prompt": prompt, "completion_a": a, "completion_b": b}
             feed.add(split, prompt, completions)
 
-    own = sitting.human.own_groups()
+    notices = Notices()
+    own = sitting.human.own_groups(notices)
     if own is None:
         comparisons, counts = asked.sampled()
         for split, c in comparisons:
@@ -136,6 +138,9 @@ def write_comparisons(draft: Draft, sampling: str, asked: Asked, sitting: Sittin
                 report["straddling_the_split"] += split is None
                 if split is not None:
                     take(split, prompt, some)
+        for line in notices.lines():
+            say("label", f"{sitting.human.settings.dataset}: {line}")
+        report |= {"notices": lines} if (lines := notices.lines()) else {}
     for split in SPLITS:
         draft.write_rows(split, rows[split].values(), schema=COMPARISONS)
     draft.stats.update(report, sampling=sampling)

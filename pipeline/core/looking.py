@@ -155,8 +155,13 @@ def look(
 
 
 def look_at_head(options: JudgedSet, where: str, render: Render = render_plain, rows: int = 1000) -> str:
-    """What a stage says of a source before it reads it: the short form, of its first rows."""
-    return look(options, where, most=rows, examples=0, render=render).sentence()
+    """What a stage says of a source before it reads it: the short form, of its first rows.
+
+    Columns that are not used are said by whoever reads, once all rows are known.
+    """
+    found = look(options, where, most=rows, examples=0, render=render)
+    found.unused = []
+    return found.sentence()
 
 
 class _Counted:
@@ -182,8 +187,7 @@ def _count(found: Look, one: JudgedRow) -> None:
     found.decided += not one.tie
     found.ties += one.tie and not one.both_bad
     found.both_bad += one.both_bad
-    counted: dict[str, int] = getattr(one, "votes", {})
-    found.votes += sum(counted.values()) or 1
+    found.votes += sum(one.votes.values()) or 1
 
 
 def _refuse(found: Look, one: Unusable, place: str) -> None:
@@ -195,10 +199,8 @@ def _refuse(found: Look, one: Unusable, place: str) -> None:
 
 
 def _end(found: Look, options: JudgedSet, how: Reading) -> None:
-    notices: Any = getattr(how, "notices", None)
-    if notices is not None:
-        found.unused = sorted(notices.unused)
-        found.warnings += [line for line in notices.lines() if not line.startswith("columns not used")]
+    found.unused = sorted(how.notices.unused)
+    found.warnings += [line for line in how.notices.lines() if not line.startswith("columns not used")]
     bad = sum(reason.rows for reason in found.broken.values())
     if not (found.decided or found.ties or found.both_bad):
         found.warnings.append("no row can be used")

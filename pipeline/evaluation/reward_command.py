@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -52,6 +53,8 @@ def main(argv: list[str]) -> int:
     if len(scored) > 1:
         margins = [np.subtract(chosen, rejected) / unit for chosen, rejected, unit in scored]
         measured["ensemble"] = ensemble_metrics(margins, args.evaluate)
+    for line in pairs.report.get("notices", ()):
+        print(f"{pairs.report['dataset']}: {line}", file=sys.stderr)
     if args.json:
         print(json.dumps({"models": args.evaluate, **measured}, ensure_ascii=False, indent=2))
     else:

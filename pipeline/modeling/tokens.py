@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 
 from pipeline.core.errors import ModelError
 from pipeline.core.formats import Message, Render, render_plain
+from pipeline.core.formats.judged import Refused
 from pipeline.modeling.loading import load_tokenizer
 
 
@@ -42,13 +44,26 @@ def chat_render(tokenizer: Any) -> Render:
         return render_plain
 
     def render(messages: Sequence[Message], answer: str) -> tuple[str, str]:
-        return tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True), answer
+        try:
+            return tokenizer.apply_chat_template(
+                list(messages), tokenize=False, add_generation_prompt=True
+            ), answer
+        except (TemplateError, TypeError, ValueError, KeyError, IndexError) as err:
+            roles = ", ".join(message["role"] for message in messages[:6]) + (", ..." if len(messages) > 6 else "")
+            raise ModelError(
+                getattr(tokenizer, "name_or_path", "") or "the tokenizer",
+                f"its chat template refuses a conversation of the turns {roles}"
+                f" ({str(err).splitlines()[0][:120] if str(err) else type(err).__name__}).",
+                "Leave chat_template out, so that turns are written out, or bring turns that it knows.",
+            ) from err
 
     return render
 
 
 def template_render(source: str | None) -> Render:
     """:func:`chat_render` of the tokenizer at ``source``; None writes conversations out plainly.
+
+    A conversation that the template refuses makes a row unusable, with the reason.
 
     Raises:
         ModelError: no tokenizer is there, or it has no chat template.
@@ -60,7 +75,15 @@ def template_render(source: str | None) -> Render:
         raise ModelError(
             source, "the tokenizer has no chat template.", "Leave chat_template out: turns are written out."
         )
-    return chat_render(tokenizer)
+    render = chat_render(tokenizer)
+
+    def refusing(messages: Sequence[Message], answer: str) -> tuple[str, str]:
+        try:
+            return render(messages, answer)
+        except ModelError as err:
+            raise Refused(f"{err}".removesuffix(".")) from err
+
+    return refusing
 
 
 def encode_completions(tokenizer: Any, completions: Sequence[str]) -> list[list[int]]:

@@ -157,10 +157,9 @@ def test_the_command_line_knows_every_option_of_a_set(monkeypatch: pytest.Monkey
 
 
 def test_columns_that_nobody_reads(tmp_path: Path) -> None:
-    pytest.importorskip("pipeline.core.formats.notices")
     path = write(tmp_path / "a.jsonl", [{"prompt": "q", "chosen": "x", "rejected": "y", "colour": 1}] * 2)
     assert look(JudgedSet(path), "x").unused == ["colour"]
-    assert "columns not used: colour" in look_at_head(JudgedSet(path), "x")
+    assert "columns not used: colour" in look(JudgedSet(path), "x").sentence()
 
 
 def test_the_head(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ def test_what_is_left_out_is_told(tmp_path: Path) -> None:
         "pairs": 2,
         "slice": None,
         "left_out": {"trained on": 2, "a tie": 1, "chosen equals rejected": 1},
+        "notices": ["columns not used: kind"],
     }
 
 
