@@ -22,6 +22,7 @@ from pipeline.core.formats import (
     read_judged,
     render_plain,
 )
+from pipeline.core.formats.likeness import looks_like
 from pipeline.core.hub import commit_of
 from pipeline.core.judged_sets import JudgedSet
 from pipeline.core.rows import Row, hub_dataset, located_rows, rename_columns
@@ -271,6 +272,7 @@ def _look_unjudged(
         if len(found.first) < examples:
             found.first.append((place, one))
     found.prompts = prompts.distinct()
+    found.warnings += [hint] if (hint := looks_like(renamed)) else []
     found.unused = sorted(set(found.columns) - {prompt, *completions, *columns.values()})
     found.config = _unjudged_lines(found, options, str(prompt))
     return found

@@ -162,6 +162,14 @@ def test_columns_that_nobody_reads(tmp_path: Path) -> None:
     assert "columns not used: colour" in look(JudgedSet(path), "x").sentence()
 
 
+# Catches: a table of pairs passed over as a list of prompts, because nobody said which columns are which.
+def test_prompts_beside_answers_and_a_verdict_are_not_taken_for_prompts_alone(tmp_path: Path) -> None:
+    row = {"prompt": "q", "answer_1": "x", "answer_2": "y", "preferred": "answer_1"}
+    (warning,) = look(JudgedSet(write(tmp_path / "a.jsonl", [row] * 2)), "x").warnings
+    assert "columns: {completion_a: answer_1, completion_b: answer_2, choice: preferred}" in warning
+    assert look(JudgedSet(write(tmp_path / "b.jsonl", [{"prompt": "q"}, {"prompt": "r"}])), "x").warnings == []
+
+
 def test_the_head(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", votes(10))
     assert look_at_head(JudgedSet(path), "x", rows=4) == (
