@@ -1,0 +1,99 @@
+"""Has a policy collapsed? One rule, for the evaluation, the report, the doctor and sweeps. Needs no torch.
+
+What a policy says to different prompts is compared, not what it says to one: where each prompt has one best answer
+(a shortest walk, a label, a sum), a policy that always gives it has learnt the task, and its answers still differ
+as the prompts do. Collapsed is one that gives the same sentence to prompts that ask for different things. So three
+things have to come together: far fewer different last (or first) sentences, one of them on a large share of all
+completions, and fewer different n-grams, so that a greeting or a signature that was asked for, on texts that vary
+as before, is none. A base that was as uniform already leaves nothing to collapse.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.core.diversity import Common, Diversity, Effective
+
+Place = Literal["end", "begin"]
+
+HALF = 0.5
+"""Of the base's effective number of last (first) sentences."""
+
+QUARTER = 0.25
+"""Of all completions end (begin) with one sentence. Where every prompt has its own best answer the most common one
+may still answer many: .14 on random walks at their optimum, of 115 prompts."""
+
+NGRAMS_LEFT = 0.8
+"""Of the base's effective number of n-grams."""
+
+SURE = 1.645
+"""Standard errors: 95 %, one-sided."""
+
+
+@dataclass(frozen=True)
+class Collapse:
+    """What has collapsed, and how far.
+
+    Attributes:
+        place: whether completions ``end`` or ``begin`` alike.
+        sentence: the one that most do.
+        before, now: effective numbers of such sentences.
+        share_before: of the most common one, before.
+    """
+
+    place: Place
+    sentence: Common
+    before: float
+    now: float
+    share_before: float
+
+    def __str__(self) -> str:
+        what = "closing" if self.place == "end" else "first"
+        share = f"{self.sentence.share:.0%} {self.place} {quoted(self.sentence, self.place)}"
+        return (
+            f"{number(self.now)} effective {what} sentences, {number(self.before)} before; {share}, "
+            f"{self.share_before:.0%} in the most common one before"
+        )
+
+
+def collapse(before: Diversity, now: Diversity, sure: float = SURE) -> Collapse | None:
+    """The collapse of what completions end in, or begin with; None where there is none.
+
+    Args:
+        before, now: of the base and of the policy, or of a run's first and latest rollouts: of as many completions
+            each, and with n-grams stated for the same number of them.
+        sure: standard errors by which the effective number and the share have to be past their limits; take more
+            where the rule is asked again and again.
+    """
+    if before.ngrams and now.ngrams and now.ngrams.value > NGRAMS_LEFT * before.ngrams.value:
+        return None
+    return _at("end", before, now, sure) or _at("begin", before, now, sure)
+
+
+def _at(place: Place, before: Diversity, now: Diversity, sure: float) -> Collapse | None:
+    (was, old), (left, common) = _of(place, before), _of(place, now)
+    error = math.hypot(was.error, left.error)
+    if math.isnan(error) or math.log(left.value / was.value) + sure * error >= math.log(HALF):
+        return None
+    p, q = old.share, common.share
+    # Completions of one prompt go together, so prompts are what is counted.
+    rise = sure * math.sqrt(p * (1 - p) / before.groups + q * (1 - q) / now.groups)
+    return Collapse(place, common, was.value, left.value, p) if q >= QUARTER and q - p > rise else None
+
+
+def _of(place: Place, side: Diversity) -> tuple[Effective, Common]:
+    return (side.closings, side.closing) if place == "end" else (side.openings, side.opening)
+
+
+def number(value: float) -> str:
+    """An effective number, with a decimal where it is small: ``4.5``, ``83``."""
+    return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
+
+
+def quoted(sentence: Common, place: Place = "end") -> str:
+    """``in "My friends loved it too."``, for after "52 % end"; ``with`` after begin."""
+    join = "in" if place == "end" else "with"
+    text = sentence.text if len(sentence.text) <= 80 else sentence.text[:79].rstrip() + "…"
+    return f'{join} "{text}"' if sentence.text else f"{join} nothing: they are empty"
