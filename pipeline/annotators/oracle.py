@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pipeline.annotators import Annotator, Context
 from pipeline.core.errors import ConfigError
 from pipeline.core.records import Abstention, Annotation, Choice, Comparison, bucket
+from pipeline.core.words import units
 
 _AT_A_TIME = 512
 
@@ -24,9 +25,10 @@ class Options:
     Args:
         temperature: P(a is chosen) = sigmoid((gold_a - gold_b) / temperature), Bradley and Terry 1952;
             0 always chooses the better one.
-        length_bias: gold score that one more word is worth to it: P(a is chosen) is then
-            sigmoid((gold_a - gold_b + length_bias * (words_a - words_b)) / temperature). The recorded scores stay
-            the gold ones. People do this (Singhal et al. 2023, arXiv:2310.03716); PPO finds it.
+        length_bias: gold score that one more word (or character: :func:`pipeline.core.words.units`) is worth
+            to it: P(a is chosen) is then sigmoid((gold_a - gold_b + length_bias * (words_a - words_b)) /
+            temperature). The recorded scores stay the gold ones. People do this (Singhal et al. 2023,
+            arXiv:2310.03716); PPO finds it.
         flip: share of choices turned around afterwards, whatever the difference.
         tie_margin: call it a tie when the gold scores differ by this much or less; None never ties (equal
             scores are then a coin, which the equal ``score_a`` and ``score_b`` show).
@@ -88,7 +90,7 @@ class Oracle:
         if not (math.isfinite(a) and math.isfinite(b)):
             return Abstention(comparison.id, self.name, "gold score is not a number")
         margin = abs(a - b) if self._options.margin else None
-        longer = len(comparison.completion_a.split()) - len(comparison.completion_b.split())
+        longer = len(units(comparison.completion_a)) - len(units(comparison.completion_b))
         choice = self._choice(comparison.id, a - b + self._options.length_bias * longer)
         return Annotation(comparison.id, self.name, choice, a, b, margin)
 

@@ -59,6 +59,18 @@ def ngrams(text: str, n: int) -> list[tuple[str, ...]]:
     return [tuple(found[i : i + n]) for i in range(len(found) - n + 1)]
 
 
+def units(text: str) -> list[str]:
+    """What a length in words is counted in, marks with the word before: what stands between blanks, and single
+    characters of scripts without them."""
+    return _units().findall(text)
+
+
+def opening(text: str, n: int) -> str:
+    """The first ``n`` :func:`units` of a text, with all white space between them; "" of a blank text."""
+    ends = [match.end() for match, _ in zip(_units().finditer(text), range(n), strict=False)]
+    return text[: ends[-1]].lstrip() if ends else ""
+
+
 def is_character(word: str) -> bool:
     """Whether a word is a character of a script without blanks, rather than what stood between two blanks."""
     return not word.isascii() and _character().match(word) is not None
@@ -93,6 +105,11 @@ def _pattern() -> re.Pattern[str]:
         rf"|{letters}+(?:{after}+{letters}*)*"
         rf"|[^\w\s](?:[{signs}]|\u200d[^\w\s])*"
     )
+
+
+@functools.cache
+def _units() -> re.Pattern[str]:
+    return re.compile(rf"[{_scripts()}][{_signs()}]*[^\w\s]*|[^\s{_scripts()}]+")
 
 
 @functools.cache

@@ -97,8 +97,9 @@ def metrics_of_set(
 
 
 def notes(found: Mapping[str, Any]) -> list[str]:
-    """What a reader of the verdict should know too: ties, few prompts, a length that decides."""
-    said: list[str] = []
+    """What a reader of the verdict should know too: how texts were split, ties, few prompts, a length that
+    decides."""
+    said: list[str] = [found["words"]] if found.get("words") else []
     if found["ties"]:
         said.append(f"Of the {found['n']} pairs, {found['ties']} have equal scores, which counts as wrong.")
     dependent = found["dependent"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.core import words
 from pipeline.evaluation.intervals import Interval, as_finite, finite, wilson
 from pipeline.evaluation.reward_metrics import length_correlation
 
@@ -68,8 +69,8 @@ def pointwise_metrics(
         test: held-out rows; none of them may have been trained on.
         train: the training rows, for the baselines.
     Returns:
-        n, likes, level, auc, threshold, baselines, calibration, length_correlation, gold, verdict,
-        clears_baselines.
+        n, likes, level, auc, threshold, baselines, calibration, length_correlation, gold, notes (where texts were
+        split into characters), verdict, clears_baselines.
     Raises:
         DataError: a score is NaN or infinite.
     """
@@ -84,6 +85,7 @@ def pointwise_metrics(
         bag_of_words("bag of words of the prompt", train.prompts, test.prompts, train.liked, test.liked, level),
     ]
     clears, sentence = verdict(area, baselines, int(test.liked.sum()))
+    said = words.how_split(test.completions)
     return {
         "n": len(values),
         "likes": int(test.liked.sum()),
@@ -94,6 +96,7 @@ def pointwise_metrics(
         "calibration": calibration(values + offset, test.liked, offset),
         "length_correlation": length_correlation(values.tolist(), test.completions),
         "gold": gold_agreement(values, test, level),
+        "notes": [said] if said else [],
         "clears_baselines": clears,
         "verdict": sentence,
     }
@@ -219,7 +222,7 @@ def bag_of_words(
     test_liked: NDArray[np.bool_],
     level: float = 0.95,
 ) -> AucBaseline:
-    """Logistic regression over the counts of lower-cased words and punctuation marks."""
+    """Logistic regression over the counts of words, as in :func:`pipeline.core.words.bag_of_words`."""
     if len(set(test_liked.tolist())) < 2:
         return AucBaseline(name, None, _ALIKE)
     if len(train) < FEWEST_TRAINING_ROWS:
@@ -229,7 +232,7 @@ def bag_of_words(
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    counter = CountVectorizer(token_pattern=r"\w+|[^\w\s]")
+    counter = CountVectorizer(analyzer=words.bag_of_words)
     try:
         counts = counter.fit_transform(train)
     except ValueError:  # scikit-learn's "empty vocabulary"

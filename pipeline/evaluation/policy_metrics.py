@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.core.words import ngrams
 from pipeline.evaluation.degenerate import degenerate_rate
 from pipeline.evaluation.intervals import (
     RESAMPLES,
@@ -25,7 +25,6 @@ from pipeline.evaluation.length_control import length_controlled_win_rate
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-WORD = re.compile(r"\w+|[^\w\s]")
 REPETITION_NGRAM = 4
 
 
@@ -270,12 +269,6 @@ def repetition(completions: Sequence[str], n: int = REPETITION_NGRAM) -> float |
         if grams:
             shares.append(1 - len(set(grams)) / len(grams))
     return float(np.mean(shares)) if shares else None
-
-
-def ngrams(text: str, n: int) -> list[tuple[str, ...]]:
-    """All runs of ``n`` words or punctuation marks, lower-cased."""
-    words = WORD.findall(text.lower())
-    return [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
 
 
 def _text_metrics(base: Sampled, policy: Sampled, level: float, per_prompt: int) -> dict[str, Any]:

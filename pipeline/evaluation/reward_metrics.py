@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.core import words
 from pipeline.evaluation.dependence import dependent_accuracy
 from pipeline.evaluation.intervals import Interval, as_finite, bootstrap_mean, finite, wilson
 
@@ -69,7 +70,8 @@ def reward_metrics(
         train: (chosen, rejected) completions of the training pairs, for the baselines.
     Returns:
         n, level, accuracy, dependent (see :func:`dependent_accuracy`), ties, margin, calibration, baselines,
-        length_correlation, gold, verdict, clears_baselines.
+        length_correlation, gold, words (a sentence where texts were split into characters, else None), verdict,
+        clears_baselines.
     Raises:
         DataError: a score is NaN or infinite.
     """
@@ -94,6 +96,7 @@ def reward_metrics(
             [*test.chosen_scores, *test.rejected_scores], [*test.chosen, *test.rejected]
         ),
         "gold": gold_agreement(test, level),
+        "words": words.how_split([*test.chosen, *test.rejected]),
         "clears_baselines": clears,
         "verdict": sentence,
     }
@@ -184,7 +187,8 @@ def bag_of_words(
 ) -> Baseline:
     """Bradley-Terry over word counts: logistic regression, no intercept, on count(chosen) - count(rejected).
 
-    Lower-cased words and punctuation marks. Pairs it cannot tell apart count half.
+    Lower-cased words and punctuation marks; of scripts without blanks, characters and pairs of them. Pairs it
+    cannot tell apart count half.
 
     Args:
         train, test: (chosen, rejected) completions.
@@ -197,7 +201,7 @@ def bag_of_words(
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    counter = CountVectorizer(token_pattern=r"\w+|[^\w\s]")
+    counter = CountVectorizer(analyzer=words.bag_of_words)
     try:
         counter.fit(text for pair in train for text in pair)
     except ValueError:  # scikit-learn's "empty vocabulary"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +13,7 @@ from pipeline.core.formats.cells import no_list
 from pipeline.core.formats.judged import Refused
 from pipeline.core.records import bucket
 from pipeline.core.rows import located_rows, require_columns
+from pipeline.core.words import opening, units
 from pipeline.tasks import Split
 from pipeline.tasks._pool import PromptPool, pool_by_hash, pool_by_name
 from pipeline.tasks._vader import VADER_NAME, vader_scores
@@ -28,10 +28,10 @@ class Task:
         text_column: where the text is.
         split: read this one; by default train, or the only one.
         test_split: take the test prompts from this split; by default they are cut off by hash of the prompt.
-        prompt_words: opening words of a text that are a prompt.
+        prompt_words: opening words of a text that are a prompt; of scripts without blanks, characters.
         completion_tokens: most tokens in a completion.
         gold: ``vader`` scores the sentiment of prompt and completion together, as a reader meets them.
-        min_words: shorter texts are left out.
+        min_words: shorter texts are left out; counted in the same way.
         max_texts: use this many, an even sample by hash (sets are often sorted by label).
         test_share: share of the prompts that are test prompts, without ``test_split``.
     """
@@ -100,8 +100,7 @@ class Task:
 
     def _opening(self, text: str) -> str:
         # White space between the words stays as it is: a line break in a poem is part of the prompt.
-        words = re.match(rf"\S+(?:\s+\S+){{0,{self.prompt_words - 1}}}", text)
-        return words.group() if words else ""
+        return opening(text, self.prompt_words)
 
     def _read(self, split: str | None) -> list[str]:
         texts = self._texts(split)
@@ -135,5 +134,5 @@ class Task:
             except Refused as refused:
                 raise DataError(place, f"{refused}.", "Export JSON lines, or set task_args.text_column.") from None
             text = text.strip()
-            if len(text.split(maxsplit=self.min_words)) >= self.min_words:
+            if len(units(text)) >= self.min_words:
                 yield text

@@ -116,11 +116,12 @@ def test_tie_margin(tie_margin: float | None, tie: bool) -> None:
 def test_a_taste_for_length(words_a: int, words_b: int) -> None:
     # Catches: the bias by characters, of the wrong sign, outside the temperature, or in the recorded scores.
     biased = oracle(lambda p, c: [0.5] * len(c), temperature=0.5, flip=0.0, length_bias=0.25)
-    some = [Comparison(f"prompt {i}", "long " * words_a, "ab " * words_b) for i in range(N)]
-    judged = judge(biased, some)
-    share = sum(j.choice == "a" for j in judged) / N
-    assert near(share, sigmoid(0.25 * (words_a - words_b) / 0.5))
-    assert {(j.score_a, j.score_b) for j in judged} == {(0.5, 0.5)}
+    for long, ab in (("long ", "ab "), ("长", "短")):  # of Chinese, a character is a word
+        some = [Comparison(f"prompt {i}", long * words_a, ab * words_b) for i in range(N)]
+        judged = judge(biased, some)
+        share = sum(j.choice == "a" for j in judged) / N
+        assert near(share, sigmoid(0.25 * (words_a - words_b) / 0.5))
+        assert {(j.score_a, j.score_b) for j in judged} == {(0.5, 0.5)}
 
 
 def test_extreme_differences_do_not_overflow() -> None:

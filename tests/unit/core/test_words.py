@@ -8,7 +8,7 @@ import unicodedata
 
 import pytest
 
-from pipeline.core.words import bag_of_words, character_share, how_split, ngrams, words
+from pipeline.core.words import bag_of_words, character_share, how_split, ngrams, opening, units, words
 
 
 # Catches: a change to texts that were split rightly before.
@@ -61,3 +61,14 @@ def test_a_report_says_that_words_are_characters() -> None:
     assert how_split(["word " * 200 + "我"]) is None  # one name in a long text
     assert (how_split(["我 a b c"]) or "").startswith("Of the words, 25%")
     assert (how_split(["我喜欢"]) or "").startswith("Words are single characters")
+
+
+# Catches: a Chinese text that is one word long, so that it is all prompt, or too short to be used.
+def test_units_are_what_stands_between_blanks_or_single_characters() -> None:
+    text = "  It's a  5G phone,\nnice!  "
+    assert units(text) == text.split()
+    assert opening(text, 3) == "It's a  5G"
+    assert opening(text, 9) == text.strip()
+    assert units("我喜欢。他 ok") == ["我", "喜", "欢。", "他", "ok"]
+    assert opening("我喜欢。他 ok", 3) == "我喜欢。"
+    assert (opening("", 2), units("")) == ("", [])

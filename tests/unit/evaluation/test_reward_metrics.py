@@ -206,3 +206,23 @@ def test_broken_input_is_refused() -> None:
         ScoredPairs([1.0], [0.0, 1.0], ["a"], ["b"])
     with pytest.raises(ValueError, match="one side"):
         ScoredPairs([1.0], [0.0], ["a"], ["b"], [1.0])
+
+
+def chinese(n: int) -> list[tuple[str, str]]:
+    """Pairs that one character tells apart, in clauses of which nearly none is there twice."""
+    rng = np.random.default_rng(0)
+    parts = [[f"{x}{y}" for x in "杯灯书门" for y in "大小新旧"], [f"{x}{y}" for x in "早晚" for y in "上春秋冬"]]
+    clauses = ["".join(str(rng.choice(part)) for part in parts) for _ in range(n)]
+    return [(f"{clause}好看极了", f"{clause}难看极了") for clause in clauses]
+
+
+# Catches: a clause of a script without blanks as a single word.
+def test_a_bag_of_words_reads_scripts_without_blanks_and_the_report_says_how() -> None:
+    found = bag_of_words(chinese(60), chinese(90)[60:])
+    assert found.accuracy is not None
+    assert found.accuracy.value == 1
+    test = chinese(30)
+    scored = ScoredPairs([1.0] * 30, [0.0] * 30, [c for c, _ in test], [r for _, r in test])
+    assert reward_metrics(scored, chinese(60))["words"].startswith("Words are single characters")
+    plain = ScoredPairs([1.0], [0.0], ["a good one"], ["a bad one"])
+    assert reward_metrics(plain)["words"] is None

@@ -33,6 +33,14 @@ def test_prompts_are_openings_of_the_texts(tmp_path: Path) -> None:
     assert sorted(prompts) == sorted(["Nine ten one", "One two\nthree", *(f"Story {i} begins" for i in range(20))])
 
 
+# Catches: a text without blanks that is all prompt, or one word and therefore too short.
+def test_openings_of_scripts_without_blanks_are_characters(tmp_path: Path) -> None:
+    texts = [f"第{c}个故事从这里开始，然后继续。" for c in "一二三四五六七八九十百千万上下左右"]
+    both = task(write(tmp_path / "a.jsonl", texts), prompt_words=4)
+    prompts = both.prompts("train", None, 0) + both.prompts("test", None, 0)
+    assert sorted(prompts) == sorted(text[:4] for text in texts)
+
+
 def test_corpus_holds_no_text_whose_prompt_is_tested(tmp_path: Path) -> None:
     # Catches: the whole set as corpus. Two texts share each prompt.
     texts = stories(200) + [s.replace("some", "many") for s in stories(200)]
