@@ -16,6 +16,7 @@ from pipeline.core.stage import Run, main_process, say, stage_main
 from pipeline.tasks import Task, load_task
 
 if TYPE_CHECKING:
+    from pipeline.evaluation.diversity_metrics import Embed
     from pipeline.evaluation.judges import Judge
     from pipeline.evaluation.sides import Found
 
@@ -55,6 +56,10 @@ class EvaluateSection:
     )
     best_of_prompts: int = field(
         default=64, metadata={"help": "Prompts that best-of-n is measured on, the first."}
+    )
+    embedding_model: str | None = field(
+        default=None,
+        metadata={"help": "A sentence embedding model (directory or Hub id), for similarity by meaning."},
     )
     judges: list[Any] = field(
         default_factory=list[Any], metadata={"help": "Who judges besides: as ppo.reward, or {llm: ..., url: ...}."}
@@ -107,6 +112,7 @@ def run(run: Run) -> None:
     base, policy, tokenizer = load_sides(run, run.version("policy").path, state.device)
     proxy = scorer(run, base.model, tokenizer, state.device)
     others = build_scorers(run, judges, base.model, tokenizer, state.device)
+    embed = embedder(run, options, state.device) if main_process() else None
     setting = Setting(tokenizer, task, proxy, others, options.temperature, options.batch_size)
 
     def of_all(mine: list[int], part: list[Any]) -> list[Any]:
@@ -129,16 +135,24 @@ def run(run: Run) -> None:
         best = of_all(mine, best_of_samples(base, setting, asked, mine, most, options.seed, penalty))
     if main_process():
         first, second = (Side.of(part, each, task) for part in rows)
-        publish(run, task, Found(prompts, first, second, best), judges, options)
+        publish(run, task, Found(prompts, first, second, best), judges, options, embed)
     state.wait_for_everyone()
 
 
-def publish(run: Run, task: Task, found: Found, judges: Sequence[Judge], options: EvaluateSection) -> None:
+def publish(
+    run: Run,
+    task: Task,
+    found: Found,
+    judges: Sequence[Judge],
+    options: EvaluateSection,
+    embed: Embed | None = None,
+) -> None:
     """Compare the two sides and write them."""
+    from pipeline.evaluation.diversity_metrics import compare_diversity
     from pipeline.evaluation.history import over_optimisation
     from pipeline.evaluation.judges import JUDGED, judge_all
     from pipeline.evaluation.policy_metrics import Sampled, compare
-    from pipeline.reporting.page import headline
+    from pipeline.reporting.verdict import verdict
 
     draws = options.draws
     base, policy = (
@@ -151,6 +165,11 @@ def publish(run: Run, task: Task, found: Found, judges: Sequence[Judge], options
     stats["seeds"] = by_seed(rows)
     stats["judges"], judgements = judge_all(run, found, judges, draws, options.seed)
     stats["best_of_n"], best_rows = best_of_base(run, found, options)
+    stats["diversity"] = compare_diversity(base, policy, draws, options.seed, embed=embed)
+    stats["diversity"] |= {
+        "embedding_model": options.embedding_model,
+        "best_of_n": best_of_n_closings(found, options),
+    }
     stats |= over_optimisation(run, rows)
     with run.draft("evaluation") as draft:
         draft.write_rows("test", rows, schema=ROWS)
@@ -160,7 +179,7 @@ def publish(run: Run, task: Task, found: Found, judges: Sequence[Judge], options
             draft.write_rows("test", best_rows, "best_of_n", schema=BEST)
         draft.stats.update(stats, gold_name=task.gold_name)
     write_results_on_card(run, stats)
-    for sentence in (headline(stats)[1], *told(stats)):
+    for sentence in (*verdict(stats)[1], *told(stats)):
         say("evaluate", sentence)
 
 
@@ -227,7 +246,8 @@ def best_of_base(run: Run, found: Found, options: EvaluateSection) -> tuple[dict
 
     if not found.best:
         return {"reason": "off" if options.temperature else "at temperature 0 all samples are the same"}, []
-    numbers = {k: np.array([[row[k] for row in rows] for rows in found.best]) for k in found.best[0][0]}
+    names = [k for k in found.best[0][0] if k != "closing"]
+    numbers = {k: np.array([[row[k] for row in rows] for rows in found.best]) for k in names}
     by, side = numbers.pop("chosen_by"), found.policy
     own: dict[str, Any] = {"score": side.scores, "gold_score": side.gold_scores}
     own |= {f"judge:{name}": scores for name, scores in side.judged.items()}
@@ -248,6 +268,28 @@ def best_of_base(run: Run, found: Found, options: EvaluateSection) -> tuple[dict
         for j, n in enumerate(options.ns)
     ]
     return stats, rows
+
+
+def best_of_n_closings(found: Found, options: EvaluateSection) -> dict[str, Any] | None:
+    """Best-of-n's closing sentences beside the base's and the policy's, on its prompts; None where it is off."""
+    from pipeline.core.diversity import closings
+    from pipeline.evaluation.diversity_best_of_n import best_of_n_diversity
+
+    if not found.best:
+        return None
+    by, ends = ([[row[k] for row in rows] for rows in found.best] for k in ("chosen_by", "closing"))
+    own = closings(found.policy.completions, found.policy.ended)
+    of_prompts = [own[i * options.draws : (i + 1) * options.draws] for i in range(len(ends))]
+    return best_of_n_diversity(by, ends, options.ns, of_prompts, options.seed)
+
+
+def embedder(run: Run, options: EvaluateSection, device: Any) -> Embed | None:
+    """The model of embeddings that ``evaluate.embedding_model`` names."""
+    from pipeline.modeling.embedding import load_embedder
+
+    if options.embedding_model is None:
+        return None
+    return load_embedder(options.embedding_model, device, str(run.config.path), "evaluate.embedding_model")
 
 
 def told(stats: dict[str, Any]) -> list[str]:

@@ -36,6 +36,7 @@ def run(run: Run) -> None:
     from pipeline.reporting import page, pictures, runs
     from pipeline.reporting.samples import choose_samples
     from pipeline.reporting.trees import branches
+    from pipeline.reporting.verdict import verdict
 
     options = run.config.options("report", ReportSection)
     evaluation, policy = run.version("evaluation"), run.version("policy")
@@ -63,7 +64,8 @@ def run(run: Run) -> None:
         (draft.path / "report.html").write_text(html, encoding="utf-8")
         draft.stats.update(minutes=minutes(run))
     path = draft.version.path / "report.html"
-    say("report", page.headline(evaluation.manifest.stats)[1])
+    for sentence in verdict(evaluation.manifest.stats)[1]:
+        say("report", sentence)
     say("report", f"open {path}")
 
 

@@ -18,6 +18,9 @@ from pipeline.core.diversity import Common, Diversity, Effective
 
 Place = Literal["end", "begin"]
 
+LONGEST = 80
+"""Characters of a sentence that is quoted in a message."""
+
 HALF = 0.5
 """Of the base's effective number of last (first) sentences."""
 
@@ -51,10 +54,10 @@ class Collapse:
 
     def __str__(self) -> str:
         what = "closing" if self.place == "end" else "first"
-        share = f"{self.sentence.share:.0%} {self.place} {quoted(self.sentence, self.place)}"
         return (
-            f"{number(self.now)} effective {what} sentences, {number(self.before)} before; {share}, "
-            f"{self.share_before:.0%} in the most common one before"
+            f"{number(self.now)} effective {what} sentences, {number(self.before)} before; "
+            f"{percent(self.sentence.share)} {having(self.sentence.text, self.place)}, "
+            f"{percent(self.share_before)} in the most common one before"
         )
 
 
@@ -92,8 +95,14 @@ def number(value: float) -> str:
     return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
 
 
-def quoted(sentence: Common, place: Place = "end") -> str:
-    """``in "My friends loved it too."``, for after "52 % end"; ``with`` after begin."""
-    join = "in" if place == "end" else "with"
-    text = sentence.text if len(sentence.text) <= 80 else sentence.text[:79].rstrip() + "…"
-    return f'{join} "{text}"' if sentence.text else f"{join} nothing: they are empty"
+def percent(share: float) -> str:
+    """``52 %``."""
+    return f"{100 * share:.0f} %"
+
+
+def having(sentence: str, place: Place = "end") -> str:
+    """What completions do: ``end in "My friends loved it too."``, or ``are empty``; a long sentence is cut."""
+    if not sentence:
+        return "are empty"
+    text = sentence if len(sentence) <= LONGEST else sentence[: LONGEST - 1].rstrip() + "…"
+    return f'end in "{text}"' if place == "end" else f'begin with "{text}"'

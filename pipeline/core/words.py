@@ -77,10 +77,10 @@ def is_character(word: str) -> bool:
 
 
 def character_share(texts: Iterable[str]) -> float:
-    """The share of all words that are single characters of scripts without blanks; 0 where there are no words."""
+    """The share of words, marks left out, that are single characters of scripts without blanks; 0 of no words."""
     split, total = 0, 0
     for text in texts:
-        found = words(text)
+        found = [word for word in words(text) if word[0].isalnum()]
         total += len(found)
         split += 0 if text.isascii() else sum(map(is_character, found))
     return split / total if total else 0.0
@@ -91,7 +91,7 @@ def how_split(texts: Sequence[str]) -> str | None:
     share = character_share(texts)
     if share < WORTH_TELLING:
         return None
-    amount = "Words" if share > 1 - WORTH_TELLING else f"Of the words, {share:.0%}"
+    amount = "Words" if share > 1 - WORTH_TELLING else f"Of the words, {100 * share:.0f} %"
     return f"{amount} are single characters here: their script puts no blanks between words."
 
 

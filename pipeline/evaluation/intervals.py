@@ -14,7 +14,7 @@ from pipeline.statistics.intervals import LARGEST_BCA, SMALLEST_BOOTSTRAP, Inter
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["RESAMPLES", "Interval", "as_finite", "bootstrap_mean", "finite", "paired_difference", "wilson"]
+__all__ = ["RESAMPLES", "Interval", "as_finite", "bootstrap_mean", "finite", "exponential", "paired_difference", "wilson"]
 
 RESAMPLES = 2000
 
@@ -79,6 +79,12 @@ def paired_difference(
     if len(first) != len(second):
         raise ValueError(f"{len(first)} values before, {len(second)} after: not pairs")
     return bootstrap_mean(second - first, seed, level, resamples, differences=True)
+
+
+def exponential(found: Interval) -> Interval:
+    """The interval of exp of what ``found`` is of, such as a ratio from the difference of two logarithms."""
+    value, low, high = (math.exp(x) if math.isfinite(x) else x for x in (found.value, found.low, found.high))
+    return Interval(value, low, high, found.n, found.method)
 
 
 def as_finite(values: ArrayLike | Sequence[float], name: str) -> NDArray[np.float64]:

@@ -232,7 +232,8 @@ def bag_of_words(
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    counter = CountVectorizer(analyzer=words.bag_of_words)
+    analyzer: Any = words.bag_of_words
+    counter = CountVectorizer(analyzer=analyzer)
     try:
         counts = counter.fit_transform(train)
     except ValueError:  # scikit-learn's "empty vocabulary"

@@ -201,7 +201,8 @@ def bag_of_words(
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    counter = CountVectorizer(analyzer=words.bag_of_words)
+    analyzer: Any = words.bag_of_words
+    counter = CountVectorizer(analyzer=analyzer)
     try:
         counter.fit(text for pair in train for text in pair)
     except ValueError:  # scikit-learn's "empty vocabulary"

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.core.diversity import closings
 from pipeline.core.records import digest
 from pipeline.modeling import tokens
 from pipeline.modeling.generation import Completions, generate, uniforms
@@ -93,7 +94,7 @@ class Found:
     prompts: list[str]
     base: Side
     policy: Side
-    best: list[list[dict[str, float]]]
+    best: list[list[dict[str, Any]]]
 
 
 def measure(
@@ -140,8 +141,8 @@ def best_of_samples(
     samples: int,
     seed: int,
     missing_eos_penalty: float,
-) -> list[list[dict[str, float]]]:
-    """``samples`` completions of the base for each of ``mine`` prompts, as numbers only.
+) -> list[list[dict[str, Any]]]:
+    """``samples`` completions of the base for each of ``mine`` prompts: numbers, and the sentence that ends each.
 
     One completion of every prompt is held at a time.
 
@@ -149,9 +150,9 @@ def best_of_samples(
         missing_eos_penalty: what PPO takes off the score of a completion that did not end.
     Returns:
         for each prompt a row per sample: chosen_by (the score with that penalty, as PPO's), score, gold_score
-        where there is one, and each judge's, as ``judge:name``.
+        where there is one, each judge's, as ``judge:name``, and closing.
     """
-    found: list[list[dict[str, float]]] = [[] for _ in mine]
+    found: list[list[dict[str, Any]]] = [[] for _ in mine]
     texts = [prompts[i] for i in mine]
     for k in range(samples if mine else 0):
         # Of its own, so that none of them is a completion that the comparison has seen.
@@ -160,9 +161,13 @@ def best_of_samples(
         drawn, sampled = setting.sample(base, texts, noise)
         score = setting.scorer(drawn)
         gold = setting.task.gold_scores(texts, drawn.completions)
-        columns = {"chosen_by": (score - missing_eos_penalty * ~sampled.ended).tolist(), "score": score.tolist()}
+        columns: dict[str, list[Any]] = {
+            "chosen_by": (score - missing_eos_penalty * ~sampled.ended).tolist(),
+            "score": score.tolist(),
+        }
         columns |= {} if gold is None else {"gold_score": gold}
         columns |= {f"judge:{name}": judge(drawn).tolist() for name, judge in setting.judges.items()}
+        columns["closing"] = closings(drawn.completions, sampled.ended.tolist())
         for rows, row in zip(found, rows_of(columns, len(mine)), strict=True):
             rows.append(row)
     return found

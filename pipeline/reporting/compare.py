@@ -9,12 +9,13 @@ from typing import Any
 
 from pipeline.core.health import Finding
 from pipeline.reporting import figures_compare, figures_frontier, runs
-from pipeline.reporting.page import direction, environment
+from pipeline.reporting.page import environment
 from pipeline.reporting.pictures import Drawn, saved
 from pipeline.reporting.rows import RESAMPLED, Table, mean_interval
 from pipeline.reporting.runs import PolicyRun
 from pipeline.reporting.svg import safe_svg
 from pipeline.reporting.table import UNKNOWN, dig, interval, number
+from pipeline.reporting.verdict import direction
 from pipeline.statistics.intervals import WILSON
 
 NAMES = {

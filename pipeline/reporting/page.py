@@ -11,15 +11,15 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.core.health import Finding
-from pipeline.reporting import reward_rows, rows
+from pipeline.reporting import diversity_rows, reward_rows, rows
 from pipeline.reporting.rows import Table
 from pipeline.reporting.samples import Sample, folded
 from pipeline.reporting.svg import safe_svg
 from pipeline.reporting.table import dig, interval, number
 from pipeline.reporting.trees import Branch
+from pipeline.reporting.verdict import headline
 
-Mood = Literal["good", "flat", "bad", "unknown"]
-Part = Literal["training", "frontier", "policy", "reward"]
+Part = Literal["training", "frontier", "diversity", "policy", "reward"]
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,10 @@ def render_page(report: Report) -> str:
         by_seed=rows.by_seed(report.stats),
         judges=rows.judge_table(report.stats),
         frontier=[t for t in tables if t is not None],
+        variety=diversity_rows.measure_rows(report.stats),
+        variety_note=diversity_rows.note(report.stats),
+        sentences=diversity_rows.sentence_table(report.stats),
+        beside_best_of_n=diversity_rows.best_of_n_table(report.stats),
         best_checkpoint=best_checkpoint(report.stats),
         reward_rows=reward_rows.reward_rows(report.reward),
         slices=reward_rows.slice_tables(report.reward),
@@ -124,35 +128,6 @@ def environment() -> Environment:
     return made
 
 
-def headline(stats: Mapping[str, Any] | None) -> tuple[Mood, str]:
-    """The verdict in one or two sentences. Gold decides; the proxy alone is no evidence, and then it says so.
-
-    Returns:
-        (good | flat | bad | unknown, the sentences).
-    """
-    if not stats or not stats.get("n"):
-        return "unknown", "The policy has not been evaluated yet."
-    gold, proxy = dig(stats, "gold_score", "difference"), dig(stats, "score", "difference")
-    kl = dig(stats, "kl_k1", "value")
-    price = "" if kl is None else f" at a KL of {number(kl, 1)} nats per completion"
-    n = stats["n"]
-    if not _has_value(gold):
-        if not _has_value(proxy):
-            return "unknown", f"{n} prompts, no score of either kind: nothing can be said about the policy."
-        return "unknown", (
-            f"{_moved('Proxy score', stats['score'])}{price}, n = {n}. This task has no gold score, and the proxy "
-            "is what PPO optimised: read the samples before believing it."
-        )
-    sentence = f"{_moved('Gold score', stats['gold_score'])}{price}, n = {n}."
-    mood: Mood = {1: "good", 0: "flat", -1: "bad"}[direction(gold)]  # type: ignore[assignment]
-    if mood != "good" and _has_value(proxy) and direction(proxy) > 0:
-        sentence += (
-            f" The proxy score rose all the same ({interval(proxy, signed=True)}): "
-            "more of what the reward likes, not more of what the task asks for."
-        )
-    return mood, sentence
-
-
 def best_checkpoint(stats: Mapping[str, Any] | None) -> str:
     """Whether another update's policy was better on held-out prompts than the published one; empty if unknown."""
     best = dig(stats, "best_checkpoint")
@@ -168,26 +143,3 @@ def best_checkpoint(stats: Mapping[str, Any] | None) -> str:
         return f"{found}."
     kept = "" if best["kept_value"] is None else f" ({number(best['kept_value'])})"
     return f"{found}; published is update {best['kept']}{kept}. ppo.keep_best publishes the best."
-
-
-def direction(difference: Mapping[str, Any]) -> int:
-    """1 where the interval lies above 0, -1 below, 0 where it holds 0 or there is none.
-
-    The same change on every prompt has no interval. On 6 prompts or more its sign is no chance: p = 2 / 2^6 = .03
-    by the sign test.
-    """
-    low, high = difference.get("low"), difference.get("high")
-    if low is None or high is None:
-        value, n = difference.get("value"), difference.get("n")
-        return (value > 0) - (value < 0) if value is not None and n is not None and n >= 6 else 0
-    return (low > 0) - (high < 0)
-
-
-def _has_value(entry: Mapping[str, Any] | None) -> bool:
-    return bool(entry) and entry is not None and entry.get("value") is not None
-
-
-def _moved(name: str, change: Mapping[str, Any]) -> str:
-    verb = {1: "rose", 0: "did not rise measurably:", -1: "fell"}[direction(change["difference"])]
-    base, policy = (number(change[side]["value"]) for side in ("base", "policy"))
-    return f"{name} {verb} from {base} to {policy} ({interval(change['difference'], signed=True)})"

@@ -12,7 +12,14 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from pipeline.core.version import Version
-from pipeline.reporting import figures, figures_frontier, figures_reward, figures_scores, figures_training
+from pipeline.reporting import (
+    figures,
+    figures_diversity,
+    figures_frontier,
+    figures_reward,
+    figures_scores,
+    figures_training,
+)
 from pipeline.reporting.figures_scores import Group, Judgement
 from pipeline.reporting.page import Part, Picture
 from pipeline.reporting.rows import mean_interval
@@ -36,7 +43,7 @@ class Drawn:
 def draw(evaluation: Version, policy: Version, reward: Version | None) -> list[Drawn]:
     """Every picture there is data for."""
     stats, ppo = evaluation.manifest.stats, policy.manifest.config.get("ppo") or {}
-    found = [*of_training(policy, ppo), *of_frontier(stats, ppo), *of_scores(evaluation)]
+    found = [*of_training(policy, ppo), *of_frontier(stats, ppo), *of_diversity(stats), *of_scores(evaluation)]
     return found if reward is None else [*found, *of_reward(reward.manifest.stats["evaluation"])]
 
 
@@ -93,6 +100,23 @@ def of_frontier(stats: Mapping[str, Any], ppo: Mapping[str, Any]) -> list[Drawn]
     turned = figures_frontier.turn(stats, is_gold)
     figure, caption = figures_frontier.frontier(panels, turned), frontier_caption(stats, panels, turned)
     return [Drawn("frontier", "Gain against KL", figure, caption, "frontier")]
+
+
+def of_diversity(stats: Mapping[str, Any]) -> list[Drawn]:
+    """Gain against variety, PPO beside best-of-n."""
+    drawn = figures_diversity.trade(stats)
+    if drawn is None:
+        return []
+    name = figures.LABELS[drawn.measure]
+    caption = (
+        f"Star: the published policy, its {name} on {stats['n']} prompts. Squares: best-of-n, joined from the "
+        f"base on. Closing sentences are counted at one completion of each of {drawn.prompts} prompts. Further to the "
+        "right at one height is better: the same gain, said in more ways."
+    )
+    if drawn.measure == "score":
+        caption += " The proxy is what is optimised here, as the task has no gold score: its gain is no evidence."
+    figure = figures_diversity.diversity_frontier(drawn)
+    return [Drawn("diversity", "Gain against variety", figure, caption, "diversity")]
 
 
 def frontier_caption(

@@ -64,14 +64,14 @@ def test_a_favourite_first_sentence_is_one_too() -> None:
     found = collapse(*compared(before, now))
     assert found is not None
     assert found.place == "begin"
-    assert str(found).endswith('begin with "Great question!", 3% in the most common one before')
+    assert str(found).endswith('begin with "Great question!", 3 % in the most common one before')
 
 
 def test_all_empty_is_a_collapse() -> None:
     found = collapse(*compared(reviews(0, 0), [""] * 240))
     assert found is not None
     assert found.sentence.text == ""
-    assert "they are empty" in str(found)
+    assert "100 % are empty" in str(found)
 
 
 @pytest.mark.parametrize("seed", range(5))
