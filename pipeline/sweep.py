@@ -203,11 +203,18 @@ def publish(runs: Sequence[SweepRun], overrides: Sequence[str]) -> str:
 
 
 def draw(done: Sequence[SweepRun], directory: Path) -> str | None:
-    """Save the frontier of the runs as SVG and PNG; gives the PNG's name, None where there is nothing to draw."""
+    """Save the frontier of the runs, against KL and against variety, as SVG and PNG.
+
+    Returns:
+        the first PNG's name, None where there is nothing to draw.
+    """
     from pipeline.reporting.figures import save
-    from pipeline.reporting.figures_sweep import Evaluated, sweep_frontier
+    from pipeline.reporting.figures_sweep import Evaluated, sweep_diversity, sweep_frontier
 
     runs = [Evaluated(run.group, run.versions["evaluate"]["evaluation"].manifest.stats) for run in done]
+    variety = sweep_diversity(runs)
+    if variety is not None:
+        save(variety, directory, "diversity")
     figure = sweep_frontier(runs)
     return None if figure is None else save(figure, directory, "frontier")[1].name
 

@@ -28,7 +28,7 @@ QUARTER = 0.25
 """Of all completions end (begin) with one sentence. Where every prompt has its own best answer the most common one
 may still answer many: .14 on random walks at their optimum, of 115 prompts."""
 
-NGRAMS_LEFT = 0.8
+NGRAMS_LEFT = 0.9
 """Of the base's effective number of n-grams."""
 
 SURE = 1.645

@@ -14,7 +14,16 @@ from pipeline.statistics.intervals import LARGEST_BCA, SMALLEST_BOOTSTRAP, Inter
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["RESAMPLES", "Interval", "as_finite", "bootstrap_mean", "finite", "exponential", "paired_difference", "wilson"]
+__all__ = [
+    "RESAMPLES",
+    "Interval",
+    "as_finite",
+    "bootstrap_mean",
+    "exponential",
+    "finite",
+    "paired_difference",
+    "wilson",
+]
 
 RESAMPLES = 2000
 

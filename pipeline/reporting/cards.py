@@ -150,6 +150,17 @@ def _headline_metrics(metrics: Mapping[str, Any] | None, kind: Kind) -> list[tup
             ("score", "Proxy score", dig(metrics, "score", "policy")),
             ("win_rate", "Win rate over the base (gold)", dig(metrics, "win_rate", "gold_score")),
             ("kl_k1", "KL to the reference (k1, nats per completion)", dig(metrics, "kl_k1")),
+            ("effective_closings", "Effective closing sentences", dig(metrics, "diversity", "closings", "policy")),
+            (
+                "closings_ratio",
+                "Effective closing sentences, policy / base",
+                dig(metrics, "diversity", "closings", "ratio"),
+            ),
+            (
+                "closing_share",
+                "Most common closing sentence (share)",
+                dig(metrics, "diversity", "closing", "policy", "share"),
+            ),
         ]
     return [(t, name, entry) for t, name, entry in found if entry and entry.get("value") is not None]
 

@@ -15,7 +15,7 @@ from pipeline.reporting.rows import RESAMPLED, Table, mean_interval
 from pipeline.reporting.runs import PolicyRun
 from pipeline.reporting.svg import safe_svg
 from pipeline.reporting.table import UNKNOWN, dig, interval, number
-from pipeline.reporting.verdict import direction
+from pipeline.reporting.verdict import direction, diversity
 from pipeline.statistics.intervals import WILSON
 
 NAMES = {
@@ -33,6 +33,10 @@ ROWS: tuple[tuple[tuple[str, ...], str, int, bool, str | None], ...] = (
     (("length_controlled_win_rate", "gold_score"), "Win rate by gold score, at equal length", 2, False, RESAMPLED),
     (("win_rate", "score"), "Win rate by proxy score", 2, False, WILSON),
     (("kl_k1",), "KL k1 (nats per completion)", 2, False, None),
+    (("diversity", "closings", "policy"), "Effective closing sentences", 1, False, None),
+    (("diversity", "closings", "ratio"), "Effective closing sentences, policy over base", 2, False, None),
+    (("diversity", "closing", "policy", "share"), "Most common closing sentence (share)", 2, False, WILSON),
+    (("diversity", "ngrams", "ratio"), "Effective word triples, policy over base", 2, False, None),
     (("length", "policy"), "Length (tokens)", 1, False, None),
     (("ended", "policy"), "Ended by itself (share)", 2, False, WILSON),
     (("degenerate", "policy"), "Degenerate (share)", 2, False, WILSON),
@@ -106,6 +110,9 @@ def headline(compared: Sequence[Compared]) -> str:
         said.append(
             f"{one.label}'s {key} {verb} {than} {compared[0].label}'s: {change}, paired on {shared} prompts."
         )
+    for one in compared:
+        if collapse := dig(one.stats, "diversity", "collapse"):
+            said.append(f"{one.label} has collapsed: {diversity(one.stats, collapse['place'])}.")
     for one in compared:
         if serious := [f.rule for f in one.findings if f.severity == "serious"]:
             said.append(f"The doctor's findings on {one.label} are serious: {', '.join(serious)}.")

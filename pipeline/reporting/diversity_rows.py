@@ -7,8 +7,9 @@ from typing import Any
 
 from pipeline.core.collapse import number as effective
 from pipeline.core.collapse import percent
-from pipeline.reporting.rows import WILSON, Row, Stats, Table, basis
+from pipeline.reporting.rows import Row, Stats, Table, basis
 from pipeline.reporting.table import UNKNOWN, dig, interval
+from pipeline.statistics.intervals import WILSON
 
 EMPTY = "(empty)"
 

@@ -89,7 +89,9 @@ def best_of_n(ax: Axes, drawn: Trade) -> Any:
         last = drawn.best_of_n[-1]
         where = (last.closings["value"], last.gain["value"])
         behind = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.5}
-        ax.annotate(last.label, where, (5, 7), textcoords="offset points", fontsize=8, bbox=behind, zorder=1.9)
+        ax.annotate(
+            last.label, where, (-5, 7), textcoords="offset points", ha="right", fontsize=8, bbox=behind, zorder=1.9
+        )
     return made
 
 

@@ -19,10 +19,12 @@ from pipeline.reporting.figures import (
     PURPLE,
     RED,
     SKY,
+    arms,
     axes,
     legend_below,
     styled,
 )
+from pipeline.reporting.figures_diversity import Trade, ground, trade
 from pipeline.reporting.figures_frontier import Curves, curves, distance_axis, with_bars
 
 COLOURS = (BLUE, RED, GREEN, PURPLE, SKY, INK)
@@ -42,6 +44,50 @@ def sweep_frontier(runs: Sequence[Evaluated]) -> Figure | None:
     found = {measure: [(run.setting, curves(run.stats, measure)) for run in runs] for measure in LABELS}
     panels = {m: rows for m, rows in found.items() if any(c.policy is not None for _, c in rows)}
     return _draw(panels) if panels else None
+
+
+def sweep_diversity(runs: Sequence[Evaluated]) -> Figure | None:
+    """Each run's gain against the closing sentences it has left, a look per setting; None without any.
+
+    In shares of the base's, as seeds have bases of their own; best-of-n is each base's.
+    """
+    measure = "gold_score" if any(trade(run.stats, "gold_score") for run in runs) else "score"
+    found = [(run.setting, drawn) for run in runs if (drawn := trade(run.stats, measure)) is not None]
+    return _draw_diversity(measure, found) if found else None
+
+
+@styled
+def _draw_diversity(measure: str, found: Sequence[tuple[str, Trade]]) -> Figure:
+    settings = list(dict.fromkeys(setting for setting, _ in found))
+    fig, (ax,) = axes(1, height=3.9 + 0.18 * math.ceil((len(settings) + 2) / 2))
+    handles: list[Any] = []
+    lines = dict.fromkeys(
+        tuple((round(p.closings["value"] / t.base, 6), round(p.gain["value"], 6)) for p in t.best_of_n)
+        for _, t in found
+    )
+    for points in lines:
+        x, y = zip(*((1.0, 0.0), *points), strict=True)
+        look = {"color": ORANGE, "marker": "s", "markersize": 3, "linewidth": 1.2, "alpha": 0.7}
+        handles += ax.plot(x, y, label="best-of-n from the base", **look)
+    for i, setting in enumerate(settings):
+        own = [t for name, t in found if name == setting]
+        made = ax.errorbar(
+            [t.policy.closings["value"] / t.base for t in own], [t.policy.gain["value"] for t in own],
+            yerr=arms([t.policy.gain for t in own]), fmt=MARKERS[(i + i // len(COLOURS)) % len(MARKERS)],
+            color=COLOURS[i % len(COLOURS)], markersize=6, elinewidth=1, capsize=2, label=f"PPO, {setting}",
+            zorder=3,
+        )  # fmt: skip
+        handles.append(made)
+    handles += ground(ax, 1.0)
+    furthest = max(
+        [1.0, *(t.policy.closings["value"] / t.base for _, t in found), *(x for line in lines for x, _ in line)]
+    )
+    ax.set_xlim(0, 1.06 * furthest)
+    ax.set_xlabel("effective closing sentences, over the base's")
+    ax.set_ylabel(f"{LABELS[measure]}, gain over the base")
+    ax.margins(y=0.12)
+    legend_below(fig, handles)
+    return fig
 
 
 @styled

@@ -110,8 +110,8 @@ def of_diversity(stats: Mapping[str, Any]) -> list[Drawn]:
     name = figures.LABELS[drawn.measure]
     caption = (
         f"Star: the published policy, its {name} on {stats['n']} prompts. Squares: best-of-n, joined from the "
-        f"base on. Closing sentences are counted at one completion of each of {drawn.prompts} prompts. Further to the "
-        "right at one height is better: the same gain, said in more ways."
+        f"base on. Closing sentences are counted at one completion of each of {drawn.prompts} prompts. Further to "
+        "the right at one height is better: the same gain, said in more ways."
     )
     if drawn.measure == "score":
         caption += " The proxy is what is optimised here, as the task has no gold score: its gain is no evidence."

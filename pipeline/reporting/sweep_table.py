@@ -33,6 +33,9 @@ FIGURES = (
     Figure("score_difference", "proxy, difference", signed=True),
     Figure("win_rate", "win rate", range=(0.0, 1.0)),
     Figure("kl_k1", "KL k1 (nats)", 2),
+    Figure("closings_ratio", "closing sentences, over base's", 2, range=(0.0, math.inf)),
+    Figure("closing_share", "most common closing (share)", 2, range=(0.0, 1.0)),
+    Figure("collapsed", "collapsed (share of runs)", 2, range=(0.0, 1.0)),
     Figure("length", "length (tokens)", 1, range=(0.0, math.inf)),
     Figure("reward_accuracy", "reward-model accuracy", range=(0.0, 1.0)),
     Figure("minutes", "minutes", 1),
@@ -52,12 +55,16 @@ def figures(
     """
     # Of pairs: a reward model of single completions has its accuracy on them beside its own figures.
     measured = dig(reward, "evaluation")
+    variety = dig(evaluation, "diversity")
     judge = "gold_score" if dig(evaluation, "win_rate", "gold_score") else "score"
     return {
         "gold_difference": dig(evaluation, "gold_score", "difference", "value"),
         "score_difference": dig(evaluation, "score", "difference", "value"),
         "win_rate": dig(evaluation, "win_rate", judge, "value"),
         "kl_k1": dig(evaluation, "kl_k1", "value"),
+        "closings_ratio": dig(evaluation, "diversity", "closings", "ratio", "value"),
+        "collapsed": float(bool(variety["collapse"])) if variety else None,
+        "closing_share": dig(evaluation, "diversity", "closing", "policy", "share", "value"),
         "length": dig(evaluation, "length", "policy", "value"),
         "reward_accuracy": dig(dig(measured, "pairs") or measured, "accuracy", "value"),
         "minutes": minutes,
@@ -76,7 +83,13 @@ def render(name: str, groups: Sequence[Mapping[str, Any]], runs: Sequence[Mappin
     if not groups:
         return f"{title}; nothing to compare yet."
     main = main_figure(groups)
-    parts = [title + ".", _claims(main, groups), _main_table(main, groups), _other_table(main, groups)]
+    parts = [
+        title + ".",
+        *_collapsed(done),
+        _claims(main, groups),
+        _main_table(main, groups),
+        _other_table(main, groups),
+    ]
     if len(groups) > 1:
         parts.append(
             f"Intervals are of one row each: the best of {len(groups)} settings looks better than it is, until it "
@@ -109,7 +122,10 @@ def result(figures: Mapping[str, Any]) -> str:
     """One run in a few words: ``gold +0.71, KL 5.8 nats``."""
     gold = figures.get("gold_difference") is not None
     what, value = ("gold", figures.get("gold_difference")) if gold else ("proxy", figures.get("score_difference"))
-    return f"{what} {number(value, signed=True)}, KL {number(figures.get('kl_k1'), 1)} nats"
+    said = f"{what} {number(value, signed=True)}, KL {number(figures.get('kl_k1'), 1)} nats"
+    kept = figures.get("closings_ratio")
+    said += "" if kept is None else f", {number(kept)} of the base's closing sentences"
+    return f"collapsed: {said}" if figures.get("collapsed") else said
 
 
 def count(n: int, noun: str) -> str:
@@ -130,6 +146,14 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
         for row in cells
     ]
     return "\n".join("| " + " | ".join(row) + " |" for row in [lines[0], rule, *lines[1:]])
+
+
+def _collapsed(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The runs that collapsed, before anything that they gained."""
+    names = [run["run"] for run in runs if run.get("collapsed")]
+    if not names:
+        return []
+    return [f"Collapsed, so that what they gained is one text again and again: {', '.join(names)}."]
 
 
 def _claims(main: Figure, groups: Sequence[Mapping[str, Any]]) -> str:
@@ -177,8 +201,9 @@ def _other_table(main: Figure, groups: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _runs_table(main: Figure, runs: Sequence[Mapping[str, Any]]) -> str:
-    rows = [["run", main.heading, "KL k1 (nats)", "minutes", "evaluation"]]
+    rows = [["run", main.heading, "KL k1 (nats)", "closings, over base's", "minutes", "evaluation"]]
     for run in runs:
         figures = [number(run.get(main.key), main.digits, main.signed), number(run.get("kl_k1"), 1)]
+        figures.append(number(run.get("closings_ratio")))
         rows.append([run["run"], *figures, number(run.get("minutes"), 1), run.get("evaluation") or UNKNOWN])
     return aligned(rows)

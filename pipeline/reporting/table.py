@@ -5,14 +5,18 @@ The table in the README and the figures in docs/results.json are written togethe
 
 from __future__ import annotations
 
+import functools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.core.collapse import number as effective
+from pipeline.core.collapse import percent
 from pipeline.core.errors import DataError
 
+SIDES = ("base", "policy")
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 UNKNOWN = "–"
 
@@ -24,6 +28,8 @@ HEADINGS = (
     "proxy score, difference",
     "win rate (gold)",
     "gold, less best-of-n's",
+    "closing sentences (effective)",
+    "most common closing",
     "KL k1 (nats)",
     "length (tokens)",
     "reward-model accuracy",
@@ -114,6 +120,10 @@ FIGURES = (
     ("kl_k1",),
     ("length", "base"),
     ("length", "policy"),
+    ("diversity", "closings", "base"),
+    ("diversity", "closings", "policy"),
+    ("diversity", "closing", "base", "share"),
+    ("diversity", "closing", "policy", "share"),
 )
 """What of an evaluation's stats is in the table."""
 
@@ -140,8 +150,8 @@ def from_json(text: str) -> list[Run]:
         figures = dict(run["figures"])
         accuracy, best_of_n = (figures.pop(k, None) for k in ("reward_accuracy", "less_best_of_n"))
         for path, entry in figures.items():
-            first, _, rest = path.partition(".")
-            stats = {**stats, first: {**stats.get(first, {}), rest: entry} if rest else entry}
+            *parents, last = path.split(".")
+            functools.reduce(lambda inner, name: inner.setdefault(name, {}), parents, stats)[last] = entry
         source = run.get("source", {})
         known = (accuracy, best_of_n, run.get("best_of"), run.get("minutes"))
         rows.append(Run(run["name"], stats, *known, source))
@@ -185,8 +195,19 @@ def _cells(run: Run) -> tuple[str, ...]:
         interval(dig(stats, "score", "difference"), signed=True),
         interval(dig(stats, "win_rate", "gold_score")),
         interval(run.best_of_n, signed=True) + (f", n = {run.best_of}" if run.best_of_n else ""),
+        _before_and_after(*(dig(stats, "diversity", "closings", side, "value") for side in SIDES), effective),
+        _before_and_after(
+            *(dig(stats, "diversity", "closing", side, "share", "value") for side in SIDES), percent
+        ),
         number(dig(stats, "kl_k1", "value"), 1),
-        " → ".join(number(dig(stats, "length", side, "value"), 0) for side in ("base", "policy")),
+        _before_and_after(*(dig(stats, "length", side, "value") for side in SIDES), lambda v: number(v, 0)),
         interval(run.reward_accuracy),
         number(run.minutes, 0 if (run.minutes or 0) >= 10 else 1),
     )
+
+
+def _before_and_after(base: Any, policy: Any, spelt: Callable[[float], str]) -> str:
+    """``83 → 4.5``; one dash where neither is known."""
+    if base is None and policy is None:
+        return UNKNOWN
+    return " → ".join(UNKNOWN if value is None else spelt(value) for value in (base, policy))

@@ -45,8 +45,9 @@ def diversity(stats: Mapping[str, Any], place: Place = "end") -> str:
         return ""
     what = "closing" if name == "end" else "first"
     own, other = favourite["share"]["value"], favourite["share_of_other"]["value"]
+    now, before = (effective(found[side]["value"]) for side in ("policy", "base"))
     return (
-        f"{effective(found['policy']['value'])} effective {what} sentences, base {effective(found['base']['value'])} "
+        f"{now} effective {what} sentences, base {before} "
         f"({interval(found['ratio'])}); {percent(own)} {having(favourite['text'], place)} (base: {percent(other)})"
     )
 

@@ -21,7 +21,7 @@ def texts(kinds: int, n: int, seed: int, middle: int = 30) -> list[str]:
     rng = np.random.default_rng(seed)
     return [
         f"Part {a} is here. It ends as number {b}."
-        for a, b in zip(*(rng.integers(k, size=n) for k in (middle, kinds)))
+        for a, b in zip(rng.integers(middle, size=n), rng.integers(kinds, size=n), strict=True)
     ]
 
 

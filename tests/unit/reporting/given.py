@@ -123,6 +123,54 @@ def newer(**more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def both(base: float, policy: float, **more: Any) -> dict[str, Any]:
+    numbers = {"base": entry(base, base * 0.9, base * 1.1), "policy": entry(policy, policy * 0.9, policy * 1.1)}
+    ratio = policy / base
+    return numbers | {"ratio": entry(ratio, ratio * 0.9, ratio * 1.1), "at": 400, **more}
+
+
+def favourite(text: str, share: float, other: float) -> dict[str, Any]:
+    return {
+        "text": text,
+        "count": int(400 * share),
+        "share": entry(share, share - 0.01, share + 0.01),
+        "share_of_other": entry(other, other, other),
+    }
+
+
+def varied(collapsed: bool = True, **more: Any) -> dict[str, Any]:
+    """Diversity of a policy that ends half of its texts in one sentence, or that is as varied as its base."""
+    closings = both(83, 4.5 if collapsed else 79, coverage={"base": 0.93, "policy": 0.99})
+    own = favourite("My friends <loved> it.", 0.52, 0.01) if collapsed else favourite("It works.", 0.05, 0.04)
+    ends = {"base": favourite("It works.", 0.06, 0.02), "policy": own}
+    fall = {"place": "end", "text": own["text"], "share": 0.52, "share_before": 0.06, "before": 83.0, "now": 4.5}
+    rows = [
+        {"n": n, "kl_bound": 0.1 * n, **both(38, left), "closings": entry(left, left - 1, left + 1),
+         "closing": {"text": "It works.", "share": 0.1}}
+        for n, left in ((1, 38.0), (4, 30.0), (16, 25.0))
+    ]  # fmt: skip
+    return {
+        "completions": 400,
+        "prompts": 200,
+        "level": 0.95,
+        "closings": closings,
+        "openings": both(90, 88, coverage={"base": 0.9, "policy": 0.9}),
+        "ngrams": both(1865, 996),
+        "closing": ends,
+        "opening": ends,
+        "sentence": ends,
+        "common": [{"text": own["text"], "base": entry(0.01, 0.0, 0.02), "policy": entry(0.52, 0.5, 0.54)}],
+        "similar_within": change(0.1, 0.4, 0.2, 0.4),
+        "similar_across": change(0.1, 0.3, 0.1, 0.3),
+        "embedding_model": None,
+        "characters": {"base": 0.0, "policy": 0.0},
+        "words": None,
+        "collapse": fall if collapsed else None,
+        "best_of_n": {"prompts": 64, "rows": rows, "policy": rows[0] | {"closings": entry(4.0, 3.0, 5.0)}},
+        **more,
+    }
+
+
 CALIBRATION: dict[str, Any] = {
     "rows": [
         {"low": 0.5, "high": 0.55, "confidence": 0.53, "accuracy": entry(0.5, 0.3, 0.7), "count": 12},

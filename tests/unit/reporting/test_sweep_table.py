@@ -34,6 +34,13 @@ RUNS: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
+DIVERSITY = {
+    "closings": {"ratio": {"value": 0.05}},
+    "closing": {"policy": {"share": {"value": 0.52}}},
+    "collapse": {"place": "end"},
+}
+
+
 # Catches: least and most swapped, the paired column in the first row, a lost sign.
 def test_the_table_by_hand() -> None:
     text = render("demo, sweep", GROUPS, RUNS)
@@ -46,8 +53,15 @@ def test_the_table_by_hand() -> None:
     assert cells[4] == ["setting", "seeds", "KL k1 (nats)"]
     assert cells[6:8] == [["ppo.kl_coef=0.02", "3", "4.00 [3.00, 5.00]"], ["ppo.kl_coef=0.1", "2", "1.00"]]
     assert "the best of 2 settings looks better than it is" in text
-    assert cells[10] == ["ppo.kl_coef=0.02 seed=0", "+0.50", "4.0", "12.3", "demo-evaluation@v000001"]
+    assert cells[10] == ["ppo.kl_coef=0.02 seed=0", "+0.50", "4.0", "–", "12.3", "demo-evaluation@v000001"]
     assert text.endswith("Not in the means: ppo.kl_coef=0.1 seed=0.")
+
+
+# Catches: a gain that is told before the collapse that it came with.
+def test_runs_that_collapsed_are_named_first() -> None:
+    text = render("demo, sweep", GROUPS, [RUNS[0] | {"collapsed": 1.0}, RUNS[1]])
+    assert text.split("\n\n")[1].endswith("one text again and again: ppo.kl_coef=0.02 seed=0.")
+    assert "Collapsed" not in render("demo, sweep", GROUPS, [RUNS[0] | {"collapsed": 0.0}, RUNS[1]])
 
 
 def test_one_seed_claims_no_interval() -> None:
@@ -91,8 +105,12 @@ def test_figures_of_a_run() -> None:
     single = {"evaluation": {"accuracy": {"value": 0.6}, "pairs": {"accuracy": {"value": 0.7}}}}
     assert figures(evaluation, pairs, 4.5) == {
         "gold_difference": 0.5, "score_difference": 2.0, "win_rate": 0.8, "kl_k1": 3.0, "length": 22.0,
-        "reward_accuracy": 0.75, "minutes": 4.5,
+        "reward_accuracy": 0.75, "minutes": 4.5, "closings_ratio": None, "closing_share": None, "collapsed": None,
     }  # fmt: skip
+    varied = figures(evaluation | {"diversity": DIVERSITY}, pairs, 4.5)
+    assert (varied["closings_ratio"], varied["closing_share"], varied["collapsed"]) == (0.05, 0.52, 1.0)
+    assert result(varied) == "collapsed: gold +0.50, KL 3.0 nats, 0.05 of the base's closing sentences"
+    assert figures(evaluation | {"diversity": DIVERSITY | {"collapse": None}}, pairs, 4.5)["collapsed"] == 0
     assert figures(evaluation, single, None)["reward_accuracy"] == 0.7
     blind = {**evaluation, "gold_score": None, "win_rate": {"gold_score": None, "score": {"value": 0.9}}}
     without = figures(blind, None, None)

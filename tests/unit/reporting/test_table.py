@@ -43,6 +43,10 @@ STATS = {
         }
     },
     "length": {"base": {"value": 23.6}, "policy": {"value": 25.1}},
+    "diversity": {
+        "closings": {"base": {"value": 83.2, "n": 400}, "policy": {"value": 4.46, "n": 400}},
+        "closing": {"base": {"share": {"value": 0.06, "n": 400}}, "policy": {"share": {"value": 0.52, "n": 400}}},
+    },
 }
 
 
@@ -52,7 +56,7 @@ def test_a_row_by_hand() -> None:
     row = results_table([run]).splitlines()[2]
     assert row == (
         "| demo | 0.11 | 0.57 | +0.46 [0.40, 0.52] | −0.50 [−0.70, −0.30] | 0.80 [0.74, 0.85] "
-        "| −0.08 [−0.15, −0.03], n = 32 | 5.1 | 24 → 25 | 0.78 [0.72, 0.83] | 4.6 |"
+        "| −0.08 [−0.15, −0.03], n = 32 | 83 → 4.5 | 6 % → 52 % | 5.1 | 24 → 25 | 0.78 [0.72, 0.83] | 4.6 |"
     )
 
 
@@ -60,7 +64,7 @@ def test_every_row_has_the_width_of_the_heading() -> None:
     lines = results_table([Run("a|b\n<i>", {}), Run("demo", STATS)]).splitlines()
     assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
     assert "<i>" not in lines[2]
-    assert lines[2].count("–") == 11  # nothing known, nothing invented
+    assert lines[2].count("–") == 12  # nothing known, nothing invented
     assert "No reports yet" in results_table([])
 
 
@@ -132,4 +136,5 @@ def test_kept_results_give_the_same_table() -> None:
     assert to_json(again) == text
     figures = json.loads(text)["runs"][0]["figures"]
     assert figures["gold_score.difference"] == {"value": 0.46, "low": 0.4, "high": 0.52, "n": 200}
-    assert len(figures) == 10
+    assert len(figures) == 14
+    assert figures["diversity.closing.policy.share"] == {"value": 0.52, "n": 400}
