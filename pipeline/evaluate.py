@@ -148,6 +148,7 @@ def publish(
     embed: Embed | None = None,
 ) -> None:
     """Compare the two sides and write them."""
+    from pipeline.evaluation.best_of_base import Given, best_of_base, best_of_n_closings
     from pipeline.evaluation.diversity_metrics import compare_diversity
     from pipeline.evaluation.history import over_optimisation
     from pipeline.evaluation.judges import JUDGED, judge_all
@@ -155,6 +156,7 @@ def publish(
     from pipeline.reporting.verdict import verdict
 
     draws = options.draws
+    given = Given(options.ns, draws, options.seed, options.temperature)
     base, policy = (
         Sampled(**{k: v for k, v in vars(side).items() if k != "judged"}) for side in (found.base, found.policy)
     )
@@ -164,11 +166,11 @@ def publish(
     rows = rows_of(found, draws, options.seed)
     stats["seeds"] = by_seed(rows)
     stats["judges"], judgements = judge_all(run, found, judges, draws, options.seed)
-    stats["best_of_n"], best_rows = best_of_base(run, found, options)
+    stats["best_of_n"], best_rows = best_of_base(run, found, given)
     stats["diversity"] = compare_diversity(base, policy, draws, options.seed, embed=embed)
     stats["diversity"] |= {
         "embedding_model": options.embedding_model,
-        "best_of_n": best_of_n_closings(found, options),
+        "best_of_n": best_of_n_closings(found, given),
     }
     stats |= over_optimisation(run, rows)
     with run.draft("evaluation") as draft:
@@ -234,53 +236,6 @@ def by_seed(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             entry[key] = sum(r[f"policy_{key}"] - r[f"base_{key}"] for r in own) / len(own) if known else None
         found.append(entry)
     return found
-
-
-def best_of_base(run: Run, found: Found, options: EvaluateSection) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """(best-of-n's figures, or the reason why there are none; a row per prompt and n)."""
-    import numpy as np
-
-    from pipeline.evaluation.best_of_n import best_of, best_of_n
-    from pipeline.evaluation.history import missing_eos_penalty
-    from pipeline.evaluation.policy_metrics import by_prompt, sequence_kl
-
-    if not found.best:
-        return {"reason": "off" if options.temperature else "at temperature 0 all samples are the same"}, []
-    names = [k for k in found.best[0][0] if k != "closing"]
-    numbers = {k: np.array([[row[k] for row in rows] for rows in found.best]) for k in names}
-    by, side = numbers.pop("chosen_by"), found.policy
-    own: dict[str, Any] = {"score": side.scores, "gold_score": side.gold_scores}
-    own |= {f"judge:{name}": scores for name, scores in side.judged.items()}
-    own = {name: by_prompt(own[name], options.draws)[: len(by)] for name in numbers}
-    kl = by_prompt(sequence_kl(side.logprobs, side.ref_logprobs)[0], options.draws)[: len(by)]
-    stats = best_of_n(by, numbers, options.ns, own, kl, options.seed)
-    stats |= {"missing_eos_penalty": missing_eos_penalty(run), "reason": None}
-    curves = {name: best_of(by, numbers[name], options.ns) for name in ("score", "gold_score") if name in numbers}
-    rows = [
-        {
-            "id": digest([i, found.prompts[i], n]),
-            "prompt": found.prompts[i],
-            "n": n,
-            "gold_score": None,
-            **{name: float(curve[i, j]) for name, curve in curves.items()},
-        }
-        for i in range(len(by))
-        for j, n in enumerate(options.ns)
-    ]
-    return stats, rows
-
-
-def best_of_n_closings(found: Found, options: EvaluateSection) -> dict[str, Any] | None:
-    """Best-of-n's closing sentences beside the base's and the policy's, on its prompts; None where it is off."""
-    from pipeline.core.diversity import closings
-    from pipeline.evaluation.diversity_best_of_n import best_of_n_diversity
-
-    if not found.best:
-        return None
-    by, ends = ([[row[k] for row in rows] for rows in found.best] for k in ("chosen_by", "closing"))
-    own = closings(found.policy.completions, found.policy.ended)
-    of_prompts = [own[i * options.draws : (i + 1) * options.draws] for i in range(len(ends))]
-    return best_of_n_diversity(by, ends, options.ns, of_prompts, options.seed)
 
 
 def embedder(run: Run, options: EvaluateSection, device: Any) -> Embed | None:

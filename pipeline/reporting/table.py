@@ -195,19 +195,17 @@ def _cells(run: Run) -> tuple[str, ...]:
         interval(dig(stats, "score", "difference"), signed=True),
         interval(dig(stats, "win_rate", "gold_score")),
         interval(run.best_of_n, signed=True) + (f", n = {run.best_of}" if run.best_of_n else ""),
-        _before_and_after(*(dig(stats, "diversity", "closings", side, "value") for side in SIDES), effective),
-        _before_and_after(
-            *(dig(stats, "diversity", "closing", side, "share", "value") for side in SIDES), percent
-        ),
+        _before_and_after([dig(stats, "diversity", "closings", side, "value") for side in SIDES], effective),
+        _before_and_after([dig(stats, "diversity", "closing", side, "share", "value") for side in SIDES], percent),
         number(dig(stats, "kl_k1", "value"), 1),
-        _before_and_after(*(dig(stats, "length", side, "value") for side in SIDES), lambda v: number(v, 0)),
+        _before_and_after([dig(stats, "length", side, "value") for side in SIDES], lambda v: number(v, 0)),
         interval(run.reward_accuracy),
         number(run.minutes, 0 if (run.minutes or 0) >= 10 else 1),
     )
 
 
-def _before_and_after(base: Any, policy: Any, spelt: Callable[[float], str]) -> str:
+def _before_and_after(values: Sequence[Any], spelt: Callable[[float], str]) -> str:
     """``83 → 4.5``; one dash where neither is known."""
-    if base is None and policy is None:
+    if all(value is None for value in values):
         return UNKNOWN
-    return " → ".join(UNKNOWN if value is None else spelt(value) for value in (base, policy))
+    return " → ".join(UNKNOWN if value is None else spelt(value) for value in values)

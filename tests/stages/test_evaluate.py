@@ -82,6 +82,13 @@ def test_what_is_published(finished: Project):
     assert stats["overoptimisation"]["sweep"] is None
     assert stats["best_checkpoint"] is None
     assert stats["judges"] == {}
+    varied = stats["diversity"]
+    assert (varied["completions"], varied["prompts"]) == (PROMPTS * SEEDS, PROMPTS)
+    for key in ("closings", "openings", "ngrams"):
+        assert {"base", "policy", "ratio", "at"} <= varied[key].keys()
+    assert [row["n"] for row in varied["best_of_n"]["rows"]] == [1, 2, 4, 8, 16, 32]
+    assert varied["best_of_n"]["prompts"] == PROMPTS
+    assert "embedding_within" not in varied
 
 
 # Catches: figures of other rows than those published; the mean of seeds in another order.
@@ -119,6 +126,36 @@ def test_the_first_seed_is_the_same_alone(finished: Project, tmp_path: Path):
         assert [r[key] for r in found] == [r[key] for r in first]
     assert evaluation.splits == {"test": PROMPTS}
     assert evaluation.manifest.stats["best_of_n"] == {"reason": "off"}
+
+
+# Catches: another side's completions, whole texts for their last sentences, cut ones read to their stump.
+def test_diversity_is_that_of_the_rows(finished: Project):
+    from pipeline.core.diversity import diversity
+
+    evaluation = finished.latest("evaluation")
+    rows, found = evaluation.rows("test"), evaluation.manifest.stats["diversity"]
+    for side in ("base", "policy"):
+        own = diversity(
+            [r[f"{side}_completion"] for r in rows],
+            [r["prompt"] for r in rows],
+            [r[f"{side}_ended"] for r in rows],
+            found["ngrams"]["at"],
+        )
+        assert found["closings"][side]["value"] == pytest.approx(own.closings.value)
+        assert found["ngrams"][side]["value"] == pytest.approx(own.ngrams.value if own.ngrams else None)
+        assert found["closing"][side]["share"]["value"] == pytest.approx(own.closing.share)
+        assert found["similar_across"][side]["value"] == pytest.approx(own.similar_across, abs=1e-5)
+
+
+def test_a_model_of_embeddings_is_asked(finished: Project, tmp_path: Path):
+    # A decoder does as a stand-in: what is tested is the way from the setting to the figures.
+    model = str(finished.latest("base").path)
+    made = copy_of(finished, tmp_path, embedding_model=model, prompts=4, best_of=0)
+    assert made.run("evaluate") == 0
+    found = made.latest("evaluation").manifest.stats["diversity"]
+    assert found["embedding_model"] == model
+    assert 0 < found["embedding_within"]["base"]["value"] <= 1
+    assert found["best_of_n"] is None
 
 
 def test_at_temperature_0_there_is_one_completion(finished: Project, tmp_path: Path):
