@@ -46,13 +46,14 @@ def test_a_report_has_its_sections_and_its_pictures_as_files(finished: Project):
     html = html_of(version)
     sections = re.findall(r'<section id="(\w+)"', html)
     assert sections == [
-        *("findings", "results", "training", "frontier", "completions"),
+        *("findings", "results", "training", "frontier", "diversity", "completions"),
         *("reward", "samples", "lineage", "config"),
     ]
     files = {path.name for path in version.path.iterdir()}
     drawn = {name.removesuffix(".svg") for name in files if name.endswith(".svg")}
     assert drawn == {
-        *("training", "health", "frontier", "win-rate", "length", "reliability", "reward-accuracy"),
+        *("training", "health", "frontier", "diversity", "win-rate", "length"),
+        *("reliability", "reward-accuracy"),
         *("means-gold", "means-proxy", "distribution-gold", "distribution-proxy"),
     }
     assert {f"{name}.png" for name in drawn} <= files
