@@ -193,30 +193,26 @@ def publish(runs: Sequence[SweepRun], overrides: Sequence[str]) -> str:
     ) as draft:
         draft.write_rows("runs", rows, schema=ROWS)
         draft.stats.update(level=LEVEL, runs=len(runs), done=len(done), groups=groups)
-        picture = draw(done, draft.path)
-        card = sweep_table.card(f"{name}-sweep", text, "runs", picture)
+        pictures = draw(done, draft.path)
+        card = sweep_table.card(f"{name}-sweep", text, "runs", pictures)
         (draft.path / "README.md").write_text(card, encoding="utf-8")
     say("sweep", f"wrote {draft.version.ref}")
-    if picture is not None:
+    for picture in pictures:
         say("sweep", f"open {draft.version.path / picture}")
     return text
 
 
-def draw(done: Sequence[SweepRun], directory: Path) -> str | None:
-    """Save the frontier of the runs, against KL and against variety, as SVG and PNG.
-
-    Returns:
-        the first PNG's name, None where there is nothing to draw.
-    """
+def draw(done: Sequence[SweepRun], directory: Path) -> dict[str, str]:
+    """Save what the runs gained, against KL and against variety, as SVG and PNG; gives what each PNG shows."""
     from pipeline.reporting.figures import save
     from pipeline.reporting.figures_sweep import Evaluated, sweep_diversity, sweep_frontier
 
     runs = [Evaluated(run.group, run.versions["evaluate"]["evaluation"].manifest.stats) for run in done]
-    variety = sweep_diversity(runs)
-    if variety is not None:
-        save(variety, directory, "diversity")
-    figure = sweep_frontier(runs)
-    return None if figure is None else save(figure, directory, "frontier")[1].name
+    drawn = {
+        "frontier": (sweep_frontier(runs), "Gain over the base against the square root of KL"),
+        "diversity": (sweep_diversity(runs), "Gain over the base against the closing sentences that are left"),
+    }
+    return {save(f, directory, name)[1].name: title for name, (f, title) in drawn.items() if f is not None}
 
 
 def main(argv: list[str] | None = None) -> int:

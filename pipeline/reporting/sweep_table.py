@@ -103,12 +103,16 @@ def render(name: str, groups: Sequence[Mapping[str, Any]], runs: Sequence[Mappin
     return "\n\n".join(parts)
 
 
-def card(name: str, text: str, split: str, picture: str | None = None) -> str:
-    """README.md of a sweep's version, in the Hub's format: its one split opens with ``datasets.load_dataset``."""
+def card(name: str, text: str, split: str, pictures: Mapping[str, str] | None = None) -> str:
+    """README.md of a sweep's version, in the Hub's format: its one split opens with ``datasets.load_dataset``.
+
+    Args:
+        pictures: files beside it, and what each shows.
+    """
     files = [{"split": split, "path": f"data/{split}-*.parquet"}]
     front = {"license": "unknown", "tags": ["rlhf", "sweep"]}
     front |= {"configs": [{"config_name": "default", "data_files": files}]}
-    shown = f"\n![Gain over the base against the square root of KL]({picture})\n" if picture else ""
+    shown = "".join(f"\n![{title}]({file})\n" for file, title in (pictures or {}).items())
     return f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# {name}\n\n{text}\n{shown}"
 
 

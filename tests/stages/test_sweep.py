@@ -143,7 +143,9 @@ def test_all_runs_and_their_table(small: Sweep, capsys: pytest.CaptureFixture[st
     card = (made.path / "README.md").read_text()
     assert said.rpartition("mini, sweep:")[2].partition("[sweep]")[0].strip() in card
     assert "](frontier.png)" in card
+    assert "](diversity.png)" in card
     assert (made.path / "frontier.svg").is_file()
+    assert (made.path / "diversity.svg").is_file()
     assert f"open {made.path / 'frontier.png'}" in said
 
     calls = small.calls()
