@@ -128,6 +128,17 @@ def test_the_optimum_of_a_task_with_one_answer_to_a_prompt_is_none() -> None:
     assert collapse(before, now) is None
 
 
+# Catches: no limit on the share, by which every policy that answers in few words would have collapsed.
+def test_answers_that_are_one_of_a_few_are_none() -> None:
+    rng = random.Random(0)
+    before = [f"It is {rng.choice(KINDS)} and {rng.choice(KINDS)}." for _ in range(400)]
+    now = [f"It is {rng.choice(KINDS[:6])}." for _ in range(400)]
+    first, second = compared(before, now)
+    assert second.closings.value < first.closings.value / 10
+    assert second.closing.share > 2 * first.closing.share
+    assert collapse(first, second) is None
+
+
 def test_too_little_to_say() -> None:
     assert collapse(diversity(["A b."]), diversity(["C d."])) is None
     assert collapse(*compared(reviews(0, 0, 8), reviews(1, 0, 8))) is not None
