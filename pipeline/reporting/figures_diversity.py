@@ -57,12 +57,16 @@ def trade(stats: Mapping[str, Any], measure: str | None = None) -> Trade | None:
         return None
     gains = {row["n"]: dig(row, "gain", named) for row in dig(stats, "best_of_n", "rows") or []}
     points = [
-        Kept(row["closings"], gains[row["n"]], f"n = {row['n']}")
+        Kept(_limits(row["closings"]), _limits(gains[row["n"]]), f"n = {row['n']}")
         for row in found["rows"][1:]
         if known(gains.get(row["n"]))
     ]
-    policy = Kept(found["policy"]["closings"], change)
+    policy = Kept(_limits(found["policy"]["closings"]), _limits(change))
     return Trade(named, found["rows"][0]["closings"]["value"], found["prompts"], points, policy)
+
+
+def _limits(entry: Entry) -> Entry:
+    return {k: entry.get(k) for k in ("value", "low", "high")}
 
 
 @styled

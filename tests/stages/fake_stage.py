@@ -51,6 +51,16 @@ def figures(coef: float, seed: int) -> dict[str, Any]:
         "win_rate": {"gold_score": {"value": 0.9 + 0.05 * seed}},
         "kl_k1": {"value": 2.0 + seed},
         "length": {"policy": {"value": 10.0}},
+        "diversity": {
+            "closings": {"ratio": {"value": 0.9}},
+            "closing": {"policy": {"share": {"value": 0.05}}},
+            "collapse": None,
+            "best_of_n": {
+                "prompts": 4,
+                "rows": [{"n": 1, "closings": {"value": 4.0}}],
+                "policy": {"closings": {"value": 3.6}},
+            },
+        },
     }
 
 
