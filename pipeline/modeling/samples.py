@@ -82,5 +82,9 @@ class Scorer(Protocol):
     """Anything that maps prompts and completions to numbers."""
 
     def __call__(self, samples: Samples) -> Tensor:
-        """(B,) scores, higher is better, float32 on the CPU. A sample's score does not depend on the others."""
+        """(B,) scores, higher is better, float32 on the CPU.
+
+        A sample's score does not depend on the others, unless it is meant to (:mod:`pipeline.modeling.novelty`):
+        so no score is kept by its text.
+        """
         ...
