@@ -14,7 +14,8 @@ from pipeline.core import refs
 from pipeline.core.cli import guard
 from pipeline.core.errors import StoreError
 from pipeline.core.health import Doctor, Finding, examined
-from pipeline.core.health.lineage import doctor_of, read_history
+from pipeline.core.health.lineage import doctor_of, read_history, written_under_way
+from pipeline.core.screen import visible
 from pipeline.core.store import Store
 
 WIDTH = 100
@@ -59,7 +60,7 @@ def examine(store: Store, run: str) -> tuple[str, Doctor]:
     """
     path = Path(run).expanduser()
     if path.is_file():
-        return str(path), examined(read_history(path))
+        return str(path), under_way(path)
     names = store.names()
     ref = f"{run}-policy" if run not in names and f"{run}-policy" in names else run
     if ref in names or "@" in ref or os.sep in ref or ref.startswith((".", "~")):
@@ -68,9 +69,14 @@ def examine(store: Store, run: str) -> tuple[str, Doctor]:
     refs.check_name(run)
     metrics = sorted((store.root / ".runs").glob(f"{run}-ppo-*/metrics.jsonl"), key=lambda p: p.stat().st_mtime)
     if metrics:
-        return f"{run}, under way", examined(read_history(metrics[-1]))
+        return f"{run}, under way", under_way(metrics[-1])
     known = ", ".join(n.removesuffix("-policy") for n in names if n.endswith("-policy")) or "nothing yet"
     raise StoreError(str(store.root), f'no run of PPO is called "{run}".', f"There is: {known}.")
+
+
+def under_way(metrics: Path) -> Doctor:
+    """The doctor who has seen a metrics.jsonl, and the rollouts.jsonl that a run keeps beside it."""
+    return examined(read_history(metrics), None, written_under_way(metrics.with_name("rollouts.jsonl")))
 
 
 def as_json(name: str, doctor: Doctor) -> dict[str, object]:
@@ -80,6 +86,7 @@ def as_json(name: str, doctor: Doctor) -> dict[str, object]:
         "updates": doctor.history.update,
         "findings": [dataclasses.asdict(f) for f in doctor.findings],
         "not_looked_at": doctor.blind,
+        "samples": [{"score": score, "completion": text} for score, text in doctor.written.samples],
     }
 
 
@@ -93,6 +100,11 @@ def told(name: str, doctor: Doctor) -> Iterator[str]:
     for finding in found:
         yield ""
         yield from shown(finding)
+    if samples := doctor.written.samples:
+        yield ""
+        yield "Read for yourself: of the last update, the completions with the highest, middle and lowest score."
+        for score, text in samples:
+            yield from _wrapped(visible(text), f"  {score:8.2f}  ", " " * 12)
     if doctor.blind:
         yield ""
         yield from _wrapped(f"Not looked for, as its figures are not there: {', '.join(doctor.blind)}.")

@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.core.cli import guard
 from pipeline.core.errors import ConfigError, DataError, ModelError
 from pipeline.core.files import disk_errors, write_text
+from pipeline.core.health.written import Written, written
 from pipeline.core.records import digest
 from pipeline.core.stage import Run, main_process, say, stage_main
 from pipeline.tasks import Task, load_task
@@ -65,7 +66,7 @@ def run(run: Run) -> None:
         check=judge,
         on_rollout=recorder.record,
         checkpoints=checkpoints,
-        callbacks=[MetricsFile(run.workdir / "metrics.jsonl"), Watching()],
+        callbacks=[MetricsFile(run.workdir / "metrics.jsonl"), Watching(recorder.written)],
     )
     if start is not None:
         say("ppo", resuming(start, trainer.updates))
@@ -162,19 +163,24 @@ def check_reward_base(run: Run) -> None:
 
 
 class Recorder:
-    """Keeps every rollout on the disk, and measures the gold score of each update for the log.
+    """Keeps every rollout on the disk, and measures for the log how varied they are and what gold score they have.
 
     Written as it is sampled, so that a run that is killed and continued ends with the same rows.
+
+    Attributes:
+        written: what was sampled, as the doctor reads it; empty but in the main process.
     """
 
     def __init__(self, path: Path, task: Task, tokenizer: Any, prompts: list[str]) -> None:
         self.path, self.task, self.tokenizer, self.prompts = path, task, tokenizer, prompts
+        self.written = Written()
 
     def keep(self, updates: int) -> None:
         """Go back to the end of update ``updates``: what was sampled after it is sampled again."""
         if not main_process():
             return
         rows = [r for r in self.rows() if r["update"] <= updates]
+        self.written = written(rows)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with disk_errors(str(self.path)):
             write_text(self.path, "".join(map(_line, rows)))
@@ -190,14 +196,15 @@ class Recorder:
                 yield json.loads(line)
 
     def record(self, update: int, indices: list[int], rollout: Any, score: Any) -> dict[str, float]:
-        """Append one update's rows; gives the gold score of what was sampled, which is never trained on."""
+        """Append one update's rows; gives what is measured on their texts, which is never trained on."""
         from pipeline.modeling.tokens import decode
 
         completions = rollout.completions()
         prompts = [self.prompts[i] for i in indices]
         texts = [decode(self.tokenizer, ids) for ids in completions]
         kl = ((rollout.old_logprobs - rollout.ref_logprobs) * rollout.completion_mask).sum(1).tolist()
-        columns = zip(prompts, completions, texts, rollout.ended.tolist(), score.tolist(), kl, strict=True)
+        ended, scores = rollout.ended.tolist(), score.tolist()
+        columns = zip(prompts, completions, texts, ended, scores, kl, strict=True)
         lines = [
             _line(
                 {
@@ -206,19 +213,20 @@ class Recorder:
                     "prompt": prompt,
                     "completion": text,
                     "completion_ids": ids,
-                    "ended": ended,
+                    "ended": row_ended,
                     "score": row_score,
                     "kl_k1": row_kl,
                 }
             )
-            for i, (prompt, ids, text, ended, row_score, row_kl) in enumerate(columns)
+            for i, (prompt, ids, text, row_ended, row_score, row_kl) in enumerate(columns)
         ]
         with disk_errors(str(self.path)), self.path.open("a", encoding="utf-8") as file:
             file.writelines(lines)
             file.flush()
             os.fsync(file.fileno())
+        figures = dict(self.written.take(update + 1, prompts, texts, ended, scores))
         gold = self.task.gold_scores(prompts, texts)
-        return {} if gold is None else {"objective/gold_scores": sum(gold) / len(gold)}
+        return figures if gold is None else {**figures, "objective/gold_scores": sum(gold) / len(gold)}
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -11,15 +11,22 @@ from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
 from pipeline.core.health import Doctor, Facts, Finding
+from pipeline.core.health.written import Written
 
 
 class Watching(TrainerCallback):
     """Feeds each logged row to the rules. Training that continues begins with the rows its checkpoint knows, so
     that what was told before is not told again.
+
+    Args:
+        written: what is sampled, before it is logged; without it, what spreads is not named.
     """
 
+    def __init__(self, written: Written | None = None) -> None:
+        self.written = written
+
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.doctor = Doctor(Facts.of_settings(vars(args)))
+        self.doctor = Doctor(Facts.of_settings(vars(args)), self.written)
         for row in state.log_history:
             self.doctor.take(row)
 

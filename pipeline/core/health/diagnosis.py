@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 
-from pipeline.core.health import gold, learning, policy, rows
+from pipeline.core.health import gold, learning, policy, rows, texts
 from pipeline.core.health.findings import Facts, Finding, Rule
 from pipeline.core.health.history import History
+from pipeline.core.health.written import Written
 
 OF_ROWS: tuple[Rule, ...] = rows.RULES
-OF_TRAINING: tuple[Rule, ...] = (*policy.RULES, *learning.RULES, *gold.RULES)
+OF_TRAINING: tuple[Rule, ...] = (*policy.RULES, *texts.RULES, *learning.RULES, *gold.RULES)
 RULES = (*OF_ROWS, *OF_TRAINING)
 
 
@@ -19,17 +21,23 @@ class Doctor:
 
     What it has told follows from the rows alone: given those of an interrupted run first, it goes on where that
     run was.
+
+    Args:
+        written: what the run wrote, at least up to each row that is taken; without it, what spreads has no name.
     """
 
-    def __init__(self, facts: Facts | None = None) -> None:
+    def __init__(self, facts: Facts | None = None, written: Written | None = None) -> None:
         self.facts = facts or Facts()
+        self.written = written or Written()
         self.history = History()
         self._found: dict[str, Finding] = {}
         self._held: dict[str, int] = {}
 
     def take(self, row: Mapping[str, object]) -> list[Finding]:
         """Take one logged row; gives what its rules have not found before."""
-        self.history.take(row)
+        window = self.written.windows.get(_update_of(row))
+        # Runs of before these figures were logged kept their rollouts all the same.
+        self.history.take(row if window is None else {**window.figures, **row}, window)
         new: list[Finding] = []
         for rule in OF_TRAINING:
             seen = rule.look(self.history, self.facts)
@@ -39,6 +47,8 @@ class Doctor:
             if rule.name not in self._found:
                 self._found[rule.name] = rule.finding(seen)
                 new.append(self._found[rule.name])
+            elif rule.keeps_up:
+                self._found[rule.name] = dataclasses.replace(self._found[rule.name], what=seen.what)
         return new
 
     @property
@@ -61,18 +71,28 @@ class Doctor:
         return [rule.name for rule in rules if not rule.sees(self.history, self.facts)]
 
 
-def examined(history: Iterable[Mapping[str, object]], facts: Facts | None = None) -> Doctor:
+def _update_of(row: Mapping[str, object]) -> int:
+    update = row.get("update")
+    return int(update) if isinstance(update, int | float) and math.isfinite(update) else -1
+
+
+def examined(
+    history: Iterable[Mapping[str, object]], facts: Facts | None = None, written: Written | None = None
+) -> Doctor:
     """The doctor who has seen all of a run.
 
     Args:
         history: its rows in order, as metrics.jsonl holds them: updates of PPO and evaluations, no others.
+        written: what it wrote.
     """
-    doctor = Doctor(facts)
+    doctor = Doctor(facts, written)
     for row in history:
         doctor.take(row)
     return doctor
 
 
-def diagnose(history: Iterable[Mapping[str, object]], facts: Facts | None = None) -> list[Finding]:
+def diagnose(
+    history: Iterable[Mapping[str, object]], facts: Facts | None = None, written: Written | None = None
+) -> list[Finding]:
     """What is wrong with a run; see :func:`examined`."""
-    return examined(history, facts).findings
+    return examined(history, facts, written).findings

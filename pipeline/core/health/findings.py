@@ -20,7 +20,7 @@ class Finding:
     Attributes:
         rule: its name.
         severity: ``serious``: what comes out is not to be believed; ``watch``: look at it before going on.
-        what: with the numbers, as they were when it was first seen.
+        what: with the numbers, as they were when it was first seen; of texts, when it was last seen.
         since: the update at which it began; None for what is not about updates.
         why: why it matters.
         change: what to do about it.
@@ -103,6 +103,7 @@ class Rule:
     Attributes:
         needs: figures, or fields of :class:`Facts`, without which it cannot look; ``a|b``: one of the two will do.
         look: says whether it holds after the last row taken.
+        keeps_up: what it saw last is told, not what it saw first: that names a sentence, and another may win.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Rule:
     look: Callable[[History, Facts], Seen | None]
     why: str
     change: str
+    keeps_up: bool = False
 
     @property
     def link(self) -> str:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 from pipeline.core.health.findings import Facts, Rule, Seen
-from pipeline.core.health.history import WINDOW, History
+from pipeline.core.health.history import SURE, WINDOW, History
 
 GOLD, CHECK, CHECK_ERROR = "objective/gold_scores", "eval/check", "eval/check_error"
 
@@ -22,6 +22,10 @@ CHECK_SURE = 3.0
 # A fall of less than a fifth of what was gained is a plateau.
 LOST = 0.2
 SCORE_SURE = 2.0
+# Thirds of a run are compared: of fewer updates they are of five.
+PARTED_BY = 15
+# Of all that the score has gained, in the last third: less is a plateau.
+WENT_ON = 0.15
 
 
 def over_optimised(h: History, facts: Facts) -> Seen | None:
@@ -83,6 +87,49 @@ def vindicated(h: History) -> bool:
     return checks[-1] - checks[0] > (1 - LOST) * (max(checks) - checks[0]) > 0
 
 
+def judged(h: History) -> bool | None:
+    """Whether a score that is not trained on is there; None where there is one, and too little of it to tell."""
+    if h.has(GOLD):
+        return True if h.moved(GOLD) is not None else None
+    if h.has(CHECK):
+        return True if len(h.column(CHECK).values) > 1 else None
+    return False
+
+
+def left_behind(h: History, facts: Facts) -> Seen | None:
+    """The score rises and what it stands for does not: from the start, or over the last third of the run."""
+    gold, scores = h.column(GOLD), h.column("objective/scores")
+    n = len(gold.values)
+    if n < PARTED_BY or gold.updates != scores.updates:
+        return None
+    third = n // 3
+    start, middle, late = slice(0, WINDOW), slice(n - 2 * third, n - third), slice(n - third, n)
+    rise = mean(scores.values[late]) - mean(scores.values[start])
+    gained = mean(gold.values[late]) - mean(gold.values[start])
+    by_start = math.sqrt(1 / WINDOW + 1 / third)
+    spread = h.start("objective/scores_std")
+    if spread and rise > spread and gained < h.scatter(GOLD) * by_start:
+        return Seen(
+            f"The score rose from {mean(scores.values[start]):.3g} to {mean(scores.values[late]):.3g}, the gold "
+            f"score from {mean(gold.values[start]):.3g} to {mean(gold.values[late]):.3g}.",
+            gold.updates[late][0],
+        )
+    went_on = mean(scores.values[late]) - mean(scores.values[middle])
+    came_along = mean(gold.values[late]) - mean(gold.values[middle])
+    error = math.sqrt(2 / third)
+    if rise <= 0 or went_on < WENT_ON * rise or went_on <= SURE * h.scatter("objective/scores") * error:
+        return None
+    due = gained * went_on / rise
+    if came_along >= due / 3 or due - came_along <= SURE * h.scatter(GOLD) * error:
+        return None
+    return Seen(
+        f"The score went on from {mean(scores.values[middle]):.3g} to {mean(scores.values[late]):.3g}, the gold "
+        f"score from {mean(gold.values[middle]):.3g} to {mean(gold.values[late]):.3g}; at the pace of before it "
+        f"would have gained {due:.2g}.",
+        gold.updates[late][0],
+    )
+
+
 def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
@@ -97,5 +144,14 @@ RULES = (
         "Take the policy of before, which ppo.keep_best: true publishes (with ppo.eval_strategy: steps). "
         "ppo.fall_patience: 2 ends such a run, and so does ppo.kl_budget at the KL of the best one. Then label "
         "completions of this policy.",
+    ),
+    Rule(
+        "gold-left-behind",
+        "watch",
+        (GOLD, "objective/scores"),
+        left_behind,
+        "What the score still gains is no longer what it stands for; falling comes next.",
+        "Read the latest completions beside their scores. End the run here: ppo.kl_budget at this KL, or "
+        "ppo.keep_best. Then label completions of this policy.",
     ),
 )

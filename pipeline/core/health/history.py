@@ -7,10 +7,12 @@ that the run before knew.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
+
+from pipeline.core.health.written import Window
 
 # Medians over five updates: two wild ones among them change nothing.
 WINDOW = 5
@@ -68,19 +70,27 @@ class Move:
 
 
 class History:
-    """Takes a run's rows in order, one per update."""
+    """Takes a run's rows in order, one per update.
+
+    Attributes:
+        window: what the completions up to the last row show, where they are there to be read.
+    """
 
     def __init__(self) -> None:
         self.update = 0
         self.row: Mapping[str, object] = {}
+        self.window: Window | None = None
         self._columns: dict[str, Column] = {}
 
-    def take(self, row: Mapping[str, object]) -> None:
-        """Take one logged row; an evaluation before the first update has no ``update`` and counts as 0."""
+    def take(self, row: Mapping[str, object], window: Window | None = None) -> None:
+        """Take one logged row, and what was written up to it.
+
+        An evaluation before the first update has no ``update`` and counts as 0.
+        """
         update = row.get("update")
         if isinstance(update, int | float) and math.isfinite(update):
             self.update = int(update)
-        self.row = row
+        self.row, self.window = row, window
         for name, value in row.items():
             if isinstance(value, int | float) and math.isfinite(value):
                 self._columns.setdefault(name, Column()).add(self.update, float(value))
@@ -109,6 +119,21 @@ class History:
         """The update at which a median of the last ``k`` values can have become what it is."""
         updates = self.column(name).updates
         return updates[0] if len(updates) == k else updates[-(k // 2 + 1)]
+
+    def first(self, name: str) -> float | None:
+        """The first value."""
+        values = self.column(name).values
+        return values[0] if values else None
+
+    def holding_since(self, name: str, holds: Callable[[float], bool]) -> int | None:
+        """The first update of the unbroken stretch up to now in which it ``holds``; None where it does not now."""
+        column = self.column(name)
+        since = None
+        for update, value in zip(reversed(column.updates), reversed(column.values), strict=True):
+            if not holds(value):
+                break
+            since = update
+        return since
 
     def start(self, name: str) -> float | None:
         """Median of the first window, once a second one has begun after it."""

@@ -17,6 +17,7 @@ from pipeline.core.errors import DataError
 from pipeline.core.files import disk_errors
 from pipeline.core.health.diagnosis import Doctor, examined
 from pipeline.core.health.findings import Facts, Finding, Noise, Overlap
+from pipeline.core.health.written import READ, Written, written
 from pipeline.core.manifest import Manifest
 from pipeline.core.store import Store, Version
 from pipeline.statistics.intervals import wilson
@@ -35,6 +36,7 @@ class Related:
     reward: Version | None = None
     preferences: Version | None = None
     prompts: Version | None = None
+    rollouts: Version | None = None
 
 
 def examine(store: Store, version: Version) -> list[Finding]:
@@ -50,7 +52,21 @@ def doctor_of(store: Store, version: Version) -> Doctor:
     """The doctor who has seen everything about the run."""
     found = related(store, version)
     metrics = None if found.policy is None else found.policy.path / "metrics.jsonl"
-    return examined(read_history(metrics) if metrics is not None and metrics.is_file() else [], facts_of(found))
+    history = read_history(metrics) if metrics is not None and metrics.is_file() else []
+    return examined(history, facts_of(found), None if found.rollouts is None else written_in(found.rollouts))
+
+
+def written_in(rollouts: Version) -> Written:
+    """What the run wrote, from its ``rollouts``."""
+    return written(rollouts.iter_rows("train", columns=list(READ)))
+
+
+def written_under_way(path: Path) -> Written:
+    """The same of a run under way, from its rollouts.jsonl; a last line without its end is still being written."""
+    if not path.is_file():
+        return Written()
+    with disk_errors(str(path)), path.open(encoding="utf-8") as file:
+        return written(json.loads(line) for line in file if line.endswith("\n"))
 
 
 def related(store: Store, version: Version) -> Related:
@@ -60,7 +76,16 @@ def related(store: Store, version: Version) -> Related:
         if node.manifest is not None and (kind := _kind(node.manifest)) is not None and kind not in found:
             found[kind] = store.resolve(node.ref)
     own = _kind(version.manifest)
-    return Related(**(found if own is None else {**found, own: version}))
+    found = found if own is None else {**found, own: version}
+    return Related(**found, rollouts=_rollouts(store, found.get("policy")))
+
+
+def _rollouts(store: Store, policy: Version | None) -> Version | None:
+    """What this policy's run wrote; not the rollouts of a policy that it started from."""
+    parents = [] if policy is None else policy.manifest.parents
+    refs = [parent.ref for parent in parents if parent.role == "rollouts"]
+    present = {n.ref for n in store.lineage(policy).ancestors() if n.state == "present"} if policy and refs else ()
+    return next((store.resolve(ref) for ref in refs if ref in present), None)
 
 
 def _kind(manifest: Manifest) -> str | None:

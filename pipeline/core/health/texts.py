@@ -1,0 +1,137 @@
+"""Is it still varied, and what spreads? Rules over what a run writes.
+
+Entropy per token hardly moves while all texts come to end in one sentence: in the run that these rules come from
+it went from 1.37 to 1.32 nats, and of 56 effective closing sentences 3 were left. docs/doctor.md argues every
+threshold.
+"""
+
+from __future__ import annotations
+
+from pipeline.core.collapse import HALF, NGRAMS_LEFT, QUARTER, number
+from pipeline.core.health.findings import Facts, Rule, Seen
+from pipeline.core.health.gold import judged, vindicated
+from pipeline.core.health.history import History
+from pipeline.core.health.written import CLOSINGS, COMMON_CLOSING, NGRAMS, OPENINGS, SENTENCES, SPREAD, Held
+
+# A policy that leaves out all that is bad in its base's language keeps about half; a third is another language.
+NGRAMS_GONE = 1 / 3
+# Share of the completions that one sentence or phrase has gained: 12 standard errors of what chance does to 256.
+SPREAD_BY = 0.3
+# Where completions cannot be read: four standard errors of the share of 256 that end alike.
+ENDS_MORE = 0.15
+# Sentences of a completion, below which most are one.
+ONE_SENTENCE = 1.5
+QUOTED = 80
+
+
+def sentences_collapse(h: History, facts: Facts) -> Seen | None:
+    """By the rule of :mod:`pipeline.core.collapse` where completions can be read; else by its limits alone."""
+    if _may_be_answers(h):
+        return None
+    if h.window is not None:
+        if h.window.collapse is None:
+            return None
+        name = CLOSINGS if h.window.collapse.place == "end" else OPENINGS
+        scores = _scores(h.window.closing, "so that end") if name == CLOSINGS else ""
+        what = f"Of the latest {h.window.n} completions: {h.window.collapse}.{scores}"
+        return Seen(what, _below(h, name, HALF))
+    since, share, ngrams = _below(h, CLOSINGS, HALF), h.now(COMMON_CLOSING, 1) or 0.0, _left(h, NGRAMS)
+    rise = share - (h.first(COMMON_CLOSING) or 0.0)
+    if since is None or share < QUARTER or rise < ENDS_MORE or (ngrams is not None and ngrams > NGRAMS_LEFT):
+        return None
+    before, now = h.first(CLOSINGS) or 0.0, h.now(CLOSINGS, 1) or 0.0
+    return Seen(
+        f"{number(now)} effective closing sentences, {number(before)} before; {share:.0%} of the completions end "
+        "alike.",
+        since,
+    )
+
+
+def ngrams_collapse(h: History, facts: Facts) -> Seen | None:
+    since = _below(h, NGRAMS, NGRAMS_GONE)
+    if since is None or _may_be_answers(h):
+        return None
+    before, now = h.first(NGRAMS) or 0.0, h.now(NGRAMS, 1) or 0.0
+    return Seen(f"{number(now)} effective runs of three words, of as many; {number(before)} before.", since)
+
+
+def phrase_spreads(h: History, facts: Facts) -> Seen | None:
+    since = h.holding_since(SPREAD, lambda gained: gained >= SPREAD_BY)
+    if since is None or _may_be_answers(h):
+        return None
+    if h.window is None:
+        return Seen(
+            f"One sentence or phrase is in {h.now(SPREAD, 1):.0%} more of the completions than before.", since
+        )
+    spread = h.window.spread
+    return Seen(
+        f'"{_cut(spread.text)}" is in {spread.share:.0%} of the latest {h.window.n} completions, in '
+        f"{spread.before:.0%} of the first.{_scores(spread, 'with it')}",
+        since,
+    )
+
+
+def _may_be_answers(h: History) -> bool:
+    """Whether few different texts may be what the task asks for: a walk, a label, a number.
+
+    Completions of one sentence are then answers, of which a task may have few right ones. A gold score or check
+    that rose says that these are; as long as there is too little of it to tell, nothing is said.
+    """
+    pieces = h.first(SENTENCES)
+    return pieces is not None and pieces < ONE_SENTENCE and (vindicated(h) or judged(h) is None)
+
+
+def _left(h: History, name: str) -> float | None:
+    first, now = h.first(name), h.now(name, 1)
+    return now / first if first and now is not None else None
+
+
+def _below(h: History, name: str, share: float) -> int | None:
+    """Since when a figure is below a share of its first value."""
+    first = h.first(name)
+    return None if first is None else h.holding_since(name, lambda value: value < share * first)
+
+
+def _scores(held: Held, which: str) -> str:
+    others = "" if held.score_without is None else f", the others {held.score_without:.2f}"
+    return f" Those {which} score {held.score_with:.2f} on average{others}."
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= QUOTED else text[: QUOTED - 1].rstrip() + "…"
+
+
+RULES = (
+    Rule(
+        "sentences-collapse",
+        "serious",
+        (CLOSINGS,),
+        sentences_collapse,
+        "The policy has found a sentence that the reward likes and writes it to every prompt. The score rises, "
+        "entropy per token hardly moves, and a reader sees one text again and again.",
+        "Publish the policy of before: ppo.diversity_floor: 0.5 (with ppo.eval_strategy: steps) ends a run there. "
+        "Collect comparisons sampled from this policy (collect.inputs.policy), train the reward model on both and "
+        "PPO anew from the base; or take the sentence's worth away: pipeline.modeling.novelty in ppo.reward.",
+        keeps_up=True,
+    ),
+    Rule(
+        "ngrams-collapse",
+        "serious",
+        (NGRAMS,),
+        ngrams_collapse,
+        "Most of what the base could say is no longer said, whatever the prompt.",
+        "Read the rollouts. Lower ppo.learning_rate, raise ppo.kl_coef, set ppo.diversity_floor: 0.5, or add "
+        "pipeline.modeling.novelty:trigrams to ppo.reward.",
+        keeps_up=True,
+    ),
+    Rule(
+        "phrase-spreads",
+        "watch",
+        (SPREAD,),
+        phrase_spreads,
+        "What spreads is what the reward pays for. Is it what you want, or what the reward model mistakes for it?",
+        "Read completions with it, and score a few texts by hand, with it and without. If it is a mistake, label "
+        "comparisons that show it (collect.inputs.policy).",
+        keeps_up=True,
+    ),
+)
