@@ -259,7 +259,7 @@ def publish(run: Run, trainer: Any, model: Any, tokenizer: Any, recorder: Record
             temperature=args.temperature,
             response_length=args.response_length,
             stopped=trainer.stopped,
-            kept=best.update if args.keep_best and best is not None else len(updates),
+            kept=trainer.published,
             held_out=held_out_history(trainer.state.log_history),
             last={k: v for k, v in last.items() if isinstance(v, int | float)},
         )
@@ -268,7 +268,10 @@ def publish(run: Run, trainer: Any, model: Any, tokenizer: Any, recorder: Record
         say("ppo", f"proxy score {last['objective/scores']:.2f} at KL {last['objective/kl']:.1f} nats")
     if args.keep_best and best is not None:
         judged = f"held-out {'check' if best.checks else 'score'} {best.rank:.2f} at KL {best.kl:.1f} nats"
-        say("ppo", f"published: the best policy, after update {best.update} of {len(updates)}, {judged}")
+        varied = "" if best.closings is None else f", {best.closings:.1f} effective closing sentences"
+        say("ppo", f"published: the best policy, after update {best.update} of {len(updates)}, {judged}{varied}")
+    elif trainer.went_back is not None:
+        say("ppo", f"published: the policy after update {trainer.published} of {len(updates)}")
 
 
 def held_out_history(log: list[dict[str, Any]]) -> list[dict[str, Any]]:

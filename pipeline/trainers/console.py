@@ -16,6 +16,7 @@ from typing import Any
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
 from pipeline.core.screen import columns, cut, show, visible
+from pipeline.modeling.samples import Samples
 from pipeline.modeling.tokens import decode
 from pipeline.trainers.rollout import Rollout
 
@@ -42,24 +43,26 @@ COLUMNS = (
     Column("objective/scores", "proxy", "score", 9, 3),
     Column("objective/gold_scores", "gold", "score", 9, 3),
     Column("objective/kl", "KL k1", "nats", 9, 2),
-    Column("objective/kl_per_token", "per token", "nats", 11, 4),
+    Column("objective/kl_per_token", "per token", "nats", 10, 4),
     Column("policy/entropy_avg", "entropy", "nats", 9, 2),
     Column("policy/clipfrac_avg", "clipped", "%", 9, 1, 100.0),
-    Column("val/explained_variance", "expl. var", "share", 11, 2),
-    Column("eos_rate", "EOS", "%", 6, 0, 100.0),
-    Column("length/mean", "length", "tokens", 8, 1),
-    Column("tokens_per_second", "speed", "tokens/s", 10, 0),
+    Column("diversity/closings", "closings", "eff. no.", 9, 1),
+    Column("val/explained_variance", "expl. var", "share", 10, 2),
+    Column("eos_rate", "EOS", "%", 5, 0, 100.0),
+    Column("length/mean", "length", "tokens", 7, 1),
+    Column("tokens_per_second", "speed", "tokens/s", 9, 0),
 )
-UPDATE_WIDTH, LEFT_WIDTH = 13, 10
+UPDATE_WIDTH, LEFT_WIDTH = 11, 9
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One completion of an update, and what the reward source gave it."""
+    """One completion, what the reward source gave it, and where it is known, the judge."""
 
     prompt: str
     completion: str
     score: float
+    check: float | None = None
 
 
 class Console(TrainerCallback):
@@ -73,6 +76,7 @@ class Console(TrainerCallback):
         self.samples_every = samples_every
         self.lines = 0
         self.samples: list[Sample] = []
+        self.held_out: Sample | None = None
         self.times: deque[tuple[int, float]] = deque(maxlen=RECENT + 1)
 
     def take(self, update: int, rollout: Rollout, prompts: Sequence[Sequence[int]], tokenizer: Any) -> None:
@@ -89,6 +93,11 @@ class Console(TrainerCallback):
             Sample(tokenizer.decode(prompt, skip_special_tokens=True), decode(tokenizer, completion), score)
             for prompt, completion, score in rows
         ]
+
+    def take_held_out(self, samples: Samples, scores: Sequence[float], checks: Sequence[float]) -> None:
+        """Keep the first held-out completion for its line: always of one prompt, so that one sees it change."""
+        check = checks[0] if checks else None
+        self.held_out = Sample(samples.prompts[0], samples.completions[0], scores[0], check)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.lines = 0
@@ -109,6 +118,8 @@ class Console(TrainerCallback):
             show(line(logs, state.max_steps, self.seconds_left(state.max_steps)))
         if "eval/scores" in logs:
             show(held_out(logs))
+            if self.held_out is not None:
+                show(told(self.held_out, shutil.get_terminal_size((WIDTH, 24)).columns))
         for sample in self.samples:
             show(told(sample, shutil.get_terminal_size((WIDTH, 24)).columns))
         self.samples = []
@@ -164,13 +175,17 @@ def held_out(logs: dict[str, Any]) -> str:
         found.append(
             f"check {logs['eval/check']:.3f} (standard error {logs.get('eval/check_error', math.nan):.3f})"
         )
+    if "eval/closings" in logs:
+        left = f" ({logs['eval/closings_left']:.0%})" if "eval/closings_left" in logs else ""
+        found.append(f"{logs['eval/closings']:.1f}{left} effective closings")
     found += [f"KL k1 {logs['eval/kl']:.2f} nats", f"{logs['eval/length']:.1f} tokens"]
     return f"{'held out':>{UPDATE_WIDTH}}  " + ", ".join(found)
 
 
 def told(sample: Sample, width: int) -> str:
     """One completion in ``width`` columns: its score, the end of its prompt, its beginning. Neither is obeyed."""
-    start = f"{'sample':>{UPDATE_WIDTH}}{cell(sample.score, COLUMNS[0])}  "
+    judged = "" if sample.check is None else f" (check {sample.check:.3f})"
+    start = f"{'sample':>{UPDATE_WIDTH}}{cell(sample.score, COLUMNS[0])}{judged}  "
     room = max(width - len(start) - len(" → "), 20)
     prompt, completion = visible(sample.prompt), visible(sample.completion)
     # What one of them leaves is the other's.

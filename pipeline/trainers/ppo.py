@@ -152,9 +152,11 @@ class PPOTrainer(Keeping):
         )
         self.kl_controller = AdaptiveKL(section.kl_coef, section.kl_target, section.kl_horizon)
         self.moments = RunningMoments()
-        self.watch = Watch(section.kl_budget, section.fall_patience)
+        self.watch = Watch(section.kl_budget, section.fall_patience, diversity_floor=section.diversity_floor)
         self.copies: dict[str, dict[str, Tensor]] = {}
+        self.within: list[float] | None = None
         self.stopped: str | None = None
+        self.went_back: int | None = None
         self.timer = SaveInTime(section.save_seconds)
         if checkpoints is not None and section.save_seconds > 0:
             self.add_callback(self.timer)
@@ -188,8 +190,10 @@ class PPOTrainer(Keeping):
             self.state.global_step = update + 1
             self.state.epoch = self.state.episode / self.train_dataset_len
             self.control = self.callback_handler.on_step_end(args, self.state, self.control)
-            if self.held_out is not None and self.control.should_evaluate:
+            if self.held_out is not None and self.stopped is None and self.control.should_evaluate:
                 metrics |= self.evaluate_held_out()
+            elif self.held_out is not None and self.stopped is not None and args.diversity_floor is not None:
+                self.evaluate_held_out()  # the policy that was put back has to be above the floor as well
             self.log(metrics)
             if self.control.should_save:
                 self.save_checkpoint()
@@ -225,7 +229,7 @@ class PPOTrainer(Keeping):
         self.state.episode += len(rollout)
         metrics |= {"kl_coef": self.kl_controller.coef, "lr": self.optimizer.param_groups[0]["lr"]}
         metrics |= {"update": update + 1, "episode": self.state.episode}
-        if self.over_budget(metrics["objective/kl"]):
+        if self.over_budget(update, metrics["objective/kl"]):
             return metrics
         metrics |= training_metrics(self.optimise(update, rollout, whiten(advantages, mask), returns))
         self.kl_controller.update(metrics["objective/kl"], len(rollout))
@@ -257,14 +261,18 @@ class PPOTrainer(Keeping):
         return whole.take(torch.arange(len(indices), device=whole.input_ids.device))
 
     def prompt_indices(self, update: int) -> list[int]:
-        """Which prompts this update samples: a function of (seed, position) alone, a new shuffle every pass."""
+        """Which prompts this update samples: a function of (seed, position) alone, a new shuffle every pass.
+
+        With ``num_generations`` of each, all of them come once before the first comes again.
+        """
         args: Any = self.args
-        first, count = update * args.batch_size, len(self.prompts.ids)
-        passes = range(first // count, (first + args.batch_size - 1) // count + 1)
+        size = args.batch_size // args.num_generations
+        first, count = update * size, len(self.prompts.ids)
+        passes = range(first // count, (first + size - 1) // count + 1)
         shuffles = [torch.randperm(count, generator=generator_of(args.seed, p, 1)) for p in passes]
         order: list[int] = torch.cat(shuffles).tolist()
         start = first - passes.start * count
-        return order[start : start + args.batch_size]
+        return order[start : start + size] * args.num_generations
 
     def final_score(self, rollout: Rollout) -> Tensor:
         """(B,) the score that enters the reward: scaled, clipped, less the penalty where no stop token came."""

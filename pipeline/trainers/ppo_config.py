@@ -47,6 +47,11 @@ class PPOSection(LoraFields, SavingFields, PPOConfig):
     kl_target: float | None = field(default=None, metadata={"help": "Adapt kl_coef towards this KL (nats)."})
     kl_horizon: int = field(default=1000, metadata={"help": "Episodes over which kl_coef adapts."})
     kl_budget: float | None = field(default=None, metadata={"help": "End the run at this KL (nats)."})
+    diversity_floor: float | None = field(
+        default=None,
+        metadata={"help": "End the run where held-out closing sentences fall below this share of the first."},
+    )
+    num_generations: int = field(default=1, metadata={"help": "Completions of each prompt in an update."})
     target_kl: float | None = field(
         default=None, metadata={"help": "End an update's epochs once approxkl is over it (nats per token)."}
     )
@@ -74,6 +79,10 @@ class PPOSection(LoraFields, SavingFields, PPOConfig):
             value = getattr(self, key)
             if value is not None and value <= 0:
                 raise ValueError(f"{key} {value} is not above 0")
+        if self.diversity_floor is not None and not 0 < self.diversity_floor < 1:
+            raise ValueError(
+                f"diversity_floor {self.diversity_floor} is not between 0 and 1, a share of what the base has"
+            )
         if self.temperature <= 0:
             raise ValueError(f"temperature {self.temperature} is not above 0")
         for key in ("num_ppo_epochs", "per_device_train_batch_size", "num_mini_batches", "kl_horizon"):
@@ -87,10 +96,13 @@ class PPOSection(LoraFields, SavingFields, PPOConfig):
                 f"num_mini_batches {self.num_mini_batches}"
             )
         evaluates = self.eval_strategy == "steps"
-        if (self.keep_best or self.fall_patience) and not evaluates:
+        if (self.keep_best or self.fall_patience or self.diversity_floor) and not evaluates:
             raise ValueError(
-                "keep_best and fall_patience need held-out figures: set eval_strategy: steps, eval_steps: 8"
+                "keep_best, fall_patience and diversity_floor need held-out figures: set eval_strategy: steps, "
+                "eval_steps: 8"
             )
+        if self.num_generations < 1 or rows % self.num_generations:
+            raise ValueError(f"a batch of {rows} does not divide into num_generations {self.num_generations}")
         if self.trunk_layers < 0 or (self.trunk_layers and not self.use_peft):
             raise ValueError(f"trunk_layers {self.trunk_layers} needs to be 0 or more, and use_peft: true")
         if not self.use_peft and self.value_model == "adapter":

@@ -22,8 +22,8 @@ CHECK_SURE = 3.0
 # A fall of less than a fifth of what was gained is a plateau.
 LOST = 0.2
 SCORE_SURE = 2.0
-# Thirds of a run are compared: of fewer updates they are of five.
-PARTED_BY = 15
+# Thirds of a run are compared, of at least six updates each.
+PARTED_BY = 18
 # Of all that the score has gained, in the last third: less is a plateau.
 WENT_ON = 0.15
 
@@ -100,15 +100,14 @@ def left_behind(h: History, facts: Facts) -> Seen | None:
     """The score rises and what it stands for does not: from the start, or over the last third of the run."""
     gold, scores = h.column(GOLD), h.column("objective/scores")
     n = len(gold.values)
-    if n < PARTED_BY or gold.updates != scores.updates:
+    if n < PARTED_BY or gold.updates != scores.updates or over_optimised(h, facts) is not None:
         return None
     third = n // 3
     start, middle, late = slice(0, WINDOW), slice(n - 2 * third, n - third), slice(n - third, n)
     rise = mean(scores.values[late]) - mean(scores.values[start])
     gained = mean(gold.values[late]) - mean(gold.values[start])
-    by_start = math.sqrt(1 / WINDOW + 1 / third)
-    spread = h.start("objective/scores_std")
-    if spread and rise > spread and gained < h.scatter(GOLD) * by_start:
+    spread, by_chance = h.start("objective/scores_std"), h.scatter(GOLD) * math.sqrt(1 / WINDOW + 1 / third)
+    if spread and rise > spread and gained <= by_chance / 2:
         return Seen(
             f"The score rose from {mean(scores.values[start]):.3g} to {mean(scores.values[late]):.3g}, the gold "
             f"score from {mean(gold.values[start]):.3g} to {mean(gold.values[late]):.3g}.",
@@ -120,7 +119,7 @@ def left_behind(h: History, facts: Facts) -> Seen | None:
     if rise <= 0 or went_on < WENT_ON * rise or went_on <= SURE * h.scatter("objective/scores") * error:
         return None
     due = gained * went_on / rise
-    if came_along >= due / 3 or due - came_along <= SURE * h.scatter(GOLD) * error:
+    if came_along >= due / 3 or due - came_along <= FALL_SURE * h.scatter(GOLD) * error:
         return None
     return Seen(
         f"The score went on from {mean(scores.values[middle]):.3g} to {mean(scores.values[late]):.3g}, the gold "
