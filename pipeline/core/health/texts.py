@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pipeline.core.collapse import HALF, NGRAMS_LEFT, QUARTER, number
 from pipeline.core.health.findings import Facts, Rule, Seen
-from pipeline.core.health.gold import judged, vindicated
+from pipeline.core.health.gold import GOLD, judged, over_optimised, vindicated
 from pipeline.core.health.history import History
 from pipeline.core.health.written import CLOSINGS, COMMON_CLOSING, NGRAMS, OPENINGS, SENTENCES, SPREAD, Held
 
@@ -32,7 +32,7 @@ def sentences_collapse(h: History, facts: Facts) -> Seen | None:
         if h.window.collapse is None:
             return None
         name = CLOSINGS if h.window.collapse.place == "end" else OPENINGS
-        scores = _scores(h.window.closing, "so that end") if name == CLOSINGS else ""
+        scores = _scores(h.window.closing, "that end so") if name == CLOSINGS else ""
         what = f"Of the latest {h.window.n} completions: {h.window.collapse}.{scores}"
         return Seen(what, _below(h, name, HALF))
     since, share, ngrams = _below(h, CLOSINGS, HALF), h.now(COMMON_CLOSING, 1) or 0.0, _left(h, NGRAMS)
@@ -75,10 +75,13 @@ def _may_be_answers(h: History) -> bool:
     """Whether few different texts may be what the task asks for: a walk, a label, a number.
 
     Completions of one sentence are then answers, of which a task may have few right ones. A gold score or check
-    that rose says that these are; as long as there is too little of it to tell, nothing is said.
+    that rises says that these are; as long as there is too little of it to tell, nothing is said.
     """
-    pieces = h.first(SENTENCES)
-    return pieces is not None and pieces < ONE_SENTENCE and (vindicated(h) or judged(h) is None)
+    pieces, gold = h.first(SENTENCES), h.moved(GOLD)
+    if pieces is None or pieces >= ONE_SENTENCE:
+        return False
+    rises = gold is not None and gold.now - gold.before > gold.error and over_optimised(h, Facts()) is None
+    return rises or vindicated(h) or judged(h) is None
 
 
 def _left(h: History, name: str) -> float | None:

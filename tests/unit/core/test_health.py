@@ -34,9 +34,9 @@ def healthy(
     Args:
         noise: times the scatter of 64 completions.
     """
-    rng = random.Random(seed)
+    rng, of_texts = random.Random(seed), random.Random(f"texts {seed}")
 
-    def about(mean: float, scatter: float) -> float:
+    def about(mean: float, scatter: float, rng: random.Random = rng) -> float:
         return mean + rng.gauss(0, 1) * scatter * noise * math.sqrt(64 / batch)
 
     rows: list[Row] = []
@@ -65,6 +65,15 @@ def healthy(
             "eos_rate": min(max(about(0.94, 0.03), 0.0), 1.0),
             "text/repetition": abs(about(0.02, 0.01)),
         }
+        if i > 2:  # four updates make a window
+            row |= {
+                "diversity/closings": about(55, 1.5, of_texts),
+                "diversity/openings": about(180, 4, of_texts),
+                "diversity/trigrams": about(760, 10, of_texts),
+                "diversity/common_closing": abs(about(0.07, 0.005, of_texts)),
+                "diversity/spread": abs(about(0.03, 0.005, of_texts)),
+                "diversity/sentences": about(3.3, 0.03, of_texts),
+            }
         row["objective/kl_per_token"] = row["objective/kl"] / length
         if gold:
             row[GOLD] = about(0.15 + 0.7 * done, 0.05)
@@ -91,7 +100,10 @@ def optimum(updates: int = 100, seed: int = 0) -> list[Row]:
 
 def bent(rows: list[Row], bends: dict[str, Bend]) -> list[Row]:
     """``rows`` with each named figure as its function of the update (1, 2, ...) and its healthy value says."""
-    return [row | {name: bend(int(row["update"]), row[name]) for name, bend in bends.items()} for row in rows]
+    return [
+        row | {name: bend(int(row["update"]), row[name]) for name, bend in bends.items() if name in row}
+        for row in rows
+    ]
 
 
 def from_update(begin: int, value: float) -> Bend:
@@ -166,6 +178,11 @@ RISING_KL = {
     "objective/kl_k3": drifting(10, 30.0),
     "objective/kl_per_token": drifting(10, 1.3),
 }
+ONE_CLOSING = {
+    "diversity/closings": drifting(10, 4.0),
+    "diversity/common_closing": drifting(10, 0.5),
+    "diversity/trigrams": drifting(10, 350.0),
+}
 STILL = dict.fromkeys(("objective/kl", "objective/kl_k3", "objective/kl_per_token"), always(1e-7))
 
 ILL = {
@@ -195,7 +212,11 @@ ILL = {
         {"objective/scores": falling(25), "objective/rlhf_reward": falling(25)},
         (35, 60),
     ),
-    "gold falls": Ill({"over-optimisation"}, {GOLD: falling_gold}, (28, 40), gold=True),
+    "gold falls": Ill({"over-optimisation", "gold-left-behind"}, {GOLD: falling_gold}, (24, 40), gold=True),
+    "gold stays": Ill({"gold-left-behind"}, {GOLD: always(0.2)}, (12, 45), gold=True),
+    "one closing": Ill({"sentences-collapse"}, ONE_CLOSING, (14, 26), gold=True),
+    "few words": Ill({"ngrams-collapse"}, {"diversity/trigrams": drifting(10, 120.0)}, (22, 30), gold=True),
+    "one phrase": Ill({"phrase-spreads"}, {"diversity/spread": drifting(10, 0.5)}, (18, 26), gold=True),
 }
 
 
@@ -241,7 +262,7 @@ def test_gold_that_rises_excuses_a_changed_form():
     hacked = bent(
         healthy(120), {GOLD: lambda u, old: old - 0.006 * max(u - 40, 0), "length/mean": drifting(60, 48.0)}
     )
-    assert names(hacked) == {"over-optimisation", "length-drift"}
+    assert names(hacked) == {"over-optimisation", "gold-left-behind", "length-drift"}
 
 
 def test_a_check_excuses_where_there_is_no_gold():
@@ -298,8 +319,43 @@ def test_what_falls_with_the_score_is_not_hacking():
 def test_a_small_part_of_what_was_gained_may_be_lost():
     """With hardly any noise, so that every change is sure."""
     for lost, found in ((0.1, set()), (0.3, {"over-optimisation"})):
+        found = found | {"gold-left-behind"}
         rows = bent(healthy(), {GOLD: lambda u, _, lost=lost: min(u, 30) / 30 - lost * max(u - 30, 0) / 30})
         assert names(rows) == found
+
+
+def test_gold_that_is_left_behind():
+    """A score that goes on for a third of the run, with a gold score that comes along by so much."""
+    for share, found in ((1.0, set()), (0.5, set()), (0.0, {"gold-left-behind"})):
+
+        def comes_along(update: int, old: float, share: float = share) -> float:
+            return min(update, 30) / 30 + share * max(update - 30, 0) / 30 + 0.01 * (-1) ** update
+
+        rows = bent(healthy(90), {"objective/scores": lambda u, _: u / 30 + 0.01 * (-1) ** u, GOLD: comes_along})
+        assert names(rows) == found
+    # A plateau of both is none; neither is a gold score that scatters so much that nobody can tell.
+    noisy = bent(healthy(90), {GOLD: lambda u, _: min(u, 30) / 30 + 0.5 * (-1) ** u})
+    assert names(noisy) == names(healthy(90)) == set()
+
+
+def test_where_the_text_rules_turn():
+    """Just below and just above each limit; a collapse needs all three of its signs."""
+    least = {"diversity/closings": from_update(20, 27.0), "diversity/common_closing": from_update(20, 0.26)}
+    least |= {"diversity/trigrams": from_update(20, 0.79 * 760)}
+    start = {"diversity/closings": 55.0, "diversity/common_closing": 0.07, "diversity/trigrams": 760.0}
+    start |= {"diversity/spread": 0.02}
+    rows = [row | (start if "diversity/closings" in row else {}) for row in healthy()]
+    assert names(bent(rows, least)) == {"sentences-collapse"}
+    for name, value in (
+        ("diversity/closings", 28.0),
+        ("diversity/common_closing", 0.24),
+        ("diversity/trigrams", 0.81 * 760),
+    ):
+        assert names(bent(rows, {**least, name: from_update(20, value)})) == set()
+    for value, found in ((0.34 * 760, set()), (0.33 * 760, {"ngrams-collapse"})):
+        assert names(bent(rows, {"diversity/trigrams": from_update(20, value)})) == found
+    for value, found in ((0.29, set()), (0.3, {"phrase-spreads"})):
+        assert names(bent(rows, {"diversity/spread": from_update(20, value)})) == found
 
 
 def test_gold_on_a_plateau_is_seldom_called_a_fall():
@@ -459,7 +515,8 @@ def test_a_long_run_is_not_slowed_down():
 
 
 def test_which_rules_could_not_look():
-    assert examined(healthy(gold=False)).blind == [rule.name for rule in OF_ROWS] + ["over-optimisation"]
+    without_gold = [rule.name for rule in OF_ROWS] + ["over-optimisation", "gold-left-behind"]
+    assert examined(healthy(gold=False)).blind == without_gold
     assert "over-optimisation" not in examined(healthy()).blind
     assert Doctor(Facts(reward={"clears_baselines": True})).blind == [
         "leaked-rows",
@@ -572,7 +629,7 @@ def test_what_a_run_was_made_from(facts: Facts, rules: set[str], what: str):
 def test_gold_that_rises_clears_a_reward_model_below_its_baseline():
     facts = FACTS["a baseline"][0]
     assert names(healthy(gold=True), facts) == set()
-    assert names(bent(healthy(), {GOLD: always(0.2)}), facts) == {"reward-below-baseline"}
+    assert names(bent(healthy(), {GOLD: always(0.2)}), facts) == {"reward-below-baseline", "gold-left-behind"}
 
 
 def test_error_rates_by_hand():

@@ -25,19 +25,20 @@ from pipeline.trainers.console import (
     line,
     told,
 )  # fmt: skip
-from tests.unit.trainers.test_ppo import trainer
+from tests.unit.trainers.test_ppo import PROMPTS, trainer
 
 ROW: dict[str, Any] = {
     "update": 12, "objective/scores": 1.2345, "objective/gold_scores": -0.5, "objective/kl": 3.456,
     "objective/kl_per_token": 0.14444, "policy/entropy_avg": 2.345, "policy/clipfrac_avg": 0.0512,
-    "val/explained_variance": -0.123, "eos_rate": 0.987, "length/mean": 23.46, "tokens_per_second": 1234.5,
+    "diversity/closings": 53.62, "val/explained_variance": -0.123, "eos_rate": 0.987, "length/mean": 23.46,
+    "tokens_per_second": 1234.5,
 }  # fmt: skip
 
 
 # Catches: a share not in per cent, a figure under another heading, digits that move a column.
 def test_a_line_by_hand() -> None:
     assert line(ROW, 32, 65.4).split() == [
-        "12/32", "1.234", "-0.500", "3.46", "0.1444", "2.35", "5.1", "-0.12", "99", "23.5", "1234", "1:05",
+        "12/32", "1.234", "-0.500", "3.46", "0.1444", "2.35", "5.1", "53.6", "-0.12", "99", "23.5", "1234", "1:05",
     ]  # fmt: skip
     headings, units = header()
     assert headings.split()[:4] == ["update", "proxy", "gold", "KL"]
@@ -62,7 +63,7 @@ def test_time_left() -> None:
 
 def test_what_was_not_measured_is_a_dash() -> None:
     cells = line({"update": 1, "objective/scores": 1.0}, 5, None).split()
-    assert cells == ["1/5", "1.000", *"-" * 10]
+    assert cells == ["1/5", "1.000", *"-" * 11]
 
 
 def logged(console: Console, updates: int, first: int = 0, total: int = 40, main: bool = True) -> None:
@@ -125,6 +126,24 @@ def test_held_out_prompts() -> None:
     said = "proxy 0.500, check 0.250 (standard error 0.013), KL k1 2.00 nats, 9.0 tokens"
     assert held_out(figures).split("  ")[-1] == said
     assert "check" not in held_out({k: v for k, v in figures.items() if "check" not in k})
+    figures |= {"eval/closings": 12.34, "eval/closings_left": 0.341}
+    assert ", 12.3 (34%) effective closings, KL" in held_out(figures)
+
+
+def test_a_held_out_sample_is_read_beside_its_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    more: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": 1, "eval_dataset": PROMPTS[3:]}
+    made = trainer(
+        tmp_path, disable_tqdm=False, total_episodes=16, num_sample_generations=0, **more,
+        scorer=lambda samples: torch.tensor([float(p[0]) for p in samples.prompt_ids]),
+        check=lambda samples: torch.tensor([-float(p[0]) for p in samples.prompt_ids]),
+    )  # fmt: skip
+    del made.log
+    made.train()
+    shown = lines(capsys.readouterr().out, "sample")
+    # The first held-out prompt begins with token 11, before the first update and after each of two.
+    assert [text.split()[:3] for text in shown] == [["11.000", "(check", "-11.000)"]] * 3
+    prompt = made.processing_class.decode(PROMPTS[3])
+    assert all(prompt in text for text in shown)
 
 
 def lines(text: str, what: str) -> list[str]:

@@ -1,0 +1,164 @@
+"""The floor of diversity: a policy that says one thing ends the run, and the last one above it is published."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.trainers.stopping import Held, Watch
+from tests.unit.trainers.test_ppo import PROMPTS, likes_seven, trainer
+from tests.unit.trainers.test_ppo_invariants import LEARNS, Remember, are
+from tests.unit.trainers.test_ppo_resume import assert_same, build, disturb
+
+# A reward for one token, of completions of three tokens: soon all of them say it three times.
+COLLAPSES: dict[str, Any] = {
+    **LEARNS,
+    "scorer": likes_seven,
+    "check": likes_seven,
+    "response_length": 3,
+    "total_episodes": 32 * 12,
+}
+
+
+def held_out(made: Any) -> list[tuple[int, float]]:
+    """(update, share of the closing sentences left) of every evaluation."""
+    log = made.state.log_history
+    return [(row.get("update", 0), row["eval/closings_left"]) for row in log if "eval/closings_left" in row]
+
+
+def assert_went_back(made: Any, states: Any) -> None:
+    rows = held_out(made)
+    above = [update for update, left in rows if left >= 0.5]
+    assert rows[-1][1] < 0.5 <= rows[-2][1]
+    assert 0 < above[-1] < rows[-1][0] < 12, "the test needs a run that collapses, but not at once"
+    # Mutations caught: the last policy left in place; the one before the last update put back.
+    assert made.published == above[-1]
+    assert are(made, states[above[-1]])
+    named = re.search(
+        r"after update (\d+), .* back to the policy after update (\d+), with ([\d.]+) \((\d+)%\)", made.stopped
+    )
+    assert named is not None
+    assert [int(named[1]), int(named[2])] == [rows[-1][0], above[-1]]
+    assert int(named[4]) == round(100 * rows[-2][1])
+
+
+@pytest.mark.parametrize("keep_best", [False, True])
+def test_below_the_floor_the_run_ends_at_the_last_policy_above(keep_best: bool, tmp_path: Path):
+    remember = Remember()
+    made = trainer(tmp_path, diversity_floor=0.5, keep_best=keep_best, callbacks=[remember], **COLLAPSES)
+    made.train()
+    # The check only rises, so that the best is the last. Mutation caught: keep_best takes one below the floor.
+    assert_went_back(made, remember.states)
+    # What was measured on it is so again: on the same prompts, with the same randomness.
+    assert made.evaluate_held_out()["eval/closings_left"] == pytest.approx(held_out(made)[-2][1])
+
+
+def test_keep_best_keeps_none_below_without_a_stop(tmp_path: Path):
+    watch = Watch(None, 0, diversity_floor=0.5)
+    taken = [watch.take(Held(u, 1.0, float(u), [], c)) for u, c in enumerate([40.0, 30.0, 20.0, 19.9, 25.0, 8.0])]
+    assert taken == [True, True, True, False, True, False]
+    assert (watch.best and watch.best.update, watch.varied and watch.varied.update) == (4, 4)
+    # Of an evaluation that counted none nothing is said.
+    assert watch.take(Held(9, 1.0, 9.0))
+
+
+def test_the_number_is_that_of_the_closing_sentences(tmp_path: Path):
+    from pipeline.core.diversity import effective_number
+
+    seen: list[list[str]] = []
+
+    def check(samples: Any) -> Any:
+        seen.append(samples.completions)
+        return likes_seven(samples)
+
+    made = trainer(tmp_path, **{**COLLAPSES, "check": check, "total_episodes": 64})
+    made.train()
+    logged = [row["eval/closings"] for row in made.state.log_history if "eval/closings" in row]
+    # These completions have no end marks: each is one sentence.
+    assert logged == pytest.approx([effective_number(Counter(map(str.strip, texts)).values()) for texts in seen])
+
+
+def test_resumed_with_a_floor(tmp_path: Path):
+    more = {**COLLAPSES, "diversity_floor": 0.5, "kl_target": None, "num_mini_batches": 1, "fall_patience": 0}
+    more |= {"gradient_accumulation_steps": 1, "scale_score": None, "value_warmup_updates": 0, "num_ppo_epochs": 4}
+    whole = build(tmp_path, **more)
+    whole.train()
+    assert whole.stopped is not None
+    assert "diversity_floor" in whole.stopped
+    for path in whole.checkpoints.all():
+        disturb()
+        made = build(tmp_path / "again", **more)
+        made.train(path)
+        # Mutations caught: first, varied, copies or went_back not in the checkpoint.
+        assert_same(made, whole)
+        assert (made.published, made.went_back) == (whole.published, whole.went_back)
+
+
+def test_what_the_kl_budget_puts_back_is_above_the_floor(tmp_path: Path):
+    """Evaluations are rare here: between two of them the policy collapses, and then the budget is exceeded."""
+    remember = Remember()
+    more = {**COLLAPSES, "eval_steps": 100, "diversity_floor": 0.9, "kl_budget": 6.0}
+    made = trainer(tmp_path, callbacks=[remember], **more)
+    made.train()
+    assert made.state.global_step < 12, "the test needs a budget that ends the run"
+    # Mutation caught: only evaluations that were asked for are held against the floor.
+    assert "diversity_floor" in made.stopped
+    assert made.published == 0
+    assert are(made, remember.states[0])
+
+
+def test_the_kl_budget_says_what_is_published(tmp_path: Path):
+    remember = Remember()
+    more: dict[str, Any] = {"kl_budget": 0.5, "kl_coef": 0.0, "learning_rate": 5e-3, "total_episodes": 160}
+    made = trainer(tmp_path, callbacks=[remember], **more)
+    made.train()
+    kls = [row["objective/kl"] for row in made.state.log_history if "objective/kl" in row]
+    # The last update's rollout is of the policy after one less, and the one within of one less again.
+    over, within = len(kls) - 1, len(kls) - 2
+    assert made.published == within
+    assert made.stopped == (
+        f"KL {kls[over]:.2f} after update {over} is over kl_budget 0.5: back to the policy after update {within}, "
+        f"KL {kls[within]:.2f}"
+    )
+    assert are(made, remember.states[within])
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"diversity_floor": 0.5}, "diversity_floor need held-out figures: set eval_strategy: steps"),
+        ({"diversity_floor": 50, "eval_strategy": "steps", "eval_steps": 1}, "diversity_floor 50 is not between"),
+        (
+            {"diversity_floor": 0.0, "eval_strategy": "steps", "eval_steps": 1},
+            "diversity_floor 0.0 is not between",
+        ),
+        ({"num_generations": 3}, "a batch of 8 does not divide into num_generations 3"),
+        ({"num_generations": 0}, "does not divide into num_generations 0"),
+    ],
+)
+def test_settings_that_make_no_sense(settings: dict[str, Any], said: str, tmp_path: Path):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        trainer(tmp_path, **settings)
+
+
+def test_several_completions_of_each_prompt(tmp_path: Path):
+    once = trainer(tmp_path, per_device_train_batch_size=4, total_episodes=32)
+    thrice = trainer(tmp_path, per_device_train_batch_size=12, num_generations=3, total_episodes=96)
+    for update in range(5):
+        prompts = once.prompt_indices(update)
+        # The same prompts as with one completion of each, all once before the first comes again.
+        assert thrice.prompt_indices(update) == prompts * 3
+    assert sorted(thrice.prompt_indices(0)[:4] + thrice.prompt_indices(1)[:4]) == list(range(len(PROMPTS)))
+    rollouts: list[Any] = []
+    made = trainer(
+        tmp_path, num_generations=4, on_rollout=lambda u, i, r, s: (rollouts.append((i, r.completions())), {})[1]
+    )
+    made.train()
+    ((indices, completions),) = rollouts
+    assert Counter(indices).most_common(1)[0][1] == 4
+    # Each of its own noise. Mutation caught: one completion, four times.
+    assert len({tuple(c) for i, c in zip(indices, completions, strict=True) if i == indices[0]}) > 1
