@@ -7,7 +7,7 @@ threshold.
 
 from __future__ import annotations
 
-from pipeline.core.collapse import HALF, NGRAMS_LEFT, QUARTER, number
+from pipeline.core.collapse import HALF, NGRAMS_LEFT, QUARTER, number, percent
 from pipeline.core.health.findings import Facts, Rule, Seen
 from pipeline.core.health.gold import GOLD, judged, over_optimised, vindicated
 from pipeline.core.health.history import History
@@ -41,8 +41,8 @@ def sentences_collapse(h: History, facts: Facts) -> Seen | None:
         return None
     before, now = h.first(CLOSINGS) or 0.0, h.now(CLOSINGS, 1) or 0.0
     return Seen(
-        f"{number(now)} effective closing sentences, {number(before)} before; {share:.0%} of the completions end "
-        "alike.",
+        f"{number(now)} effective closing sentences, {number(before)} before; {percent(share)} of the completions "
+        "end alike.",
         since,
     )
 
@@ -60,13 +60,12 @@ def phrase_spreads(h: History, facts: Facts) -> Seen | None:
     if since is None or _may_be_answers(h):
         return None
     if h.window is None:
-        return Seen(
-            f"One sentence or phrase is in {h.now(SPREAD, 1):.0%} more of the completions than before.", since
-        )
+        gained = percent(h.now(SPREAD, 1) or 0.0)
+        return Seen(f"One sentence or phrase is in {gained} more of the completions than before.", since)
     spread = h.window.spread
     return Seen(
-        f'"{_cut(spread.text)}" is in {spread.share:.0%} of the latest {h.window.n} completions, in '
-        f"{spread.before:.0%} of the first.{_scores(spread, 'with it')}",
+        f'"{_cut(spread.text)}" is in {percent(spread.share)} of the latest {h.window.n} completions, in '
+        f"{percent(spread.before)} of the first.{_scores(spread, 'with it')}",
         since,
     )
 

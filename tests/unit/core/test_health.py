@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.core.collapse import NGRAMS_LEFT
 from pipeline.core.health import RULES, Doctor, Facts, Noise, Overlap, diagnose, examined
 from pipeline.core.health.diagnosis import OF_ROWS, OF_TRAINING
 from pipeline.core.health.history import History
@@ -156,13 +157,14 @@ def test_completions_that_are_to_be_cut():
 
 @dataclasses.dataclass
 class Ill:
-    """Figures bent that measure one thing; the rules that must set off; between which updates it begins."""
+    """Figures bent that measure one thing; the rules that must and may go off; between which updates it begins."""
 
     rules: set[str]
     bends: dict[str, Bend]
     since: tuple[int, int]
     gold: bool = False
     facts: Facts = dataclasses.field(default_factory=Facts)
+    may: frozenset[str] = frozenset()
 
 
 def falling_gold(update: int, old: float) -> float:
@@ -212,7 +214,9 @@ ILL = {
         {"objective/scores": falling(25), "objective/rlhf_reward": falling(25)},
         (35, 60),
     ),
-    "gold falls": Ill({"over-optimisation", "gold-left-behind"}, {GOLD: falling_gold}, (24, 40), gold=True),
+    "gold falls": Ill(
+        {"over-optimisation"}, {GOLD: falling_gold}, (24, 40), gold=True, may=frozenset({"gold-left-behind"})
+    ),
     "gold stays": Ill({"gold-left-behind"}, {GOLD: always(0.2)}, (12, 45), gold=True),
     "one closing": Ill({"sentences-collapse"}, ONE_CLOSING, (14, 26), gold=True),
     "few words": Ill({"ngrams-collapse"}, {"diversity/trigrams": drifting(10, 120.0)}, (22, 30), gold=True),
@@ -225,7 +229,7 @@ def test_an_illness_and_no_other(ill: Ill):
     for seed in range(3):
         rows = bent(healthy(seed=seed, gold=ill.gold), ill.bends)
         found = diagnose(rows, ill.facts)
-        assert {f.rule for f in found} == ill.rules
+        assert ill.rules <= {f.rule for f in found} <= ill.rules | ill.may
         low, high = ill.since
         assert all(f.since is not None and low <= f.since <= high for f in found), [f.since for f in found]
         assert all(re.search(r"\d", f.what) or f.rule in ("not-finite", "never-ends") for f in found)
@@ -341,7 +345,7 @@ def test_gold_that_is_left_behind():
 def test_where_the_text_rules_turn():
     """Just below and just above each limit; a collapse needs all three of its signs."""
     least = {"diversity/closings": from_update(20, 27.0), "diversity/common_closing": from_update(20, 0.26)}
-    least |= {"diversity/trigrams": from_update(20, 0.79 * 760)}
+    least |= {"diversity/trigrams": from_update(20, (NGRAMS_LEFT - 0.01) * 760)}
     start = {"diversity/closings": 55.0, "diversity/common_closing": 0.07, "diversity/trigrams": 760.0}
     start |= {"diversity/spread": 0.02}
     rows = [row | (start if "diversity/closings" in row else {}) for row in healthy()]
@@ -349,7 +353,7 @@ def test_where_the_text_rules_turn():
     for name, value in (
         ("diversity/closings", 28.0),
         ("diversity/common_closing", 0.24),
-        ("diversity/trigrams", 0.81 * 760),
+        ("diversity/trigrams", (NGRAMS_LEFT + 0.01) * 760),
     ):
         assert names(bent(rows, {**least, name: from_update(20, value)})) == set()
     for value, found in ((0.34 * 760, set()), (0.33 * 760, {"ngrams-collapse"})):
@@ -455,8 +459,8 @@ def test_told_once_and_as_later(ill: str):
     doctor, told = Doctor(), []
     for row in rows:
         told += doctor.take(row)
-    assert {f.rule for f in told} == ILL[ill].rules
-    assert len(told) == len(ILL[ill].rules)
+    assert ILL[ill].rules <= {f.rule for f in told} <= ILL[ill].rules | ILL[ill].may
+    assert len(told) == len({f.rule for f in told})
     again = [dataclasses.replace(f, until=None) for f in diagnose(rows)]
     assert sorted(told, key=lambda f: f.rule) == sorted(again, key=lambda f: f.rule)
 

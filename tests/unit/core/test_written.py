@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.core.collapse import percent
 from pipeline.core.health import Doctor, Finding, diagnose, examined
 from pipeline.core.health.lineage import written_under_way
 from pipeline.core.health.written import TEXTS, Written, written
@@ -169,14 +170,14 @@ def test_a_collapse_is_named_with_its_sentence_scores_and_update() -> None:
     # Of what is written at update 12 a half ends so; the window of four sees it two updates later.
     assert collapse.since is not None
     assert 11 <= collapse.since <= 14
-    assert f'% end in "{FAVOURITE}"' in collapse.what
+    assert f' % end in "{FAVOURITE}"' in collapse.what
     assert "Those that end so score 2.00 on average, the others 1.00." in collapse.what
     assert "Of the latest 256 completions: " in collapse.what
     assert f'"{FAVOURITE}" is in ' in found["phrase-spreads"].what
     # The figures are those of the end, as the sentence that wins may be another than the first one seen.
     # Mutation caught: what it said when first seen.
     ends = sum(r["completion"].endswith(FAVOURITE) for r in rows if r["update"] > 20) / 256
-    assert f"{ends:.0%} end in" in collapse.what
+    assert f"{percent(ends)} end in" in collapse.what
 
 
 # With .4 in one sentence 21 of 57 effective closings are left, with .6 ten; four standard errors are a factor 1.6.
