@@ -34,9 +34,16 @@ def over_optimisation(run: Run, rows: list[dict[str, Any]]) -> dict[str, Any]:
             "sweep": overoptimisation.over_sweep([*alike(run, rows, policy.ref), entry_of(summary, rows)]),
         },
         "best_checkpoint": overoptimisation.best_checkpoint(
-            history, None if budget is None else float(budget), policy.manifest.stats.get("kept")
+            above_floor(history, given.get("diversity_floor")),
+            None if budget is None else float(budget),
+            policy.manifest.stats.get("kept"),
         ),
     }
+
+
+def above_floor(history: list[dict[str, Any]], floor: float | None) -> list[dict[str, Any]]:
+    """The rows without the evaluations of policies that ``ppo.diversity_floor`` does not publish."""
+    return [row for row in history if floor is None or row.get("eval/closings_left", 1.0) >= float(floor)]
 
 
 def alike(run: Run, rows: list[dict[str, Any]], policy: str) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ WHAT = {
 SETTINGS = (
     *("loss", "learning_rate", "num_train_epochs", "total_episodes", "max_steps", "per_device_train_batch_size"),
     *("num_ppo_epochs", "num_mini_batches", "response_length", "max_length", "temperature"),
-    *("kl_coef", "kl_target", "kl_budget", "gamma", "lam", "cliprange", "vf_coef"),
+    *("kl_coef", "kl_target", "kl_budget", "diversity_floor", "gamma", "lam", "cliprange", "vf_coef"),
     *("lora_r", "lora_alpha", "lora_target_modules"),
 )
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.optimize import curve_fit
 
+from pipeline.evaluation.history import above_floor
 from pipeline.evaluation.overoptimisation import (
     best_checkpoint,
     fit_law,
@@ -243,3 +244,10 @@ def test_over_sweep_orders_by_kl() -> None:
     blind = over_sweep([{**p, "gold": None, "base_gold": None} for p in policies])
     assert blind is not None
     assert (blind["law"], blind["turning_point"]["reason"]) == (None, "no gold score")
+
+
+def test_a_policy_below_the_floor_of_diversity_is_no_best_checkpoint() -> None:
+    rows = [{"eval/scores": 1.0, "eval/closings_left": 1.0}, {"update": 8, "eval/scores": 2.0}]
+    below = {"update": 16, "eval/scores": 3.0, "eval/closings_left": 0.49}
+    assert above_floor([*rows, below], 0.5) == rows
+    assert above_floor([*rows, below], None) == [*rows, below]
