@@ -21,6 +21,7 @@ from pipeline.core.files import (
     disk_errors,
     fsync,
     hold,
+    is_litter,
     make_dirs,
     sha256_file,
     write_text,
@@ -262,7 +263,8 @@ def _entries(directory: Path, known: Mapping[Path, str]) -> list[FileEntry]:
     entries: list[FileEntry] = []
     for relative in list_files(directory):
         path = directory / relative
-        if relative not in UNLISTED and not path.is_symlink():
+        litter = any(map(is_litter, path.relative_to(directory).parts))  # it may be gone by tomorrow
+        if relative not in UNLISTED and not litter and not path.is_symlink():
             entries.append(FileEntry(relative, known.get(path) or sha256_file(path), path.stat().st_size))
     return entries
 

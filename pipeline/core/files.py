@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -39,6 +40,18 @@ def disk_error(err: OSError, where: str, note: str = "") -> StoreError:
     at = f" at {err.filename}" if err.filename and str(err.filename) != where else ""
     mend = _MENDS.get(err.errno or 0, "Check the disk and run again.")
     return StoreError(where, f"{said}{at}{'; ' + note if note else ''}.", mend)
+
+
+# What file managers, editors and network file systems leave beside the files they look at.
+_LITTER = re.compile(
+    r"\.DS_Store|\._.*|\.AppleDouble|Thumbs\.db|desktop\.ini|\.directory|\.nfs[0-9a-fA-F]+|.*~|#.*#|\..*\.sw[a-p]",
+    re.IGNORECASE,
+)
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file of this name is of whoever looked at the directory, and not of what is in it."""
+    return _LITTER.fullmatch(name) is not None
 
 
 @contextlib.contextmanager

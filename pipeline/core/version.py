@@ -107,7 +107,16 @@ class Version:
         return list(self.iter_rows(split, config, columns))
 
     def verify(self) -> list[str]:
-        """Compare every file with the manifest: problems, one line each; none means intact."""
+        """All that is not as the manifest says, one line each: damage, and files that it does not list."""
+        listed = {f.path for f in self.manifest.files} | UNLISTED
+        strays = [path for path in list_files(self.path) if path not in listed]
+        return self.damage() + [f"{self.where}: {path} is not in the manifest" for path in strays]
+
+    def damage(self) -> list[str]:
+        """What of the version is missing or changed, one line each; none means that it can be built on.
+
+        A file beside those of the manifest is no damage: a file manager or an editor left it, nobody reads it.
+        """
         problems: list[str] = []
         for entry in self.manifest.files:
             try:
@@ -116,10 +125,6 @@ class Version:
                 found = f"cannot be read ({err.strerror})"
             if found:
                 problems.append(f"{self.where}: {entry.path} {found}")
-        listed = {f.path for f in self.manifest.files} | UNLISTED
-        problems += [
-            f"{self.where}: {path} is not in the manifest" for path in list_files(self.path) if path not in listed
-        ]
         if self.path.parent.name == "versions" and self.path.name != spell(self.number):
             problems.append(f"{self.where}: the manifest says it is {spell(self.number)}")
         return problems
