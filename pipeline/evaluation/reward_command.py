@@ -6,7 +6,6 @@ Nothing is trained and no version is written.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -18,7 +17,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.formats import Format
 from pipeline.core.judged_sets import Aggregation
 from pipeline.core.process import quiet
-from pipeline.core.screen import columns, cut, visible
+from pipeline.core.screen import columns, cut, put, put_json, visible
 from pipeline.core.store import Store
 from pipeline.core.version import Version
 from pipeline.evaluation.ensembles import ensemble_metrics
@@ -53,9 +52,9 @@ def main(argv: list[str]) -> int:
         margins = [np.subtract(chosen, rejected) / unit for chosen, rejected, unit in scored]
         measured["ensemble"] = ensemble_metrics(margins, args.evaluate)
     if args.json:
-        print(json.dumps({"models": args.evaluate, **measured}, ensure_ascii=False, indent=2))
+        put_json({"models": args.evaluate, **measured})
     else:
-        print("\n".join(table(measured, args.evaluate)))
+        put("\n".join(table(measured, args.evaluate)))
     return 0
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pipeline.core.screen import columns, cut, show, visible
+from pipeline.core.screen import columns, cut, put, visible
 
 
 @pytest.mark.parametrize(
@@ -43,5 +43,5 @@ def test_cut_by_columns(text: str, width: int, start: str, end: str) -> None:
 def test_a_terminal_that_lacks_a_character_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="latin-1"))
-    show("né → 中")
+    put("né → 中")
     assert raw.getvalue() == "né ? ?\n".encode("latin-1")
