@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, cast
 
-from pipeline.core.errors import StoreError
+from pipeline.core.errors import ConfigError, StoreError
 
 _MENDS = {
     errno.ENOSPC: "Free some space (python -m pipeline data gc) and run again.",
@@ -47,6 +47,23 @@ _LITTER = re.compile(
     r"\.DS_Store|\._.*|\.AppleDouble|Thumbs\.db|desktop\.ini|\.directory|\.nfs[0-9a-fA-F]+|.*~|#.*#|\..*\.sw[a-p]",
     re.IGNORECASE,
 )
+
+
+_HOME = re.compile(r"~([A-Za-z0-9._-]*/|$)")
+
+
+def expand_home(text: str, where: str) -> str:
+    """``text`` with ``~/`` or ``~name/`` at its beginning as that home, as a shell has it; else as it is.
+
+    Raises:
+        ConfigError: there is no such user.
+    """
+    if not _HOME.match(text):
+        return text
+    try:
+        return str(Path(text).expanduser())
+    except RuntimeError as err:
+        raise ConfigError(where, f"{text!r} begins with a user who is not there.") from err
 
 
 def is_litter(name: str) -> bool:

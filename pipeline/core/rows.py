@@ -74,14 +74,26 @@ def located_rows(
     """
     if source.startswith(_HUB):
         return _hub_rows(source.removeprefix(_HUB), split, subset, revision, where)
+    check_source(source, where)
     path = Path(source).expanduser()
     if path.exists():
         if revision is not None:
             raise DataError(where, f'"{source}" is local and has no revisions.', "Remove revision.")
         return _rows_of_files(_local_files(path, split, subset, where), source)
-    if _HUB_ID.fullmatch(source) and file_kind(path) is None and not _looks_local(path):
-        return _hub_rows(source, split, subset, revision, where)
-    raise DataError(where, f'no file or directory "{source}".', _near(path))
+    return _hub_rows(source, split, subset, revision, where)
+
+
+def check_source(source: str, where: str) -> None:
+    """Refuse a source of rows that is neither on this machine nor the name of something on the Hub.
+
+    Raises:
+        DataError: it is neither.
+    """
+    path = Path(source).expanduser()
+    if source.startswith(_HUB) or path.exists():
+        return
+    if not _HUB_ID.fullmatch(source) or file_kind(path) is not None or _looks_local(path):
+        raise DataError(where, f'no file or directory "{source}".', _near(path))
 
 
 def rename_columns(row: Row, columns: Mapping[str, str]) -> Row:

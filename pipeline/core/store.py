@@ -16,7 +16,7 @@ from pipeline.core import refs
 from pipeline.core.diff import Diff, diff
 from pipeline.core.draft import Draft, new_manifest
 from pipeline.core.errors import StoreError
-from pipeline.core.files import disk_error, locked
+from pipeline.core.files import disk_error, expand_home, locked
 from pipeline.core.lineage import Node, lineage
 from pipeline.core.publish import find_key, newest_first, settle_head
 from pipeline.core.sweep import Rules, Swept, sweep
@@ -29,7 +29,8 @@ class Store:
     """The versions under ``root``. Creating one touches nothing on the disk."""
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+        # A shell leaves the ~ of --root=~/x as it is, and a directory called ~ would be made.
+        self.root = Path(expand_home(str(root), str(root)))
 
     def home(self, name: str) -> Path:
         """The directory of a name. Raises StoreError if it cannot be one."""

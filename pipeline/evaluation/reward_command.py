@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import yaml
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.formats import Format
@@ -20,6 +19,7 @@ from pipeline.core.process import quiet
 from pipeline.core.screen import columns, cut, put, put_json, visible
 from pipeline.core.store import Store
 from pipeline.core.version import Version
+from pipeline.core.yaml_text import parse_yaml
 from pipeline.evaluation.ensembles import ensemble_metrics
 from pipeline.evaluation.pair_metrics import metrics_of_set
 from pipeline.labelling.judgements import Judgements, summary
@@ -91,6 +91,10 @@ def table(measured: Mapping[str, Any], models: Sequence[str]) -> list[str]:
     return lines + (["", *_ensemble(measured["ensemble"])] if "ensemble" in measured else [])
 
 
+def _columns(text: str) -> Any:
+    return parse_yaml(text, f"{WHERE}, --columns", lines=False)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pipeline.reward --evaluate",
@@ -102,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         "--on", metavar="SET", required=True, help="preferences@v3, a file, a directory or a Hub id"
     )
     parser.add_argument("--format", choices=get_args(Format), help="of the set, where it cannot be told")
-    parser.add_argument("--columns", type=yaml.safe_load, help='such as "{chosen: better, rejected: worse}"')
+    parser.add_argument("--columns", type=_columns, help='such as "{chosen: better, rejected: worse}"')
     parser.add_argument("--split", help="of the set (default: test of a version, else train or the only one)")
     parser.add_argument("--slice", metavar="COLUMN", help="accuracy for each value of this column of theirs")
     parser.add_argument("--aggregate", choices=get_args(Aggregation), help="how several votes become one outcome")

@@ -1,4 +1,4 @@
-"""Garbage collection takes what was made anew since, and nothing that anybody waits for or would have to train again."""
+"""Garbage collection takes what was made anew since, and nothing that anybody would have to train again."""
 
 from __future__ import annotations
 
