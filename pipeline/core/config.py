@@ -113,7 +113,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     for key, value in raw.items():
         if key in SECTIONS:
             if not isinstance(value, dict | None):
-                raise ConfigError(str(path), f'"{key}" is a section and holds keys, not {value!r}.')
+                raise ConfigError(str(path), f'"{key}" is a section and holds keys, not {_short(value)}.')
             sections[key] = typing.cast("dict[str, Any]", value) or {}
         elif key in known:
             shared[key] = value
@@ -174,15 +174,21 @@ def _convert(value: Any, hint: Any, where: str, key: str) -> Any:
         return None
     # A bool is an int to Python; `epochs: yes` is a mistake, not 1.
     if isinstance(value, bool) and not _mentions(hint, bool):
-        raise ConfigError(where, f"{key} = {value!r} should be {_spell(hint)}.")
+        raise ConfigError(where, f"{key} = {_short(value)} should be {_spell(hint)}.")
     try:
         config = ConfigDict(arbitrary_types_allowed=True)
         return TypeAdapter(hint, config=config).validate_python(value)
     except ValidationError as err:
         said = err.errors()[0]["msg"]
-        raise ConfigError(where, f"{key} = {value!r} should be {_spell(hint)} ({said}).") from err
+        raise ConfigError(where, f"{key} = {_short(value)} should be {_spell(hint)} ({said}).") from err
     except Exception:  # a hint pydantic cannot read, as TrainingArguments has some: its own __post_init__ checks
         return value
+
+
+def _short(value: Any) -> str:
+    """``value`` as a message shows it."""
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."
 
 
 def _allows_none(hint: Any) -> bool:
@@ -211,7 +217,7 @@ def _spell(hint: Any) -> str:
 def _unknown_key(where: str, key: str, known: list[str]) -> ConfigError:
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     hint = f'Did you mean "{near[0]}"?' if near else f"Known: {', '.join(sorted(known)[:12])} ..."
-    return ConfigError(where, f'unknown key "{key}".', hint)
+    return ConfigError(where, f'unknown key "{key[:120]}".', hint)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from pipeline.core import export, gc_cli, refs
+from pipeline.core import export, gc_cli, refs, relocate
 from pipeline.core.diff import Change, Diff
 from pipeline.core.errors import StoreError
 from pipeline.core.manifest import Manifest
@@ -58,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     verify = add("verify", _verify, "compare every file with its sha256 (default: every version)")
     verify.add_argument("refs", metavar="REF", nargs="*")
     export.add_arguments(add("export", export.run, "write preferences as a file in another tool's format"))
+    relocate.add_arguments(
+        add("relocate", relocate.run, "write into adapters where their base is, after the data directory moved")
+    )
     gc_cli.add_arguments(add("gc", gc_cli.run, "collect versions that were made anew since, and leftovers"))
     return parser
 
@@ -166,14 +169,15 @@ def _tag(store: Store, args: argparse.Namespace) -> int:
 
 
 def _verify(store: Store, args: argparse.Namespace) -> int:
-    checked, problems = 0, list[str]()
+    checked, problems, notes = 0, list[str](), list[str]()
     for version in [store.resolve(r) for r in args.refs] if args.refs else _every(store, problems):
         checked += 1
         problems += version.verify()
+        notes += filter(None, [relocate.misplaced(version)])
     if args.json:
-        put_json({"checked": checked, "problems": problems})
+        put_json({"checked": checked, "problems": problems, "notes": notes})
     else:
-        for line in problems:
+        for line in [*problems, *(f"note: {note}" for note in notes)]:
             put(line)
         put(f"{checked} versions checked, {len(problems)} problems", sys.stderr if problems else None)
     return 1 if problems else 0

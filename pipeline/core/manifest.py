@@ -71,6 +71,8 @@ class Manifest:
 
     ``splits`` is keyed by ``"train"`` for the default config and ``"votes/train"`` for any other;
     ``files`` lists every file of the version but manifest.json itself and README.md, which may be reworded.
+    ``portable`` has a digest of each file that names a place of this machine, taken without that place, which
+    changes when the data directory moves (:mod:`pipeline.core.relocate`); its sha256 is of when it was published.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Manifest:
     environment: dict[str, str] = field(default_factory=dict[str, str])
     splits: dict[str, Split] = field(default_factory=dict[str, Split])
     files: list[FileEntry] = field(default_factory=list[FileEntry])
+    portable: dict[str, str] = field(default_factory=dict[str, str])
     stats: JsonDict = field(default_factory=dict[str, Any])
     governance: JsonDict = field(default_factory=dict[str, Any])
     wall_seconds: float = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,11 +11,25 @@ from pathlib import Path
 from pipeline.core.errors import DataError, StoreError
 from pipeline.core.files import disk_error, sha256_file
 from pipeline.core.manifest import FileEntry, Manifest
+from pipeline.core.records import digest
 from pipeline.core.refs import spell
 from pipeline.core.shards import Row, read_batches
 
 # Not listed in a manifest's files: it cannot hold its own sha256, and a card may be reworded.
 UNLISTED = frozenset({"manifest.json", "README.md"})
+
+
+ADAPTER_CONFIG, BASE_KEY = "adapter_config.json", "base_model_name_or_path"
+"""The file of an adapter that says where its base is, and its key for that."""
+
+
+def adapter_digest(path: Path) -> str | None:
+    """A digest of what an adapter's config says, less the place of its base; None where it cannot be read."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        return digest({k: v for k, v in config.items() if k != BASE_KEY})
+    except (OSError, ValueError, AttributeError, TypeError):
+        return None
 
 
 def split_key(split: str, config: str = "default") -> str:
@@ -123,7 +138,8 @@ class Version:
                 found = _file_problem(self.path / entry.path, entry)
             except OSError as err:
                 found = f"cannot be read ({err.strerror})"
-            if found:
+            portable = self.manifest.portable.get(entry.path)
+            if found and (portable is None or adapter_digest(self.path / entry.path) != portable):
                 problems.append(f"{self.where}: {entry.path} {found}")
         if self.path.parent.name == "versions" and self.path.name != spell(self.number):
             problems.append(f"{self.where}: the manifest says it is {spell(self.number)}")
