@@ -250,6 +250,12 @@ def _refuse_lost(overrides: Sequence[str]) -> None:
                 raise ConfigError("command line", f"{later!r} takes away {earlier!r}.", "Give one of them.")
 
 
+def replaced(overrides: Iterable[str], by: Sequence[str]) -> list[str]:
+    """``overrides`` with ``by`` in the place of those of the same keys: for who decides these keys itself."""
+    keys = {override.partition("=")[0] for override in by}
+    return [*(o for o in overrides if o.partition("=")[0] not in keys), *by]
+
+
 def expanded(value: Any, where: str) -> Any:
     """``value`` with every text in it that begins with ``~/`` or ``~name/`` below that home, as a shell has it.
 

@@ -152,6 +152,18 @@ def replace_text(path: Path, text: str, aside: Path) -> None:
     fsync(path.parent)
 
 
+def parse_json(text: str) -> Any:
+    """The value that ``text`` spells.
+
+    Raises:
+        ValueError: it is no JSON, or nested too deeply for Python to read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as err:
+        raise ValueError("nested too deeply") from err
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file.
 
@@ -159,7 +171,7 @@ def read_json(path: Path) -> dict[str, Any]:
         StoreError: the file is not a JSON object or cannot be read. A missing file is a FileNotFoundError.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise
     except OSError as err:

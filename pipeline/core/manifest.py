@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import pipeline
 from pipeline.core.errors import StoreError
+from pipeline.core.files import parse_json
 
 SCHEMA_VERSION = 1
 
@@ -119,7 +120,7 @@ class Manifest:
             StoreError: the text is damaged, or was written by a newer version of this package.
         """
         try:
-            raw = json.loads(text)
+            raw = parse_json(text)
         except ValueError as err:
             raise _damaged(where, f"not valid JSON ({err})") from err
         if not isinstance(raw, dict):

@@ -16,7 +16,7 @@ from typing import Any
 
 from pipeline.core import refs
 from pipeline.core.errors import ModelError, StoreError
-from pipeline.core.files import disk_errors, fsync, locked, read_json, replace_text
+from pipeline.core.files import disk_errors, fsync, locked, parse_json, read_json, replace_text
 from pipeline.core.screen import put, put_json
 from pipeline.core.store import Store
 from pipeline.core.version import ADAPTER_CONFIG, BASE_KEY, Version, adapter_digest
@@ -45,7 +45,7 @@ def named_base(directory: Path) -> tuple[str, str | None]:
         ModelError: the config names no base, or one at a path where nothing is.
     """
     try:
-        config = json.loads((directory / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        config = parse_json((directory / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         source, revision = str(config[BASE_KEY]), config.get("revision")
     except (OSError, ValueError, KeyError, TypeError) as err:
         mend = "Train one: make reward"
@@ -143,7 +143,7 @@ def run(store: Store, args: argparse.Namespace) -> int:
 def _config(version: Version) -> dict[str, Any] | None:
     """The config of the adapter in a version; None where there is none that can be read."""
     try:
-        config = json.loads((version.path / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        config = parse_json((version.path / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return config if isinstance(config, dict) else None

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.config import STAGES, Config, load_config
+from pipeline.core.config import STAGES, Config, load_config, replaced
 from pipeline.core.errors import ConfigError
 from pipeline.core.launch import Launchable, made, stages
 from pipeline.core.records import digest
@@ -105,8 +105,8 @@ def plan(path: str, seeds: str, grid: Sequence[str], overrides: Sequence[str]) -
     for seed in parse_seeds(seeds, base.seed):
         for values in itertools.product(*(values for _, values in axes)):
             settings = {key: value for (key, _), value in zip(axes, values, strict=True)}
-            own = [o for o in overrides if o.partition("=")[0] != "seed"]  # the first of the seeds
-            arguments = (*own, *(f"{k}={json.dumps(v)}" for k, v in settings.items()), f"seed={seed}")
+            swept = [f"{k}={json.dumps(v)}" for k, v in settings.items()]
+            arguments = tuple(replaced([*overrides, *swept], [f"seed={seed}"]))
             config = load_config(path, arguments)
             file = re.sub(r"[^A-Za-z0-9._=,-]+", "_", f"{spell(settings)} seed={seed}".strip())[:100]
             log = Path(f"{len(runs) + 1:03}-{file}.log")

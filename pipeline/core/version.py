@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core.errors import DataError, StoreError
-from pipeline.core.files import disk_error, sha256_file
+from pipeline.core.files import disk_error, parse_json, sha256_file
 from pipeline.core.manifest import FileEntry, Manifest
 from pipeline.core.records import digest
 from pipeline.core.refs import spell
@@ -26,7 +25,7 @@ ADAPTER_CONFIG, BASE_KEY = "adapter_config.json", "base_model_name_or_path"
 def adapter_digest(path: Path) -> str | None:
     """A digest of what an adapter's config says, less the place of its base; None where it cannot be read."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = parse_json(path.read_text(encoding="utf-8"))
         return digest({k: v for k, v in config.items() if k != BASE_KEY})
     except (OSError, ValueError, AttributeError, TypeError):
         return None

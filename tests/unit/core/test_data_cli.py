@@ -256,3 +256,66 @@ def test_a_reader_that_went_away_is_quiet(length: int) -> None:
     )
     os.close(write)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\x7f\r"
+
+
+# Seen failing with: print. A manifest's texts reached the terminal as they are.
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["show", "prefs"],
+        ["show", "prefs", "--json"],
+        ["list"],
+        ["list", "--json"],
+        ["diff", "prefs@v1", "prefs@v2"],
+        ["diff", "prefs@v1", "prefs@v2", "--json"],
+        ["verify"],
+        ["verify", "--json"],
+        ["gc", "--dry-run"],
+    ],
+    ids=" ".join,
+)
+def test_what_others_wrote_is_not_obeyed(
+    store: Store, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    from pipeline.core.screen import obeyed
+
+    for n in (1, 2):
+        with store.draft(
+            "prefs",
+            kind=f"k{HOSTILE}",
+            stage=f"s{HOSTILE}",
+            config={HOSTILE: n},
+            governance={HOSTILE: HOSTILE},
+        ) as draft:
+            draft.write_rows("train", [{"id": f"{HOSTILE}{n}"}])
+            rows = [{"id": "1", "annotator": HOSTILE, "choice": f"{HOSTILE}{n}"}]
+            draft.write_rows("train", rows, config="votes")
+            draft.stats.update({HOSTILE: n, "nested": {HOSTILE: [HOSTILE]}})
+            draft.models = [{"role": HOSTILE, "id": HOSTILE}]
+            (draft.path / "gone.txt").write_text("x")
+        (draft.version.path / f"stray{HOSTILE}".replace("/", "")).write_text("x")
+        (draft.version.path / "gone.txt").unlink()
+    capsys.readouterr()
+    run(store, *command)
+    said = capsys.readouterr()
+    text = said.out + said.err
+    assert text.strip()
+    assert [c for c in text if obeyed(c) and c != "\n"] == []
+    if "--json" in command:
+        assert json.loads(said.out)
+
+
+def test_an_error_is_not_obeyed_either(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(_: list[str] | None) -> int:
+        raise StoreError(f"a{HOSTILE}", f"b{HOSTILE}")
+
+    with pytest.raises(SystemExit):
+        guard(fail)
+    said = capsys.readouterr().err
+    assert said.startswith("error: a")
+    assert "\x1b" not in said
+    assert "\x9b" not in said
+    assert said.count("\n") == 1
