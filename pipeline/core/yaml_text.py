@@ -6,6 +6,7 @@ The YAML library drops the first of two equal keys, follows aliases for ever, re
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any, cast
@@ -157,7 +158,7 @@ def _measure(root: Node) -> None:
 
 
 def _check_keys(root: Node, loader: _Loader) -> None:
-    """Raises an error where a mapping has a key twice, or one that is no text, whole number, true or false."""
+    """Raises an error where a mapping has a key twice, or one that reads as something else."""
     seen: set[int] = set()
     todo: list[Node] = [root]
     while todo:
@@ -182,8 +183,10 @@ def _key(node: Node, loader: _Loader) -> str:
         raise _error(node.start_mark, "a key is a mapping or a list, not a text")
     if tag == "merge":
         return "<<"
-    if tag == "bool" and node.value.lower() in ("true", "false"):
+    if tag in ("bool", "null") and node.value.lower() in ("true", "false", "null"):
         return node.value.lower()
+    if tag == "float" and math.isfinite(number := loader.construct_object(node)):
+        return str(number)
     if tag not in ("str", "int"):
         read = "an empty one" if not node.value else f"{node.value[:40]!r}, which is read as {tag}"
         raise _error(node.start_mark, f"a key is text, not {read}; write it in quotes")

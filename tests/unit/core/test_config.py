@@ -190,7 +190,7 @@ def test_keys_are_texts_at_every_depth(tmp_path: Path) -> None:
     """``choices: {0: a, tie: tie}``: keys of several types have no order, and a run's key sorts them."""
     path = tmp_path / "x.yaml"
     path.write_text(
-        "name: x\ntask: t\ncollect: {annotator_args: {choices: {0: a, 1.5: b, yes: tie, null: skip}}}\n"
+        "name: x\ntask: t\ncollect: {annotator_args: {choices: {0: a, 1.5: b, true: tie, null: skip}}}\n"
     )
     choices = {"0": "a", "1.5": "b", "true": "tie", "null": "skip"}
     assert load_config(path).given("collect")["annotator_args"] == {"choices": choices}

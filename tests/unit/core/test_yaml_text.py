@@ -38,7 +38,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: 12:30:45", 1, "to base 60; write it in quotes"),
         ("a: 1\n.nan: 1", 2, "a key is text, not '.nan', which is read as float"),
         ("a: {yes: 1}", 1, "not 'yes', which is read as bool; write it in quotes"),
-        ("a: {null: 1}", 1, "which is read as null"),
+        ("a: {~: 1}", 1, "which is read as null"),
         ("? \n: 1", 1, "not an empty one"),
         ("? [a, b]\n: 1", 1, "a mapping or a list, not a text"),
         ("a:\n\tb: 1", 2, "a tab, where YAML takes blanks only"),
