@@ -233,7 +233,9 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _check_sections(raw: Mapping[Any, Any], where: str) -> None:
     """Raises ConfigError for a key of the whole or of a section that is no text; below, it may be a number."""
-    sections = [(f"{key}.", value) for key, value in raw.items() if isinstance(value, dict)]
+    sections: list[tuple[str, Mapping[Any, Any]]] = [
+        (f"{key}.", typing.cast("dict[Any, Any]", value)) for key, value in raw.items() if isinstance(value, dict)
+    ]
     for prefix, keys in [("", raw), *sections]:
         for key in keys:
             if not isinstance(key, str):

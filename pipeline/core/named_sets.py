@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pipeline.core.config import Config, parse_options
 from pipeline.core.errors import ConfigError
@@ -29,7 +29,7 @@ class PairSet(JudgedSet):
     slice: str | None = None
 
 
-def parse_sets(value: Mapping[str, Any], where: str, key: str = "reward.test_sets") -> dict[str, PairSet]:
+def parse_sets(value: Mapping[Any, Any], where: str, key: str = "reward.test_sets") -> dict[str, PairSet]:
     """The sets of a config by name: ``{name: dataset}`` or ``{name: {dataset: ..., format: ...}}``.
 
     Raises:
@@ -40,8 +40,8 @@ def parse_sets(value: Mapping[str, Any], where: str, key: str = "reward.test_set
         if not isinstance(name, str) or not _NAME.fullmatch(name) or name in _TAKEN:
             mend = "Use letters, digits, _ and -; not default, unpaired or data."
             raise ConfigError(where, f"{key}: {name!r} is no name for a set.", mend)
-        options = {"dataset": given} if isinstance(given, str) else given
-        if not isinstance(options, dict) or not options.get("dataset"):
+        options = {"dataset": given} if isinstance(given, str) else cast("dict[str, Any]", given)
+        if not isinstance(given, str | dict) or not options.get("dataset"):
             mend = f"Write {key}: {{{name}: pairs.jsonl}}, or {{{name}: {{dataset: pairs.jsonl, format: trl}}}}."
             raise ConfigError(where, f"{key}.{name} names no dataset.", mend)
         found[name] = parse_options(PairSet, options, where, prefix=f"{key}.{name}.")
@@ -63,7 +63,7 @@ def check_sets(config: Config, look: bool) -> None:
     where = str(config.path)
     if not isinstance(given, dict):
         raise ConfigError(where, f"reward.test_sets = {given!r} should be a mapping (name: dataset).")
-    for name, options in parse_sets(given, where).items():
+    for name, options in parse_sets(cast("dict[Any, Any]", given), where).items():
         check_source(options.dataset, f"{where}: reward.test_sets.{name}")
         if look and Path(options.dataset).expanduser().exists():
             options.rows(f"{where}: reward.test_sets.{name}")

@@ -12,7 +12,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pipeline.core import refs
 from pipeline.core.errors import ModelError, StoreError
@@ -146,7 +146,7 @@ def _config(version: Version) -> dict[str, Any] | None:
         config = parse_json((version.path / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return config if isinstance(config, dict) else None
+    return cast("dict[str, Any]", config) if isinstance(config, dict) else None
 
 
 def _place(version: Version, config: dict[str, Any], base: Path | None, own: str | None) -> str | None:

@@ -65,7 +65,7 @@ def parse_yaml(text: str, where: str, lines: bool = True) -> Any:
             f"{where}, line {line}" if lines else where, what if lines else f"{text[:80]!r}: {what}"
         )
 
-    loader = None
+    loader: Any = None
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
@@ -94,7 +94,8 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise _error(self.peek_event().start_mark, f"more than {MAX_DEPTH} levels deep")
+            event = cast("Any", self).peek_event()
+            raise _error(event.start_mark, f"more than {MAX_DEPTH} levels deep")
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -106,7 +107,7 @@ class _Loader(yaml.SafeLoader):
         if isinstance(node, ScalarNode) and node.tag in (f"{_TAG}int", f"{_TAG}float"):
             _check_number(node)
         try:
-            value = super().construct_object(node, deep)
+            value: Any = cast("Any", super()).construct_object(node, deep)
         except (ValueError, LookupError, TypeError, ArithmeticError) as err:
             raise _error(node.start_mark, f"{str(cast('Any', node).value)[:40]!r} cannot be read") from err
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
@@ -157,7 +158,7 @@ def _measure(root: Node) -> None:
             stack.pop()
 
 
-def _check_keys(root: Node, loader: _Loader) -> None:
+def _check_keys(root: Node, loader: Any) -> None:
     """Raises an error where a mapping has a key twice, or one that reads as something else."""
     seen: set[int] = set()
     todo: list[Node] = [root]
@@ -176,7 +177,7 @@ def _check_keys(root: Node, loader: _Loader) -> None:
             lines[name] = key.start_mark.line + 1
 
 
-def _key(node: Node, loader: _Loader) -> str:
+def _key(node: Node, loader: Any) -> str:
     """The key as text: 1 and \"1\" would be one entry of what a config maps."""
     tag = node.tag.removeprefix(_TAG)
     if not isinstance(node, ScalarNode):
