@@ -114,8 +114,10 @@ test: $(READY) ## the fast tests, no network
 test-slow: $(READY) ## learning over seeds, kill and resume, end to end (an hour)
 	@python -m pytest -m slow
 
-bench: $(READY) ## time and memory of a PPO update against TRL's own; QUICK=1 for one round
+bench: $(READY) ## PPO updates against TRL's own, reading against load_dataset; QUICK=1 for one round
 	@python -m tests.bench
+	@python -m tests.bench.reading
+
 
 clean: ## remove the environment and caches; never touches data/
 	rm -rf $(VENV) .import-linter.log build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache

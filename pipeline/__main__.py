@@ -8,7 +8,8 @@ from pipeline.core.cli import guard
 from pipeline.core.screen import put
 
 _HELP = """\
-usage: python -m pipeline data COMMAND         versions: list, show, diff, tag, verify, gc, export, forget
+usage: python -m pipeline data look FILE       what somebody's rows would be read as, before anything is trained
+       python -m pipeline data COMMAND         versions: list, show, diff, tag, verify, gc, export, forget
        python -m pipeline doctor RUN           what is wrong with a run of PPO, and what to change
        python -m pipeline.STAGE --config configs/X.yaml [section.key=value ...]
        python -m pipeline.sweep --config configs/X.yaml --seeds 5 --grid ppo.kl_coef=0.02,0.1
@@ -35,6 +36,10 @@ def main(argv: list[str] | None = None) -> int:
         from pipeline import forget
 
         return forget.main(args[2:])
+    if args[:2] == ["data", "look"]:
+        from pipeline import look
+
+        return look.main(args[2:])
     if args[:1] == ["data"]:
         from pipeline.core import data_cli
 

@@ -104,7 +104,10 @@ def run(run: Run) -> None:
         from pipeline.annotators._voted import Voted
 
         voted = Voted(annotator, lambda prompt, completions: side(prompt, completions, options), run.workdir)
-        publish(run, prompts, voted, {"annotator": annotator.name, **annotator.report()})
+        report = annotator.report()
+        for line in report.get("notices", ()):
+            say("collect", f"{report['dataset']}: {line}")
+        publish(run, prompts, voted, {"annotator": annotator.name, **report})
         return
     sampling, splits = draw(run, options, task, prompts)
     drawn = list(sampling)

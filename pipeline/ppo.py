@@ -49,8 +49,8 @@ def run(run: Run) -> None:
     reward = scorer(run, model, tokenizer, device)
     judge = scorer(run, model, tokenizer, device, "check") if args.check is not None else gold_judge(task)
     prompts = [r["prompt"] for r in run.version("prompts").iter_rows("train")]
-    if len(prompts) < 2:
-        raise DataError(run.version("prompts").where, f"{len(prompts)} prompt to train on.", "Bring more prompts.")
+    if not prompts:
+        raise DataError(run.version("prompts").where, "no prompt to train on.", "Bring some.")
     held_out = prompts_to_select_by(run) if str(args.eval_strategy) != "no" else []
     checkpoints = Checkpoints(run.workdir, args.save_total_limit or 2)
     # One rank looks for all: it may put a damaged one aside.

@@ -54,9 +54,30 @@ def run(run: Run) -> None:
     require_rows(run.version("preferences"), args.loss)
     sets = test_sets(run, args.test_sets)
     source, revision = run.base
-    load_causal_lm(source, revision)  # says in one line what is wrong with a base that is none
+    base = load_causal_lm(source, revision)  # says in one line what is wrong with a base that is none
+    limit_length(args, base.config)
     tokenizer = load_tokenizer(source, revision)
     (pointwise if args.loss == "pointwise" else pairwise)(run, args, tokenizer, sets)
+
+
+def limit_length(args: Any, config: Any) -> None:
+    """Lower ``max_length`` to what the base can read, and say so."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions and (args.max_length is None or args.max_length > positions):
+        asked = "no limit" if args.max_length is None else args.max_length
+        say("reward", f"max_length is {positions}, the base's positions (reward.max_length: {asked})")
+        args.max_length = positions
+
+
+def require_kept(dropped: dict[str, int], kept: dict[str, int], longest: int, max_length: int | None) -> None:
+    """Raises DataError where a split has lost all its rows to ``max_length``."""
+    for split, n in dropped.items():
+        if n and not kept[split]:
+            raise DataError(
+                f"reward, split {split}",
+                f"all {n} rows have more than reward.max_length = {max_length} tokens (the longest {longest}).",
+                "Raise it (it ends at the base's positions), or bring shorter texts or a base that reads more.",
+            )
 
 
 def test_sets(run: Run, given: dict[str, Any]) -> dict[str, PairRows]:
@@ -75,6 +96,8 @@ def test_sets(run: Run, given: dict[str, Any]) -> dict[str, PairRows]:
     for name, found in sets.items():
         if "votes" in found.report:
             say("reward", f"test set {name}: {summary(found.report)}")
+        for line in found.report.get("notices", ()):
+            say("reward", f"test set {name}: {line}")
     return sets
 
 
@@ -105,6 +128,8 @@ def pairwise(run: Run, args: Any, tokenizer: Any, sets: dict[str, PairRows]) -> 
     pairs = tokenize_pairs(rows, args, tokenizer)
     dropped = {s: p.dropped for s, p in pairs.items()}
     say("reward", f"{len(pairs['train'].kept)} pairs, {sum(dropped.values())} dropped for length")
+    kept, longest = {s: len(p.kept) for s, p in pairs.items()}, max(p.longest for p in pairs.values())
+    require_kept(dropped, kept, longest, args.max_length)
     without = sum(rows["train"][i].get("margin") is None for i in pairs["train"].kept)
     if 0 < without < len(pairs["train"].kept):
         say("reward", f"margins are not used: {without} of the pairs to train on have none")
@@ -136,6 +161,8 @@ def pointwise(run: Run, args: Any, tokenizer: Any, sets: dict[str, PairRows]) ->
     if paired["test"]:
         dropped["test pairs"] = pairs["test"].dropped
     say("reward", f"{len(labelled['train'].kept)} completions, {sum(dropped.values())} rows dropped for length")
+    kept, longest = {s: len(p.kept) for s, p in labelled.items()}, max(p.longest for p in labelled.values())
+    require_kept({s: dropped[s] for s in kept}, kept, longest, args.max_length)
     model, figures = trainer.train(args, *run.base, tokenizer, labelled["train"], run.workdir / "metrics.jsonl")
     if main_process():
         figures |= {"dropped_for_length": dropped, "pad_token_id": model.config.pad_token_id}

@@ -1,6 +1,7 @@
 """A read-only double of the Hub's HTTP API on localhost, enough for transformers and datasets to load from.
 
-It answers repository info, trees, path infos and file downloads with ETag and Range, for models and datasets.
+It answers repository info, trees, refs, path infos and file downloads with ETag and Range, for models and
+datasets, at several revisions, and refuses what is gated.
 """
 
 from __future__ import annotations
@@ -18,19 +19,31 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 API = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree|paths-info|refs)(?:/(.*))?)?")
-RESOLVE = re.compile(r"/(?:(datasets)/)?([^/]+/[^/]+)/resolve/[^/]+/(.+)")
+RESOLVE = re.compile(r"/(?:(datasets)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 DATE = "2026-01-01T00:00:00.000Z"
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves directories as repositories: ``repos["models/org/name"] = Path(...)``."""
+    """Serves directories as repositories: ``repos["models/org/name"] = Path(...)``.
+
+    A repository has one commit, unless ``revisions["datasets/org/name"]`` gives others by branch or tag:
+    ``{"v1": (commit, Path(...))}``. What is in ``gated`` tells about itself but gives no file.
+    """
 
     daemon_threads = True
 
     def __init__(self) -> None:
         self.repos: dict[str, Path] = {}
+        self.revisions: dict[str, dict[str, tuple[str, Path]]] = {}
+        self.gated: set[str] = set()
         self.asked: list[str] = []
         super().__init__(("127.0.0.1", 0), Handler)
+
+    def at(self, repo: str, revision: str) -> tuple[str, Path] | None:
+        """The commit and the directory of a revision, which may be the commit itself."""
+        known = {"main": (COMMIT, self.repos[repo])} | self.revisions.get(repo, {})
+        by_commit = {commit: (commit, root) for commit, root in known.values()}
+        return known.get(revision) or by_commit.get(revision)
 
     @property
     def url(self) -> str:
@@ -60,14 +73,20 @@ class Handler(BaseHTTPRequestHandler):
         if found := API.fullmatch(path):
             self.api(found[1], found[2], found[3], found[4] or "", body)
         elif found := RESOLVE.fullmatch(path):
-            self.file(self.server.repos.get(f"{found[1] or 'models'}/{found[2]}"), found[3])
+            self.file(f"{found[1] or 'models'}/{found[2]}", found[3], found[4])
         else:
             self.missing("NotFound")
 
     def api(self, kind: str, name: str, verb: str | None, rest: str, body: bytes) -> None:
-        root = self.server.repos.get(f"{kind}/{name}")
-        if root is None:
+        repo = f"{kind}/{name}"
+        if repo not in self.server.repos:
             return self.missing("RepoNotFound")
+        revision = unquote(rest.partition("/")[0]) if verb in ("revision", "tree", "paths-info") else "main"
+        revision = rest if verb == "revision" else revision
+        at = self.server.at(repo, revision)
+        if at is None:
+            return self.missing("RevisionNotFound")
+        commit, root = at
         files = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
         if verb == "tree":
             below = rest.partition("/")[2].strip("/")
@@ -80,13 +99,22 @@ class Handler(BaseHTTPRequestHandler):
             paths = json.loads(text)["paths"] if text.startswith("{") else parse_qs(text).get("paths", [])
             return self.json([entry(root, p) for p in paths if p in files])
         if verb == "refs":
+            tags = self.server.revisions.get(repo, {})
             return self.json(
-                {"branches": [{"name": "main", "ref": "refs/heads/main", "targetCommit": COMMIT}], "tags": []}
+                {
+                    "branches": [{"name": "main", "ref": "refs/heads/main", "targetCommit": commit}],
+                    "tags": [
+                        {"name": tag, "ref": f"refs/tags/{tag}", "targetCommit": c}
+                        for tag, (c, _) in tags.items()
+                        if tag != "main" and "/" not in tag
+                    ],
+                    "converts": [],
+                }
             )
         info = {
             "id": name,
             "modelId": name,
-            "sha": COMMIT,
+            "sha": commit,
             "lastModified": DATE,
             "createdAt": DATE,
             "private": False,
@@ -94,13 +122,19 @@ class Handler(BaseHTTPRequestHandler):
         info |= {"gated": False, "disabled": False, "downloads": 0, "likes": 0, "tags": [], "_id": "0" * 24}
         return self.json({**info, "siblings": [{"rfilename": f} for f in files]})
 
-    def file(self, root: Path | None, name: str) -> None:
-        if root is None:
+    def file(self, repo: str, revision: str, name: str) -> None:
+        if repo not in self.server.repos:
             return self.missing("RepoNotFound")
+        at = self.server.at(repo, revision)
+        if at is None:
+            return self.missing("RevisionNotFound")
+        commit, root = at
+        if repo in self.server.gated:
+            return self.missing("GatedRepo", status=403)
         if not (root / name).is_file():
-            return self.missing("EntryNotFound", {"X-Repo-Commit": COMMIT})
+            return self.missing("EntryNotFound", {"X-Repo-Commit": commit})
         data = (root / name).read_bytes()
-        head = {"X-Repo-Commit": COMMIT, "ETag": f'"{digest(data)}"', "Accept-Ranges": "bytes"}
+        head = {"X-Repo-Commit": commit, "ETag": f'"{digest(data)}"', "Accept-Ranges": "bytes"}
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
         if wanted and self.command == "GET":
             first, last = int(wanted[1]), min(int(wanted[2] or len(data)), len(data) - 1)
@@ -111,9 +145,9 @@ class Handler(BaseHTTPRequestHandler):
     def json(self, value: Any) -> None:
         self.reply(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
-    def missing(self, code: str, head: dict[str, str] | None = None) -> None:
+    def missing(self, code: str, head: dict[str, str] | None = None, status: int = 404) -> None:
         self.reply(
-            404, b'{"error": "not here"}', {"X-Error-Code": code, "X-Error-Message": "not here", **(head or {})}
+            status, b'{"error": "not here"}', {"X-Error-Code": code, "X-Error-Message": "not here", **(head or {})}
         )
 
     def reply(self, status: int, data: bytes, head: dict[str, str]) -> None:

@@ -17,7 +17,8 @@ from typing import Any
 from pipeline import __version__
 from pipeline.annotators._sitting import SPLITS, Sitting
 from pipeline.annotators.human import Human
-from pipeline.core.graph import artefact, fingerprint, local_files
+from pipeline.core.formats import Notices
+from pipeline.core.graph import artefact, fingerprint, hub_datasets, local_files
 from pipeline.core.process import say
 from pipeline.core.records import COMPARISONS, Comparison, digest
 from pipeline.core.stage import Run
@@ -100,7 +101,8 @@ def sampling_key(run: Run) -> str:
     part = run.config.learning_part("collect")
     part["label"] = {k: v for k, v in part["label"].items() if k in ("dataset", "columns")}
     inputs = {role: fingerprint(found) for role, found in run.inputs.items() if role != "previous"}
-    return digest([part, inputs, local_files(part), __version__])
+    files = local_files(part) + [d["commit"] for d in hub_datasets(part) if d["commit"]]
+    return digest([part, inputs, files, __version__])
 
 
 def sampled_before(run: Run, sampling: str) -> Version | None:
@@ -121,7 +123,8 @@ def write_comparisons(draft: Draft, sampling: str, asked: Asked, sitting: Sittin
             rows[split][row_id] = {"id": row_id, "prompt": prompt, "completion_a": a, "completion_b": b}
             feed.add(split, prompt, completions)
 
-    own = sitting.human.own_groups()
+    notices = Notices()
+    own = sitting.human.own_groups(notices)
     if own is None:
         comparisons, counts = asked.sampled()
         for split, c in comparisons:
@@ -135,6 +138,9 @@ def write_comparisons(draft: Draft, sampling: str, asked: Asked, sitting: Sittin
                 report["straddling_the_split"] += split is None
                 if split is not None:
                     take(split, prompt, some)
+        for line in notices.lines():
+            say("label", f"{sitting.human.settings.dataset}: {line}")
+        report |= {"notices": lines} if (lines := notices.lines()) else {}
     for split in SPLITS:
         draft.write_rows(split, rows[split].values(), schema=COMPARISONS)
     draft.stats.update(report, sampling=sampling)

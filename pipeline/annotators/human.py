@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.config import LABEL_LEARNING, Config, parse_options
-from pipeline.core.errors import ConfigError
+from pipeline.core.errors import ConfigError, DataError
+from pipeline.core.formats import COLUMNS, Notices
+from pipeline.core.judged_sets import JudgedSet
+from pipeline.core.looking import look_at_head
 from pipeline.core.process import say
 from pipeline.core.records import digest
 from pipeline.core.store import Store
@@ -63,10 +66,18 @@ class Human:
         """The name of the items of one set of comparisons: of what made them, and of how they are asked about."""
         return digest([comparisons, self.settings.mode, self.settings.rank_up_to])
 
-    def own_groups(self) -> Iterator[tuple[str, tuple[str, ...]]] | None:
-        """(prompt, completions) of each row of ``label.dataset``; None where completions are sampled."""
+    def own_groups(self, notices: Notices) -> Iterator[tuple[str, tuple[str, ...]]] | None:
+        """(prompt, completions) of each row of ``label.dataset``; None where completions are sampled.
+
+        ``notices`` collects what the reader did that should be said.
+        """
         source = self.settings.dataset
-        return None if source is None else own_data.own_groups(source, self.settings.columns, self.where)
+        if source is None:
+            return None
+        columns = {ours: theirs for ours, theirs in self.settings.columns.items() if ours in COLUMNS}
+        with contextlib.suppress(DataError):  # reading says it in the page's own words
+            say("label", look_at_head(JudgedSet(source, columns=columns), f"{self.where}: label.dataset"))
+        return own_data.own_groups(source, self.settings.columns, self.where, notices=notices)
 
     def open(self, batch: str, about: Mapping[str, Any]) -> Log:
         """The log, with ``batch`` as the set of items that is asked about, known answers among them."""

@@ -13,8 +13,10 @@ from typing import Any, Literal
 
 from pipeline.annotators import Context, Source
 from pipeline.core.errors import DataError
-from pipeline.core.formats import PUBLIC_SETS, Format, JudgedRow, Unusable, read_judged
+from pipeline.core.formats import PUBLIC_SETS, Format, JudgedRow, Notices, Unusable, read_judged
 from pipeline.core.judged_sets import Judged, JudgedSet, Origins, Repeats
+from pipeline.core.looking import look_at_head
+from pipeline.core.process import say
 from pipeline.core.records import Annotation, Comparison
 from pipeline.core.rows import Row
 
@@ -52,8 +54,9 @@ class Replay:
         self._options, self._context, self._salt = options, context, short
         self._format: Format = options.format
         self._counts, self._skipped = Counter[str](), Counter[str]()
-        self._details, self._notices = dict[str, str](), dict[str, None]()
+        self._details = dict[str, str]()
         self._people = set[str]()
+        self._notices = Notices()
 
     def judged(self) -> Iterator[tuple[Comparison, Annotation]]:
         """Every vote, ties included: of several people's choices on one comparison each, and of a row that counts
@@ -91,7 +94,8 @@ class Replay:
     def report(self) -> dict[str, Any]:
         """``rows`` read, votes ``used``, ``ties`` among those, ``duplicates`` left out, ``skipped`` by reason.
 
-        ``people`` is how many different ones chose, where the rows say who; ``notices`` what was assumed.
+        ``people`` is how many different ones chose, where the rows say who; ``notices`` are lines that say which
+        columns were not used and what was done to rows, where there is anything to say.
         """
         counts = {key: self._counts[key] for key in ("rows", "used", "ties", "duplicates")}
         if self._people:
@@ -101,7 +105,7 @@ class Replay:
             "format": self._format,
             **counts,
             "skipped": dict(sorted(self._skipped.items())),
-            **({"notices": list(self._notices)} if self._notices else {}),
+            **({"notices": notices} if (notices := self._notices.lines()) else {}),
         }
 
     def _votes(self, judged: Judged) -> Iterator[tuple[Comparison, Annotation]]:
@@ -119,7 +123,9 @@ class Replay:
         self._format = o.format
         how = o.reading(template_render(o.chat_template), self._salt)
         self._notices = how.notices
-        self._format, _, _, rows = o.rows(f"{self._context.where}: collect.annotator_args.dataset")
+        where = f"{self._context.where}: collect.annotator_args.dataset"
+        say("collect", look_at_head(o, where, how.render))
+        self._format, _, _, rows = o.rows(where)
         origins = Origins(self._format)
         for place, found in read_judged(origins.watched(self._counted(rows)), self._format, how):
             if isinstance(found, JudgedRow):

@@ -38,7 +38,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pipeline data",
         description="Versions of datasets and models. REF is name, name@v3, name@tag, name@latest or a path.",
-        epilog="To erase a person: python -m pipeline data forget --help",
+        epilog="To erase a person: python -m pipeline data forget --help. To see what a file would be read as: "
+        "python -m pipeline data look --help",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -116,6 +117,7 @@ def _show(store: Store, args: argparse.Namespace) -> int:
         ("path", str(version.path)),
     ]
     facts += [("model", _pairs(model)) for model in m.models]
+    facts += [("dataset", _pairs(dataset)) for dataset in m.datasets]
     facts += [(k, str(v)) for k, v in m.governance.items()]
     put_table(facts)
     _section("splits", [(key, f"{s.rows:,} rows", in_size(s.bytes)) for key, s in m.splits.items()], right={1, 2})

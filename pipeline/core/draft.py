@@ -38,7 +38,7 @@ class Draft:
 
     Attributes:
         path: the staging directory; further files may be written into it (an adapter, metrics.jsonl).
-        stats, models, device: go into the manifest.
+        stats, models, datasets, device: go into the manifest.
         version: the published version, set when the block ends without an exception.
     """
 
@@ -53,6 +53,7 @@ class Draft:
         self.path = home / ".staging" / uuid.uuid4().hex
         self.stats: JsonDict = {}
         self.models: list[JsonDict] = []
+        self.datasets: list[JsonDict] = []
         self.device = "cpu"
         self.card: Callable[[Manifest], str] | None = None
         self._version: Version | None = None
@@ -157,6 +158,7 @@ class Draft:
             id=identity.content_id({key: w.digest for key, w in self._splits.items()}, files),
             created_at=refs.now(),
             models=plain(self.models),
+            datasets=plain(self.datasets),
             environment=environment(self.device),
             splits=splits,
             files=files,

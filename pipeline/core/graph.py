@@ -16,8 +16,10 @@ from typing import Any, cast
 
 from pipeline.core.config import Config
 from pipeline.core.files import is_litter, sha256_file
+from pipeline.core.hub import cached_commit, commit_of
 from pipeline.core.records import digest
 from pipeline.core.reward_sources import RewardSource, parse_sources, uses_adapter
+from pipeline.core.rows import hub_dataset
 from pipeline.core.store import Version
 
 
@@ -152,6 +154,51 @@ def models(role: str, found: Input) -> list[dict[str, Any]]:
     if found.manifest.kind in ("model", "adapter"):
         return [{"role": role, "id": found.ref, "content": found.id}]
     return []
+
+
+def annotating_models(config: Config, stage: str) -> list[dict[str, Any]]:
+    """The manifest's entry of a Hub model that judges as the annotator of ``collect``."""
+    args = _mapping(config.given("collect").get("annotator_args") if stage == "collect" else None)
+    model, revision = args.get("model"), args.get("revision")
+    if not isinstance(model, str) or Path(model).expanduser().exists():
+        return []
+    return [{"role": "annotator", "id": model, "revision": None if revision is None else str(revision)}]
+
+
+def with_commit(model: dict[str, Any]) -> dict[str, Any]:
+    """An entry of a manifest's models with the commit that this machine's cache has of it, where it has one."""
+    if "revision" not in model or Path(model["id"]).is_dir():
+        return model
+    commit = cached_commit(model["id"], model["revision"], "models")
+    return model | {"commit": commit} if commit else model
+
+
+def hub_datasets(value: Any) -> list[dict[str, Any]]:
+    """The Hub datasets that a config value names: dataset, revision (as asked), commit (what that is now).
+
+    The commit is None where it cannot be told; reading it will then stop.
+    """
+    if isinstance(value, list):
+        return [d for v in cast("list[Any]", value) for d in hub_datasets(v)]
+    if not isinstance(value, dict):
+        return []
+    entries = cast("dict[str, Any]", value)
+    named: list[tuple[Any, Any]] = [(entries.get("dataset"), entries.get("revision"))]
+    named += [(source, None) for source in _mapping(entries.get("test_sets")).values()]
+    named += [(_mapping(entries.get("label")).get("gold"), None)]
+    found: list[dict[str, Any]] = []
+    for source, revision in named:
+        name = hub_dataset(source) if isinstance(source, str) else None
+        if name is not None:
+            asked = None if revision is None else str(revision)  # YAML reads 1234567 as a number
+            found.append({"dataset": name, "revision": asked, "commit": commit_of(name, asked)})
+    for inner in entries.values():
+        found += [d for d in hub_datasets(inner) if d not in found]
+    return found
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def work_files(config: Config, stage: str) -> list[str]:

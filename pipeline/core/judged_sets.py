@@ -8,12 +8,12 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from pipeline.core.formats import ALONE, COLUMNS, Format, JudgedRow, Reading, Render, detect_format
+from pipeline.core.formats import ALONE, COLUMNS, Format, JudgedRow, Reading, Render, detect_format, split_columns
 from pipeline.core.formats.choices import Meaning, spelled
 from pipeline.core.formats.label_config import read_label_config
 from pipeline.core.records import CHOICES, Annotation, Choice, Comparison, short_hash, turned
@@ -26,6 +26,20 @@ Margin = Literal["none", "strength", "share"]
 """By how much a pair was won: not said, what those who chose the winner said, or the winner's lead in votes."""
 
 
+def check_joined(columns: Mapping[str, str | list[str]]) -> None:
+    """Check that only a prompt is made of several columns.
+
+    Raises:
+        ValueError: another name is mapped to several, or the prompt to none.
+    """
+    for ours, theirs in columns.items():
+        if not isinstance(theirs, str) and (ours != "prompt" or not theirs):
+            raise ValueError(
+                f"columns.{ours} = {theirs!r}: only prompt can be joined of several columns, such as "
+                "{prompt: [context, question]}."
+            )
+
+
 @dataclass(frozen=True)
 class JudgedSet:
     """Where the rows are and how to read them.
@@ -34,7 +48,9 @@ class JudgedSet:
         dataset: a file, a directory or a Hub id, see :func:`pipeline.core.rows.located_rows`.
         format: told from the first row by default.
         columns: ``{our name: their name}``; the names are :data:`pipeline.core.formats.COLUMNS`. In exports of
-            Argilla and Label Studio theirs are names of fields, and ``choice`` is the question.
+            Argilla and Label Studio theirs are names of fields, and ``choice`` is the question. ``prompt`` may be
+            a list of theirs, whose texts are joined with a blank line; ``system`` is a turn before the
+            conversation, and before a prompt of plain text a text with a blank line after it.
         limit: read no more than this many.
         chat_template: a tokenizer (directory or Hub id) whose chat template writes conversations out.
         pairs: of several completions with scores or ranks: every pair, or only the best against the worst one.
@@ -51,7 +67,7 @@ class JudgedSet:
 
     dataset: str
     format: Format = "auto"
-    columns: dict[str, str] = field(default_factory=dict[str, str])
+    columns: dict[str, str | list[str]] = field(default_factory=dict[str, "str | list[str]"])
     split: str | None = None
     subset: str | None = None
     revision: str | None = None
@@ -75,6 +91,7 @@ class JudgedSet:
                 f'columns names "{unknown[0]}", which is none of ours: {", ".join(COLUMNS)}. '
                 "It is written {ours: theirs}."
             )
+        check_joined(self.columns)
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit = {self.limit} should be 1 or more.")
 
@@ -84,9 +101,10 @@ class JudgedSet:
         Raises:
             DataError: ``label_config`` cannot be read.
         """
+        columns, joined = split_columns(self.columns)
         return Reading(
             render,
-            self.columns,
+            columns,
             salt,
             self.pairs,
             self.min_score_ratio,
@@ -94,6 +112,8 @@ class JudgedSet:
             label_config=read_label_config(Path(self.label_config).expanduser()) if self.label_config else None,
             drafts=self.drafts,
             no_choice=self.no_choice,
+            joined=joined,
+            lists_are_texts=self.format != "auto",
         )
 
     def rows(self, where: str) -> tuple[Format, Row, str, Iterator[tuple[str, Row]]]:

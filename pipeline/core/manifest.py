@@ -89,6 +89,7 @@ class Manifest:
     config_hash: str = ""
     code: Code = field(default_factory=lambda: Code(pipeline.__version__))
     models: list[JsonDict] = field(default_factory=list[JsonDict])
+    datasets: list[JsonDict] = field(default_factory=list[JsonDict])
     environment: dict[str, str] = field(default_factory=dict[str, str])
     splits: dict[str, Split] = field(default_factory=dict[str, Split])
     files: list[FileEntry] = field(default_factory=list[FileEntry])

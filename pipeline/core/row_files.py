@@ -9,24 +9,31 @@ from __future__ import annotations
 import codecs
 import csv
 import gzip
-import importlib
+import itertools
 import json
+import logging
+import re
 import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any, cast
 
+from pipeline.core.arrow_files import arrow_rows, parquet_rows
 from pipeline.core.errors import DataError
+from pipeline.core.json_tables import table_in
 
 Row = dict[str, Any]
 Located = tuple[str, Row]
 """A row with its place, ``file:line`` (``file: row 7`` where a file has no lines), for messages."""
 
+log = logging.getLogger(__name__)
+
 _CHUNK = 1 << 16
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _UTF8 = "Convert it:  iconv -f WINDOWS-1252 -t UTF-8"
 
 
-def file_kind(path: Path) -> str | None:
+def file_kind(path: PurePath) -> str | None:
     """The extension that decides how ``path`` is read (``.gz`` seen through), or None if it cannot be."""
     suffixes = [s.lower() for s in path.suffixes]
     if suffixes[-1:] == [".gz"]:
@@ -76,21 +83,33 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _jsonl(path: Path) -> Iterator[Located]:
-    for number, line in _lines(path):
-        if not line.strip():
-            continue
-        place = f"{path}:{number}"
-        try:
-            value = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as err:
-            raise _broken_json(place, err, "one JSON object per line") from err
-        if not isinstance(value, dict):
-            raise DataError(
-                place,
-                f"is {_json_kind(value)}, not an object.",
-                'Each line should look like {"prompt": "..."}; a file that is one JSON array is named .json.',
-            )
-        yield place, cast("Row", value)
+    lines = ((number, line) for number, line in _lines(path) if line.strip())
+    located = ((f"{path}:{number}", _object(f"{path}:{number}", line)) for number, line in lines)
+    first = next(located, None)
+    if first is None:
+        return
+    if table_in(first[1]) is None:
+        yield first
+    else:  # a table only where nothing follows
+        second = next(located, None)
+        yield from (_whole_table(path, first[1]) if second is None else None) or [first]
+        if second is not None:
+            yield second
+    yield from located
+
+
+def _object(place: str, line: str) -> Row:
+    try:
+        value = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as err:
+        raise _broken_json(place, err, "one JSON object per line") from err
+    if not isinstance(value, dict):
+        raise DataError(
+            place,
+            f"is {_json_kind(value)}, not an object.",
+            'Each line should look like {"prompt": "..."}; a file that is one JSON array is named .json.',
+        )
+    return cast("Row", value)
 
 
 def _broken_json(place: str, err: Exception, expected: str) -> DataError:
@@ -107,7 +126,7 @@ def _json_kind(value: Any) -> str:
 
 def _json(path: Path) -> Iterator[Located]:
     """Objects in one array, or one after another."""
-    pieces, decoder = _Pieces(path), json.JSONDecoder()
+    pieces, decoder, first = _Pieces(path), json.JSONDecoder(), True
     in_array = pieces.skip_blank() and pieces.text.startswith("[")
     if in_array:
         pieces.drop(1)
@@ -119,6 +138,8 @@ def _json(path: Path) -> Iterator[Located]:
         place = f"{path}:{pieces.line}"
         if not pieces.text.startswith("{"):
             mend = 'The file should be an array of objects: [{"prompt": "..."}, ...].'
+            if pieces.text.startswith("["):
+                mend += ' pandas writes it with  to_json(orient="records").'
             raise DataError(place, f"holds {pieces.text[:20]!r} where an object should start.", mend)
         try:
             value, end = decoder.raw_decode(pieces.text)
@@ -128,9 +149,21 @@ def _json(path: Path) -> Iterator[Located]:
             line = pieces.line + (err.lineno - 1 if isinstance(err, json.JSONDecodeError) else 0)
             raise _broken_json(f"{path}:{line}", err, "an array of objects") from err
         pieces.drop(end)
-        yield place, value
+        alone = first and not in_array and not pieces.skip_blank(",")
+        yield from (alone and _whole_table(path, value)) or [(place, value)]
+        first = False
     if in_array:
         raise DataError(f"{path}:{pieces.line}", 'ends before the closing "]".', "Fetch or write it again.")
+
+
+def _whole_table(path: Path, value: Row) -> Iterator[Located] | None:
+    """The rows of the one object in a file, where that is a whole table; None of any other object."""
+    table = table_in(value)
+    if table is None:
+        return None
+    rows, layout = table
+    log.warning("%s: is one table as pandas writes it (%s), not an object a row", path, layout)
+    return ((f"{path}: row {number}", row) for number, row in enumerate(rows, 1))
 
 
 class _Pieces:
@@ -178,10 +211,17 @@ def _decoded_pieces(path: Path) -> Iterator[str]:
 
 def _csv(path: Path, delimiter: str = ",") -> Iterator[Located]:
     csv.field_size_limit(2**31 - 1)
-    reader = csv.reader((line for _, line in _lines(path)), delimiter=delimiter, strict=True)
+    lines = _lines(path)
+    number, first = next(lines, (1, ""))
+    if (told := re.fullmatch(r"sep=(.)\s*", first)) is not None:  # as Excel writes it
+        delimiter, start = told[1], lines
+    else:
+        delimiter, start = _separator(path, first, delimiter), itertools.chain([(number, first)], lines)
+    skipped = 1 if told is not None else 0
+    reader = csv.reader((line for _, line in start), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     while True:
-        place = f"{path}:{reader.line_num + 1}"
+        place = f"{path}:{reader.line_num + 1 + skipped}"
         try:
             fields = next(reader)
         except StopIteration:
@@ -206,6 +246,18 @@ def _csv(path: Path, delimiter: str = ",") -> Iterator[Located]:
         yield place, dict(zip(header, fields, strict=True))
 
 
+def _separator(path: Path, header: str, expected: str) -> str:
+    """What separates the fields: ``expected``, unless the header has it nowhere and another one somewhere."""
+    bare = re.sub(r'"[^"]*"', "", header)  # a separator between quotes is none
+    if expected in bare:
+        return expected
+    most = max(_SEPARATORS, key=bare.count)
+    if most == expected or most not in bare:
+        return expected
+    log.warning("%s: fields are separated by %s, not by %s", path, _SEPARATORS[most], _SEPARATORS[expected])
+    return most
+
+
 def _tsv(path: Path) -> Iterator[Located]:
     return _csv(path, "\t")
 
@@ -216,53 +268,6 @@ def _txt(path: Path) -> Iterator[Located]:
             yield f"{path}:{number}", {"text": line.rstrip("\r\n")}
 
 
-def _untyped(module: str) -> Any:
-    # pyarrow ships no types; imported late because it is slow to load and few commands read rows.
-    return importlib.import_module(module)
-
-
-def _parquet(path: Path) -> Iterator[Located]:
-    pq = _untyped("pyarrow.parquet")
-
-    def batches() -> Iterator[Any]:
-        with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(batch_size=1024)
-
-    return _arrow_rows(path, batches, "Parquet")
-
-
-def _arrow(path: Path) -> Iterator[Located]:
-    pa = _untyped("pyarrow")
-
-    def batches() -> Iterator[Any]:
-        with pa.memory_map(str(path)) as source:
-            try:
-                reader: Any = pa.ipc.open_stream(source)
-            except pa.ArrowInvalid:
-                file = pa.ipc.open_file(source)
-                reader = (file.get_batch(i) for i in range(file.num_record_batches))
-            for batch in reader:
-                yield from (batch.slice(start, 1024) for start in range(0, batch.num_rows, 1024))
-
-    return _arrow_rows(path, batches, "Arrow")
-
-
-def _arrow_rows(path: Path, batches: Callable[[], Iterator[Any]], kind: str) -> Iterator[Located]:
-    pa = _untyped("pyarrow")
-
-    number = 0
-    try:
-        for batch in batches():
-            for row in batch.to_pylist():
-                number += 1
-                yield f"{path}: row {number}", row
-    except UnicodeDecodeError as err:
-        raise DataError(str(path), f"holds text that is not UTF-8 after row {number}.", _UTF8) from err
-    except (pa.ArrowException, OSError) as err:
-        said = str(err).splitlines()[0][:160]
-        raise DataError(str(path), f"is not a readable {kind} file ({said}).", "Fetch or write it again.") from err
-
-
 _READERS: dict[str, Callable[[Path], Iterator[Located]]] = {
     ".jsonl": _jsonl,
     ".ndjson": _jsonl,
@@ -270,6 +275,6 @@ _READERS: dict[str, Callable[[Path], Iterator[Located]]] = {
     ".csv": _csv,
     ".tsv": _tsv,
     ".txt": _txt,
-    ".parquet": _parquet,
-    ".arrow": _arrow,
+    ".parquet": parquet_rows,
+    ".arrow": arrow_rows,
 }

@@ -12,30 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from pipeline.core import hub, hub_files
 from pipeline.core.errors import DataError
 from pipeline.core.row_files import Located, Row, file_kind, read_file
+from pipeline.core.split_names import choose_split, files_by_split
 
 _HUB = "hf://datasets/"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
-_SPLIT_WORDS = {
-    "train": "train",
-    "training": "train",
-    "test": "test",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-}
-_NOT_ROWS = {
-    "manifest.json",
-    "state.json",
-    "dataset_info.json",
-    "dataset_infos.json",
-    "dataset_dict.json",
-    "config.json",
-    "attribution.json",
-}
 
 
 def read_rows(
@@ -72,15 +55,14 @@ def located_rows(
     Raises:
         DataError: nothing there, at once; anything unreadable in it, when it is reached.
     """
-    if source.startswith(_HUB):
-        return _hub_rows(source.removeprefix(_HUB), split, subset, revision, where)
+    dataset = hub_dataset(source)
+    if dataset is not None:
+        return _hub_rows(dataset, split, subset, revision, where)
     check_source(source, where)
     path = Path(source).expanduser()
-    if path.exists():
-        if revision is not None:
-            raise DataError(where, f'"{source}" is local and has no revisions.', "Remove revision.")
-        return _rows_of_files(_local_files(path, split, subset, where), source)
-    return _hub_rows(source, split, subset, revision, where)
+    if revision is not None:
+        raise DataError(where, f'"{source}" is local and has no revisions.', "Remove revision.")
+    return _rows_of_files(_local_files(path, split, subset, where), source)
 
 
 def check_source(source: str, where: str) -> None:
@@ -90,10 +72,18 @@ def check_source(source: str, where: str) -> None:
         DataError: it is neither.
     """
     path = Path(source).expanduser()
-    if source.startswith(_HUB) or path.exists():
-        return
-    if not _HUB_ID.fullmatch(source) or file_kind(path) is not None or _looks_local(path):
+    if hub_dataset(source) is None and not path.exists():
         raise DataError(where, f'no file or directory "{source}".', _near(path))
+
+
+def hub_dataset(source: str) -> str | None:
+    """The Hub id that ``source`` means; None where it means something local."""
+    if source.startswith(_HUB):
+        return source.removeprefix(_HUB)
+    path = Path(source).expanduser()
+    if path.exists() or not _HUB_ID.fullmatch(source) or file_kind(path) is not None or _looks_local(path):
+        return None
+    return source
 
 
 def rename_columns(row: Row, columns: Mapping[str, str]) -> Row:
@@ -161,80 +151,37 @@ def _local_files(path: Path, split: str | None, subset: str | None, where: str) 
     if not root.is_dir():
         there = ", ".join(sorted(p.name for p in path.iterdir() if p.is_dir())) or "none"
         raise DataError(where, f'"{path}" has no subset "{subset}".', f"Its directories: {there}")
-    by_split = _by_split(root)
+    by_split = files_by_split(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
     if not by_split:
         raise DataError(where, f'"{root}" holds no file of rows.', "Known: .jsonl .json .csv .tsv .txt .parquet")
-    return by_split[_choose_split(list(by_split), split, str(root), where)]
-
-
-def _by_split(root: Path) -> dict[str, list[Path]]:
-    """Files by split, told by Hub habits: ``train-00000-of-00001.parquet``, ``test.jsonl``, ``dev/part.csv``.
-
-    Files that name no split are ``train`` where no other file is; otherwise they are notes or statistics.
-    """
-    named: dict[str, list[Path]] = {}
-    unnamed: list[Path] = []
-    saved = (root / "dataset_dict.json").is_file()
-    for file in sorted(p for p in root.rglob("*") if p.is_file()):
-        inside = file.relative_to(root)
-        if file.name in _NOT_ROWS or file_kind(file) is None or any(p[0] in "._" for p in inside.parts):
-            continue
-        split = inside.parts[0] if saved else _split_in(inside)
-        (unnamed if split is None else named.setdefault(split, [])).append(file)
-    if unnamed and "train" not in named:
-        named["train"] = unnamed
-    return named
-
-
-def _split_in(inside: Path) -> str | None:
-    stem = inside.name.split(".")[0]
-    shard = _SHARD.fullmatch(stem)
-    if shard:
-        name = shard[1].rsplit("-", 1)[-1]
-        if name not in ("data", "part"):
-            return name
-    for part in (stem, *reversed(inside.parts[:-1])):
-        for word in re.split(r"[^a-z]+", part.lower()):
-            if word in _SPLIT_WORDS:
-                return _SPLIT_WORDS[word]
-    return None
-
-
-def _choose_split(there: list[str], split: str | None, source: str, where: str) -> str:
-    wanted = split if split is None or split in there else _SPLIT_WORDS.get(split, split)
-    if wanted is None:
-        wanted = "train" if "train" in there else there[0] if len(there) == 1 else None
-    if wanted not in there:
-        asked = f'no split "{split}"' if split else "several splits and none is called train"
-        raise DataError(where, f'"{source}" has {asked}.', f"Set split to one of: {', '.join(there)}")
-    return wanted
+    return [root / name for name in by_split[choose_split(list(by_split), split, str(root), where)]]
 
 
 def _hub_rows(
     dataset: str, split: str | None, subset: str | None, revision: str | None, where: str
 ) -> Iterator[Located]:
+    at = hub.dataset_at(dataset, revision, where)
+    wanted = hub_files.choose(at, split, subset, where)
+    if isinstance(wanted, list):
+        return _rows_of_files(hub.fetch(at, wanted, where), dataset)
+    return _prepared_rows(at, wanted.files, split, subset, where)
+
+
+def _prepared_rows(
+    at: hub.DatasetAt, files: list[str], split: str | None, subset: str | None, where: str
+) -> Iterator[Located]:
+    """Rows that only ``datasets`` can read (archives, options in the card), from the snapshot of that commit."""
+    hub.fetch(at, files, where)
     datasets: Any = importlib.import_module("datasets")  # slow to load
     try:
-        # Not streamed: a downloaded dataset is memory-mapped, and is there for the next stage and offline.
-        loaded: Any = datasets.load_dataset(dataset, subset, split=split, revision=revision)
-    except Exception as err:  # whatever it is, it is about their server or their files
-        raise _hub_error(dataset, err, where) from err
+        loaded: Any = datasets.load_dataset(str(at.path), subset, split=split)
+    except Exception as err:  # whatever it is, it is about their files
+        said = (str(err).strip().splitlines() or [type(err).__name__])[0][:200]
+        local = "Or convert it elsewhere and give the path of a local file or directory instead."
+        raise DataError(where, f"{at.name} cannot be read: {said}", local) from err
     if isinstance(loaded, dict):
         splits = cast("dict[str, Any]", loaded)
-        loaded = splits[_choose_split(list(splits), None, dataset, where)]
+        loaded = splits[choose_split(list(splits), None, at.name, where)]
     if not len(loaded):
-        raise DataError(dataset, "is empty: it has no rows.", "Choose another split or subset.")
-    return ((f"{dataset}: row {number}", dict(row)) for number, row in enumerate(loaded, 1))
-
-
-def _hub_error(dataset: str, err: Exception, where: str) -> DataError:
-    not_found: type[Exception] = importlib.import_module("datasets.exceptions").DatasetNotFoundError
-    said = (str(err).strip().splitlines() or [type(err).__name__])[0][:200]
-    local = "Or download it elsewhere and give the path of a local file or directory instead."
-    if isinstance(err, not_found):
-        fact = f'no dataset "{dataset}" on the Hub that you may read, and no such local path.'
-        return DataError(where, fact, f"A private one needs HF_TOKEN. {local}")
-    if isinstance(err, ConnectionError):
-        fact = f'cannot reach the Hub for "{dataset}", and there is no such local path ({said}).'
-        return DataError(where, fact, f"Check the network, HF_ENDPOINT and HF_HUB_OFFLINE. {local}")
-    return DataError(where, f'the Hub dataset "{dataset}" cannot be read: {said}', local)
+        raise DataError(at.name, "is empty: it has no rows.", "Choose another split or subset.")
+    return ((f"{at.name}: row {number}", dict(row)) for number, row in enumerate(loaded, 1))

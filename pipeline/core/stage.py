@@ -25,13 +25,16 @@ from pipeline.core.errors import ConfigError, StoreError
 from pipeline.core.graph import (
     External,
     Input,
+    annotating_models,
     artefact,
     fingerprint,
     graph,
+    hub_datasets,
     models,
     nothing_to_do,
     scoring,
     sft_needed,
+    with_commit,
     work_files,
 )
 from pipeline.core.process import main_process, quiet, say, world_size
@@ -53,7 +56,9 @@ class Run:
     inputs: dict[str, Input]
     key: str
     files: list[str]
-    """sha256 of the local files that the settings name."""
+    """sha256 of the local files that the settings name, and the commits of the Hub datasets."""
+    datasets: list[dict[str, Any]]
+    """What is read of the Hub: dataset, revision, commit."""
     planner: Planner
     started: float = field(default_factory=time.time)
 
@@ -139,7 +144,10 @@ class Run:
         ) as draft:
             for role_name, found in self.inputs.items():
                 draft.models.extend(models(role_name, found))
+            draft.models.extend(annotating_models(self.config, self.stage))
+            draft.datasets.extend(self.datasets)
             yield draft
+            draft.models = [with_commit(model) for model in draft.models]
             draft.stats["stage_seconds"] = round(time.time() - self.started, 1)
         say(self.stage, f"wrote {draft.version.ref}")
 
@@ -186,9 +194,11 @@ class Planner:
             inputs = self._inputs(stage)
             learning = self.config.learning_part(stage)
             parents = [[role, fingerprint(found)] for role, found in sorted(inputs.items())]
-            files = work_files(self.config, stage)
+            datasets = hub_datasets(learning)
+            # A branch that has moved is new work, as an edited file is.
+            files = work_files(self.config, stage) + [d["commit"] for d in datasets if d["commit"]]
             key = digest([stage, parents, learning, files, __version__])
-            self._plans[stage] = Run(stage, self.config, self.store, inputs, key, files, self)
+            self._plans[stage] = Run(stage, self.config, self.store, inputs, key, files, datasets, self)
         return self._plans[stage]
 
     def outputs(self, stage: str) -> dict[str, Version] | None:

@@ -6,6 +6,7 @@ Nothing is trained and no version is written.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -51,6 +52,8 @@ def main(argv: list[str]) -> int:
     if len(scored) > 1:
         margins = [np.subtract(chosen, rejected) / unit for chosen, rejected, unit in scored]
         measured["ensemble"] = ensemble_metrics(margins, args.evaluate)
+    for line in pairs.report.get("notices", ()):
+        put(f"{pairs.report['dataset']}: {line}", sys.stderr)
     if args.json:
         put_json({"models": args.evaluate, **measured})
     else:

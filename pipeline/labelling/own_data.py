@@ -5,33 +5,52 @@ Rows that carry a choice somebody made already are ``replay``'s; here such a cho
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 from pipeline.core.errors import DataError
-from pipeline.core.formats import Unusable, parse_prompt, parse_row
-from pipeline.core.rows import located_rows, rename_columns
+from pipeline.core.formats import (
+    Columns,
+    JudgedRow,
+    Notices,
+    Reading,
+    Unusable,
+    our_names,
+    parse_rows,
+    render_plain,
+    split_columns,
+)
+from pipeline.core.formats.cells import listed
+from pipeline.core.formats.judged import Refused
+from pipeline.core.formats.reading import as_given
+from pipeline.core.rows import located_rows
 from pipeline.labelling.items import Item, Mode, parse_choice
 
+_OURS = ("prompt", "completion_a", "completion_b", "completion", "completions", "choice")
 _SHAPES = "completion_a and completion_b; chosen and rejected; completions (a list); or completion"
 
 
 def own_groups(
-    source: str, columns: Mapping[str, str], where: str, key: str = "label.dataset"
+    source: str,
+    columns: Columns,
+    where: str,
+    key: str = "label.dataset",
+    notices: Notices | None = None,
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
     """(prompt, completions that stand together) of each row.
 
     Args:
         source: a file, a directory or a Hub id, see :func:`pipeline.core.rows.located_rows`.
+        notices: collects the columns that were not used, and what was done to rows.
     Raises:
         DataError: a row without a prompt or completions, with its place.
     """
+    how = _reading(columns, notices)
     for place, row in located_rows(source, where=f"{where}: {key}"):
-        yield _group(rename_columns(row, columns), place)
+        yield _group(row, place, how)[:2]
 
 
-def gold_items(source: str, columns: Mapping[str, str], mode: Mode, where: str) -> list[Item]:
+def gold_items(source: str, columns: Columns, mode: Mode, where: str) -> list[Item]:
     """Items with their known answer, the column ``choice`` (:func:`pipeline.labelling.items.parse_choice`).
 
     Rows of ``chosen`` and ``rejected`` need none: there it is ``a``.
@@ -40,9 +59,9 @@ def gold_items(source: str, columns: Mapping[str, str], mode: Mode, where: str) 
         DataError: a row is no item of this mode or has no answer of this mode, with its place.
     """
     found: list[Item] = []
+    how = _reading(columns, None)
     for place, row in located_rows(source, where=f"{where}: label.gold"):
-        row = rename_columns(row, columns)
-        prompt, completions = _group(row, place)
+        prompt, completions, row = _group(row, place, how)
         wanted = {"pairwise": 2, "thumbs": 1, "rating": 1}.get(mode)
         if (wanted or max(2, len(completions))) != len(completions):
             raise DataError(place, f"{len(completions)} completions are no item of mode {mode}.")
@@ -57,31 +76,44 @@ def gold_items(source: str, columns: Mapping[str, str], mode: Mode, where: str) 
     return found
 
 
-def _group(row: Mapping[str, Any], place: str) -> tuple[str, tuple[str, ...]]:
-    if "chosen" in row and "rejected" in row:
-        judged = parse_row(row, "auto", place)
+def _reading(columns: Columns, notices: Notices | None) -> Reading:
+    mapped, joined = split_columns(columns)
+    return Reading(render_plain, mapped, joined=joined, notices=notices or Notices())
+
+
+def _group(row: Mapping[str, Any], place: str, how: Reading) -> tuple[str, tuple[str, ...], Mapping[str, Any]]:
+    """The prompt, the completions, and the row under our names."""
+    try:
+        ours, own = our_names(row, how)
+    except Refused as refused:
+        raise DataError(place, f"{refused}.", "Mend the row or the columns.") from None
+    if "chosen" in ours and "rejected" in ours:
+        found = parse_rows(row, "auto", place, how)
+        judged = next((one for one in found if isinstance(one, JudgedRow)), found[0])
         if isinstance(judged, Unusable):
             raise DataError(place, f"{judged.reason}.", "Mend or remove the row.")
-        return judged.prompt, (judged.chosen, judged.rejected)
-    prompt = parse_prompt(row.get("prompt"))
-    if isinstance(prompt, Unusable):
-        raise DataError(place, f"{prompt.reason}.", "Map it:  columns: {prompt: their_name}.")
-    completions = _completions(row)
-    if not completions or not all(isinstance(c, str) for c in completions):
+        return judged.prompt, (judged.chosen, judged.rejected), ours
+    theirs = {*how.columns.values(), *(name for several in how.joined.values() for name in several)}
+    how.notices.columns(row, {*_OURS, *theirs})
+    try:
+        completions = _completions(ours)
+        prompt, texts = as_given(ours.get("prompt"), [("a completion", c) for c in completions or [""]], own)
+    except Refused as refused:
+        raise DataError(place, f"{refused}.", f"Columns are read as {_SHAPES}; map others by columns.") from None
+    if not prompt.strip():
+        raise DataError(place, "empty prompt.", "Map it:  columns: {prompt: their_name}.")
+    if not completions:
         raise DataError(place, "no completions as text.", f"Columns are read as {_SHAPES}; map others by columns.")
-    if len(set(completions)) < len(completions):
+    if len(set(texts)) < len(texts):
         raise DataError(place, "the same completion twice.", "Remove the row.")
-    return prompt, tuple(completions)
+    return prompt, tuple(texts), ours
 
 
 def _completions(row: Mapping[str, Any]) -> list[Any]:
     for names in (("completion_a", "completion_b"), ("completion",)):
         if all(row.get(name) is not None for name in names):
             return [row[name] for name in names]
-    some = row.get("completions")
-    if isinstance(some, str) and some.startswith("["):  # a CSV cannot hold a list
-        try:
-            some = json.loads(some)
-        except json.JSONDecodeError:
-            return []
-    return cast("list[Any]", some) if isinstance(some, list) else []
+    some = listed(row.get("completions"), "completions") or []
+    if not all(isinstance(c, str) for c in some):
+        raise Refused("no completions as text")
+    return some

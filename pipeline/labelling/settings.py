@@ -38,7 +38,9 @@ class LabelSection:
         default=None,
         metadata={"help": "Your own pairs (prompt, completion_a, completion_b) instead of sampled ones."},
     )
-    columns: dict[str, str] = field(default_factory=dict[str, str], metadata={"help": "{our name: their name}."})
+    columns: dict[str, str | list[str]] = field(
+        default_factory=dict[str, "str | list[str]"], metadata={"help": "{our name: their name}."}
+    )
     gold: str | None = field(
         default=None, metadata={"help": "A file of pairs with a column choice (a, b, ...): known answers."}
     )

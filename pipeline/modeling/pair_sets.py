@@ -90,6 +90,7 @@ def read_pairs(
     column = options.slice or ("subset" if format == "rewardbench" and "subset" in first else None)
     if column is not None:
         require_columns(first, [column], first_place, "Set slice to one of them.")
+        how.notices.read_too.add(column)
     ballot = _Ballot(judgements(options.aggregate, options.margin), every_row=format == "rewardbench")
     left_out, details, n, origins = Counter[str](), dict[str, str](), 0, Origins(format)
     for place, theirs in itertools.islice(located, options.limit):
@@ -105,10 +106,10 @@ def read_pairs(
     rows, counts = ballot.decided(trained_on, left_out)
     if not rows:
         reasons = ", ".join(f"{reason} ({k})" for reason, k in left_out.most_common(3))
-        reasons += "".join(f"; {details[reason]}" for reason, _ in left_out.most_common(1) if details[reason])
+        reasons += "".join(f"; {details[reason]}" for reason, _ in left_out.most_common(1) if details.get(reason))
         raise DataError(where, f'none of {n} rows of "{options.dataset}" is a usable pair: {reasons}.')
     report = {"dataset": options.dataset, "format": format, "rows": n, "pairs": len(rows), "slice": column}
-    notices = {"notices": list(how.notices)} if how.notices else {}
+    notices = {"notices": lines} if (lines := how.notices.lines()) else {}
     return PairRows(rows, {**report, **counts, "left_out": dict(left_out.most_common()), **notices})
 
 

@@ -125,7 +125,7 @@ class AdapterScorer:
             for p in samples.as_given
         ]
         completions = encode_completions(self.tokenizer, samples.completions)
-        return self.role(Samples(prompts, completions, self.tokenizer))
+        return self.role.score(prompts, completions)
 
     @property
     def truncated(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from pipeline.modeling.tokens import decode
+from pipeline.modeling.tokens import decode, decode_all, encode_completions, said_ids
 
 Conversation = Sequence[dict[str, str]]
 """Messages ``{"role": ..., "content": ...}``."""
@@ -52,6 +52,14 @@ class Samples:
         return [decode(self.tokenizer, ids) for ids in self.completion_ids]
 
     @cached_property
+    def stored_ids(self) -> list[list[int]]:
+        """The completions' ids as they are once the text has been stored: what a reward model is trained on.
+
+        Sampled ids can differ from them: a policy may spell a word with other tokens than its tokenizer does.
+        """
+        return encode_completions(self.tokenizer, self.completions)
+
+    @cached_property
     def texts(self) -> list[str]:
         """Prompt and completion as one text.
 
@@ -60,15 +68,14 @@ class Samples:
         out: list[str] = []
         columns = zip(self.prompts, self.completions, self.prompt_ids, self.completion_ids, strict=True)
         for prompt, completion, prompt_ids, ids in columns:
-            ended = self.tokenizer.eos_token_id in ids
-            body = ids[: list(ids).index(self.tokenizer.eos_token_id)] if ended else ids
-            before, whole = self._decode(prompt_ids), self._decode([*prompt_ids, *body])
+            body = said_ids(self.tokenizer, ids)
+            before, whole = (decode_all(self.tokenizer, row) for row in (prompt_ids, [*prompt_ids, *body]))
             out.append(prompt + (whole[len(before) :] if whole.startswith(before) else completion))
         return out
 
     def _decode(self, ids: Sequence[int]) -> str:
         # Unlike tokens.decode it does not end at the first end-of-sequence token: a conversation has one per turn.
-        return self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return decode_all(self.tokenizer, ids, without_special=True)
 
 
 class Scorer(Protocol):

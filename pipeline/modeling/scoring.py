@@ -111,8 +111,12 @@ class RewardRole:
         return cls(model, heads[0].to(device), scoring, eos_id, adapter)
 
     def __call__(self, samples: Samples) -> Tensor:
-        """(B,) normalised scores."""
-        rows = scored_rows(samples.prompt_ids, samples.completion_ids, self.eos_id, self.scoring.score_position)
+        """(B,) normalised scores, of the completions as the reward model was trained on such: from their text."""
+        return self.score(samples.prompt_ids, samples.stored_ids)
+
+    def score(self, prompt_ids: Sequence[Sequence[int]], completion_ids: Sequence[Sequence[int]]) -> Tensor:
+        """(B,) normalised scores of these very ids."""
+        rows = scored_rows(prompt_ids, completion_ids, self.eos_id, self.scoring.score_position)
         # A prompt that leaves just enough room for the completion leaves none for the end that is scored.
         limit = getattr(self.model.config, "max_position_embeddings", None) or 10**9
         self.truncated += sum(len(row) > limit for row in rows)

@@ -1,7 +1,9 @@
 """Text to token ids and back, in one place, so that every stage cuts a text at the same tokens.
 
 A prompt and its completion are tokenised apart and joined as ids: PPO continues the prompt's ids, and what it
-trains on must be what the reward model was trained on.
+trains on must be what the reward model was trained on. A special token that is written in a text, such as
+``<|im_end|>`` in what a chat template made or ``<sep>`` in somebody's rows, is that token, and a sampled one stays
+in the text.
 """
 
 from __future__ import annotations
@@ -10,10 +12,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 
 from pipeline.core.errors import ModelError
 from pipeline.core.formats import Message, Render, render_plain
+from pipeline.core.formats.judged import Refused
 from pipeline.modeling.loading import load_tokenizer
 
 
@@ -40,13 +44,26 @@ def chat_render(tokenizer: Any) -> Render:
         return render_plain
 
     def render(messages: Sequence[Message], answer: str) -> tuple[str, str]:
-        return tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True), answer
+        try:
+            return tokenizer.apply_chat_template(
+                list(messages), tokenize=False, add_generation_prompt=True
+            ), answer
+        except (TemplateError, TypeError, ValueError, KeyError, IndexError) as err:
+            roles = ", ".join(message["role"] for message in messages[:6]) + (", ..." if len(messages) > 6 else "")
+            raise ModelError(
+                getattr(tokenizer, "name_or_path", "") or "the tokenizer",
+                f"its chat template refuses a conversation of the turns {roles}"
+                f" ({str(err).splitlines()[0][:120] if str(err) else type(err).__name__}).",
+                "Leave chat_template out, so that turns are written out, or bring turns that it knows.",
+            ) from err
 
     return render
 
 
 def template_render(source: str | None) -> Render:
     """:func:`chat_render` of the tokenizer at ``source``; None writes conversations out plainly.
+
+    A conversation that the template refuses makes a row unusable, with the reason.
 
     Raises:
         ModelError: no tokenizer is there, or it has no chat template.
@@ -58,22 +75,40 @@ def template_render(source: str | None) -> Render:
         raise ModelError(
             source, "the tokenizer has no chat template.", "Leave chat_template out: turns are written out."
         )
-    return chat_render(tokenizer)
+    render = chat_render(tokenizer)
+
+    def refusing(messages: Sequence[Message], answer: str) -> tuple[str, str]:
+        try:
+            return render(messages, answer)
+        except ModelError as err:
+            raise Refused(f"{err}".removesuffix(".")) from err
+
+    return refusing
 
 
 def encode_completions(tokenizer: Any, completions: Sequence[str]) -> list[list[int]]:
-    """Ids of each completion, without special tokens."""
+    """Ids of each completion, no special token added to those that are in it."""
     if not completions:
         return []
     return tokenizer(list(completions), add_special_tokens=False)["input_ids"]
 
 
 def decode(tokenizer: Any, ids: Sequence[int]) -> str:
-    """Text of a completion: everything before its end-of-sequence token."""
+    """Text of a completion, its special tokens included, up to its end: see :func:`said_ids`."""
+    return decode_all(tokenizer, said_ids(tokenizer, ids))
+
+
+def said_ids(tokenizer: Any, ids: Sequence[int]) -> list[int]:
+    """What of a completion is said: all before its end-of-sequence token but padding, which says nothing."""
     row = list(ids)
     if tokenizer.eos_token_id in row:
         row = row[: row.index(tokenizer.eos_token_id)]
-    return tokenizer.decode(row, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return [i for i in row if i != tokenizer.pad_token_id]
+
+
+def decode_all(tokenizer: Any, ids: Sequence[int], without_special: bool = False) -> str:
+    """Text of all ``ids``, end-of-sequence tokens too."""
+    return tokenizer.decode(list(ids), skip_special_tokens=without_special, clean_up_tokenization_spaces=False)
 
 
 def pad_id(tokenizer: Any) -> int:

@@ -33,7 +33,8 @@ class Task(Protocol):
     def prompts(self, split: Split, n: int | None, seed: int) -> list[str]:
         """``n`` prompts of one split (all of them for None), the same for the same seed.
 
-        A prompt may come several times when the task has fewer than ``n``; no prompt is in both splits.
+        A prompt may come several times when the task has fewer than ``n``; no prompt is in both splits, unless it
+        is the only one there is.
 
         Raises:
             DataError: the split is empty.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -9,13 +10,20 @@ from pipeline.core.errors import DataError
 from pipeline.core.records import bucket, split_of
 from pipeline.tasks import Split
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class PromptPool:
-    """The distinct prompts of both splits, neither of them empty, with none in common."""
+    """The distinct prompts of both splits, neither of them empty; with none in common unless ``shared``."""
 
     train: list[str]
     test: list[str]
+
+    @property
+    def shared(self) -> bool:
+        """Whether both splits have the same prompts: it is texts, then, that are on one side of the split only."""
+        return self.train == self.test
 
     def draw(self, split: Split, n: int | None, seed: int) -> list[str]:
         """``n`` prompts in an order that depends on ``seed``; fewer are the start of more.
@@ -33,20 +41,27 @@ class PromptPool:
         return drawn[:wanted]
 
 
-def pool_by_hash(prompts: Iterable[str], test_share: float, dataset: str) -> PromptPool:
+def pool_by_hash(prompts: Iterable[str], test_share: float, dataset: str, *, alone: bool = False) -> PromptPool:
     """Split by each prompt's hash.
 
+    Args:
+        alone: a set's only prompt is in both splits, which is logged.
     Raises:
-        DataError: fewer than 2 distinct prompts, or a split that hashing leaves empty.
+        DataError: fewer than 2 distinct prompts (none, if ``alone``), or a split that hashing leaves empty.
     """
     distinct = list(dict.fromkeys(prompts))
-    if len(distinct) < 2:
+    if len(distinct) < (1 if alone else 2):
         there = f"one distinct prompt ({_short(distinct[0])})" if distinct else "no prompt"
-        raise DataError(
+        mend = "At least 2 distinct prompts are needed, one to train on and one to test on."
+        raise DataError(dataset, f"holds {there}.", mend)
+    if len(distinct) == 1:
+        log.warning(
+            "%s: all rows share one prompt (%s): it is sampled from in training and in the test; of preferences, "
+            "collect.split_by=completion holds out texts instead.",
             dataset,
-            f"holds {there}.",
-            "At least 2 distinct prompts are needed, one to train on and one to test on.",
+            _short(distinct[0]),
         )
+        return PromptPool(distinct, distinct)
     sides: dict[str, list[str]] = {"train": [], "test": []}
     for prompt in distinct:
         sides[split_of(prompt, test_share)].append(prompt)

@@ -10,6 +10,8 @@ from functools import cached_property
 from typing import Literal
 
 from pipeline.core.errors import DataError
+from pipeline.core.formats.cells import no_list
+from pipeline.core.formats.judged import Refused
 from pipeline.core.records import bucket
 from pipeline.core.rows import located_rows, require_columns
 from pipeline.tasks import Split
@@ -128,6 +130,10 @@ class Task:
                 raise DataError(
                     place, f'"{column}" is {type(text).__name__}, not text.', "Set task_args.text_column."
                 )
+            try:
+                no_list(text, column)
+            except Refused as refused:
+                raise DataError(place, f"{refused}.", "Export JSON lines, or set task_args.text_column.") from None
             text = text.strip()
             if len(text.split(maxsplit=self.min_words)) >= self.min_words:
                 yield text

@@ -16,18 +16,27 @@ from typing import Any, Literal
 from pipeline.core.errors import DataError
 from pipeline.core.formats import (
     Format,
+    JudgedRow,
+    Reading,
     Render,
     Unusable,
     detect_format,
+    our_names,
     parse_prompt,
-    parse_row,
+    parse_rows,
+    split_columns,
 )
-from pipeline.core.rows import located_rows, rename_columns, require_columns
+from pipeline.core.formats.judged import Refused
+from pipeline.core.formats.reading import plain, without_repeat
+from pipeline.core.records import split_of
+from pipeline.core.rows import located_rows, require_columns
 from pipeline.tasks import Split
 from pipeline.tasks._pool import PromptPool, pool_by_hash, pool_by_name
 from pipeline.tasks._vader import VADER_NAME, vader_scores
 
 log = logging.getLogger(__name__)
+
+_SIDES = ("chosen", "rejected")
 
 Example = tuple[str, str | None]
 """A prompt and, where there is a corpus, the text it stands in."""
@@ -39,7 +48,8 @@ class Task:
 
     Args:
         dataset: a file, a directory or a Hub id, see :func:`pipeline.core.rows.located_rows`.
-        prompt_column: a column of texts or of lists of messages.
+        prompt_column: a column of texts or of lists of messages; or several columns of texts, which are joined
+            with a blank line.
         format: ``auto`` reads ``prompt_column`` where there is one, else a preference set without it (HH-RLHF,
             conversations); name a format to read the prompts of preference rows, checked as such.
         corpus_column: what follows the prompt, such as ``chosen``: prompt and this are the texts of the corpus.
@@ -53,7 +63,7 @@ class Task:
     """
 
     dataset: str
-    prompt_column: str = "prompt"
+    prompt_column: str | list[str] = "prompt"
     format: Format = "auto"
     corpus_column: str | None = None
     completion_tokens: int = 64
@@ -79,13 +89,20 @@ class Task:
     def corpus(self, seed: int) -> Sequence[str] | None:
         """Prompt and ``corpus_column`` of the train side, in the order of the set; None without such a column.
 
+        Where all rows share one prompt, a completion's side is told by its hash, as by
+        ``collect.split_by=completion`` with the same share, so that what is held out there is not learnt here.
+
         Raises:
             DataError: see :meth:`prompts`.
         """
         if self.corpus_column is None:
             return None
+        texts = ((prompt, text) for prompt, text in self._examples if text is not None)
+        if self._pool.shared:
+            kept = [t for prompt, t in texts if split_of(t.removeprefix(prompt), self.test_share) == "train"]
+            return kept or None
         train = set(self._pool.train)
-        return [text for prompt, text in self._examples if text is not None and prompt in train]
+        return [text for prompt, text in texts if prompt in train]
 
     def prompts(self, split: Split, n: int | None, seed: int) -> list[str]:
         """See :class:`pipeline.tasks.Task`.
@@ -113,7 +130,7 @@ class Task:
     def _pool(self) -> PromptPool:
         train = (prompt for prompt, _ in self._examples)
         if self.test_split is None:
-            return pool_by_hash(train, self.test_share, self.dataset)
+            return pool_by_hash(train, self.test_share, self.dataset, alone=True)
         return pool_by_name(train, (prompt for prompt, _ in self._read(self.test_split)), self.dataset)
 
     def _read(self, split: str | None) -> Iterator[Example]:
@@ -122,16 +139,19 @@ class Task:
             self.dataset, split=split, subset=self.subset, revision=self.revision, where="task_args.dataset"
         )
         skipped = Counter[str]()
+        how = self._reading()
         read = 0
         parse: Callable[[dict[str, Any], str], Example | Unusable] | None = None
         for place, row in itertools.islice(rows, self.limit):
-            parse = parse or self._parser(row, place)
+            parse = parse or self._parser(row, place, how)
             read += 1
             example = parse(row, place)
             if isinstance(example, Unusable):
                 skipped[example.reason] += 1
             else:
                 yield example
+        for line in how.notices.lines():
+            log.warning("%s: %s", self.dataset, line)
         if skipped:
             reasons = ", ".join(f"{reason} ({n})" for reason, n in skipped.most_common())
             left_out = f"{skipped.total()} of {read} rows hold no usable prompt: {reasons}."
@@ -139,36 +159,44 @@ class Task:
                 raise DataError(self.dataset, left_out, "Check task_args.prompt_column and task_args.format.")
             log.warning("%s: %s", self.dataset, left_out)
 
-    def _parser(self, first: dict[str, Any], place: str) -> Callable[[dict[str, Any], str], Example | Unusable]:
+    def _parser(
+        self, first: dict[str, Any], place: str, how: Reading
+    ) -> Callable[[dict[str, Any], str], Example | Unusable]:
         if self.corpus_column is not None:
             require_columns(first, [self.corpus_column], place, "Set task_args.corpus_column to one of them.")
         preferences = "chosen" in first and "rejected" in first
         of_side = self.corpus_column in ("chosen", "rejected")
-        if self.format == "auto" and not (preferences and (of_side or self.prompt_column not in first)):
+        theirs = [self.prompt_column] if isinstance(self.prompt_column, str) else self.prompt_column
+        if self.format == "auto" and not (preferences and (of_side or any(n not in first for n in theirs))):
             mend = "Set task_args.prompt_column to one of them."
-            require_columns(first, [self.prompt_column], place, mend)
-            return self._plain
+            require_columns(first, theirs, place, mend)
+            return lambda row, place: self._plain(row, how, {*theirs, *(_SIDES if preferences else ())})
         if self.corpus_column is not None and not of_side:
             fact = f'corpus_column "{self.corpus_column}" does not go with preference rows.'
             raise DataError(place, fact, "Set task_args.corpus_column: chosen")
-        format = detect_format(self._renamed(first), place, self.format)
+        columns = {
+            ours: name for ours, name in self._columns.items() if not isinstance(name, str) or name in first
+        }
+        format = detect_format(first, place, self.format, columns)
+        return lambda row, place: self._of_preference(row, format, place, how)
 
-        def parse(row: dict[str, Any], place: str) -> Example | Unusable:
-            return self._of_preference(row, format, place)
+    def _plain(self, row: dict[str, Any], how: Reading, used: set[str]) -> Example | Unusable:
+        how.notices.columns(row, used | ({self.corpus_column} if self.corpus_column else set()))
+        try:
+            given = our_names(row, how)[0].get("prompt")
+            prompt = parse_prompt(given, how.render)
+            if isinstance(prompt, Unusable):
+                return prompt
+            if self.corpus_column is None:
+                return prompt, None
+            rest = plain(row.get(self.corpus_column), self.corpus_column, how)
+            return prompt, prompt + without_repeat(prompt, [rest], how)[0]
+        except Refused as refused:
+            return refused.unusable
 
-        return parse
-
-    def _plain(self, row: dict[str, Any], place: str) -> Example | Unusable:
-        prompt = parse_prompt(row.get(self.prompt_column), self._render)
-        if isinstance(prompt, Unusable):
-            return prompt
-        if self.corpus_column is None:
-            return prompt, None
-        rest = row.get(self.corpus_column)
-        return (prompt, prompt + rest) if isinstance(rest, str) else Unusable(f"{self.corpus_column} is not text")
-
-    def _of_preference(self, row: dict[str, Any], format: Format, place: str) -> Example | Unusable:
-        parsed = parse_row(self._renamed(row), format, place, self._render)
+    def _of_preference(self, row: dict[str, Any], format: Format, place: str, how: Reading) -> Example | Unusable:
+        found = parse_rows(row, format, place, how)
+        parsed = next((one for one in found if isinstance(one, JudgedRow)), found[0])
         if isinstance(parsed, Unusable):
             return parsed
         if self.corpus_column is None:
@@ -177,5 +205,10 @@ class Task:
             parsed.chosen if self.corpus_column == "chosen" else parsed.rejected
         )
 
-    def _renamed(self, row: dict[str, Any]) -> dict[str, Any]:
-        return row if self.prompt_column == "prompt" else rename_columns(row, {"prompt": self.prompt_column})
+    @property
+    def _columns(self) -> dict[str, str | list[str]]:
+        return {} if self.prompt_column == "prompt" else {"prompt": self.prompt_column}
+
+    def _reading(self) -> Reading:
+        columns, joined = split_columns(self._columns)
+        return Reading(self._render, columns, joined=joined, lists_are_texts=self.format != "auto")

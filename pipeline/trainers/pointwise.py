@@ -29,6 +29,7 @@ class Labelled:
     labels: list[bool]
     kept: list[int]
     dropped: int
+    longest: int = 0
 
     def dataset(self) -> Dataset:
         return Dataset.from_dict({"input_ids": self.ids, "liked": [float(label) for label in self.labels]})
@@ -42,7 +43,13 @@ def tokenize_labelled(
     completions = encode_completions(tokenizer, [r["completion"] for r in rows])
     ids = scored_rows(prompts, completions, tokenizer.eos_token_id, position)
     kept = [i for i, row in enumerate(ids) if len(row) <= max_length]
-    return Labelled([ids[i] for i in kept], [rows[i]["label"] for i in kept], kept, len(rows) - len(kept))
+    return Labelled(
+        [ids[i] for i in kept],
+        [rows[i]["label"] for i in kept],
+        kept,
+        len(rows) - len(kept),
+        max(map(len, ids), default=0),
+    )
 
 
 def log_odds(labels: Sequence[bool]) -> float:

@@ -96,6 +96,8 @@ class PPOTrainer(Keeping):
             train_dataset, processing_class, model, section.response_length, "train_dataset"
         )
         held_out = [] if eval_dataset is None else list(eval_dataset)[: section.eval_prompts]
+        if len(held_out) == 1:  # a task of one prompt: each of its completions is a sample of its own
+            held_out *= section.eval_prompts
         self.held_out: Prompts | None = None
         if held_out and section.eval_strategy != "no":
             self.held_out = read_prompts(

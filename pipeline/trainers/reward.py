@@ -53,6 +53,8 @@ class Pairs:
     margin: list[float] | None
     kept: list[int]
     dropped: int
+    longest: int = 0
+    """Tokens of the longest side, also of those that are dropped."""
 
     def dataset(self) -> Dataset:
         columns: dict[str, Any] = {"chosen_ids": self.chosen_ids, "rejected_ids": self.rejected_ids}
@@ -68,7 +70,8 @@ def tokenize_pairs(tokenizer: Any, rows: Sequence[dict[str, Any]], max_length: i
         scored_rows(prompts, encode_completions(tokenizer, [r[k] for r in rows]), tokenizer.eos_token_id, position)
         for k in ("chosen", "rejected")
     ]
-    kept = [i for i in range(len(rows)) if max(len(sides[0][i]), len(sides[1][i])) <= max_length]
+    lengths = [max(len(sides[0][i]), len(sides[1][i])) for i in range(len(rows))]
+    kept = [i for i, length in enumerate(lengths) if length <= max_length]
     margins: list[Any] = [rows[i].get("margin") for i in kept]
     return Pairs(
         chosen_ids=[sides[0][i] for i in kept],
@@ -77,6 +80,7 @@ def tokenize_pairs(tokenizer: Any, rows: Sequence[dict[str, Any]], max_length: i
         margin=None if None in margins else [float(m) for m in margins],
         kept=kept,
         dropped=len(rows) - len(kept),
+        longest=max(lengths, default=0),
     )
 
 

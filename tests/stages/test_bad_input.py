@@ -243,3 +243,23 @@ def test_a_full_disk(finished: Project, tmp_path: Path):
     assert done.returncode == 2, done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")
     assert sorted(p for p in (tmp_path / "data").rglob("v*") if p.is_dir()) == before
+
+
+# Catches: columns that nobody reads dropped without a word; lines that are said and not stored.
+def test_what_was_done_to_rows_is_said_and_stored(
+    finished: Project, project: Project, capsys: pytest.CaptureFixture[str]
+):
+    prompts = write_rows(project, GOOD, "prompts.jsonl")
+    rows = [{"system": "Be kind.", **r, "chosen": f"{r['prompt']} {r['chosen']}"} for r in GOOD]
+    rows = [{**r, "rejected": f"{r['prompt']} {r['rejected']}"} for r in rows]
+    mine = write_rows(project, rows)
+    shutil.copytree(finished.root / "data", project.root / "data")
+    replay(project, prompts, annotator_args={"dataset": str(mine)}, inputs={"base": "mini-base@v1"})
+    assert project.run("collect") == 0
+    said = capsys.readouterr().out
+    notices = project.latest("preferences").manifest.stats["notices"]
+    assert len(notices) == 2
+    assert notices[0].startswith("columns not used: system (columns: {system: system}")
+    assert notices[1].endswith("repeated it: 40 rows")
+    assert all(f"mine.jsonl: {line}" in said for line in notices)
+    assert {r["chosen"] for r in project.latest("preferences").rows("train")} <= {" " + r["chosen"] for r in GOOD}

@@ -39,4 +39,8 @@ def test_a_base_and_preferences_from_the_hub(finished: Project, project: Project
     assert saved["base_model_name_or_path"] == "org/tiny"
     assert saved["revision"] == COMMIT
     assert [m["revision"] for m in reward.manifest.models if m["role"] == "base"] == [COMMIT]
+    read = {"dataset": "org/prefs", "revision": None, "commit": COMMIT}
+    assert project.latest("preferences").manifest.datasets == [read]
+    assert reward.manifest.datasets == [read]  # the task's, of which it asks the gold score
+    assert [m["commit"] for m in project.latest("scores").manifest.models if m["role"] == "base"] == [COMMIT]
     assert sum(project.latest("preferences").splits[s] for s in ("train", "test")) == 60

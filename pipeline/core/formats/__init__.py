@@ -1,106 +1,71 @@
 """From somebody's row to judged comparisons: which format it is in, and its reader.
 
-The readers, by whose rows they read: ``preference`` (TRL, HH-RLHF), ``sets`` (Arena, UltraFeedback, SHP,
-HelpSteer, RewardBench), ``tools`` (Argilla, Label Studio, anybody's pairs), ``unpaired`` (TRL), ``label_page``
-(ours). ``writing`` goes the other way.
+The formats and their columns are in ``known``; the readers, by whose rows they read: ``preference`` (TRL,
+HH-RLHF), ``sets``, ``two_answers``, ``scored``, ``oasst`` (public sets), ``vendors`` (other trainers), ``tools``
+(Argilla, Label Studio, anybody's pairs), ``unpaired`` (TRL), ``label_page`` (ours). ``cells`` reads lists that are
+stored as text; ``notices`` says what was done to the rows. ``writing`` goes the other way.
 Finding files is left to :mod:`pipeline.core.rows`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from pipeline.core.errors import DataError
-from pipeline.core.formats import label_page, preference, sets, tools, unpaired
+from pipeline.core.formats import sets, tools, unpaired
+from pipeline.core.formats.cells import no_list
 from pipeline.core.formats.judged import JudgedRow, Refused, Row, Unclear, Unusable, text
+from pipeline.core.formats.known import ALONE, FORMATS, PUBLIC_SETS, Format, Layout, telling
+from pipeline.core.formats.likeness import looks_like
 from pipeline.core.formats.messages import Message, Render, is_conversation, messages, render_plain
-from pipeline.core.formats.reading import Reading
+from pipeline.core.formats.notices import Notices
+from pipeline.core.formats.reading import Reading, our_names
 from pipeline.core.rows import rename_columns, require_columns
 
 __all__ = [
     "ALONE",
     "COLUMNS",
     "PUBLIC_SETS",
+    "Columns",
     "Format",
     "JudgedRow",
     "Message",
+    "Notices",
     "Reading",
     "Render",
     "Unusable",
     "detect_format",
+    "our_names",
     "parse_prompt",
     "parse_row",
     "parse_rows",
     "read_judged",
     "render_plain",
-]
-
-Format = Literal[
-    "auto",
-    "trl",
-    "trl_implicit",
-    "conversational",
-    "hh",
-    "unpaired",
-    "arena",
-    "ultrafeedback",
-    "shp",
-    "helpsteer",
-    "rewardbench",
-    "argilla",
-    "label_studio",
-    "choices",
-    "label_page",
+    "split_columns",
 ]
 
 COLUMNS = (
     *("prompt", "chosen", "rejected", "tie", "both_bad", "margin", "votes_chosen", "votes_rejected"),
-    *("completion", "label", "completion_a", "completion_b", "choice", "annotator"),
+    *("completion", "label", "completion_a", "completion_b", "choice", "annotator", "system"),
     *("votes_a", "votes_b", "votes_tie", "votes_both_bad"),
 )
 """The names that ``columns: {ours: theirs}`` may map."""
 
-PUBLIC_SETS: frozenset[Format] = frozenset(("hh", "arena", "ultrafeedback", "shp", "helpsteer", "rewardbench"))
-"""Formats of sets that are published with some rows nobody can use."""
-
-_NEEDED: dict[str, tuple[str, ...]] = {
-    "trl": ("prompt", "chosen", "rejected"),
-    "unpaired": ("prompt", "completion", "label"),
-    "arena": ("conversation_a", "conversation_b", "winner"),
-    "ultrafeedback": ("instruction", "completions"),
-    "shp": ("history", "human_ref_A", "human_ref_B", "labels"),
-    "helpsteer": ("response1", "response2", "overall_preference"),
-    "rewardbench": ("prompt", "chosen", "rejected"),
-    "argilla": ("fields", "responses"),  # or flat, see tools.tool_of
-    "label_studio": ("data", "annotations"),
-    "choices": ("prompt", "completion_a", "completion_b", "choice"),
-    "label_page": ("item", "mode", "prompt", "completions", "choice", "annotator"),
-}
-_TELLING: tuple[Format, ...] = ("arena", "ultrafeedback", "shp", "helpsteer", "choices", "unpaired", "label_page")
-"""Formats whose columns, all together, mean no other format."""
+Columns = Mapping[str, "str | Sequence[str]"]
+"""``{our name: their name}``; of a prompt also several of theirs, to be joined."""
 
 _MEND = "Mend the right-hand side in  columns: {...}."
 
-ALONE: dict[str, unpaired.Read] = {"unpaired": unpaired.trl_unpaired, "label_page": label_page.answer}
-"""Readers of formats that may hold a single completion in a row."""
 
-_READERS: dict[str, Callable[[Row, Reading], list[Any]]] = {
-    "trl": preference.trl,
-    "trl_implicit": preference.trl_implicit,
-    "conversational": preference.conversational,
-    "hh": preference.hh,
-    "arena": sets.arena,
-    "ultrafeedback": sets.ultrafeedback,
-    "shp": sets.shp,
-    "helpsteer": sets.helpsteer,
-    "rewardbench": sets.rewardbench,
-    "choices": tools.choices,
-}
+def split_columns(columns: Columns) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """The names that are mapped to one of theirs, and those to several."""
+    several = {ours: list(theirs) for ours, theirs in columns.items() if not isinstance(theirs, str)}
+    return {ours: theirs for ours, theirs in columns.items() if isinstance(theirs, str)}, several
 
 
 def detect_format(
-    row: Mapping[str, Any], place: str, told: Format = "auto", columns: Mapping[str, str] | None = None
+    row: Mapping[str, Any], place: str, told: Format = "auto", columns: Columns | None = None
 ) -> Format:
     """The format of a set, from its first row, unless the user ``told`` it.
 
@@ -109,34 +74,54 @@ def detect_format(
     Raises:
         DataError: a column is missing that the format needs or ``columns`` names, or texts come without a prompt.
     """
-    columns = columns or {}
+    mapped, joined = split_columns(columns or {})
+    theirs = [*mapped.values(), *(name for several in joined.values() for name in several)]
     tool = told if told != "auto" else tools.tool_of(row)
     if tool in ("argilla", "label_studio"):
         if tools.tool_of(row) != tool:
-            require_columns(dict(row), _NEEDED[tool], place, f"Is this an export of {tool}?")
-        named = [theirs for ours, theirs in columns.items() if ours != "choice"]
+            require_columns(dict(row), FORMATS[tool].needs, place, f"Is this an export of {tool}?")
+        named = [name for name in theirs if name != mapped.get("choice")]
         require_columns(tools.fields_of(row, tool), named, place, _MEND)
         return tool
-    require_columns(dict(row), columns.values(), place, _MEND)
-    row = rename_columns(dict(row), columns)
-    same = sets.helpsteer_names(row)
-    if told == "auto" and not ("chosen" in row and "rejected" in row):
-        for format in _TELLING:
-            if all(name in same for name in _NEEDED[format]):
-                return format
-    if told == "auto" and sets.is_rewardbench(row):
-        return "rewardbench"
-    needed = _NEEDED.get(told, ("chosen", "rejected"))
-    require_columns(same if told == "helpsteer" else dict(row), needed, place)
-    return told if told != "auto" else _by_sides(row, place)
+    require_columns(dict(row), theirs, place, _MEND)
+    row = rename_columns(dict(row), mapped) | {ours: row[several[0]] for ours, several in joined.items()}
+    format = told if told != "auto" else _by_columns(row, place)
+    if "system" in {*mapped, *joined} and format in ("hh", "trl_implicit", "label_page"):
+        raise DataError(place, f"a system column does not go with format {format}.", "Write it into the prompt.")
+    if FORMATS[format].all is not None and theirs:
+        raise DataError(place, f"columns do not go with format {format}.", "Its own names are read.")
+    require_columns(dict(FORMATS[format].named(row)), FORMATS[format].needs, place)
+    return format
+
+
+def _by_columns(row: Row, place: str) -> Format:
+    try:
+        if "chosen" in row and "rejected" in row:
+            return "rewardbench" if sets.is_rewardbench(row) else _by_sides(row, place)
+        format = telling(row)
+    except Refused as refused:
+        raise DataError(place, f"{refused}.", "Mend the row, or name the format.") from None
+    if format is None:
+        there = ", ".join(row) or "none"
+        mend = "Map what is there, such as  columns: {prompt: ..., chosen: ..., rejected: ...}"
+        missing = next(name for name in ("chosen", "rejected") if name not in row)
+        likely = looks_like(row)
+        raise DataError(place, f'no column "{missing}"; the columns are: {there}. {likely}', mend)
+    return format
 
 
 def _by_sides(row: Row, place: str) -> Format:
-    if all(is_conversation(row[name]) for name in ("chosen", "rejected")):
+    sides = [row[name] for name in ("chosen", "rejected")]
+    if "prompt" not in row:
+        if is_conversation(row.get("conversations")) and not any(_whole(side) for side in sides):
+            return "sharegpt"
+        if {"system", "question"} <= set(row) or {"instruction", "input"} <= set(row):
+            return "instructed"
+    if any(is_conversation(row[name], name) or isinstance(row[name], dict) for name in ("chosen", "rejected")):
         return "conversational"
     if "prompt" in row:
-        return "trl"
-    if all(isinstance(row[name], str) and "\n\nHuman:" in row[name] for name in ("chosen", "rejected")):
+        return "conversational" if is_conversation(row["prompt"], "prompt") else "trl"
+    if all(isinstance(side, str) and "\n\nHuman:" in side for side in sides):
         return "hh"
     there = ", ".join(row)
     raise DataError(
@@ -147,17 +132,38 @@ def _by_sides(row: Row, place: str) -> Format:
     )
 
 
+def _whole(side: Any) -> bool:
+    """Whether this is a conversation from its beginning, and no answer."""
+    return is_conversation(side) and messages(side, "chosen")[0]["role"] != "assistant"
+
+
 def read_judged(
     rows: Iterable[tuple[str, Row]], format: Format, how: Reading
 ) -> Iterator[tuple[str, JudgedRow | Unusable]]:
     """Everything in ``rows``, which are (place, row) with their own column names; several for one row, or none."""
-    if format in ALONE:
-        renamed = ((place, rename_columns(dict(row), how.columns)) for place, row in rows)
-        yield from unpaired.pair_up(renamed, how, ALONE[format])
-        return
-    for place, row in rows:
-        for found in parse_rows(row, format, place, how):
-            yield place, found
+    layout = FORMATS.get(format)
+    if layout is not None and (alone := layout.alone) is not None:
+
+        def read(row: Row, how: Reading) -> unpaired.Opinion | list[JudgedRow | Unusable]:
+            return alone(*_named(row, layout, how))
+
+        yield from unpaired.pair_up(rows, how, read)
+    elif layout is not None and layout.all is not None:
+        yield from layout.all(((place, _named(row, layout, how)[0]) for place, row in rows), how)
+    else:
+        for place, row in rows:
+            for found in parse_rows(row, format, place, how):
+                yield place, found
+
+
+def _named(row: Row, layout: Layout, how: Reading) -> tuple[Row, Reading]:
+    """A row under our names and the format's, and how to read it; columns that nobody reads are noted."""
+    if not layout.record and not how.notices.looked_at(row):
+        theirs = {*how.columns.values(), *(name for several in how.joined.values() for name in several)}
+        aliases = {theirs for theirs, ours in layout.aliases.items() if ours not in row}
+        how.notices.columns(row, {*layout.used(), *theirs, *aliases}, layout.prefixes)
+    renamed, how = our_names(row, how)
+    return layout.named(renamed), how
 
 
 def parse_rows(row: Row, format: Format, place: str, how: Reading) -> list[JudgedRow | Unusable]:
@@ -168,16 +174,23 @@ def parse_rows(row: Row, format: Format, place: str, how: Reading) -> list[Judge
             leaves none of them usable; or, for ``auto``, the format cannot be told.
     """
     if format == "auto":
-        format = detect_format(row, place, columns=how.columns)
+        format = detect_format(row, place, columns={**how.columns, **how.joined})
+    layout = FORMATS[format]
     try:
-        if format in ("argilla", "label_studio"):
-            return tools.answers(row, format, how)
-        if format in ALONE:
-            found = ALONE[format](rename_columns(dict(row), how.columns), how)
-            if isinstance(found, unpaired.Opinion):
-                raise Refused("a single completion: it becomes a pair only among others")
-            return found
-        return _READERS[format](rename_columns(dict(row), how.columns), how)
+        if layout.all is not None:
+            return [found for _, found in layout.all([(place, _named(row, layout, how)[0])], how)] or [
+                Unusable("a single message: it becomes a pair only among others")
+            ]
+        if layout.record and layout.row is not None:
+            return layout.row(row, how)
+        renamed, how = _named(row, layout, how)
+        if layout.row is not None:
+            return layout.row(renamed, how)
+        assert layout.alone is not None
+        found = layout.alone(renamed, how)
+        if isinstance(found, unpaired.Opinion):
+            raise Refused("a single completion: it becomes a pair only among others")
+        return found
     except Unclear as unclear:
         raise DataError(place, unclear.fact, unclear.mend) from None
     except Refused as refused:
@@ -204,7 +217,14 @@ def parse_row(
 def parse_prompt(value: Any, render: Render = render_plain) -> str | Unusable:
     """The prompt in a prompt column: a text as it is, or messages rendered."""
     try:
-        prompt = text(render(messages(value, "prompt"), "")[0] if is_conversation(value) else value, "prompt")
+        if is_conversation(value, "prompt"):
+            turns = messages(value, "prompt")
+            if turns[-1]["role"] == "assistant":
+                raise Refused("the prompt ends with an answer of the assistant")
+            prompt = text(render(turns, "")[0], "prompt")
+        else:
+            prompt = text(value, "prompt")
+            no_list(prompt, "prompt")
         return prompt if prompt.strip() else Unusable("empty prompt")
     except Refused as refused:
         return refused.unusable

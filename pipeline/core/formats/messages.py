@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from pipeline.core.formats.judged import Refused, text
+from pipeline.core.formats.cells import holds_texts, is_message, listed, no_list, parsed
+from pipeline.core.formats.judged import Refused, absent, text
 
 Message = dict[str, str]
 """``{"role": ..., "content": ...}``"""
@@ -19,6 +19,18 @@ HH_TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 _END = "\n\nAssistant:"
 _PLAIN_TURN = re.compile(r"(?:^|\n\n)(System|User|Assistant): ")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
+_SAME_ROLE = {
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "bot", "model", "chatgpt", "chatbot", "ai"), "assistant"),
+    **dict.fromkeys(("system", "developer"), "system"),
+}
+"""Ours for the roles of ShareGPT, OpenAssistant, Gemini and OpenAI's newer API."""
+
+_MORE_THAN_TEXT = (
+    *("tool_calls", "function_call", "tool_call_id", "reasoning_content", "reasoning", "thinking", "refusal"),
+    *("image", "images", "audio", "audios", "video", "videos", "files"),
+)
+"""Keys of a message that are part of what was said, and cannot be kept in a text."""
 
 
 def render_plain(prompt: Sequence[Message], answer: str) -> tuple[str, str]:
@@ -55,41 +67,72 @@ def bot(said: str) -> list[Message]:
     return [{"role": "assistant", "content": said[1:] if re.match(r" \S", said) else said}]
 
 
-def is_conversation(value: Any) -> bool:
-    """Whether a cell holds messages. A CSV cannot hold a list; it holds the JSON of one."""
-    return isinstance(value, list) or (isinstance(value, str) and value.startswith('[{"'))
+def is_conversation(value: Any, name: str = "a cell") -> bool:
+    """Whether a cell holds messages. A CSV cannot hold a list; it holds one as text.
+
+    Raises:
+        Refused: it holds a list as text that cannot be read back.
+    """
+    if isinstance(value, list):
+        return True
+    found = parsed(value, name)
+    return is_message(found) or (isinstance(found, list) and any(is_message(item) for item in found))
 
 
 def objects(value: Any, name: str, kind: str) -> list[dict[str, Any]]:
-    """A list of objects, or the JSON of one. What is no object in it becomes an empty one. Raises Refused."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (json.JSONDecodeError, RecursionError):
-            raise Refused(f"{name} is not JSON") from None
-    if not isinstance(value, list):
+    """A list of objects, or the text of one. What is no object in it becomes an empty one. Raises Refused."""
+    found = listed(value, name)
+    if found is None:
+        if isinstance(value, str):
+            raise Refused(f"{name} is not JSON")
         raise Refused(f"{name} is not a list of {kind}" if value is not None else f"no {name}")
-    if not value:
+    if not found:
         raise Refused(f"empty {name}")
-    return [cast("dict[str, Any]", v) if isinstance(v, dict) else {} for v in cast("list[Any]", value)]
+    return [cast("dict[str, Any]", v) if isinstance(v, dict) else {} for v in found]
 
 
 def messages(value: Any, name: str) -> list[Message]:
-    """The messages in a cell. Raises Refused."""
-    return [_message(item) for item in objects(value, name, "messages")]
+    """The messages in a cell, or the only one. Raises Refused."""
+    found = parsed(value, name)
+    if isinstance(found, dict) and is_message(found):
+        return [_message(found, name)]
+    if holds_texts(found):
+        raise Refused(f"{name} is a list of texts, not of messages: a message without role and text")
+    return [_message(item, name) for item in objects(value, name, "messages")]
 
 
-def _message(message: dict[str, Any]) -> Message:
-    role, content = message.get("role"), message.get("content")
-    if isinstance(content, list):  # [{"type": "text", "text": ...}]: several parts, of which only text is read
-        parts = [
-            cast("dict[str, Any]", part).get("text") if isinstance(part, dict) else None
-            for part in cast("list[Any]", content)
-        ]
-        content = "".join(map(str, parts)) if all(isinstance(part, str) for part in parts) else None
-    if not isinstance(role, str) or not isinstance(content, str):
+def _message(message: dict[str, Any], name: str) -> Message:
+    role = message["role"] if "role" in message else message.get("from")
+    content = message["content"] if "content" in message else message.get("value")
+    for key in _MORE_THAN_TEXT if len(message) > 2 else ():
+        if not absent(message.get(key)) and message[key] not in ([], {}):
+            raise Refused(f"{name}: a message with {key}: only text can be kept")
+    if isinstance(content, list):
+        content = _parts(cast("list[Any]", content), name)
+    if not isinstance(role, str):
         raise Refused("a message without role and text")
-    return {"role": role, "content": content}
+    if content is None:
+        raise Refused(f"a message without content in {name}")
+    if not isinstance(content, str):
+        raise Refused("a message without role and text")
+    ours = _SAME_ROLE.get(role) or _SAME_ROLE.get(role.lower())
+    if ours is None:
+        raise Refused(f'{name}: a turn of the role "{role[:24]}", which is none of system, user, assistant')
+    return {"role": ours, "content": content}
+
+
+def _parts(parts: list[Any], name: str) -> str:
+    """The text of ``[{"type": "text", "text": ...}, ...]``. Raises Refused where a part is none."""
+    said: list[str] = []
+    for part in parts:
+        kind: Any = cast("dict[str, Any]", part).get("type", "text") if isinstance(part, dict) else None
+        if isinstance(kind, str) and kind not in ("text", "input_text", "output_text"):
+            raise Refused(f'{name}: a message with a part of type "{kind[:24]}": only text can be kept')
+        words: Any = cast("dict[str, Any]", part).get("text") if isinstance(part, dict) else None
+        if not isinstance(words, str):
+            raise Refused("a message without role and text")
+        said.append(words)
+    return "".join(said)
 
 
 def conversation(prompt: Any, name: str = "prompt") -> list[Message]:
@@ -98,10 +141,11 @@ def conversation(prompt: Any, name: str = "prompt") -> list[Message]:
     Raises:
         Refused: it is neither messages nor text.
     """
-    if is_conversation(prompt):
+    if is_conversation(prompt, name):
         return messages(prompt, name)
     said = text(prompt, name)
-    return turns_of(said) or user(said)
+    no_list(said, name)
+    return turns_of(said.rstrip()) or user(said)  # some end in "Assistant: "
 
 
 def check_turns(prompt: Sequence[Message]) -> None:
@@ -142,6 +186,9 @@ def last_answers(
     for name, side in zip(names, sides, strict=True):
         if not side:
             raise Refused(f"empty {name}")
+        other = sides[1] if side is sides[0] else sides[0]
+        if len(side) == 1 and side[0]["role"] != "assistant" and other and other[0]["role"] == "assistant":
+            raise Refused(f"{name} is a turn of the {side[0]['role']}, not an answer of the assistant")
         if side[0]["role"] != "assistant" or not prompt:
             raise Refused("prompts differ")
         if len(side) > 1:

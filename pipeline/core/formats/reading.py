@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from pipeline.core.formats.cells import no_list
 from pipeline.core.formats.choices import known_side, plain_word, verdict
-from pipeline.core.formats.judged import JudgedRow, Refused, Row, Unusable, is_person, judged, person, text
+from pipeline.core.formats.judged import (
+    JudgedRow,
+    Refused,
+    Row,
+    Unusable,
+    absent,
+    is_person,
+    judged,
+    number,
+    person,
+    text,
+)
 from pipeline.core.formats.label_config import LabelConfig
-from pipeline.core.formats.messages import Render, answered, is_conversation, messages, render_plain
+from pipeline.core.formats.messages import Message, Render, answered, is_conversation, messages, render_plain
+from pipeline.core.formats.notices import Notices
 from pipeline.core.records import Choice
+from pipeline.core.rows import rename_columns
 
 __all__ = ["Reading", "annotator", "as_given", "known_side", "plain_word", "ranked", "side"]
 
@@ -30,7 +44,10 @@ class Reading:
         label_config: of a Label Studio project, which says what was shown on the left.
         drafts: count answers that nobody submitted, or of which a file does not say it, as Argilla's JSON does.
         no_choice: what somebody meant who submitted without choosing: a tie, or nothing (left out and counted).
-        notices: what was assumed, one line each, in the order it came up; for whoever reports on the reading.
+        joined: ``{our name: several of theirs}``, whose texts make one, a blank line between them.
+        lists_are_texts: a text that is a list of texts stays one (the user named the format), else it is refused.
+        system: of one row, what a column of theirs says before the conversation; see :func:`our_names`.
+        notices: what happened to the rows that should be said.
     """
 
     render: Render = render_plain
@@ -42,11 +59,103 @@ class Reading:
     label_config: LabelConfig | None = None
     drafts: Literal["refuse", "count"] = "refuse"
     no_choice: Literal["skip", "tie"] = "skip"
-    notices: dict[str, None] = field(default_factory=dict[str, None], compare=False)
+    joined: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    lists_are_texts: bool = False
+    system: str | None = None
+    notices: Notices = field(default_factory=Notices, compare=False)
 
     def notice(self, line: str) -> None:
         """Keep a line about how rows are read; each once."""
-        self.notices.setdefault(line)
+        self.notices.tell(line)
+
+
+def our_names(row: Row, how: Reading) -> tuple[Row, Reading]:
+    """A row under our names, and how to read this one: with its system text, where a column is mapped to it.
+
+    Raises:
+        Refused: columns to be joined, or the system column, hold something other than texts.
+    """
+    if not how.columns and not how.joined:
+        return row, how
+    renamed = rename_columns(dict(row), how.columns)
+    if how.joined:
+        for name in (theirs for several in how.joined.values() for theirs in several):
+            renamed.pop(name, None)
+        renamed |= {ours: _joined(row, ours, several) for ours, several in how.joined.items()}
+    if "system" not in how.columns and "system" not in how.joined:
+        return renamed, how
+    said = renamed.pop("system", None)
+    if absent(said) or not text(said, "system").strip():
+        return renamed, how
+    no_list(said, "system")
+    return renamed, replace(how, system=said, render=_after_system(how.render, said))
+
+
+def _joined(row: Row, ours: str, several: Sequence[str]) -> str | None:
+    there = [(name, row[name]) for name in several if not absent(row.get(name))]
+    for name, said in there:
+        if is_conversation(said):
+            raise Refused(f"{name} is a conversation and cannot be joined; map the text before it to system")
+        no_list(text(said, name), name)
+    return "\n\n".join(said for _, said in there if said.strip()) if there else None
+
+
+def _after_system(render: Render, said: str) -> Render:
+    def rendered(turns: Sequence[Message], answer: str) -> tuple[str, str]:
+        if turns and turns[0]["role"] == "system":
+            if turns[0]["content"].strip() != said.strip():
+                raise Refused("the system column disagrees with the system turn of the conversation")
+            return render(turns, answer)
+        return render([{"role": "system", "content": said}, *turns], answer)
+
+    return rendered
+
+
+def plain(value: Any, name: str, how: Reading) -> str:
+    """A text that stays as it is. Raises Refused; a list of texts or messages written as text is none."""
+    said = text(value, name)
+    if not how.lists_are_texts or is_conversation(said, name):
+        no_list(said, name)
+    return said
+
+
+def prompt_as_given(value: Any, how: Reading) -> str:
+    """A prompt of plain text, after the row's system text where there is one. Raises Refused."""
+    said = plain(value, "prompt", how)
+    return said if how.system is None or not said.strip() else f"{how.system}\n\n{said}"
+
+
+def without_repeat(prompt: str, sides: Sequence[str], how: Reading) -> list[str]:
+    """Completions without the prompt that all of them repeat at their start, which is counted.
+
+    A prompt of one word is left: ``I`` begins many an answer.
+    """
+    asked = prompt.strip()
+    if not asked or (asked.isalnum() and len(asked) < 12) or not all(_repeats(asked, said) for said in sides):
+        return list(sides)
+    how.notices.add("the prompt was cut off the completions, which repeated it")
+    return [
+        said.removeprefix(prompt) if said.startswith(prompt) else said.lstrip()[len(asked) :] for said in sides
+    ]
+
+
+def _repeats(asked: str, said: str) -> bool:
+    said = said.lstrip()
+    if not said.startswith(asked):
+        return False
+    after = said[len(asked) : len(asked) + 1]
+    return not (asked[-1].isalnum() and after.isalnum() and asked[-1].isascii())
+
+
+def margin_of(row: Row) -> float | None:
+    """The number in the column ``margin``. Raises Refused, and shows a word that stands there."""
+    try:
+        return number(row.get("margin"), "margin")
+    except Refused:
+        said = row["margin"]
+        if isinstance(said, str) and any(c.isalpha() for c in said) and said.lower() not in ("nan", "inf"):
+            raise Refused(f'margin is the word "{said[:40]}", not a number: make it one, or rename it') from None
+        raise
 
 
 def annotator(row: Row, how: Reading) -> str | None:
@@ -60,8 +169,10 @@ def annotator(row: Row, how: Reading) -> str | None:
 
 def as_given(prompt: Any, completions: Sequence[tuple[str, Any]], how: Reading) -> tuple[str, list[str]]:
     """Prompt and completions (name, value) as texts; written out only where the prompt is messages."""
-    if not is_conversation(prompt):
-        return text(prompt, "prompt"), [text(value, name) for name, value in completions]
+    if not is_conversation(prompt, "prompt"):
+        said = [plain(value, name, how) for name, value in completions]
+        bare = plain(prompt, "prompt", how)
+        return prompt_as_given(prompt, how), without_repeat(bare, said, how) if len(said) > 1 else said
     turns = messages(prompt, "prompt")
     written = [answered(turns, text(value, name), name, how.render) for name, value in completions]
     return written[0][0], [said for _, said in written]

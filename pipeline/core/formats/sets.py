@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import itertools
 import re
-from typing import Any, cast
+from typing import Any
 
+from pipeline.core.formats.cells import holds_texts, listed
 from pipeline.core.formats.judged import JudgedRow, Refused, Row, Unusable, absent, judged, number, person, text
 from pipeline.core.formats.messages import (
     Message,
@@ -55,6 +56,9 @@ def ultrafeedback(row: Row, how: Reading) -> list[JudgedRow | Unusable]:
             score = number(completion.get("overall_score"), "overall_score")
             if score is None:
                 raise Refused("no overall_score")
+            fine = completion.get("fine-grained_score")
+            if score == 10 and isinstance(fine, (int, float)) and fine <= 2:
+                raise Refused("overall_score 10 beside a fine-grained_score of 2 or less: an error of the set")
             prompt, said = answered(turns, text(completion.get("response"), "response"), "response", how.render)
             if not said.strip():
                 raise Refused("empty response")
@@ -101,7 +105,7 @@ def helpsteer(row: Row, how: Reading) -> list[JudgedRow | Unusable]:
     if abs(strength) > 3:
         raise Refused("overall_preference is not -3 to 3")
     given = row["context"] if row.get("context") is not None else row.get("prompt")
-    turns = _marked(given) or conversation(given)
+    turns = marked_turns(given) or conversation(given)
     names = ("response1", "response2")
     (prompt, a), (_, b) = (answered(turns, text(row.get(n), n), n, how.render) for n in names)
     choice: Choice = "a" if strength < 0 else "b" if strength > 0 else "tie"
@@ -121,7 +125,7 @@ def rewardbench(row: Row, how: Reading) -> list[JudgedRow | Unusable]:
     whoever measures a reward model.
     """
     turns = conversation(row.get("prompt"))
-    sides = (_several(row.get("chosen")), _several(row.get("rejected")))
+    sides = (_several(row.get("chosen"), "chosen"), _several(row.get("rejected"), "rejected"))
     found: list[JudgedRow | Unusable] = []
     for good, bad in itertools.product(*sides):
         try:
@@ -140,15 +144,19 @@ def is_rewardbench(row: Row) -> bool:
     own = {"chosen_model", "rejected_model"} <= set(row) or "num_correct" in row
     if not (own and {"prompt", "chosen", "rejected", "subset"} <= set(row)):
         return False
-    sides = (_several(row["chosen"]), _several(row["rejected"]))
+    try:
+        sides = (_several(row["chosen"], "chosen"), _several(row["rejected"], "rejected"))
+    except Refused:
+        return False
     return all(isinstance(said, str) and not is_conversation(said) for side in sides for said in side)
 
 
-def _several(value: Any) -> list[Any]:
-    return cast("list[Any]", value) if isinstance(value, list) else [value]
+def _several(value: Any, name: str) -> list[Any]:
+    several = listed(value, name)
+    return several if several is not None and (isinstance(value, list) or holds_texts(several)) else [value]
 
 
-def _marked(prompt: Any) -> list[Message] | None:
+def marked_turns(prompt: Any) -> list[Message] | None:
     """The turns of HelpSteer2's prompts of several turns, which are one text with marks."""
     if not isinstance(prompt, str) or not _TURN_MARK.search(prompt):
         return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal, cast
 
 from pipeline.core.formats import argilla, label_studio
@@ -26,9 +27,17 @@ from pipeline.core.formats.judged import (
     number,
     person,
 )
-from pipeline.core.formats.reading import Reading, annotator, as_given, plain_word, ranked, side
+from pipeline.core.formats.reading import (
+    Reading,
+    annotator,
+    as_given,
+    margin_of,
+    our_names,
+    plain_word,
+    ranked,
+    side,
+)
 from pipeline.core.records import Choice
-from pipeline.core.rows import rename_columns
 
 Tool = Literal["argilla", "label_studio"]
 
@@ -63,7 +72,9 @@ def answers(row: Row, tool: Tool, how: Reading) -> list[JudgedRow | Unusable]:
     record = _record(row, tool, how)
     if not record.submissions:
         raise Refused("nobody has answered", broken=False)
-    fields = rename_columns(dict(record.fields), {k: v for k, v in how.columns.items() if k != "choice"})
+    named = {ours: theirs for ours, theirs in how.columns.items() if ours != "choice"}
+    fields, own = our_names(record.fields, replace(how, columns=named))
+    how = replace(how, system=own.system, render=own.render)
     if record.unnamed and how.no_choice == "tie":
         mend = "Name it:  columns: {choice: ...}  or  label_config: project.xml"
         raise Unclear("which column is the choice, where somebody made none?", mend)
@@ -87,7 +98,7 @@ def choices(row: Row, how: Reading) -> list[JudgedRow | Unusable]:
     names = ("completion_a", "completion_b")
     prompt, (a, b) = as_given(row.get("prompt"), [(n, row.get(n)) for n in names], how)
     choice = side(row.get("choice"), "choice", how)
-    margin = number(row.get("margin"), "margin")
+    margin = margin_of(row)
     said = "chosen" if choice in ("a", "b") else choice
     votes = counted_votes(row, said, ("b", "a") if choice == "b" else ("a", "b"))
     who = None if votes else annotator(row, how)

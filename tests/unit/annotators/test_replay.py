@@ -357,6 +357,27 @@ def test_refused_options(options: dict[str, Any], fact: str) -> None:
         replay("a.jsonl", **options)
 
 
+def test_what_was_done_to_rows_is_reported(tmp_path: Path) -> None:
+    rows = [{"id": i, "prompt": f"Why {i}?", "chosen": f"Why {i}? x", "rejected": f"Why {i}? y"} for i in range(3)]
+    source = replay(write(tmp_path / "a.jsonl", rows))
+    for _ in range(2):  # catches: notices that survive into a second reading
+        assert {c.completion_a for c, _ in judged(source)} <= {" x", " y"}
+        assert source.report()["notices"] == [
+            "columns not used: id",
+            "the prompt was cut off the completions, which repeated it: 3 rows",
+        ]
+
+
+def test_columns_can_be_joined_in_a_config(tmp_path: Path) -> None:
+    rows = [{"context": "Text.", "question": f"Why {i}?", "chosen": "x", "rejected": "y"} for i in range(2)]
+    source = replay(write(tmp_path / "a.jsonl", rows), columns={"prompt": ["context", "question"]})
+    assert [c.prompt for c, _ in judged(source)] == ["Text.\n\nWhy 0?", "Text.\n\nWhy 1?"]
+    assert "notices" not in source.report()
+    for columns in ({"chosen": ["context", "question"]}, {"prompt": []}):
+        with pytest.raises(ConfigError, match="only prompt can be joined"):
+            replay("a.jsonl", columns=columns)
+
+
 # Whose side, and what was assumed
 
 

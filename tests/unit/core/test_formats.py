@@ -171,7 +171,7 @@ def test_parse_prompt() -> None:
         ({"chosen": float("nan")}, "chosen is not text"),
         ({"prompt": None}, "no prompt"),
         ({"rejected": "\ud800"}, "rejected is not valid Unicode"),
-        ({"margin": "much"}, "margin is not a number"),
+        ({"margin": "much"}, 'margin is the word "much", not a number: make it one, or rename it'),
         ({"margin": float("inf")}, "margin is not a number"),
         ({"tie": "perhaps"}, "tie is not true or false"),
         ({"tie": []}, "tie is not true or false"),
@@ -228,8 +228,11 @@ def test_refused_hh_rows(chosen: str, rejected: str, reason: str) -> None:
             {"prompt": [user("a")], "chosen": [{"text": "x"}], "rejected": [bot("y")]},
             "a message without role and text",
         ),
-        ({"prompt": [user("a")], "chosen": ["x"], "rejected": [bot("y")]}, "a message without role and text"),
-        ({"prompt": [user("a")], "chosen": "x", "rejected": [bot("y")]}, "chosen is not JSON"),
+        (
+            {"prompt": [user("a")], "chosen": ["x"], "rejected": [bot("y")]},
+            "chosen is a list of texts, not of messages: a message without role and text",
+        ),
+        ({"prompt": [user("a")], "chosen": 7, "rejected": [bot("y")]}, "chosen is not text"),
     ],
 )
 def test_refused_conversations(row: dict[str, Any], reason: str) -> None:

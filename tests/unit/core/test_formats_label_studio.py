@@ -99,7 +99,7 @@ def test_names_that_differ_in_a_place_are_in_that_order(one: str, other: str) ->
         # Mutation caught: the order of the keys.
         assert short(parse_rows(task("left", "right", data=data), "auto", "x", how)) == ["Yes > No", "No > Yes"]
         # It is an assumption, so it is said; once.
-        assert list(how.notices) == [
+        assert how.notices.lines() == [
             f'left is "{one}" and right is "{other}": by their names, as the file does not say it'
         ]
 
@@ -226,7 +226,7 @@ def test_what_is_no_vote_is_counted_by_its_reason() -> None:
 def test_no_click_may_mean_a_tie() -> None:
     how = Reading()
     parse_rows(of(annotation()), "auto", "x", how)
-    (said,) = how.notices
+    (said,) = how.notices.lines()
     assert "no_choice: tie" in said
     remark = {"from_name": "why", "to_name": "t", "type": "textarea", "value": {"text": ["the same"]}}
     row = of(annotation(), annotation(remark), annotation(click("left"), was_cancelled=True))

@@ -120,8 +120,11 @@ TWO = [user("Why?"), bot("So."), user("And?")]
         ({"conversation_b": [user("Why?")]}, "empty conversation_b"),
         ({"conversation_b": []}, "empty conversation_b"),
         ({"conversation_b": None}, "no conversation_b"),
-        ({"conversation_b": "[{'role': 'user'}]"}, "conversation_b is not JSON"),
-        ({"conversation_b": [{"role": "user", "content": [{"type": "image", "image": 1}]}]}, "a message without"),
+        ({"conversation_b": "[{'role': 'user'}]"}, "a message without content in conversation_b"),
+        (
+            {"conversation_b": [{"role": "user", "content": [{"type": "image", "image": 1}]}]},
+            "conversation_b: a message with",
+        ),
         ({"conversation_b": [{"role": "user", "content": ["x"]}]}, "a message without"),
     ],
 )

@@ -286,63 +286,6 @@ def test_empty_directory(tmp_path: Path) -> None:
         read(str(tmp_path))
 
 
-# The Hub, which no test reaches
-
-
-def hub(monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[tuple[Any, ...]]:
-    calls: list[tuple[Any, ...]] = []
-
-    def load_dataset(path: str, name: str | None, **options: Any) -> Any:
-        calls.append((path, name, options))
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    return calls
-
-
-def test_hub_gets_what_was_asked_and_never_runs_remote_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = hub(monkeypatch, datasets.Dataset.from_list(ROWS))
-    for source in ("org/name", "hf://datasets/org/name"):
-        assert read(source, split="test", subset="s", revision="abc") == ROWS
-        assert calls.pop() == ("org/name", "s", {"split": "test", "revision": "abc"})
-
-
-def test_hub_default_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = datasets.Dataset.from_list(ROWS)
-    hub(monkeypatch, datasets.DatasetDict({"test": rows.select([0]), "train": rows}))
-    assert read("org/name") == ROWS
-    hub(monkeypatch, datasets.DatasetDict({"test": rows, "validation": rows}))
-    with pytest.raises(DataError, match="Set split to one of: test, validation"):
-        read("org/name")
-
-
-@pytest.mark.parametrize(
-    ("err", "fact", "mend"),
-    [
-        (ConnectionError("Couldn't reach 'org/name'\nmore"), "cannot reach the Hub", "HF_ENDPOINT"),
-        (datasets.exceptions.DatasetNotFoundError("no"), 'no dataset "org/name"', "HF_TOKEN"),
-        (ValueError("Unknown split\n\n'x'"), "Unknown split", "local file"),
-    ],
-)
-def test_hub_errors_say_how_to_go_on_locally(
-    monkeypatch: pytest.MonkeyPatch,
-    one_line: Callable[[BaseException], str],
-    err: Exception,
-    fact: str,
-    mend: str,
-) -> None:
-    hub(monkeypatch, err)
-    with pytest.raises(DataError) as caught:
-        read("org/name")
-    said = one_line(caught.value)
-    assert said.startswith("collect.annotator_args.dataset: ")
-    assert fact in said
-    assert mend in said
-    assert "path of a local file" in said
-
-
 # Columns
 
 
@@ -372,3 +315,74 @@ def test_of_a_version_only_the_training_rows_are_read(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{}")
     assert read(str(tmp_path)) == [{"config": "data"}]
     assert read(str(tmp_path), subset="votes") == [{"config": "votes"}]
+
+
+# What other programs write
+
+
+@pytest.mark.parametrize(("name", "delimiter"), [("a.csv", ";"), ("a.csv", "\t"), ("a.csv", "|"), ("a.tsv", ",")])
+def test_other_separators_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, delimiter: str
+) -> None:
+    assert read(write(tmp_path / name, separated(delimiter))) == ROWS
+    assert "fields are separated by" in caplog.text
+
+
+def test_a_separator_that_the_file_names(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.csv", "sep=;\r\n" + separated(";"))
+    assert read(source) == ROWS
+    assert next(place for place, _ in located_rows(source, where="x")) == f"{source}:3"
+
+
+@pytest.mark.parametrize("header", ["prompt", '"a;b"', '"a;b",c', "a,b;c", "text with\ttab,b"])
+def test_what_is_no_other_separator(tmp_path: Path, caplog: pytest.LogCaptureFixture, header: str) -> None:
+    fields = 1 + ("," in header)
+    (row,) = read(write(tmp_path / "a.csv", f"{header}\n{','.join('x' * fields)}\n"))
+    assert len(row) == fields
+    assert caplog.text == ""
+
+
+TABLES: dict[str, Any] = {
+    "columns": {name: {str(i): row[name] for i, row in enumerate(ROWS)} for name in ROWS[0]},
+    "index": {str(i): row for i, row in enumerate(ROWS)},
+    "split": {"columns": list(ROWS[0]), "index": [0, 1, 2], "data": [list(row.values()) for row in ROWS]},
+    "table": {"schema": {"fields": [], "pandas_version": "1.4.0"}, "data": ROWS},
+    "list": {name: [row[name] for row in ROWS] for name in ROWS[0]},
+}
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+@pytest.mark.parametrize("layout", TABLES)
+def test_a_table_in_one_object(tmp_path: Path, caplog: pytest.LogCaptureFixture, layout: str, name: str) -> None:
+    source = write(tmp_path / name, json.dumps(TABLES[layout]) + "\n")
+    located = list(located_rows(source, where="x"))
+    assert [row for _, row in located] == ROWS
+    assert located[1][0] == f"{source}: row 2"
+    assert "one table as pandas writes it" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"chosen": ["a", "b"], "rejected": ["c"]},  # lists of other lengths
+        {"fields": {"prompt": "p"}, "metadata": {"x": 1}},
+        {"data": {"0": "x"}, "annotations": []},
+        {"columns": ["a"], "index": [0], "data": [["x", "y"]]},
+        {"prompt": [{"role": "user"}], "chosen": [{"role": "assistant"}]},
+    ],
+)
+def test_one_object_that_is_no_table(tmp_path: Path, name: str, row: dict[str, Any]) -> None:
+    assert read(write(tmp_path / name, json.dumps(row))) == [row]
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_rows_of_equally_long_lists_are_rows_where_there_are_several(tmp_path: Path, name: str) -> None:
+    # Catches: the first of many rows taken for a whole table.
+    rows = [{"chosen": ["a", "b"], "rejected": ["c", "d"]}, {"chosen": ["e"], "rejected": ["f"]}] * 2
+    assert read(write(tmp_path / name, jsonl(rows))) == rows
+
+
+def test_an_array_of_arrays_names_the_mend(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="orient="):
+        read(write(tmp_path / "a.json", "[[1, 2], [3, 4]]"))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.core.errors import DataError
+from pipeline.core.formats import Notices
 from pipeline.labelling.items import items_of
 from pipeline.labelling.own_data import gold_items, own_groups
 
@@ -96,3 +97,41 @@ def test_items_of_groups() -> None:
     # A lone completion can be liked, and compared with nothing.
     assert list(items_of([("train", "p", ("1",))], "pairwise")) == []
     assert list(items_of([("train", "p", ("1",))], "ranking")) == []
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"prompt": "p", "completion_a": "['x']", "completion_b": "y"}, "a completion is a list of texts"),
+        ({"prompt": '["p"]', "completion": "y"}, "prompt is a list of texts"),
+        ({"prompt": "p", "completions": "['x' 'y']"}, "completions is a list as Python or numpy writes it"),
+        ({"prompt": [{"role": "user", "content": None}], "completion": "y"}, "a message without content"),
+        ({"prompt": "q", "chosen": [{"role": "tool", "content": "x"}], "rejected": "y"}, "role|conversation"),
+    ],
+)
+def test_what_is_no_text_is_named(tmp_path: Path, row: dict[str, Any], said: str) -> None:
+    with pytest.raises(DataError, match=rf"own.jsonl:1: .*({said})"):
+        groups(tmp_path, row)
+
+
+def test_own_pairs_as_people_have_them(tmp_path: Path) -> None:
+    pandas = {"prompt": "p", "completions": "['x', \"it's\"]"}
+    assert groups(tmp_path, pandas) == [("p", ("x", "it's"))]
+    repeated = {"prompt": "Why so?", "completion_a": "Why so? x", "completion_b": "Why so? y"}
+    assert groups(tmp_path, repeated) == [("Why so?", (" x", " y"))]
+    flat = {"system": "Be kind.", "question": "Why?", "completion": "x"}
+    columns: Any = {"prompt": ["system", "question"]}
+    assert groups(tmp_path, flat, columns=columns) == [("Be kind.\n\nWhy?", ("x",))]
+    columns = {"prompt": "question", "system": "system"}
+    assert groups(tmp_path, flat, columns=columns) == [("Be kind.\n\nWhy?", ("x",))]
+    turns = [{"role": "user", "content": "Why?"}]
+    assert groups(tmp_path, {"prompt": turns, "completion": "x"}) == [("User: Why?\n\nAssistant:", (" x",))]
+
+
+def test_unused_columns_of_own_pairs_are_collected(tmp_path: Path) -> None:
+    notices = Notices()
+    path = file(
+        tmp_path, {"prompt": "p", "completion": "x", "topic": 1}, {"prompt": "p", "completion": "y", "id": 2}
+    )
+    assert len(list(own_groups(path, {}, "c.yaml", notices=notices))) == 2
+    assert notices.lines() == ["columns not used: id, topic"]

@@ -46,6 +46,7 @@ def test_what_is_left_out_is_told(tmp_path: Path) -> None:
         "pairs": 2,
         "slice": None,
         "left_out": {"trained on": 2, "a tie": 1, "chosen equals rejected": 1},
+        "notices": ["columns not used: kind"],
     }
 
 
@@ -177,8 +178,8 @@ def test_an_adapters_scores_are_raw_again() -> None:
     class Role(Recorder):
         scoring = Scoring("eos", 2.0, 0.5, 10)
 
-        def __call__(self, samples: Any) -> torch.Tensor:
-            return (torch.tensor([3.0] * len(samples)) - 2.0) / 0.5
+        def score(self, prompt_ids: Any, completion_ids: Any) -> torch.Tensor:
+            return (torch.tensor([3.0] * len(prompt_ids)) - 2.0) / 0.5
 
     class Tokenizer:
         def __call__(self, texts: list[str], **_: Any) -> dict[str, Any]:

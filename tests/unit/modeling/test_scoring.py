@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -105,3 +107,58 @@ def test_a_directory_that_is_no_reward_adapter(tmp_path: Any):
     Scoring("eos", 0.0, 1.0, 1).save(tmp_path)
     with pytest.raises(ModelError, match=r"holds no adapter_model\.safetensors"):
         RewardRole.load(with_lora(tiny_gpt2()), tmp_path, 51)
+
+
+def byte_level() -> Any:
+    """A byte-level BPE that has merges and a separator of its own."""
+    from pipeline.modeling.scratch import train_tokenizer
+
+    tokenizer = train_tokenizer(["the walk goes on, the talk goes on — naïve walks ✓ talks"] * 20, 290)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<sep>"]})
+    return tokenizer
+
+
+def words_with_separators() -> Any:
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<sep>", "<turn>"]})
+    return tokenizer
+
+
+@pytest.mark.parametrize("make", [byte_level, words_with_separators])
+def test_ppo_scores_the_ids_that_the_reward_model_learns_on(make: Any, monkeypatch: pytest.MonkeyPatch):
+    # Whatever is sampled: separators, half a character, a word in other tokens than the tokenizer would take.
+    # Mutations caught: special tokens left out of the stored text; the sampled ids scored as they are.
+    from pipeline.core.records import Annotation, Comparison, preference_from
+    from pipeline.modeling import scoring
+    from pipeline.modeling.tokens import decode, encode_prompts
+    from pipeline.trainers.reward import tokenize_pairs
+
+    tokenizer = make()
+    generator = torch.Generator().manual_seed(0)
+    sampled = torch.randint(0, len(tokenizer), (64, 12), generator=generator).tolist()
+    separator = tokenizer.convert_tokens_to_ids("<sep>")
+    sampled = [[*row[:6], separator, *row[6:]] for row in sampled]
+    prompts = ["w1 <sep> w2" if i % 2 else "w3" for i in range(64)]
+    stored = [decode(tokenizer, row) for row in sampled]
+    rows = [
+        vars(preference_from(c := Comparison(p, text, "w1"), Annotation(c.id, "me", "a")))
+        for p, text in zip(prompts, stored, strict=True)
+    ]
+    learnt = tokenize_pairs(tokenizer, rows, 10**9, score_position(tokenizer)).chosen_ids
+    scored: list[list[int]] = []
+
+    def keep(model: Any, head: Any, rows: list[list[int]], batch_size: int = 64) -> Any:
+        scored.extend(rows)
+        return torch.zeros(len(rows))
+
+    monkeypatch.setattr(scoring, "score_rows", keep)
+    monkeypatch.setattr(scoring, "role", lambda *_: contextlib.nullcontext())
+    position = score_position(tokenizer)
+    model = SimpleNamespace(config=SimpleNamespace(), device="cpu")
+    scorer = RewardRole(model, torch.zeros(1, 1), Scoring(position, 0.0, 1.0, 1), tokenizer.eos_token_id)
+    scorer(Samples(encode_prompts(tokenizer, prompts), sampled, tokenizer, prompts))
+    assert scored == learnt
+    ended = [row.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in row else len(row) for row in sampled]
+    kept = [separator in row[:end] for row, end in zip(sampled, ended, strict=True)]
+    assert [separator in text_ids[1:] for text_ids in learnt[::2]] == kept[::2]  # of prompts without one
+    assert separator in learnt[1]  # a special token that is written in a prompt is the token

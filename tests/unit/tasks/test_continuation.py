@@ -126,3 +126,9 @@ def test_train_and_test_that_are_the_same(tmp_path: Path) -> None:
 )
 def test_refused_options(args: dict[str, Any], fact: str) -> None:
     assert fact in refused("a.jsonl", ConfigError, **args)
+
+
+@pytest.mark.parametrize("text", ["['a b c d e f g h', 'i']", '[{"role": "user", "content": "a b c d e f g h"}]'])
+def test_a_list_written_as_text_is_no_text(tmp_path: Path, text: str) -> None:
+    with pytest.raises(DataError, match=r"a\.jsonl:3: text is a (list|conversation)"):
+        task(write(tmp_path / "a.jsonl", [*stories(2), text])).prompts("train", None, 0)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.core.errors import ConfigError, DataError, ModelError
+from pipeline.core.records import split_of
 from pipeline.tasks import Task, load_task
 from tests.conftest import tiny_tokenizer
 
@@ -121,16 +122,26 @@ def refused(dataset: str, kind: type[Exception] = DataError, **args: Any) -> str
 
 
 def test_too_few_prompts(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl", [{"prompt": "Something funny:"}] * 5)
-    assert refused(path) == (
-        f"{path}: holds one distinct prompt ('Something funny:'). "
-        "At least 2 distinct prompts are needed, one to train on and one to test on."
-    )
     path = write(tmp_path / "b.jsonl", [{"prompt": n} for n in NUMBERS])
     assert "20 distinct prompts; with test_share 1e-09 none falls into test. Raise" in refused(
         path, test_share=1e-9
     )
     assert "none falls into train. Lower" in refused(path, test_share=0.999999)
+
+
+def test_one_prompt_is_in_both_splits_and_texts_are_held_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Mutation caught: the corpus with every text, those that collect.split_by=completion holds out among them.
+    rows = [{"prompt": "Something funny:", "chosen": f" joke {n}", "rejected": f" pun {n}"} for n in NUMBERS]
+    path = write(tmp_path / "a.jsonl", rows)
+    with caplog.at_level(logging.WARNING):
+        one = task(path, corpus_column="chosen")
+        assert one.prompts("train", 3, 0) == one.prompts("test", 3, 0) == ["Something funny:"] * 3
+    assert "collect.split_by=completion" in caplog.text
+    learnt = [f"Something funny: joke {n}" for n in NUMBERS if split_of(f" joke {n}", 0.3) == "train"]
+    assert one.corpus(0) == learnt
+    assert 0 < len(learnt) < len(rows)
 
 
 def test_bad_input(tmp_path: Path) -> None:
@@ -187,3 +198,88 @@ def test_a_tokenizer_without_a_chat_template_is_refused(tmp_path: Path) -> None:
     rows = [{"prompt": [{"role": "user", "content": "w1"}]}]
     with pytest.raises(ModelError, match="no chat template"):
         everything(task(write(tmp_path / "x.jsonl", rows), chat_template=str(tmp_path / "plain")))
+
+
+# What people have
+
+
+def test_prompts_of_several_columns_are_joined(tmp_path: Path) -> None:
+    rows = [{"context": f"Text {n}.", "question": "What?" if n != "03" else None} for n in NUMBERS]
+    path = write(tmp_path / "a.jsonl", rows)
+    joined = [f"Text {n}.\n\nWhat?" if n != "03" else f"Text {n}." for n in NUMBERS]
+    assert everything(task(path, prompt_column=["context", "question"])) == sorted(joined)
+    with pytest.raises(DataError, match='no column "contexts"'):
+        everything(task(path, prompt_column=["contexts", "question"]))
+    sides = [row | {"chosen": "x", "rejected": "y"} for row in rows]
+    path = write(tmp_path / "b.jsonl", sides)
+    assert everything(task(path, prompt_column=["context", "question"], format="trl")) == sorted(joined)
+
+
+def test_columns_that_are_not_used_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path / "a.jsonl", [{"prompt": n, "system": "Be kind.", "id": n} for n in NUMBERS])
+    assert everything(task(path)) == NUMBERS
+    assert caplog.text.count("columns not used: id, system") == 1
+    caplog.clear()
+    path = write(tmp_path / "b.jsonl", [{"prompt": n, "chosen": "x", "rejected": "y"} for n in NUMBERS])
+    everything(task(path))  # the sides are collect's
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("prompt", "reason"),
+    [
+        ('["one"]', "prompt is a list of texts written as text"),
+        ("['one' 'two']", "prompt is a list as Python or numpy writes it"),
+        ([{"role": "user", "content": "q", "tool_calls": [1]}], "prompt: a message with tool_calls"),
+        ([{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "ends with an answer"),
+    ],
+)
+def test_what_is_no_prompt_is_left_out_by_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, prompt: Any, reason: str
+) -> None:
+    path = write(tmp_path / "a.jsonl", [{"prompt": p} for p in (*NUMBERS, prompt)])
+    assert everything(task(path)) == NUMBERS
+    assert reason in caplog.text
+
+
+def test_a_corpus_does_not_hold_the_prompt_twice(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Question {n}?", "answer": f"Question {n}? Yes."} for n in NUMBERS]
+    corpus = task(write(tmp_path / "a.jsonl", rows), corpus_column="answer").corpus(0)
+    assert corpus
+    assert all(text.count("Question") == 1 for text in corpus)
+
+
+REFUSES_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('No system turn') }}{% endif %}"
+    "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
+)
+
+
+# Catches: jinja2's traceback.
+def test_a_template_that_refuses_a_system_turn_says_so_in_one_line(tmp_path: Path) -> None:
+    from pipeline.annotators import Context
+    from pipeline.annotators.replay import Options, build
+
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = REFUSES_SYSTEM
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    template = str(tmp_path / "tokenizer")
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
+    sides = {
+        "chosen": [{"role": "assistant", "content": "x"}],
+        "rejected": [{"role": "assistant", "content": "y"}],
+    }
+    rows = [{"prompt": turns, **sides}, {"prompt": turns[1:], **sides}]
+    path = write(tmp_path / "a.jsonl", rows)
+    with pytest.raises(DataError) as caught:
+        list(build(Options(path, chat_template=template), Context(lambda *_: None, 0, "test")).judged())
+    said = str(caught.value)
+    assert "\n" not in said
+    assert all(part in said for part in ("a.jsonl:1", template, "system, user", "No system turn", "chat_template"))
+    # Where rows may be left out, the others are read.
+    options = Options(path, chat_template=template, on_bad_row="skip")
+    assert len(list(build(options, Context(lambda *_: None, 0, "test")).judged())) == 1
+    with pytest.raises(DataError, match="turns system, user"):
+        everything(
+            task(write(tmp_path / "b.jsonl", rows[:1] * 2), chat_template=template, format="conversational")
+        )

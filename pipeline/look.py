@@ -1,0 +1,202 @@
+"""``python -m pipeline data look SOURCE``: what rows would be read as, before anything is trained on them."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+from pipeline.core.cli import guard
+from pipeline.core.config import parse_options
+from pipeline.core.errors import ConfigError
+from pipeline.core.formats import JudgedRow, Render, render_plain
+from pipeline.core.judged_sets import JudgedSet
+from pipeline.core.looking import Look, Reason, look
+from pipeline.core.screen import columns, cut, show, visible
+
+WHERE = "command line"
+WIDTH = 80
+LINES = 3
+_INDENT = 12
+_EXAMPLE = "--columns prompt=question, or --columns '{prompt: question}'"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Look and print; 0.
+
+    Raises:
+        PipelineError: see :func:`pipeline.core.cli.guard`.
+    """
+    args = _parser().parse_args(argv)
+    options = parse_options(JudgedSet, _given(args), WHERE, prefix="--")
+    seen = look(options, WHERE, examples=args.rows, render=_render(options.chat_template), watch=_watched)
+    if args.json:
+        print(json.dumps(as_json(seen), ensure_ascii=False, indent=2))
+    else:
+        for line in told(seen):
+            show(line)
+    return 0
+
+
+def as_json(seen: Look) -> dict[str, Any]:
+    """Everything, for scripts; each of the first rows with its place."""
+    found = dataclasses.asdict(seen)
+    first = [
+        {"place": place, **({"prompt": one} if isinstance(one, str) else dataclasses.asdict(one))}
+        for place, one in seen.first
+    ]
+    return found | {"first": first}
+
+
+def told(seen: Look) -> list[str]:
+    """Lines of at most 80 columns, in which nothing of anybody's text is obeyed by a terminal."""
+    lines = [_line("source", seen.name), _line("format", seen.format), *_counts(seen)]
+    lines += _wrapped("columns", ", ".join(seen.columns))
+    lines += _wrapped("not used", ", ".join(seen.unused)) if seen.unused else []
+    for title, reasons in (("cannot be used", seen.broken), ("left out", seen.left_out)):
+        lines += _reasons(title, reasons)
+    for warning in seen.warnings:
+        lines += _wrapped("warning", warning)
+    for place, one in seen.first:
+        lines += ["", *_row(place, one)]
+    return [*lines, "", "write in the config:", *(f"  {visible(line)}" for line in seen.config)]
+
+
+def _counts(seen: Look) -> list[str]:
+    counts = {"rows": seen.rows, "prompts": seen.prompts}
+    if seen.judged:
+        counts |= {"comparisons": seen.comparisons, "decided": seen.decided, "ties": seen.ties}
+        counts |= {"both bad": seen.both_bad} if seen.both_bad else {}
+        counts |= {"votes": seen.votes, "people": seen.people}
+    lines = [_line(name, f"{n:,}") for name, n in counts.items()]
+    lines[0] += "" if seen.complete else " (the first ones; there are more)"
+    return lines
+
+
+def _reasons(title: str, reasons: dict[str, Reason]) -> list[str]:
+    if not reasons:
+        return []
+    lines = [f"{title}:"]
+    for text, reason in sorted(reasons.items(), key=lambda item: -item[1].rows):
+        lines += _wrapped(f"{reason.rows:>10,}", f"{text}; first at {reason.first}")
+    return lines
+
+
+def _row(place: str, one: JudgedRow | str) -> list[str]:
+    lines = [cut(visible(place), WIDTH, end=True)]
+    if isinstance(one, str):
+        return lines + _wrapped("prompt", one)
+    names = ("A", "B") if one.tie else ("chosen", "rejected")
+    for name, text in zip(("prompt", *names), (one.prompt, one.chosen, one.rejected), strict=True):
+        lines += _wrapped(name, text)
+    verdict = "both bad" if one.both_bad else "tie" if one.tie else "chosen is better"
+    known = {"margin": one.margin, "scores": one.scores, "by": one.annotator}
+    more = [f"{name} {value}" for name, value in known.items() if value is not None]
+    return lines + _wrapped("verdict", ", ".join([verdict, *more]))
+
+
+def _line(name: str, text: str) -> str:
+    return f"{name:<{_INDENT}}" + cut(visible(text), WIDTH - _INDENT, end=name == "source")
+
+
+def _wrapped(name: str, text: str) -> list[str]:
+    """``text`` in up to three lines beside its name; what is longer is cut, which shows."""
+    shown, width, parts = visible(text[: WIDTH * LINES * 4]), WIDTH - _INDENT, list[str]()
+    while shown and len(parts) < LINES - 1 and columns(shown) > width:
+        part = cut(shown, width + 1).removesuffix("…")
+        blank = part.rfind(" ", width // 2)
+        part = part[: blank + 1] if blank > 0 else part
+        parts.append(part)
+        shown = shown[len(part) :]
+    parts.append(cut(shown + "…" * (len(text) > WIDTH * LINES * 4), width))
+    return [f"{name if i == 0 else '':<{_INDENT}}{part.rstrip()}" for i, part in enumerate(parts)]
+
+
+def _render(chat_template: str | None) -> Render:
+    if chat_template is None:
+        return render_plain  # without torch, which takes seconds to load
+    from pipeline.modeling.tokens import template_render
+
+    return template_render(chat_template)
+
+
+def _watched(rows: Iterator[Any]) -> Iterator[Any]:
+    from tqdm import tqdm
+
+    return iter(tqdm(rows, desc="reading", unit=" rows", unit_scale=True, disable=None, file=sys.stderr))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline data look",
+        description="What rows would be read as: format, counts, the first ones, what cannot be used and why, and "
+        "the lines to write in a config. All rows are read; nothing is trained or written.",
+    )
+    parser.add_argument("source", help="a file, a directory or a Hub id")
+    parser.add_argument("--rows", type=int, default=3, metavar="N", help="show so many (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="everything, as JSON")
+    for name, hint in _hints().items():
+        values = [v for v in typing.get_args(hint) if isinstance(v, str)]
+        mapping = _kind(hint) is dict
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=f"set_{name}",
+            action="append" if mapping else "store",
+            metavar="OURS=THEIRS" if mapping else None if values else name.upper(),
+            choices=values if typing.get_origin(hint) is typing.Literal else None,
+            help='as in a config; repeatable, or as "{ours: theirs}"' if mapping else "as in a config",
+        )
+    return parser
+
+
+def _hints() -> dict[str, Any]:
+    """The options of a set by name, each with its type: what a config may say, the command line may."""
+    hints = typing.get_type_hints(JudgedSet)
+    return {f.name: hints[f.name] for f in dataclasses.fields(JudgedSet) if f.name != "dataset"}
+
+
+def _kind(hint: Any) -> Any:
+    kinds = [typing.get_origin(h) or h for h in (hint, *typing.get_args(hint))]
+    return dict if kinds[0] is dict or dict in kinds[1:] else kinds[0]
+
+
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    given: dict[str, Any] = {"dataset": args.source}
+    for name, hint in _hints().items():
+        value = getattr(args, f"set_{name}")
+        if value is not None:
+            texts = hint is str or str in typing.get_args(hint) or typing.get_origin(hint) is typing.Literal
+            given[name] = (
+                _mapping(name, value) if isinstance(value, list) else value if texts else _yaml(name, value)
+            )
+    return given
+
+
+def _mapping(name: str, values: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for text in values:
+        ours, sign, theirs = text.partition("=")
+        value = (
+            _yaml(name, text) if text.lstrip().startswith("{") else {ours: _yaml(name, theirs)} if sign else None
+        )
+        if not isinstance(value, dict):
+            raise ConfigError(WHERE, f"--{name} {text!r} is not ours=theirs.", f"Such as: {_EXAMPLE}")
+        found |= value
+    return found
+
+
+def _yaml(name: str, text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as err:
+        raise ConfigError(WHERE, f"--{name} {text!r} is not YAML.", f"Such as: {_EXAMPLE}") from err
+
+
+if __name__ == "__main__":
+    guard(main)
