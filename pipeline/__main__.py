@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from pipeline.core.cli import guard
+from pipeline.core.screen import put
 
 _HELP = """\
 usage: python -m pipeline data look FILE       what somebody's rows would be read as, before anything is trained
@@ -48,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
 
         return doctor.main(args[1:])
     if args and args[0] not in ("-h", "--help", "help"):
-        print(f"error: unknown command {args[0]!r}.\n\n{_HELP}", end="", file=sys.stderr)
+        put(f"error: unknown command {args[0]!r}.\n\n{_HELP.rstrip()}", sys.stderr)
         return 2
     print(_HELP, end="")
     return 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import textwrap
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from pipeline.core.cli import guard
 from pipeline.core.errors import StoreError
 from pipeline.core.health import Doctor, Finding, examined
 from pipeline.core.health.lineage import doctor_of, read_history, written_under_way
-from pipeline.core.screen import visible
+from pipeline.core.screen import put, put_json, visible
 from pipeline.core.store import Store
 
 WIDTH = 100
@@ -31,9 +30,9 @@ def main(argv: list[str] | None = None) -> int:
     name, doctor = examine(Store(args.root), args.run)
     found = doctor.findings
     if args.json:
-        print(json.dumps(as_json(name, doctor), ensure_ascii=False, indent=2))
+        put_json(as_json(name, doctor))
     else:
-        print("\n".join(told(name, doctor)))
+        put("\n".join(told(name, doctor)))
     return int(any(f.severity == "serious" for f in found))
 
 

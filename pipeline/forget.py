@@ -22,6 +22,7 @@ from pipeline.core.errors import ConfigError, DataError, PipelineError, StoreErr
 from pipeline.core.files import disk_errors, fsync, is_held, read_json, replace_json
 from pipeline.core.manifest import Parent
 from pipeline.core.records import digest
+from pipeline.core.screen import put
 from pipeline.core.store import Store, Version
 from pipeline.labelling.heirs import publish_heir
 from pipeline.labelling.log import Log
@@ -71,25 +72,25 @@ def main(argv: list[str] | None = None) -> int:
         return _nothing(args, found)
     _refuse_if_busy(store, case, found)
     for line in told(case, found):
-        print(line)
+        put(line)
     if args.dry_run:
         return 0
     if not args.yes and not _confirmed():
-        print("Nothing was erased.")
+        put("Nothing was erased.")
         return 1
     try:
         lines = list(forget(store, case))
     except (KeyboardInterrupt, PipelineError):
-        print("warning: not all is done yet; the same command finishes it", file=sys.stderr)
+        put("warning: not all is done yet; the same command finishes it", sys.stderr)
         raise
-    print("\n".join(lines))
+    put("\n".join(lines))
     apart = [version.path for version in found.imported]
     left = name_somebody(store.root, case.annotators)
     left = [path for path in left if not any(path.is_relative_to(p) for p in apart)]
     for path in left:
-        print(f"warning: {path} still names {case.annotators[0]}, or cannot be read", file=sys.stderr)
+        put(f"warning: {path} still names {case.annotators[0]}, or cannot be read", sys.stderr)
     if left:
-        print(f"Run again: python -m pipeline data forget {case.annotators[0]}", file=sys.stderr)
+        put(f"Run again: python -m pipeline data forget {case.annotators[0]}", sys.stderr)
     return 1 if left else 0
 
 
@@ -110,7 +111,7 @@ def _nothing(args: argparse.Namespace, found: Found) -> int:
         mend = "Remove them there, then make the version anew; make data ARGS=gc collects the old one."
         raise DataError(args.annotator, f"the rows of {listed} that are theirs were imported.", mend)
     if _ID.fullmatch(args.annotator):
-        print(f"Nothing of {args.annotator} is in {args.root}.")
+        put(f"Nothing of {args.annotator} is in {args.root}.")
         return 0
     mend = "The operator's page lists the names; an id (p_...) will do too."
     raise ConfigError(repr(args.annotator), f"is nobody that the logs in {args.root} know.", mend)
@@ -136,7 +137,7 @@ def find_case(store: Store, annotator: str) -> Case:
             case, ids = before, ids | set(before.annotators)
         else:
             who = ", ".join(before.annotators)
-            print(f"warning: forgetting {who} was interrupted; run it again", file=sys.stderr)
+            put(f"warning: forgetting {who} was interrupted; run it again", sys.stderr)
     for directory in sorted(store.root.glob(f"*/{FILE}")):
         with contextlib.closing(Log(directory.parent)) as log:
             theirs = {p.id for p in log.people() if annotator == p.name or p.id in ids}

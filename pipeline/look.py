@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 import typing
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.formats import JudgedRow, Render, render_plain
 from pipeline.core.judged_sets import JudgedSet
 from pipeline.core.looking import Look, Reason, look
-from pipeline.core.screen import columns, cut, show, visible
+from pipeline.core.screen import columns, cut, put, put_json, visible
 
 WHERE = "command line"
 WIDTH = 80
@@ -35,10 +34,10 @@ def main(argv: list[str] | None = None) -> int:
     options = parse_options(JudgedSet, _given(args), WHERE, prefix="--")
     seen = look(options, WHERE, examples=args.rows, render=_render(options.chat_template), watch=_watched)
     if args.json:
-        print(json.dumps(as_json(seen), ensure_ascii=False, indent=2))
+        put_json(as_json(seen))
     else:
         for line in told(seen):
-            show(line)
+            put(line)
     return 0
 
 

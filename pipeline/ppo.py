@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ ROLLOUTS = {
 def run(run: Run) -> None:
     """Write the ``rollouts`` and the ``policy``."""
     from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
 
     from pipeline.core.checkpoints import Checkpoints, resuming
     from pipeline.modeling.from_run import scorer
@@ -52,7 +54,9 @@ def run(run: Run) -> None:
         raise DataError(run.version("prompts").where, "no prompt to train on.", "Bring some.")
     held_out = prompts_to_select_by(run) if str(args.eval_strategy) != "no" else []
     checkpoints = Checkpoints(run.workdir, args.save_total_limit or 2)
-    start = checkpoints.latest()
+    # One rank looks for all: it may put a damaged one aside.
+    found = [checkpoints.newest_intact(partial(say, "ppo")) if main_process() else None]
+    start = broadcast_object_list(found)[0]
     recorder = Recorder(run.workdir / "rollouts.jsonl", task, tokenizer, prompts)
     recorder.keep(0 if start is None else checkpoints.step(start))
     trainer = ppo.PPOTrainer(

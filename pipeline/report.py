@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core.cli import guard
 from pipeline.core.errors import ConfigError, DataError
 from pipeline.core.graph import reward_sources
+from pipeline.core.screen import put
 from pipeline.core.stage import Run, say, stage_main
 from pipeline.core.store import Store, Version
 
@@ -145,7 +146,7 @@ def table(data_dir: str, readme: Path | None) -> None:
         took = report.manifest.stats.get("minutes")
         rows.append(Row(f"{name}, seed {seed}", stats, accuracy, *less_best_of_n(stats), took, source))
     if readme is None:
-        print(results_table(rows))
+        put(results_table(rows))
         return
     if not readme.is_file():
         raise DataError(str(readme), "no such file.")
@@ -156,7 +157,7 @@ def table(data_dir: str, readme: Path | None) -> None:
     results.parent.mkdir(exist_ok=True)
     results.write_text(figures, encoding="utf-8")
     readme.write_text(updated, encoding="utf-8")
-    print(f"{readme}, {results}: {len(rows)} rows")
+    put(f"{readme}, {results}: {len(rows)} rows")
 
 
 def compare(data_dir: str, names: list[str], out: Path) -> None:

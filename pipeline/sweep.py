@@ -25,6 +25,7 @@ from pipeline.core.launch import Launcher, StageFailed, Stopped, gpus, tail
 from pipeline.core.process import quiet, say
 from pipeline.core.records import digest
 from pipeline.core.runs import Pace, SweepRun, in_words, part, plan, sweep_key
+from pipeline.core.screen import put
 from pipeline.core.store import Store
 from pipeline.evaluation.aggregate import Measured, aggregate
 from pipeline.reporting import sweep_table
@@ -230,7 +231,7 @@ def main(argv: list[str] | None = None) -> int:
         run.look()
     if args.list:
         for run in chosen:
-            print(f"{run.number:>4}  {'done' if run.next is None else f'next: {run.next}':<16}  {run.name}")
+            put(f"{run.number:>4}  {'done' if run.next is None else f'next: {run.next}':<16}  {run.name}")
         return 0
     failed = [] if args.table else carry_out(chosen, runs, args)
     missing = [run for run in runs if run.next is not None and run not in failed]
@@ -240,7 +241,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.only is not None and (failed or missing):
         say("sweep", f"{len(failed) + len(missing)} of {len(runs)} runs are not done; what there is: --table")
     else:
-        print(f"\n{publish(runs, args.overrides)}")
+        put(f"\n{publish(runs, args.overrides)}")
     return int(bool(failed))
 
 

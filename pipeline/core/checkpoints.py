@@ -10,12 +10,25 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 from pipeline.core.draft import fsync_tree
 from pipeline.core.errors import StoreError
-from pipeline.core.files import DISK_ERRNOS, disk_error, disk_errors, fsync, make_dirs
+from pipeline.core.files import (
+    DISK_ERRNOS,
+    disk_error,
+    disk_errors,
+    fsync,
+    is_litter,
+    make_dirs,
+    read_json,
+    replace_json,
+    sha256_file,
+)
+
+CHECKSUMS = "checksums.json"
+"""Of a checkpoint: sha256 and size of each of its other files. Written last."""
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 # What a C++ or Rust writer says of a full disk: it raises no OSError, so there is no errno to ask.
@@ -59,6 +72,7 @@ class Checkpoints:
                     raise disk_error(failed, str(self.directory), self._note()) from err
                 raise
             with disk_errors(str(self.directory), self._note):
+                replace_json(staged / CHECKSUMS, {"files": _sums(staged)})
                 fsync_tree(staged)
                 if final.exists():  # of a run that went back to an earlier checkpoint, and is here again
                     os.rename(final, self._hidden(final))
@@ -67,7 +81,10 @@ class Checkpoints:
         finally:
             shutil.rmtree(staged, ignore_errors=True)
         with disk_errors(str(self.directory), self._note):
-            for old in self.all()[: -self.keep]:
+            there = self.all()
+            # Later ones are of before the run went back to an earlier one: they would crowd out what it writes.
+            ahead = [p for p in there if self.step(p) > step]
+            for old in [*there[: len(there) - len(ahead)][: -self.keep], *ahead]:
                 if self.step(old) != spare:
                     # Renamed before it is removed, so that a kill leaves no half under a name that means whole.
                     os.rename(old, self._hidden(old))
@@ -94,11 +111,49 @@ class Checkpoints:
         """The newest whole checkpoint, by step, or None."""
         return max(self.all(), key=self.step, default=None)
 
+    def newest_intact(
+        self, tell: Callable[[str], None], fits: Callable[[Path], bool] | None = None
+    ) -> Path | None:
+        """The newest checkpoint whose files are as they were written, or None: then the work starts anew.
+
+        A damaged one is put aside as ``damaged-<step>``, so that it is neither continued nor counted among those
+        to keep. Only who holds the work may call this.
+
+        Args:
+            tell: told, in a line each, what is damaged and what is done about it.
+            fits: whether an intact one may be continued; the next older one is asked then.
+        Raises:
+            StoreError: the directory cannot be read or written.
+        """
+        lost: list[str] = []
+        chosen: Path | None = None
+        for path in reversed(self.all()):
+            if wrong := damage(path):
+                lost.append(f"the checkpoint of step {self.step(path)} is damaged ({wrong[0]})")
+                self._put_aside(path)
+            elif fits is None or fits(path):
+                chosen = path
+                break
+        instead = "starting anew" if chosen is None else f"going back to that of step {self.step(chosen)}"
+        if lost:
+            tell(f"{', '.join(lost)}: {instead}")
+        if chosen is not None and not (chosen / CHECKSUMS).is_file():
+            tell(f"the checkpoint of step {self.step(chosen)} has no checksums, and is taken as it is")
+        return chosen
+
+    def _put_aside(self, path: Path) -> None:
+        aside = self.directory / f"damaged-{self.step(path)}"
+        with disk_errors(str(self.directory)):
+            shutil.rmtree(aside, ignore_errors=True)
+            os.rename(path, aside)
+
     def drop(self) -> None:
         """Remove every checkpoint, the newest first: a kill in between leaves earlier ones, which are whole."""
         with disk_errors(str(self.directory)):
             for path in reversed(self.all()):
                 os.rename(path, self._hidden(path))
+            for path in self.directory.glob("damaged-*"):
+                shutil.rmtree(path, ignore_errors=True)
             self._sweep()
 
     @staticmethod
@@ -133,6 +188,41 @@ class Checkpoints:
         return "no checkpoint was written"
 
 
+def damage(path: Path) -> list[str]:
+    """Which files of a checkpoint are not as they were written; none where they are, or where nothing says.
+
+    A checkpoint without checksums is no damaged one: they are written before it gets its name, so an earlier
+    revision of this package wrote it, and hours of training would go for the lack of a file it could not know.
+    """
+    try:
+        listed = read_json(path / CHECKSUMS)["files"]
+        sums = {str(name): (str(sha256), int(size)) for name, (sha256, size) in listed.items()}
+    except FileNotFoundError:
+        return []
+    except (StoreError, KeyError, TypeError, ValueError, AttributeError):
+        return [f"{CHECKSUMS} cannot be read"]
+    wrong: list[str] = []
+    for name, (sha256, size) in sorted(sums.items()):
+        file = path / name
+        try:
+            there = file.stat().st_size
+            if there != size:
+                wrong.append(f"{name} has {there} bytes and had {size}")
+            elif sha256_file(file) != sha256:
+                wrong.append(f"{name} does not match its sha256")
+        except FileNotFoundError:
+            wrong.append(f"{name} is missing")
+        except OSError as err:
+            wrong.append(f"{name} cannot be read ({err.strerror})")
+    return wrong
+
+
+def _sums(directory: Path) -> dict[str, tuple[str, int]]:
+    """sha256 and size of every file below ``directory``, by its path."""
+    paths = [Path(base) / name for base, _, names in os.walk(directory) for name in names if not is_litter(name)]
+    return {p.relative_to(directory).as_posix(): (sha256_file(p), p.stat().st_size) for p in sorted(paths)}
+
+
 def resuming(path: Path, of: int) -> str:
     """The line that says where work continues: ``resuming at step 120 of 675, checkpoint 3 min old``."""
     return f"resuming at step {Checkpoints.step(path)} of {of}, checkpoint {Checkpoints.age(path)}"
@@ -140,7 +230,11 @@ def resuming(path: Path, of: int) -> str:
 
 def ago(path: Path) -> str:
     """Time since ``path`` was last written to, in words: ``3 min``."""
-    seconds = max(0.0, time.time() - path.stat().st_mtime)
+    return in_words(max(0.0, time.time() - path.stat().st_mtime))
+
+
+def in_words(seconds: float) -> str:
+    """A time in its largest whole unit: ``3 min``, ``2 days``."""
     for size, word in ((86400, "day"), (3600, "h"), (60, "min")):
         if (n := int(seconds // size)) >= 1:
             return f"{n} {word}{'s' if word == 'day' and n > 1 else ''}"

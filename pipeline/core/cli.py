@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from pipeline.core.errors import PipelineError
+from pipeline.core.screen import put
 
 
 def guard(main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> NoReturn:
@@ -23,7 +24,7 @@ def guard(main: Callable[[list[str] | None], int | None], argv: list[str] | None
         status = main(argv)
         sys.stdout.flush()
     except PipelineError as err:
-        print(f"error: {err}", file=sys.stderr)
+        put(f"error: {err}", sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

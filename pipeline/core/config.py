@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from pipeline.core.errors import ConfigError
+from pipeline.core.files import expand_home
+from pipeline.core.yaml_text import parse_yaml, read_yaml
 
 T = TypeVar("T")
+
+MAX_NAME = 100
+"""Characters of an experiment's name: files are called after it, and file systems stop at 255."""
 
 STAGES = ("sft", "collect", "reward", "ppo", "evaluate", "report")
 SECTIONS = (*STAGES, "label")
@@ -97,16 +101,19 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         ConfigError: the file is missing or not YAML, a key is unknown, a value has the wrong type.
     """
     path = Path(path)
-    raw = _read_yaml(path)
-    for override in overrides:
+    raw = _read_config(path)
+    given = list(overrides)
+    _refuse_lost(given)
+    for override in given:
         _apply_override(raw, override)
+    raw = expanded(raw, str(path))
     sections: dict[str, dict[str, Any]] = {}
     shared: dict[str, Any] = {}
     known = [f.name for f in dataclasses.fields(Config) if f.name not in ("path", "sections")]
     for key, value in raw.items():
         if key in SECTIONS:
             if not isinstance(value, dict | None):
-                raise ConfigError(str(path), f'"{key}" is a section and holds keys, not {value!r}.')
+                raise ConfigError(str(path), f'"{key}" is a section and holds keys, not {_short(value)}.')
             sections[key] = typing.cast("dict[str, Any]", value) or {}
         elif key in known:
             shared[key] = value
@@ -118,8 +125,13 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     values = check_types(Config, shared, str(path))
     if not _is_plain_name(values["name"]):
         raise ConfigError(
-            str(path), f"name {values['name']!r} becomes a directory name.", "Use letters, digits, . _ and -."
+            str(path),
+            f"name {values['name'][:200]!r} becomes a directory name.",
+            f"Use letters, digits, . _ and -, up to {MAX_NAME}, beginning with a letter, a digit or _.",
         )
+    if "$" in values.get("data_dir", "") or not values.get("data_dir", "data").strip():
+        mend = "Write the path itself, or ~/ for your home."
+        raise ConfigError(str(path), f"data_dir {values['data_dir']!r} is no path; variables are not read.", mend)
     return Config(path=path, sections=sections, **values)
 
 
@@ -162,15 +174,21 @@ def _convert(value: Any, hint: Any, where: str, key: str) -> Any:
         return None
     # A bool is an int to Python; `epochs: yes` is a mistake, not 1.
     if isinstance(value, bool) and not _mentions(hint, bool):
-        raise ConfigError(where, f"{key} = {value!r} should be {_spell(hint)}.")
+        raise ConfigError(where, f"{key} = {_short(value)} should be {_spell(hint)}.")
     try:
         config = ConfigDict(arbitrary_types_allowed=True)
         return TypeAdapter(hint, config=config).validate_python(value)
     except ValidationError as err:
         said = err.errors()[0]["msg"]
-        raise ConfigError(where, f"{key} = {value!r} should be {_spell(hint)} ({said}).") from err
+        raise ConfigError(where, f"{key} = {_short(value)} should be {_spell(hint)} ({said}).") from err
     except Exception:  # a hint pydantic cannot read, as TrainingArguments has some: its own __post_init__ checks
         return value
+
+
+def _short(value: Any) -> str:
+    """``value`` as a message shows it."""
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."
 
 
 def _allows_none(hint: Any) -> bool:
@@ -199,20 +217,61 @@ def _spell(hint: Any) -> str:
 def _unknown_key(where: str, key: str, known: list[str]) -> ConfigError:
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     hint = f'Did you mean "{near[0]}"?' if near else f"Known: {', '.join(sorted(known)[:12])} ..."
-    return ConfigError(where, f'unknown key "{key}".', hint)
+    return ConfigError(where, f'unknown key "{key[:120]}".', hint)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         near = ", ".join(sorted(str(p) for p in Path("configs").glob("*.yaml"))) or "none in configs/"
         raise ConfigError(str(path), "no such config file.", f"There are: {near}")
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as err:
-        raise ConfigError(str(path), f"is not valid YAML: {err}") from err
+    raw = read_yaml(path)
     if not isinstance(raw, dict):
         raise ConfigError(str(path), "is empty or not a mapping of keys to values.")
+    _check_sections(typing.cast("dict[Any, Any]", raw), str(path))
     return typing.cast("dict[str, Any]", _text_keys(raw))
+
+
+def _check_sections(raw: Mapping[Any, Any], where: str) -> None:
+    """Raises ConfigError for a key of the whole or of a section that is no text; below, it may be a number."""
+    sections: list[tuple[str, Mapping[Any, Any]]] = [
+        (f"{key}.", typing.cast("dict[Any, Any]", value)) for key, value in raw.items() if isinstance(value, dict)
+    ]
+    for prefix, keys in [("", raw), *sections]:
+        for key in keys:
+            if not isinstance(key, str):
+                raise ConfigError(where, f"{prefix}{key} is no key: a key is text.")
+
+
+def _refuse_lost(overrides: Sequence[str]) -> None:
+    """Raises ConfigError where a later override would take away what an earlier one gives."""
+    for i, later in enumerate(overrides):
+        key = later.partition("=")[0]
+        for earlier in overrides[:i]:
+            before = earlier.partition("=")[0]
+            if earlier != later and (before == key or before.startswith(f"{key}.")):
+                raise ConfigError("command line", f"{later!r} takes away {earlier!r}.", "Give one of them.")
+
+
+def replaced(overrides: Iterable[str], by: Sequence[str]) -> list[str]:
+    """``overrides`` with ``by`` in the place of those of the same keys: for who decides these keys itself."""
+    keys = {override.partition("=")[0] for override in by}
+    return [*(o for o in overrides if o.partition("=")[0] not in keys), *by]
+
+
+def expanded(value: Any, where: str) -> Any:
+    """``value`` with every text in it that begins with ``~/`` or ``~name/`` below that home, as a shell has it.
+
+    Done once, for all keys, so that no two readers of a path take it for two places.
+
+    Raises:
+        ConfigError: there is no such user.
+    """
+    if isinstance(value, dict):
+        entries = typing.cast("dict[Any, Any]", value)
+        return {k: expanded(v, where) for k, v in entries.items()}
+    if isinstance(value, list):
+        return [expanded(v, where) for v in typing.cast("list[Any]", value)]
+    return expand_home(value, where) if isinstance(value, str) else value
 
 
 def _text_keys(value: Any) -> Any:
@@ -230,12 +289,9 @@ def _text_keys(value: Any) -> Any:
 
 def _apply_override(raw: dict[str, Any], override: str) -> None:
     key, sign, text = override.partition("=")
-    if not sign or not key:
+    if not sign or not key or not all(key.split(".")):
         raise ConfigError("command line", f"{override!r} is not key=value.", "For example: ppo.kl_coef=0.1")
-    try:
-        value = _text_keys(yaml.safe_load(text)) if text else None
-    except yaml.YAMLError as err:
-        raise ConfigError("command line", f"the value of {override!r} is not YAML: {err}") from err
+    value = _text_keys(parse_yaml(text, f"command line, {key}", lines=False))
     *parents, last = key.split(".")
     node = raw
     for part in parents:
@@ -249,4 +305,5 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
 
 
 def _is_plain_name(name: str) -> bool:
-    return bool(name) and name[0] != "." and all(c.isalnum() or c in "._-" for c in name) and name.isascii()
+    """Whether files, directories, references and command lines can bear the name; ``-x`` would be an option."""
+    return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name) is not None and len(name) <= MAX_NAME

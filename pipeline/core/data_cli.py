@@ -9,13 +9,14 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
-from pipeline.core import export, refs
+from pipeline.core import export, gc_cli, refs, relocate
 from pipeline.core.diff import Change, Diff
 from pipeline.core.errors import StoreError
 from pipeline.core.manifest import Manifest
+from pipeline.core.screen import in_size, put, put_json, put_table
 from pipeline.core.store import Store
 from pipeline.core.version import Version
 
@@ -58,16 +59,17 @@ def _parser() -> argparse.ArgumentParser:
     verify = add("verify", _verify, "compare every file with its sha256 (default: every version)")
     verify.add_argument("refs", metavar="REF", nargs="*")
     export.add_arguments(add("export", export.run, "write preferences as a file in another tool's format"))
-    gc = add("gc", _gc, "collect versions that no head, tag or descendant needs")
-    gc.add_argument("--dry-run", action="store_true", help="only list them")
-    gc.add_argument("--keep", metavar="REF", action="append", default=[], help="keep this one too (repeatable)")
+    relocate.add_arguments(
+        add("relocate", relocate.run, "write into adapters where their base is, after the data directory moved")
+    )
+    gc_cli.add_arguments(add("gc", gc_cli.run, "collect versions that were made anew since, and leftovers"))
     return parser
 
 
 def _list(store: Store, args: argparse.Namespace) -> int:
     found = [(name, store.versions(name), store.tags(name), store.head(name)) for name in store.names()]
     if args.json:
-        _print_json(
+        put_json(
             [
                 {"name": name, "latest": head, "tags": tags, "versions": [_summary(v.manifest) for v in versions]}
                 for name, versions, tags, head in found
@@ -75,7 +77,7 @@ def _list(store: Store, args: argparse.Namespace) -> int:
         )
         return 0
     if not found:
-        print(f"{store.root}: no versions yet.")
+        put(f"{store.root}: no versions yet.")
         return 0
     rows: list[tuple[str, ...]] = [("NAME", "LATEST", "VERSIONS", "KIND", "ROWS", "SIZE", "CREATED", "TAGS")]
     for name, versions, tags, head in found:
@@ -83,13 +85,13 @@ def _list(store: Store, args: argparse.Namespace) -> int:
         made = _columns(latest) if latest else ("damaged", "", "", "")
         tagged = " ".join(f"{tag}={refs.spell(n)}" for tag, n in tags.items())
         rows.append((name, refs.spell(head) if head else "", str(len(versions)), *made, tagged))
-    _print_table(rows, right={2, 4, 5})
+    put_table(rows, right={2, 4, 5})
     return 0
 
 
 def _columns(m: Manifest) -> tuple[str, str, str, str]:
     rows = sum(s.rows for s in m.splits.values())
-    return m.kind, f"{rows:,}" if m.splits else "-", _size(m.bytes), m.created_at[:16].replace("T", " ")
+    return m.kind, f"{rows:,}" if m.splits else "-", in_size(m.bytes), m.created_at[:16].replace("T", " ")
 
 
 def _show(store: Store, args: argparse.Namespace) -> int:
@@ -99,7 +101,7 @@ def _show(store: Store, args: argparse.Namespace) -> int:
     tags = [t for t, n in store.tags(version.name).items() if n == version.number]
     if args.json:
         lineage = [{"ref": n.ref, "state": n.state} for n in node.ancestors()]
-        _print_json({**dataclasses.asdict(m), "tags": tags, "path": str(version.path), "ancestors": lineage})
+        put_json({**dataclasses.asdict(m), "tags": tags, "path": str(version.path), "ancestors": lineage})
         return 0
     commit = f", commit {m.code.commit[:10]}{' with edits' if m.code.dirty else ''}" if m.code.commit else ""
     facts = [
@@ -111,27 +113,27 @@ def _show(store: Store, args: argparse.Namespace) -> int:
         ("seed", str(m.seed)),
         ("code", m.code.version + commit),
         ("device", m.environment.get("device", "?")),
-        ("size", f"{_size(m.bytes)} in {len(m.files)} files"),
+        ("size", f"{in_size(m.bytes)} in {len(m.files)} files"),
         ("path", str(version.path)),
     ]
     facts += [("model", _pairs(model)) for model in m.models]
     facts += [("dataset", _pairs(dataset)) for dataset in m.datasets]
     facts += [(k, str(v)) for k, v in m.governance.items()]
-    _print_table(facts)
-    _section("splits", [(key, f"{s.rows:,} rows", _size(s.bytes)) for key, s in m.splits.items()], right={1, 2})
+    put_table(facts)
+    _section("splits", [(key, f"{s.rows:,} rows", in_size(s.bytes)) for key, s in m.splits.items()], right={1, 2})
     _section("stats", [(k, _value(v)) for k, v in m.stats.items()])
-    print("\nlineage")
+    put("\nlineage")
     for line in node.draw():
-        print(f"  {line}")
+        put(f"  {line}")
     return 0
 
 
 def _diff(store: Store, args: argparse.Namespace) -> int:
     found = store.diff(store.resolve(args.a), store.resolve(args.b))
     if args.json:
-        _print_json(dataclasses.asdict(found))
+        put_json(dataclasses.asdict(found))
         return 0
-    print(f"{found.a} -> {found.b}" + ("  (same content)" if found.same_content else ""))
+    put(f"{found.a} -> {found.b}" + ("  (same content)" if found.same_content else ""))
     rows = [
         (key, f"{s.before:,} -> {s.after:,}", f"+{s.added:,}", f"-{s.removed:,}") for key, s in found.rows.items()
     ]
@@ -162,23 +164,24 @@ def _changed(change: Change) -> tuple[str, str]:
 def _tag(store: Store, args: argparse.Namespace) -> int:
     version = store.tag(args.ref, args.tag)
     if args.json:
-        _print_json({"tag": args.tag, "version": version.ref})
+        put_json({"tag": args.tag, "version": version.ref})
     else:
-        print(f"{version.name}@{args.tag} is {version.ref}")
+        put(f"{version.name}@{args.tag} is {version.ref}")
     return 0
 
 
 def _verify(store: Store, args: argparse.Namespace) -> int:
-    checked, problems = 0, list[str]()
+    checked, problems, notes = 0, list[str](), list[str]()
     for version in [store.resolve(r) for r in args.refs] if args.refs else _every(store, problems):
         checked += 1
         problems += version.verify()
+        notes += filter(None, [relocate.misplaced(version)])
     if args.json:
-        _print_json({"checked": checked, "problems": problems})
+        put_json({"checked": checked, "problems": problems, "notes": notes})
     else:
-        for line in problems:
-            print(line)
-        print(f"{checked} versions checked, {len(problems)} problems", file=sys.stderr if problems else sys.stdout)
+        for line in [*problems, *(f"note: {note}" for note in notes)]:
+            put(line)
+        put(f"{checked} versions checked, {len(problems)} problems", sys.stderr if problems else None)
     return 1 if problems else 0
 
 
@@ -192,56 +195,15 @@ def _every(store: Store, problems: list[str]) -> Iterable[Version]:
                 problems.append(str(err))
 
 
-def _gc(store: Store, args: argparse.Namespace) -> int:
-    swept = store.gc(dry_run=args.dry_run, keep=args.keep)
-    if args.json:
-        _print_json(
-            {
-                "dry_run": args.dry_run,
-                "versions": [v.ref for v in swept.versions],
-                "staging": [str(p) for p in swept.staging],
-                "damaged": swept.damaged,
-                "bytes": swept.bytes,
-            }
-        )
-        return 0
-    for version in swept.versions:
-        print(version.ref)
-    for path in swept.staging:
-        print(path)
-    for line in swept.damaged:
-        print(f"left alone: {line}")
-    verb = "would free" if args.dry_run else "freed"
-    print(f"{len(swept.versions)} versions, {len(swept.staging)} abandoned drafts: {verb} {_size(swept.bytes)}")
-    return 0
-
-
 def _summary(m: Manifest) -> dict[str, Any]:
     rows = {key: s.rows for key, s in m.splits.items()}
     return {"ref": m.ref, "id": m.id, "kind": m.kind, "created_at": m.created_at, "rows": rows, "bytes": m.bytes}
 
 
-def _section(
-    title: str, rows: list[tuple[str, ...]] | list[tuple[str, str]], right: set[int] | None = None
-) -> None:
+def _section(title: str, rows: list[tuple[str, ...]] | list[tuple[str, str]], right: Collection[int] = ()) -> None:
     if rows:
-        print(f"\n{title}")
-        _print_table(rows, right, indent="  ")
-
-
-def _print_table(rows: Iterable[tuple[str, ...]], right: set[int] | None = None, indent: str = "") -> None:
-    rows = list(rows)
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [
-            c.rjust(w) if i in (right or ()) else c.ljust(w)
-            for i, (c, w) in enumerate(zip(row, widths, strict=True))
-        ]
-        print((indent + "  ".join(cells)).rstrip())
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=2))
+        put(f"\n{title}")
+        put_table(rows, right, indent="  ")
 
 
 def _value(value: Any) -> str:
@@ -253,12 +215,3 @@ def _value(value: Any) -> str:
 
 def _pairs(model: dict[str, Any]) -> str:
     return ", ".join(f"{k} {str(v)[:40]}" for k, v in model.items())
-
-
-def _size(count: int) -> str:
-    size = float(count)
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"

@@ -21,6 +21,7 @@ from pipeline.core.files import (
     disk_errors,
     fsync,
     hold,
+    is_litter,
     make_dirs,
     sha256_file,
     write_text,
@@ -29,7 +30,7 @@ from pipeline.core.manifest import FileEntry, JsonDict, Manifest, Parent, Split,
 from pipeline.core.publish import head_note, publish
 from pipeline.core.records import digest
 from pipeline.core.shards import SplitWriter, arrow, read_batches
-from pipeline.core.version import UNLISTED, Version, list_files, split_key
+from pipeline.core.version import ADAPTER_CONFIG, UNLISTED, Version, adapter_digest, list_files, split_key
 
 
 class Draft:
@@ -161,6 +162,7 @@ class Draft:
             environment=environment(self.device),
             splits=splits,
             files=files,
+            portable=_portable(self.path, files),
             stats=plain(self.stats),
             wall_seconds=round(time.monotonic() - self._started, 3),
         )
@@ -264,9 +266,16 @@ def _entries(directory: Path, known: Mapping[Path, str]) -> list[FileEntry]:
     entries: list[FileEntry] = []
     for relative in list_files(directory):
         path = directory / relative
-        if relative not in UNLISTED and not path.is_symlink():
+        litter = any(map(is_litter, path.relative_to(directory).parts))  # it may be gone by tomorrow
+        if relative not in UNLISTED and not litter and not path.is_symlink():
             entries.append(FileEntry(relative, known.get(path) or sha256_file(path), path.stat().st_size))
     return entries
+
+
+def _portable(directory: Path, files: Iterable[FileEntry]) -> dict[str, str]:
+    """See :attr:`pipeline.core.manifest.Manifest.portable`."""
+    digests = {f.path: adapter_digest(directory / f.path) for f in files if f.path == ADAPTER_CONFIG}
+    return {path: sha for path, sha in digests.items() if sha is not None}
 
 
 def _hashes(carry: Version, key: str, kept: list[Path], files: list[Path]) -> dict[Path, str]:

@@ -32,6 +32,7 @@ from pipeline.core.formats.writing import (
     write,
 )
 from pipeline.core.records import PREFERENCES, digest, row_id
+from pipeline.core.screen import put, put_json
 from pipeline.core.store import Store
 from pipeline.core.version import Version
 
@@ -156,15 +157,13 @@ def run(store: Store, args: argparse.Namespace) -> int:
         force=args.force,
     )
     if args.json:
-        print(
-            json.dumps({"version": version.ref, "out": str(args.out), **vars(done)}, ensure_ascii=False, indent=2)
-        )
+        put_json({"version": version.ref, "out": str(args.out), **vars(done)})
         return 0
     if done.without_consent is not None:
-        print(f"people without consent are in it, because: {done.without_consent}")
-    print(f"{version.ref} ({args.split}) -> {args.out}: {done.sentence(args.format)}")
+        put(f"people without consent are in it, because: {done.without_consent}")
+    put(f"{version.ref} ({args.split}) -> {args.out}: {done.sentence(args.format)}")
     if done.label_config is not None:
-        print(f"the project to import it into: paste {done.label_config} under Settings, Labeling Interface, Code")
+        put(f"the project to import it into: paste {done.label_config} under Settings, Labeling Interface, Code")
     return 0
 
 

@@ -11,12 +11,13 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, cast
 
-from pipeline.core.errors import StoreError
+from pipeline.core.errors import ConfigError, StoreError
 
 _MENDS = {
     errno.ENOSPC: "Free some space (python -m pipeline data gc) and run again.",
@@ -39,6 +40,35 @@ def disk_error(err: OSError, where: str, note: str = "") -> StoreError:
     at = f" at {err.filename}" if err.filename and str(err.filename) != where else ""
     mend = _MENDS.get(err.errno or 0, "Check the disk and run again.")
     return StoreError(where, f"{said}{at}{'; ' + note if note else ''}.", mend)
+
+
+# What file managers, editors and network file systems leave beside the files they look at.
+_LITTER = re.compile(
+    r"\.DS_Store|\._.*|\.AppleDouble|Thumbs\.db|desktop\.ini|\.directory|\.nfs[0-9a-fA-F]+|.*~|#.*#|\..*\.sw[a-p]",
+    re.IGNORECASE,
+)
+
+
+_HOME = re.compile(r"~([A-Za-z0-9._-]*/|$)")
+
+
+def expand_home(text: str, where: str) -> str:
+    """``text`` with ``~/`` or ``~name/`` at its beginning as that home, as a shell has it; else as it is.
+
+    Raises:
+        ConfigError: there is no such user.
+    """
+    if not _HOME.match(text):
+        return text
+    try:
+        return str(Path(text).expanduser())
+    except RuntimeError as err:
+        raise ConfigError(where, f"{text!r} begins with a user who is not there.") from err
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file of this name is of whoever looked at the directory, and not of what is in it."""
+    return _LITTER.fullmatch(name) is not None
 
 
 @contextlib.contextmanager
@@ -122,6 +152,18 @@ def replace_text(path: Path, text: str, aside: Path) -> None:
     fsync(path.parent)
 
 
+def parse_json(text: str) -> Any:
+    """The value that ``text`` spells.
+
+    Raises:
+        ValueError: it is no JSON, or nested too deeply for Python to read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as err:
+        raise ValueError("nested too deeply") from err
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file.
 
@@ -129,7 +171,7 @@ def read_json(path: Path) -> dict[str, Any]:
         StoreError: the file is not a JSON object or cannot be read. A missing file is a FileNotFoundError.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise
     except OSError as err:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from pipeline.core.config import Config
-from pipeline.core.files import sha256_file
+from pipeline.core.files import is_litter, sha256_file
 from pipeline.core.hub import cached_commit, commit_of
 from pipeline.core.records import digest
 from pipeline.core.reward_sources import RewardSource, parse_sources, uses_adapter
@@ -221,7 +221,8 @@ def local_files(value: Any) -> list[str]:
     if path.is_file():
         return [sha256_file(path)]
     if path.is_dir() and os.sep in value:
-        return [sha256_file(p) for p in sorted(path.rglob("*")) if p.is_file()]
+        files = [p for p in sorted(path.rglob("*")) if p.is_file()]
+        return [sha256_file(p) for p in files if not any(map(is_litter, p.relative_to(path).parts))]
     return []
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.core.config import STAGES, Config
+from pipeline.core.config import STAGES, Config, replaced
 from pipeline.core.errors import StoreError
 from pipeline.core.files import is_held, make_dirs
 from pipeline.core.graph import nothing_to_do
@@ -138,12 +138,13 @@ class Launcher:
 
     def _launch(self, stage: str, job: Launchable, more: Sequence[str], devices: str | None) -> int:
         command = [*self.command, "-m", f"pipeline.{stage}", "--config", str(job.config.path), *more]
-        command += job.arguments
+        own: list[str] = []
         if stage in job.tracked_as:
-            command.append(f"{stage}.run_name={json.dumps(job.tracked_as[stage])}")
+            own.append(f"{stage}.run_name={json.dumps(job.tracked_as[stage])}")
         # People's page is not served from here: what they have not labelled, this run cannot do.
         if stage == "collect" and job.config.given("collect").get("annotator") == "human":
-            command.append("collect.serve=false")
+            own.append("collect.serve=false")
+        command += replaced(job.arguments, own)
         # A bar in a file is a line each time it moves.
         env = {**os.environ, "PYTHONUNBUFFERED": "1", "TQDM_MININTERVAL": "10"}
         if devices is not None:

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import pipeline
 from pipeline.core.errors import StoreError
+from pipeline.core.files import parse_json
 
 SCHEMA_VERSION = 1
 
@@ -71,6 +72,8 @@ class Manifest:
 
     ``splits`` is keyed by ``"train"`` for the default config and ``"votes/train"`` for any other;
     ``files`` lists every file of the version but manifest.json itself and README.md, which may be reworded.
+    ``portable`` has a digest of each file that names a place of this machine, taken without that place, which
+    changes when the data directory moves (:mod:`pipeline.core.relocate`); its sha256 is of when it was published.
     """
 
     name: str
@@ -90,6 +93,7 @@ class Manifest:
     environment: dict[str, str] = field(default_factory=dict[str, str])
     splits: dict[str, Split] = field(default_factory=dict[str, Split])
     files: list[FileEntry] = field(default_factory=list[FileEntry])
+    portable: dict[str, str] = field(default_factory=dict[str, str])
     stats: JsonDict = field(default_factory=dict[str, Any])
     governance: JsonDict = field(default_factory=dict[str, Any])
     wall_seconds: float = 0.0
@@ -117,7 +121,7 @@ class Manifest:
             StoreError: the text is damaged, or was written by a newer version of this package.
         """
         try:
-            raw = json.loads(text)
+            raw = parse_json(text)
         except ValueError as err:
             raise _damaged(where, f"not valid JSON ({err})") from err
         if not isinstance(raw, dict):

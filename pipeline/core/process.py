@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import warnings
 
+from pipeline.core.screen import put
+
 
 def main_process() -> bool:
     """True on the one process that writes."""
@@ -19,7 +21,7 @@ def world_size() -> int:
 def say(stage: str, text: str) -> None:
     """A line for the person watching; from the main process only."""
     if main_process():
-        print(f"[{stage}] {text}", flush=True)
+        put(f"[{stage}] {text}")
 
 
 def quiet() -> None:

@@ -12,6 +12,7 @@ from pipeline.core import refs
 from pipeline.core.errors import StoreError
 from pipeline.core.files import disk_error, fsync, locked, make_dirs, prepare_json
 from pipeline.core.manifest import FileEntry, Manifest
+from pipeline.core.screen import put
 from pipeline.core.version import Version
 
 
@@ -70,10 +71,11 @@ def find_key(home: Path, key: str) -> Version | None:
     for version in newest_first(home):
         if version.manifest.key != key:
             continue
-        problems = version.verify()
+        problems = version.damage()
         if not problems:
             return version
-        print(f"warning: {problems[0]}; not counted as up to date", file=sys.stderr)
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        put(f"warning: {problems[0]}{more}; not counted as up to date", sys.stderr)
     return None
 
 
@@ -89,7 +91,7 @@ def newest_first(home: Path) -> Iterator[Version]:
         try:
             yield Version.open(refs.version_path(home, number))
         except StoreError as err:
-            print(f"warning: {err}", file=sys.stderr)
+            put(f"warning: {err}", sys.stderr)
 
 
 def head_note(home: Path) -> str:

@@ -144,7 +144,13 @@ def write_tag(home: Path, tag: str, number: int, id: str) -> None:
     Raises:
         StoreError: the word cannot be a tag, or it already names another version: tags never move.
     """
-    if not _NAME.fullmatch(tag) or _NUMBER.fullmatch(tag) or tag in ("latest", "main"):
+    if (
+        not _NAME.fullmatch(tag)
+        or tag.startswith("-")
+        or len(tag) > 100
+        or _NUMBER.fullmatch(tag)
+        or tag in ("latest", "main")
+    ):
         raise StoreError(repr(tag), "cannot be a tag.", "Use letters, digits, . _ and -; not latest, main or v3.")
     path = home / "refs" / "tags" / f"{tag}.json"
     with disk_errors(str(home)), locked(home / ".lock"):

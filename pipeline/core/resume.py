@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass
@@ -21,6 +22,8 @@ from pipeline.core.errors import StoreError
 from pipeline.core.files import disk_errors, hold, is_held, make_dirs, read_json, replace_json
 
 UNSET = "unset"
+SWEEPS = "sweeps"
+"""What beside work is in ``.runs``: logs of sweeps."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,64 @@ def clear(directory: Path) -> None:
     with contextlib.suppress(OSError):
         if not is_held(directory):
             shutil.rmtree(directory, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Left:
+    """A work's directory.
+
+    Attributes:
+        work: what it is of; None where that cannot be read.
+        step: of the newest checkpoint; None where there is none.
+        held: a process is at it now.
+        seconds: since anything in it was written.
+        bytes: of all its files.
+    """
+
+    path: Path
+    work: Work | None
+    step: int | None
+    held: bool
+    seconds: float
+    bytes: int
+
+
+def left_behind(runs: Path) -> list[Left]:
+    """All work that is being done or was interrupted, the oldest first.
+
+    Raises:
+        StoreError: the directory cannot be read.
+    """
+    found: list[Left] = []
+    with disk_errors(str(runs)):
+        directories = [p for p in runs.iterdir() if p.is_dir() and p.name != SWEEPS] if runs.is_dir() else []
+    for path in directories:
+        with contextlib.suppress(FileNotFoundError, StoreError):  # finished and gone while we looked
+            last, held = Checkpoints(path).latest(), is_held(path)
+            stats = [p.lstat() for p in (path, *path.rglob("*"))]
+            seconds = max(0.0, time.time() - max(s.st_mtime for s in stats))
+            size = sum(s.st_size for s in stats if stat.S_ISREG(s.st_mode))
+            found.append(Left(path, _read(path), Checkpoints.step(last) if last else None, held, seconds, size))
+    return sorted(found, key=lambda one: (-one.seconds, one.path))
+
+
+def remove(directory: Path) -> bool:
+    """Remove interrupted work, unless somebody is at it.
+
+    Raises:
+        StoreError: the disk.
+    """
+    with disk_errors(str(directory)):
+        try:
+            held = hold(directory, wait=False)
+        except (BlockingIOError, FileNotFoundError):
+            return False
+        try:
+            Checkpoints(directory).drop()  # a kill in between leaves whole checkpoints, or none
+            shutil.rmtree(directory)
+        finally:
+            os.close(held)
+    return True
 
 
 def differences(before: Work, now: Work) -> list[str]:

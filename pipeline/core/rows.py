@@ -58,12 +58,22 @@ def located_rows(
     dataset = hub_dataset(source)
     if dataset is not None:
         return _hub_rows(dataset, split, subset, revision, where)
+    check_source(source, where)
     path = Path(source).expanduser()
-    if path.exists():
-        if revision is not None:
-            raise DataError(where, f'"{source}" is local and has no revisions.', "Remove revision.")
-        return _rows_of_files(_local_files(path, split, subset, where), source)
-    raise DataError(where, f'no file or directory "{source}".', _near(path))
+    if revision is not None:
+        raise DataError(where, f'"{source}" is local and has no revisions.', "Remove revision.")
+    return _rows_of_files(_local_files(path, split, subset, where), source)
+
+
+def check_source(source: str, where: str) -> None:
+    """Refuse a source of rows that is neither on this machine nor the name of something on the Hub.
+
+    Raises:
+        DataError: it is neither.
+    """
+    path = Path(source).expanduser()
+    if hub_dataset(source) is None and not path.exists():
+        raise DataError(where, f'no file or directory "{source}".', _near(path))
 
 
 def hub_dataset(source: str) -> str | None:

@@ -14,13 +14,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from pipeline.core.config import STAGES, Config, load_config
+from pipeline.core.config import STAGES, Config, load_config, replaced
 from pipeline.core.errors import ConfigError
 from pipeline.core.launch import Launchable, made, stages
 from pipeline.core.records import digest
 from pipeline.core.store import Version
+from pipeline.core.yaml_text import parse_yaml
 
 NOT_SWEPT = ("name", "data_dir", "seed")
 ALONE = "as configured"
@@ -106,7 +105,8 @@ def plan(path: str, seeds: str, grid: Sequence[str], overrides: Sequence[str]) -
     for seed in parse_seeds(seeds, base.seed):
         for values in itertools.product(*(values for _, values in axes)):
             settings = {key: value for (key, _), value in zip(axes, values, strict=True)}
-            arguments = (*overrides, *(f"{k}={json.dumps(v)}" for k, v in settings.items()), f"seed={seed}")
+            swept = [f"{k}={json.dumps(v)}" for k, v in settings.items()]
+            arguments = tuple(replaced([*overrides, *swept], [f"seed={seed}"]))
             config = load_config(path, arguments)
             file = re.sub(r"[^A-Za-z0-9._=,-]+", "_", f"{spell(settings)} seed={seed}".strip())[:100]
             log = Path(f"{len(runs) + 1:03}-{file}.log")
@@ -144,8 +144,8 @@ def parse_axis(text: str) -> tuple[str, list[Any]]:
     if key in NOT_SWEPT:
         raise ConfigError("--grid", f'"{key}" is not a setting to sweep.', "Seeds: --seeds 5, or --seeds 0,3,7")
     try:
-        found = yaml.safe_load(f"[{values}]")
-    except yaml.YAMLError as err:
+        found = parse_yaml(f"[{values}]", f"--grid {key}", lines=False)
+    except ConfigError as err:
         raise wrong from err
     if len({json.dumps(v) for v in found}) < len(found):
         raise ConfigError("--grid", f"{text!r} gives a value twice.")

@@ -1,12 +1,15 @@
-"""Text that others wrote, on one line of a terminal: it keeps to its columns, and nothing in it is obeyed.
+"""Text that others wrote, on a terminal: it keeps to its columns, and nothing in it is obeyed.
 
-Colours, keys and pages of text are left out.
+Whatever a command prints goes through :func:`put`. Colours, keys and pages of text are left out.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import unicodedata
+from collections.abc import Collection, Iterable, Sequence
+from typing import TextIO
 
 # Joiners stay: Persian, Indic scripts and emoji are written with them.
 _KEPT = frozenset("\u200c\u200d")
@@ -43,10 +46,47 @@ def cut(text: str, width: int, end: bool = False) -> str:
     return f"…{kept}" if end else f"{kept}…"
 
 
-def show(line: str) -> None:
-    """Print ``line``; what the terminal's encoding lacks becomes ``?``, as a sample must not end a training."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    print(line.encode(encoding, "replace").decode(encoding), flush=True)
+def put(text: str = "", file: TextIO | None = None) -> None:
+    """Print lines, with a sign for whatever else in them a terminal would obey.
+
+    What the encoding of ``file`` (default: stdout) lacks becomes ``?``, as a sample must not end a training.
+    """
+    out = sys.stdout if file is None else file
+    encoding = getattr(out, "encoding", None) or "utf-8"
+    shown = "\n".join(map(visible, text.split("\n")))
+    print(shown.encode(encoding, "replace").decode(encoding), file=out, flush=True)
+
+
+def put_json(value: object) -> None:
+    """Print JSON; what a terminal would obey is escaped, so that it reads back as it was."""
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    put("".join(_escaped(c) if c != "\n" and obeyed(c) else c for c in text))
+
+
+def put_table(rows: Iterable[Sequence[str]], right: Collection[int] = (), indent: str = "") -> None:
+    """Print columns, each as wide as its widest cell.
+
+    Args:
+        right: columns that are aligned at their right end.
+    """
+    cells = [[visible(cell) for cell in row] for row in rows]
+    widths = [max(map(columns, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        padded = [
+            " " * (width - columns(cell)) + cell if i in right else cell + " " * (width - columns(cell))
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        put((indent + "  ".join(padded)).rstrip())
+
+
+def in_size(count: int) -> str:
+    """Bytes in words: ``12.3 MB``."""
+    size = float(count)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
 
 
 def obeyed(char: str) -> bool:
@@ -66,3 +106,9 @@ def _width(char: str) -> int:
     if unicodedata.category(char) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def _escaped(char: str) -> str:
+    """As JSON spells it: beyond 16 bits in two halves."""
+    units = char.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))

@@ -275,10 +275,13 @@ def stage_main(stage: str, run: Callable[[Run], None], argv: list[str] | None = 
     if (reason := nothing_to_do(config, stage)) is not None:
         say(stage, f"nothing to do: {reason}")
         return NOTHING_TO_DO
+    check_sets(config, look=False)
     planned = Planner(config, Store(config.data_dir)).plan(stage)
     if said_done(planned):
         resume.clear(planned.workdir)
         return NOTHING_TO_DO
+    if stage == "reward":
+        check_sets(config, look=True)
     work = planned.work
     if main_process() and not args.fresh:
         # Whoever only looks is not launched yet, and cannot know with how many processes it will be.
@@ -297,6 +300,14 @@ def stage_main(stage: str, run: Callable[[Run], None], argv: list[str] | None = 
         planned.finish()
     say(stage, f"done in {time.time() - planned.started:.0f} s")
     return NOTHING_TO_DO
+
+
+def check_sets(config: Config, look: bool) -> None:
+    """See :func:`pipeline.core.named_sets.check_sets`, which is imported where there is something to check."""
+    if config.given("reward").get("test_sets") is not None:
+        from pipeline.core import named_sets
+
+        named_sets.check_sets(config, look)
 
 
 def said_done(planned: Run) -> bool:

@@ -16,10 +16,10 @@ from pipeline.core import refs
 from pipeline.core.diff import Diff, diff
 from pipeline.core.draft import Draft, new_manifest
 from pipeline.core.errors import StoreError
-from pipeline.core.files import disk_error, locked
+from pipeline.core.files import disk_error, expand_home, locked
 from pipeline.core.lineage import Node, lineage
 from pipeline.core.publish import find_key, newest_first, settle_head
-from pipeline.core.sweep import Swept, sweep
+from pipeline.core.sweep import Rules, Swept, sweep
 from pipeline.core.version import Version
 
 __all__ = ["Draft", "Store", "Version"]
@@ -29,7 +29,8 @@ class Store:
     """The versions under ``root``. Creating one touches nothing on the disk."""
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+        # A shell leaves the ~ of --root=~/x as it is, and a directory called ~ would be made.
+        self.root = Path(expand_home(str(root), str(root)))
 
     def home(self, name: str) -> Path:
         """The directory of a name. Raises StoreError if it cannot be one."""
@@ -154,13 +155,25 @@ class Store:
         """What changed from ``a`` to ``b``."""
         return diff(a, b)
 
-    def gc(self, dry_run: bool = False, keep: Iterable[str] = ()) -> Swept:
-        """Collect the versions that no head, no tag and no descendant of one needs; see :func:`sweep`.
+    def gc(
+        self,
+        dry_run: bool = False,
+        keep: Iterable[str] = (),
+        drop: Iterable[str] = (),
+        unfinished: bool = False,
+        runs: bool = False,
+    ) -> Swept:
+        """Collect the versions that nothing needs; see :func:`pipeline.core.sweep.plan`.
 
         Args:
-            keep: references of versions to keep besides.
+            keep, drop: references, see :class:`pipeline.core.sweep.Rules`, as for the others.
         """
-        return sweep(self.root, self.names(), [self.resolve(r) for r in keep], dry_run)
+        return sweep(self.root, self.names(), self.rules(keep, drop, unfinished, runs), dry_run)
+
+    def rules(self, keep: Iterable[str], drop: Iterable[str], unfinished: bool, runs: bool) -> Rules:
+        """What :meth:`gc` goes by, its references resolved."""
+        kept, dropped = ([(v.name, v.number) for v in map(self.resolve, refs_)] for refs_ in (keep, drop))
+        return Rules(kept, dropped, unfinished, runs)
 
 
 def _missing(home: Path, parsed: refs.Ref, number: int | None, there: list[int]) -> StoreError:

@@ -8,13 +8,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core.errors import DataError, StoreError
-from pipeline.core.files import disk_error, sha256_file
+from pipeline.core.files import disk_error, parse_json, sha256_file
 from pipeline.core.manifest import FileEntry, Manifest
+from pipeline.core.records import digest
 from pipeline.core.refs import spell
 from pipeline.core.shards import Row, read_batches
 
 # Not listed in a manifest's files: it cannot hold its own sha256, and a card may be reworded.
 UNLISTED = frozenset({"manifest.json", "README.md"})
+
+
+ADAPTER_CONFIG, BASE_KEY = "adapter_config.json", "base_model_name_or_path"
+"""The file of an adapter that says where its base is, and its key for that."""
+
+
+def adapter_digest(path: Path) -> str | None:
+    """A digest of what an adapter's config says, less the place of its base; None where it cannot be read."""
+    try:
+        config = parse_json(path.read_text(encoding="utf-8"))
+        return digest({k: v for k, v in config.items() if k != BASE_KEY})
+    except (OSError, ValueError, AttributeError, TypeError):
+        return None
 
 
 def split_key(split: str, config: str = "default") -> str:
@@ -107,19 +121,25 @@ class Version:
         return list(self.iter_rows(split, config, columns))
 
     def verify(self) -> list[str]:
-        """Compare every file with the manifest: problems, one line each; none means intact."""
+        """All that is not as the manifest says, one line each: damage, and files that it does not list."""
+        listed = {f.path for f in self.manifest.files} | UNLISTED
+        strays = [path for path in list_files(self.path) if path not in listed]
+        return self.damage() + [f"{self.where}: {path} is not in the manifest" for path in strays]
+
+    def damage(self) -> list[str]:
+        """What of the version is missing or changed, one line each; none means that it can be built on.
+
+        A file beside those of the manifest is no damage: a file manager or an editor left it, nobody reads it.
+        """
         problems: list[str] = []
         for entry in self.manifest.files:
             try:
                 found = _file_problem(self.path / entry.path, entry)
             except OSError as err:
                 found = f"cannot be read ({err.strerror})"
-            if found:
+            portable = self.manifest.portable.get(entry.path)
+            if found and (portable is None or adapter_digest(self.path / entry.path) != portable):
                 problems.append(f"{self.where}: {entry.path} {found}")
-        listed = {f.path for f in self.manifest.files} | UNLISTED
-        problems += [
-            f"{self.where}: {path} is not in the manifest" for path in list_files(self.path) if path not in listed
-        ]
         if self.path.parent.name == "versions" and self.path.name != spell(self.number):
             problems.append(f"{self.where}: the manifest says it is {spell(self.number)}")
         return problems

@@ -6,22 +6,21 @@ Nothing is trained and no version is written.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import yaml
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.formats import Format
 from pipeline.core.judged_sets import Aggregation
 from pipeline.core.process import quiet
-from pipeline.core.screen import columns, cut, visible
+from pipeline.core.screen import columns, cut, put, put_json, visible
 from pipeline.core.store import Store
 from pipeline.core.version import Version
+from pipeline.core.yaml_text import parse_yaml
 from pipeline.evaluation.ensembles import ensemble_metrics
 from pipeline.evaluation.pair_metrics import metrics_of_set
 from pipeline.labelling.judgements import Judgements, summary
@@ -54,11 +53,11 @@ def main(argv: list[str]) -> int:
         margins = [np.subtract(chosen, rejected) / unit for chosen, rejected, unit in scored]
         measured["ensemble"] = ensemble_metrics(margins, args.evaluate)
     for line in pairs.report.get("notices", ()):
-        print(f"{pairs.report['dataset']}: {line}", file=sys.stderr)
+        put(f"{pairs.report['dataset']}: {line}", sys.stderr)
     if args.json:
-        print(json.dumps({"models": args.evaluate, **measured}, ensure_ascii=False, indent=2))
+        put_json({"models": args.evaluate, **measured})
     else:
-        print("\n".join(table(measured, args.evaluate)))
+        put("\n".join(table(measured, args.evaluate)))
     return 0
 
 
@@ -95,6 +94,10 @@ def table(measured: Mapping[str, Any], models: Sequence[str]) -> list[str]:
     return lines + (["", *_ensemble(measured["ensemble"])] if "ensemble" in measured else [])
 
 
+def _columns(text: str) -> Any:
+    return parse_yaml(text, f"{WHERE}, --columns", lines=False)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pipeline.reward --evaluate",
@@ -106,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         "--on", metavar="SET", required=True, help="preferences@v3, a file, a directory or a Hub id"
     )
     parser.add_argument("--format", choices=get_args(Format), help="of the set, where it cannot be told")
-    parser.add_argument("--columns", type=yaml.safe_load, help='such as "{chosen: better, rejected: worse}"')
+    parser.add_argument("--columns", type=_columns, help='such as "{chosen: better, rejected: worse}"')
     parser.add_argument("--split", help="of the set (default: test of a version, else train or the only one)")
     parser.add_argument("--slice", metavar="COLUMN", help="accuracy for each value of this column of theirs")
     parser.add_argument("--aggregate", choices=get_args(Aggregation), help="how several votes become one outcome")

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
-from pipeline.core.config import parse_options
-from pipeline.core.errors import ConfigError, DataError
+from pipeline.core.errors import DataError
 from pipeline.core.formats import JudgedRow, parse_rows, render_plain
 from pipeline.core.formats.messages import bot, turns_of
-from pipeline.core.judged_sets import Aggregation, Judged, JudgedSet, Margin, Origins, Repeats
+from pipeline.core.judged_sets import Aggregation, Judged, Margin, Origins, Repeats
+from pipeline.core.named_sets import PairSet, parse_sets
 from pipeline.core.records import Annotation, Comparison, row_id
 from pipeline.core.rows import require_columns
 from pipeline.core.version import Version
@@ -26,22 +25,11 @@ from pipeline.modeling.reward_models import AdapterScorer, ClassifierScorer
 from pipeline.modeling.samples import Conversation, Samples, Scorer
 from pipeline.modeling.tokens import template_render
 
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-_TAKEN = ("default", "unpaired")
+__all__ = ["PairRows", "PairSet", "parse_sets", "read_pairs", "score_pairs", "score_unit", "vote_shares"]
+
 _KIND = {"tie": "ties", "both_bad": "both_bad", None: "split_votes"}
 
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class PairSet(JudgedSet):
-    """Where the pairs are and how to read them: :class:`pipeline.core.judged_sets.JudgedSet`, and
-
-    Args:
-        slice: their column whose values make slices; of RewardBench it is ``subset``.
-    """
-
-    slice: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,25 +44,6 @@ class PairRows:
 
     rows: list[Row]
     report: dict[str, Any]
-
-
-def parse_sets(value: Mapping[str, Any], where: str, key: str = "reward.test_sets") -> dict[str, PairSet]:
-    """The sets of a config by name: ``{name: dataset}`` or ``{name: {dataset: ..., format: ...}}``.
-
-    Raises:
-        ConfigError: an unknown key, a value of a wrong type, a name that is no plain word.
-    """
-    found: dict[str, PairSet] = {}
-    for name, given in value.items():
-        if not isinstance(name, str) or not _NAME.fullmatch(name) or name in _TAKEN:
-            mend = "Use letters, digits, _ and -; not default or unpaired."
-            raise ConfigError(where, f"{key}: {name!r} is no name for a set.", mend)
-        options = {"dataset": given} if isinstance(given, str) else given
-        if not isinstance(options, dict) or not options.get("dataset"):
-            mend = f"Write {key}: {{{name}: pairs.jsonl}}, or {{{name}: {{dataset: pairs.jsonl, format: trl}}}}."
-            raise ConfigError(where, f"{key}.{name} names no dataset.", mend)
-        found[name] = parse_options(PairSet, options, where, prefix=f"{key}.{name}.")
-    return found
 
 
 class Decision(Protocol):

@@ -6,7 +6,6 @@ Generative judges are left out on purpose: they answer in prose.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from pipeline.core.errors import ConfigError, ModelError
 from pipeline.core.formats import render_plain
+from pipeline.core.relocate import named_base
 from pipeline.modeling.classifiers import SequenceClassifier, label_index, load_classifier
 from pipeline.modeling.loading import load_causal_lm, load_tokenizer, loaded_commit
 from pipeline.modeling.roles import language_model
@@ -181,7 +181,7 @@ class RewardAdapters:
 
     def _base(self, directory: Path) -> tuple[tuple[str, str | None], Any, Any]:
         """What base the adapter stands on, as a PEFT model with its tokenizer."""
-        source, revision = _trained_on(directory)
+        source, revision = named_base(directory)
         key = _identity(source, revision)
         if key not in self._bases:
             self._bases[key] = self._load_base(directory, source, revision)
@@ -225,16 +225,6 @@ def adapter_directory(source: str, revision: str | None) -> Path | None:
             mend = "Merge it into its base, or publish one that this pipeline trained."
             raise ModelError(source, f"is an adapter without {name}.", mend) from err
     return found.parent
-
-
-def _trained_on(directory: Path) -> tuple[str, str | None]:
-    """The base that an adapter's config names."""
-    try:
-        config = json.loads((directory / "adapter_config.json").read_text())
-        return str(config["base_model_name_or_path"]), config.get("revision")
-    except (OSError, ValueError, KeyError) as err:
-        mend = "Train one: make reward"
-        raise ModelError(str(directory), "its adapter_config.json names no base.", mend) from err
 
 
 def _identity(source: str, revision: str | None) -> tuple[str, str | None]:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from safetensors import SafetensorError
 from transformers import Trainer, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 
-from pipeline.core.checkpoints import Checkpoints, resuming
+from pipeline.core.checkpoints import Checkpoints, damage, resuming
 from pipeline.core.errors import StoreError
 from pipeline.core.files import read_json
 from pipeline.core.process import say
@@ -74,6 +75,8 @@ class _Continue(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self.trainer.start is not None:
             state.compute_steps(args, state.max_steps)  # how often to log may have changed since
+            if state.best_global_step:  # the path in the state is of where the data directory was then
+                state.best_model_checkpoint = str(self.trainer.best_checkpoint(state.best_global_step))
             with readable(self.trainer.start):
                 self.trainer.set_figures(read_json(self.trainer.start / self.trainer.figures_name))
 
@@ -107,7 +110,7 @@ class Checkpointed(Trainer if TYPE_CHECKING else object):
         """
         if not self.saves:
             say(stage, "no checkpoints under FSDP or DeepSpeed: a killed run starts anew")
-        self.start = self._newest()
+        self.start = self._newest(stage)
         if self.start is not None:
             say(stage, resuming(self.start, read_json(self.start / TRAINER_STATE_NAME)["max_steps"]))
         self.train(resume_from_checkpoint=str(self.start) if self.start else None)
@@ -143,18 +146,30 @@ class Checkpointed(Trainer if TYPE_CHECKING else object):
     def _mean_loss(self) -> float:
         return self._total_loss_scalar / max(self.state.global_step, 1)
 
-    def _newest(self) -> Path | None:
-        """The newest checkpoint that has steps left: from one that has none, Hugging Face trains one too many."""
+    def _newest(self, stage: str) -> Path | None:
+        """The newest intact checkpoint that can be continued."""
         found: list[Any] = [None]
         if self.is_world_process_zero():
-            for path in self.checkpoints.all():
-                with readable(path):
-                    state = read_json(path / TRAINER_STATE_NAME)
-                    if state["global_step"] < state["max_steps"]:
-                        found = [path]
+            found = [self.checkpoints.newest_intact(partial(say, stage), partial(self._can_go_on, stage))]
         if self.args.world_size > 1:
             broadcast_object_list(found)
         return found[0]
+
+    def _can_go_on(self, stage: str, path: Path) -> bool:
+        """Whether it has steps left (else Hugging Face trains one too many), and the best one so far is there."""
+        with readable(path):
+            state = read_json(path / TRAINER_STATE_NAME)
+            left, best = state["global_step"] < state["max_steps"], state.get("best_global_step")
+        if best and self.args.load_best_model_at_end and best != state["global_step"]:
+            kept = self.best_checkpoint(best)
+            if not kept.is_dir() or damage(kept):
+                say(stage, f"the checkpoint of step {best}, the best so far, is damaged or gone")
+                return False
+        return left
+
+    def best_checkpoint(self, step: int) -> Path:
+        """Where the checkpoint of the best step lies."""
+        return self.checkpoints.directory / f"checkpoint-{step}"
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Hugging Face's, in its order, into a directory that is renamed when it is whole."""
@@ -174,8 +189,7 @@ class Checkpointed(Trainer if TYPE_CHECKING else object):
             (path / self.figures_name).write_text(json.dumps(self.figures(), default=float))
             if self.args.should_save:
                 if state.best_global_step:
-                    best = self.checkpoints.directory / f"checkpoint-{state.best_global_step}"
-                    state.best_model_checkpoint = str(best)
+                    state.best_model_checkpoint = str(self.best_checkpoint(state.best_global_step))
                 state.save_to_json(str(path / TRAINER_STATE_NAME))
         self.timer.wrote(time.monotonic() - started)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
-from pipeline.core.screen import columns, cut, show, visible
+from pipeline.core.screen import columns, cut, put, visible
 from pipeline.modeling.samples import Samples
 from pipeline.modeling.tokens import decode
 from pipeline.trainers.rollout import Rollout
@@ -113,15 +113,15 @@ class Console(TrainerCallback):
             self.times.append((logs["update"], time.monotonic()))
             if self.lines % HEADER_EVERY == 0:
                 for heading in header():
-                    show(heading)
+                    put(heading)
             self.lines += 1
-            show(line(logs, state.max_steps, self.seconds_left(state.max_steps)))
+            put(line(logs, state.max_steps, self.seconds_left(state.max_steps)))
         if "eval/scores" in logs:
-            show(held_out(logs))
+            put(held_out(logs))
             if self.held_out is not None:
-                show(told(self.held_out, shutil.get_terminal_size((WIDTH, 24)).columns))
+                put(told(self.held_out, shutil.get_terminal_size((WIDTH, 24)).columns))
         for sample in self.samples:
-            show(told(sample, shutil.get_terminal_size((WIDTH, 24)).columns))
+            put(told(sample, shutil.get_terminal_size((WIDTH, 24)).columns))
         self.samples = []
 
     def seconds_left(self, updates: int) -> float | None:

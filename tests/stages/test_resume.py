@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.core.checkpoints import Checkpoints
+from pipeline.core.checkpoints import CHECKSUMS, Checkpoints
 from pipeline.core.errors import StoreError
 from pipeline.core.store import Version
 from pipeline.trainers.checkpointing import SaveInTime
@@ -194,6 +194,8 @@ def test_no_file_of_a_checkpoint_runs_code(interrupted: Project, name: str):
     marker = interrupted.root / "marker"
     with (work / "checkpoint-3" / name).open("wb") as file:
         torch.save({"state": Payload(marker)}, file, pickle_module=pickle)
+    # Whoever can write there can write the sums too.
+    (work / "checkpoint-3" / CHECKSUMS).unlink()
     with pytest.raises(StoreError, match=r"checkpoint-3: is damaged: .* start anew: add --fresh") as error:
         interrupted.run("reward")
     assert str(error.value).count("\n") == 0
@@ -203,15 +205,44 @@ def test_no_file_of_a_checkpoint_runs_code(interrupted: Project, name: str):
 @pytest.mark.parametrize(
     "name", ["adapter_model.safetensors", "optimizer.pt", "trainer_state.json", "figures_0.json"]
 )
-def test_a_damaged_checkpoint_is_one_line(interrupted: Project, name: str):
+def test_a_damaged_checkpoint_without_checksums_is_one_line(interrupted: Project, name: str):
     work = next((interrupted.root / "data" / ".runs").iterdir())
     path = work / "checkpoint-3" / name
     path.write_bytes(path.read_bytes()[:50])
+    (work / "checkpoint-3" / CHECKSUMS).unlink()
     with pytest.raises(StoreError, match=r"is damaged: .*\. Remove it to continue from the one before"):
         interrupted.run("reward")
     # As the line says: without that one, the work continues from the one before.
     shutil.rmtree(work / "checkpoint-3")
     assert interrupted.run("reward") == 0
+
+
+# Seen failing with: no checksums. A bit in the weights or in the moments was continued from, and other weights
+# were published; a bit in the JSON ended the run until the checkpoint was removed by hand.
+@pytest.mark.parametrize("damaged", [[3], [3, 2]], ids=["the last", "both"])
+def test_a_flipped_bit_costs_steps_and_nothing_else(
+    finished: Project, interrupted: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str], damaged: list[int]
+):
+    whole = copy_of(finished, tmp_path / "whole", "reward")
+    assert whole.run("reward", "reward.save_steps=1") == 0
+    work = next((interrupted.root / "data" / ".runs").iterdir())
+    for step, name in zip(damaged, ("adapter_model.safetensors", "optimizer.pt"), strict=False):
+        path = work / f"checkpoint-{step}" / name
+        content = bytearray(path.read_bytes())
+        content[-100] ^= 1
+        path.write_bytes(content)
+    capsys.readouterr()
+    assert interrupted.run("reward", "reward.save_steps=1") == 0
+    said = capsys.readouterr().out
+    assert "[reward] the checkpoint of step 3 is damaged (adapter_model.safetensors does not match" in said
+    if damaged == [3]:
+        assert "going back to that of step 2\n[reward] resuming at step 2 of 7" in said
+    else:
+        assert "the checkpoint of step 2 is damaged (optimizer.pt does not match" in said
+        assert "starting anew" in said
+        assert "resuming" not in said
+    assert weights(interrupted.latest("reward")) == weights(whole.latest("reward"))
+    assert metrics(interrupted.latest("reward")) == metrics(whole.latest("reward"))
 
 
 def test_fresh_trains_from_the_start(interrupted: Project, capsys: pytest.CaptureFixture[str]):
@@ -276,8 +307,13 @@ def test_saving_takes_its_share_of_the_time_and_no_more(monkeypatch: pytest.Monk
 
 
 # Mutations caught: the spare one removed with the rest; the best one's path in the directory it was written in.
+@pytest.mark.parametrize("lost", [False, True], ids=["there", "damaged"])
 def test_the_best_checkpoint_outlives_the_newest(
-    finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    lost: bool,
 ):
     best = {"load_best_model_at_end": True, "metric_for_best_model": "loss", "save_total_limit": 1}
     # The highest loss is the best here, so that the best step is an early one.
@@ -296,7 +332,14 @@ def test_the_best_checkpoint_outlives_the_newest(
     work = next((ours.root / "data" / ".runs").iterdir())
     assert [Checkpoints.step(p) for p in Checkpoints(work).all()] == [best_step, best_step + 2]
     kill_after(monkeypatch, None)
+    if lost:  # seen failing with: the best one not looked at, and a flipped bit of it published
+        path = work / f"checkpoint-{best_step}" / "model.safetensors"
+        content = bytearray(path.read_bytes())
+        content[-100] ^= 1
+        path.write_bytes(content)
+    capsys.readouterr()
     assert ours.run("sft", "sft.save_steps=1") == 0
+    assert (f"the checkpoint of step {best_step}, the best so far, is damaged" in capsys.readouterr().out) == lost
     assert weights(ours.latest("base")) == weights(whole.latest("base"))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core.checkpoints import Checkpoints, resuming
+from pipeline.core.checkpoints import CHECKSUMS, Checkpoints, damage, resuming
 from pipeline.core.errors import StoreError
 
 WRITE = """
@@ -41,7 +41,8 @@ def steps(checkpoints: Checkpoints) -> list[int]:
 def check_whole(checkpoints: Checkpoints) -> int:
     """Every checkpoint holds all of its own step and nothing else; returns the newest step, 0 for none."""
     for path in checkpoints.all():
-        assert sorted(p.name for p in path.iterdir()) == ["model", "optimizer", "state"]
+        assert sorted(p.name for p in path.iterdir()) == ["checksums.json", "model", "optimizer", "state"]
+        assert damage(path) == []
         step = str(checkpoints.step(path))
         assert {(path / name).read_bytes() for name in ("model", "optimizer")} == {step.encode() * 1000}
         assert (path / "state").read_text() == step
@@ -100,7 +101,7 @@ def test_what_a_killed_writer_left_is_swept_and_never_read(tmp_path: Path) -> No
     assert checkpoints.latest() is None
     write(checkpoints, 3)
     assert sorted(os.listdir(tmp_path)) == ["checkpoint-3", "checkpoint-nine"]
-    assert sorted(os.listdir(tmp_path / "checkpoint-3")) == ["model", "optimizer", "state"]
+    assert sorted(os.listdir(tmp_path / "checkpoint-3")) == ["checksums.json", "model", "optimizer", "state"]
 
 
 # Seen failing with: os.rename onto the old directory, which is not empty.
@@ -258,3 +259,79 @@ def test_a_disk_full_at_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_bug_in_the_block_stays_one(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), Checkpoints(tmp_path).writing(1) as path:
         (path / "no" / "where").write_text("x")
+
+
+def flip(path: Path, bit: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+
+
+# Seen failing with: no checksums, where every flip was continued from. Every bit of every file, the sums' too.
+def test_not_one_flipped_bit_is_continued(tmp_path: Path) -> None:
+    checkpoints, said = Checkpoints(tmp_path), list[str]()
+    write(checkpoints, 1)
+    path = tmp_path / "checkpoint-1"
+    passed = 0
+    for file in sorted(path.iterdir()):
+        for bit in range(8 * file.stat().st_size):
+            flip(file, bit)
+            if not damage(path):
+                passed += 1
+            flip(file, bit)
+    assert passed == 0
+    assert checkpoints.newest_intact(said.append) == path
+    assert said == []
+
+
+# Seen failing with: the newest one taken whatever its files are; the damaged one left in its place, where the next
+# write of another step would keep it rather than the one continued.
+def test_the_one_before_a_damaged_one_is_continued(tmp_path: Path) -> None:
+    checkpoints, said = Checkpoints(tmp_path), list[str]()
+    for step in (10, 20):
+        write(checkpoints, step)
+    flip(tmp_path / "checkpoint-20" / "model", 5)
+    assert checkpoints.newest_intact(said.append) == tmp_path / "checkpoint-10"
+    assert said == [
+        "the checkpoint of step 20 is damaged (model does not match its sha256): going back to that of step 10"
+    ]
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint-10", "damaged-20"]
+    write(checkpoints, 15)
+    assert steps(checkpoints) == [10, 15]
+    (tmp_path / "checkpoint-10" / "state").unlink()
+    (tmp_path / "checkpoint-15" / "optimizer").write_text("short")
+    assert checkpoints.newest_intact(said.append) is None
+    assert said[1] == (
+        "the checkpoint of step 15 is damaged (optimizer has 5 bytes and had 15), the checkpoint of step 10 is "
+        "damaged (state is missing): starting anew"
+    )
+    checkpoints.drop()
+    assert os.listdir(tmp_path) == []
+
+
+# Seen failing with: checkpoints without checksums refused, and an interrupted run of an hour with them.
+def test_a_checkpoint_of_before_there_were_checksums_is_taken_and_told(tmp_path: Path) -> None:
+    checkpoints, said = Checkpoints(tmp_path), list[str]()
+    write(checkpoints, 3)
+    (tmp_path / "checkpoint-3" / CHECKSUMS).unlink()
+    assert checkpoints.newest_intact(said.append) == tmp_path / "checkpoint-3"
+    assert said == ["the checkpoint of step 3 has no checksums, and is taken as it is"]
+
+
+# Seen failing with: strays counted as damage.
+def test_a_file_beside_those_of_a_checkpoint_is_no_damage(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    write(checkpoints, 3)
+    (tmp_path / "checkpoint-3" / ".DS_Store").write_bytes(b"x")
+    (tmp_path / ".DS_Store").write_bytes(b"x")
+    assert checkpoints.newest_intact(pytest.fail) == tmp_path / "checkpoint-3"
+
+
+# Seen failing with: the newest two by step kept, so that a run that went back lost all it wrote.
+def test_a_run_that_went_back_keeps_what_it_writes(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    for step in (40, 50):
+        write(checkpoints, step)
+    assert checkpoints.newest_intact(pytest.fail, lambda path: False) is None
+    write(checkpoints, 7)
+    assert steps(checkpoints) == [7]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from pipeline.core.config import Config, load_config
 from pipeline.core.errors import ConfigError
+from pipeline.core.store import Store
 
 CONFIGS = sorted(Path("configs").glob("*.yaml"))
 
@@ -62,7 +65,7 @@ def write(tmp_path: Path, text: str) -> Path:
     [
         ("", "is empty"),
         ("- a\n- b\n", "not a mapping"),
-        ("name: [", "is not valid YAML"),
+        ("name: [", "line 1: is not valid YAML"),
         ("task: reviews\n", '"name" is missing'),
         ("name: a b\ntask: reviews\n", "becomes a directory name"),
         ("name: ../x\ntask: reviews\n", "becomes a directory name"),
@@ -78,6 +81,71 @@ def test_mistakes_are_named(tmp_path: Path, text: str, said: str):
         load_config(write(tmp_path, text)).inputs("ppo")
     assert said in str(err.value)
     assert "\n" not in str(err.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["-x", ".x", "..", "a/b", "a\\b", "a b", "a\x1bb", "a\nb", "x" * 101, "é", "a:b", ""]
+)
+def test_a_name_that_would_be_something_else(tmp_path: Path, name: str):
+    path = write(tmp_path, yaml.safe_dump({"name": name, "task": "reviews"}))
+    with pytest.raises(ConfigError, match="becomes a directory name"):
+        load_config(path)
+
+
+# Seen failing with: ~ expanded where a path is read, but not in data_dir, where a directory called ~ was made.
+def test_a_path_in_the_home_is_one_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    text = """
+        name: x
+        task: reviews
+        data_dir: ~/data
+        base_model: ~/base
+        task_args: {dataset: ~/rows.jsonl}
+        reward: {test_sets: {a: ~/a.jsonl, b: {dataset: ~/b.jsonl}}}
+        ppo: {reward: [adapter, {model: ~/other}], inputs: {reward: ~/reward}}
+        label: {dataset: ~/own, title: "5 ~ 6"}
+    """
+    config = load_config(write(tmp_path, textwrap.dedent(text)), ["collect.dataset=~/rows", "sft.x=~nobodyhere"])
+    assert (config.data_dir, config.base_model) == ("/home/me/data", "/home/me/base")
+    assert config.task_args == {"dataset": "/home/me/rows.jsonl"}
+    assert config.given("reward") == {"test_sets": {"a": "/home/me/a.jsonl", "b": {"dataset": "/home/me/b.jsonl"}}}
+    assert config.given("ppo") == {"reward": ["adapter", {"model": "/home/me/other"}]}
+    assert config.inputs("ppo") == {"reward": "/home/me/reward"}
+    assert config.given("label") == {"dataset": "/home/me/own", "title": "5 ~ 6"}
+    assert config.given("collect") == {"dataset": "/home/me/rows"}
+    assert str(Store("~/data").root) == "/home/me/data"
+    with pytest.raises(ConfigError, match="a user who is not there"):
+        load_config(write(tmp_path, "name: x\ntask: y"), ["data_dir=~nobodyhere/x"])
+    with pytest.raises(ConfigError, match="variables are not read"):
+        load_config(write(tmp_path, "name: x\ntask: y"), ["data_dir=$HOME/x"])
+
+
+# Seen failing with: the last one winning without a word; {b: 2} over an earlier a=1.
+@pytest.mark.parametrize(
+    "overrides",
+    [["ppo.a=1", "ppo.a=2"], ["ppo.a=1", "ppo={b: 2}"], ["ppo.a.b=1", "ppo.a=2"], ["seed=1", "seed=2"]],
+)
+def test_an_override_does_not_take_another_away(tmp_path: Path, overrides: list[str]):
+    path = write(tmp_path, "name: x\ntask: reviews\n")
+    with pytest.raises(ConfigError, match="takes away"):
+        load_config(path, overrides)
+    assert load_config(path, ["ppo={b: 2}", "ppo.a=1", "ppo.a=1"]).given("ppo") == {"b": 2, "a": 1}
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("ppo={a: 1, a: 2}", '"a" stands here and in line 1'),
+        ("ppo.a=[", "command line, ppo.a: '\\[': is not valid YAML"),
+        ("ppo..a=1", "is not key=value"),
+        ("ppo.a=010", "octal"),
+        ("ppo.a=" + "[" * 9000, "levels deep"),
+    ],
+)
+def test_a_wrong_value_of_an_override_is_one_line(tmp_path: Path, override: str, said: str):
+    with pytest.raises(ConfigError, match=said) as err:
+        load_config(write(tmp_path, "name: x\ntask: reviews\n"), [override])
+    assert len(str(err.value)) < 300
 
 
 def test_overrides_are_yaml_and_make_sections(tmp_path: Path):
@@ -122,7 +190,7 @@ def test_keys_are_texts_at_every_depth(tmp_path: Path) -> None:
     """``choices: {0: a, tie: tie}``: keys of several types have no order, and a run's key sorts them."""
     path = tmp_path / "x.yaml"
     path.write_text(
-        "name: x\ntask: t\ncollect: {annotator_args: {choices: {0: a, 1.5: b, yes: tie, null: skip}}}\n"
+        "name: x\ntask: t\ncollect: {annotator_args: {choices: {0: a, 1.5: b, true: tie, null: skip}}}\n"
     )
     choices = {"0": "a", "1.5": "b", "true": "tie", "null": "skip"}
     assert load_config(path).given("collect")["annotator_args"] == {"choices": choices}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 
 import pytest
 
-from pipeline.core.screen import columns, cut, show, visible
+from pipeline.core.screen import columns, cut, obeyed, put, put_json, put_table, visible
 
 
 @pytest.mark.parametrize(
@@ -43,5 +44,20 @@ def test_cut_by_columns(text: str, width: int, start: str, end: str) -> None:
 def test_a_terminal_that_lacks_a_character_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="latin-1"))
-    show("né → 中")
+    put("né → 中")
     assert raw.getvalue() == "né ? ?\n".encode("latin-1")
+
+
+def test_json_reads_back_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"a\x1b[2J": "\x9b\x7f\u202e\u2028\U000e0041\ud800 é 中\n"}
+    put_json(value)
+    said = capsys.readouterr().out
+    assert json.loads(said) == value
+    assert said.isprintable() or not [c for c in said if obeyed(c) and c != "\n"]
+    assert "é 中" in said
+
+
+def test_a_table_keeps_its_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    put_table([("中文", "1", "x"), ("a\nb", "100", "\x1b[2J")], right={1}, indent="  ")
+    assert capsys.readouterr().out == "  中文    1  x\n  a␊b   100  ␛[2J\n"
+    put_table([])

@@ -131,6 +131,7 @@ def test_nothing_usable(tmp_path: Path) -> None:
     [
         ({"a b": "f.jsonl"}, "no name for a set"),
         ({"default": "f.jsonl"}, "no name for a set"),
+        ({"data": "f.jsonl"}, "no name for a set"),
         ({"a": {"format": "trl"}}, "names no dataset"),
         ({"a": 3}, "names no dataset"),
         ({"a": {"dataset": "f", "fromat": "trl"}}, 'unknown key "reward.test_sets.a.fromat".*a.format'),

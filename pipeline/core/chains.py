@@ -1,0 +1,63 @@
+"""Which versions are the same work done again: equal name, seed and settings, back to the first parents.
+
+A chain is known by its settings and not by what they gave, so a model trained anew on corrected votes, or by a
+newer revision of this package, stands in the place of the one before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pipeline.core.manifest import Manifest
+from pipeline.core.records import digest
+
+Key = tuple[str, int]
+"""A version's name and number."""
+
+FINISHED = frozenset({"evaluation", "report"})
+"""Kinds that a chain ends in."""
+
+
+def chains(known: Mapping[Key, Manifest]) -> dict[Key, str]:
+    """What chain each version is the end of. Not recursive: histories may be long.
+
+    Args:
+        known: versions, and tombstones of collected ones, as chains go through these.
+    """
+    found: dict[Key, str] = {}
+    for start in known:
+        stack = [start]
+        while stack:
+            key = stack[-1]
+            if key in found:
+                stack.pop()
+                continue
+            waiting = [p for p in parents(known[key]) if p in known and p not in found and p not in stack]
+            if waiting:
+                stack += waiting
+                continue
+            found[key] = _identity(known[key], found)
+            stack.pop()
+    return found
+
+
+def ends(known: Mapping[Key, Manifest]) -> set[Key]:
+    """The versions that stand for themselves: evaluations, reports, and whatever nothing was made from yet."""
+    used = {parent for manifest in known.values() for parent in parents(manifest)}
+    return {k for k, m in known.items() if m.kind in FINISHED or k not in used}
+
+
+def parents(manifest: Manifest) -> list[Key]:
+    """What a version was made from."""
+    return [(p.name, p.version) for p in manifest.parents]
+
+
+def _identity(manifest: Manifest, found: Mapping[Key, str]) -> str:
+    roles = {p.role for p in manifest.parents}
+    # Models from outside the store are no parents; those in it are, and their reference changes each time.
+    outside = [m for m in manifest.models if m.get("role") not in roles]
+    models = sorted(([m.get("role"), m.get("content", m.get("id"))] for m in outside), key=str)
+    # The hash and not the settings: a tombstone of erased rows keeps no more than that.
+    own = [manifest.name, manifest.kind, manifest.stage, manifest.seed, manifest.config_hash, models]
+    above = [[p.role, found.get((p.name, p.version), [p.name, p.id])] for p in manifest.parents]
+    return digest([own, sorted(above, key=str)])
