@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from pipeline.evaluation.intervals import Interval, as_finite, bootstrap_mean, finite
-from pipeline.trainers.stopping import SURE
+from pipeline.statistics.overoptimised import PATIENCE, evaluated, falls, paired_error
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -104,48 +104,52 @@ def _peak(alpha: float, beta: float, law: LawName, reached: float) -> dict[str, 
 
 
 def turning_point(
-    gold: ArrayLike, proxy: ArrayLike, errors: ArrayLike | None = None, patience: int = 2
+    gold: ArrayLike,
+    proxy: ArrayLike,
+    errors: ArrayLike | None = None,
+    paired: Sequence[float | None] | None = None,
 ) -> dict[str, Any]:
-    """Where gold falls while the proxy rises, by the rule that ends a run of PPO (trainers/stopping.py).
+    """Where gold falls while the proxy rises, by the rule that ends a run of PPO (statistics/overoptimised.py).
 
-    A point has fallen when its gold is below the best before it by more than 1.645 standard errors of their
-    difference while its proxy is higher. The best is the turning point where the last ``patience`` points have all
-    fallen: one alone may be bad luck, and gold that recovers has not turned.
+    The best is the turning point where the last two points have fallen from it: one alone may be bad luck, and
+    gold that recovers has not turned.
 
     Args:
         gold: (P,) means with their standard ``errors`` (P,), or (m, P) of m prompts; in the order of optimisation.
-            Of means the error of a difference is taken as if prompts were not shared, which is too large.
         proxy: (P,) means.
+        paired: (P,) of means, the standard error of each difference to the best before, paired by prompt; where it
+            is not known the error is taken as if prompts were not shared, which is too large.
     Returns:
         index (of the turning point, None without one), falls (how many points at the end have fallen), reason.
     """
-    values, score = np.asarray(gold, np.float64), as_finite(proxy, "proxy")
-    means = values.mean(0) if values.ndim == 2 else values
-    as_finite(means, "gold")
-    known = None if errors is None else as_finite(errors, "errors")
-    if values.ndim == 1 and known is None:
+    values, score = np.asarray(gold, np.float64), as_finite(proxy, "proxy").tolist()
+    means = as_finite(values.mean(0) if values.ndim == 2 else values, "gold").tolist()
+    if values.ndim == 1 and errors is None:
         return {"index": None, "falls": 0, "reason": "the error of the gold scores is not known"}
-    best, falls = 0, 0
-    for now in range(1, len(means)):
-        if known is None:
-            difference = values[:, now] - values[:, best]
-            error = float(difference.std(ddof=1)) / math.sqrt(len(difference)) if len(difference) > 1 else 0.0
-        else:
-            error = math.hypot(known[now], known[best])
-        fell = means[now] - means[best] < -SURE * error and score[now] > score[best]
-        falls = falls + 1 if fell else 0
-        if means[now] > means[best]:
-            best = now
-    if falls >= patience:
-        return {"index": best, "falls": falls, "reason": None}
+    if values.ndim == 2:
+        paired = _paired_errors(values, means)
+    known = [0.0] * len(means) if errors is None else as_finite(errors, "errors").tolist()
+    best, fallen = falls(evaluated(means, score, known, paired))
+    if fallen >= PATIENCE:
+        return {"index": best, "falls": fallen, "reason": None}
     left = len(means) - 1 - best
-    if left < patience:
+    if left < PATIENCE:
         reason = (
             f"the best is the last of {len(means)} points" if left == 0 else "one point after the best is too few"
         )
     else:
         reason = "gold has not fallen measurably while the proxy rose"
-    return {"index": None, "falls": falls, "reason": reason}
+    return {"index": None, "falls": fallen, "reason": reason}
+
+
+def _paired_errors(values: NDArray[np.float64], means: Sequence[float]) -> list[float | None]:
+    """(P,) standard errors of the differences of (m, P) values to the best column before."""
+    found: list[float | None] = []
+    best = 0
+    for now in range(len(means)):
+        found.append(paired_error(values[:, now].tolist(), values[:, best].tolist()))
+        best = now if means[now] > means[best] else best
+    return found
 
 
 def over_training(history: Sequence[Mapping[str, Any]], level: float = 0.95) -> dict[str, Any] | None:
@@ -180,7 +184,9 @@ def over_training(history: Sequence[Mapping[str, Any]], level: float = 0.95) -> 
     else:
         errors = [p["gold_error"] for p in points]
         means = [p["gold"] for p in points]
-        turned = turning_point(means, [p["score"] for p in points], None if None in errors else errors)
+        known_errors = None if None in errors else errors
+        paired = [p["gold_fall_error"] for p in points]
+        turned = turning_point(means, [p["score"] for p in points], known_errors, paired)
     return {"source": source, "gold": known, "points": points, "law": law, "turning_point": turned}
 
 
@@ -261,6 +267,7 @@ def _points(history: Sequence[Mapping[str, Any]], kl: str, score: str, gold: str
             "score": float(row[score]),
             "gold": None if row.get(gold) is None else float(row[gold]),
             "gold_error": None if row.get(f"{gold}_error") is None else float(row[f"{gold}_error"]),
+            "gold_fall_error": row.get(f"{gold}_fall_error"),
         }
         for row in history
         if row.get(kl) is not None and row.get(score) is not None and math.isfinite(float(row[kl]))

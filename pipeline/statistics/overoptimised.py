@@ -1,12 +1,14 @@
 """The one rule for over-optimisation: what is wanted falls while what is trained on rises.
 
 PPO ends by it (``ppo.fall_patience``), ``evaluate`` finds the turning point by it, and the doctor warns by it.
-What is wanted is the gold score, or a judge, on prompts that are not trained on (Goodhart's law on a learnt reward:
-Gao et al. 2023, arXiv:2210.10760).
+What is wanted is the gold score, or a judge, on prompts that are not trained on (Goodhart's law on a learnt
+reward: Gao et al. 2023, arXiv:2210.10760).
 """
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,6 +37,38 @@ class Evaluated:
     gold: float
     proxy: float
     error: float = 0.0
+
+
+def evaluated(
+    gold: Sequence[float],
+    proxy: Sequence[float],
+    errors: Sequence[float],
+    paired: Sequence[float | None] | None = None,
+) -> list[Evaluated]:
+    """Evaluations from what was logged of them, in order.
+
+    Args:
+        errors: standard errors of ``gold``.
+        paired: standard errors of the differences to the best before, paired by prompt. Where one is not known,
+            the error is that of two independent means, which is too large.
+    """
+    rows: list[Evaluated] = []
+    best = 0
+    for i, mean in enumerate(gold):
+        known = paired[i] if paired is not None else None
+        rows.append(Evaluated(mean, proxy[i], math.hypot(errors[i], errors[best]) if known is None else known))
+        best = i if mean > gold[best] else best
+    return rows
+
+
+def paired_error(now: Sequence[float], before: Sequence[float]) -> float:
+    """Standard error of the mean difference of values of the same prompts; 0 of one.
+
+    Raises:
+        ValueError: different numbers of them.
+    """
+    differences = [a - b for a, b in zip(now, before, strict=True)]
+    return statistics.stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else 0.0
 
 
 def fell(first: Evaluated, best: Evaluated, now: Evaluated) -> bool:

@@ -126,7 +126,7 @@ class Keeping(Optimising):
             self.console.take_held_out(samples, rollout.score.tolist(), held.checks)
         if self.watch.take(held):
             self.copies["best"] = ppo_state.copy_of(self.trained)
-        best = self.watch.best
+        best = self.watch.top
         if self.below_floor(held):
             pass
         elif self.watch.overoptimised and best is not None:
@@ -145,6 +145,8 @@ class Keeping(Optimising):
         if held.check is not None:
             error = statistics.pstdev(held.checks) / math.sqrt(max(len(held.checks) - 1, 1))
             figures |= {"eval/check": held.check, "eval/check_error": error}
+        if held.fall_error is not None:
+            figures["eval/check_fall_error"] = held.fall_error
         return figures
 
     def save_checkpoint(self) -> None:

@@ -12,8 +12,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-SURE = 1.645
-"""Standard errors that a fall has to exceed: one-sided 95 %."""
+from pipeline.statistics.overoptimised import Evaluated, fell, paired_error
 
 
 @dataclass
@@ -25,6 +24,8 @@ class Held:
         kl: mean KL k1 in nats per completion.
         score: mean proxy score.
         checks: of each completion, in the order of the prompts; empty without a judge.
+        fall_error: standard error of the difference of the judge's mean to the best before, paired by prompt; None
+            where there is none.
         closings: effective number of the completions' closing sentences; None where it was not measured.
     """
 
@@ -33,6 +34,7 @@ class Held:
     score: float
     checks: list[float] = field(default_factory=list[float])
     closings: float | None = None
+    fall_error: float | None = None
 
     @property
     def check(self) -> float | None:
@@ -55,6 +57,8 @@ class Watch:
     falls: int = 0
     diversity_floor: float | None = None
     first: Held | None = None
+    top: Held | None = None
+    """The best by the judge, within the budget or not: what the others have fallen from."""
     varied: Held | None = None
     """The last evaluation above the floor."""
 
@@ -64,10 +68,11 @@ class Watch:
             self.first = held
         if self.above_floor(held):
             self.varied = held
-        if self.best is not None and self._fell(self.best, held):
-            self.falls += 1
-        else:
-            self.falls = 0
+        self.falls = self.falls + 1 if self._fell(held) else 0
+        if self.top is None or (
+            held.check is not None and self.top.check is not None and held.check > self.top.check
+        ):
+            self.top = held
         if self.kl_budget is not None and held.kl > self.kl_budget:
             return False
         if not self.above_floor(held):
@@ -80,7 +85,7 @@ class Watch:
     @classmethod
     def of(cls, figures: dict[str, Any]) -> Watch:
         """From its figures as plain JSON, as :func:`dataclasses.asdict` gives them."""
-        held = {k: v and Held(**v) for k, v in figures.items() if k in ("best", "first", "varied")}
+        held = {k: v and Held(**v) for k, v in figures.items() if k in ("best", "first", "top", "varied")}
         return cls(**{**figures, **held})
 
     @property
@@ -118,11 +123,14 @@ class Watch:
         """True once the judge fell and the proxy rose ``patience`` evaluations in a row."""
         return self.patience > 0 and self.falls >= self.patience
 
-    @staticmethod
-    def _fell(best: Held, now: Held) -> bool:
-        if not now.checks or now.score <= best.score:
+    def _fell(self, now: Held) -> bool:
+        """By the rule that ``evaluate`` and the doctor go by too: :mod:`pipeline.statistics.overoptimised`."""
+        first, top = self.first, self.top
+        if first is None or top is None or first.check is None or top.check is None or now.check is None:
             return False
-        differences = [a - b for a, b in zip(now.checks, best.checks, strict=True)]
-        mean = sum(differences) / len(differences)
-        spread = sum((d - mean) ** 2 for d in differences) / max(len(differences) - 1, 1)
-        return mean < -SURE * math.sqrt(spread / len(differences))
+        now.fall_error = paired_error(now.checks, top.checks)
+        return fell(
+            Evaluated(first.check, first.score),
+            Evaluated(top.check, top.score),
+            Evaluated(now.check, now.score, now.fall_error),
+        )

@@ -11,16 +11,14 @@ from collections.abc import Sequence
 
 from pipeline.core.health.findings import Facts, Rule, Seen
 from pipeline.core.health.history import SURE, WINDOW, History
+from pipeline.statistics.overoptimised import LOST, evaluated, turned_at
 
 GOLD, CHECK, CHECK_ERROR = "objective/gold_scores", "eval/check", "eval/check_error"
+CHECK_FALL_ERROR = "eval/check_fall_error"
 
 # The best of many windows is the best by chance too. Of 200 runs of 300 updates that stayed where they were at a
 # scatter of a fifth of their rise, 5 standard errors were exceeded in 2; 4 in 18.
 FALL_SURE = 5.0
-# The same for the best of some twenty evaluations, where two in a row have to be below.
-CHECK_SURE = 3.0
-# A fall of less than a fifth of what was gained is a plateau.
-LOST = 0.2
 SCORE_SURE = 2.0
 # Thirds of a run are compared, of at least six updates each.
 PARTED_BY = 18
@@ -55,21 +53,19 @@ def _gold_falls(h: History) -> Seen | None:
 
 
 def _check_falls(h: History) -> Seen | None:
-    """The best held-out evaluation, against the last two."""
+    """The best held-out evaluation, against the last two, by the rule that ends a run."""
     check, error, scores = h.column(CHECK), h.column(CHECK_ERROR), h.column("eval/scores")
-    if len(check.values) < 3 or not check.updates == error.updates == scores.updates:
+    if not check.values or not check.updates == error.updates == scores.updates:
         return None
-    best = max(check.values[:-2])
-    at = check.values.index(best)
-    fall = best - max(check.values[-2:])
-    either = math.hypot(error.values[at], max(error.values[-2:]))
-    if fall <= CHECK_SURE * either or fall < LOST * (best - check.values[0]):
-        return None
-    if min(scores.values[-2:]) <= scores.values[at]:
+    known = h.column(CHECK_FALL_ERROR)
+    paired = dict(zip(known.updates, known.values, strict=True))
+    evaluations = evaluated(check.values, scores.values, error.values, [paired.get(u) for u in check.updates])
+    at = turned_at(evaluations)
+    if at is None:
         return None
     kl = h.column("eval/kl").values
     return Seen(
-        f"The check on held-out prompts fell from {best:.3g} (update {check.updates[at]}"
+        f"The check on held-out prompts fell from {check.values[at]:.3g} (update {check.updates[at]}"
         f"{f', KL {kl[at]:.1f}' if len(kl) > at else ''}) to {check.values[-1]:.3g}, while the score there rose "
         f"from {scores.values[at]:.3g} to {scores.values[-1]:.3g}.",
         check.updates[at],

@@ -94,7 +94,7 @@ def scored_by(tmp_path: Path, reward: str, *, more: str = "") -> Planner:
             with store.draft(name, kind="model", stage="sft") as draft:
                 (draft.path / "model.safetensors").write_bytes(name.encode())
     ppo = f"ppo: {{reward: {reward}, inputs: {{base: b@v1, prompts: p@v1}}}}\n"
-    return planner(tmp_path, ppo + "evaluate: {inputs: {base: b@v1, policy: pi@v1}}\n" + more)
+    return planner(tmp_path, ppo + "evaluate: {inputs: {base: b@v1, prompts: p@v1, policy: pi@v1}}\n" + more)
 
 
 # Seen failing with: GRAPH itself, whatever the config says.
