@@ -25,7 +25,8 @@ from pipeline.core.records import (
     split_of,
 )
 from pipeline.core.stage import Run, main_process, say, stage_main
-from pipeline.tasks import Split, Task, load_task
+from pipeline.tasks import VIEWS, Split, Task, load_task
+from pipeline.tasks._vader import VADER_NAME
 
 if TYPE_CHECKING:
     from pipeline.modeling.comparisons import Sampling
@@ -98,7 +99,13 @@ def run(run: Run) -> None:
         if main_process():  # one page, one log
             ask_people(run, options, task, prompts)
         return
-    context = Context(task.gold_scores, config.seed, str(config.path))
+    context = Context(task.gold_scores, config.seed, str(config.path), VIEWS)
+    if shares_its_errors(options, task):
+        say(
+            "collect",
+            f"NO JUDGE: the labels come from the gold score itself, and that is {task.gold_name}: where it errs, "
+            "no figure will show it. Name a judge that the annotator is not: ppo.check, evaluate.judges.",
+        )
     annotator = load_annotator(options.annotator, options.annotator_args, context)
     if isinstance(annotator, Source):
         from pipeline.annotators._voted import Voted
@@ -113,8 +120,9 @@ def run(run: Run) -> None:
     drawn = list(sampling)
     say("collect", f"{len(drawn)} comparisons go to {annotator.name}")
     answers = annotator.annotate_all([c for _, c in drawn])
-    judged = Answered([Judged(c, a, splits[i]) for (i, c), a in zip(drawn, answers, strict=True)])
-    publish(run, prompts, judged, {"annotator": annotator.name, **sampling.report()})
+    judged = [Judged(c, a, splits[i]) for (i, c), a in zip(drawn, answers, strict=True)]
+    report = {"annotator": annotator.name, **sampling.report(), **against_gold(task, judged)}
+    publish(run, prompts, Answered(judged), report)
 
 
 def prompts_by_split(task: Task, options: CollectSection, seed: int) -> dict[str, list[dict[str, Any]]]:
@@ -135,6 +143,31 @@ def train_and_select(prompts: Iterable[str], share: float) -> dict[str, list[str
     order = sorted(there, key=selection_bucket)
     kept = {prompt for prompt in order[1:-1] if selection_bucket(prompt) < share} | {order[0]}
     return {"train": [p for p in there if p not in kept], "select": [p for p in there if p in kept]}
+
+
+def shares_its_errors(options: CollectSection, task: Task) -> bool:
+    """Whether the labels and the gold score are one opinion, which is not the truth."""
+    if options.annotator != "oracle" or task.gold_name != VADER_NAME:
+        return False
+    return options.annotator_args.get("view", "gold") in ("gold", "vader")
+
+
+def against_gold(task: Task, judged: list[Judged]) -> dict[str, Any]:
+    """How far the labels follow the gold score, for the manifest and said; empty where there is nothing to say."""
+    from pipeline.evaluation.labels import label_agreement
+
+    some = [(j.comparison, j.answer) for j in judged if isinstance(j.answer, Annotation)]
+    prompts = [c.prompt for c, _ in some]
+    gold_a = task.gold_scores(prompts, [c.completion_a for c, _ in some])
+    gold_b = task.gold_scores(prompts, [c.completion_b for c, _ in some])
+    agreement = gold_a and gold_b and label_agreement([answer for _, answer in some], gold_a, gold_b)
+    if not agreement:
+        return {}
+    by_scores = agreement.get("scores")
+    went_by = f"; the scores the annotator went by, on {by_scores['value']:.2f}" if by_scores else ""
+    share = f"{agreement['labels']['value']:.2f} of the {agreement['n']} pairs whose gold differs{went_by}"
+    say("collect", f"labels agree with the gold score ({task.gold_name}) on {share}")
+    return {"agreement_with_gold": agreement}
 
 
 def side(prompt: str, completions: Sequence[str], options: CollectSection) -> str | None:

@@ -28,6 +28,11 @@ ROLLOUTS = {
     "kl_k1": "double",
 }
 
+NO_JUDGE = (
+    "NO JUDGE: the task has no gold score, so nothing tells a policy that got better from one that found a hole in "
+    "its reward. Name a judge that the annotators are not: ppo.check while it trains, evaluate.judges after."
+)
+
 
 def run(run: Run) -> None:
     """Write the ``rollouts`` and the ``policy``."""
@@ -49,6 +54,8 @@ def run(run: Run) -> None:
     device = PartialState().device
     reward = scorer(run, model, tokenizer, device)
     judge = scorer(run, model, tokenizer, device, "check") if args.check is not None else gold_judge(task)
+    if judge is None:
+        say("ppo", NO_JUDGE)
     prompts = [r["prompt"] for r in run.version("prompts").iter_rows("train")]
     if not prompts:
         raise DataError(run.version("prompts").where, "no prompt to train on.", "Bring some.")

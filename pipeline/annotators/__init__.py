@@ -8,7 +8,7 @@ An annotator is a module with a dataclass ``Options`` (``annotator_args`` in the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from pipeline.core.config import parse_options
@@ -21,11 +21,17 @@ GoldScores = Callable[[Sequence[str], Sequence[str]], list[float] | None]
 
 @dataclass(frozen=True)
 class Context:
-    """What the collect stage passes in: an annotator imports no task."""
+    """What the collect stage passes in: an annotator imports no task.
+
+    Attributes:
+        gold_scores: the task's gold score.
+        views: other ways to look at a completion, by name, for an annotator who does not see the truth.
+    """
 
     gold_scores: GoldScores
     seed: int
     where: str
+    views: Mapping[str, GoldScores] = field(default_factory=dict[str, GoldScores])
 
 
 @runtime_checkable

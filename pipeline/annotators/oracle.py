@@ -1,4 +1,4 @@
-"""The task's gold score as an annotator who errs: Bradley-Terry noise, a taste for length, then flipped labels.
+"""A known score as an annotator who errs: a view that is not the truth, Bradley-Terry noise, flips.
 
 It stands in for people where the truth is known, always reproducibly; it knows nothing of fatigue, position bias
 or disagreement.
@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pipeline.annotators import Annotator, Context
+from pipeline.annotators import Annotator, Context, GoldScores
 from pipeline.core.errors import ConfigError
 from pipeline.core.records import Abstention, Annotation, Choice, Comparison, bucket
 from pipeline.core.words import units
@@ -23,18 +23,22 @@ class Options:
     """How the oracle errs.
 
     Args:
-        temperature: P(a is chosen) = sigmoid((gold_a - gold_b) / temperature), Bradley and Terry 1952;
+        view: what it scores completions by: ``gold``, the task's gold score, or ``vader``, a lexicon's opinion of
+            the completion, which differs from the truth in its own ways (:mod:`pipeline.tasks._vader`). A judge
+            that the annotator is not can then show where labels and truth part.
+        temperature: P(a is chosen) = sigmoid((score_a - score_b) / temperature), Bradley and Terry 1952;
             0 always chooses the better one.
-        length_bias: gold score that one more word (or character: :func:`pipeline.core.words.units`) is worth
-            to it: P(a is chosen) is then sigmoid((gold_a - gold_b + length_bias * (words_a - words_b)) /
-            temperature). The recorded scores stay the gold ones. People do this (Singhal et al. 2023,
-            arXiv:2310.03716); PPO finds it.
+        length_bias: score that one more word (or character: :func:`pipeline.core.words.units`) is worth to it:
+            P(a is chosen) is then sigmoid((score_a - score_b + length_bias * (words_a - words_b)) / temperature).
+            The recorded scores stay those of the view. People do this (Singhal et al. 2023, arXiv:2310.03716);
+            PPO finds it.
         flip: share of choices turned around afterwards, whatever the difference.
-        tie_margin: call it a tie when the gold scores differ by this much or less; None never ties (equal
+        tie_margin: call it a tie when the scores differ by this much or less; None never ties (equal
             scores are then a coin, which the equal ``score_a`` and ``score_b`` show).
-        margin: record ``|gold_a - gold_b|`` as the margin. Off, since it tells the reward model the gold score.
+        margin: record ``|score_a - score_b|`` as the margin. Off, since it tells the reward model the score.
     """
 
+    view: str = "gold"
     temperature: float = 0.25
     flip: float = 0.1
     length_bias: float = 0.0
@@ -56,11 +60,19 @@ def build(options: Options, context: Context) -> Annotator:
     """The oracle of the context's task.
 
     Raises:
-        ConfigError: the task has no gold score.
+        ConfigError: no such view, or the task has no gold score.
     """
-    if context.gold_scores([], []) is None:
+    views = {"gold": context.gold_scores, **context.views}
+    scores = views.get(options.view)
+    if scores is None:
+        raise ConfigError(
+            context.where,
+            f'collect.annotator_args.view "{options.view}" is not known.',
+            f"Choose one of: {', '.join(views)}.",
+        )
+    if scores([], []) is None:
         raise _no_gold(context)
-    return Oracle(options, context)
+    return Oracle(options, context, scores)
 
 
 class Oracle:
@@ -68,8 +80,8 @@ class Oracle:
 
     name = "oracle"
 
-    def __init__(self, options: Options, context: Context) -> None:
-        self._options, self._context = options, context
+    def __init__(self, options: Options, context: Context, scores: GoldScores) -> None:
+        self._options, self._context, self._scores = options, context, scores
 
     def annotate(self, comparison: Comparison) -> Annotation | Abstention:
         return next(self.annotate_all([comparison]))
@@ -77,18 +89,18 @@ class Oracle:
     def annotate_all(self, comparisons: Sequence[Comparison]) -> Iterator[Annotation | Abstention]:
         for start in range(0, len(comparisons), _AT_A_TIME):
             some = comparisons[start : start + _AT_A_TIME]
-            gold = self._context.gold_scores(
+            scores = self._scores(
                 [c.prompt for c in some for _ in "ab"],
                 [text for c in some for text in (c.completion_a, c.completion_b)],
             )
-            if gold is None:
+            if scores is None:
                 raise _no_gold(self._context)
-            for comparison, a, b in zip(some, gold[::2], gold[1::2], strict=True):
+            for comparison, a, b in zip(some, scores[::2], scores[1::2], strict=True):
                 yield self._judge(comparison, a, b)
 
     def _judge(self, comparison: Comparison, a: float, b: float) -> Annotation | Abstention:
         if not (math.isfinite(a) and math.isfinite(b)):
-            return Abstention(comparison.id, self.name, "gold score is not a number")
+            return Abstention(comparison.id, self.name, f"{self._options.view} score is not a number")
         margin = abs(a - b) if self._options.margin else None
         longer = len(units(comparison.completion_a)) - len(units(comparison.completion_b))
         choice = self._choice(comparison.id, a - b + self._options.length_bias * longer)
@@ -117,6 +129,6 @@ def _no_gold(context: Context) -> ConfigError:
     return ConfigError(
         context.where,
         'annotator "oracle" judges by the gold score, and this task has none.',
-        "Choose a task with one (task_args: {gold: vader}, where the task has that option) "
-        "or another annotator: human, classifier, replay.",
+        "Let it judge by a view of its own (annotator_args: {view: vader}), or choose another annotator: human, "
+        "classifier, replay.",
     )

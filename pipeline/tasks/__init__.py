@@ -12,8 +12,12 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from pipeline.core.config import parse_options
 from pipeline.core.errors import ConfigError
 from pipeline.core.plugins import load_plugin
+from pipeline.tasks._vader import vader_view
 
 Split = Literal["train", "test"]
+
+VIEWS = {"vader": vader_view}
+"""Imperfect ways to look at a completion, by name, each in the form of a gold score: what an annotator may see."""
 
 
 @runtime_checkable
@@ -42,7 +46,11 @@ class Task(Protocol):
         ...
 
     def gold_scores(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float] | None:
-        """The ground truth of each completion, never trained on; None when the task has none."""
+        """How good each completion is, never trained on; None when the task has no way to know.
+
+        The truth where there is one. Where it is an opinion, ``gold_name`` says whose: labels by the same opinion
+        share its errors, and no figure here would show them.
+        """
         ...
 
 

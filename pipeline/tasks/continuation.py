@@ -30,7 +30,8 @@ class Task:
         test_split: take the test prompts from this split; by default they are cut off by hash of the prompt.
         prompt_words: opening words of a text that are a prompt; of scripts without blanks, characters.
         completion_tokens: most tokens in a completion.
-        gold: ``vader`` scores the sentiment of prompt and completion together, as a reader meets them.
+        gold: ``vader`` is a lexicon's opinion (:mod:`pipeline.tasks._vader`), not the truth, on the sentiment of
+            prompt and completion together, as a reader meets them.
         min_words: shorter texts are left out; counted in the same way.
         max_texts: use this many, an even sample by hash (sets are often sorted by label).
         test_share: share of the prompts that are test prompts, without ``test_split``.

@@ -54,7 +54,8 @@ class Task:
             conversations); name a format to read the prompts of preference rows, checked as such.
         corpus_column: what follows the prompt, such as ``chosen``: prompt and this are the texts of the corpus.
         completion_tokens: most tokens in a completion.
-        gold: ``vader`` scores the sentiment of the completion alone (a prompt may be a long conversation).
+        gold: ``vader`` is a lexicon's opinion (:mod:`pipeline.tasks._vader`), not the truth, on the sentiment of
+            the completion alone (a prompt may be a long conversation).
         test_share: share of the prompts that are test prompts, without ``test_split``.
         split: read this one; by default train, or the only one.
         test_split: take the test prompts from this split; by default they are cut off by hash of the prompt.

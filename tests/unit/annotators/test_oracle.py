@@ -20,8 +20,13 @@ def length(prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
     return [float(len(completion)) for completion in completions]
 
 
+def shortness(prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
+    return [-score for score in length(prompts, completions)]
+
+
 def oracle(gold: Callable[..., Any] = length, seed: int = 0, **options: Any) -> Annotator:
-    annotator = load_annotator("oracle", options, Context(gold, seed, "configs/x.yaml"))
+    context = Context(gold, seed, "configs/x.yaml", {"brief": shortness})
+    annotator = load_annotator("oracle", options, context)
     assert isinstance(annotator, Annotator)
     return annotator
 
@@ -77,6 +82,25 @@ def test_temperature_zero_without_flips_is_the_truth() -> None:
     assert share_of_a(exact) == 1.0
     assert share_of_a(exact, a=1, b=2) == 0.0
     assert near(share_of_a(exact, a=2, b=2), 0.5)  # equal gold: a coin
+
+
+def test_a_view_of_its_own() -> None:
+    # Catches: the gold score used whatever the view, for the choice or for what is recorded.
+    contrary = oracle(view="brief", temperature=0.0, flip=0.0, margin=True)
+    assert share_of_a(contrary) == 0.0
+    (judged,) = judge(contrary, comparisons(1, a=3, b=5))
+    assert (judged.choice, judged.score_a, judged.score_b, judged.margin) == ("a", -3.0, -5.0, 2.0)
+    assert share_of_a(oracle(view="gold", temperature=0.0, flip=0.0)) == 1.0
+
+
+def test_a_view_needs_no_gold() -> None:
+    assert share_of_a(oracle(lambda p, c: None, view="brief", temperature=0.0, flip=0.0)) == 0.0
+
+
+def test_views_that_are_not_there() -> None:
+    with pytest.raises(ConfigError, match=r'^configs/x\.yaml: .*view "brie" is not known.*gold, brief') as caught:
+        oracle(view="brie")
+    assert "\n" not in str(caught.value)
 
 
 def test_order_batches_and_restarts_do_not_matter() -> None:
@@ -136,7 +160,7 @@ def test_gold_that_is_not_a_number_is_an_abstention() -> None:
 
 
 def test_a_task_without_gold() -> None:
-    with pytest.raises(ConfigError, match=r"^configs/x\.yaml: .*none.*gold: vader") as caught:
+    with pytest.raises(ConfigError, match=r"^configs/x\.yaml: .*none.*view: vader") as caught:
         oracle(lambda p, c: None)
     assert "\n" not in str(caught.value)
 

@@ -39,7 +39,7 @@ def trained_sections() -> dict[str, Any]:
 @pytest.mark.parametrize("path", CONFIGS, ids=[p.stem for p in CONFIGS])
 def test_every_config_is_valid(path: Path, tmp_path: Path):
     from pipeline.annotators import Context, load_annotator
-    from pipeline.tasks import load_task
+    from pipeline.tasks import VIEWS, load_task
     from pipeline.trainers.common import training_arguments
 
     config = load_config(path)
@@ -51,7 +51,7 @@ def test_every_config_is_valid(path: Path, tmp_path: Path):
     task = load_task(config.task, config.task_args, str(path))
     given = config.options("collect", sections()["collect"])
     if given.annotator not in ("classifier", "human"):  # one loads its model, the other is people
-        load_annotator(given.annotator, given.annotator_args, Context(task.gold_scores, 0, str(path)))
+        load_annotator(given.annotator, given.annotator_args, Context(task.gold_scores, 0, str(path), VIEWS))
 
 
 def write(tmp_path: Path, text: str) -> Path:

@@ -88,7 +88,7 @@ def test_gold(tmp_path: Path) -> None:
     assert task(path).gold_scores(["It is"], [" good"]) is None
     assert task(path).gold_name is None
     t = task(path, gold="vader")
-    assert t.gold_name == "VADER compound (-1..1)"
+    assert t.gold_name == "VADER's opinion (-1..1)"
     # The prompt counts: "not good" is worse than "good". Catches: scoring the completion alone.
     not_good, good = t.gold_scores(["It is not", "It is"], [" good.", " good."]) or []
     assert -1 <= not_good < 0 < good <= 1
