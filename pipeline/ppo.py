@@ -29,8 +29,8 @@ ROLLOUTS = {
 }
 
 NO_JUDGE = (
-    "NO JUDGE: the task has no gold score, so nothing tells a policy that got better from one that found a hole in "
-    "its reward. Name a judge that the annotators are not: ppo.check while it trains, evaluate.judges after."
+    "NO JUDGE: the task has no gold score, so nothing tells a policy that got better from one that found a hole "
+    "in its reward. Name a judge that the annotators are not: ppo.check while it trains, evaluate.judges after."
 )
 
 
