@@ -27,7 +27,7 @@ MINI: dict[str, Any] = {
         "per_device_train_batch_size": 16,
         "learning_rate": 3e-3,
     },
-    "collect": {"comparisons": 80},
+    "collect": {"comparisons": 80, "annotator_args": {"view": "vader"}},  # the truth of a base so small is -1
     "reward": {"per_device_train_batch_size": 16, "max_steps": 4, "learning_rate": 1e-3},
     "ppo": {
         "total_episodes": 32,
