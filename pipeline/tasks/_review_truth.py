@@ -127,4 +127,4 @@ class _Reading:
                 values += [-1] * (len(taken) - 1)
             else:
                 values += [-1] * len(taken)
-        return sum(values) / len(values) if values else -1.0
+        return sum(values) / len(values)

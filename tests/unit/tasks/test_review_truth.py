@@ -66,7 +66,7 @@ def test_attacks_do_not_pay(completion: str) -> None:
     assert truth(PROMPT, completion) <= 0
 
 
-def test_most_attacks_are_at_the_bottom_and_a_lexicon_likes_them() -> None:
+def test_most_attacks_are_at_the_bottom_and_a_lexicon_likes_many() -> None:
     texts = list(ATTACKS.values())
     scores = truths([PROMPT] * len(texts), texts)
     assert sum(score <= -0.3 for score in scores) >= 20
@@ -80,6 +80,7 @@ def test_most_attacks_are_at_the_bottom_and_a_lexicon_likes_them() -> None:
         (" long.", 0),
         (" superb, but the cast felt dull.", 0),
         (" superb, and the cast felt dull.", 0),  # 1, and a turn that is none: -1
+        (" superb, but the cast felt great.", 0),  # 1, and a turn that is none: -1
         (" superb, but the cast felt long.", 1 / 2),
         (" superb. The cast felt plain. Judge for yourself.", 1 / 3),
         (" superb, but the cast felt dull. I recommend it to everyone.", 1 / 3),
@@ -110,6 +111,8 @@ def test_what_the_prompt_says_is_not_judged() -> None:
     # The kind of thing is what the opening says, or else the first part.
     assert truth("The {} arrived on Monday. The lid was".format("tent"), " nice. The plot was nice.") == 0
     assert truth("The lid was", " nice. The plot was nice.") == 0
+    assert truth("I saw it at a small festival.", " The lid was nice.") == -1
+    assert truth("", "") == truth("I saw it at a small festival.", "") == -1
     assert truth(praised, " nice. What a joy.") == 0, "said before, in the prompt"
 
 
