@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 
 from pipeline.core.records import Annotation
-from pipeline.evaluation.intervals import as_finite, wilson
+from pipeline.evaluation.intervals import wilson
 
 
 def label_agreement(
     answers: Sequence[Annotation], gold_a: Sequence[float], gold_b: Sequence[float], level: float = 0.95
 ) -> dict[str, Any] | None:
     """Agreement with the gold score, on the answers that choose a side of a pair whose gold scores differ.
+
+    Pairs with a gold score that is no number are left out.
 
     Args:
         answers: what an annotator said of each pair.
@@ -24,8 +26,9 @@ def label_agreement(
         ``scores``: the share whose scores order the pair as gold does, equal ones counting half. The difference
         of the two is the annotator's noise; what ``scores`` lacks to 1 are the errors of its view.
     """
-    gold = as_finite(gold_a, "gold") - as_finite(gold_b, "gold")
-    some = [i for i, answer in enumerate(answers) if answer.choice in ("a", "b") and gold[i]]
+    gold = np.asarray(gold_a, dtype=float) - np.asarray(gold_b, dtype=float)
+    differ = np.isfinite(gold) & (gold != 0)
+    some = [i for i, answer in enumerate(answers) if answer.choice in ("a", "b") and differ[i]]
     if not some:
         return None
     right = sum((answers[i].choice == "a") == (gold[i] > 0) for i in some)
