@@ -160,8 +160,10 @@ def against_gold(task: Task, judged: list[Judged]) -> dict[str, Any]:
     prompts = [c.prompt for c, _ in some]
     gold_a = task.gold_scores(prompts, [c.completion_a for c, _ in some])
     gold_b = task.gold_scores(prompts, [c.completion_b for c, _ in some])
-    agreement = gold_a and gold_b and label_agreement([answer for _, answer in some], gold_a, gold_b)
-    if not agreement:
+    if gold_a is None or gold_b is None:
+        return {}
+    agreement = label_agreement([answer for _, answer in some], gold_a, gold_b)
+    if agreement is None:
         return {}
     by_scores = agreement.get("scores")
     went_by = f"; the scores the annotator went by, on {by_scores['value']:.2f}" if by_scores else ""
