@@ -16,7 +16,7 @@ from pipeline.core.store import Store, Version
 MINI: dict[str, Any] = {
     "name": "mini",
     "task": "reviews",
-    "task_args": {"corpus_size": 400, "completion_tokens": 12},
+    "task_args": {"corpus_size": 400, "completion_tokens": 12, "parts_again": True},
     "seed": 0,
     "sft": {
         "n_layer": 2,
