@@ -71,6 +71,7 @@ class Letters:
     """A tokenizer of one character each."""
 
     eos_token_id = 0
+    pad_token_id = 1
 
     def decode(self, ids: Sequence[int], **_: object) -> str:
         return "".join(chr(i) for i in ids)

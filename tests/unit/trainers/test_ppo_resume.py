@@ -173,7 +173,11 @@ def test_old_checkpoints_go(tmp_path: Path):
 def test_a_checkpoint_holds_nothing_that_runs(tmp_path: Path):
     made = build(tmp_path)
     made.train()
-    assert {p.name for p in made.checkpoints.all()[0].iterdir()} == {"state.safetensors", "state.json"}
+    assert {p.name for p in made.checkpoints.all()[0].iterdir()} == {
+        "state.safetensors",
+        "state.json",
+        "checksums.json",
+    }
 
 
 def test_saving_every_so_many_updates(tmp_path: Path):
