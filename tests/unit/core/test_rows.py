@@ -386,3 +386,18 @@ def test_rows_of_equally_long_lists_are_rows_where_there_are_several(tmp_path: P
 def test_an_array_of_arrays_names_the_mend(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="orient="):
         read(write(tmp_path / "a.json", "[[1, 2], [3, 4]]"))
+
+
+# Catches: a blank line before the header read as a row without columns, lines counted without those in quotes.
+def test_blank_lines_and_line_breaks_in_a_csv_keep_their_places(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b'\n\na,b\n1,2\n\n3,"x\ny"\n4,5\n')
+    rows = list(row_files.read_file(path))
+    assert rows == [
+        (f"{path}:4", {"a": "1", "b": "2"}),
+        (f"{path}:6", {"a": "3", "b": "x\ny"}),
+        (f"{path}:8", {"a": "4", "b": "5"}),
+    ]
+    path.write_bytes(b"\xef\xbb\xbfa,b\n1,2\n3,\xff\n")
+    with pytest.raises(DataError, match=r"a\.csv:3: is not UTF-8: byte 0xff"):
+        list(row_files.read_file(path))
