@@ -68,6 +68,8 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def _not_utf8(place: str, offset: int, byte: int) -> DataError:
+    if offset == 0 and byte in (0xFF, 0xFE):
+        return DataError(place, "is UTF-16, not UTF-8.", "Convert it:  iconv -f UTF-16 -t UTF-8")
     return DataError(place, f"is not UTF-8: byte 0x{byte:02x} at offset {offset}.", _UTF8)
 
 
@@ -229,16 +231,18 @@ def _table(path: Path, file: IO[str], delimiter: str) -> Iterator[Located]:
     else:
         delimiter, lines = _separator(path, first, delimiter), itertools.chain([first], file)
     skipped = 1 if told is not None else 0
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    # Some write a blank after each comma; quotes after it are quotes too.
+    spaced = all(name[:1] == " " for name in first.rstrip("\r\n").split(delimiter)[1:]) and delimiter in first
+    reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=spaced and told is None)
     header: list[str] = []
     line = 0
     try:
         for fields in reader:
             place, line = f"{path}:{line + 1 + skipped}", reader.line_num
+            if not any(fields):  # a blank line, or what a spreadsheet writes of one
+                continue
             if header and len(fields) == len(header):
                 yield place, dict(zip(header, fields, strict=True))
-            elif not fields:
-                continue
             elif not header:
                 header = _header(fields, place)
             else:
@@ -253,10 +257,12 @@ def _table(path: Path, file: IO[str], delimiter: str) -> Iterator[Located]:
 
 
 def _header(fields: list[str], place: str) -> list[str]:
-    twice = sorted({name for name in fields if fields.count(name) > 1})
+    # Of the index of pandas, and of the empty columns of a spreadsheet.
+    header = [name.strip() or f"column {number}" for number, name in enumerate(fields, 1)]
+    twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise DataError(place, f'the header names "{twice[0]}" twice.', "Rename one of them.")
-    return fields
+    return header
 
 
 def _separator(path: Path, header: str, expected: str) -> str:

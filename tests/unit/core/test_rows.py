@@ -140,7 +140,7 @@ BROKEN: list[tuple[str, str | bytes, str, str, str]] = [
     ("a.jsonl", b'{"a": 1}\n{"a": "caf\xe9"}\n', ":2:", "byte 0xe9 at offset 19", "iconv"),
     ("a.json", b'[{"a": "caf\xe9"}]', ":", "byte 0xe9 at offset 11", "iconv"),
     ("a.csv", b"a,b\nx,caf\xe9\n", ":2:", "byte 0xe9 at offset 9", "iconv"),
-    ("a.txt", "text\n".encode("utf-16"), ":1:", "byte 0xff at offset 0", "iconv"),
+    ("a.txt", "text\n".encode("utf-16"), ":1:", "is UTF-16", "iconv -f UTF-16"),
     ("a.json", '[{"a": 1},\n{"a": }]', ":2:", "is not JSON", "array of objects"),
     ("a.json", '[{"a": 1}\n', ":2:", 'ends before the closing "]"', "again"),
     ("a.json", '[{"a": 1}, 7]', ":1:", "where an object should start", "array of objects"),
@@ -401,3 +401,25 @@ def test_blank_lines_and_line_breaks_in_a_csv_keep_their_places(tmp_path: Path) 
     path.write_bytes(b"\xef\xbb\xbfa,b\n1,2\n3,\xff\n")
     with pytest.raises(DataError, match=r"a\.csv:3: is not UTF-8: byte 0xff"):
         list(row_files.read_file(path))
+
+
+def test_blanks_after_the_commas_of_a_header_are_none_of_the_names(tmp_path: Path) -> None:
+    text = 'prompt, chosen , rejected\nWhy?, "So, yes", "No"\n'
+    assert read(write(tmp_path / "a.csv", text)) == [{"prompt": "Why?", "chosen": "So, yes", "rejected": "No"}]
+    kept = "prompt,chosen\nWhy?, So\n"  # a blank that begins a text
+    assert read(write(tmp_path / "b.csv", kept)) == [{"prompt": "Why?", "chosen": " So"}]
+
+
+def test_columns_without_a_name_are_numbered_and_empty_lines_are_no_rows(tmp_path: Path) -> None:
+    spreadsheet = "prompt,chosen,,\nWhy?,So,,\n,,,\n"
+    assert read(write(tmp_path / "a.csv", spreadsheet)) == [
+        {"prompt": "Why?", "chosen": "So", "column 3": "", "column 4": ""}
+    ]
+    index = ",prompt\n0,Why?\n"
+    assert read(write(tmp_path / "b.csv", index)) == [{"column 1": "0", "prompt": "Why?"}]
+
+
+def test_lines_that_end_in_cr_alone_are_lines(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"prompt,chosen\rWhy?,So\r")
+    assert read(path) == [{"prompt": "Why?", "chosen": "So"}]
