@@ -5,6 +5,7 @@ Rows that carry a choice somebody made already are ``replay``'s; here such a cho
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -23,10 +24,10 @@ from pipeline.core.formats import (
 from pipeline.core.formats.cells import listed
 from pipeline.core.formats.judged import Refused
 from pipeline.core.formats.reading import as_given
-from pipeline.core.rows import located_rows
+from pipeline.core.rows import located_rows, require_columns
 from pipeline.labelling.items import Item, Mode, parse_choice
 
-_OURS = ("prompt", "completion_a", "completion_b", "completion", "completions", "choice")
+_OURS = ("prompt", "completion_a", "completion_b", "completion", "completions")
 _SHAPES = "completion_a and completion_b; chosen and rejected; completions (a list); or completion"
 
 
@@ -46,8 +47,18 @@ def own_groups(
         DataError: a row without a prompt or completions, with its place.
     """
     how = _reading(columns, notices)
-    for place, row in located_rows(source, where=f"{where}: {key}"):
+    for place, row in _rows(source, columns, f"{where}: {key}"):
         yield _group(row, place, how)[:2]
+
+
+def _rows(source: str, columns: Columns, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of ``source``, of which the first one has every column that ``columns`` names. Raises DataError."""
+    located = located_rows(source, where=where)
+    place, first = next(located)
+    mapped, joined = split_columns(columns)
+    theirs = [*mapped.values(), *(name for several in joined.values() for name in several)]
+    require_columns(first, theirs, place, "Mend the right-hand side in  columns: {...}.")
+    return itertools.chain([(place, first)], located)
 
 
 def gold_items(source: str, columns: Columns, mode: Mode, where: str) -> list[Item]:
@@ -60,7 +71,7 @@ def gold_items(source: str, columns: Columns, mode: Mode, where: str) -> list[It
     """
     found: list[Item] = []
     how = _reading(columns, None)
-    for place, row in located_rows(source, where=f"{where}: label.gold"):
+    for place, row in _rows(source, columns, f"{where}: label.gold"):
         prompt, completions, row = _group(row, place, how)
         wanted = {"pairwise": 2, "thumbs": 1, "rating": 1}.get(mode)
         if (wanted or max(2, len(completions))) != len(completions):
@@ -104,7 +115,9 @@ def _group(row: Mapping[str, Any], place: str, how: Reading) -> tuple[str, tuple
         raise DataError(place, "empty prompt.", "Map it:  columns: {prompt: their_name}.")
     if not completions:
         raise DataError(place, "no completions as text.", f"Columns are read as {_SHAPES}; map others by columns.")
-    if len(set(texts)) < len(texts):
+    if not all(said.strip() for said in texts):
+        raise DataError(place, "an empty completion.", "Remove the row: an answer without words is none.")
+    if len({said.strip() for said in texts}) < len(texts):
         raise DataError(place, "the same completion twice.", "Remove the row.")
     return prompt, tuple(texts), ours
 

@@ -49,6 +49,8 @@ def test_columns_are_mapped_and_a_completion_may_stand_alone(tmp_path: Path) -> 
         ({"prompt": "p", "completions": ["x", 1]}, "no completions"),
         ({"prompt": "p", "completions": "[broken"}, "no completions"),
         ({"prompt": "p", "completions": ["x", "x"]}, "same completion twice"),
+        ({"prompt": "p", "completions": ["x", " x "]}, "same completion twice"),
+        ({"prompt": "p", "completion_a": "x", "completion_b": ""}, "an empty completion"),
         ({"prompt": "p", "chosen": "x", "rejected": "x"}, "chosen equals rejected"),
     ],
 )
@@ -135,3 +137,19 @@ def test_unused_columns_of_own_pairs_are_collected(tmp_path: Path) -> None:
     )
     assert len(list(own_groups(path, {}, "c.yaml", notices=notices))) == 2
     assert notices.lines() == ["columns not used: id, topic"]
+
+
+# Catches: a column that columns names and the file lacks, for which another one of ours is taken.
+def test_a_mapped_column_that_is_not_there_is_named(tmp_path: Path) -> None:
+    row = {"prompt": "p", "completion_a": "x", "completion_b": "y"}
+    with pytest.raises(DataError, match='no column "left"'):
+        groups(tmp_path, row, columns={"completion_a": "left"})
+    with pytest.raises(DataError, match='no column "left"'):
+        gold_items(file(tmp_path, {**row, "choice": "a"}), {"completion_a": "left"}, "pairwise", "c.yaml")
+
+
+def test_a_verdict_that_is_not_read_is_named(tmp_path: Path) -> None:
+    notices = Notices()
+    source = file(tmp_path, {"prompt": "p", "completion_a": "x", "completion_b": "y", "choice": "a"})
+    assert list(own_groups(source, {}, "c.yaml", notices=notices)) == [("p", ("x", "y"))]
+    assert notices.lines() == ["columns not used: choice"]
