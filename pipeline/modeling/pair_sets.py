@@ -8,13 +8,13 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
 from pipeline.core.errors import DataError
-from pipeline.core.formats import JudgedRow, parse_rows, render_plain
+from pipeline.core.formats import ALONE, JudgedRow, read_judged, render_plain
 from pipeline.core.formats.messages import bot, turns_of
 from pipeline.core.judged_sets import Aggregation, Judged, Margin, Origins, Repeats
 from pipeline.core.named_sets import PairSet, parse_sets
@@ -93,16 +93,27 @@ def read_pairs(
         how.notices.read_too.add(column)
     ballot = _Ballot(judgements(options.aggregate, options.margin), every_row=format == "rewardbench")
     left_out, details, n, origins = Counter[str](), dict[str, str](), 0, Origins(format)
-    for place, theirs in itertools.islice(located, options.limit):
-        n += 1
-        origins.start(theirs)
-        value = theirs.get(column) if column is not None else None
-        for one in parse_rows(theirs, format, place, how):
-            if isinstance(one, JudgedRow):
-                ballot.take(one, n, None if value is None else str(value), origins.next())
-            else:
-                left_out[one.reason] += 1
-                details.setdefault(one.reason, one.detail)
+    if format in ALONE and column is not None:
+        mend = "Remove slice, or give a file for each."
+        raise DataError(
+            first_place, f"slice does not go with format {format}: a pair is made of several rows.", mend
+        )
+    value: Any = None
+
+    def read() -> Iterator[tuple[str, Row]]:
+        nonlocal n, value
+        for place, theirs in itertools.islice(located, options.limit):
+            n += 1
+            origins.start(theirs)
+            value = theirs.get(column) if column is not None else None
+            yield place, theirs
+
+    for _, one in read_judged(read(), format, how):
+        if isinstance(one, JudgedRow):
+            ballot.take(one, n, None if value is None else str(value), origins.next())
+        else:
+            left_out[one.reason] += 1
+            details.setdefault(one.reason, one.detail)
     rows, counts = ballot.decided(trained_on, left_out)
     if not rows:
         reasons = ", ".join(f"{reason} ({k})" for reason, k in left_out.most_common(3))

@@ -273,3 +273,14 @@ def test_a_posterior_goes_before_a_share(tmp_path: Path) -> None:
     base = {"choice": "a", "share": 1.0, "votes": 2}
     outcomes = [{**base, "comparison_id": a, "confidence": 0.97}, {**base, "comparison_id": b, "confidence": None}]
     assert vote_shares(preferences(tmp_path, votes, outcomes), "test", [pair(0), pair(1)]) == [0.97, 1.0]
+
+
+def test_likes_and_dislikes_make_pairs_in_a_set_too(tmp_path: Path) -> None:
+    rows = [{"prompt": "q", "completion": said, "label": said == "good"} for said in ("good", "bad", "worse")]
+    options = PairSet(file_of(tmp_path / "a.jsonl", *rows))
+    found = read_pairs(options, "c.yaml")
+    assert sorted((r["chosen"], r["rejected"]) for r in found.rows) == [("good", "bad"), ("good", "worse")]
+    assert (found.report["rows"], found.report["pairs"]) == (3, 2)
+    sliced = PairSet(options.dataset, slice="label")
+    with pytest.raises(DataError, match="slice does not go with format unpaired"):
+        read_pairs(sliced, "c.yaml")
