@@ -10,7 +10,7 @@ from typing import Literal
 
 from pipeline.core.errors import DataError
 from pipeline.core.formats.cells import no_list
-from pipeline.core.formats.judged import Refused
+from pipeline.core.formats.judged import Refused, absent
 from pipeline.core.records import bucket
 from pipeline.core.rows import located_rows, require_columns
 from pipeline.core.words import opening, units
@@ -124,7 +124,7 @@ class Task:
         ):
             require_columns(row, [column], place, "Set task_args.text_column to one of them.")
             text = row[column]
-            if text is None:
+            if absent(text):
                 continue
             if not isinstance(text, str):
                 raise DataError(
