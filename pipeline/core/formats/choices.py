@@ -7,6 +7,7 @@ A word is never read by its last character alone: ``response_1`` is the second o
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Literal
@@ -29,7 +30,9 @@ _SIDE = re.compile(
 )
 _SIDES = {"a": 0, "left": 0, "first": 0, "1": 0, "b": 1, "right": 1, "second": 1, "2": 1}
 _NUMBERED = re.compile(rf"{_KIND}(0)")
-_COMPARED = re.compile(r"(.+?)\s*(>+|<+|={1,2}|~=?|≈)\s*(.+)")
+_COMPARED = re.compile(r"([^<>=~≈]+?)\s*(>+|<+|={1,2}|~=?|≈)\s*([^<>=~≈]+)")
+_DOUBTED = re.compile(r"\W*[!~¬−–—-].*|.*([-−–—]\W*|\?.*)")
+"""A word with a sign that may turn it round (``!A``, ``-A``, ``A-``) or puts it in doubt (``A?``)."""
 _TOKEN = re.compile(r"[0-9]+|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_]+")
 _ORDERED = (("0", "1"), ("1", "2"), ("a", "b"), ("left", "right"), ("first", "second"))
 _CLASSES = ({"0", "1", "2"}, {"a", "b"}, {"left", "right"}, {"first", "second"})
@@ -54,7 +57,9 @@ def verdict(
         Refused: a word that is no side.
         Unclear: a number or a word that contradicts the names, so that other rows are in doubt too.
     """
-    if absent(value):
+    if absent(value) or (isinstance(value, str) and not value.strip()):
+        if "" in choices:
+            return _mapped("", name, choices)
         raise Refused(f"no {name}")
     if not isinstance(value, (str, int, float, Decimal)):
         raise Refused(f"{name} is not text", detail=f"it is {shown(value)}")
@@ -85,18 +90,21 @@ def shown(value: Any) -> str:
 
 
 def spelled(value: Any) -> str:
-    """One spelling of a value: 1, 1.0 and "1.0" are ``1``, True is ``true``; a word stays, less blanks."""
+    """One spelling of a value: 1, +1, 1.0 and "1.0" are ``1``, True is ``true``; a word stays, less blanks.
+
+    Unicode's ways to write one letter (``ü`` as one character or as two, the wide ``Ａ``) are one.
+    """
     if isinstance(value, bool):
         return "true" if value else "false"
-    said = str(value).strip()
+    said = unicodedata.normalize("NFKC", str(value)).strip()
     if said.lower() in ("true", "false"):
         return said.lower()
-    return re.sub(r"^([+-]?[0-9]+)\.0*$", r"\1", said)
+    return re.sub(r"^\+?(-?[0-9]+)(\.0*)?$", r"\1", said)
 
 
 def plain_word(word: str) -> str:
     """A word without case, blanks and punctuation: ``Response-1`` and ``response_1`` are the same."""
-    return re.sub(r"[\W_]", "", word.casefold())
+    return re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", word).casefold())
 
 
 def known_side(said: str) -> Choice | None:
@@ -181,6 +189,8 @@ def _of_word(word: str, name: str, names: tuple[str, str], ordered: bool) -> Cho
     named = _named(word, names)
     if named is not None:
         return _AB[named]
+    if _DOUBTED.fullmatch(word):
+        return None
     compared = _COMPARED.fullmatch(word.strip("[] "))
     if compared is not None:
         return _compared(compared, name, names, ordered)
@@ -205,11 +215,15 @@ def _of_word(word: str, name: str, names: tuple[str, str], ordered: bool) -> Cho
 
 def _named(word: str, names: tuple[str, str]) -> int | None:
     """0 or 1 where the word is the name of one of the two, as it stands or but for case and punctuation."""
-    for spell in (str, str.casefold, plain_word):
+    for spell in (spelled, _folded, *(() if _DOUBTED.fullmatch(word) else (plain_word,))):
         meant = [i for i, name in enumerate(names) if spell(name) == spell(word) != ""]
         if len(meant) == 1:
             return meant[0]
     return None
+
+
+def _folded(word: str) -> str:
+    return spelled(word).casefold()
 
 
 def _compared(match: re.Match[str], name: str, names: tuple[str, str], ordered: bool) -> Choice | None:

@@ -216,3 +216,33 @@ def test_pairs_with_a_margin_and_somebody() -> None:
     (named,) = read(pair("b", worker="Ann Example"), "choices", columns={"annotator": "worker"})
     assert isinstance(named, JudgedRow)
     assert named.annotator == who("Ann Example")
+
+
+# Catches: a word of which only the letters are looked at, so that "not A" is A, or a half-known comparison.
+@pytest.mark.parametrize(
+    "value", ["!A", "~A", "¬A", "-A", "- A", "A-", "A --", "A?", "A>=B", "A<=B", "A=>B", "A->B", "A>B>C", "-left"]
+)
+def test_a_sign_that_may_turn_a_word_round_is_not_passed_over(value: str) -> None:
+    assert short(read(pair(value), "choices")) == ["unknown choice"]
+    assert named("response_a", "response_b", value) == "unknown verdict"
+
+
+def test_signs_are_read_where_they_are_the_columns_own() -> None:
+    assert named("base", "base-", "base-") == "two > one"
+    assert named("base", "-base", "base") == "one > two"
+
+
+def test_one_letter_in_two_spellings_is_one() -> None:
+    assert named("Antwört_A", "Antwört_B", "Antwo\u0308rt_B") == "two > one"
+    assert named("response_a", "response_b", "\uff22") == "two > one"  # the wide B
+    assert named("x", "y", "gru\u0308n", choices={"grün": "b"}) == "two > one"
+
+
+def test_a_number_with_a_plus_and_an_empty_cell_can_be_mapped() -> None:
+    graded: dict[str, Any] = {"-1": "a", "1": "b", "0": "tie"}
+    assert named("x", "y", "+1", choices=graded) == named("x", "y", "+1.0", choices=graded) == "two > one"
+    assert named("x", "y", "-1", choices=graded) == "one > two"
+    for empty in ("", "  ", None, float("nan")):
+        assert named("x", "y", empty, choices={"x": "a", "": "tie"}) == "one = two"
+        assert named("x", "y", empty, choices={"x": "a"}) == "no verdict"
+    assert named("x", "y", "  ") == "no verdict"
