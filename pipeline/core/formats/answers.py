@@ -35,6 +35,13 @@ class Unread:
 
 
 @dataclass(frozen=True)
+class Several:
+    """Labels that somebody ticked together: which of them is better is not said."""
+
+    labels: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
 class Submission:
     """One person's answers to one record, by question. ``left_out`` is why they are none, such as ``skipped``."""
 

@@ -10,7 +10,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.core.formats.answers import Record, Scored, Submission, about, dict_of, dicts_of, list_in
+from pipeline.core.formats.answers import Record, Scored, Submission, about, dict_of, dicts_of
+from pipeline.core.formats.cells import listed
 from pipeline.core.formats.judged import Refused, Row, Unclear, absent, is_person
 from pipeline.core.formats.reading import Reading
 
@@ -70,10 +71,8 @@ def flat(row: Row, how: Reading) -> Record:
         if _is_question(name, row):
             question = name.removesuffix(".responses")
             own |= {name, f"{name}.users", f"{name}.status"}
-            values = list_in(row[name]) or []
-            users, statuses = (
-                list_in(row.get(f"{name}.{end}")) or [None] * len(values) for end in ("users", "status")
-            )
+            values = _cells(row, name) or []
+            users, statuses = (_cells(row, f"{name}.{end}") or [None] * len(values) for end in ("users", "status"))
             if not len(values) == len(users) == len(statuses):
                 raise Refused(f"{name} and its users and statuses are not equally many")
             given += [
@@ -86,6 +85,15 @@ def flat(row: Row, how: Reading) -> Record:
         given += [(one.get("user_id"), question, one.get("value"), _status(one)) for one in responses]
     fields = {name: value for name, value in row.items() if name not in own}
     return _record(fields, row, given, how)
+
+
+def _cells(row: Row, name: str) -> list[Any] | None:
+    """The list in a cell; None of an empty one. Raises Refused: it holds none that can be read."""
+    value = row.get(name)
+    found = None if absent(value) else listed(value, name)
+    if found is None and not absent(value):
+        raise Refused(f"{name} is not a list", detail=f'the value is "{str(value)[:60]}"')
+    return found
 
 
 def _old_questions(row: Row) -> dict[str, list[dict[str, Any]]]:

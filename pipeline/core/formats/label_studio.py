@@ -14,6 +14,7 @@ from typing import Any, cast
 from pipeline.core.formats.answers import (
     Record,
     Scored,
+    Several,
     Submission,
     Told,
     Unread,
@@ -134,6 +135,7 @@ def _submission(
     values: dict[str, Any] = {}
     ratings: dict[str, float] = {}
     other: set[str] = set()
+    unplaced = False
     for result in results:
         question, given = str(result.get("from_name")), dict_of(result.get("value"))
         fields = _fields(question, result, data, config)
@@ -141,6 +143,7 @@ def _submission(
             target = fields[0] if len(fields) == 1 else None if fields else about(question, data)
             if target is not None and isinstance(given["rating"], (int, float)):
                 ratings[target] = float(given["rating"])
+            unplaced = unplaced or (target is None and not fields)
         elif "ranker" in given:
             values[question] = _ranking(dict_of(given["ranker"]), data)
         elif given.get("selected") is not None or given.get("choices"):
@@ -149,6 +152,9 @@ def _submission(
             other.add(str(result.get("type")))
     if len(ratings) > 1:
         values[RATINGS] = Scored(tuple((data.get(field), score) for field, score in ratings.items()))
+    if unplaced and not values:
+        # Merely left out it would pass for a submission without a choice, which may mean a tie.
+        values[RATINGS] = Unread("a Rating of which nothing says what it rates; say  label_config: project.xml")
     if other and not values:
         return Submission(who, left_out=f"an answer of type {min(other)} is not read")
     return Submission(who, values)
@@ -166,8 +172,10 @@ def _choice(given: Row, fields: tuple[str, ...], result: Row) -> Any:
     chosen: Any = given.get("selected")
     if chosen is None:
         listed = list_in(given.get("choices"))
+        if listed and len(listed) > 1:
+            return Several(tuple(listed))
         # A word of the project's, about sides or not.
-        return listed[0] if listed and len(listed) == 1 else listed or given.get("choices")
+        return listed[0] if listed else given.get("choices")
     tags = str(result.get("to_name") or "").split(",")
     return Told(chosen, fields if len(fields) == 2 else (), len(tags) == 2 and in_order(*tags) is False)
 

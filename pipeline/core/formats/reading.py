@@ -27,6 +27,8 @@ from pipeline.core.formats.notices import Notices
 from pipeline.core.records import Choice
 from pipeline.core.rows import rename_columns
 
+_NOTHING = ("nan", "NaN", "<NA>", "None", "null", "NULL")
+
 __all__ = ["Reading", "annotator", "as_given", "known_side", "plain_word", "ranked", "side"]
 
 
@@ -114,6 +116,8 @@ def _after_system(render: Render, said: str) -> Render:
 def plain(value: Any, name: str, how: Reading) -> str:
     """A text that stays as it is. Raises Refused; a list of texts or messages written as text is none."""
     said = text(value, name)
+    if said in _NOTHING:
+        how.notices.add(f'a {name} is the word "{said}", as tables write an empty cell')
     if not how.lists_are_texts or is_conversation(said, name):
         no_list(said, name)
     return said
@@ -131,7 +135,12 @@ def without_repeat(prompt: str, sides: Sequence[str], how: Reading) -> list[str]
     A prompt of one word is left: ``I`` begins many an answer.
     """
     asked = prompt.strip()
-    if not asked or (asked.isalnum() and len(asked) < 12) or not all(_repeats(asked, said) for said in sides):
+    if not asked or (asked.isalnum() and len(asked) < 12):
+        return list(sides)
+    repeat = [_repeats(asked, said) for said in sides]
+    if not all(repeat):
+        if any(repeat):
+            how.notices.add("the prompt begins one completion and not the other, and was left there")
         return list(sides)
     how.notices.add("the prompt was cut off the completions, which repeated it")
     return [
@@ -147,10 +156,13 @@ def _repeats(asked: str, said: str) -> bool:
     return not (asked[-1].isalnum() and after.isalnum() and asked[-1].isascii())
 
 
-def margin_of(row: Row) -> float | None:
+def margin_of(row: Row, how: Reading) -> float | None:
     """The number in the column ``margin``. Raises Refused, and shows a word that stands there."""
     try:
-        return number(row.get("margin"), "margin")
+        margin = number(row.get("margin"), "margin")
+        if margin is not None and margin < 0:
+            how.notices.add("the margin is below 0, as if what was chosen were the worse one")
+        return margin
     except Refused:
         said = row["margin"]
         if isinstance(said, str) and any(c.isalpha() for c in said) and said.lower() not in ("nan", "inf"):
@@ -164,7 +176,11 @@ def annotator(row: Row, how: Reading) -> str | None:
     Otherwise it is what a column of that name happens to hold, such as ``oracle`` in our own versions.
     """
     name = row.get("annotator")
-    return person(name, how.salt) if "annotator" in how.columns or is_person(name) else None
+    if "annotator" in how.columns or is_person(name):
+        return person(name, how.salt)
+    if not absent(name) and "comparison_id" not in row:  # in versions of ours it is oracle, and the like
+        how.notice('"annotator" was not read as people: columns: {annotator: annotator} reads it so')
+    return None
 
 
 def as_given(prompt: Any, completions: Sequence[tuple[str, Any]], how: Reading) -> tuple[str, list[str]]:

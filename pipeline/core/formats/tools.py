@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any, Literal, cast
 
 from pipeline.core.formats import argilla, label_studio
-from pipeline.core.formats.answers import Record, Scored, Submission, Told, Unread, dict_of
+from pipeline.core.formats.answers import Record, Scored, Several, Submission, Told, Unread, dict_of
 from pipeline.core.formats.choices import in_order, shown, spelled, tokens, verdict
 from pipeline.core.formats.judged import (
     JudgedRow,
@@ -98,7 +98,7 @@ def choices(row: Row, how: Reading) -> list[JudgedRow | Unusable]:
     names = ("completion_a", "completion_b")
     prompt, (a, b) = as_given(row.get("prompt"), [(n, row.get(n)) for n in names], how)
     choice = side(row.get("choice"), "choice", how)
-    margin = margin_of(row)
+    margin = margin_of(row, how)
     said = "chosen" if choice in ("a", "b") else choice
     votes = counted_votes(row, said, ("b", "a") if choice == "b" else ("a", "b"))
     who = None if votes else annotator(row, how)
@@ -144,6 +144,8 @@ def _is_verdict(value: Any, fields: Row, how: Reading) -> bool:
     """Whether a value chooses between the completions. A number alone may be a rating of anything."""
     if isinstance(value, (Told, Scored, Unread)):
         return True
+    if isinstance(value, Several):
+        return any(_is_verdict(label, fields, how) for label in value.labels)
     if not isinstance(value, (str, list)) and spelled(value) not in map(spelled, how.choices):
         return False
     try:
@@ -168,6 +170,8 @@ def _judged(
     value = submission.values.get(question or "")
     if isinstance(value, Unread):
         raise Refused(value.reason)
+    if isinstance(value, Several):
+        raise Refused("several choices at once", detail=f"they are {', '.join(map(str, value.labels))}")
     if isinstance(value, Scored):
         written, said = as_given(prompt, [("a completion", text) for text, _ in value.items], how)
         scored = [(text, score) for text, (_, score) in zip(said, value.items, strict=True)]
@@ -184,7 +188,8 @@ def _judged(
         scored = [(text, -rank) for text, rank in zip(said, ranks.values(), strict=True)]
         return ranked(written, scored, how, annotator=who)
     if len(names) != 2:
-        raise Refused("unknown choice", detail=f"the value is {shown(value)} of {len(names)} completions")
+        said = shown(value.value if isinstance(value, Told) else value)
+        raise Refused("unknown choice", detail=f"the value is {said} of {len(names)} completions")
     if isinstance(value, Told):
         names, ordered = _left_and_right(value, names, ordered, how)
     choice = _no_choice(how, unnamed) if value is None else _side(value, names, ordered, how)

@@ -335,3 +335,19 @@ def test_inverting_the_answer_inverts_every_label_and_order_says_nothing(make: A
     }
     mixed = shuffled(dice.sample(rows(sides), len(sides)), dice)
     assert labels(mixed) == labels(rows(sides))
+
+
+# Catches: people lost where their cell cannot be read, so that their answers are nobody's.
+@pytest.mark.parametrize(
+    ("end", "cell", "reason"),
+    [
+        (".users", "[UUID('00000000-0000-0000-0000-000000000001')]", "preference.responses.users is not a list"),
+        (".status", "submitted", "preference.responses.status is not a list"),
+        ("", "response1", "preference.responses is not a list"),
+        ("", "['response1' 'response2']", "preference.responses is a list as Python or numpy writes it"),
+        (".users", "['u1' 'u2']", "preference.responses.users is a list as Python or numpy writes it"),
+    ],
+)
+def test_a_cell_that_is_no_list_of_answers_is_refused(end: str, cell: str, reason: str) -> None:
+    (found,) = short(read(flat("response1") | {f"preference.responses{end}": cell}))
+    assert found.startswith(reason)

@@ -251,7 +251,13 @@ def test_choices_words_and_other_controls() -> None:
         *("Yes = No", "Yes > No", "No > Yes", "Yes > No", "Yes x No"),
         "submitted without a choice",
     ]
-    assert short(read(of(annotation(word("A", "B"))))) == ["unknown choice"]
+    assert short(read(of(annotation(word("A", "B"))))) == ["several choices at once"]
+    # Ticked in their own order, not in one of preference.
+    assert short(read(of(annotation(word("answer1", "answer2"))))) == ["several choices at once"]
+    # Several labels of another question are in nobody's way.
+    assert short(read(of(annotation(click("right"), {**word("long", "odd"), "from_name": "tags"})))) == [
+        "No > Yes"
+    ]
     assert short(read(task("left", "middle"))) == ["Yes > No", "unknown choice"]
     # Words that are no sides are another question's.
     both = of(annotation({**word("long"), "from_name": "kind"}, click("right")))
@@ -358,3 +364,22 @@ def test_inverting_the_click_inverts_every_label_and_order_says_nothing(shape: i
     inverted = [shapes("right" if side == "left" else "left", i)[shape] for i, side in enumerate(sides)]
     assert labels(inverted) == {f"p{i}": {"l": "r", "r": "l"}[side[0]] for i, side in enumerate(sides)}
     assert labels(shuffled(dice.sample(rows, len(rows)), dice)) == labels(rows)
+
+
+# Catches: ratings that are passed over, so that no_choice makes a tie of them.
+@pytest.mark.parametrize("no_choice", ["skip", "tie"])
+def test_a_rating_of_which_nothing_says_what_it_is_about_is_named(no_choice: str) -> None:
+    def stars(name: str, n: int) -> dict[str, Any]:
+        return {"from_name": name, "to_name": "t", "type": "rating", "value": {"rating": n}}
+
+    unnamed = "a Rating of which nothing says what it rates; say  label_config: project.xml"
+    for results in ([stars("overall", 2)], [stars("rating_a", 2), stars("rating_b", 5)]):
+        assert short(read(of(annotation(*results)), no_choice=no_choice)) == [unnamed]
+    # Beside a choice it is a remark.
+    assert short(read(of(annotation(click("right"), stars("overall", 2))))) == ["No > Yes"]
+
+
+def test_a_click_among_three_answers_shows_what_was_clicked() -> None:
+    (found,) = read(task("right", data={**DATA, "answer3": "Perhaps"}))
+    assert isinstance(found, Unusable)
+    assert found.line == 'unknown choice: the value is "right" of 3 completions'
