@@ -9,6 +9,7 @@ Finding files is left to :mod:`pipeline.core.rows`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from pipeline.core.formats import sets, tools, unpaired
 from pipeline.core.formats.cells import no_list
 from pipeline.core.formats.judged import JudgedRow, Refused, Row, Unclear, Unusable, text
 from pipeline.core.formats.known import ALONE, FORMATS, PUBLIC_SETS, Format, Layout, telling
-from pipeline.core.formats.likeness import looks_like
+from pipeline.core.formats.likeness import looks_like, prompt_in
 from pipeline.core.formats.messages import Message, Render, is_conversation, messages, render_plain
 from pipeline.core.formats.notices import Notices
 from pipeline.core.formats.reading import Reading, our_names
@@ -55,6 +56,7 @@ COLUMNS = (
 Columns = Mapping[str, "str | Sequence[str]"]
 """``{our name: their name}``; of a prompt also several of theirs, to be joined."""
 
+_HH = re.compile(r"\n\nHuman:|\A\s*Human:.*\n\nAssistant:", re.DOTALL)
 _MEND = "Mend the right-hand side in  columns: {...}."
 
 
@@ -103,9 +105,14 @@ def _by_columns(row: Row, place: str) -> Format:
         raise DataError(place, f"{refused}.", "Mend the row, or name the format.") from None
     if format is None:
         there = ", ".join(row) or "none"
-        mend = "Map what is there, such as  columns: {prompt: ..., chosen: ..., rejected: ...}"
         missing = next(name for name in ("chosen", "rejected") if name not in row)
         likely = looks_like(row)
+        mend = "Map what is there, such as  columns: {prompt: ..., chosen: ..., rejected: ...}"
+        if "columns: {" in likely:
+            likely, mend = (
+                likely.split(":  columns", 1)[0] + ".",
+                "Map it:  columns" + likely.split(":  columns", 1)[1],
+            )
         raise DataError(place, f'no column "{missing}"; the columns are: {there}. {likely}', mend)
     return format
 
@@ -118,16 +125,23 @@ def _by_sides(row: Row, place: str) -> Format:
         if {"system", "question"} <= set(row) or {"instruction", "input"} <= set(row):
             return "instructed"
     if any(is_conversation(row[name], name) or isinstance(row[name], dict) for name in ("chosen", "rejected")):
+        if "prompt" not in row and not any(_whole(side) for side in sides):
+            raise _no_prompt(row, place)
         return "conversational"
     if "prompt" in row:
         return "conversational" if is_conversation(row["prompt"], "prompt") else "trl"
-    if all(isinstance(side, str) and "\n\nHuman:" in side for side in sides):
+    if all(isinstance(side, str) and _HH.search(side) for side in sides):
         return "hh"
+    raise _no_prompt(row, place)
+
+
+def _no_prompt(row: Row, place: str) -> DataError:
     there = ", ".join(row)
-    raise DataError(
+    likely = prompt_in(row) or "question"
+    return DataError(
         place,
         f'no column "prompt"; the columns are: {there}.',
-        "Map it (columns: {prompt: question}), or say  format: trl_implicit  "
+        f"Map it (columns: {{prompt: {likely}}}), or say  format: trl_implicit  "
         "to take what chosen and rejected both start with.",
     )
 
@@ -161,7 +175,7 @@ def _named(row: Row, layout: Layout, how: Reading) -> tuple[Row, Reading]:
     if not layout.record and not how.notices.looked_at(row):
         theirs = {*how.columns.values(), *(name for several in how.joined.values() for name in several)}
         aliases = {theirs for theirs, ours in layout.aliases.items() if ours not in row}
-        how.notices.columns(row, {*layout.used(), *theirs, *aliases}, layout.prefixes)
+        how.notices.columns(row, {*layout.used(), *theirs, *aliases})
     renamed, how = our_names(row, how)
     return layout.named(renamed), how
 

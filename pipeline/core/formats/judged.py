@@ -17,9 +17,12 @@ from pipeline.core.records import Choice, Comparison, bucket, canonical_json
 Row = Mapping[str, Any]
 
 _YES = {"true": True, "yes": True, "1": True, "1.0": True, "false": False, "no": False, "0": False, "0.0": False}
-_TIED = ("votes_tie", "votes_ties", "votes_tied", "votes_equal", "votes_same", "votes_draw")
+TIED_VOTES = ("votes_tie", "votes_ties", "votes_tied", "votes_equal", "votes_same", "votes_draw")
+"""Columns that count ties, by the names that people give them."""
 MOST_VOTES = 1_000_000
 """That one row may count; a greater number is taken for something else, an id or a time."""
+_NOBODY = ("", "nan", "none", "null", "<na>")  # as tables write an empty cell
+_WHOLE = re.compile(r"^([0-9]+)\.0$")  # an account's number, in a column with empty cells
 _OUR_PERSON = re.compile(r"p_[0-9a-f]{10}")
 
 
@@ -163,7 +166,7 @@ def yes(value: Any, name: str) -> bool:
         return False
     known = _YES.get(str(value).strip().lower())
     if known is None:
-        raise Refused(f"{name} is not true or false")
+        raise Refused(f"{name} is not true or false", detail=f'the value is "{str(value)[:60]}"')
     return known
 
 
@@ -176,7 +179,7 @@ def number(value: Any, name: str) -> float | None:
     except (TypeError, ValueError):
         found = math.nan
     if not math.isfinite(found):
-        raise Refused(f"{name} is not a number")
+        raise Refused(f"{name} is not a number", detail=f'the value is "{str(value)[:60]}"')
     return found
 
 
@@ -195,7 +198,7 @@ def counted_votes(row: Row, said: str, sides: tuple[str, str] = ("chosen", "reje
         Refused: a cell that is no number of votes; a choice that was outvoted.
     """
     named = {f"votes_{sides[0]}": "chosen", f"votes_{sides[1]}": "rejected", "votes_both_bad": "both_bad"}
-    named |= dict.fromkeys(_TIED, "tie")
+    named |= dict.fromkeys(TIED_VOTES, "tie")
     counts = {"chosen": 0, "rejected": 0, "tie": 0, "both_bad": 0}
     for column, word in named.items():
         n = number(row.get(column), column) or 0.0
@@ -222,10 +225,13 @@ def is_person(annotator: Any) -> bool:
 def person(name: Any, salt: str) -> str | None:
     """The id that stands for somebody's name or account; an id of ours stays. None where there is none.
 
+    Blanks around a name do not count, and 7, 7.0 and "7" are one account.
+
     A pseudonym: who has the names and the salt can compute it.
     """
-    if absent(name):
+    if absent(name) or (isinstance(name, str) and name.strip().lower() in _NOBODY):
         return None
     if is_person(name):
         return name
+    name = _WHOLE.sub(r"\1", str(name).strip())
     return "p_" + hashlib.sha256(f"{salt}\0{name}".encode("utf-8", "surrogatepass")).hexdigest()[:10]

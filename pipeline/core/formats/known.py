@@ -20,7 +20,7 @@ from pipeline.core.formats import (
     unpaired,
     vendors,
 )
-from pipeline.core.formats.judged import JudgedRow, Row, Unusable
+from pipeline.core.formats.judged import TIED_VOTES, JudgedRow, Row, Unusable
 from pipeline.core.formats.reading import Reading
 
 Format = Literal[
@@ -62,7 +62,11 @@ ReadAlone = unpaired.Read
 ReadAll = Callable[[Iterable[tuple[str, Row]], Reading], Iterator[tuple[str, JudgedRow | Unusable]]]
 
 _RATED = tuple(name for names in preference.SCORES for name in names)
-_TRL_ALSO = ("tie", "both_bad", "margin", "annotator", *_RATED)
+_UNDECIDED = (*TIED_VOTES, "votes_both_bad")
+_TRL_ALSO = (
+    *("tie", "both_bad", "margin", "annotator", *_RATED),
+    *("votes_chosen", "votes_rejected", *_UNDECIDED),
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,6 @@ class Layout:
         title: what it is called in a message.
         needs: columns without which it is not that format.
         also: columns that are read where they are there.
-        prefixes: of columns that are read.
         row: reads a row; None where rows cannot be read one by one.
         alone: reads a row that may hold a single completion, which becomes a pair among others.
         all: reads all rows at once.
@@ -86,7 +89,6 @@ class Layout:
     title: str
     needs: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
-    prefixes: tuple[str, ...] = ()
     row: ReadRow | None = None
     alone: ReadAlone | None = None
     all: ReadAll | None = None
@@ -123,24 +125,20 @@ def _label_studio(row: Row, how: Reading) -> list[Any]:
 
 
 FORMATS: dict[Format, Layout] = {
-    "trl": Layout(
-        "TRL's preferences", ("prompt", "chosen", "rejected"), _TRL_ALSO, ("votes_",), row=preference.trl
-    ),
+    "trl": Layout("TRL's preferences", ("prompt", "chosen", "rejected"), _TRL_ALSO, row=preference.trl),
     "trl_implicit": Layout(
         "TRL's preferences without a prompt",
         ("chosen", "rejected"),
         _TRL_ALSO,
-        ("votes_",),
         row=preference.trl_implicit,
     ),
     "conversational": Layout(
         "conversations",
         ("chosen", "rejected"),
         ("prompt", *_TRL_ALSO),
-        ("votes_",),
         row=preference.conversational,
     ),
-    "hh": Layout("HH-RLHF", ("chosen", "rejected"), _TRL_ALSO, ("votes_",), row=preference.hh, public=True),
+    "hh": Layout("HH-RLHF", ("chosen", "rejected"), _TRL_ALSO, row=preference.hh, public=True),
     "label_page": Layout(
         "the labelling page's export",
         ("item", "mode", "prompt", "completions", "choice", "annotator"),
@@ -249,7 +247,6 @@ FORMATS: dict[Format, Layout] = {
         "OpenAI's preference fine-tuning",
         ("input", "preferred_output", "non_preferred_output"),
         _TRL_ALSO,
-        prefixes=("votes_",),
         row=vendors.openai_preference,
         telling=True,
     ),
@@ -257,7 +254,6 @@ FORMATS: dict[Format, Layout] = {
         "ms-swift's preferences",
         ("messages", "rejected_response"),
         ("images", "videos", "audios", "objects", "tools", *_TRL_ALSO),
-        prefixes=("votes_",),
         row=vendors.swift,
         telling=True,
         aliases={"rejected_messages": "rejected_response"},
@@ -266,21 +262,18 @@ FORMATS: dict[Format, Layout] = {
         "ShareGPT's pairs",
         ("conversations", "chosen", "rejected"),
         _TRL_ALSO,
-        ("votes_",),
         row=preference.sharegpt,
     ),
     "instructed": Layout(
         "an instruction with chosen and rejected",
         ("chosen", "rejected"),
         ("question", "instruction", "input", "system", "history", *_TRL_ALSO),
-        prefixes=("votes_",),
         row=vendors.instructed,
     ),
     "ultrafeedback_pairs": Layout(
         "Argilla's binarized UltraFeedback",
         ("instruction", "chosen", "rejected"),
         ("question", "input", "system", "history", *_TRL_ALSO),
-        prefixes=("votes_",),
         row=vendors.instructed,
         telling=True,
         aliases={"chosen_response": "chosen", "rejected_response": "rejected"},
@@ -298,8 +291,7 @@ FORMATS: dict[Format, Layout] = {
     "choices": Layout(
         "a table of choices",
         ("prompt", "completion_a", "completion_b", "choice"),
-        ("margin", "annotator"),
-        prefixes=("votes_",),
+        ("margin", "annotator", "votes_a", "votes_b", *_UNDECIDED),
         row=tools.choices,
         telling=True,
     ),

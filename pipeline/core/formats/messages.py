@@ -157,6 +157,8 @@ def check_turns(prompt: Sequence[Message]) -> None:
 def answered(prompt: Sequence[Message], answer: str, name: str, render: Render) -> tuple[str, str]:
     """Prompt and completion as texts. An answer of blanks stays one, so that it is refused as empty."""
     check_turns(prompt)
+    if prompt and prompt[-1]["role"] == "assistant":
+        raise Refused("the prompt ends with an answer of the assistant")
     written, completion = render(prompt, text(answer, name))
     return text(written, "prompt"), text(completion, name)
 

@@ -34,13 +34,13 @@ class Notices:
         """Whether a row with just these columns was there before."""
         return tuple(row) in self._seen
 
-    def columns(self, row: Row, used: Collection[str], prefixes: tuple[str, ...] = ()) -> None:
+    def columns(self, row: Row, used: Collection[str]) -> None:
         """Keep the names of the columns of a row that nobody reads."""
         if self.looked_at(row):
             return
         self._seen.add(tuple(row))
         for name in row:
-            if name not in used and name not in self.read_too and not (prefixes and name.startswith(prefixes)):
+            if name not in used and name not in self.read_too:
                 self.unused.setdefault(name)
 
     def lines(self) -> list[str]:

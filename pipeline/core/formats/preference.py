@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.core.formats.cells import is_message
+from pipeline.core.formats.choices import in_order, known_side
 from pipeline.core.formats.judged import (
     JudgedRow,
     Refused,
     Row,
+    Unclear,
+    absent,
     check_texts,
     counted_votes,
     number,
@@ -52,9 +55,33 @@ SCORES = (
 def trl(row: Row, how: Reading) -> list[JudgedRow]:
     """``prompt``, ``chosen``, ``rejected``."""
     given, chosen, rejected = (plain(row.get(name), name, how) for name in ("prompt", "chosen", "rejected"))
+    if not how.lists_are_texts:
+        check_no_names(row, chosen, rejected)
     if given.strip() and chosen.strip() and rejected.strip():
         chosen, rejected = without_repeat(given, (chosen, rejected), how)
     return [_row(row, how, prompt_as_given(given, how), chosen, rejected)]
+
+
+def check_no_names(row: Row, chosen: str, rejected: str) -> None:
+    """Check that ``chosen`` and ``rejected`` do not merely say in which columns the texts are.
+
+    Raises:
+        Unclear: they do: ``response_a`` and ``response_b``, or ``A`` and ``B`` beside two such columns.
+    """
+    if len(chosen) > 100 or len(rejected) > 100:
+        return
+    others = [name for name in row if name not in ("prompt", "chosen", "rejected")]
+    two = [name for name in (chosen.strip(), rejected.strip()) if name in others]
+    if len(two) < 2 and {known_side(chosen), known_side(rejected)} == {"a", "b"}:
+        pairs = (list(pair) for pair in itertools.combinations(others, 2) if in_order(*pair) is not None)
+        two = next((pair for pair in pairs if all(isinstance(row[name], str) for name in pair)), two)
+    if len(two) == 2:
+        a, b = two if in_order(*two) is not False else two[::-1]
+        raise Unclear(
+            f'chosen is "{chosen}" and rejected "{rejected}": names of what is in the columns "{a}" and "{b}".',
+            f"Map these:  columns: {{completion_a: {a}, completion_b: {b}, choice: chosen}}  "
+            "(or say  format: trl  where they are the answers).",
+        )
 
 
 def trl_implicit(row: Row, how: Reading) -> list[JudgedRow]:
@@ -71,7 +98,7 @@ def conversational(row: Row, how: Reading) -> list[JudgedRow]:
     """
     given = row.get("prompt")
     turns: list[Message] | None = None
-    if given is not None and given != []:
+    if given != [] and not absent(given):
         turns = messages(given, "prompt") if is_conversation(given, "prompt") else None
         if turns is None:
             said = plain(given, "prompt", how)
@@ -175,7 +202,7 @@ def _row(row: Row, how: Reading, prompt: str, chosen: str, rejected: str) -> Jud
     meta: dict[str, Any] = {k: v for k, v in row.items() if k.startswith("votes_") and v is not None}
     bad = yes(row.get("both_bad"), "both_bad")
     tie = yes(row.get("tie"), "tie") or bad
-    margin = margin_of(row)
+    margin = margin_of(row, how)
     scores, even = _scores(row, tie)
     margin = None if even else margin
     votes = counted_votes(row, "both_bad" if bad else "tie" if tie or even else "chosen")

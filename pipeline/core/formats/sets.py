@@ -88,7 +88,12 @@ def shp(row: Row, how: Reading) -> list[JudgedRow | Unusable]:
     names = ("human_ref_A", "human_ref_B")
     (prompt, a), (_, b) = (answered(turns, text(row.get(n), n), n, how.render) for n in names)
     scores = number(row.get("score_A"), "score_A"), number(row.get("score_B"), "score_B")
-    known = {} if None in scores else {"scores": scores}
+    first, second = scores
+    known: dict[str, Any] = {}
+    if first is not None and second is not None:
+        if (first - second) * (label - 0.5) < 0:
+            raise Refused("labels contradicts score_A and score_B")
+        known = {"scores": scores}
     return [judged(prompt, (a, b), "a" if label == 1 else "b", names, **known)]
 
 

@@ -18,6 +18,7 @@ from pipeline.core.formats import (
     parse_rows,
     split_columns,
 )
+from pipeline.core.formats.judged import person
 
 Row = dict[str, Any]
 
@@ -207,7 +208,6 @@ def test_a_prompt_that_both_completions_repeat_is_cut_once_and_told() -> None:
     "row",
     [
         {"prompt": "I", "chosen": "I do", "rejected": "I do not"},  # one word
-        {"prompt": "The film was", "chosen": "The film was good", "rejected": "bad"},  # one of them only
         {"prompt": "Say the word", "chosen": "Say the wordless", "rejected": "Say the wording"},  # inside a word
     ],
 )
@@ -215,6 +215,13 @@ def test_what_is_no_repeated_prompt_stays(row: Row) -> None:
     how = Reading()
     assert texts(row, how=how) == tuple(row.values())
     assert how.notices.lines() == []
+
+
+def test_a_prompt_that_begins_one_completion_alone_stays_and_is_said() -> None:
+    how = Reading()
+    row = {"prompt": "The film was", "chosen": "The film was good", "rejected": "bad"}
+    assert texts(row, how=how) == tuple(row.values())
+    assert how.notices.lines() == ["the prompt begins one completion and not the other, and was left there: 1 row"]
 
 
 def test_a_repeated_prompt_and_nothing_after_it() -> None:
@@ -368,3 +375,120 @@ def test_a_file_that_is_not_read_says_what_it_looks_like(row: Row, likely: str) 
     assert "\n" not in said
     # Catches: the hint of before, which named a column at random.
     assert "chosen: prompt" not in said
+
+
+# Columns that say which is which, instead of holding it
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "columns"),
+    [
+        ("response_b", "response_a", ("response_a", "response_b")),
+        ("B", "A", ("response_a", "response_b")),
+        ("second", "first", ("answer_2", "answer_1")),
+        ("gpt", "llama", ("gpt", "llama")),
+    ],
+)
+def test_chosen_and_rejected_that_are_names_are_no_answers(
+    chosen: str, rejected: str, columns: tuple[str, str]
+) -> None:
+    row = {"prompt": "Why?", **dict.fromkeys(columns, "So."), "chosen": chosen, "rejected": rejected}
+    with pytest.raises(DataError, match=r"columns: \{completion_a: \w+, completion_b: \w+, choice: chosen\}"):
+        one(row)
+    told = Reading(lists_are_texts=True)  # as where the format is named
+    assert texts(row, "trl", how=told) == ("Why?", chosen, rejected)
+
+
+def test_short_answers_are_answers() -> None:
+    assert texts({"prompt": "Which?", "chosen": "A", "rejected": "B", "id": "1"})[1:] == ("A", "B")
+    row = {"prompt": "Which?", "chosen": "A", "rejected": "B", "model_1": 3, "model_2": 4}
+    assert texts(row)[1:] == ("A", "B")
+
+
+def test_a_prompt_that_is_answered_already_is_refused() -> None:
+    answered = [user("Why?"), bot("So.")]
+    rows: list[Row] = [
+        {"prompt": answered, "chosen": [bot("So.")], "rejected": [bot("No.")]},
+        {
+            "conversations": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}],
+            "chosen": {"from": "gpt", "value": "So."},
+            "rejected": {"from": "gpt", "value": "No."},
+        },
+    ]
+    assert {refused(row) for row in rows} == {"the prompt ends with an answer of the assistant"}
+
+
+def test_an_empty_prompt_before_whole_conversations_says_nothing() -> None:
+    assert texts({"prompt": "", **PAIR}) == AS_READ
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        ({"chosen": "nan"}, 'a chosen is the word "nan", as tables write an empty cell: 1 row'),
+        ({"margin": -2}, "the margin is below 0, as if what was chosen were the worse one: 1 row"),
+        (
+            {"annotator": "ann"},
+            '"annotator" was not read as people: columns: {annotator: annotator} reads it so',
+        ),
+        ({"votes_a": 1, "votes_b": 4}, "columns not used: votes_a, votes_b"),
+        ({"votes_total": 4}, "columns not used: votes_total"),
+    ],
+)
+def test_what_looks_like_a_mistake_is_said(more: Row, line: str) -> None:
+    how = Reading()
+    texts({"prompt": "Why is it so?", "chosen": "So.", "rejected": "No.", **more}, how=how)
+    assert how.notices.lines() == [line]
+
+
+@pytest.mark.parametrize(
+    ("names", "mend"),
+    [
+        (("Prompt", "Chosen", "Rejected"), "{prompt: Prompt, chosen: Chosen, rejected: Rejected}"),
+        (("prompt", "better", "worse"), "{chosen: better, rejected: worse}"),
+        (("query", "response_chosen", "response_rejected"), "response_chosen, rejected: response_rejected}"),
+        (("prompt", "accepted", "rejected"), "{chosen: accepted, rejected: rejected}"),
+        (("instruction", "chosen", "rejected"), "{prompt: instruction}"),
+        (("prompt", "answer_a", "answer_b", "label"), "completion_b: answer_b, choice: label}"),
+        (("prompt", "answer_a", "answer_b", "zeta"), "two answers (answer_a, answer_b) and a verdict"),
+        (("Question", "AnswerA", "AnswerB", "Winner"), "{prompt: Question, completion_a: AnswerA"),
+    ],
+)
+def test_the_mend_names_the_columns_that_are_there(names: tuple[str, ...], mend: str) -> None:
+    with pytest.raises(DataError) as caught:
+        detect_format(dict.fromkeys(names, "x"), "a.csv:2")
+    assert mend in str(caught.value)
+    assert ("prompt: ..." in str(caught.value)) == ("zeta" in names)
+
+
+def test_messages_beside_single_turns_are_named_as_the_prompt() -> None:
+    row = {"messages": [user("Why?")], "chosen": bot("So."), "rejected": bot("No.")}
+    with pytest.raises(DataError, match=r"\{prompt: messages\}"):
+        detect_format(row, "a.jsonl:1")
+    assert texts(row, prompt="messages") == AS_READ
+
+
+def test_hh_without_blank_lines_at_its_start() -> None:
+    row = {"chosen": "Human: Why?\n\nAssistant: So.", "rejected": "Human: Why?\n\nAssistant: No."}
+    assert detect_format(row, "a.jsonl:1") == "hh"
+    assert texts(row) == ("Human: Why?\n\nAssistant:", " So.", " No.")
+
+
+def test_a_label_that_its_scores_contradict_is_refused() -> None:
+    row: Row = {"history": "Why?", "human_ref_A": "So.", "human_ref_B": "No.", "score_A": 3, "score_B": 9}
+    assert refused({**row, "labels": 1}) == "labels contradicts score_A and score_B"
+    assert texts({**row, "labels": 0})[1:] == (" No.", " So.")
+
+
+def test_a_value_that_is_no_number_is_shown() -> None:
+    row = {"prompt": "Why?", "chosen": "So.", "rejected": "No."}
+    for name, value in {"margin": "1,5", "tie": "maybe"}.items():
+        found = one({**row, name: value})
+        assert isinstance(found, Unusable)
+        assert f'"{value}"' in found.line
+
+
+def test_a_name_in_several_spellings_is_one_person_and_nan_is_nobody() -> None:
+    assert len({person(name, "s") for name in (7, 7.0, "7", " 7 ", "7.0")}) == 1
+    assert {person(name, "s") for name in (None, "", "  ", "nan", "NaN", "None", "<NA>", float("nan"))} == {None}
+    assert person("7.5", "s") != person("7", "s") != person("seven", "s")
