@@ -422,4 +422,4 @@ def test_columns_without_a_name_are_numbered_and_empty_lines_are_no_rows(tmp_pat
 def test_lines_that_end_in_cr_alone_are_lines(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(b"prompt,chosen\rWhy?,So\r")
-    assert read(path) == [{"prompt": "Why?", "chosen": "So"}]
+    assert read(str(path)) == [{"prompt": "Why?", "chosen": "So"}]
