@@ -16,6 +16,7 @@ from pipeline.core.errors import DataError
 from pipeline.core.process import say
 from pipeline.core.records import bucket
 from pipeline.labelling.items import Item, items_from
+from pipeline.labelling.log_rows import publishable_items
 from pipeline.labelling.publishing import write_rows
 from pipeline.labelling.rows import SPLITS, Labelled
 
@@ -116,7 +117,7 @@ class Sitting:
             self._require_rows(found)
             governance = {"consent": "each person's own; votes.consent is the sha256 of the text agreed to"}
             with self._open_draft(self.comparisons, governance) as draft:
-                write_rows(draft, found, self.human.publishable(self.log), self._previous)
+                write_rows(draft, found, publishable_items(self.log), self._previous)
                 draft.stats.update(found.counts, annotator=self.human.name, label=self.human.learning)
             self.published = draft.version
             counts = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in found.counts.items() if n)

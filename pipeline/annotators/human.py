@@ -20,10 +20,10 @@ from pipeline.core.process import say
 from pipeline.core.records import digest
 from pipeline.core.store import Store
 from pipeline.labelling import own_data
-from pipeline.labelling.items import Item
 from pipeline.labelling.log import Log
-from pipeline.labelling.rows import Labelled, labelled
-from pipeline.labelling.settings import PERSONAL_DATA, LabelSection
+from pipeline.labelling.log_rows import publishable_rows
+from pipeline.labelling.rows import Labelled
+from pipeline.labelling.settings import LabelSection
 from pipeline.labelling.site import Consent
 
 
@@ -133,27 +133,5 @@ class Human:
         return read_consent(self.settings.consent)
 
     def labelled(self, log: Log) -> Labelled:
-        """The rows that the votes of the current batch amount to; see :meth:`publishable`."""
-        items = self.publishable(log)
-        kept = {item.id for item in items}
-        agreed = {p.id: log.consent_of(p.id) for p in log.people()}
-        found = labelled(
-            items,
-            [v for v in log.votes() if v.item in kept],
-            [e for e in log.edits() if e.item in kept],
-            log.adjudications(),
-            self.settings,
-            skips=[e for e in log.skips() if e.item in kept],
-            flags=log.flags(),
-            consents={who: text for who, text in agreed.items() if text is not None},
-        )
-        found.counts["personal_data"] = sum(1 for _ in log.items()) - len(items)
-        return found
-
-    def publishable(self, log: Log) -> list[Item]:
-        """The items of the current batch, less those that somebody flagged as personal data.
-
-        Such an item stays in the log; once the flag is taken off, it is published with the next version.
-        """
-        flagged = {e.item for e in log.flags() if e.payload["reason"] == PERSONAL_DATA}
-        return [item for item in log.items() if item.id not in flagged]
+        """The rows that the votes of the current batch amount to; see :func:`log_rows.publishable_items`."""
+        return publishable_rows(log, self.settings)

@@ -44,6 +44,7 @@ _ITEMS = {
     "unanswered": "not answered yet",
     "fewer_votes": "of all these, answered by too few so far",
     "without_consent": "answers left out: nobody agreed to a text",
+    "personal_data": "items left out: flagged as personal data",
 }
 _CHOICES: dict[str, Sequence[str]] = {
     "pairwise": PAIRWISE_CHOICES,
@@ -97,29 +98,18 @@ def values(site: Site, address: str) -> dict[str, Any]:
 
 def _statistics(site: Site) -> dict[str, Any]:
     from pipeline.labelling.agreement import summary
-    from pipeline.labelling.rows import labelled
+    from pipeline.labelling.log_rows import publishable_rows
 
     log = site.log
     batch, votes, skips, flags, edits = log.batch, log.votes(), log.skips(), log.flags(), log.edits()
     items = {item.id: item for item in log.items()}
-    consents = {p.id: log.consent_of(p.id) for p in log.people()}
-    made = labelled(
-        list(items.values()),
-        votes,
-        edits,
-        log.adjudications(),
-        site.settings,
-        skips=skips,
-        flags=flags,
-        consents={who: sha for who, sha in consents.items() if sha},
-    )
     return {
         **summary(items, votes, skips, flags, site.settings.too_fast_ms),
-        "counts": made.counts,
+        "counts": publishable_rows(log, site.settings).counts,
         "at": time.strftime("%H:%M:%S"),
         "skips": Counter(e.payload["reason"] or "no reason" for e in skips).most_common(),
         "batch": batch,
-        "people": list(consents),
+        "people": [p.id for p in log.people()],
         "newest": max((e.seq for some in (votes, skips, flags, edits) for e in some), default=0),
     }
 

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 import pytest
 from starlette.testclient import TestClient
 
+from pipeline.annotators.human import Human
 from pipeline.core.errors import DataError
 from pipeline.labelling import dashboard, wording
 from pipeline.labelling.app import Consent, build_app
@@ -103,6 +104,21 @@ def test_an_empty_project_has_a_page(tmp_path):
     assert "Nobody has a link yet" in text
     assert "no item has two" in text
     assert "Nothing is flagged" in text
+
+
+def test_the_rows_announced_are_those_that_publishing_writes(tmp_path):
+    desk = Desk(tmp_path, pairs(6))
+    one = desk.person("Reader One")
+    for item in desk.items:
+        desk.vote(one, item, "a")
+    assert "preference pairs 6" in desk.page().text
+    desk.flag(one, desk.items[1], "personal data")
+    desk.flag(one, desk.items[2], "harmful")
+    published = Human({}, tmp_path, "x.yaml").labelled(desk.log)
+    assert sum(map(len, published.preferences.values())) == 5
+    text = desk.page().text
+    assert "preference pairs 5" in text
+    assert "items left out: flagged as personal data 1" in text
 
 
 def test_progress_people_and_choices(tmp_path):
