@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.files import expand_home
+from pipeline.core.secret_values import refuse_secrets
 from pipeline.core.yaml_text import parse_yaml, read_yaml
 
 T = TypeVar("T")
@@ -98,7 +99,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Read ``path`` and apply ``key=value`` overrides (values are YAML).
 
     Raises:
-        ConfigError: the file is missing or not YAML, a key is unknown, a value has the wrong type.
+        ConfigError: the file is missing or not YAML, a key is unknown, a value has the wrong type or is a secret.
     """
     path = Path(path)
     raw = _read_config(path)
@@ -106,6 +107,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     _refuse_lost(given)
     for override in given:
         _apply_override(raw, override)
+    refuse_secrets(raw, str(path))
     raw = expanded(raw, str(path))
     sections: dict[str, dict[str, Any]] = {}
     shared: dict[str, Any] = {}
