@@ -17,6 +17,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.labelling import api, operator
 from pipeline.labelling.events import LogFull, Refused
 from pipeline.labelling.guard import Guard, Refusal
+from pipeline.labelling.public import PublicAddress
 from pipeline.labelling.settings import LabelSection
 from pipeline.labelling.site import HERE, Consent, Site, page, refuse, set_cookie
 
@@ -35,6 +36,7 @@ def build_app(
     consent: Consent,
     publish: Callable[[], str] | None,
     hosts: Sequence[str],
+    public: PublicAddress | None = None,
 ) -> Starlette:
     """The ASGI app.
 
@@ -43,8 +45,9 @@ def build_app(
         publish: called in a worker thread when the operator asks for it; returns what to tell them, raises
             PipelineError with why not. None leaves the button out.
         hosts: the names this page is served under; ports do not matter. See :func:`guard.host_allowed`.
+        public: the address of a proxy in front of it.
     """
-    site = Site(log, settings, title, guidelines, consent, publish)
+    site = Site(log, settings, title, guidelines, consent, publish, public)
     app = Starlette(
         routes=[
             Route("/", _front),
@@ -54,7 +57,7 @@ def build_app(
             *operator.routes(),
             Mount("/static", _Static(directory=HERE / "static")),
         ],
-        middleware=[Middleware(Guard, hosts=hosts, refuse=refuse)],
+        middleware=[Middleware(Guard, hosts=hosts, refuse=refuse, public=public)],
         exception_handlers={HTTPException: _refused, PipelineError: _cannot},
     )
     app.state.site = site
@@ -76,7 +79,7 @@ def _join(request: Request) -> Response:
         who, path = person.id, f"/a/{person.id}/"
         to = path
     answer = RedirectResponse(to, 303)
-    set_cookie(answer, site.cookie(who), token, path, secure=request.scope["scheme"] == "https")
+    set_cookie(answer, site.cookie(who), token, path, secure=site.encrypted(request))
     return answer
 
 

@@ -57,7 +57,7 @@ def values(site: Site, address: str) -> dict[str, Any]:
     """Everything that ``operator.html.jinja`` shows.
 
     Args:
-        address: scheme and host by which the operator came, for the links.
+        address: scheme and host for the links.
     """
     log, settings = site.log, site.settings
     found = site.desk.statistics(lambda: _statistics(site), lambda old: _changed(site, old))

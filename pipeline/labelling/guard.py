@@ -21,6 +21,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pipeline.labelling.public import PublicAddress
+
 BODY_BYTES = 256 * 1024
 BODY_SECONDS = 10.0
 EVENTS_PER_SECOND = 20
@@ -88,10 +90,17 @@ class Guard:
     Args:
         hosts: names that a Host header may have.
         refuse: turns a Refusal into the page or the JSON that says so.
+        public: the address of a proxy in front of this page, whose name and origin are ours too.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Sequence[str], refuse: Callable[[Request, Refusal], Response]) -> None:
-        self.app, self.refuse = app, refuse
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: Sequence[str],
+        refuse: Callable[[Request, Refusal], Response],
+        public: PublicAddress | None = None,
+    ) -> None:
+        self.app, self.refuse, self.public = app, refuse, public
         self.hosts = tuple(host_name(host) for host in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -129,14 +138,19 @@ class Guard:
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
         hosts = headers.getlist("host")
-        if len(hosts) != 1 or not host_allowed(hosts[0], self.hosts):
+        public = self.public is not None and len(hosts) == 1 and self.public.is_asked(hosts[0])
+        if len(hosts) != 1 or not (public or host_allowed(hosts[0], self.hosts)):
             raise Refusal(421, "This page is not served under that name.", "unknown Host")
         if scope["method"] in SAFE_METHODS:
             return
         if scope["method"] != "POST":
             raise Refusal(405, "Only GET and POST are served.")
-        origins = headers.getlist("origin")
-        if [origin.lower() for origin in origins] != [f"{scope['scheme']}://{hosts[0]}".lower()]:
+        origins = [origin.lower() for origin in headers.getlist("origin")]
+        # Behind a proxy the connection is plain, and the host may have been replaced by this page's own.
+        ours = [] if self.public is None else [self.public.origin]
+        if not public:
+            ours.append(f"{scope['scheme']}://{hosts[0]}".lower())
+        if len(origins) != 1 or origins[0] not in ours:
             raise Refusal(
                 403, "A change must come from this page itself.", "other Origin" if origins else "no Origin"
             )

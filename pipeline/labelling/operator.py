@@ -37,8 +37,7 @@ def routes() -> list[Route]:
 def _page(request: Request) -> Response:
     site: Site = request.app.state.site
     site.operator(request)
-    address = f"{request.scope['scheme']}://{request.headers['host']}"
-    values = dashboard.values(site, address)
+    values = dashboard.values(site, site.address(request))
     message = site.desk.message(request.query_params.get("m"))
     return _own_referrer(page("operator.html.jinja", values | {"message": message, "key": secrets.token_hex}))
 

@@ -12,6 +12,7 @@ import json
 import os
 import random
 import sqlite3
+import sys
 import threading
 import time
 import weakref
@@ -21,6 +22,7 @@ from typing import Any
 
 from pipeline.core.errors import StoreError
 from pipeline.core.files import disk_errors, fsync, hold, make_dirs
+from pipeline.core.process import say
 from pipeline.labelling.events import Event, LogFull
 
 VERSION = 1
@@ -187,10 +189,15 @@ class Database:
         self._opening = threading.Lock()
         self._open: weakref.WeakSet[_Held] = weakref.WeakSet()
         with disk_errors(str(directory)):
-            make_dirs(directory)
+            if not directory.exists():
+                make_dirs(directory.parent)
+                with contextlib.suppress(FileExistsError):
+                    directory.mkdir(0o700)
+                fsync(directory.parent)
             # SQLite does not wait for its turn while a file becomes a WAL one, so that is done one at a time.
             held = hold(directory)
             try:
+                close_to_others(directory)
                 self._create()
             finally:
                 os.close(held)
@@ -295,6 +302,34 @@ class Database:
     def _row(self, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> tuple[Any, ...] | None:
         with self._told():
             return self._connection().execute(sql, values).fetchone()
+
+
+def close_to_others(directory: Path) -> None:
+    """Let nobody but the owner read a log: it has names, keys and answers. What was open is mended, and told."""
+    directory_mode, file_mode = 0o700, 0o600
+    # SQLite gives the files beside it the database's mode, so that one is made here.
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(directory / FILE, os.O_RDWR | os.O_CREAT | os.O_EXCL, file_mode))
+    opened = [p for p in (directory, *directory.iterdir()) if not p.is_symlink() and _others_may(p)]
+    for path in opened:
+        with contextlib.suppress(OSError):  # of another owner, or on a disk without modes
+            path.chmod(directory_mode if path.is_dir() else file_mode)
+    left = [path for path in opened if _others_may(path)]
+    if left and directory not in _told_open:
+        _told_open.add(directory)
+        print(f"warning: {left[0]} can be read by others, and its modes cannot be changed", file=sys.stderr)
+    elif opened and not left:
+        say("label", f"{directory} could be read by others: it is for its owner alone now")
+
+
+_told_open: set[Path] = set()
+
+
+def _others_may(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & 0o077)
+    except FileNotFoundError:  # another process has just ended with it
+        return False
 
 
 def _statements(script: str) -> Generator[str, None, None]:

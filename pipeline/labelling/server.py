@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
     from pipeline.labelling.log import Log
 
-MOST_CONNECTIONS = 512
-HEADERS_SECONDS = 10
-KEEP_ALIVE_SECONDS = 30
 SHUTDOWN_SECONDS = 1
 LINGER_SECONDS = 1.0
 POLL_SECONDS = 0.2
@@ -68,18 +65,15 @@ class Server:
             consent=consent,
             publish=self.publish,
             hosts=own_names(settings.host),
+            public=settings.public,
         )
         self._server = _uvicorn(app)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._socket]}, name="labelling page", daemon=True
         )
         self._thread.start()
-        if not is_loopback(settings.host):
-            say("label", f"the page is reachable from other machines ({self.url}): whoever has a link can answer,")
-            say(
-                "label",
-                "and everything travels unencrypted: where you do not trust the network, use an SSH tunnel",
-            )
+        for line in self._warnings():
+            say("label", line)
         return self
 
     def __exit__(
@@ -91,9 +85,28 @@ class Server:
         if self._socket is not None:
             self._socket.close()
 
+    def _warnings(self) -> list[str]:
+        """What of this page is open to whom."""
+        public, warned = self.settings.public, list[str]()
+        if not is_loopback(self.settings.host):
+            warned = [
+                f"the page is reachable from other machines ({self.local_url}): whoever has a link can answer,",
+                "and everything travels unencrypted: where you do not trust the network, use an SSH tunnel",
+            ]
+            if public is not None:
+                warned[1] += ", or label.host: 127.0.0.1 behind the proxy"
+        elif public is not None and not public.secure and not is_loopback(public.name):
+            warned = [f"{public.origin} is not https: what people answer, and their keys, travel unencrypted"]
+        return warned
+
     @property
     def url(self) -> str:
-        """The address of this page, without a slash at its end."""
+        """The address for people, without a slash at its end: ``label.public_url``, or that on this machine."""
+        return self.settings.public.origin if self.settings.public is not None else self.local_url
+
+    @property
+    def local_url(self) -> str:
+        """The address on this machine, which a proxy passes requests on to."""
         host = self.settings.host
         if host in WILDCARDS:
             host = "127.0.0.1"
@@ -205,30 +218,25 @@ def read_consent(file: str | None) -> Consent:
 
 def _uvicorn(app: Any) -> Any:
     import uvicorn
-    from uvicorn.protocols.http.h11_impl import H11Protocol
 
-    class Protocol(H11Protocol):
-        """Ends a connection on which no request has come: uvicorn's own timer starts only after an answer."""
+    from pipeline.labelling import connections
 
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self.loop.call_later(HEADERS_SECONDS, self._end_if_silent)
-
-        def _end_if_silent(self) -> None:
-            if self.cycle is None:
-                self.transport.close()
-
+    protocol = connections.connection_class()
     config: Config = uvicorn.Config(
         app,
-        http=Protocol,
+        http=protocol,
+        backlog=connections.BACKLOG,
+        # What whoever connects says of the scheme and the client is not believed; label.public_url is.
+        proxy_headers=False,
         ws="none",
         lifespan="off",
         access_log=False,
         log_config=None,
         log_level="critical",
         server_header=False,
-        limit_concurrency=MOST_CONNECTIONS,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        # Those that are being ended, and a backlog of new ones, are above it for a moment.
+        limit_concurrency=protocol.most + 2 * connections.BACKLOG,
+        timeout_keep_alive=connections.KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     return uvicorn.Server(config)

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pipeline.core.judged_sets import Aggregation, Margin
 from pipeline.labelling.items import Mode
+from pipeline.labelling.public import PublicAddress
 
 Ask = Literal["strength", "tags", "note", "edit"]
 
@@ -47,6 +48,9 @@ class LabelSection:
 
     host: str = field(default="127.0.0.1", metadata={"help": "Any other address is reachable by others."})
     port: int = 8765
+    public_url: str | None = field(
+        default=None, metadata={"help": "Where a proxy serves the page, such as https://annotate.example.org."}
+    )
     annotators: list[str] = field(
         default_factory=lambda: ["me"], metadata={"help": "One link each; more on the operator's page."}
     )
@@ -83,12 +87,19 @@ class LabelSection:
             raise ValueError(f"rank_up_to = {self.rank_up_to} should be 2 to 9: one key for each")
         if not 0 <= self.port < 65536:
             raise ValueError(f"port = {self.port} is no port")
+        if self.public_url is not None:
+            PublicAddress.parse(self.public_url)
         if self.margin == "strength" and "strength" not in self.ask:
             raise ValueError("margin: strength needs  ask: [strength]")
         if self.aggregate == "bradley_terry" and self.mode in ("thumbs", "rating"):
             raise ValueError(f"bradley_terry compares completions; mode {self.mode} has one at a time")
         if len(set(self.annotators)) < len(self.annotators):
             raise ValueError("annotators: a name comes twice")
+
+    @property
+    def public(self) -> PublicAddress | None:
+        """:attr:`public_url`, read."""
+        return None if self.public_url is None else PublicAddress.parse(self.public_url)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from starlette.responses import HTMLResponse, Response
 from pipeline.core.records import digest
 from pipeline.labelling.events import Person, Plan
 from pipeline.labelling.guard import Rate, Refusal
+from pipeline.labelling.public import PublicAddress
 from pipeline.labelling.settings import LabelSection
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ class Site:
     Attributes:
         publish: makes a version of what is labelled; returns what to tell the operator, raises PipelineError with
             why not. None where this page publishes nothing.
+        public: the address of a proxy in front of this page.
     """
 
     log: Log
@@ -139,6 +141,7 @@ class Site:
     guidelines: str | None
     consent: Consent
     publish: Callable[[], str] | None
+    public: PublicAddress | None = None
     rate: Rate = field(default_factory=Rate)
     desk: Desk = field(default_factory=Desk)
 
@@ -155,6 +158,18 @@ class Site:
     def horizon(self) -> Horizon:
         plan = self.plan
         return Horizon(min(plan.repeat_share + (plan.gold_share if self.settings.gold else 0), 0.9))
+
+    def encrypted(self, request: Request) -> bool:
+        """Whether the browser speaks HTTPS, as far as can be told; only then may a cookie be for HTTPS alone."""
+        if request.scope["scheme"] == "https" or request.headers.get("x-forwarded-proto", "").lower() == "https":
+            return True
+        return self.public is not None and self.public.secure and self.public.is_asked(request.headers["host"])
+
+    def address(self, request: Request) -> str:
+        """Scheme and host for links to this page: the public ones, or those by which this request came."""
+        if self.public is not None:
+            return self.public.origin
+        return f"{request.scope['scheme']}://{request.headers['host']}"
 
     def cookie(self, who: str) -> str:
         return f"rlhf_{self.project}_{who}"

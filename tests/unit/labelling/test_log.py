@@ -814,6 +814,55 @@ def bytes_of(directory: Path) -> bytes:
 
 
 # Seen failing with: no VACUUM; no checkpoint; the name left in people.
+def modes(directory: Path) -> dict[str, str]:
+    return {p.name: f"{p.stat().st_mode & 0o777:o}" for p in (directory, *directory.iterdir())}
+
+
+@pytest.fixture
+def open_umask() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_nobody_else_can_read_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Seen failing with the umask's modes: names, and the secret that makes all links, beside it."""
+    log = new(tmp_path / "data" / "labels")
+    log.add_person("first")
+    private = {"labels": "700", **dict.fromkeys((FILE, f"{FILE}-wal", f"{FILE}-shm", "secret"), "600")}
+    assert modes(log.directory) == private
+    assert modes(tmp_path / "data")["data"] == "777", "what is not the log's stays as it is"
+    assert capsys.readouterr() == ("", "")
+    # One made before, perhaps with a copy of it.
+    (log.directory / "copy.sqlite3").write_bytes(b"")
+    for path in (log.directory, *log.directory.iterdir()):
+        path.chmod(0o777 if path.is_dir() else 0o644)
+    Log(log.directory).close()
+    assert modes(log.directory) == private | {"copy.sqlite3": "600"}
+    told = f"[label] {log.directory} could be read by others: it is for its owner alone now\n"
+    assert capsys.readouterr() == (told, "")
+    Log(log.directory).close()
+    assert capsys.readouterr() == ("", "")
+    log.close()
+
+
+def test_modes_that_cannot_be_changed_are_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new(tmp_path / "labels").close()
+    (tmp_path / "labels" / "secret").chmod(0o644)
+
+    def refuse(path: Path, mode: int) -> None:
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    for _ in range(2):
+        Log(tmp_path / "labels").close()
+    told = f"warning: {tmp_path}/labels/secret can be read by others, and its modes cannot be changed\n"
+    assert capsys.readouterr() == ("", told)
+
+
 def test_forget_leaves_no_byte(tmp_path: Path) -> None:
     log = new(tmp_path / "l")
     # Some builds of SQLite overwrite what they erase, and would hide a missing VACUUM.
