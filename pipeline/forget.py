@@ -1,7 +1,8 @@
 """forget: erase a person from the logs of labelling and from every version, and tell what cannot be erased.
 
 Versions are immutable: those that hold the person's answers are replaced by new ones without them, and what was
-made from the answers and shows them goes too. Models that were trained on them stay, and are named.
+made from the answers and shows them goes too. Models that were trained on them stay, and are named; figures about
+the person are taken out of their texts.
 """
 
 from __future__ import annotations
@@ -9,25 +10,35 @@ from __future__ import annotations
 import argparse
 import contextlib
 import re
+import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.core import refs
+from pipeline.core.amend import redact
 from pipeline.core.cli import guard
-from pipeline.core.erase import Key, Known, bare_tombstone, drop_staging, erase, homes, place_heads
+from pipeline.core.erase import (
+    Known,
+    bare_tombstone,
+    drop_staging,
+    erase,
+    erased,
+    homes,
+    place_heads,
+)
 from pipeline.core.errors import ConfigError, DataError, PipelineError, StoreError
 from pipeline.core.files import disk_errors, fsync, is_held, read_json, replace_json
-from pipeline.core.manifest import Parent
 from pipeline.core.records import digest
 from pipeline.core.screen import put
 from pipeline.core.store import Store, Version
-from pipeline.labelling.heirs import publish_heir
 from pipeline.labelling.log import Log
+from pipeline.labelling.mentions import name_somebody
 from pipeline.labelling.schema import FILE
-from pipeline.labelling.traces import Affected, Found, look, name_somebody
+from pipeline.labelling.successors import replace
+from pipeline.labelling.traces import Affected, Found, look
 
 _ID = re.compile(r"p_[0-9a-f]{10}")
 _MODELS = ("adapter", "model")
@@ -68,8 +79,8 @@ def main(argv: list[str] | None = None) -> int:
     store = Store(args.root)
     case = find_case(store, args.annotator)
     found = look(store, case.annotators, case.versions)
-    if not (case.projects or case.versions or found.affected):
-        return _nothing(args, found)
+    if not (case.projects or case.versions or found.affected or found.named or _remains(store, case)):
+        return _nothing(args, store, case, found)
     _refuse_if_busy(store, case, found)
     for line in told(case, found):
         put(line)
@@ -84,8 +95,14 @@ def main(argv: list[str] | None = None) -> int:
         put("warning: not all is done yet; the same command finishes it", sys.stderr)
         raise
     put("\n".join(lines))
+    # A successor has what was imported into the version before it.
+    return _left(store, case, look(store, case.annotators) if found.imported else found)
+
+
+def _left(store: Store, case: Case, found: Found) -> int:
+    """Tell which files still name them, imported rows apart; 1 where there are some."""
     apart = [version.path for version in found.imported]
-    left = name_somebody(store.root, case.annotators)
+    left = name_somebody(store.root, case.annotators) if case.annotators else []
     left = [path for path in left if not any(path.is_relative_to(p) for p in apart)]
     for path in left:
         put(f"warning: {path} still names {case.annotators[0]}, or cannot be read", sys.stderr)
@@ -105,12 +122,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _nothing(args: argparse.Namespace, found: Found) -> int:
+def _nothing(args: argparse.Namespace, store: Store, case: Case, found: Found) -> int:
     if found.imported:
         listed = ", ".join(v.ref for v in found.imported)
         mend = "Remove them there, then make the version anew; make data ARGS=gc collects the old one."
         raise DataError(args.annotator, f"the rows of {listed} that are theirs were imported.", mend)
     if _ID.fullmatch(args.annotator):
+        if _left(store, case, found):
+            return 1
         put(f"Nothing of {args.annotator} is in {args.root}.")
         return 0
     mend = "The operator's page lists the names; an id (p_...) will do too."
@@ -151,7 +170,7 @@ def find_case(store: Store, annotator: str) -> Case:
 
 def _refuse_if_busy(store: Store, case: Case, found: Found) -> None:
     """Raises StoreError where a stage is at work that would write down again what is erased."""
-    versions = {a.version.ref for a in found.affected} | {v.ref for v, _ in found.derived}
+    versions = {v.ref for v, _ in (*found.derived, *found.named)} | {a.version.ref for a in found.affected}
     for path in sorted((store.root / ".runs").glob("*/run.json")):
         try:
             work = read_json(path) if is_held(path.parent) else {}
@@ -179,6 +198,10 @@ def told(case: Case, found: Found) -> Iterator[str]:
         yield "\nmade from them, and showing rows that go: erased"
         for version, rows in found.derived:
             yield f"  {version.ref}: {version.manifest.kind}, {rows:,} such rows"
+    if found.named:
+        yield "\nnaming them in their texts: these lines are taken out, and the rest stays"
+        for version, texts in found.named:
+            yield f"  {version.ref}: {version.manifest.kind}, {', '.join(texts)}"
     yield from _made("models trained on them, which stay", _models(found.made))
     yield from _made(
         "also made from them, without such rows", [k for k in found.made if k not in _models(found.made)]
@@ -252,7 +275,7 @@ def forget(store: Store, case: Case) -> Iterator[str]:
     case.heads = {v.name: store.head(v.name) or 0 for v in doomed} | case.heads
     case.tags = sorted({*case.tags, *(f"{v.name}@{t}" for v in doomed for t in _tags(store, v))})
     _write(record, case)
-    heirs = _replace(store, found)
+    heirs = replace(store, found)
     for version, _ in found.derived:
         erase(store, version)
         yield f"{version.ref} -> erased"
@@ -260,7 +283,10 @@ def forget(store: Store, case: Case) -> Iterator[str]:
         heir = heirs.get(one.key)
         erase(store, one.version, heir)
         yield f"{one.version.ref} -> {heir.ref if heir else 'erased'}"
-    yield from _tidy(store, case)
+    for version, texts in found.named:
+        redact(store, version, case.annotators, texts)
+        yield f"{version.ref}: taken out of {', '.join(texts)}"
+    yield from _tidy(store, case, {version.name for version, _ in found.named})
     place_heads(store, case.heads)
     yield from _advice(case, found)
     with disk_errors(str(record)):
@@ -270,48 +296,29 @@ def forget(store: Store, case: Case) -> Iterator[str]:
             record.parent.rmdir()
 
 
-def _replace(store: Store, found: Found) -> dict[Key, Version]:
-    """Publish what takes the place of versions, or find what an earlier attempt published."""
-    heirs: dict[Key, Version] = {}
-    affected = {a.key for a in found.affected}
-    for one in found.affected:
-        if one.fate != "replaced":
-            continue
-        previous = None
-        if one.previous in affected:
-            previous = heirs.get(one.previous)
-        elif one.previous is not None:
-            previous = store.resolve(f"{one.previous[0]}@{refs.spell(one.previous[1])}")
-        answers = (one.items, one.found) if one.found is not None else None
-        parents = _parents(one, affected, heirs)
-        heirs[one.key] = one.heir or publish_heir(
-            store, one.version, parents, one.work, previous, answers, one.after
-        )
-    return heirs
+def _remains(store: Store, case: Case) -> list[Path]:
+    """Files of versions that are gone, or were never published, which name the person."""
+    parts = [home / part for home in homes(store) for part in ("tombstones", ".staging")]
+    return [path for part in parts for path in name_somebody(part, case.annotators)] if case.annotators else []
 
 
-def _parents(one: Affected, affected: set[Key], heirs: dict[Key, Version]) -> list[Parent]:
-    """Those of a version, heirs in the places of erased ones; nothing is left of a parent without one."""
-    parents: list[Parent] = []
-    for parent in one.version.manifest.parents:
-        heir = heirs.get((parent.name, parent.version))
-        if heir is not None:
-            parents.append(Parent(heir.name, heir.number, heir.id, parent.role))
-        elif (parent.name, parent.version) not in affected:
-            parents.append(parent)
-    return parents
-
-
-def _tidy(store: Store, case: Case) -> Iterator[str]:
+def _tidy(store: Store, case: Case, named: Collection[str]) -> Iterator[str]:
     """What dead writers left under the names concerned, and tombstones of before that name the person."""
     for home in homes(store):
-        if home.name in case.heads:
+        if home.name in case.heads or home.name in named or name_somebody(home / ".staging", case.annotators):
             for path in drop_staging(home):
                 yield f"warning: {path} is being written now; run this again when that is done"
         for number in refs.tombstones(home):
             text = refs.tombstone_path(home, number).read_text("utf-8", "replace")
             if any(one in text for one in case.annotators):
                 bare_tombstone(store, home.name, number)
+    gone = erased(store)
+    for path in sorted((store.root / ".runs").glob("*/run.json")):
+        with contextlib.suppress(OSError, StoreError):  # finished while we looked
+            work = read_json(path)
+            if {ref for ref, *_ in work.get("inputs", {}).values()} & gone and not is_held(path.parent):
+                shutil.rmtree(path.parent)
+                yield f"interrupted work is erased, as what it read is gone: {path.parent}"
 
 
 def _advice(case: Case, found: Found) -> Iterator[str]:
@@ -332,6 +339,7 @@ def _tags(store: Store, version: Version) -> list[str]:
 
 def _write(record: Path, case: Case) -> None:
     with disk_errors(str(record)):
+        record.parent.mkdir(0o700, exist_ok=True)  # it may hold a name
         replace_json(record, asdict(case))
 
 

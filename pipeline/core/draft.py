@@ -39,6 +39,7 @@ class Draft:
     Attributes:
         path: the staging directory; further files may be written into it (an adapter, metrics.jsonl).
         stats, models, datasets, device: go into the manifest.
+        instead_of: the number of the version whose place this one is to take.
         version: the published version, set when the block ends without an exception.
     """
 
@@ -56,6 +57,7 @@ class Draft:
         self.datasets: list[JsonDict] = []
         self.device = "cpu"
         self.card: Callable[[Manifest], str] | None = None
+        self.instead_of: int | None = None
         self._version: Version | None = None
         self._manifest = manifest
         self._again = again
@@ -177,7 +179,7 @@ class Draft:
 
         fsync_tree(self.path)
         again = files if self._again else None
-        return publish(self.home, self.path, manifest.key, finish, self._expect_head, again)
+        return publish(self.home, self.path, manifest.key, finish, self._expect_head, again, self.instead_of)
 
     def _card(self, manifest: Manifest) -> str:
         if self.card is not None:

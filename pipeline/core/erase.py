@@ -20,14 +20,12 @@ from pipeline.core import refs
 from pipeline.core.draft import Draft
 from pipeline.core.errors import StoreError
 from pipeline.core.files import disk_errors, fsync, is_held, locked, make_dirs, replace_json, sha256_file
-from pipeline.core.manifest import Manifest, Parent, Split, code
+from pipeline.core.manifest import ERASED, Manifest, Parent, Split, code
 from pipeline.core.store import Store
 from pipeline.core.version import Version
 
 REPLACES = "replaces"
 """Governance key of a version that stands in the place of an erased one: its reference."""
-ERASED = "erased"
-"""Governance key of a tombstone without content: when, the manifest's sha256, the heir, the tags it had."""
 
 Key = tuple[str, int]
 """A version's name and number."""
@@ -126,6 +124,7 @@ def inherit(store: Store, old: Version, parents: Sequence[Parent], key: str | No
         governance={**kept, REPLACES: old.ref},
     )
     draft = Draft(store.home(old.name), manifest, again=True)
+    draft.instead_of = old.number
     draft.models = list(old.manifest.models)
     draft.device = old.manifest.environment.get("device", draft.device)
     return draft
@@ -220,9 +219,10 @@ def place_heads(store: Store, before: Mapping[str, int]) -> None:
 def _follow(home: Path, number: int, there: list[int]) -> int | None:
     while number not in there:
         heir = _erasure(home, number).get("heir")
-        if heir is None:
+        after = refs.parse_ref(heir).number if heir else None
+        if after is None or after <= number:
             return max(there, default=None)
-        number = refs.parse_ref(heir).number or 0
+        number = after
     return number
 
 
@@ -237,6 +237,12 @@ def _erasure(home: Path, number: int) -> dict[str, Any]:
 def _tags_before(home: Path, number: int) -> list[str]:
     """Tags that an attempt removed which died before it removed the version."""
     return _erasure(home, number).get("tags", [])
+
+
+def erased(store: Store) -> set[str]:
+    """References of all versions that were erased: what reads one cannot go on."""
+    known, _ = everything(store)
+    return {one.ref for one in known.values() if ERASED in one.manifest.governance}
 
 
 def _bare(manifest: Manifest, sha256: str, heir: str | None, tags: list[str]) -> Manifest:

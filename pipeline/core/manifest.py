@@ -19,6 +19,8 @@ from pipeline.core.errors import StoreError
 from pipeline.core.files import parse_json
 
 SCHEMA_VERSION = 1
+ERASED = "erased"
+"""Governance key of a tombstone without content: when, the manifest's sha256, the heir, the tags it had."""
 
 _PACKAGES = ("torch", "trl", "transformers", "peft", "accelerate", "datasets", "tokenizers", "pyarrow")
 

@@ -23,11 +23,13 @@ def publish(
     finish: Callable[[int], Manifest],
     expect_head: int | None = None,
     again: list[FileEntry] | None = None,
+    instead_of: int | None = None,
 ) -> Version:
     """Make ``staging`` the next version of ``home``, unless one with the same key is there already.
 
     Args:
         again: the staged files; given, a version with the same key counts only where it has these very files.
+        instead_of: a version that is not counted: this one is to take its place, though it may have its files.
         finish: writes what needs the number (manifest, card) into staging, and returns the manifest.
         expect_head: the head that the caller built on, 0 for none; None does not ask.
     Raises:
@@ -36,7 +38,7 @@ def publish(
     """
     make_dirs(home / "versions")
     with locked(home / ".lock"):
-        same = find_key(home, key) if key is not None else None
+        same = find_key(home, key, instead_of) if key is not None else None
         if same is not None and (again is None or same.manifest.files == again):
             settle_head(home, same)
             return same
@@ -66,10 +68,13 @@ def publish(
     return Version(refs.version_path(home, number), manifest)
 
 
-def find_key(home: Path, key: str) -> Version | None:
-    """The newest intact version with this key. A damaged one is reported on stderr and passed over."""
+def find_key(home: Path, key: str, besides: int | None = None) -> Version | None:
+    """The newest intact version with this key, ``besides`` apart.
+
+    A damaged one is reported on stderr and passed over.
+    """
     for version in newest_first(home):
-        if version.manifest.key != key:
+        if version.manifest.key != key or version.number == besides:
             continue
         problems = version.damage()
         if not problems:

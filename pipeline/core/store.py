@@ -16,8 +16,9 @@ from pipeline.core import refs
 from pipeline.core.diff import Diff, diff
 from pipeline.core.draft import Draft, new_manifest
 from pipeline.core.errors import StoreError
-from pipeline.core.files import disk_error, expand_home, locked
+from pipeline.core.files import disk_error, expand_home, locked, read_json
 from pipeline.core.lineage import Node, lineage
+from pipeline.core.manifest import ERASED
 from pipeline.core.publish import find_key, newest_first, settle_head
 from pipeline.core.sweep import Rules, Swept, sweep
 from pipeline.core.version import Version
@@ -186,5 +187,24 @@ def _missing(home: Path, parsed: refs.Ref, number: int | None, there: list[int])
         return StoreError(f"{home}@{parsed.tag}", "no such tag.", f"{listed}.")
     where = f"{home}@{refs.spell(number)}"
     if number in refs.tombstones(home):
+        if (heir := _heir(home, number)) is not None:
+            mend = f"Name {home.name}@{refs.spell(heir)}, which has taken its place."
+            return StoreError(where, "was erased; only its tombstone is left.", mend)
         return StoreError(where, "was collected; only its tombstone is left.", f"{listed}.")
     return StoreError(where, "no such version.", f"{listed}.")
+
+
+def _heir(home: Path, number: int) -> int | None:
+    """The version that has taken the place of an erased one, also where that one was erased later."""
+    there = refs.numbers(home)
+    while number not in there:
+        try:
+            tombstone = read_json(refs.tombstone_path(home, number))
+        except (FileNotFoundError, StoreError):
+            return None
+        heir = tombstone.get("governance", {}).get(ERASED, {}).get("heir")
+        after = refs.parse_ref(heir).number if heir else None
+        if after is None or after <= number:
+            return None
+        number = after
+    return number

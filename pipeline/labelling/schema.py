@@ -23,6 +23,7 @@ from typing import Any
 from pipeline.core.errors import StoreError
 from pipeline.core.files import disk_errors, fsync, hold, make_dirs
 from pipeline.core.process import say
+from pipeline.core.screen import put
 from pipeline.labelling.events import Event, LogFull
 
 VERSION = 1
@@ -317,7 +318,7 @@ def close_to_others(directory: Path) -> None:
     left = [path for path in opened if _others_may(path)]
     if left and directory not in _told_open:
         _told_open.add(directory)
-        print(f"warning: {left[0]} can be read by others, and its modes cannot be changed", file=sys.stderr)
+        put(f"warning: {left[0]} can be read by others, and its modes cannot be changed", sys.stderr)
     elif opened and not left:
         say("label", f"{directory} could be read by others: it is for its owner alone now")
 

@@ -5,26 +5,23 @@ It changes nothing. Their events and names are the log's (:meth:`pipeline.labell
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pipeline.core import refs
 from pipeline.core.erase import ERASED, REPLACES, Key, Known, descendants, everything, heir_of
 from pipeline.core.errors import PipelineError
-from pipeline.core.shards import arrow, read_batches, read_footer
+from pipeline.core.shards import read_footer
 from pipeline.core.store import Store, Version
-from pipeline.core.version import list_files
 from pipeline.labelling.heirs import of_people, without
 from pipeline.labelling.items import Item
+from pipeline.labelling.mentions import naming_versions
 from pipeline.labelling.rows import Labelled
 
 Fate = Literal["replaced", "followed", "emptied"]
 
-_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".npz", ".npy")
+_SAMPLED = ("prompts", "comparisons", "rollouts")
 
 
 @dataclass
@@ -68,6 +65,7 @@ class Found:
         made: everything else that was made from them, models among it, nearest first.
         perhaps: made from versions erased earlier, of which nobody knows any more whose rows they held.
         origins: what the rows were in, versions replaced earlier included.
+        named: other versions whose texts name them, such as a model's figures by person, and those texts.
         imported: hold rows of theirs that came from outside, and are left alone.
         damaged: a line about each version that cannot be read.
     """
@@ -77,6 +75,7 @@ class Found:
     made: list[Known]
     perhaps: list[Known]
     origins: list[Known]
+    named: list[tuple[Version, list[str]]]
     imported: list[Version]
     damaged: list[str]
 
@@ -100,7 +99,9 @@ def look(store: Store, people: Collection[str], earlier: Collection[str] = ()) -
     derived: list[tuple[Version, int]] = []
     for version in filter(None, map(_version, made)):
         try:
-            if rows := _rows_among(version, gone, people):
+            # A comparison may have the id of the pair that was made of it; nobody's answer is in it.
+            shown_ids = set[str]() if version.manifest.kind in _SAMPLED else gone
+            if rows := _rows_among(version, shown_ids, people):
                 derived.append((version, rows))
         except PipelineError as err:
             damaged.append(str(err))
@@ -114,25 +115,10 @@ def look(store: Store, people: Collection[str], earlier: Collection[str] = ()) -
         made=[k for k in made if k.key not in shown],
         perhaps=maybe,
         origins=[known[k] for k in sorted(sure) if k in known],
+        named=naming_versions(known, {*affected, *shown, *((v.name, v.number) for v in imported)}, people),
         imported=imported,
         damaged=damaged,
     )
-
-
-def name_somebody(root: Path, people: Collection[str]) -> list[Path]:
-    """Files under ``root`` that hold an id, as text or in a column; or are unreadable. Models and logs apart."""
-    found: list[Path] = []
-    for relative in list_files(root):
-        path = root / relative
-        if path.suffix in _WEIGHTS or path.is_symlink():
-            continue
-        try:
-            holds = (_in_columns if path.suffix == ".parquet" else _in_bytes)(path, people)
-        except (PipelineError, OSError):
-            holds = True
-        if holds:
-            found.append(path)
-    return found
 
 
 # Which versions
@@ -166,7 +152,20 @@ def _affected(
         if _later(known, one.version):
             one.work = None
             one.fate = "replaced" if carried or _named(store, one.version) else "followed"
-    return ordered, imported
+    return ordered, [v for v in imported if _brought(v, _previous(known[v.name, v.number]), known, people)]
+
+
+def _brought(version: Version, previous: Key | None, known: Mapping[Key, Known], people: Collection[str]) -> bool:
+    """Whether rows of theirs came into this very version, and not with the rows that it carries."""
+    carried = _version(known[previous]) if previous is not None and previous in known else None
+    ids = _ids(carried) if carried is not None else set[str]()
+    for key in version.splits:
+        if "annotator" in _columns(version, key):
+            columns = [c for c in ("id", "annotator") if c in _columns(version, key)]
+            rows = version.iter_rows(*_split(key), columns=columns)
+            if any(row["annotator"] in people and row.get("id") not in ids for row in rows):
+                return True
+    return False
 
 
 def _carriers_last(known: Mapping[Key, Known]) -> Iterator[Key]:
@@ -296,26 +295,12 @@ def _version(known: Known) -> Version | None:
 
 
 def _previous(known: Known) -> Key | None:
+    """The version whose rows it carries; what ``collect`` makes beside preferences carries none."""
+    if known.manifest.kind != "preferences":
+        return None
     return next(((p.name, p.version) for p in known.manifest.parents if p.role == "previous"), None)
 
 
 def _key(ref: str) -> Key:
     parsed = refs.parse_ref(ref)
     return parsed.name, parsed.number or 0
-
-
-def _in_bytes(path: Path, people: Collection[str]) -> bool:
-    if not path.stat().st_size:
-        return False
-    with path.open("rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return any(content.find(one.encode()) >= 0 for one in people)
-
-
-def _in_columns(path: Path, people: Collection[str]) -> bool:
-    pa, _ = arrow()
-    compute: Any = import_module("pyarrow.compute")
-    for batch in read_batches([path], str(path)):
-        texts = [c for c in batch.columns if pa.types.is_string(c.type) or pa.types.is_large_string(c.type)]
-        if any(compute.any(compute.match_substring(c, one)).as_py() for c in texts for one in people):
-            return True
-    return False

@@ -25,12 +25,12 @@ from pipeline import __main__ as command
 from pipeline import forget as forgetting
 from pipeline.annotators._sitting import Sitting
 from pipeline.annotators.human import Human
-from pipeline.core import refs
+from pipeline.core import amend, refs
 from pipeline.core.errors import ConfigError, DataError, StoreError
 from pipeline.core.records import COMPARISONS, PREFERENCES, Comparison, row_id
 from pipeline.core.shards import read_batches
 from pipeline.core.store import Store, Version
-from pipeline.labelling import traces
+from pipeline.labelling import mentions, successors
 from pipeline.labelling.items import Item, order_of
 from pipeline.labelling.log import Log, NewEvent
 
@@ -370,6 +370,16 @@ def test_versions_that_carry_the_rows_are_replaced_too(world: World, never: Worl
     assert holding(world.root, EDIT) == []
 
 
+def test_carried_rows_are_not_told_as_imported(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    one = world.ids()[ONE]
+    z = carrying(world, world.latest(), "z-preferences")
+    assert one in [r["annotator"] for r in z.rows()]
+    assert world.run(ONE, "--dry-run") == 0
+    told = capsys.readouterr().out
+    assert "z-preferences@v000001: only carried ones" in told
+    assert "imported" not in told
+
+
 def test_an_older_version_that_is_carried_is_replaced_too(world: World) -> None:
     carrying(world, world.store.resolve("x-preferences@v1"), "z-preferences")
     assert world.run(ONE, "--yes") == 0
@@ -697,8 +707,9 @@ class Died(BaseException):
 POINTS = [
     (forgetting, "_write"),
     (Log, "forget"),
-    (forgetting, "publish_heir"),
+    (successors, "publish_heir"),
     (forgetting, "erase"),
+    (forgetting, "redact"),
     (forgetting, "drop_staging"),
     (forgetting, "place_heads"),
 ]
@@ -740,6 +751,7 @@ class Campaign:
         # The head is another's version, one is only tagged, and one carries.
         self.made.store.tag("x-preferences@v1", "early")
         carrying(self.made, made.latest(), "a-preferences")
+        naming(self.made)
         with self.made.store.draft("x-preferences", kind="preferences", stage="collect", key="oracle") as draft:
             draft.write_rows("train", [{"id": "own", "annotator": "oracle"}])
         self.one = self.made.ids()[ONE]
@@ -767,9 +779,9 @@ class Campaign:
             told = capsys.readouterr().out
             assert "x-preferences@gold" in told
             assert "(collected)" not in told
-            assert "These keep what they learned: x-reward@v000001" in told
+            assert "These keep what they learned: m-reward@v000001, x-reward@v000001" in told
         assert state(world.root) == self.expected, f"died before step {step}"
-        assert holding(world.root, EDIT) == holding(world.root, NOTE) == holding(world.root, ONE) == []
+        assert [holding(world.root, text) for text in (EDIT, NOTE, ONE, self.one)] == [[]] * 4
         assert not (world.root / ".forgetting").exists()
         shutil.rmtree(world.root)
         return not alive
@@ -787,8 +799,177 @@ def test_a_death_between_any_two_steps_is_mended_by_the_same_command(
     step = 0
     while campaign.die_before(step, monkeypatch, capsys):
         step += 1
-    # Record, log, record; three heirs; four erasures; staging of three names; heads.
-    assert step == 14
+    # Record, log, record; three heirs; four erasures; two with figures by person; staging of five names; heads.
+    assert step == 18
+
+
+def test_a_death_between_two_files_that_name_somebody_is_mended(
+    made: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest lists the files as they are to be, so that what was not written yet counts as damaged."""
+    campaign = Campaign(made, tmp_path)
+    write, left = amend._replace_bytes, [0]
+
+    def dying_before(*args: Any) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise Died
+        write(*args)
+
+    for step in range(5):  # of the model manifest and README, of the report manifest, README and page
+        world = campaign.copy(f"files-{step}")
+        left[0] = step
+        with monkeypatch.context() as patch:
+            patch.setattr(amend, "_replace_bytes", dying_before)
+            with pytest.raises(Died):
+                world.run(ONE, "--yes")
+        assert holding(world.root, campaign.one) != []
+        assert world.run(campaign.one, "--yes") == 0
+        assert holding(world.root, campaign.one) == []
+        for name in ("m-reward", "m-report"):
+            assert world.latest(name).verify() == []
+        assert state(world.root) == campaign.expected
+
+
+def naming(world: World) -> tuple[Version, Version]:
+    """A model and a report with figures by person, in their manifest, card and page."""
+    store, (one, two) = world.store, (world.ids()[ONE], world.ids()[TWO])
+    rows = [{"name": one, "accuracy": {"value": 0.125}}, {"name": two, "accuracy": {"value": 0.875}}]
+    parents = [(world.latest(), "preferences")]
+    with store.draft("m-reward", kind="adapter", stage="reward", key="m", parents=parents) as draft:
+        (draft.path / "adapter_model.safetensors").write_bytes(b"weights")
+        draft.stats["evaluation"] = {"slices": {"annotator": {"rows": rows}}, "notes": [f"least with {one}"]}
+        draft.card = lambda made: f"# {made.ref}\n\n| {one} | .125 |\n| {two} | .875 |\n"
+    model = draft.version
+    with store.draft("m-report", kind="report", stage="report", key="m", parents=[(model, "reward")]) as draft:
+        cells = "".join(f"<tr><td>{r['name']}</td><td>{r['accuracy']['value']}</td></tr>" for r in rows)
+        (draft.path / "report.html").write_text(f"<table>{cells}</table><p>See {one}.</p>")
+        draft.card = lambda made: f"# {made.ref}\n\nof {one}\n"
+    return model, draft.version
+
+
+def test_figures_by_person_lose_that_person_and_nothing_else(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, report = naming(world)
+    one, two = world.ids()[ONE], world.ids()[TWO]
+    assert world.run(ONE, "--yes") == 0
+    told = capsys.readouterr()
+    assert "m-reward@v000001: adapter, README.md, manifest.json\n" in told.out
+    assert "m-report@v000001: taken out of README.md, report.html\n" in told.out
+    assert told.err == ""
+    assert holding(world.root, one) == holding(world.root, "0.125") == []
+    after = world.latest("m-reward")
+    assert (after.ref, after.id, after.manifest.key) == (model.ref, model.id, "m")
+    assert after.manifest.stats["evaluation"] == {
+        "slices": {"annotator": {"rows": [{"name": two, "accuracy": {"value": 0.875}}]}},
+        "notes": ["least with (erased)"],
+    }
+    assert (after.path / "README.md").read_text() == f"# {model.ref}\n\n| {two} | .875 |\n"
+    assert (after.path / "adapter_model.safetensors").read_bytes() == b"weights"
+    (redacted,) = after.manifest.governance["redacted"]
+    assert redacted["files"] == ["README.md", "manifest.json"]
+    page = world.latest("m-report").path / "report.html"
+    assert page.read_text() == f"<table><tr><td>{two}</td><td>0.875</td></tr></table><p>See (erased).</p>"
+    for version in (after, world.latest("m-report")):
+        assert version.verify() == []
+    found = world.store.find("m-report", "m")
+    assert found is not None
+    assert (found.ref, found.id) == (report.ref, report.id)
+    before = state_of_files(world.root)
+    assert world.run(one, "--yes") == 0
+    assert capsys.readouterr().out == f"Nothing of {one} is in {world.root}.\n"
+    assert state_of_files(world.root) == before
+
+
+def test_what_was_left_by_an_earlier_version_of_this_command_is_found(world: World) -> None:
+    """Seen failing: "Nothing of p_... is in data", and exit 0, over a model that named them."""
+    one = world.ids()[ONE]
+    assert world.run(ONE, "--yes") == 0
+    stats = world.latest("x-reward").path / "manifest.json"
+    manifest = json.loads(stats.read_text())
+    stats.write_text(json.dumps({**manifest, "stats": {"annotators": {one: 0.5}}}))
+    (world.root / "notes.txt").write_text(one)
+    assert world.run(one, "--yes") == 1
+    assert holding(world.root, one) == ["notes.txt"]
+    assert world.run(one, "--yes") == 1
+    (world.root / "notes.txt").unlink()
+    assert world.run(one, "--yes") == 0
+
+
+def test_what_gc_and_dead_writers_left_since_is_found(world: World) -> None:
+    one = world.ids()[ONE]
+    model, _ = naming(world)
+    manifest = (model.path / "manifest.json").read_bytes()
+    assert world.run(ONE, "--yes") == 0
+    home = world.root / "x-comparisons"
+    (home / "tombstones").mkdir(exist_ok=True)
+    (home / "tombstones" / "v000009.json").write_bytes(manifest)
+    assert world.run(one, "--yes") == 0
+    assert holding(world.root, one) == []
+    (home / ".staging" / "dead").mkdir(parents=True)
+    (home / ".staging" / "dead" / "train.part").write_text(one)
+    assert world.run(one, "--dry-run") == 0
+    assert holding(world.root, one) != []
+    assert world.run(one, "--yes") == 0
+    assert holding(world.root, one) == []
+
+
+def test_what_is_collected_beside_preferences_carries_none_of_their_rows(world: World) -> None:
+    """``collect`` gives all three of its outputs the parent ``previous``; seen failing for ever with such ones."""
+    before = world.latest()
+    same_id = before.rows()[0]["id"]  # as where the first of two completions was chosen
+    row = {"id": same_id, "prompt": "p", "completion_a": "a", "completion_b": "b"}
+    sampled = [
+        publish(world.store, f"z-{kind}", kind, [row], [(before, "previous")])
+        for kind in ("prompts", "comparisons")
+    ]
+    assert world.run(ONE, "--yes") == 0
+    assert [world.latest(v.name) for v in sampled] == sampled
+
+
+def test_a_version_that_carries_rows_on_which_the_person_had_no_weight(tmp_path: Path) -> None:
+    """Its successor has the very files of the erased one, and is another version all the same."""
+    world = World(tmp_path / "data")
+    evening = Evening(world.store, order="sampled")
+    for item in list(evening.log.items()):
+        evening.say(ONE, "skip", item, reason="not my subject")
+        evening.say(TWO, "vote", item, choice="a")
+    rows = carrying(world, evening.publish(), "z-preferences").rows()
+    evening.log.close()
+    assert world.run(ONE, "--yes") == 0
+    after = world.latest("z-preferences")
+    assert (after.number, after.rows()) == (2, rows)
+    assert [p.ref for p in after.manifest.parents] == ["x-preferences@v000002"]
+    assert after.verify() == []
+
+
+def test_interrupted_work_on_erased_versions_goes(world: World) -> None:
+    ref = world.latest().ref
+    for name, reads in (("theirs", ref), ("other", "x-comparisons@v000001")):
+        directory = world.root / ".runs" / name
+        (directory / "checkpoint-1").mkdir(parents=True)
+        (directory / "checkpoint-1" / "rows.txt").write_text(EDIT if name == "theirs" else "")
+        work = {"stage": "reward", "name": "x", "inputs": {"preferences": [reads, "-"]}}
+        (directory / "run.json").write_text(json.dumps(work))
+    assert world.run(ONE, "--yes") == 0
+    assert [p.name for p in (world.root / ".runs").iterdir()] == ["other"]
+    assert holding(world.root, EDIT) == []
+
+
+def test_a_reader_of_what_names_the_person_is_waited_for(world: World) -> None:
+    naming(world)
+    directory = world.root / ".runs" / "busy"
+    directory.mkdir(parents=True)
+    (directory / "run.json").write_text(
+        json.dumps({"stage": "report", "inputs": {"reward": ["m-reward@v000001", "-"]}})
+    )
+    fd = os.open(directory, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    with pytest.raises(StoreError, match="report is at work on what would be erased"):
+        world.run(ONE, "--yes")
+    os.close(fd)
+    assert world.run(ONE, "--yes") == 0
 
 
 KILLED = """
@@ -815,7 +996,7 @@ def test_kill_9_in_the_middle(world: World, capsys: pytest.CaptureFixture[str]) 
     assert world.run(ONE, "--yes") == 0
     assert holding(world.root, EDIT) == holding(world.root, ONE) == []
     assert world.latest().ref == "x-preferences@v000003"
-    assert traces.name_somebody(world.root, world.ids().values()) != []
+    assert mentions.name_somebody(world.root, world.ids().values()) != []
 
 
 def test_a_full_disk_is_told_and_loses_nothing_of_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -823,7 +1004,7 @@ def test_a_full_disk_is_told_and_loses_nothing_of_others(world: World, monkeypat
         raise StoreError("data/x-preferences", "No space left on device.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(forgetting, "publish_heir", full)
+        patch.setattr(successors, "publish_heir", full)
         with pytest.raises(StoreError, match="No space left"):
             world.run(ONE, "--yes")
     assert world.latest().number == 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 
 from pipeline import __main__ as command
+from pipeline.core.errors import StoreError
 from pipeline.core.shards import read_batches
 from pipeline.labelling.items import Item, order_of
 from pipeline.labelling.log import Log, NewEvent
@@ -28,26 +28,36 @@ class Sessions:
 
     Attributes:
         ids: of the people, by name; of the log that ``collect`` opened.
+        inputs: versions that ``collect`` reads besides.
+        collecting: keys of ``collect``.
     """
 
     def __init__(self, root: Path) -> None:
         self.project = Project(root)
         self.round = 0
         self.ids: dict[str, str] = {}
+        self.inputs: dict[str, str] = {}
+        self.collecting: dict[str, Any] = {
+            "annotator": "human",
+            "annotator_args": {},
+            "comparisons": 30,
+            "test_share": 0.4,
+            "serve": False,
+        }
 
     @property
     def data(self) -> Path:
         return self.project.root / "data"
 
     def write(self, **collect: Any) -> None:
+        """The config, with these keys of ``collect`` from now on."""
+        self.collecting |= collect
         self.project.write(
-            collect={
-                "annotator": "human", "comparisons": 30, "test_share": 0.4, "serve": False, **collect,
-            },
+            collect={**self.collecting, "inputs": self.inputs},
             label={"annotators": [LEAVER, SECOND, THIRD], "ask": ["note", "edit"]},
             ppo={"total_episodes": 16},
             evaluate={"prompts": 10},
-        )  # fmt: skip
+        )
 
     def collect(self) -> None:
         """Sample comparisons, answer all of them, and publish."""
@@ -99,7 +109,57 @@ def holding(root: Path, text: str) -> list[str]:
     return [str(path.relative_to(root)) for path, content in contents(root) if text.encode() in content]
 
 
-def test_after_two_rounds_nothing_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def search(sessions: Sessions) -> dict[str, list[str]]:
+    return {text: holding(sessions.data, text) for text in (sessions.ids[LEAVER], LEAVER, NOTE, EDIT)}
+
+
+def forgotten_after_two_rounds(sessions: Sessions, also_naming: list[str]) -> None:
+    """Forget the one who leaves, look everywhere, and go on with the second round.
+
+    Args:
+        also_naming: files with figures by person, so that the search is known to look where it should.
+    """
+    project, leaver = sessions.project, sessions.ids[LEAVER]
+    before = search(sessions)
+    assert all(before.values())
+    assert set(also_naming) <= set(before[leaver])
+    assert sessions.forget(LEAVER, "--yes") == 0
+    assert not any(search(sessions).values())
+    with closing(Log(sessions.data / "mini-labels")) as log:
+        assert sorted(p.name for p in log.people()) == [SECOND, THIRD]
+    for name in project.store.names():
+        assert [problem for v in project.store.versions(name) for problem in v.verify()] == []
+    # What others said in the first round is carried into the successor of the second.
+    third, fourth = project.store.resolve("mini-preferences@v3"), project.latest("preferences")
+    assert [p.ref for p in fourth.manifest.parents if p.role == "previous"] == [third.ref]
+    assert fourth.rows()[: len(third.rows())] == third.rows()
+    for role in ("prompts", "comparisons"):
+        assert [v.number for v in project.store.versions(f"mini-{role}")] == [1, 2]
+    assert sessions.forget(leaver, "--yes") == 0
+    # Whoever names the erased version is told what took its place, with which the work is done.
+    with pytest.raises(StoreError, match=r"was erased.*Name mini-preferences@v000003, which has taken its place"):
+        project.run("collect", "--check")
+    sessions.inputs["previous"] = third.ref
+    sessions.write()
+    assert project.run("collect", "--check") == 0
+
+
+def test_after_two_rounds_nothing_is_left(tmp_path: Path) -> None:
+    """Seen failing for ever: prompts and comparisons of the second round have the parent ``previous`` too."""
+    sessions = Sessions(tmp_path)
+    project = sessions.project
+    sessions.write()
+    assert project.run("sft") == 0
+    sessions.collect()
+    sessions.inputs["previous"] = project.latest("preferences").ref
+    sessions.write(temperature=1.5)
+    sessions.collect()
+    assert project.run("reward") == 0
+    forgotten_after_two_rounds(sessions, ["mini-reward/versions/v000001/manifest.json"])
+
+
+@pytest.mark.slow
+def test_after_two_rounds_of_all_stages_nothing_is_left(tmp_path: Path) -> None:
     sessions = Sessions(tmp_path)
     project = sessions.project
     sessions.write()
@@ -107,20 +167,14 @@ def test_after_two_rounds_nothing_is_left(tmp_path: Path, capsys: pytest.Capture
     sessions.collect()
     for stage in ("reward", "ppo", "evaluate", "report"):
         assert project.run(stage) == 0
-    first = project.latest("preferences")
-    sessions.write(inputs={"policy": project.latest("policy").ref, "previous": first.ref})
+    sessions.inputs = {"policy": project.latest("policy").ref, "previous": project.latest("preferences").ref}
+    sessions.write()
     sessions.collect()
-    assert project.run("reward") == 0
-    second = project.latest("preferences")
-    assert [p.ref for p in second.manifest.parents if p.role == "previous"] == [first.ref]
-    leaver = sessions.ids[LEAVER]
-    texts = (leaver, LEAVER, NOTE, EDIT)
-    before = {text: holding(sessions.data, text) for text in texts}
-    # So that the search is known to look where it should.
-    for name in ("mini-reward/versions/v000001/manifest.json", "mini-report/versions/v000001/report.html"):
-        assert name in before[leaver], before
-    print(before)
-    assert all(before.values())
-    capsys.readouterr()
-    assert sessions.forget(LEAVER, "--yes") == 0
-    assert {text: holding(sessions.data, text) for text in texts} == dict.fromkeys(texts, [])
+    for stage in ("reward", "ppo", "evaluate", "report"):
+        assert project.run(stage) == 0
+    reports = [f"mini-report/versions/v00000{n}/report.html" for n in (1, 2)]
+    rewards = [f"mini-reward/versions/v00000{n}/manifest.json" for n in (1, 2)]
+    forgotten_after_two_rounds(sessions, reports + rewards)
+    for stage in ("reward", "ppo", "evaluate", "report"):
+        assert project.run(stage) == 0
+    assert not any(search(sessions).values())

@@ -310,6 +310,7 @@ def test_answers_that_nobody_takes_hold_no_connection(log, monkeypatch):
     request = b"GET /static/annotate.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     with serve(log) as server, socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        assert server._socket is not None
         server._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         sock.connect(("127.0.0.1", server.port))
         sock.settimeout(5)

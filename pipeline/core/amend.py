@@ -1,0 +1,90 @@
+"""What may change in a version that stays: texts about somebody who is to be forgotten, and the key of its work.
+
+Rows and weights never do. Which versions, and why, is the caller's to know.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from pipeline.core import refs
+from pipeline.core.files import disk_errors, fsync, locked, make_dirs
+from pipeline.core.manifest import FileEntry
+from pipeline.core.redact import redacted_text, redacted_value
+from pipeline.core.store import Store
+from pipeline.core.version import Version
+
+REDACTED = "redacted"
+"""Governance key of a version out of whose texts somebody was taken: when, and which files."""
+
+
+def redact(store: Store, version: Version, words: Collection[str], files: Iterable[str]) -> None:
+    """Take somebody out of the texts of a version that stays: its manifest's figures, its card, a report's page.
+
+    Its rows, weights, number and id stay. The manifest is written first: after a death the files that still hold a
+    word are found again, and become what it says.
+
+    Args:
+        files: those that hold one of ``words``, relative to the version; manifest.json may be among them.
+    Raises:
+        StoreError: the disk.
+    """
+    manifest, home = version.manifest, store.home(version.name)
+    aside = home / ".staging" / f"redacted-{uuid.uuid4().hex}"
+    texts: dict[str, bytes] = {}
+    with disk_errors(version.where), locked(home / ".lock"):
+        for file in files:
+            if file != "manifest.json":
+                text = (version.path / file).read_bytes().decode("utf-8", "surrogateescape")
+                suffix = Path(file).suffix.lower()
+                texts[file] = redacted_text(text, suffix, words).encode("utf-8", "surrogateescape")
+        changed = {
+            name: redacted_value(getattr(manifest, name), words)
+            for name in ("config", "models", "datasets", "environment", "stats", "governance")
+        }
+        told = {"at": refs.now(), "files": sorted({*files, "manifest.json"})}
+        changed["governance"][REDACTED] = [*changed["governance"].get(REDACTED, []), told]
+        entries = [_entry(f, texts.get(f.path)) for f in manifest.files]
+        new = dataclasses.replace(manifest, files=entries, **changed)
+        make_dirs(aside)
+        for file, content in {"manifest.json": new.to_json().encode(), **texts}.items():
+            _replace_bytes(version.path / file, content, aside)
+        shutil.rmtree(aside)
+
+
+def rekey(store: Store, version: Version, key: str) -> None:
+    """Give a version that stays the key under which its work is looked for from now on.
+
+    Raises:
+        StoreError: the disk.
+    """
+    home = store.home(version.name)
+    aside = home / ".staging" / f"rekeyed-{uuid.uuid4().hex}"
+    with disk_errors(version.where), locked(home / ".lock"):
+        make_dirs(aside)
+        content = dataclasses.replace(version.manifest, key=key).to_json().encode()
+        _replace_bytes(version.path / "manifest.json", content, aside)
+        shutil.rmtree(aside)
+
+
+def _entry(before: FileEntry, content: bytes | None) -> FileEntry:
+    if content is None:
+        return before
+    return FileEntry(before.path, hashlib.sha256(content).hexdigest(), len(content))
+
+
+def _replace_bytes(path: Path, content: bytes, aside: Path) -> None:
+    """Write ``path`` in one step."""
+    temporary = aside / path.name
+    with temporary.open("wb") as f:
+        f.write(content)
+        f.flush()
+        os.fsync(f.fileno())
+    os.replace(temporary, path)
+    fsync(path.parent)

@@ -1,0 +1,68 @@
+"""Texts about somebody without them: what a manifest, a card or a report says of one person is taken out of it.
+
+Nothing is read or written here. What is left of a text depends on the text and the words alone, so that doing it
+again after a death gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from typing import Any, cast
+
+MARK = "(erased)"
+
+
+def redacted_value(value: Any, words: Collection[str]) -> Any:
+    """A JSON value without what is about somebody.
+
+    An entry whose key holds a word goes; so does an element of a list that is a word, or an object one of whose
+    own values is: a row of figures by person. Any other text keeps the rest of what it says.
+    """
+    if isinstance(value, Mapping):
+        entries = cast("Mapping[str, Any]", value)
+        return {k: redacted_value(v, words) for k, v in entries.items() if not _holds(k, words)}
+    if isinstance(value, list):
+        return [redacted_value(v, words) for v in cast("list[Any]", value) if not _is_about(v, words)]
+    return _marked(value, words) if isinstance(value, str) else value
+
+
+def redacted_text(text: str, suffix: str, words: Collection[str]) -> str:
+    """The text of a file without what is about somebody.
+
+    Args:
+        suffix: of the file's name. Of JSON entries go, of JSON lines and Markdown lines, of HTML rows of tables;
+            of anything else only the words.
+    """
+    if not _holds(text, words):
+        return text
+    if suffix == ".json":
+        try:
+            return json.dumps(redacted_value(json.loads(text), words), ensure_ascii=False, indent=2) + "\n"
+        except ValueError:
+            pass
+    elif suffix in (".jsonl", ".md"):
+        return "".join(line for line in text.splitlines(keepends=True) if not _holds(line, words))
+    elif suffix in (".html", ".htm"):
+        rows = r"<tr\b(?:(?!</tr>).)*</tr>\s*"
+        text = re.sub(rows, lambda m: "" if _holds(m[0], words) else m[0], text, flags=re.DOTALL | re.IGNORECASE)
+    return _marked(text, words)
+
+
+def _is_about(value: Any, words: Collection[str]) -> bool:
+    if isinstance(value, Mapping):
+        return any(isinstance(v, str) and v in words for v in cast("Mapping[str, Any]", value).values())
+    if isinstance(value, list):  # a row as a list of its cells
+        return any(isinstance(v, str) and v in words for v in cast("list[Any]", value))
+    return isinstance(value, str) and value in words
+
+
+def _holds(text: str, words: Collection[str]) -> bool:
+    return any(word in text for word in words)
+
+
+def _marked(text: str, words: Collection[str]) -> str:
+    for word in words:
+        text = text.replace(word, MARK)
+    return text

@@ -1,0 +1,38 @@
+"""The key of work whose input was replaced, so that it counts as done for whoever names the input's successor.
+
+A key covers the inputs' contents (:meth:`pipeline.core.stage.Planner.plan`). All that it is made of is in the
+manifest, local files apart that the settings name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pipeline.core.manifest import Manifest
+from pipeline.core.records import digest
+
+
+def key_with(old: Manifest, before: Mapping[str, Manifest], after: Mapping[str, Manifest]) -> str | None:
+    """The key of ``old``'s work with other inputs.
+
+    Args:
+        before: its parents by role, as it was made from them.
+        after: the same with those that take their places.
+    Returns:
+        None where its own key does not follow from its manifest, so that another one would not either.
+    """
+    return _key(old, after) if old.key is not None and _key(old, before) == old.key else None
+
+
+def _key(manifest: Manifest, parents: Mapping[str, Manifest]) -> str:
+    # What the stage made itself just before is a parent too, and no input.
+    inputs = {role: _fingerprint(found) for role, found in parents.items() if role != "comparisons"}
+    outside = {m["role"]: [m["content"]] for m in manifest.models if "content" in m and m["role"] not in inputs}
+    learning = {k: v for k, v in manifest.config.items() if k != "name"}
+    found = [[role, prints] for role, prints in sorted((inputs | outside).items())]
+    return digest([manifest.stage, found, learning, [], manifest.code.version])
+
+
+def _fingerprint(manifest: Manifest) -> list[str]:
+    """As :func:`pipeline.core.graph.fingerprint`."""
+    return [manifest.id, *(f.sha256 for f in manifest.files if f.path.endswith(".parquet"))]

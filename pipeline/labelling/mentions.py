@@ -1,0 +1,65 @@
+"""Where an id of somebody stands: in the texts of versions, and in any file below a directory."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Collection, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.erase import Key, Known
+from pipeline.core.errors import PipelineError
+from pipeline.core.shards import arrow, read_batches
+from pipeline.core.version import Version, list_files
+
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".npz", ".npy")
+
+
+def name_somebody(root: Path, people: Collection[str]) -> list[Path]:
+    """Files under ``root`` that hold an id, as text or in a column; or are unreadable. Models and logs apart."""
+    found: list[Path] = []
+    for relative in list_files(root):
+        path = root / relative
+        if path.suffix in _WEIGHTS or path.is_symlink():
+            continue
+        try:
+            holds = (_in_columns if path.suffix == ".parquet" else _in_bytes)(path, people)
+        except (PipelineError, OSError):
+            holds = True
+        if holds:
+            found.append(path)
+    return found
+
+
+def naming_versions(
+    known: Mapping[Key, Known], apart: Collection[Key], people: Collection[str]
+) -> list[tuple[Version, list[str]]]:
+    """The versions, without those ``apart``, that have texts which hold an id; rows and weights are no texts."""
+    naming: list[tuple[Version, list[str]]] = []
+    for key, one in sorted(known.items()):
+        if one.path is None or key in apart:
+            continue
+        version = Version(one.path, one.manifest)
+        texts = [f for f in list_files(version.path) if Path(f).suffix not in (*_WEIGHTS, ".parquet")]
+        texts = [f for f in texts if not (version.path / f).is_symlink() and _in_bytes(version.path / f, people)]
+        if texts:
+            naming.append((version, texts))
+    return naming
+
+
+def _in_bytes(path: Path, people: Collection[str]) -> bool:
+    if not path.stat().st_size:
+        return False
+    with path.open("rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return any(content.find(one.encode()) >= 0 for one in people)
+
+
+def _in_columns(path: Path, people: Collection[str]) -> bool:
+    pa, _ = arrow()
+    compute: Any = import_module("pyarrow.compute")
+    for batch in read_batches([path], str(path)):
+        texts = [c for c in batch.columns if pa.types.is_string(c.type) or pa.types.is_large_string(c.type)]
+        if any(compute.any(compute.match_substring(c, one)).as_py() for c in texts for one in people):
+            return True
+    return False
