@@ -85,7 +85,7 @@ def project(with_base: Path, tmp_path: Path) -> Project:
 def people(project: Project) -> People:
     number = port()
     project.write(
-        collect={"annotator": "human", "comparisons": 40, "test_share": 0.3},
+        collect={"annotator": "human", "annotator_args": {}, "comparisons": 40, "test_share": 0.3},
         label={"annotators": ["p1", "p2"], "port": number},
     )
     return People(project, number)
@@ -310,7 +310,7 @@ def test_own_completions_in_each_mode(project: Project, mode: str, tmp_path: Pat
     own.write_text("".join(json.dumps(r) + "\n" for r in rows))
     number = port()
     project.write(
-        collect={"annotator": "human", "test_share": 0.4},
+        collect={"annotator": "human", "annotator_args": {}, "test_share": 0.4},
         label={"annotators": ["p1"], "port": number, "mode": mode, "dataset": str(own)},
     )
 
