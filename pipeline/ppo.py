@@ -43,7 +43,7 @@ def run(run: Run) -> None:
     from pipeline.modeling.from_run import scorer
     from pipeline.modeling.loading import load_tokenizer
     from pipeline.trainers import ppo, ppo_config
-    from pipeline.trainers.common import MetricsFile, training_arguments
+    from pipeline.trainers.common import MetricsFile, StopDiverged, training_arguments
     from pipeline.trainers.watching import Watching
 
     config = run.config
@@ -77,16 +77,41 @@ def run(run: Run) -> None:
         check=judge,
         on_rollout=recorder.record,
         checkpoints=checkpoints,
-        callbacks=[MetricsFile(run.workdir / "metrics.jsonl"), Watching(recorder.written)],
+        callbacks=[MetricsFile(run.workdir / "metrics.jsonl"), StopDiverged("ppo"), Watching(recorder.written)],
     )
     if start is not None:
         say("ppo", resuming(start, trainer.updates))
-    trainer.train(start)
+    train(trainer, start)
     if trainer.stopped is not None:
         say("ppo", f"ended at update {trainer.state.global_step}: {trainer.stopped}")
     if main_process():
         publish(run, trainer, model, tokenizer, recorder)
     trainer.accelerator.wait_for_everyone()
+
+
+def train(trainer: Any, start: Path | None) -> None:
+    """Train, from the checkpoint ``start`` where there is one.
+
+    Raises:
+        ConfigError: only the value model would be trained.
+        ModelError: the policy's weights are no numbers, or as they were though no check went back to them.
+    """
+    from pipeline.modeling.weights import norms, require_finite, require_moved
+    from pipeline.trainers.common import diverged_mend
+
+    warmup = trainer.args.value_warmup_updates
+    if warmup >= trainer.updates:
+        raise ConfigError(
+            "ppo.value_warmup_updates",
+            f"{warmup} of {trainer.updates} updates train the value model alone, so no policy would be trained.",
+            "Lower it, or raise ppo.total_episodes.",
+        )
+    policy = [p for name, p in trainer.trained.items() if name.startswith("policy.")]
+    before = norms(policy)
+    trainer.train(start)
+    require_finite(trainer.accelerator.unwrap_model(trainer.model).policy, "ppo", diverged_mend("ppo"))
+    if start is None and trainer.published > 0:
+        require_moved(before, policy, "ppo", trainer.state.global_step)
 
 
 def prompts_to_select_by(run: Run) -> list[str]:
@@ -283,6 +308,8 @@ def publish(run: Run, trainer: Any, model: Any, tokenizer: Any, recorder: Record
         say("ppo", f"published: the best policy, after update {best.update} of {len(updates)}, {judged}{varied}")
     elif trainer.went_back is not None:
         say("ppo", f"published: the policy after update {trainer.published} of {len(updates)}")
+    if trainer.published == 0:
+        say("ppo", "that is the policy PPO began with: no update was better than none")
 
 
 def held_out_history(log: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pipeline.core.bounds import check_numbers
 from pipeline.core.errors import ConfigError
 from pipeline.core.files import expand_home
 from pipeline.core.secret_values import refuse_secrets
@@ -99,7 +100,8 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Read ``path`` and apply ``key=value`` overrides (values are YAML).
 
     Raises:
-        ConfigError: the file is missing or not YAML, a key is unknown, a value has the wrong type or is a secret.
+        ConfigError: the file is missing or not YAML, a key is unknown, a value has the wrong type, is a number
+            outside its bounds or a secret.
     """
     path = Path(path)
     raw = _read_config(path)
@@ -109,6 +111,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         _apply_override(raw, override)
     refuse_secrets(raw, str(path))
     raw = expanded(raw, str(path))
+    check_numbers(raw, str(path))
     sections: dict[str, dict[str, Any]] = {}
     shared: dict[str, Any] = {}
     known = [f.name for f in dataclasses.fields(Config) if f.name not in ("path", "sections")]

@@ -27,6 +27,8 @@ from pipeline.core.checkpoints import Checkpoints, damage, resuming
 from pipeline.core.errors import StoreError
 from pipeline.core.files import read_json
 from pipeline.core.process import say
+from pipeline.modeling.weights import norms, require_moved
+from pipeline.trainers.common import closed_bar
 
 SHARE = 0.02
 """Most of the training's time that saving may take."""
@@ -107,13 +109,20 @@ class Checkpointed(Trainer if TYPE_CHECKING else object):
             The mean loss of every step, those before an interruption included.
         Raises:
             StoreError: the checkpoint cannot be read, or another one not be written.
+            ModelError: no weight has moved.
         """
         if not self.saves:
             say(stage, "no checkpoints under FSDP or DeepSpeed: a killed run starts anew")
         self.start = self._newest(stage)
         if self.start is not None:
             say(stage, resuming(self.start, read_json(self.start / TRAINER_STATE_NAME)["max_steps"]))
-        self.train(resume_from_checkpoint=str(self.start) if self.start else None)
+        # Sharded parameters are others after the first step than before it.
+        trained = [p for p in self.model.parameters() if p.requires_grad] if self.saves else []
+        before = norms(trained)
+        with closed_bar(self):
+            self.train(resume_from_checkpoint=str(self.start) if self.start else None)
+        if trained and self.start is None:
+            require_moved(before, trained, stage, self.state.global_step)
         return self._mean_loss()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +14,9 @@ import torch
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
 from pipeline.core.config import Config, parse_options
+from pipeline.core.errors import ModelError
 from pipeline.core.files import disk_errors
+from pipeline.modeling.weights import non_finite
 
 T = TypeVar("T")
 
@@ -99,6 +103,27 @@ class MetricsFile(TrainerCallback):
                 out.write(_line({"step": state.global_step, **logs}))
 
 
+class StopDiverged(TrainerCallback):
+    """Ends training at the first logged step whose trained weights are no numbers: no later one will mend them."""
+
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
+
+    def on_log(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
+        trained = ((n, p) for n, p in model.named_parameters() if p.requires_grad)
+        if (name := non_finite(trained)) is not None:
+            raise ModelError(
+                f"{self.stage}, step {state.global_step}",
+                f"training has diverged: the weights {name} hold NaN or infinity.",
+                diverged_mend(self.stage),
+            )
+
+
+def diverged_mend(stage: str) -> str:
+    """What to do about a run whose weights are no longer numbers."""
+    return f"Lower {stage}.learning_rate or raise {stage}.warmup_steps, and start anew: add --fresh."
+
+
 def _line(row: dict[str, Any]) -> str:
     return json.dumps(row, sort_keys=True) + "\n"
 
@@ -113,6 +138,18 @@ class ProgressBar(ProgressCallback):
         shown = {key: f"{logs[key]:.3g}" for key in self.SHOWN if key in logs}
         if shown and self.training_bar is not None:
             self.training_bar.set_postfix(shown)
+
+
+@contextmanager
+def closed_bar(trainer: Any) -> Generator[None]:
+    """End the line of the bar where training ends in an error, so that what is said of it has its own."""
+    try:
+        yield
+    except BaseException:
+        for callback in trainer.callback_handler.callbacks:
+            if (bar := getattr(callback, "training_bar", None)) is not None:
+                bar.close()
+        raise
 
 
 def show_progress(trainer: Any) -> None:

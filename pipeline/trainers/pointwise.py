@@ -17,7 +17,7 @@ from pipeline.core.errors import DataError
 from pipeline.modeling.lora import lora_config
 from pipeline.modeling.scoring import Position, scored_rows
 from pipeline.modeling.tokens import encode_completions, encode_prompts, pad_id, right_pad
-from pipeline.trainers.common import MetricsFile
+from pipeline.trainers.common import MetricsFile, StopDiverged
 from pipeline.trainers.reward import RewardSection, Trainer, classifier, finish, require_batch
 
 
@@ -156,7 +156,7 @@ def train(
         processing_class=tokenizer,
         train_dataset=rows.dataset(),
         peft_config=lora_config(model, **args.lora(), task_type="SEQ_CLS"),
-        callbacks=[MetricsFile(metrics)],
+        callbacks=[MetricsFile(metrics), StopDiverged("reward")],
         offset=offset,
     )
     trained, figures = finish(trainer, tokenizer)

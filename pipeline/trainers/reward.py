@@ -16,8 +16,9 @@ from pipeline.core.errors import DataError
 from pipeline.modeling.lora import lora_config
 from pipeline.modeling.scoring import Position, score_position, scored_rows
 from pipeline.modeling.tokens import encode_completions, encode_prompts, pad_id
+from pipeline.modeling.weights import require_finite
 from pipeline.trainers.checkpointing import Checkpointed, SavingFields
-from pipeline.trainers.common import LoraFields, MetricsFile, show_progress
+from pipeline.trainers.common import LoraFields, MetricsFile, StopDiverged, diverged_mend, show_progress
 
 
 @dataclass
@@ -102,7 +103,7 @@ def train(
         processing_class=tokenizer,
         train_dataset=pairs.dataset(),
         peft_config=lora_config(model, **args.lora(), task_type="SEQ_CLS"),
-        callbacks=[MetricsFile(metrics)],
+        callbacks=[MetricsFile(metrics), StopDiverged("reward")],
     )
     trained, figures = finish(trainer, tokenizer)
     return trained, figures | {"pairs": len(pairs.kept)}
@@ -138,6 +139,7 @@ def finish(trainer: Trainer, tokenizer: Any) -> tuple[Any, dict[str, Any]]:
     assert trained.config.pad_token_id == pad_id(tokenizer)
     show_progress(trainer)
     train_loss = trainer.train_on("reward")
+    require_finite(trained, "reward", diverged_mend("reward"))
     return trained.eval(), {"steps": trainer.state.global_step, "train_loss": train_loss}
 
 

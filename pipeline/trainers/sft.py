@@ -16,8 +16,9 @@ from pipeline.core.errors import DataError
 from pipeline.modeling.lora import lora_config
 from pipeline.modeling.scratch import new_gpt2, train_tokenizer
 from pipeline.modeling.tokens import encode_completions
+from pipeline.modeling.weights import require_finite
 from pipeline.trainers.checkpointing import Checkpointed, SavingFields
-from pipeline.trainers.common import LoraFields, MetricsFile, show_progress
+from pipeline.trainers.common import LoraFields, MetricsFile, StopDiverged, diverged_mend, show_progress
 
 
 @dataclass
@@ -69,6 +70,7 @@ def train(
         The trained full model and figures for the manifest.
     Raises:
         DataError: too few texts.
+        ModelError: nothing was learnt, or the weights are no numbers.
     """
     set_seed(args.seed)
     limit = min(args.max_length or 10**9, model.config.max_position_embeddings)
@@ -86,7 +88,7 @@ def train(
         train_dataset=Dataset.from_dict({"input_ids": rows[held_out:]}),
         eval_dataset=Dataset.from_dict({"input_ids": rows[:held_out]}),
         peft_config=lora_config(model, **args.lora(), task_type="CAUSAL_LM") if adapt else None,
-        callbacks=[MetricsFile(metrics)],
+        callbacks=[MetricsFile(metrics), StopDiverged("sft")],
     )
     show_progress(trainer)
     train_loss = trainer.train_on("sft")
@@ -94,6 +96,7 @@ def train(
     trained: Any = trainer.accelerator.unwrap_model(trainer.model)
     if adapt:
         trained = trained.merge_and_unload()
+    require_finite(trained, "sft", diverged_mend("sft"))
     figures = {
         "texts": len(rows),
         "texts_cut": cut,

@@ -355,10 +355,10 @@ def longest(samples: Any) -> Any:
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("evaluate.seeds=0", "seeds 0 is below 1"),
-        ("evaluate.best_of=1", "best_of 1 is below 2"),
-        ("evaluate.best_of_prompts=1", "best_of_prompts 1 is below 2"),
-        ("evaluate.temperature=-1", "temperature -1.0 is below 0"),
+        ("evaluate.seeds=0", "seeds = 0 should be 1 or more"),
+        ("evaluate.best_of=1", "best_of = 1 should be 2 or more"),
+        ("evaluate.best_of_prompts=1", "best_of_prompts = 1 should be 2 or more"),
+        ("evaluate.temperature=-1", "temperature = -1 should be 0 or more"),
         ("evaluate.judges=[{llm: m}]", "url is missing"),
         ("evaluate.judges=[{llm: m, url: ftp://x}]", "not an address"),
         ("evaluate.judges=[{llm: m, url: 'http://x', mood: 1}]", "evaluate.judges[0].mood"),

@@ -1,0 +1,276 @@
+"""What every number of an experiment's config may be: one table, read before anything is loaded or run.
+
+A number outside its bounds trains nothing (a rate of 0, no episodes), or nothing of use (a decay of NaN). It leaves
+out types, which the dataclasses of the sections check, and rules between keys, which their ``__post_init__`` does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from pipeline.core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Bound:
+    """An interval of finite numbers.
+
+    Attributes:
+        low, high: its ends; None where there is none.
+        above, below: whether the end itself is outside.
+        special: a value outside that means something of its own, such as -1 for "no limit", and what it means.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    above: bool = False
+    below: bool = False
+    special: tuple[float, str] | None = None
+
+    def holds(self, value: float) -> bool:
+        """Whether ``value`` may be given. NaN and the infinities never may."""
+        if self.special is not None and value == self.special[0]:
+            return True
+        if not math.isfinite(value):
+            return False
+        over = self.low is None or (value > self.low if self.above else value >= self.low)
+        return over and (self.high is None or (value < self.high if self.below else value <= self.high))
+
+    def __str__(self) -> str:
+        low, high = (None if end is None else _spell(end) for end in (self.low, self.high))
+        if low is None:
+            words = "a finite number"
+        elif high is None:
+            words = f"a number above {low}" if self.above else f"{low} or more"
+        elif self.above or self.below:
+            words = f"in {'(' if self.above else '['}{low}, {high}{')' if self.below else ']'}"
+        else:
+            words = f"{low} to {high}"
+        return words if self.special is None else f"{words}, or {_spell(self.special[0])}: {self.special[1]}"
+
+
+FINITE = Bound()
+NOT_NEGATIVE = Bound(0)
+POSITIVE = Bound(0, above=True)
+COUNT = Bound(1)
+TWO = Bound(2)
+SHARE = Bound(0, 1, above=True, below=True)
+SHARE_OR_NONE = Bound(0, 1, below=True)
+UNIT = Bound(0, 1)
+RATE = Bound(0, 1, above=True)
+"""Of learning: at 0 nothing is learnt, and no optimiser here has a use for more than 1."""
+SEED = Bound(0, 2**32 - 1)
+"""NumPy's."""
+
+TRAINING: Mapping[str, Bound] = {
+    "per_device_train_batch_size": COUNT,
+    "per_device_eval_batch_size": COUNT,
+    "num_train_epochs": POSITIVE,
+    "max_steps": Bound(1, special=(-1, "as many as the epochs have")),
+    "learning_rate": RATE,
+    "warmup_steps": NOT_NEGATIVE,
+    "weight_decay": UNIT,
+    "adam_beta1": SHARE_OR_NONE,
+    "adam_beta2": SHARE_OR_NONE,
+    "adam_epsilon": RATE,
+    "gradient_accumulation_steps": COUNT,
+    "max_grad_norm": NOT_NEGATIVE,
+    "label_smoothing_factor": SHARE_OR_NONE,
+    "neftune_noise_alpha": NOT_NEGATIVE,
+    "torch_empty_cache_steps": COUNT,
+    "logging_steps": POSITIVE,
+    "eval_steps": POSITIVE,
+    "eval_delay": NOT_NEGATIVE,
+    "eval_accumulation_steps": COUNT,
+    "save_steps": POSITIVE,
+    "save_seconds": NOT_NEGATIVE,
+    "save_total_limit": NOT_NEGATIVE,
+    "seed": SEED,
+    "data_seed": SEED,
+    "dataloader_num_workers": NOT_NEGATIVE,
+    "dataloader_prefetch_factor": COUNT,
+    "dataset_num_proc": COUNT,
+    "ddp_bucket_cap_mb": COUNT,
+    "ddp_timeout": COUNT,
+    "local_rank": Bound(-1),
+    "lora_r": COUNT,
+    "lora_alpha": COUNT,
+    "lora_dropout": SHARE_OR_NONE,
+}
+"""What ``sft``, ``reward`` and ``ppo`` have in common: transformers' numbers, and LoRA's."""
+
+TEXTS: Mapping[str, Bound] = {"max_length": TWO, "pad_to_multiple_of": COUNT}
+"""What ``sft`` and ``reward`` have in common."""
+
+SECTIONS: Mapping[str, Mapping[str, Bound]] = {
+    "sft": {
+        **TRAINING,
+        **TEXTS,
+        "router_aux_loss_coef": NOT_NEGATIVE,
+        "n_layer": COUNT,
+        "n_embd": COUNT,
+        "n_head": COUNT,
+        "n_positions": TWO,
+        "vocab_size": Bound(258),  # bytes, and the two special tokens
+        "eval_share": SHARE,
+    },
+    "collect": {
+        "comparisons": TWO,
+        "completions": Bound(2, 16),
+        "temperature": POSITIVE,
+        "batch_size": COUNT,
+        "test_share": SHARE,
+        "select_share": SHARE_OR_NONE,
+    },
+    "reward": {
+        **TRAINING,
+        **TEXTS,
+        "center_rewards_coefficient": NOT_NEGATIVE,
+        "reference_samples": TWO,  # of one there is no standard deviation
+    },
+    "ppo": {
+        **TRAINING,
+        "num_mini_batches": COUNT,
+        "total_episodes": COUNT,
+        "local_rollout_forward_batch_size": COUNT,
+        "num_sample_generations": NOT_NEGATIVE,
+        "response_length": COUNT,
+        "stop_token_id": NOT_NEGATIVE,
+        "temperature": POSITIVE,
+        "missing_eos_penalty": NOT_NEGATIVE,
+        "num_ppo_epochs": COUNT,
+        "kl_coef": NOT_NEGATIVE,
+        "cliprange": POSITIVE,
+        "vf_coef": NOT_NEGATIVE,
+        "cliprange_value": POSITIVE,
+        "gamma": UNIT,
+        "lam": UNIT,
+        "trunk_layers": NOT_NEGATIVE,
+        "reward_std_coef": NOT_NEGATIVE,
+        "clip_score": POSITIVE,
+        "kl_target": POSITIVE,
+        "kl_horizon": COUNT,
+        "kl_budget": POSITIVE,
+        "diversity_floor": SHARE,
+        "num_generations": COUNT,
+        "target_kl": POSITIVE,
+        "entropy_coef": NOT_NEGATIVE,
+        "value_learning_rate": RATE,
+        "value_warmup_updates": NOT_NEGATIVE,
+        "eval_prompts": COUNT,
+        "fall_patience": NOT_NEGATIVE,
+    },
+    "evaluate": {
+        "prompts": TWO,  # of one there is no interval
+        "seeds": COUNT,
+        "temperature": NOT_NEGATIVE,
+        "batch_size": COUNT,
+        "seed": SEED,
+        "best_of": Bound(2, special=(0, "off")),  # the best of one is the base itself
+        "best_of_prompts": TWO,
+    },
+    "report": {"samples": NOT_NEGATIVE},
+    "label": {
+        "votes": COUNT,
+        "enough": COUNT,
+        "rank_up_to": Bound(2, 9),  # one key for each
+        "port": Bound(0, 65535),
+        "gold_share": SHARE_OR_NONE,
+        "repeat_share": SHARE_OR_NONE,
+        "repeat_after": COUNT,
+        "too_fast_ms": NOT_NEGATIVE,
+        "lease_minutes": POSITIVE,
+    },
+}
+
+TASKS: Mapping[str, Mapping[str, Bound]] = {
+    "reviews": {"corpus_size": Bound(100), "completion_tokens": COUNT, "test_share": SHARE},
+    "random_walks": {
+        "nodes": Bound(3, 26),  # a letter each
+        "edge_share": SHARE,
+        "graph_seed": SEED,
+        "corpus_size": COUNT,
+        "walk_nodes": TWO,
+        "prompt_nodes": COUNT,
+        "test_share": SHARE,
+    },
+    "continuation": {
+        "prompt_words": COUNT,
+        "completion_tokens": COUNT,
+        "min_words": TWO,
+        "max_texts": COUNT,
+        "test_share": SHARE,
+    },
+    "prompts": {"completion_tokens": COUNT, "test_share": SHARE, "limit": COUNT},
+}
+"""``task_args`` of the tasks that come with the package; a task of one's own checks its own."""
+
+ANNOTATORS: Mapping[str, Mapping[str, Bound]] = {
+    "oracle": {
+        "temperature": NOT_NEGATIVE,
+        "flip": Bound(0, 0.5, below=True),  # at 0.5 a label says nothing
+        "length_bias": FINITE,
+        "tie_margin": NOT_NEGATIVE,
+    },
+    "classifier": {
+        "batch_size": COUNT,
+        "max_length": COUNT,
+        "temperature": NOT_NEGATIVE,
+        "min_difference": NOT_NEGATIVE,
+    },
+    "replay": {"limit": COUNT, "min_score_ratio": NOT_NEGATIVE},
+}
+"""``collect.annotator_args`` of the annotators that come with the package."""
+
+
+def check_numbers(raw: Mapping[str, Any], where: str) -> None:
+    """Check every number of a config as it was read.
+
+    Raises:
+        ConfigError: one that is outside its bounds, with its key, its value and the bounds.
+    """
+    for key, value, bound in _bounded(raw):
+        for number in cast("list[Any]", value) if isinstance(value, list) else [value]:
+            found = _number(number)
+            if found is not None and not bound.holds(found):
+                raise ConfigError(where, f"{key} = {number} should be {bound}.")
+
+
+def _bounded(raw: Mapping[str, Any]) -> Iterator[tuple[str, Any, Bound]]:
+    """(key, value, its bound) of every value that has one."""
+    collect = _mapping(raw.get("collect"))
+    groups: list[tuple[str, Mapping[str, Any], Mapping[str, Bound]]] = [
+        ("", raw, {"seed": SEED}),
+        *((f"{section}.", _mapping(raw.get(section)), bounds) for section, bounds in SECTIONS.items()),
+        ("task_args.", _mapping(raw.get("task_args")), TASKS.get(str(raw.get("task")), {})),
+        (
+            "collect.annotator_args.",
+            _mapping(collect.get("annotator_args")),
+            ANNOTATORS.get(str(collect.get("annotator", "oracle")), {}),
+        ),
+    ]
+    for prefix, values, bounds in groups:
+        for key, bound in bounds.items():
+            if key in values:
+                yield prefix + key, values[key], bound
+
+
+def _spell(number: float) -> str:
+    return str(int(number)) if number == int(number) else f"{number:g}"
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _number(value: Any) -> float | None:
+    """``value`` as a number where its field would read it as one (YAML reads ``1e-3`` as text)."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None if isinstance(value, str) else math.inf
