@@ -100,6 +100,8 @@ def train(trainer: Any, start: Path | None) -> None:
     from pipeline.trainers.common import diverged_mend
 
     warmup = trainer.args.value_warmup_updates
+    if trainer.updates < 1:
+        raise ConfigError("ppo", "has no update to make.", "Raise ppo.total_episodes or ppo.num_train_epochs.")
     if warmup >= trainer.updates:
         raise ConfigError(
             "ppo.value_warmup_updates",

@@ -1,7 +1,7 @@
 """What every number of an experiment's config may be: one table, read before anything is loaded or run.
 
-A number outside its bounds trains nothing (a rate of 0, no episodes), or nothing of use (a decay of NaN). It leaves
-out types, which the dataclasses of the sections check, and rules between keys, which their ``__post_init__`` does.
+A number outside its bounds trains nothing (a rate of 0, no episodes), or nothing of use (a decay of NaN). It
+leaves out types, which the dataclasses of the sections check, and rules between keys: their ``__post_init__``.
 """
 
 from __future__ import annotations

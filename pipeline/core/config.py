@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from pipeline.core.bounds import check_numbers
 from pipeline.core.errors import ConfigError
 from pipeline.core.files import expand_home
+from pipeline.core.idle_keys import check_idle
 from pipeline.core.secret_values import refuse_secrets
 from pipeline.core.yaml_text import parse_yaml, read_yaml
 
@@ -100,8 +101,8 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Read ``path`` and apply ``key=value`` overrides (values are YAML).
 
     Raises:
-        ConfigError: the file is missing or not YAML, a key is unknown, a value has the wrong type, is a number
-            outside its bounds or a secret.
+        ConfigError: the file is missing or not YAML, a key is unknown or would have no effect, a value has the
+            wrong type, is a number outside its bounds or a secret.
     """
     path = Path(path)
     raw = _read_config(path)
@@ -112,6 +113,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     refuse_secrets(raw, str(path))
     raw = expanded(raw, str(path))
     check_numbers(raw, str(path))
+    check_idle(raw, str(path))
     sections: dict[str, dict[str, Any]] = {}
     shared: dict[str, Any] = {}
     known = [f.name for f in dataclasses.fields(Config) if f.name not in ("path", "sections")]

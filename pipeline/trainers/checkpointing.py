@@ -117,7 +117,8 @@ class Checkpointed(Trainer if TYPE_CHECKING else object):
         if self.start is not None:
             say(stage, resuming(self.start, read_json(self.start / TRAINER_STATE_NAME)["max_steps"]))
         # Sharded parameters are others after the first step than before it.
-        trained = [p for p in self.model.parameters() if p.requires_grad] if self.saves else []
+        model: Any = self.accelerator.unwrap_model(self.model)
+        trained = [p for p in model.parameters() if p.requires_grad] if self.saves else []
         before = norms(trained)
         with closed_bar(self):
             self.train(resume_from_checkpoint=str(self.start) if self.start else None)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ import torch
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
 from pipeline.core.config import Config, parse_options
-from pipeline.core.errors import ModelError
+from pipeline.core.errors import ConfigError, ModelError
 from pipeline.core.files import disk_errors
 from pipeline.modeling.weights import non_finite
 
@@ -51,7 +52,7 @@ def training_arguments(config: Config, stage: str, cls: type[T], output_dir: Pat
     saving: dict[str, Any] = {"save_strategy": "steps" if "save_steps" in given else "no"}
     if hasattr(cls, "save_seconds") and ("save_steps" in given or "save_strategy" in given):
         saving["save_seconds"] = 0.0
-    return parse_options(
+    arguments = parse_options(
         cls,
         {
             "output_dir": str(output_dir),
@@ -71,6 +72,60 @@ def training_arguments(config: Config, stage: str, cls: type[T], output_dir: Pat
         str(config.path),
         prefix=f"{stage}.",
     )
+    require_packages(arguments, stage)
+    return arguments
+
+
+TRACKERS = {
+    "azure_ml": "azureml",
+    "flyte": "flytekit",
+    **{k: k for k in ("clearml", "codecarbon", "comet_ml", "dagshub", "dvclive", "kubeflow", "mlflow", "neptune")},
+    **{k: k for k in ("swanlab", "tensorboard", "trackio", "wandb")},
+}
+"""The module that each of transformers' trackers needs."""
+
+OPTIMISERS = {
+    "8bit": "bitsandbytes",
+    "32bit": "bitsandbytes",
+    "ademamix": "bitsandbytes",
+    "bnb": "bitsandbytes",
+    "paged": "bitsandbytes",
+    "galore": "galore_torch",
+    "lomo": "lomo_optim",
+    "grokadamw": "grokadamw",
+    "schedule_free": "schedulefree",
+    "apollo": "apollo_torch",
+    "anyprecision": "torchdistx",
+    "torch_4bit": "torchao",
+    "torch_8bit": "torchao",
+    "stable_adamw": "optimi",
+    "npu": "torch_npu",
+    "xla": "torch_xla",
+}
+"""The module that transformers' optimisers need, by a part of their name; the last that fits counts."""
+
+
+def require_packages(args: Any, stage: str) -> None:
+    """Check that what the arguments name is installed, which transformers finds out when it is too late.
+
+    Raises:
+        ConfigError: a tracker, an optimiser or Liger's kernels are not there, or there is no such tracker.
+    """
+    asked: list[tuple[str, str, str | None]] = []
+    for name in args.report_to or []:
+        if name not in TRACKERS:
+            raise ConfigError(f"{stage}.report_to", f"{name!r} is no tracker.", f"Known: {', '.join(TRACKERS)}")
+        asked.append(("report_to", name, TRACKERS[name]))
+    optimiser = str(getattr(args.optim, "value", args.optim))
+    asked.append(("optim", optimiser, next((m for p, m in reversed(OPTIMISERS.items()) if p in optimiser), None)))
+    if args.use_liger_kernel:
+        asked.append(("use_liger_kernel", "true", "liger_kernel"))
+    for key, value, module in asked:
+        if module is not None and find_spec(module) is None:
+            package = module.replace("_", "-")
+            raise ConfigError(
+                f"{stage}.{key}", f"{value} needs {module}, which is not installed.", f"Run: pip install {package}"
+            )
 
 
 def has_accelerator() -> bool:
@@ -109,8 +164,8 @@ class StopDiverged(TrainerCallback):
     def __init__(self, stage: str) -> None:
         self.stage = stage
 
-    def on_log(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
-        trained = ((n, p) for n, p in model.named_parameters() if p.requires_grad)
+    def on_log(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        trained = ((n, p) for n, p in given["model"].named_parameters() if p.requires_grad)
         if (name := non_finite(trained)) is not None:
             raise ModelError(
                 f"{self.stage}, step {state.global_step}",

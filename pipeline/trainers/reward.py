@@ -31,6 +31,9 @@ class RewardSection(LoraFields, SavingFields, RewardConfig):
     )
     num_train_epochs: float = 1.0
     center_rewards_coefficient: float | None = 0.01
+    disable_dropout: bool | None = field(  # pyright: ignore[reportIncompatibleVariableOverride]
+        default=None, metadata={"help": "Of the base and of LoRA; by default unless lora_dropout is above 0."}
+    )
     reference_samples: int = field(
         default=512,
         metadata={"help": "Completions on which the score's mean and standard deviation are measured."},
@@ -39,6 +42,15 @@ class RewardSection(LoraFields, SavingFields, RewardConfig):
         default_factory=dict[str, Any],
         metadata={"help": "Sets of pairs to measure it on besides the held-out ones: {name: dataset}."},
     )
+
+    def __post_init__(self) -> None:
+        if self.disable_dropout and self.lora_dropout:
+            raise ValueError(
+                f"lora_dropout {self.lora_dropout} does nothing under disable_dropout: true; give one of them"
+            )
+        if self.disable_dropout is None:  # TRL's True would set LoRA's dropout to 0 as well
+            self.disable_dropout = not self.lora_dropout
+        super().__post_init__()
 
 
 class Trainer(Checkpointed, RewardTrainer):

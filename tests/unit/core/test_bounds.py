@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.core.bounds import ANNOTATORS, SECTIONS, TASKS, Bound
+from pipeline.core.bounds import ANNOTATORS, SECTIONS, TASKS, Bound, check_numbers
 from pipeline.core.config import load_config
 from pipeline.core.errors import ConfigError
 
@@ -112,7 +112,11 @@ def test_a_number_outside_its_bounds(key: str, bound: Bound, about: dict[str, An
             load_config(path, [f"{key}={spelled(value)}"])
         assert str(err.value) == f"{path}: {key} = {yaml.safe_load(spelled(value))} should be {bound}."
     for value in inside(bound):
-        load_config(path, [f"{key}={spelled(value)}"])
+        section, _, last = key.rpartition(".")
+        nested: Any = {last: yaml.safe_load(spelled(value))}
+        for part in reversed(section.split(".") if section else []):
+            nested = {part: nested}
+        check_numbers({**about, **nested}, "x")
 
 
 def spelled(value: float) -> str:
