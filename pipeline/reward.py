@@ -46,7 +46,7 @@ Table = tuple[str, dict[str, str], list[dict[str, Any]]]
 
 def run(run: Run) -> None:
     """Write ``scores`` of the held-out rows and the ``reward`` adapter."""
-    from pipeline.modeling.loading import load_causal_lm, load_tokenizer
+    from pipeline.modeling.loading import load_causal_lm, load_tokenizer, require_fit
     from pipeline.trainers import reward
     from pipeline.trainers.common import training_arguments
 
@@ -57,6 +57,7 @@ def run(run: Run) -> None:
     base = load_causal_lm(source, revision)  # says in one line what is wrong with a base that is none
     limit_length(args, base.config)
     tokenizer = load_tokenizer(source, revision)
+    require_fit(base, tokenizer, source)
     (pointwise if args.loss == "pointwise" else pairwise)(run, args, tokenizer, sets)
 
 

@@ -19,7 +19,7 @@ def run(run: Run) -> None:
     if not corpus:
         raise DataError(f"task {config.task}", "has no texts to train a base on.", "Remove the sft section.")
 
-    from pipeline.modeling.loading import load_causal_lm, load_tokenizer
+    from pipeline.modeling.loading import load_causal_lm, load_tokenizer, require_fit
     from pipeline.trainers import sft
     from pipeline.trainers.common import training_arguments
 
@@ -35,6 +35,7 @@ def run(run: Run) -> None:
             else (str(pretrained.path), None)
         )
         model, tokenizer = load_causal_lm(source, revision), load_tokenizer(source, revision)
+        require_fit(model, tokenizer, source)
     metrics = run.workdir / "metrics.jsonl"
     model, figures = sft.train(args, model, tokenizer, corpus, adapt=pretrained is not None, metrics=metrics)
     if main_process():

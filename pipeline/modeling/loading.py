@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import ModelError
+from pipeline.modeling.weights import require_finite
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
@@ -22,8 +25,11 @@ def load_tokenizer(source: str, revision: str | None = None) -> Any:
     _check_source(source)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as err:
+    except Exception as err:  # of a damaged file, whatever its reader stumbles over
         raise ModelError(source, f"no tokenizer could be loaded ({_first_line(err)}).", _mend(source)) from err
+    # Without files transformers makes one up from the model's config, which knows its special tokens alone.
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise ModelError(source, "holds no tokenizer.", _mend(source))
     if tokenizer.eos_token_id is None:
         raise ModelError(source, "the tokenizer has no end-of-sequence token, so no completion could end.")
     return tokenizer
@@ -33,7 +39,8 @@ def load_causal_lm(source: str, revision: str | None = None, dtype: Any = "auto"
     """The causal language model of ``source`` in evaluation mode, dropout off by being in ``eval()``.
 
     Raises:
-        ModelError: it is not there, is not a causal language model, or has no safetensors weights.
+        ModelError: it is not there, is not a causal language model, has no safetensors weights, lacks some of
+            them, or holds some that are no numbers.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
@@ -42,20 +49,64 @@ def load_causal_lm(source: str, revision: str | None = None, dtype: Any = "auto"
     _check_source(source)
     try:
         config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError) as err:
+    except Exception as err:  # of a damaged file, whatever its reader stumbles over
         raise ModelError(source, f"no model config could be loaded ({_first_line(err)}).", _mend(source)) from err
     kinds = config.architectures or []
     if kinds and not any(k.endswith(("ForCausalLM", "LMHeadModel")) for k in kinds):
         raise ModelError(
             source, f"holds a {kinds[0]}, not a causal language model.", "Use one like openai-community/gpt2."
         )
+    given: dict[str, Any] = {"revision": revision, "dtype": dtype}
+    given |= {"use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            source, revision=revision, dtype=dtype, use_safetensors=True, trust_remote_code=False
-        )
-    except (OSError, ValueError) as err:
+        with _silent():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(source, **given)
+    except Exception as err:  # weights cut short, of another shape, or of a config that makes no model
         raise ModelError(source, f"could not be loaded ({_first_line(err)}).", _mend(source)) from err
+    model, info = loaded
+    _require_whole(model, info, source)
     return fuse_activations(model).eval()
+
+
+def _require_whole(model: Any, info: dict[str, Any], source: str) -> None:
+    """Raises ModelError where a weight is not in the files, which would be drawn at random, or is no number."""
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ModelError(
+            source,
+            f"lacks {len(missing)} weights of the model that its config.json describes, such as {missing[0]}.",
+            "Download it again, or save it whole; what is missing would be random.",
+        )
+    require_finite(model, source, "Download it again: no training mends them.")
+
+
+def require_fit(model: Any, tokenizer: Any, source: str) -> None:
+    """Check that the model has a row of its embedding for each of the tokenizer's tokens.
+
+    Raises:
+        ModelError: it has fewer.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    highest = max(tokenizer.get_vocab().values(), default=0)
+    if highest >= rows:
+        raise ModelError(
+            source,
+            f"the tokenizer has tokens up to {highest}, the model an embedding of {rows}.",
+            "Give the tokenizer it was trained with, or resize its embedding and train it.",
+        )
+
+
+@contextmanager
+def _silent() -> Generator[None]:
+    """Keep transformers' own tables of missing weights off the screen: what matters is said in one line."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def fuse_activations(model: Any) -> Any:
@@ -92,7 +143,7 @@ def _check_source(source: str) -> None:
 
 
 def _first_line(err: Exception) -> str:
-    return str(err).strip().splitlines()[0][:200] if str(err).strip() else type(err).__name__
+    return str(err).strip().splitlines()[0][:200].rstrip(".") if str(err).strip() else type(err).__name__
 
 
 def _mend(source: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import ModelError
+from pipeline.modeling.weights import non_finite
 
 
 def lora_config(
@@ -86,6 +87,50 @@ def _lora_forward(layer: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
     return flat.view(result.shape)
 
 
+def read_adapter(directory: Path) -> tuple[Any, dict[str, Any]]:
+    """The config and the tensors of the adapter in ``directory``.
+
+    Raises:
+        ModelError: a file is missing or damaged, or a tensor holds what is no number.
+    """
+    from peft import LoraConfig
+    from safetensors.torch import load_file
+
+    name = "adapter_config.json"
+    try:
+        config: Any = LoraConfig.from_pretrained(str(directory))
+        name = "adapter_model.safetensors"
+        state = load_file(directory / name)
+    except Exception as err:  # whatever the readers of the two files stumble over
+        said = (str(err).strip() or type(err).__name__).splitlines()[0][:200].rstrip(".")
+        raise ModelError(
+            str(directory), f"its {name} is missing or damaged ({said}).", "Download it again, or make it anew."
+        ) from err
+    if (bad := non_finite(state.items())) is not None:
+        raise ModelError(str(directory), f"the weights {bad} hold NaN or infinity.", "Make the adapter anew.")
+    return config, state
+
+
+def with_adapter(model: Any, directory: Path, adapter: str, base: str) -> Any:
+    """``model`` as a PEFT model, with a new adapter of the settings that the one in ``directory`` has.
+
+    Raises:
+        ModelError: the adapter is damaged, or names layers that the base does not have.
+    """
+    from peft import get_peft_model
+
+    config, _ = read_adapter(directory)
+    config.base_model_name_or_path = base
+    config.task_type, config.modules_to_save = "CAUSAL_LM", None
+    try:
+        return get_peft_model(model, config, adapter_name=adapter)
+    except (ValueError, TypeError, RuntimeError, AttributeError) as err:
+        said = (str(err).strip() or type(err).__name__).splitlines()[0][:200].rstrip(".")
+        raise ModelError(
+            str(directory), f"its adapter_config.json does not fit this base ({said}).", "Make it anew."
+        ) from err
+
+
 def add_role(model: Any, directory: Path, adapter: str) -> dict[str, Any]:
     """Load the adapter in ``directory`` onto the causal LM ``model`` as role ``adapter``, frozen.
 
@@ -95,14 +140,12 @@ def add_role(model: Any, directory: Path, adapter: str) -> dict[str, Any]:
     Returns:
         Tensors of the file that are no LoRA weights, by name.
     Raises:
-        ModelError: the adapter does not fit the base.
+        ModelError: the adapter is damaged or does not fit the base.
     """
-    from peft import LoraConfig, set_peft_model_state_dict
-    from safetensors.torch import load_file
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
-    config: Any = LoraConfig.from_pretrained(str(directory))
+    config, state = read_adapter(directory)
     config.task_type, config.modules_to_save, config.inference_mode = "CAUSAL_LM", None, True
-    state = load_file(directory / "adapter_model.safetensors")
     lora = {k: v for k, v in state.items() if "lora_" in k}
     try:
         if adapter not in model.peft_config:
@@ -117,6 +160,16 @@ def add_role(model: Any, directory: Path, adapter: str) -> dict[str, Any]:
             str(directory),
             f"the adapter has layers this base has not, such as {left.unexpected_keys[0]}.",
             "It was trained on another base.",
+        )
+    missing = sorted(
+        set(get_peft_model_state_dict(model, adapter_name=adapter, save_embedding_layers=False)) - set(lora)
+    )
+    if missing:
+        raise ModelError(
+            str(directory),
+            f"its adapter_model.safetensors lacks {len(missing)} weights that its adapter_config.json asks for, "
+            f"such as {missing[0]}.",
+            "They would be as at the start of training; make it anew.",
         )
     for name, parameter in model.named_parameters():
         if f".{adapter}." in name:

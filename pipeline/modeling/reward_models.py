@@ -16,7 +16,8 @@ from pipeline.core.errors import ConfigError, ModelError
 from pipeline.core.formats import render_plain
 from pipeline.core.relocate import named_base
 from pipeline.modeling.classifiers import SequenceClassifier, label_index, load_classifier
-from pipeline.modeling.loading import load_causal_lm, load_tokenizer, loaded_commit
+from pipeline.modeling.loading import load_causal_lm, load_tokenizer, loaded_commit, require_fit
+from pipeline.modeling.lora import with_adapter
 from pipeline.modeling.roles import language_model
 from pipeline.modeling.samples import Conversation, Samples
 from pipeline.modeling.scoring import RewardRole
@@ -189,15 +190,12 @@ class RewardAdapters:
 
     def _load_base(self, directory: Path, source: str, revision: str | None) -> tuple[Any, Any]:
         """The base as a PEFT model, which needs an adapter to begin with: one that is never active."""
-        from peft import LoraConfig, get_peft_model
-
         try:
             base, tokenizer = load_causal_lm(source, revision, torch.float32), load_tokenizer(source, revision)
         except ModelError as err:
             raise ModelError(str(directory), f"its base cannot be loaded: {err}") from err
-        config: Any = LoraConfig.from_pretrained(str(directory))
-        config.task_type, config.modules_to_save = "CAUSAL_LM", None
-        return get_peft_model(base, config, adapter_name="unused").to(self._device).eval(), tokenizer
+        require_fit(base, tokenizer, source)
+        return with_adapter(base, directory, "unused", source).to(self._device).eval(), tokenizer
 
 
 def _add_role(model: Any, tokenizer: Any, directory: Path) -> RewardRole:

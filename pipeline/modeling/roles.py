@@ -199,20 +199,17 @@ def load_policy(
     Raises:
         ModelError: the base or the adapter cannot be loaded, or do not fit each other.
     """
-    from pipeline.modeling.loading import load_causal_lm, load_tokenizer
+    from pipeline.modeling.loading import load_causal_lm, load_tokenizer, require_fit
 
     if policy is not None and not (policy / "adapter_config.json").is_file():
         return load_causal_lm(str(policy), None, dtype), load_tokenizer(source, revision)
     model, tokenizer = load_causal_lm(source, revision, dtype), load_tokenizer(source, revision)
+    require_fit(model, tokenizer, source)
     if policy is None:
         return model, tokenizer
-    from peft import LoraConfig, get_peft_model
+    from pipeline.modeling.lora import add_role, with_adapter
 
-    from pipeline.modeling.lora import add_role
-
-    config = LoraConfig.from_pretrained(str(policy))
-    config.base_model_name_or_path = source
-    model = get_peft_model(model, config, adapter_name="policy")
+    model = with_adapter(model, policy, "policy", source)
     add_role(model, policy, "policy")
     return model.eval(), tokenizer
 

@@ -9,10 +9,11 @@ adapter scores the same in everybody's loader. The choice and the normalisation 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -42,7 +43,12 @@ class Scoring:
     def load(cls, directory: Path) -> Scoring:
         """Raises ModelError when the directory is no reward adapter of this pipeline."""
         try:
-            return cls(**json.loads((directory / "scoring.json").read_text()))
+            made = cls(**json.loads((directory / "scoring.json").read_text()))
+            if made.score_position not in get_args(Position) or not math.isfinite(made.score_mean):
+                raise ValueError("no position or no mean")
+            if not (math.isfinite(made.score_std) and made.score_std > 0):
+                raise ValueError("no standard deviation")
+            return made
         except (OSError, ValueError, TypeError) as err:
             raise ModelError(
                 str(directory), "is not a reward adapter with its scoring.json.", "Train one: make reward"

@@ -32,7 +32,7 @@ class RewardSection(LoraFields, SavingFields, RewardConfig):
     num_train_epochs: float = 1.0
     center_rewards_coefficient: float | None = 0.01
     disable_dropout: bool | None = field(  # pyright: ignore[reportIncompatibleVariableOverride]
-        default=None, metadata={"help": "Of the base and of LoRA; by default unless lora_dropout is above 0."}
+        default=None, metadata={"help": "Of the base and LoRA; on by itself where lora_dropout is 0."}
     )
     reference_samples: int = field(
         default=512,
