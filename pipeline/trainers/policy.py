@@ -7,7 +7,7 @@ of its own on the same base, and a separate model as TRL has it, are options.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,10 +100,8 @@ class PolicyAndValue(nn.Module):
         batch = Batch(input_ids, prompt_lengths, completion_ids, completion_mask)
         mask = completion_mask
         checkpointing = self.checkpointing and torch.is_grad_enabled()
-        with (
-            quick_attention(self.policy, input_ids),
-            _checkpointing(self) if checkpointing else nullcontext(),
-        ):
+        # What is checkpointed is computed again outside this block, and has to be by the same attention.
+        with _checkpointing(self) if checkpointing else quick_attention(self.policy, input_ids):
             states = completion_states(
                 self.policy, input_ids, prompt_lengths, mask.shape[1], trunk, self.trunk_layers
             )[mask]

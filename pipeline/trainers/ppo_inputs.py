@@ -117,10 +117,13 @@ def as_scorer(source: Any, device: torch.device) -> Scorer:
 
 
 def as_value_model(given: Any, model: Any, args: PPOSection) -> ValueHead:
-    """The value model that ``args.value_model`` asks for, or one around the sequence classifier that was given."""
+    """The value model that ``args.value_model`` asks for, or one around the sequence classifier that was given.
+
+    What is trained whole is trained in fp32, also where it was stored in bf16, whose steps would be rounded away.
+    """
     size = output_embedding(model).shape[1]
     if given is not None:
-        head = ValueHead(size, backbone=given.requires_grad_(True))
+        head = ValueHead(size, backbone=given.float().requires_grad_(True))
         head.linear = given.score
         return head
     if args.value_model == "adapter":

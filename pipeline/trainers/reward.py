@@ -49,7 +49,7 @@ class RewardSection(LoraFields, SavingFields, RewardConfig):
                 f"lora_dropout {self.lora_dropout} does nothing under disable_dropout: true; give one of them"
             )
         if self.disable_dropout is None:  # TRL's True would set LoRA's dropout to 0 as well
-            self.disable_dropout = not self.lora_dropout
+            self.disable_dropout = not self.lora_dropout  # pyright: ignore[reportIncompatibleVariableOverride]
         super().__post_init__()
 
 

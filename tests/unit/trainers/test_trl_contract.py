@@ -229,3 +229,28 @@ def test_settings_are_trls(tmp_path: Path):
     ours = PPOSection.of(args)
     # Mutation caught: an own default for a key that TRL's config has already settled.
     assert all(getattr(ours, f.name) == getattr(args, f.name) for f in dataclasses.fields(args))
+
+
+# Seen failing with: torch's CheckpointError, as attention was switched for the forward pass alone.
+@pytest.mark.parametrize("value", [False, True], ids=["head", "model"])
+def test_bf16_with_gradient_checkpointing_and_lora(value: bool, tmp_path: Path):
+    """TRL's own defaults."""
+    base = tiny_gpt2()
+    critic = classifier(base, 5) if value else None
+    more = {"bf16": True, "gradient_checkpointing": True, "total_episodes": 16}
+    made = build(PPOTrainer, tmp_path, base, value_model=critic, peft_config=LORA, **more)
+    before = snapshot(made.model)
+    made.train()
+    assert any("lora_B" in name for name in moved(made.model, before))
+    assert made.state.global_step == 2
+
+
+# Seen failing with: RuntimeError, states in fp32 and a head in bf16.
+def test_a_value_model_stored_in_bf16_is_trained_in_fp32(tmp_path: Path):
+    policy = tiny_gpt2()
+    value = classifier(policy, 5).to(torch.bfloat16)
+    made = build(PPOTrainer, tmp_path, policy, value_model=value, total_episodes=16)
+    before = snapshot(value)
+    made.train()
+    assert all(p.dtype == torch.float32 for p in value.parameters())
+    assert moved(value, before)
