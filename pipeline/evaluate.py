@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core.cli import guard
 from pipeline.core.records import digest
 from pipeline.core.stage import Run, main_process, say, stage_main
+from pipeline.modeling.ranks import together
 from pipeline.tasks import Task, load_task
 
 if TYPE_CHECKING:
@@ -288,7 +289,7 @@ def told(stats: dict[str, Any]) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return stage_main("evaluate", run, argv)
+    return stage_main("evaluate", run, argv, together)
 
 
 if __name__ == "__main__":

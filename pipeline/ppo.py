@@ -15,6 +15,7 @@ from pipeline.core.files import disk_errors, write_text
 from pipeline.core.health.written import Written, written
 from pipeline.core.records import digest
 from pipeline.core.stage import Run, main_process, say, stage_main
+from pipeline.modeling.ranks import together
 from pipeline.tasks import Task, load_task
 
 ROLLOUTS = {
@@ -324,7 +325,7 @@ def held_out_history(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return stage_main("ppo", run, argv)
+    return stage_main("ppo", run, argv, together)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pipeline.core.errors import DataError
 from pipeline.core.records import digest
 from pipeline.core.stage import Run, main_process, say, stage_main
 from pipeline.core.version import Version, split_key
+from pipeline.modeling.ranks import together
 from pipeline.tasks import load_task
 
 if TYPE_CHECKING:
@@ -347,7 +348,7 @@ def score_table(
 def main(argv: list[str] | None = None) -> int:
     args = sys.argv[1:] if argv is None else argv
     if "--evaluate" not in args:
-        return stage_main("reward", run, args)
+        return stage_main("reward", run, args, together)
     from pipeline.evaluation import reward_command
 
     return reward_command.main(args)

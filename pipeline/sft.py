@@ -8,6 +8,7 @@ from pipeline.core.cli import guard
 from pipeline.core.errors import DataError
 from pipeline.core.graph import External
 from pipeline.core.stage import Run, main_process, stage_main
+from pipeline.modeling.ranks import together
 from pipeline.tasks import load_task
 
 
@@ -56,7 +57,7 @@ def publish(run: Run, model: Any, tokenizer: Any, figures: dict[str, Any]) -> No
 
 
 def main(argv: list[str] | None = None) -> int:
-    return stage_main("sft", run, argv)
+    return stage_main("sft", run, argv, together)
 
 
 if __name__ == "__main__":

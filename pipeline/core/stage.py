@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from pipeline.core import resume
 from pipeline.core.checkpoints import Checkpoints
 from pipeline.core.config import Config, load_config
 from pipeline.core.draft import plain
-from pipeline.core.errors import ConfigError, StoreError
+from pipeline.core.errors import ConfigError, PipelineError, StoreError
 from pipeline.core.graph import (
     External,
     Input,
@@ -261,8 +261,59 @@ class Planner:
         return made[role]
 
 
-def stage_main(stage: str, run: Callable[[Run], None], argv: list[str] | None = None) -> int:
-    """The command line of a stage: parse, look whether the work is done, else do it."""
+Together = Callable[[dict[str, Any], str], list[dict[str, Any]]]
+"""Tells all ranks what this one says, and gives what each says: :func:`pipeline.modeling.ranks.together`."""
+
+
+def disagreement(standings: list[dict[str, Any]]) -> PipelineError | None:
+    """Why ranks cannot work together, or None where they can.
+
+    Args:
+        standings: of each rank: ``work``, a :class:`pipeline.core.resume.Work` as a dictionary; whether it is
+            ``done``; or the ``error`` it met, as (where, what, mend).
+    """
+    mend = "Give all processes the same settings and one data_dir that all of them see."
+    for rank, standing in enumerate(standings):
+        if standing["error"] is not None:
+            where, what, its_mend = standing["error"]
+            return StoreError(where, f"on rank {rank} of {len(standings)}: {what}", its_mend)
+    first = resume.Work(**standings[0]["work"])
+    for rank, standing in enumerate(standings[1:], 1):
+        changes = resume.differences(first, resume.Work(**standing["work"]))
+        if changes:
+            text = ", ".join(changes)
+            return StoreError(f"rank {rank}", f"does other work than rank 0: {text} there.", mend)
+        if first.key != standing["work"]["key"]:
+            return StoreError(f"rank {rank}", "does other work than rank 0.", mend)
+        if standing["done"] != standings[0]["done"]:
+            has = [r for r, s in enumerate(standings) if s["done"]]
+            return StoreError(
+                f"rank {rank}", f"sees another data_dir: the work is done on rank {has[0]} alone.", mend
+            )
+    return None
+
+
+def agreed(planned: Run | None, done: bool, error: PipelineError | None, stage: str, together: Together) -> None:
+    """Go on where all ranks do the same work from the same inputs, and none has met an error.
+
+    Raises:
+        PipelineError: on all of them alike.
+    """
+    told = None if error is None else [error.where, error.what, error.mend]
+    work = None if planned is None else plain(asdict(planned.work))
+    problem = disagreement(together({"work": work, "done": done, "error": told}, stage))
+    if problem is not None:
+        raise problem
+
+
+def stage_main(
+    stage: str, run: Callable[[Run], None], argv: list[str] | None = None, together: Together | None = None
+) -> int:
+    """The command line of a stage: parse, look whether the work is done, else do it.
+
+    Args:
+        together: how ranks tell each other what they are about to do, where there are several.
+    """
     parser = argparse.ArgumentParser(
         prog=f"python -m pipeline.{stage}", description=sys.modules["__main__"].__doc__
     )
@@ -272,11 +323,21 @@ def stage_main(stage: str, run: Callable[[Run], None], argv: list[str] | None = 
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="such as ppo.kl_coef=0.1")
     args = parser.parse_args(argv)
     config = load_config(args.config, args.overrides)
+    several = together if together is not None and world_size() > 1 and not args.check else None
     if (reason := nothing_to_do(config, stage)) is not None:
         say(stage, f"nothing to do: {reason}")
         return NOTHING_TO_DO
     check_sets(config, look=False)
-    planned = Planner(config, Store(config.data_dir)).plan(stage)
+    planned, error = None, None
+    try:
+        planned = Planner(config, Store(config.data_dir)).plan(stage)
+        done = planned.done() is not None
+    except PipelineError as err:
+        error, done = err, False
+    if several is not None:
+        agreed(planned, done, error, stage, several)
+    if error is not None or planned is None:
+        raise error or AssertionError
     if said_done(planned):
         resume.clear(planned.workdir)
         return NOTHING_TO_DO

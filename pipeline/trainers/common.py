@@ -48,7 +48,12 @@ def training_arguments(config: Config, stage: str, cls: type[T], output_dir: Pat
 
     TRL asks for bf16 and gradient checkpointing by default, which fails or crawls on a CPU.
     """
+    check_launch(stage)
     given = config.given(stage)
+    if (
+        stage != "ppo"
+    ):  # all that is trained takes part in every loss; torch would look for what does not, and say so
+        defaults = {"ddp_find_unused_parameters": False, **defaults}
     saving: dict[str, Any] = {"save_strategy": "steps" if "save_steps" in given else "no"}
     if hasattr(cls, "save_seconds") and ("save_steps" in given or "save_strategy" in given):
         saving["save_seconds"] = 0.0
@@ -74,6 +79,28 @@ def training_arguments(config: Config, stage: str, cls: type[T], output_dir: Pat
     )
     require_packages(arguments, stage)
     return arguments
+
+
+def check_launch(stage: str) -> None:
+    """Check that the stage runs under what it was launched with.
+
+    Raises:
+        ConfigError: FSDP without a GPU, which accelerate 1.15 turns into plain DDP without a word; PPO under
+            DeepSpeed, whose batch sizes only Hugging Face's own loop fills in.
+    """
+    on = ("1", "true", "yes", "y", "on")
+    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() in on and not has_accelerator():
+        raise ConfigError(
+            "accelerate",
+            "FSDP needs GPUs, and there is none.",
+            "Launch with configs/accelerate/cpu.yaml, or torchrun.",
+        )
+    if stage == "ppo" and os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() in on:
+        raise ConfigError(
+            "accelerate",
+            "ppo does not run under DeepSpeed.",
+            "Launch it with configs/accelerate/multi_gpu.yaml or gpu.yaml; sft and reward may keep DeepSpeed.",
+        )
 
 
 TRACKERS = {
