@@ -139,7 +139,7 @@ def test_an_edit_runs_what_depends_on_it_and_nothing_else(finished: Project, tmp
     copy.write()
     assert copy.run("reward", "--check", "ppo.kl_coef=0.3") == 0
     assert copy.run("ppo", "--check", "ppo.kl_coef=0.3") == 3
-    assert copy.run("ppo", "--check", "ppo.logging_steps=5") == 0
+    assert copy.run("ppo", "--check", "ppo.disable_tqdm=true") == 0
     assert copy.run("sft", "--check", "seed=1") == 3
     copy.run("ppo", "ppo.kl_coef=0.3")
     assert copy.latest("policy").number == 2
