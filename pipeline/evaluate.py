@@ -153,8 +153,9 @@ def publish(
     from pipeline.evaluation.diversity_metrics import compare_diversity
     from pipeline.evaluation.history import over_optimisation
     from pipeline.evaluation.judges import JUDGED, judge_all
-    from pipeline.evaluation.policy_metrics import Sampled, compare
+    from pipeline.evaluation.policy_metrics import Sampled, change_by_prompt, compare
     from pipeline.reporting.verdict import verdict
+    from pipeline.tasks._vader import VADER_NAME, lexicon_words
 
     draws = options.draws
     given = Given(options.ns, draws, options.seed, options.temperature)
@@ -162,6 +163,9 @@ def publish(
         Sampled(**{k: v for k, v in vars(side).items() if k != "judged"}) for side in (found.base, found.policy)
     )
     stats = compare(base, policy, options.seed, per_prompt=draws)
+    if task.gold_name == VADER_NAME:
+        known = (lexicon_words(side.completions) for side in (base, policy))
+        stats["lexicon_words"] = change_by_prompt(*known, draws, options.seed)
     if options.temperature == 0:
         stats["entropy"] = None  # what is always taken is no sample of the distribution
     rows = rows_of(found, draws, options.seed)
@@ -271,6 +275,11 @@ def told(stats: dict[str, Any]) -> list[str]:
             kl = number(line["policy_kl_k1"], 1)
             found.append(f"Against best-of-{n} of the base, at {at} {kl}: {measure} {interval(gap, signed=True)}.")
             break
+    if words := stats.get("lexicon_words"):
+        found.append(
+            "The gold score is a lexicon's opinion: of a text it knows nothing but "
+            f"{interval(words['base'])} words (base) or {interval(words['policy'])} (policy)."
+        )
     training, best = stats["overoptimisation"]["training"], stats["best_checkpoint"]
     turned = training and training["turning_point"]["index"]
     if turned is not None:

@@ -90,12 +90,7 @@ def compare(
     def change(before: ArrayLike | None, after: ArrayLike | None) -> dict[str, Any] | None:
         if before is None or after is None:
             return None
-        first, second = by_prompt(before, per_prompt), by_prompt(after, per_prompt)
-        return {
-            "base": bootstrap_mean(first, seed, level, resamples).as_dict(),
-            "policy": bootstrap_mean(second, seed, level, resamples).as_dict(),
-            "difference": paired_difference(first, second, seed, level, resamples).as_dict(),
-        }
+        return change_by_prompt(before, after, per_prompt, seed, level, resamples)
 
     def controlled(before: Sequence[float] | None, after: Sequence[float] | None) -> dict[str, Any] | None:
         if before is None or after is None:
@@ -128,6 +123,23 @@ def compare(
         if base.logprobs is not None:
             out["entropy"] = entropy_per_token(base.logprobs, policy.logprobs, *given[2:])
     return out
+
+
+def change_by_prompt(
+    before: ArrayLike,
+    after: ArrayLike,
+    per_prompt: int,
+    seed: int = 0,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> dict[str, Any]:
+    """{base, policy, difference} of (n,) values of both sides' completions, those of one prompt averaged first."""
+    first, second = by_prompt(before, per_prompt), by_prompt(after, per_prompt)
+    return {
+        "base": bootstrap_mean(first, seed, level, resamples).as_dict(),
+        "policy": bootstrap_mean(second, seed, level, resamples).as_dict(),
+        "difference": paired_difference(first, second, seed, level, resamples).as_dict(),
+    }
 
 
 def by_prompt(values: ArrayLike, per_prompt: int) -> NDArray[np.float64]:

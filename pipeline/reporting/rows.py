@@ -53,6 +53,7 @@ def metric_rows(stats: Stats | None) -> list[Row]:
         stats,
         ("gold_score", "Gold score", 2),
         ("score", "Proxy score (the reward)", 2),
+        ("lexicon_words", "Words that the gold score's lexicon knows, per text", 1),
     )
     rows += [*_win_rows(stats), *_kl_rows(stats, ("kl_k1", "KL k1 (nats per completion)", 2))]
     rows += _changes(stats, ("length", "Length (tokens)", 1))

@@ -25,6 +25,14 @@ def vader_scores(texts: Iterable[str]) -> list[float]:
     return [float(analyser.polarity_scores(text)["compound"]) for text in texts]
 
 
+def lexicon_words(texts: Iterable[str]) -> list[int]:
+    """How many words and faces of each text the lexicon knows: what its score is made of."""
+    from vaderSentiment.vaderSentiment import SentiText
+
+    known = _analyser()
+    return [sum(word.lower() in known.lexicon for word in SentiText(text).words_and_emoticons) for text in texts]
+
+
 def vader_view(prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
     """VADER's score of each completion alone, in the form of a task's gold score."""
     del prompts

@@ -11,6 +11,7 @@ import pytest
 from pipeline import collect
 from pipeline.core.records import Annotation, Comparison
 from pipeline.tasks import Task, load_task
+from pipeline.tasks._vader import lexicon_words
 from tests.stages.conftest import Project
 
 PROMPT = "We watched it with the whole family. The cast was"
@@ -94,6 +95,22 @@ def test_ppo_says_that_there_is_no_judge(copy: Project, capsys: pytest.CaptureFi
         copy.write(task="prompts", task_args=blind, ppo=ppo)
         assert copy.run("ppo") == 0
         assert ("[ppo] NO JUDGE: the task has no gold score" in capsys.readouterr().out) is said
+
+
+def test_evaluate_says_how_much_a_lexicon_knows_of_the_texts(
+    copy: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs = {role: f"mini-{role}@v1" for role in ("base", "prompts", "reward", "policy")}
+    copy.write(
+        task_args={"corpus_size": 400, "completion_tokens": 12, "gold": "vader"},
+        evaluate={"prompts": 4, "best_of": 0, "inputs": inputs},
+    )
+    assert copy.run("evaluate") == 0
+    assert "of a text it knows nothing but" in capsys.readouterr().out
+    known = copy.latest("evaluation").manifest.stats["lexicon_words"]
+    rows = copy.latest("evaluation").rows("test")
+    by_hand = sum(sum(lexicon_words([r["base_completion"]])) for r in rows) / len(rows)
+    assert known["base"]["value"] == pytest.approx(by_hand)
 
 
 def length(completions: list[str], **_: object) -> list[float]:
