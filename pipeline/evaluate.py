@@ -164,8 +164,8 @@ def publish(
     )
     stats = compare(base, policy, options.seed, per_prompt=draws)
     if task.gold_name == VADER_NAME:
-        known = (lexicon_words(side.completions) for side in (base, policy))
-        stats["lexicon_words"] = change_by_prompt(*known, draws, options.seed)
+        before, after = (lexicon_words(side.completions) for side in (base, policy))
+        stats["lexicon_words"] = change_by_prompt(before, after, draws, options.seed)
     if options.temperature == 0:
         stats["entropy"] = None  # what is always taken is no sample of the distribution
     rows = rows_of(found, draws, options.seed)
