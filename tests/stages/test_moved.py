@@ -28,6 +28,7 @@ def moved(finished: Project, tmp_path: Path) -> Iterator[Project]:
 
 
 # Seen failing with: the base looked for where the adapter's config says; the path left as it is by relocate.
+@pytest.mark.slow
 def test_every_command_goes_on(
     moved: Project, finished: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
