@@ -787,6 +787,7 @@ class Campaign:
         return not alive
 
 
+@pytest.mark.slow
 def test_a_death_between_any_two_steps_is_mended_by_the_same_command(
     made: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

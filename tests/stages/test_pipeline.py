@@ -147,6 +147,7 @@ def test_an_edit_runs_what_depends_on_it_and_nothing_else(finished: Project, tmp
     assert copy.run("evaluate", "--check") == 0
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes_elsewhere(finished: Project, project: Project):
     for stage in STAGES:
         # Mutation caught: LoRA's A drawn before the stage sets its seed, from whatever state the process is in.

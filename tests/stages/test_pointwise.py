@@ -107,6 +107,7 @@ def test_single_completions_lead_to_a_report(finished: Project, tmp_path: Path, 
     assert parent.id == reward.id != finished.latest("reward").id
 
 
+@pytest.mark.slow
 def test_the_results_table_has_the_pairs_accuracy_or_none(
     finished: Project, tmp_path: Path, rows: Rows, capsys: pytest.CaptureFixture[str]
 ):

@@ -93,6 +93,7 @@ def test_versions_of_before_still_have_a_report(copied: Project):
     assert "Gold score" in html
 
 
+@pytest.mark.slow
 def test_another_run_is_compared_with_the_one_before(copied: Project, capsys: pytest.CaptureFixture[str]):
     for stage in ("ppo", "evaluate", "report"):
         assert copied.run(stage, "ppo.kl_coef=0.3", "evaluate.best_of=0") == 0

@@ -75,6 +75,7 @@ def kill_while_publishing(root: Path, tries: int, seed: int) -> list[int]:
 
 
 # Seen failing with: files written in place, under versions/, instead of in staging.
+@pytest.mark.slow
 def test_kill_9_at_random_moments_breaks_nothing(tmp_path: Path) -> None:
     kill_while_publishing(tmp_path / "data", tries=12, seed=1)
     last = Store(tmp_path / "data").draft("prefs", kind="preferences", stage="collect")

@@ -279,6 +279,7 @@ def test_idle_connections_make_room_for_others(log, monkeypatch):
         assert last.recv(20).startswith(b"HTTP/1.1 200"), "and the newest stayed"
 
 
+@pytest.mark.slow
 def test_those_that_send_a_body_make_room_when_none_is_idle(log, monkeypatch):
     monkeypatch.setattr(connections, "MOST_CONNECTIONS", 16)
     monkeypatch.setattr(connections, "BACKLOG", 2)
