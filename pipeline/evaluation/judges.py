@@ -19,10 +19,9 @@ from pipeline.core.process import say
 from pipeline.core.records import digest
 from pipeline.core.reward_sources import RewardSource, parse_sources
 from pipeline.core.stage import Run
-from pipeline.evaluation.intervals import bootstrap_mean, paired_difference
 from pipeline.evaluation.judging import both_orders, outcomes_by_score, verdict_stats, win_rate_of
 from pipeline.evaluation.length_control import length_controlled_win_rate
-from pipeline.evaluation.policy_metrics import by_prompt
+from pipeline.evaluation.policy_metrics import change_by_prompt
 from pipeline.modeling.llm_judge import Answer, JudgeOptions, LLMJudge, Pair
 
 if TYPE_CHECKING:
@@ -167,12 +166,7 @@ class Judged:
 
 def scored(base: list[float], policy: list[float], draws: int, seed: int) -> Judged:
     """A scorer's judgements: the higher score wins."""
-    first, second = by_prompt(base, draws), by_prompt(policy, draws)
-    score = {
-        "base": bootstrap_mean(first, seed).as_dict(),
-        "policy": bootstrap_mean(second, seed).as_dict(),
-        "difference": paired_difference(first, second, seed).as_dict(),
-    }
+    score = change_by_prompt(base, policy, draws, seed)
     pairs = list(zip(base, policy, strict=True))
     return Judged({"kind": "scorer", "score": score}, outcomes_by_score(base, policy), [None] * len(pairs), pairs)
 
