@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from pipeline.core.cli import guard
-from pipeline.core.screen import put
+from pipeline.base.cli import guard
+from pipeline.base.terminal_text import put
 
 _HELP = """\
 usage: python -m pipeline data look FILE       what somebody's rows would be read as, before anything is trained

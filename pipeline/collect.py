@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pipeline.annotators import Context, Source, load_annotator
-from pipeline.core.cli import guard
-from pipeline.core.errors import DataError
-from pipeline.core.graph import collects_preferences, reward_sources
-from pipeline.core.records import (
+from pipeline.base.cli import guard
+from pipeline.base.errors import DataError
+from pipeline.base.records import (
     COMPARISONS,
     OUTCOMES,
     PREFERENCES,
@@ -24,6 +23,7 @@ from pipeline.core.records import (
     selection_bucket,
     split_of,
 )
+from pipeline.core.graph import collects_preferences, reward_sources
 from pipeline.core.stage import Run, main_process, say, stage_main
 from pipeline.tasks import VIEWS, Split, Task, load_task
 from pipeline.tasks._vader import VADER_NAME

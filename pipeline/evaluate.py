@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipeline.core.cli import guard
-from pipeline.core.records import digest
+from pipeline.base.cli import guard
+from pipeline.base.records import digest
 from pipeline.core.stage import Run, main_process, say, stage_main
 from pipeline.modeling.ranks import together
 from pipeline.tasks import Task, load_task
@@ -195,7 +195,7 @@ def write_results_on_card(run: Run, stats: dict[str, Any]) -> None:
 
     A policy from outside the data directory, or one that may not be written, keeps its card.
     """
-    from pipeline.core.files import replace_text
+    from pipeline.base.files import replace_text
     from pipeline.reporting.cards import adapter_card
 
     policy = run.version("policy")

@@ -17,9 +17,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.base.cli import guard
+from pipeline.base.errors import ConfigError, DataError, PipelineError, StoreError
+from pipeline.base.files import disk_errors, fsync, is_held, read_json, replace_json
+from pipeline.base.records import digest
+from pipeline.base.terminal_text import put
 from pipeline.core import refs
 from pipeline.core.amend import redact
-from pipeline.core.cli import guard
 from pipeline.core.erase import (
     Known,
     bare_tombstone,
@@ -29,10 +33,6 @@ from pipeline.core.erase import (
     homes,
     place_heads,
 )
-from pipeline.core.errors import ConfigError, DataError, PipelineError, StoreError
-from pipeline.core.files import disk_errors, fsync, is_held, read_json, replace_json
-from pipeline.core.records import digest
-from pipeline.core.screen import put
 from pipeline.core.store import Store, Version
 from pipeline.labelling.log import Log
 from pipeline.labelling.mentions import name_somebody

@@ -14,12 +14,12 @@ from typing import Any
 from pipeline.annotators._asking import order, sampled_before, sampling_key, sitting_of
 from pipeline.annotators._sitting import Sitting
 from pipeline.annotators.human import Human
-from pipeline.core.cli import guard
+from pipeline.base.cli import guard
+from pipeline.base.errors import StoreError
+from pipeline.base.process import say
+from pipeline.base.records import digest
 from pipeline.core.config import Config, load_config
-from pipeline.core.errors import StoreError
 from pipeline.core.graph import artefact
-from pipeline.core.process import say
-from pipeline.core.records import digest
 from pipeline.core.stage import NOTHING_TO_DO, WORK_TO_DO, Planner, Run
 from pipeline.core.store import Draft, Store, Version
 from pipeline.labelling.log import Log

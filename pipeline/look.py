@@ -9,13 +9,13 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.core.cli import guard
+from pipeline.base.cli import guard
+from pipeline.base.errors import ConfigError
+from pipeline.base.terminal_text import columns, cut, put, put_json, visible
 from pipeline.core.config import parse_options
-from pipeline.core.errors import ConfigError
 from pipeline.core.formats import JudgedRow, Render, render_plain
 from pipeline.core.judged_sets import JudgedSet
 from pipeline.core.looking import Look, Reason, look
-from pipeline.core.screen import columns, cut, put, put_json, visible
 
 WHERE = "command line"
 WIDTH = 80
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     """Look and print; 0.
 
     Raises:
-        PipelineError: see :func:`pipeline.core.cli.guard`.
+        PipelineError: see :func:`pipeline.base.cli.guard`.
     """
     args = _parser().parse_args(argv)
     options = parse_options(JudgedSet, _given(args), WHERE, prefix="--")

@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.cli import guard
-from pipeline.core.errors import ConfigError, DataError, ModelError
-from pipeline.core.files import disk_errors, write_text
+from pipeline.base.cli import guard
+from pipeline.base.errors import ConfigError, DataError, ModelError
+from pipeline.base.files import disk_errors, write_text
+from pipeline.base.records import digest
 from pipeline.core.health.written import Written, written
-from pipeline.core.records import digest
 from pipeline.core.stage import Run, main_process, say, stage_main
 from pipeline.modeling.ranks import together
 from pipeline.tasks import Task, load_task

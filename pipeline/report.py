@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.core.cli import guard
-from pipeline.core.errors import ConfigError, DataError
+from pipeline.base.cli import guard
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.terminal_text import put
 from pipeline.core.graph import reward_sources
-from pipeline.core.screen import put
 from pipeline.core.stage import Run, say, stage_main
 from pipeline.core.store import Store, Version
 

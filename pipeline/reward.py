@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from pipeline.core.cli import guard
-from pipeline.core.errors import DataError
-from pipeline.core.records import digest
+from pipeline.base.cli import guard
+from pipeline.base.errors import DataError
+from pipeline.base.records import digest
 from pipeline.core.stage import Run, main_process, say, stage_main
 from pipeline.core.version import Version, split_key
 from pipeline.modeling.ranks import together

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.core.cli import guard
-from pipeline.core.errors import DataError
+from pipeline.base.cli import guard
+from pipeline.base.errors import DataError
 from pipeline.core.graph import External
 from pipeline.core.stage import Run, main_process, stage_main
 from pipeline.modeling.ranks import together

@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pipeline import __version__
-from pipeline.core.cli import guard
+from pipeline.base.cli import guard
+from pipeline.base.errors import ConfigError, PipelineError
+from pipeline.base.process import quiet, say
+from pipeline.base.records import digest
+from pipeline.base.terminal_text import put
 from pipeline.core.config import Config, check_types
-from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.launch import Launcher, StageFailed, Stopped, gpus, tail
-from pipeline.core.process import quiet, say
-from pipeline.core.records import digest
 from pipeline.core.runs import Pace, SweepRun, in_words, part, plan, sweep_key
-from pipeline.core.screen import put
 from pipeline.core.store import Store
 from pipeline.evaluation.aggregate import Measured, aggregate
 from pipeline.reporting import sweep_table

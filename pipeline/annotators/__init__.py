@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from pipeline.base.errors import ConfigError
+from pipeline.base.plugins import load_plugin
+from pipeline.base.records import Abstention, Annotation, Comparison
 from pipeline.core.config import parse_options
-from pipeline.core.errors import ConfigError
-from pipeline.core.plugins import load_plugin
-from pipeline.core.records import Abstention, Annotation, Comparison
 
 GoldScores = Callable[[Sequence[str], Sequence[str]], list[float] | None]
 

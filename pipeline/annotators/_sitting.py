@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from pipeline.core.errors import DataError
-from pipeline.core.process import say
-from pipeline.core.records import bucket
+from pipeline.base.errors import DataError
+from pipeline.base.process import say
+from pipeline.base.records import bucket
 from pipeline.labelling.items import Item, items_from
 from pipeline.labelling.log_rows import publishable_items
 from pipeline.labelling.publishing import write_rows

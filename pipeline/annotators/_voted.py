@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline.annotators import Source
-from pipeline.core.files import disk_errors
-from pipeline.core.records import Comparison, preference_from
+from pipeline.base.files import disk_errors
+from pipeline.base.records import Comparison, preference_from
 from pipeline.labelling.judgements import KINDS, Decision, Judgements, summary
 
 Row = dict[str, Any]

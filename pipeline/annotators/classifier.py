@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.annotators import Annotator, Context
-from pipeline.core.records import Abstention, Annotation, Choice, Comparison, bucket
+from pipeline.base.records import Abstention, Annotation, Choice, Comparison, bucket
 
 if TYPE_CHECKING:
     from pipeline.modeling.classifiers import SequenceClassifier

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.process import say
+from pipeline.base.records import digest
 from pipeline.core.config import LABEL_LEARNING, Config, parse_options
-from pipeline.core.errors import ConfigError, DataError
 from pipeline.core.formats import COLUMNS, Notices
 from pipeline.core.judged_sets import JudgedSet
 from pipeline.core.looking import look_at_head
-from pipeline.core.process import say
-from pipeline.core.records import digest
 from pipeline.core.store import Store
 from pipeline.labelling import own_data
 from pipeline.labelling.log import Log

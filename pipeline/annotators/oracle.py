@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.annotators import Annotator, Context, GoldScores
-from pipeline.core.errors import ConfigError
-from pipeline.core.records import Abstention, Annotation, Choice, Comparison, bucket
+from pipeline.base.errors import ConfigError
+from pipeline.base.records import Abstention, Annotation, Choice, Comparison, bucket
 from pipeline.core.words import units
 
 _AT_A_TIME = 512

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.annotators import Context, Source
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
+from pipeline.base.process import say
+from pipeline.base.records import Annotation, Comparison
 from pipeline.core.formats import PUBLIC_SETS, Format, JudgedRow, Notices, Unusable, read_judged
 from pipeline.core.judged_sets import Judged, JudgedSet, Origins, Repeats
 from pipeline.core.looking import look_at_head
-from pipeline.core.process import say
-from pipeline.core.records import Annotation, Comparison
 from pipeline.core.rows import Row
 
 

@@ -13,8 +13,8 @@ import uuid
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from pipeline.base.files import disk_errors, fsync, locked, make_dirs
 from pipeline.core import refs
-from pipeline.core.files import disk_errors, fsync, locked, make_dirs
 from pipeline.core.manifest import FileEntry
 from pipeline.core.redact import redacted_text, redacted_value
 from pipeline.core.store import Store

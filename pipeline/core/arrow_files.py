@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
 
 Located = tuple[str, dict[str, Any]]
 _UTF8 = "Convert it:  iconv -f WINDOWS-1252 -t UTF-8"

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from pipeline.core.errors import ConfigError
+from pipeline.base.errors import ConfigError
 
 
 @dataclass(frozen=True)

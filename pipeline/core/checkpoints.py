@@ -13,9 +13,8 @@ import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 
-from pipeline.core.draft import fsync_tree
-from pipeline.core.errors import StoreError
-from pipeline.core.files import (
+from pipeline.base.errors import StoreError
+from pipeline.base.files import (
     DISK_ERRNOS,
     disk_error,
     disk_errors,
@@ -26,6 +25,7 @@ from pipeline.core.files import (
     replace_json,
     sha256_file,
 )
+from pipeline.core.draft import fsync_tree
 
 CHECKSUMS = "checksums.json"
 """Of a checkpoint: sha256 and size of each of its other files. Written last."""

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pipeline.base.errors import ConfigError
+from pipeline.base.files import expand_home
 from pipeline.core.bounds import check_numbers
-from pipeline.core.errors import ConfigError
-from pipeline.core.files import expand_home
 from pipeline.core.idle_keys import check_idle
 from pipeline.core.secret_values import refuse_secrets
 from pipeline.core.yaml_text import parse_yaml, read_yaml

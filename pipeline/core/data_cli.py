@@ -12,11 +12,11 @@ import sys
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from pipeline.base.errors import StoreError
+from pipeline.base.terminal_text import in_size, put, put_json, put_table
 from pipeline.core import export, gc_cli, refs, relocate
 from pipeline.core.diff import Change, Diff
-from pipeline.core.errors import StoreError
 from pipeline.core.manifest import Manifest
-from pipeline.core.screen import in_size, put, put_json, put_table
 from pipeline.core.store import Store
 from pipeline.core.version import Version
 
@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns 1 if ``verify`` found problems, else 0.
 
     Raises:
-        PipelineError: see :func:`pipeline.core.cli.guard`.
+        PipelineError: see :func:`pipeline.base.cli.guard`.
     """
     args = _parser().parse_args(argv)
     return args.run(Store(args.root), args)

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+from pipeline.base.records import digest
 from pipeline.core.identity import row_keys
 from pipeline.core.manifest import FileEntry
-from pipeline.core.records import digest
 from pipeline.core.shards import Row, read_batches
 from pipeline.core.version import Version
 

@@ -13,9 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pipeline.core import card, identity, refs
-from pipeline.core.errors import StoreError
-from pipeline.core.files import (
+from pipeline.base.errors import StoreError
+from pipeline.base.files import (
     DISK_ERRNOS,
     disk_error,
     disk_errors,
@@ -26,9 +25,10 @@ from pipeline.core.files import (
     sha256_file,
     write_text,
 )
+from pipeline.base.records import digest
+from pipeline.core import card, identity, refs
 from pipeline.core.manifest import FileEntry, JsonDict, Manifest, Parent, Split, code, environment
 from pipeline.core.publish import head_note, publish
-from pipeline.core.records import digest
 from pipeline.core.shards import SplitWriter, arrow, read_batches
 from pipeline.core.version import ADAPTER_CONFIG, UNLISTED, Version, adapter_digest, list_files, split_key
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.base.errors import StoreError
+from pipeline.base.files import disk_errors, fsync, is_held, locked, make_dirs, replace_json, sha256_file
 from pipeline.core import refs
 from pipeline.core.draft import Draft
-from pipeline.core.errors import StoreError
-from pipeline.core.files import disk_errors, fsync, is_held, locked, make_dirs, replace_json, sha256_file
 from pipeline.core.manifest import ERASED, Manifest, Parent, Split, code
 from pipeline.core.store import Store
 from pipeline.core.version import Version

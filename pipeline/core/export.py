@@ -17,9 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from pipeline.base.errors import DataError, StoreError
+from pipeline.base.files import disk_errors, fsync, replace_json
+from pipeline.base.records import PREFERENCES, digest, row_id
+from pipeline.base.terminal_text import put, put_json
 from pipeline.core import refs
-from pipeline.core.errors import DataError, StoreError
-from pipeline.core.files import disk_errors, fsync, replace_json
 from pipeline.core.formats.judged import JudgedRow, Unusable, absent, is_person
 from pipeline.core.formats.writing import (
     ALL_OR_NO_MARGINS,
@@ -31,8 +33,6 @@ from pipeline.core.formats.writing import (
     holds_ties,
     write,
 )
-from pipeline.core.records import PREFERENCES, digest, row_id
-from pipeline.core.screen import put, put_json
 from pipeline.core.store import Store
 from pipeline.core.version import Version
 

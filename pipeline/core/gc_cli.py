@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
+from pipeline.base.errors import ConfigError
+from pipeline.base.terminal_text import in_size, put, put_json, put_table
 from pipeline.core.checkpoints import in_words
-from pipeline.core.errors import ConfigError
 from pipeline.core.resume import Left
-from pipeline.core.screen import in_size, put, put_json, put_table
 from pipeline.core.store import Store
 from pipeline.core.sweep import Swept, collect, own_bytes, plan
 

@@ -14,10 +14,10 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, cast
 
+from pipeline.base.files import is_litter, sha256_file
+from pipeline.base.records import digest
 from pipeline.core.config import Config
-from pipeline.core.files import is_litter, sha256_file
 from pipeline.core.hub import cached_commit, commit_of
-from pipeline.core.records import digest
 from pipeline.core.reward_sources import RewardSource, parse_sources, uses_adapter
 from pipeline.core.rows import hub_dataset
 from pipeline.core.store import Version

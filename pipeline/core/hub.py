@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
 
 log = logging.getLogger(__name__)
 

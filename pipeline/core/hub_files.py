@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, cast
 
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.core.hub import DatasetAt
 from pipeline.core.row_files import file_kind
 from pipeline.core.split_names import choose_split, files_by_split

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from pipeline.base.records import CHOICES, Annotation, Choice, Comparison, short_hash, turned
 from pipeline.core.formats import ALONE, COLUMNS, Format, JudgedRow, Reading, Render, detect_format, split_columns
 from pipeline.core.formats.choices import Meaning, spelled
 from pipeline.core.formats.label_config import read_label_config
-from pipeline.core.records import CHOICES, Annotation, Choice, Comparison, short_hash, turned
 from pipeline.core.rows import Row, located_rows
 
 Aggregation = Literal["majority", "dawid_skene", "bradley_terry"]

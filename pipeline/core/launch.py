@@ -18,11 +18,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.base.errors import StoreError
+from pipeline.base.files import is_held, make_dirs
+from pipeline.base.terminal_text import visible
 from pipeline.core.config import STAGES, Config, replaced
-from pipeline.core.errors import StoreError
-from pipeline.core.files import is_held, make_dirs
 from pipeline.core.graph import nothing_to_do
-from pipeline.core.screen import visible
 from pipeline.core.stage import Planner
 from pipeline.core.store import Store, Version
 

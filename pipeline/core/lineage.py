@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from pipeline.base.errors import StoreError
 from pipeline.core import refs
-from pipeline.core.errors import StoreError
 from pipeline.core.manifest import Manifest, Parent
 from pipeline.core.version import Version
 

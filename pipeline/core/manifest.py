@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import pipeline
-from pipeline.core.errors import StoreError
-from pipeline.core.files import parse_json
+from pipeline.base.errors import StoreError
+from pipeline.base.files import parse_json
 
 SCHEMA_VERSION = 1
 ERASED = "erased"

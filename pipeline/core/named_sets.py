@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from pipeline.base.errors import ConfigError
 from pipeline.core.config import Config, parse_options
-from pipeline.core.errors import ConfigError
 from pipeline.core.judged_sets import JudgedSet
 from pipeline.core.rows import check_source
 

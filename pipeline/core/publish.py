@@ -8,11 +8,11 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from pipeline.base.errors import StoreError
+from pipeline.base.files import disk_error, fsync, locked, make_dirs, prepare_json
+from pipeline.base.terminal_text import put
 from pipeline.core import refs
-from pipeline.core.errors import StoreError
-from pipeline.core.files import disk_error, fsync, locked, make_dirs, prepare_json
 from pipeline.core.manifest import FileEntry, Manifest
-from pipeline.core.screen import put
 from pipeline.core.version import Version
 
 

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.errors import StoreError
-from pipeline.core.files import disk_error, disk_errors, fsync, locked, prepare_json, read_json, replace_json
+from pipeline.base.errors import StoreError
+from pipeline.base.files import disk_error, disk_errors, fsync, locked, prepare_json, read_json, replace_json
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _NUMBER = re.compile(r"v?(\d{1,9})")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pipeline.base.records import digest
 from pipeline.core.manifest import Manifest
-from pipeline.core.records import digest
 
 
 def key_with(old: Manifest, before: Mapping[str, Manifest], after: Mapping[str, Manifest]) -> str | None:

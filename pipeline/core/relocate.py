@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from pipeline.base.errors import ModelError, StoreError
+from pipeline.base.files import disk_errors, fsync, locked, parse_json, read_json, replace_text
+from pipeline.base.terminal_text import put, put_json
 from pipeline.core import refs
-from pipeline.core.errors import ModelError, StoreError
-from pipeline.core.files import disk_errors, fsync, locked, parse_json, read_json, replace_text
-from pipeline.core.screen import put, put_json
 from pipeline.core.store import Store
 from pipeline.core.version import ADAPTER_CONFIG, BASE_KEY, Version, adapter_digest
 

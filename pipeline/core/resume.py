@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from pipeline.base.errors import StoreError
+from pipeline.base.files import disk_errors, hold, is_held, make_dirs, read_json, replace_json
 from pipeline.core.checkpoints import Checkpoints, ago
-from pipeline.core.errors import StoreError
-from pipeline.core.files import disk_errors, hold, is_held, make_dirs, read_json, replace_json
 
 UNSET = "unset"
 SWEEPS = "sweeps"

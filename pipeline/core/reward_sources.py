@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
 
-from pipeline.core.errors import ConfigError
+from pipeline.base.errors import ConfigError
 
 Kind = Literal["adapter", "function", "model"]
 Combine = Literal["sum", "mean", "min", "mean_minus_std"]

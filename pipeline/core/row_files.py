@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 from typing import IO, Any, cast
 
+from pipeline.base.errors import DataError
 from pipeline.core.arrow_files import arrow_rows, parquet_rows
-from pipeline.core.errors import DataError
 from pipeline.core.json_tables import table_in
 
 Row = dict[str, Any]

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from pipeline.base.errors import DataError
 from pipeline.core import hub, hub_files
-from pipeline.core.errors import DataError
 from pipeline.core.row_files import Located, Row, file_kind, read_file
 from pipeline.core.split_names import choose_split, files_by_split
 

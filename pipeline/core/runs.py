@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.base.errors import ConfigError
+from pipeline.base.records import digest
 from pipeline.core.config import STAGES, Config, load_config, replaced
-from pipeline.core.errors import ConfigError
 from pipeline.core.launch import Launchable, made, stages
-from pipeline.core.records import digest
 from pipeline.core.store import Version
 from pipeline.core.yaml_text import parse_yaml
 

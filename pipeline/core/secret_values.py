@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, cast
 
-from pipeline.core.errors import ConfigError
+from pipeline.base.errors import ConfigError
 
 # "token" means a piece of text after these, as in stop_token; after any other word, or alone, it is a credential.
 _TEXT_TOKEN = re.compile(

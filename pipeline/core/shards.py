@@ -14,8 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
-from pipeline.core.errors import DataError, StoreError
-from pipeline.core.files import disk_error, fsync
+from pipeline.base.errors import DataError, StoreError
+from pipeline.base.files import disk_error, fsync
 
 Row = dict[str, Any]
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.core.row_files import file_kind
 
 _SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")

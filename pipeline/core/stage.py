@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import __version__
+from pipeline.base.errors import ConfigError, PipelineError, StoreError
+from pipeline.base.process import main_process, quiet, say, world_size
+from pipeline.base.records import digest
 from pipeline.core import resume
 from pipeline.core.checkpoints import Checkpoints
 from pipeline.core.config import Config, load_config
 from pipeline.core.draft import plain
-from pipeline.core.errors import ConfigError, PipelineError, StoreError
 from pipeline.core.graph import (
     External,
     Input,
@@ -37,8 +39,6 @@ from pipeline.core.graph import (
     with_commit,
     work_files,
 )
-from pipeline.core.process import main_process, quiet, say, world_size
-from pipeline.core.records import digest
 from pipeline.core.store import Draft, Store, Version
 
 __all__ = ["Input", "Planner", "Run", "main_process", "say", "stage_main"]

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.base.errors import StoreError
+from pipeline.base.files import disk_error, expand_home, locked, read_json
 from pipeline.core import refs
 from pipeline.core.diff import Diff, diff
 from pipeline.core.draft import Draft, new_manifest
-from pipeline.core.errors import StoreError
-from pipeline.core.files import disk_error, expand_home, locked, read_json
 from pipeline.core.lineage import Node, lineage
 from pipeline.core.manifest import ERASED
 from pipeline.core.publish import find_key, newest_first, settle_head

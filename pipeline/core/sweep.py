@@ -14,10 +14,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.base.errors import StoreError
+from pipeline.base.files import disk_errors, fsync, is_held, locked, make_dirs, prepare_json
 from pipeline.core import refs
 from pipeline.core.chains import FINISHED, Key, chains, ends, parents
-from pipeline.core.errors import StoreError
-from pipeline.core.files import disk_errors, fsync, is_held, locked, make_dirs, prepare_json
 from pipeline.core.manifest import Manifest
 from pipeline.core.resume import Left, left_behind, remove
 from pipeline.core.version import Version, list_files

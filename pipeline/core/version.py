@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.core.errors import DataError, StoreError
-from pipeline.core.files import disk_error, parse_json, sha256_file
+from pipeline.base.errors import DataError, StoreError
+from pipeline.base.files import disk_error, parse_json, sha256_file
+from pipeline.base.records import digest
 from pipeline.core.manifest import FileEntry, Manifest
-from pipeline.core.records import digest
 from pipeline.core.refs import spell
 from pipeline.core.shards import Row, read_batches
 

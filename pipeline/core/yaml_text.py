@@ -14,7 +14,7 @@ from typing import Any, cast
 import yaml
 from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode
 
-from pipeline.core.errors import ConfigError
+from pipeline.base.errors import ConfigError
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 40

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.base.records import digest
 from pipeline.core.diversity import closings
-from pipeline.core.records import digest
 from pipeline.core.stage import Run
 from pipeline.evaluation.best_of_n import best_of, best_of_n
 from pipeline.evaluation.diversity_best_of_n import best_of_n_diversity

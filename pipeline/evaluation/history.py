@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.errors import StoreError
+from pipeline.base.errors import StoreError
 from pipeline.core.stage import Run
 from pipeline.evaluation import overoptimisation
 from pipeline.evaluation.policy_metrics import by_prompt

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.statistics.intervals import LARGEST_BCA, SMALLEST_BOOTSTRAP, Interval, finite, wilson
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from pipeline.base.errors import ConfigError
+from pipeline.base.process import say
+from pipeline.base.records import digest
 from pipeline.core.config import parse_options
-from pipeline.core.errors import ConfigError
-from pipeline.core.process import say
-from pipeline.core.records import digest
 from pipeline.core.reward_sources import RewardSource, parse_sources
 from pipeline.core.stage import Run
 from pipeline.evaluation.judging import both_orders, outcomes_by_score, verdict_stats, win_rate_of

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.core.records import Annotation
+from pipeline.base.records import Annotation
 from pipeline.evaluation.intervals import wilson
 
 

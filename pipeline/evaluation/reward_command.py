@@ -13,11 +13,11 @@ from typing import Any, get_args
 
 import numpy as np
 
-from pipeline.core.errors import ConfigError
+from pipeline.base.errors import ConfigError
+from pipeline.base.process import quiet
+from pipeline.base.terminal_text import columns, cut, put, put_json, visible
 from pipeline.core.formats import Format
 from pipeline.core.judged_sets import Aggregation
-from pipeline.core.process import quiet
-from pipeline.core.screen import columns, cut, put, put_json, visible
 from pipeline.core.store import Store
 from pipeline.core.version import Version
 from pipeline.core.yaml_text import parse_yaml
@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
     """Measure and print.
 
     Raises:
-        PipelineError: see :func:`pipeline.core.cli.guard`.
+        PipelineError: see :func:`pipeline.base.cli.guard`.
     """
     args = _parser().parse_args(argv)
     quiet()

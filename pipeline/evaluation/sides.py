@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.base.records import digest
 from pipeline.core.diversity import closings
-from pipeline.core.records import digest
 from pipeline.modeling import tokens
 from pipeline.modeling.generation import Completions, generate, uniforms
 from pipeline.modeling.roles import Role, merged, sequence_logprobs

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.core.records import bucket
+from pipeline.base.records import bucket
 from pipeline.evaluation.intervals import as_finite, wilson
 from pipeline.evaluation.reward_metrics import fit_temperature
 from pipeline.evaluation.slices import mass_groups

@@ -13,7 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from pipeline.core.errors import PipelineError
+from pipeline.base.errors import PipelineError
 from pipeline.labelling import api, operator
 from pipeline.labelling.events import LogFull, Refused
 from pipeline.labelling.guard import Guard, Refusal

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, repeat
 from typing import Any, cast
 
-from pipeline.core.errors import StoreError
+from pipeline.base.errors import StoreError
 from pipeline.labelling.items import Item, Mode
 from pipeline.labelling.settings import Ready
 from pipeline.labelling.tallies import EVERYBODY, Tallies, current_batch

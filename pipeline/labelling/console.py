@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator
 from types import FrameType
 from typing import TextIO
 
-from pipeline.core.screen import columns, obeyed, sign
+from pipeline.base.terminal_text import columns, obeyed, sign
 
 WIDEST = 100
 SETTLE_SECONDS = 0.3

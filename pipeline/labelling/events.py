@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from pipeline.core.errors import PipelineError, StoreError
+from pipeline.base.errors import PipelineError, StoreError
 from pipeline.labelling.items import Item, parse_choice
 from pipeline.labelling.settings import LabelSection
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
 
 if TYPE_CHECKING:
     from pipeline.labelling.log import Log

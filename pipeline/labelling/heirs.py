@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
+from pipeline.base.records import PREFERENCES
 from pipeline.core.erase import inherit
 from pipeline.core.manifest import Parent
-from pipeline.core.records import PREFERENCES
 from pipeline.core.store import Draft, Store, Version
 from pipeline.labelling.items import Item, items_from_rows
 from pipeline.labelling.publishing import write_rows

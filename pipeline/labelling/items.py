@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import combinations
 from typing import Any, Literal, get_args
 
-from pipeline.core.records import bucket, digest
+from pipeline.base.records import bucket, digest
 
 Mode = Literal["pairwise", "thumbs", "rating", "ranking"]
 MODES: tuple[Mode, ...] = get_args(Mode)

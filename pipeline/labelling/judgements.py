@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from pipeline.base.records import CHOICES, Annotation, Choice, Comparison, digest, short_hash, turned
 from pipeline.core.judged_sets import Aggregation, Margin
-from pipeline.core.records import CHOICES, Annotation, Choice, Comparison, digest, short_hash, turned
 from pipeline.labelling.aggregate import Outcome, aggregate_pairs, margin_of
 from pipeline.labelling.agreement import agreement
 
@@ -52,7 +52,7 @@ class Decision:
         return Annotation(self.comparison.id, self.annotator, choice, margin=self.margin)
 
     def vote_rows(self) -> Iterator[Row]:
-        """Rows of :data:`pipeline.core.records.VOTES`."""
+        """Rows of :data:`pipeline.base.records.VOTES`."""
         several = Counter(vote.annotator for vote in self.votes)
         for vote in self.votes:
             who: list[Any] = [vote.comparison_id, vote.annotator]
@@ -61,7 +61,7 @@ class Decision:
             yield {"id": digest(who), "reason": None, **vars(vote)}
 
     def outcome_row(self) -> Row:
-        """A row of :data:`pipeline.core.records.OUTCOMES`."""
+        """A row of :data:`pipeline.base.records.OUTCOMES`."""
         o, id = self.outcome, self.comparison.id
         numbers = {"share": o.share, "votes": o.n, "confidence": o.confidence, "adjudicated": o.adjudicated}
         return {"item_id": id, "comparison_id": id, "choice": o.choice, **numbers}

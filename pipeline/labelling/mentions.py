@@ -8,8 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from pipeline.base.errors import PipelineError
 from pipeline.core.erase import Key, Known
-from pipeline.core.errors import PipelineError
 from pipeline.core.shards import arrow, read_batches
 from pipeline.core.version import Version, list_files
 

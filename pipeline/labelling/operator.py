@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from pipeline.core.errors import DataError, PipelineError
+from pipeline.base.errors import DataError, PipelineError
 from pipeline.labelling import dashboard, export
 from pipeline.labelling.events import OPERATOR, NewEvent, Refused
 from pipeline.labelling.guard import Refusal, read_form

@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.core.formats import (
     Columns,
     JudgedRow,

@@ -9,8 +9,8 @@ import re
 import secrets
 from functools import cached_property
 
-from pipeline.core.errors import StoreError
-from pipeline.core.files import disk_errors, fsync
+from pipeline.base.errors import StoreError
+from pipeline.base.files import disk_errors, fsync
 from pipeline.labelling.events import Person, Refused
 from pipeline.labelling.schema import Database
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from pipeline.core.records import PREFERENCES
+from pipeline.base.records import PREFERENCES
 from pipeline.core.store import Draft, Version
 from pipeline.labelling.items import ITEMS, Item, item_rows
 from pipeline.labelling.rows import EDITS, OUTCOMES, SPLITS, UNPAIRED, VOTES, Labelled

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.core.records import bucket
+from pipeline.base.records import bucket
 from pipeline.labelling.batches import Batches
 from pipeline.labelling.events import Assignment, PersonCounts, Plan, Refused
 from pipeline.labelling.people import People

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, TypeVar
 
-from pipeline.core.records import OUTCOMES as OUTCOMES
-from pipeline.core.records import Comparison, bucket, digest, row_id
+from pipeline.base.records import OUTCOMES as OUTCOMES
+from pipeline.base.records import Comparison, bucket, digest, row_id
 from pipeline.labelling.aggregate import Outcome, adjudicated, aggregate, margin_of
 from pipeline.labelling.events import OPERATOR, Event, Vote
 from pipeline.labelling.items import Item

@@ -20,10 +20,10 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.errors import StoreError
-from pipeline.core.files import disk_errors, fsync, hold, make_dirs
-from pipeline.core.process import say
-from pipeline.core.screen import put
+from pipeline.base.errors import StoreError
+from pipeline.base.files import disk_errors, fsync, hold, make_dirs
+from pipeline.base.process import say
+from pipeline.base.terminal_text import put
 from pipeline.labelling.events import Event, LogFull
 
 VERSION = 1

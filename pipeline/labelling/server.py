@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from pipeline.core.errors import ConfigError, PipelineError
-from pipeline.core.process import say
+from pipeline.base.errors import ConfigError, PipelineError
+from pipeline.base.process import say
 from pipeline.labelling.guard import WILDCARDS
 from pipeline.labelling.settings import LabelSection
 from pipeline.labelling.site import HERE, Consent

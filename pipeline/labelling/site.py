@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from pipeline.core.records import digest
+from pipeline.base.records import digest
 from pipeline.labelling.events import Person, Plan
 from pipeline.labelling.guard import Rate, Refusal
 from pipeline.labelling.public import PublicAddress

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from pipeline.core.errors import ConfigError, StoreError
+from pipeline.base.errors import ConfigError, StoreError
 from pipeline.labelling.console import Keys, Screen, keyboard, visible
 from pipeline.labelling.conversation import turns
 from pipeline.labelling.events import Assignment, Event, EventType, NewEvent, Person, Plan, Receipt, Refused

@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pipeline.base.errors import PipelineError
 from pipeline.core import refs
 from pipeline.core.erase import ERASED, REPLACES, Key, Known, descendants, everything, heir_of
-from pipeline.core.errors import PipelineError
 from pipeline.core.shards import read_footer
 from pipeline.core.store import Store, Version
 from pipeline.labelling.heirs import of_people, without

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from pipeline.core.records import Comparison
+from pipeline.base.records import Comparison
 from pipeline.modeling import generation, tokens
 from pipeline.modeling.roles import load_policy, merged
 

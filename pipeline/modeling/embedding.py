@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.core.errors import ModelError
+from pipeline.base.errors import ModelError
 
 
 class TextEmbedder:

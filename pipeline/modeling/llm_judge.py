@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from pipeline.core.errors import ModelError
-from pipeline.core.files import disk_errors, make_dirs
-from pipeline.core.records import digest
+from pipeline.base.errors import ModelError
+from pipeline.base.files import disk_errors, make_dirs
+from pipeline.base.records import digest
 
 Choice = Literal["first", "second", "tie"]
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.errors import ModelError
+from pipeline.base.errors import ModelError
 from pipeline.modeling.weights import require_finite
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.errors import ModelError
+from pipeline.base.errors import ModelError
 from pipeline.modeling.weights import non_finite
 
 

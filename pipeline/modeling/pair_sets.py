@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
+from pipeline.base.records import Annotation, Comparison, row_id
 from pipeline.core.formats import ALONE, JudgedRow, read_judged, render_plain
 from pipeline.core.formats.messages import bot, turns_of
 from pipeline.core.judged_sets import Aggregation, Judged, Margin, Origins, Repeats
 from pipeline.core.named_sets import PairSet, parse_sets
-from pipeline.core.records import Annotation, Comparison, row_id
 from pipeline.core.rows import require_columns
 from pipeline.core.version import Version
 from pipeline.modeling.reward_models import AdapterScorer, ClassifierScorer
@@ -79,7 +79,7 @@ def read_pairs(
     counted.
 
     Args:
-        trained_on: ids of the training pairs, see :func:`pipeline.core.records.row_id`.
+        trained_on: ids of the training pairs, see :func:`pipeline.base.records.row_id`.
         where: who asked, for messages.
         judgements: takes the votes.
     Raises:

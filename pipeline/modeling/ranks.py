@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pipeline.core.errors import StoreError
-from pipeline.core.process import world_size
+from pipeline.base.errors import StoreError
+from pipeline.base.process import world_size
 
 WAIT_SECONDS = 600
 

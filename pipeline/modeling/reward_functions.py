@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.core.errors import ConfigError, ModelError
+from pipeline.base.errors import ConfigError, ModelError
 from pipeline.modeling.samples import Samples
 
 _OFFERED = ("prompts", "completions", "prompt_ids", "completion_ids")

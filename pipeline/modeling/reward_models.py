@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.core.errors import ConfigError, ModelError
+from pipeline.base.errors import ConfigError, ModelError
 from pipeline.core.formats import render_plain
 from pipeline.core.relocate import named_base
 from pipeline.modeling.classifiers import SequenceClassifier, label_index, load_classifier

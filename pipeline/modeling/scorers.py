@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.core.errors import ConfigError
+from pipeline.base.errors import ConfigError
 from pipeline.core.reward_sources import Combine, RewardSource, check_combine, parse_sources
 from pipeline.modeling.reward_functions import FunctionScorer, load_function
 from pipeline.modeling.reward_models import ClassifierScorer, RewardAdapters, adapter_directory

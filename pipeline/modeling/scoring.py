@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from pipeline.core.errors import ModelError
+from pipeline.base.errors import ModelError
 from pipeline.modeling.lora import add_role
 from pipeline.modeling.roles import hidden_states, role
 from pipeline.modeling.samples import Samples

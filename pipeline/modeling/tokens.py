@@ -15,7 +15,7 @@ import torch
 from jinja2 import TemplateError
 from torch import Tensor
 
-from pipeline.core.errors import ModelError
+from pipeline.base.errors import ModelError
 from pipeline.core.formats import Message, Render, render_plain
 from pipeline.core.formats.judged import Refused
 from pipeline.modeling.loading import load_tokenizer

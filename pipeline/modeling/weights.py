@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pipeline.core.errors import ModelError
+from pipeline.base.errors import ModelError
 
 
 def non_finite(parameters: Iterable[tuple[str, torch.Tensor]]) -> str | None:

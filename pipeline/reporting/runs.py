@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from pipeline.base.errors import StoreError
 from pipeline.core.diff import changes
-from pipeline.core.errors import StoreError
 from pipeline.core.lineage import Node
 from pipeline.core.store import Store, Version
 from pipeline.reporting.rows import Table

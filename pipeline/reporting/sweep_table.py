@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.core.screen import columns
+from pipeline.base.terminal_text import columns
 from pipeline.reporting.table import UNKNOWN, dig, escape_cell, interval, number
 
 

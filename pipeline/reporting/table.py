@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.base.errors import DataError
 from pipeline.core.collapse import number as effective
 from pipeline.core.collapse import percent
-from pipeline.core.errors import DataError
 
 SIDES = ("base", "policy")
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from pipeline.base.errors import ConfigError
+from pipeline.base.plugins import load_plugin
 from pipeline.core.config import parse_options
-from pipeline.core.errors import ConfigError
-from pipeline.core.plugins import load_plugin
 from pipeline.tasks._vader import vader_view
 
 Split = Literal["train", "test"]

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pipeline.core.errors import DataError
-from pipeline.core.records import bucket, split_of
+from pipeline.base.errors import DataError
+from pipeline.base.records import bucket, split_of
 from pipeline.tasks import Split
 
 log = logging.getLogger(__name__)

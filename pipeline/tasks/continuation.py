@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
+from pipeline.base.records import bucket
 from pipeline.core.formats.cells import no_list
 from pipeline.core.formats.judged import Refused, absent
-from pipeline.core.records import bucket
 from pipeline.core.rows import located_rows, require_columns
 from pipeline.core.words import opening, units
 from pipeline.tasks import Split

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
+from pipeline.base.records import split_of
 from pipeline.core.formats import (
     Format,
     JudgedRow,
@@ -28,7 +29,6 @@ from pipeline.core.formats import (
 )
 from pipeline.core.formats.judged import Refused
 from pipeline.core.formats.reading import plain, without_repeat
-from pipeline.core.records import split_of
 from pipeline.core.rows import located_rows, require_columns
 from pipeline.tasks import Split
 from pipeline.tasks._pool import PromptPool, pool_by_hash, pool_by_name

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.tasks import Split
 from pipeline.tasks._pool import PromptPool, pool_by_hash
 

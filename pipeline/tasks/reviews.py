@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.core.errors import ConfigError, DataError
-from pipeline.core.records import split_of
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.records import split_of
 from pipeline.tasks._review_grammar import all_prompts, review
 from pipeline.tasks._review_truth import TRUTH_NAME, truths
 from pipeline.tasks._vader import VADER_NAME, vader_scores

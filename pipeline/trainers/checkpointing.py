@@ -23,10 +23,10 @@ from safetensors import SafetensorError
 from transformers import Trainer, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 
+from pipeline.base.errors import StoreError
+from pipeline.base.files import read_json
+from pipeline.base.process import say
 from pipeline.core.checkpoints import Checkpoints, damage, resuming
-from pipeline.core.errors import StoreError
-from pipeline.core.files import read_json
-from pipeline.core.process import say
 from pipeline.modeling.weights import norms, require_moved
 from pipeline.trainers.common import closed_bar
 

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 import torch
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
+from pipeline.base.errors import ConfigError, ModelError
+from pipeline.base.files import disk_errors
 from pipeline.core.config import Config, parse_options
-from pipeline.core.errors import ConfigError, ModelError
-from pipeline.core.files import disk_errors
 from pipeline.modeling.weights import non_finite
 
 T = TypeVar("T")

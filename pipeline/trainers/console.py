@@ -15,7 +15,7 @@ from typing import Any
 
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
-from pipeline.core.screen import columns, cut, put, visible
+from pipeline.base.terminal_text import columns, cut, put, visible
 from pipeline.modeling.samples import Samples
 from pipeline.modeling.tokens import decode
 from pipeline.trainers.rollout import Rollout

@@ -13,7 +13,7 @@ from datasets import Dataset
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.modeling.lora import lora_config
 from pipeline.modeling.scoring import Position, scored_rows
 from pipeline.modeling.tokens import encode_completions, encode_prompts, pad_id, right_pad

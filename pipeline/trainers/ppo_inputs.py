@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.modeling.roles import output_embedding
 from pipeline.modeling.samples import Samples, Scorer
 from pipeline.modeling.scoring import score_rows

@@ -17,9 +17,9 @@ import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 
+from pipeline.base.errors import ModelError
 from pipeline.core.checkpoints import Checkpoints
 from pipeline.core.diversity import closings, effective_number
-from pipeline.core.errors import ModelError
 from pipeline.core.sentences import same
 from pipeline.functional.kl import AdaptiveKL, kl_k1
 from pipeline.functional.moments import RunningMoments

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pipeline.core.errors import ModelError
+from pipeline.base.errors import ModelError
 
 TENSORS, NUMBERS = "state.safetensors", "state.json"
 

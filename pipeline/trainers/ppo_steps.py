@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from trl.experimental.ppo import PPOTrainer as TRLPPOTrainer
 
-from pipeline.core.errors import ModelError
-from pipeline.core.records import digest
+from pipeline.base.errors import ModelError
+from pipeline.base.records import digest
 from pipeline.functional.losses import policy_loss, value_loss
 from pipeline.modeling.roles import output_embedding
 from pipeline.trainers import ppo_state

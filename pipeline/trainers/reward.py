@@ -12,7 +12,7 @@ from datasets import Dataset
 from transformers import AutoModelForSequenceClassification
 from trl import RewardConfig, RewardTrainer
 
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.modeling.lora import lora_config
 from pipeline.modeling.scoring import Position, score_position, scored_rows
 from pipeline.modeling.tokens import encode_completions, encode_prompts, pad_id

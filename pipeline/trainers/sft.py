@@ -12,7 +12,7 @@ from datasets import Dataset
 from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.modeling.lora import lora_config
 from pipeline.modeling.scratch import new_gpt2, train_tokenizer
 from pipeline.modeling.tokens import encode_completions

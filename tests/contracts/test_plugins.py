@@ -17,8 +17,8 @@ import pytest
 import pipeline.annotators
 import pipeline.tasks
 from pipeline.annotators import Annotator, Context, Source, load_annotator
-from pipeline.core.errors import ConfigError
-from pipeline.core.records import Abstention, Annotation, Comparison
+from pipeline.base.errors import ConfigError
+from pipeline.base.records import Abstention, Annotation, Comparison
 from pipeline.tasks import Task, load_task
 
 Args = Callable[[Path], dict[str, Any]]

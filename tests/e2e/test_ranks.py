@@ -22,8 +22,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from trl.experimental.ppo import PPOTrainer as TRLTrainer
 
+from pipeline.base.errors import ModelError
 from pipeline.core.checkpoints import Checkpoints
-from pipeline.core.errors import ModelError
 from pipeline.modeling.samples import Samples
 from tests.conftest import tiny_gpt2
 from tests.unit.trainers import test_trl_defects

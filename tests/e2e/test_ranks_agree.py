@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 WORKER = """
 import os, sys
-from pipeline.core.cli import guard
+from pipeline.base.cli import guard
 from pipeline import reward
 data = sys.argv[2].split(",")[int(os.environ["RANK"])]
 guard(reward.main, ["--config", sys.argv[1], f"data_dir={data}"])

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.core.cli import guard
+from pipeline.base.cli import guard
 from pipeline.core.graph import graph
 from pipeline.core.stage import Run, stage_main
 

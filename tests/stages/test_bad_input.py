@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.cli import guard
+from pipeline.base.cli import guard
+from pipeline.base.errors import PipelineError
 from pipeline.core.config import load_config
-from pipeline.core.errors import PipelineError
 from pipeline.core.stage import Planner
 from tests.stages.conftest import MINI, Project
 
@@ -234,7 +234,7 @@ def test_a_full_disk(finished: Project, tmp_path: Path):
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
-        "from pipeline.core.cli import guard; import pipeline.collect as c; "
+        "from pipeline.base.cli import guard; import pipeline.collect as c; "
         f"guard(c.main, ['--config', {str(project.config)!r}, 'collect.comparisons=60'])"
     )
     env = {**os.environ, "HF_DATASETS_OFFLINE": "1"}

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from pipeline.__main__ import main
+from pipeline.base.errors import DataError, StoreError
 from pipeline.core import refs
-from pipeline.core.errors import DataError, StoreError
 from pipeline.core.health import Noise, Overlap, diagnose
 from pipeline.core.health.lineage import examine, facts_of, read_history, related
 from pipeline.core.store import Store, Version

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.core.errors import ConfigError, ModelError
+from pipeline.base.errors import ConfigError, ModelError
 from pipeline.core.store import Store, Version
 from pipeline.evaluation.best_of_n import best_of
 from tests.stages.conftest import Project

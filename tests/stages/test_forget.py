@@ -25,9 +25,9 @@ from pipeline import __main__ as command
 from pipeline import forget as forgetting
 from pipeline.annotators._sitting import Sitting
 from pipeline.annotators.human import Human
+from pipeline.base.errors import ConfigError, DataError, StoreError
+from pipeline.base.records import COMPARISONS, PREFERENCES, Comparison, row_id
 from pipeline.core import amend, refs
-from pipeline.core.errors import ConfigError, DataError, StoreError
-from pipeline.core.records import COMPARISONS, PREFERENCES, Comparison, row_id
 from pipeline.core.shards import read_batches
 from pipeline.core.store import Store, Version
 from pipeline.labelling import mentions, successors

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pipeline import __main__ as command
-from pipeline.core.errors import StoreError
+from pipeline.base.errors import StoreError
 from pipeline.core.shards import read_batches
 from pipeline.labelling.items import Item, order_of
 from pipeline.labelling.log import Log, NewEvent

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import collect
-from pipeline.core.records import Annotation, Comparison
+from pipeline.base.records import Annotation, Comparison
 from pipeline.tasks import Task, load_task
 from pipeline.tasks._vader import lexicon_words
 from tests.stages.conftest import Project

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from pipeline import label
-from pipeline.core.errors import PipelineError
+from pipeline.base.errors import PipelineError
 from pipeline.labelling.log import Log
 from tests.label_client import Client
 from tests.stages.conftest import Project

@@ -86,7 +86,7 @@ def test_every_command_goes_on(
 def test_sets_that_cannot_be_measured_are_refused_before_anything_is_trained(
     project: Project, sets: object, said: str
 ) -> None:
-    from pipeline.core.errors import PipelineError
+    from pipeline.base.errors import PipelineError
 
     project.write(reward={"test_sets": sets})
     for stage in ("sft", "reward"):

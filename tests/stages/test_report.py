@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from pipeline import report
-from pipeline.core.errors import PipelineError
+from pipeline.base.errors import PipelineError
 from pipeline.core.store import Version
 from tests.stages.conftest import MINI, Project
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline.base.errors import StoreError
 from pipeline.core.checkpoints import CHECKSUMS, Checkpoints
-from pipeline.core.errors import StoreError
 from pipeline.core.store import Version
 from pipeline.trainers.checkpointing import SaveInTime
 from pipeline.trainers.common import MetricsFile

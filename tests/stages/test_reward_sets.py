@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from pipeline import reward
-from pipeline.core.errors import ConfigError, DataError
-from pipeline.core.records import PREFERENCES, VOTES, Comparison, row_id
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.records import PREFERENCES, VOTES, Comparison, row_id
 from tests.stages.conftest import Project
 
 Rows = list[dict[str, Any]]

@@ -18,9 +18,9 @@ import pytest
 import yaml
 
 from pipeline import sweep
+from pipeline.base.errors import ConfigError
+from pipeline.base.files import is_held
 from pipeline.core import launch
-from pipeline.core.errors import ConfigError
-from pipeline.core.files import is_held
 from pipeline.core.runs import Pace, parse_axis, parse_seeds, part, plan
 from pipeline.core.store import Store, Version
 from tests.stages import fake_stage
@@ -38,7 +38,7 @@ CONFIG: dict[str, Any] = {
 GRID = "ppo.kl_coef=0.02,0.1"
 DRIVER = """
 from pipeline import sweep
-from pipeline.core.cli import guard
+from pipeline.base.cli import guard
 sweep.check_keys = lambda runs: None
 guard(sweep.main)
 """

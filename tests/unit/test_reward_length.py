@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline import reward
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.core.formats import sets, tools, unpaired
 from pipeline.core.formats.cells import no_list
 from pipeline.core.formats.judged import JudgedRow, Refused, Row, Unclear, Unusable, text

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Literal
 
+from pipeline.base.records import Choice
 from pipeline.core.formats.judged import Refused, Unclear, absent
-from pipeline.core.records import Choice
 
 Meaning = Literal["a", "b", "tie", "both_bad", "skip"]
 """What ``choices: {their value: ...}`` may map a value to; ``skip`` leaves the row out, and counts it."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.core.records import Choice, Comparison, bucket, canonical_json
+from pipeline.base.records import Choice, Comparison, bucket, canonical_json
 
 Row = Mapping[str, Any]
 
@@ -101,7 +101,7 @@ class Refused(Exception):
 class Unclear(Refused):
     """Raised where the user has to say how a file is meant: every row of it is in doubt, so none may be skipped.
 
-    Becomes a :class:`pipeline.core.errors.DataError`, whatever ``on_bad_row`` says.
+    Becomes a :class:`pipeline.base.errors.DataError`, whatever ``on_bad_row`` says.
     """
 
     def __init__(self, fact: str, mend: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
 
 _CONTROLS = frozenset(("pairwise", "choices", "rating", "ranker"))
 _FIELD = re.compile(r"\$([\w.-]+)")

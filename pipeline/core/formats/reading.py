@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from pipeline.base.records import Choice
 from pipeline.core.formats.cells import no_list
 from pipeline.core.formats.choices import known_side, plain_word, verdict
 from pipeline.core.formats.judged import (
@@ -24,7 +25,6 @@ from pipeline.core.formats.judged import (
 from pipeline.core.formats.label_config import LabelConfig
 from pipeline.core.formats.messages import Message, Render, answered, is_conversation, messages, render_plain
 from pipeline.core.formats.notices import Notices
-from pipeline.core.records import Choice
 from pipeline.core.rows import rename_columns
 
 _NOTHING = ("nan", "NaN", "<NA>", "None", "null", "NULL")

@@ -9,6 +9,7 @@ import itertools
 import re
 from typing import Any
 
+from pipeline.base.records import Choice
 from pipeline.core.formats.cells import holds_texts, listed
 from pipeline.core.formats.judged import JudgedRow, Refused, Row, Unusable, absent, judged, number, person, text
 from pipeline.core.formats.messages import (
@@ -22,7 +23,6 @@ from pipeline.core.formats.messages import (
     objects,
 )
 from pipeline.core.formats.reading import Reading, ranked, side
-from pipeline.core.records import Choice
 
 _TURN_MARK = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal, cast
 
+from pipeline.base.records import Choice
 from pipeline.core.formats import argilla, label_studio
 from pipeline.core.formats.answers import Record, Scored, Several, Submission, Told, Unread, dict_of
 from pipeline.core.formats.choices import in_order, shown, spelled, tokens, verdict
@@ -37,7 +38,6 @@ from pipeline.core.formats.reading import (
     ranked,
     side,
 )
-from pipeline.core.records import Choice
 
 Tool = Literal["argilla", "label_studio"]
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from pipeline.base.records import Choice
 from pipeline.core.formats.cells import listed, parsed
 from pipeline.core.formats.judged import JudgedRow, Refused, Row, Unusable, judged, number, person, text, yes
 from pipeline.core.formats.messages import (
@@ -17,7 +18,6 @@ from pipeline.core.formats.messages import (
     user,
 )
 from pipeline.core.formats.reading import Reading
-from pipeline.core.records import Choice
 
 Found = list[JudgedRow | Unusable]
 

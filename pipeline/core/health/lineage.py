@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from pipeline.core.errors import DataError
-from pipeline.core.files import disk_errors
+from pipeline.base.errors import DataError
+from pipeline.base.files import disk_errors
 from pipeline.core.health.diagnosis import Doctor, examined
 from pipeline.core.health.findings import Facts, Finding, Noise, Overlap
 from pipeline.core.health.written import READ, Written, written

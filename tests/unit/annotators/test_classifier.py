@@ -21,8 +21,8 @@ from transformers import (
 )
 
 from pipeline.annotators import Annotator, Context, load_annotator
-from pipeline.core.errors import ConfigError, ModelError, PipelineError
-from pipeline.core.records import Abstention, Annotation, Comparison
+from pipeline.base.errors import ConfigError, ModelError, PipelineError
+from pipeline.base.records import Abstention, Annotation, Comparison
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "film", "is", "good", "bad", "the", "very", "dull"]
 COMPARISONS = [

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from pipeline.annotators import Annotator, Context, load_annotator
-from pipeline.core.errors import ConfigError
-from pipeline.core.records import Abstention, Annotation, Comparison
+from pipeline.base.errors import ConfigError
+from pipeline.base.records import Abstention, Annotation, Comparison
 
 N = 4000
 

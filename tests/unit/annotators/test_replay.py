@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.annotators import Context, Source, load_annotator
-from pipeline.core.errors import ConfigError, DataError
-from pipeline.core.records import Annotation, Comparison, preference_from
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.records import Annotation, Comparison, preference_from
 
 HH = "\n\nHuman: {}\n\nAssistant:{}"
 

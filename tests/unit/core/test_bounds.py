@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.base.errors import ConfigError
 from pipeline.core.bounds import ANNOTATORS, SECTIONS, TASKS, Bound, check_numbers
 from pipeline.core.config import load_config
-from pipeline.core.errors import ConfigError
 
 DERIVED = {
     *("world_size", "num_total_batches", "micro_batch_size", "local_batch_size", "batch_size"),

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.base.errors import StoreError
 from pipeline.core.checkpoints import CHECKSUMS, Checkpoints, damage, resuming
-from pipeline.core.errors import StoreError
 
 WRITE = """
 import os, sys

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.base.errors import ConfigError
 from pipeline.core.config import Config, load_config
-from pipeline.core.errors import ConfigError
 from pipeline.core.store import Store
 
 CONFIGS = sorted(Path("configs").glob("*.yaml"))

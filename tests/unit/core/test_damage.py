@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from pipeline import doctor
+from pipeline.base.errors import PipelineError
 from pipeline.core import data_cli
 from pipeline.core.checkpoints import Checkpoints
-from pipeline.core.errors import PipelineError
 from pipeline.core.resume import Work, check, working
 from pipeline.core.store import Store, Version
 

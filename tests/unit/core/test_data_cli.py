@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.base.cli import guard
+from pipeline.base.errors import ConfigError, StoreError
 from pipeline.core import data_cli
-from pipeline.core.cli import guard
-from pipeline.core.errors import ConfigError, StoreError
 from pipeline.core.store import Store, Version
 
 ROOT = Path(__file__).parents[3]
@@ -240,7 +240,7 @@ def test_a_bug_keeps_its_traceback() -> None:
 
 @pytest.mark.parametrize("length", [1, 100_000])
 def test_a_reader_that_went_away_is_quiet(length: int) -> None:
-    code = f"from pipeline.core.cli import guard; guard(lambda _: print('x' * {length}))"
+    code = f"from pipeline.base.cli import guard; guard(lambda _: print('x' * {length}))"
     env = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
     read, write = os.pipe()
     os.close(read)
@@ -280,7 +280,7 @@ HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\x7f\r"
 def test_what_others_wrote_is_not_obeyed(
     store: Store, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
-    from pipeline.core.screen import obeyed
+    from pipeline.base.terminal_text import obeyed
 
     for n in (1, 2):
         with store.draft(

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.base.errors import StoreError
 from pipeline.core import erase as erasing
 from pipeline.core import refs
 from pipeline.core.draft import Draft
@@ -26,7 +27,6 @@ from pipeline.core.erase import (
     inherit,
     place_heads,
 )
-from pipeline.core.errors import StoreError
 from pipeline.core.store import Store, Version
 
 SECRET = "only-in-the-old-one"

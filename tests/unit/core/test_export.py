@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from pipeline.annotators import Context, Source, load_annotator
+from pipeline.base.errors import DataError, StoreError
+from pipeline.base.records import COMPARISONS, PREFERENCES, Comparison, row_id
 from pipeline.core import data_cli
-from pipeline.core.errors import DataError, StoreError
 from pipeline.core.export import Exported, about_path, export
 from pipeline.core.formats.label_config import Control, read_label_config
 from pipeline.core.formats.writing import ALL_OR_NO_MARGINS, EXPORT_FORMATS, ExportFormat
-from pipeline.core.records import COMPARISONS, PREFERENCES, Comparison, row_id
 from pipeline.core.store import Store, Version
 
 ANN, BEN = "p_00000000aa", "p_00000000bb"

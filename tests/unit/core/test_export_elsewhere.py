@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
+from pipeline.base.records import PREFERENCES, Comparison, row_id
 from pipeline.core.export import export
 from pipeline.core.formats import JudgedRow, Reading, parse_rows
 from pipeline.core.formats.writing import ALL_OR_NO_MARGINS, ExportFormat
-from pipeline.core.records import PREFERENCES, Comparison, row_id
 from pipeline.core.row_files import read_file
 from pipeline.core.store import Store, Version
 from tests.conftest import tiny_gpt2, tiny_tokenizer

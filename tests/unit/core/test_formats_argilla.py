@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.core.formats import JudgedRow, Unusable, detect_format, parse_row
 from pipeline.core.formats.argilla import account
 from tests.read_rows import read, short, shuffled, who

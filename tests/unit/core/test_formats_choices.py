@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.core.formats import JudgedRow, Unusable, detect_format
 from pipeline.core.formats.choices import apart, in_order
 from tests.read_rows import read, short, who

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.core.formats import JudgedRow, Reading, Unusable, detect_format, parse_rows
 from pipeline.core.formats.label_config import read_label_config
 from pipeline.core.row_files import read_file

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.core.formats import Format, JudgedRow, Reading, Unusable, detect_format, read_judged
 from tests.read_rows import read, short
 

@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
+from pipeline.base.errors import StoreError
+from pipeline.base.files import hold
+from pipeline.base.terminal_text import in_size
 from pipeline.core import data_cli, erase, refs
 from pipeline.core.checkpoints import Checkpoints
-from pipeline.core.errors import StoreError
-from pipeline.core.files import hold
 from pipeline.core.manifest import Parent
 from pipeline.core.resume import Work, working
-from pipeline.core.screen import in_size
 from pipeline.core.store import Store, Version
 
 Parents = tuple[tuple[Version, str], ...]

@@ -11,8 +11,8 @@ import huggingface_hub.constants
 import pytest
 from huggingface_hub.utils import close_session
 
+from pipeline.base.errors import DataError
 from pipeline.core import hub as hub_module
-from pipeline.core.errors import DataError
 from pipeline.core.hub import cached_commit, commit_of
 from pipeline.core.hub_files import _glob
 from pipeline.core.rows import located_rows, read_rows

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.base.cli import guard
+from pipeline.base.errors import StoreError
+from pipeline.base.files import hold
 from pipeline.core.checkpoints import Checkpoints
-from pipeline.core.cli import guard
 from pipeline.core.config import load_config
-from pipeline.core.errors import StoreError
-from pipeline.core.files import hold
 from pipeline.core.stage import Planner, Run, stage_main
 from pipeline.core.store import Store
 
@@ -112,7 +112,7 @@ def test_other_settings_are_refused_and_named(experiment: Experiment) -> None:
 
 def test_the_command_line_exits_2_in_one_line(experiment: Experiment) -> None:
     experiment.dies(20)
-    code = "from pipeline.sft import main; from pipeline.core.cli import guard; guard(main)"
+    code = "from pipeline.sft import main; from pipeline.base.cli import guard; guard(main)"
     done = subprocess.run(
         [
             sys.executable,

@@ -12,10 +12,10 @@ from typing import Any, Literal
 import pytest
 
 from pipeline import look as command
-from pipeline.core.errors import ConfigError, DataError
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.terminal_text import columns
 from pipeline.core.judged_sets import JudgedSet
 from pipeline.core.looking import look, look_at_head
-from pipeline.core.screen import columns
 
 Row = dict[str, Any]
 

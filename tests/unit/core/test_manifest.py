@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pipeline.core.errors import StoreError
+from pipeline.base.errors import StoreError
 from pipeline.core.manifest import (
     SCHEMA_VERSION,
     Code,

@@ -46,7 +46,7 @@ def test_ranks_that_do_not(other: dict[str, Any], said: str):
 
 
 def test_launches_that_cannot_work(monkeypatch: pytest.MonkeyPatch):
-    from pipeline.core.errors import ConfigError
+    from pipeline.base.errors import ConfigError
     from pipeline.trainers import common
 
     monkeypatch.setattr(common, "has_accelerator", lambda: False)

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.base.errors import ModelError
+from pipeline.base.files import sha256_file
 from pipeline.core import data_cli
-from pipeline.core.errors import ModelError
-from pipeline.core.files import sha256_file
 from pipeline.core.graph import External
 from pipeline.core.relocate import named_base, relocate
 from pipeline.core.store import Store, Version

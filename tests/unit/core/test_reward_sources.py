@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.errors import ConfigError
+from pipeline.base.errors import ConfigError
 from pipeline.core.reward_sources import RewardSource, check_combine, parse_sources, uses_adapter
 
 OWN = RewardSource("adapter", "own")

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.base.errors import DataError
 from pipeline.core import row_files
-from pipeline.core.errors import DataError
 from pipeline.core.rows import located_rows, read_rows, rename_columns, require_columns
 
 ROWS: list[dict[str, Any]] = [

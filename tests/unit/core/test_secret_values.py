@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.base.errors import ConfigError
 from pipeline.core.config import load_config
-from pipeline.core.errors import ConfigError
 from pipeline.core.secret_values import refuse_secrets
 
 # Put together here, so that no scanner takes them for real ones.

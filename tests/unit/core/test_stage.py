@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.base.errors import ConfigError, StoreError
 from pipeline.core.config import STAGES, load_config
-from pipeline.core.errors import ConfigError, StoreError
 from pipeline.core.graph import GRAPH, External, fingerprint, graph, local_files, module_files, nothing_to_do
 from pipeline.core.stage import Planner, Run, stage_main
 from pipeline.core.store import Store

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.base.errors import DataError, StoreError
 from pipeline.core import shards
-from pipeline.core.errors import DataError, StoreError
 from pipeline.core.manifest import SCHEMA_VERSION
 from pipeline.core.store import Draft, Store, Version
 
@@ -542,7 +542,7 @@ def test_shards_are_read_only(store: Store) -> None:
 
 FULL_DISK = """
     import os, resource, sys
-    from pipeline.core.cli import guard
+    from pipeline.base.cli import guard
     from pipeline.core.store import Store
     def main(argv):
         store = Store(sys.argv[1])

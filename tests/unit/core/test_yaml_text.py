@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.base.errors import ConfigError, PipelineError
 from pipeline.core.config import load_config
-from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.yaml_text import parse_yaml, read_yaml
 
 CONFIGS = sorted(Path("configs").glob("*.yaml"))

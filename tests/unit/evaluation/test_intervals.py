@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.evaluation.intervals import bootstrap_mean, paired_difference, wilson
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pipeline.core.records import Annotation
+from pipeline.base.records import Annotation
 from pipeline.evaluation.intervals import wilson
 from pipeline.evaluation.labels import label_agreement
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.evaluation.intervals import Interval, wilson
 from pipeline.evaluation.pointwise_metrics import (
     AucBaseline,

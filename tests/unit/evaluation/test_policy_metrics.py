@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.evaluation.degenerate import degenerate, degenerate_rate
 from pipeline.evaluation.intervals import paired_difference, wilson
 from pipeline.evaluation.policy_metrics import (

@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import minimize
 from sklearn.metrics import brier_score_loss
 
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.evaluation.intervals import wilson
 from pipeline.evaluation.reward_metrics import (
     Baseline,

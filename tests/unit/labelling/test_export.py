@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.labelling import export
 from pipeline.labelling.events import NewEvent
 from pipeline.labelling.items import Item

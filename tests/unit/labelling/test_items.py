@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from pipeline.core.records import Comparison
+from pipeline.base.records import Comparison
 from pipeline.labelling.items import Item, Mode, as_meant, as_shown, items_from, order_of, parse_choice, ranking
 
 

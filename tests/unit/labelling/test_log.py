@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.core.errors import StoreError
+from pipeline.base.errors import StoreError
 from pipeline.labelling.items import Item
 from pipeline.labelling.log import Log, LogFull, NewEvent, Plan, Receipt, Refused
 
@@ -660,7 +660,7 @@ LIMITED = """
 import resource, signal, sys
 from pathlib import Path
 from pipeline.labelling.log import Log, LogFull, NewEvent
-from pipeline.core.errors import StoreError
+from pipeline.base.errors import StoreError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 directory, who, items = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
 log = Log(directory)
@@ -770,7 +770,7 @@ READ_ONLY = """
 import os, sys
 from pathlib import Path
 from pipeline.labelling.log import Log
-from pipeline.core.errors import StoreError
+from pipeline.base.errors import StoreError
 if os.getuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
 for name in ("old", "new"):

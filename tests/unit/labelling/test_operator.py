@@ -15,7 +15,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from pipeline.annotators.human import Human
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.labelling import dashboard, wording
 from pipeline.labelling.app import Consent, build_app
 from pipeline.labelling.events import NewEvent

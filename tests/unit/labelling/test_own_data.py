@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.core.formats import Notices
 from pipeline.labelling.items import items_of
 from pipeline.labelling.own_data import gold_items, own_groups

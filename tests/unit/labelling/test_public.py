@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.base.errors import ConfigError
 from pipeline.core.config import parse_options
-from pipeline.core.errors import ConfigError
 from pipeline.labelling.public import PublicAddress
 from pipeline.labelling.settings import LabelSection
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.records import VOTES as COLLECT_VOTES
-from pipeline.core.records import Comparison, row_id
+from pipeline.base.records import VOTES as COLLECT_VOTES
+from pipeline.base.records import Comparison, row_id
 from pipeline.labelling import aggregate
 from pipeline.labelling.events import Event, Vote
 from pipeline.labelling.items import Item, Mode

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.errors import ConfigError
+from pipeline.base.errors import ConfigError
 from pipeline.labelling import connections
 from pipeline.labelling import server as module
 from pipeline.labelling.items import Item

@@ -24,8 +24,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.errors import ConfigError
-from pipeline.core.screen import columns
+from pipeline.base.errors import ConfigError
+from pipeline.base.terminal_text import columns
 from pipeline.labelling import terminal
 from pipeline.labelling.console import Keys, visible, wrap
 from pipeline.labelling.items import Item, order_of
@@ -438,7 +438,7 @@ SHELL = """
         os.tcsetpgrp(0, os.getpid())
         signal.signal(signal.SIGTTOU, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
-        from pipeline.core.cli import guard
+        from pipeline.base.cli import guard
         from pipeline.labelling import console, terminal
         from pipeline.labelling.log import Log
         from pipeline.labelling.settings import LabelSection

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline.core.errors import ModelError
+from pipeline.base.errors import ModelError
 from pipeline.modeling.lora import lora_config, save_adapter
 from pipeline.modeling.roles import load_policy
 from pipeline.modeling.scoring import Scoring

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.base.errors import ConfigError, ModelError
 from pipeline.core.config import parse_options
-from pipeline.core.errors import ConfigError, ModelError
 from pipeline.modeling.llm_judge import Answer, JudgeOptions, LLMJudge, Pair, read_answer
 
 KEY = "sk-very-secret"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.core.errors import ConfigError, DataError
-from pipeline.core.records import VOTES, Comparison, row_id
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.records import VOTES, Comparison, row_id
 from pipeline.core.store import Store
 from pipeline.labelling.judgements import Judgements
 from pipeline.modeling import pair_sets

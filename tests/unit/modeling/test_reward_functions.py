@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.core.errors import ConfigError, ModelError
+from pipeline.base.errors import ConfigError, ModelError
 from pipeline.modeling.reward_functions import FunctionScorer, load_function
 from pipeline.modeling.samples import Samples
 from tests.conftest import tiny_tokenizer

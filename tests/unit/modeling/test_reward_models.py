@@ -13,7 +13,7 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
 
-from pipeline.core.errors import ConfigError, ModelError
+from pipeline.base.errors import ConfigError, ModelError
 from pipeline.modeling.lora import lora_config, save_adapter
 from pipeline.modeling.reward_models import AdapterScorer, ClassifierScorer, adapter_directory
 from pipeline.modeling.samples import Samples

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.core.errors import ModelError
+from pipeline.base.errors import ModelError
 from pipeline.modeling.lora import add_role, lora_config, save_adapter
 from pipeline.modeling.roles import hidden_states, merged, role
 from tests.conftest import tiny_gpt2, tiny_llama, tiny_tokenizer, with_lora

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.core.errors import ConfigError
+from pipeline.base.errors import ConfigError
 from pipeline.modeling.reward_functions import FunctionScorer
 from pipeline.modeling.samples import Samples, Scorer
 from pipeline.modeling.scorers import Ensemble, build

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.core.errors import ModelError
+from pipeline.base.errors import ModelError
 from pipeline.modeling.lora import lora_config, save_adapter
 from pipeline.modeling.samples import Samples
 from pipeline.modeling.scoring import RewardRole, Scoring, score_position, score_rows, scored_rows
@@ -128,7 +128,7 @@ def words_with_separators() -> Any:
 def test_ppo_scores_the_ids_that_the_reward_model_learns_on(make: Any, monkeypatch: pytest.MonkeyPatch):
     # Whatever is sampled: separators, half a character, a word in other tokens than the tokenizer would take.
     # Mutations caught: special tokens left out of the stored text; the sampled ids scored as they are.
-    from pipeline.core.records import Annotation, Comparison, preference_from
+    from pipeline.base.records import Annotation, Comparison, preference_from
     from pipeline.modeling import scoring
     from pipeline.modeling.tokens import decode, encode_prompts
     from pipeline.trainers.reward import tokenize_pairs

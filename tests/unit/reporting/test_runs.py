@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.errors import StoreError
+from pipeline.base.errors import StoreError
 from pipeline.core.store import Store, Version
 from pipeline.reporting.runs import differing, find_run, parent_differences, parent_run
 from pipeline.reporting.trees import branches

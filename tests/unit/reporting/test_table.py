@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.reporting.table import (
     BEGIN,
     END,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.errors import ConfigError, DataError
+from pipeline.base.errors import ConfigError, DataError
 from pipeline.tasks import Task, load_task
 
 

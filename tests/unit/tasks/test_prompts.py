@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.errors import ConfigError, DataError, ModelError
-from pipeline.core.records import split_of
+from pipeline.base.errors import ConfigError, DataError, ModelError
+from pipeline.base.records import split_of
 from pipeline.tasks import Task, load_task
 from tests.conftest import tiny_tokenizer
 

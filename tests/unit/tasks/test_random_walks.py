@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.errors import ConfigError, DataError
+from pipeline.base.errors import ConfigError, DataError
 from pipeline.modeling.reward_functions import FunctionScorer, load_function
 from pipeline.modeling.scratch import train_tokenizer
 from pipeline.tasks import load_task, random_walks

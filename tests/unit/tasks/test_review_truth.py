@@ -8,7 +8,7 @@ from statistics import mean
 
 import pytest
 
-from pipeline.core.errors import ConfigError
+from pipeline.base.errors import ConfigError
 from pipeline.tasks import _review_grammar as grammar
 from pipeline.tasks import load_task
 from pipeline.tasks._review_truth import TRUTH_NAME, truth, truths

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline.base.terminal_text import columns
 from pipeline.core.checkpoints import Checkpoints
-from pipeline.core.screen import columns
 from pipeline.trainers import console as module
 from pipeline.trainers.console import (
     COLUMNS,

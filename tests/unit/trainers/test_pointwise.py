@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.core.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.evaluation.pointwise_metrics import auc
 from pipeline.modeling.scoring import score_position, score_rows
 from pipeline.modeling.tokens import pad_id

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipeline.base.errors import ModelError
 from pipeline.core.checkpoints import Checkpoints
-from pipeline.core.errors import ModelError
 from pipeline.modeling.samples import Samples
 from tests.conftest import tiny_gpt2, with_lora
 from tests.unit.trainers.test_ppo import PROMPTS, likes_seven, trained, trainer

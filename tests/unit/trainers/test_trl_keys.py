@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.base.errors import ConfigError
 from pipeline.core.config import load_config
-from pipeline.core.errors import ConfigError
 from pipeline.core.idle_keys import IDLE, check_idle
 from pipeline.trainers.common import OPTIMISERS, TRACKERS, training_arguments
 from pipeline.trainers.ppo_config import PPOSection

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from pipeline.core.screen import columns, cut, obeyed, put, put_json, put_table, visible
+from pipeline.base.terminal_text import columns, cut, obeyed, put, put_json, put_table, visible
 
 
 @pytest.mark.parametrize(

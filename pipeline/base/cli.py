@@ -10,8 +10,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from pipeline.core.errors import PipelineError
-from pipeline.core.screen import put
+from pipeline.base.errors import PipelineError
+from pipeline.base.terminal_text import put
 
 
 def guard(main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> NoReturn:

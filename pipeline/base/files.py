@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, cast
 
-from pipeline.core.errors import ConfigError, StoreError
+from pipeline.base.errors import ConfigError, StoreError
 
 _MENDS = {
     errno.ENOSPC: "Free some space (python -m pipeline data gc) and run again.",

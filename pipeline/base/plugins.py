@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from pipeline.core.errors import ConfigError
+from pipeline.base.errors import ConfigError
 
 
 def load_plugin(package: str, name: str, where: str, key: str) -> ModuleType:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 
-from pipeline.core.screen import put
+from pipeline.base.terminal_text import put
 
 
 def main_process() -> bool:

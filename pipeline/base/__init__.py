@@ -1,0 +1,1 @@
+"""What everything stands on: errors, files, processes, records, text for terminals. Needs the standard library only."""
