@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.evaluation.intervals import bootstrap_mean, paired_difference
+from pipeline.statistics.bootstrap import bootstrap_mean, paired_difference
 
 MEASURES = {
     "gold_score": "policy_gold_score",

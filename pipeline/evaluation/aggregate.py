@@ -3,7 +3,7 @@
 The unit is the seed: each makes its own base, preferences, reward model and policy, so the spread over seeds holds
 what the spread over prompts of one run does not. With n - 1 degrees of freedom Student's t is wide for few seeds,
 as it has to be: resampling five values cannot tell of a sixth beyond them. How often each method held the mean is
-in :mod:`pipeline.evaluation.intervals`, which resamples from 20 seeds on.
+in :mod:`pipeline.statistics.bootstrap`, which resamples from 20 seeds on.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.evaluation.intervals import bootstrap_mean
+from pipeline.statistics.bootstrap import bootstrap_mean
 
 Range = tuple[float, float]
 ANY: Range = (-math.inf, math.inf)

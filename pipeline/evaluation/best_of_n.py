@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.evaluation.intervals import RESAMPLES, bootstrap_mean, finite
 from pipeline.evaluation.overoptimisation import fit_law
+from pipeline.statistics.bootstrap import RESAMPLES, bootstrap_mean, finite
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.evaluation.intervals import wilson
+from pipeline.statistics.bootstrap import wilson
 
 # A piece of text, at most 100 characters long, three or more times in a row, with the same blanks and marks
 # between. Characters and not words, so that it also sees scripts without spaces and "aaaaaaaa". The last round

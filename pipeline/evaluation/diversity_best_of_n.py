@@ -18,7 +18,7 @@ import numpy as np
 
 from pipeline.core.sentences import same
 from pipeline.evaluation.best_of_n import kl_bound, rank_weights
-from pipeline.evaluation.intervals import RESAMPLES, bootstrap_mean, exponential, paired_difference
+from pipeline.statistics.bootstrap import RESAMPLES, bootstrap_mean, exponential, paired_difference
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

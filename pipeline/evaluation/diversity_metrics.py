@@ -19,7 +19,7 @@ from pipeline.core.collapse import collapse
 from pipeline.core.sentences import same, sentences
 from pipeline.core.similarity import means_by_group, similarity_by_group
 from pipeline.core.words import character_share, how_split, ngrams
-from pipeline.evaluation.intervals import RESAMPLES, bootstrap_mean, exponential, paired_difference, wilson
+from pipeline.statistics.bootstrap import RESAMPLES, bootstrap_mean, exponential, paired_difference, wilson
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

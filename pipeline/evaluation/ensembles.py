@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.evaluation.intervals import as_finite, paired_difference, wilson
 from pipeline.evaluation.pointwise_metrics import auc
 from pipeline.evaluation.reward_metrics import pair_accuracy
+from pipeline.statistics.bootstrap import as_finite, paired_difference, wilson
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

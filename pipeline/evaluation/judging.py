@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.evaluation.intervals import as_finite, wilson
+from pipeline.statistics.bootstrap import as_finite, wilson
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.base.records import Annotation
-from pipeline.evaluation.intervals import wilson
+from pipeline.statistics.bootstrap import wilson
 
 
 def label_agreement(

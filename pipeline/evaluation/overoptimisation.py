@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from pipeline.evaluation.intervals import Interval, as_finite, bootstrap_mean, finite
+from pipeline.statistics.bootstrap import Interval, as_finite, bootstrap_mean, finite
 from pipeline.statistics.overoptimised import PATIENCE, evaluated, falls, paired_error
 
 if TYPE_CHECKING:

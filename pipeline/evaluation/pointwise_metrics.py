@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.core import words
-from pipeline.evaluation.intervals import Interval, as_finite, finite, wilson
 from pipeline.evaluation.reward_metrics import length_correlation
+from pipeline.statistics.bootstrap import Interval, as_finite, finite, wilson
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

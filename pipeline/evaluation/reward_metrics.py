@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.core import words
 from pipeline.evaluation.dependence import dependent_accuracy
-from pipeline.evaluation.intervals import Interval, as_finite, bootstrap_mean, finite, wilson
+from pipeline.statistics.bootstrap import Interval, as_finite, bootstrap_mean, finite, wilson
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.evaluation.intervals import Interval, wilson
+from pipeline.statistics.bootstrap import Interval, wilson
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.base.records import bucket
-from pipeline.evaluation.intervals import as_finite, wilson
 from pipeline.evaluation.reward_metrics import fit_temperature
 from pipeline.evaluation.slices import mass_groups
+from pipeline.statistics.bootstrap import as_finite, wilson
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

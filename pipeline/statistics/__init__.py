@@ -1,0 +1,1 @@
+"""Intervals, one rule for over-optimisation, numbers as text."""

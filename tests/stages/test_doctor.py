@@ -20,8 +20,8 @@ from pipeline.core import refs
 from pipeline.core.health import Noise, Overlap, diagnose
 from pipeline.core.health.lineage import examine, facts_of, read_history, related
 from pipeline.core.store import Store, Version
-from pipeline.evaluation.intervals import wilson
 from pipeline.labelling.rows import VOTES
+from pipeline.statistics.bootstrap import wilson
 from tests.stages.conftest import Project
 from tests.unit.core.test_health import ILL, bent, healthy, measured
 

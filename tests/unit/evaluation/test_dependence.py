@@ -15,7 +15,7 @@ from pipeline.evaluation.dependence import (
     effective_wilson,
     grouped_variance,
 )
-from pipeline.evaluation.intervals import wilson
+from pipeline.statistics.bootstrap import wilson
 
 RNG = np.random.default_rng(5)
 

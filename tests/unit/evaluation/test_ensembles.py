@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from pipeline.evaluation.ensembles import ensemble_metrics
-from pipeline.evaluation.intervals import wilson
+from pipeline.statistics.bootstrap import wilson
 
 
 # Catches: votes for the mean of margins, ties as right, agreement in being wrong left out.

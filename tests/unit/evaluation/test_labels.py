@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from pipeline.base.records import Annotation
-from pipeline.evaluation.intervals import wilson
 from pipeline.evaluation.labels import label_agreement
+from pipeline.statistics.bootstrap import wilson
 
 
 def answer(choice: str, a: float | None = None, b: float | None = None) -> Annotation:

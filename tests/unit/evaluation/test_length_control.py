@@ -10,8 +10,8 @@ import pytest
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
-from pipeline.evaluation.intervals import wilson
 from pipeline.evaluation.length_control import length_controlled_win_rate
+from pipeline.statistics.bootstrap import wilson
 
 
 def sigmoid(x: np.ndarray | float) -> np.ndarray:

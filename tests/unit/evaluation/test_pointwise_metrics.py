@@ -11,7 +11,6 @@ import pytest
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from pipeline.base.errors import DataError
-from pipeline.evaluation.intervals import Interval, wilson
 from pipeline.evaluation.pointwise_metrics import (
     AucBaseline,
     Completions,
@@ -24,6 +23,7 @@ from pipeline.evaluation.pointwise_metrics import (
     threshold,
     verdict,
 )
+from pipeline.statistics.bootstrap import Interval, wilson
 
 RNG = np.random.default_rng(0)
 LIKED = RNG.random(300) < 0.7

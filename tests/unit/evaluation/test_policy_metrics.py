@@ -11,7 +11,6 @@ import pytest
 
 from pipeline.base.errors import DataError
 from pipeline.evaluation.degenerate import degenerate, degenerate_rate
-from pipeline.evaluation.intervals import paired_difference, wilson
 from pipeline.evaluation.policy_metrics import (
     Sampled,
     compare,
@@ -23,6 +22,7 @@ from pipeline.evaluation.policy_metrics import (
     repetition,
     win_rate,
 )
+from pipeline.statistics.bootstrap import paired_difference, wilson
 
 
 def sampled(n: int = 30, shift: float = 0.0, seed: int = 0, **more: Any) -> Sampled:
@@ -147,7 +147,7 @@ def test_entropy_meets_the_exact_one() -> None:
 
 # Catches: the number of tokens taken for fixed, which gave intervals that held the truth in far too few draws.
 def test_intervals_of_a_ratio_hold_the_truth() -> None:
-    from pipeline.evaluation.intervals import bootstrap_mean
+    from pipeline.statistics.bootstrap import bootstrap_mean
 
     rng = np.random.default_rng(1)
     hits = 0

@@ -10,7 +10,6 @@ from scipy.optimize import minimize
 from sklearn.metrics import brier_score_loss
 
 from pipeline.base.errors import DataError
-from pipeline.evaluation.intervals import wilson
 from pipeline.evaluation.reward_metrics import (
     Baseline,
     ScoredPairs,
@@ -24,6 +23,7 @@ from pipeline.evaluation.reward_metrics import (
     reward_metrics,
     verdict,
 )
+from pipeline.statistics.bootstrap import wilson
 
 MARGINS = np.random.default_rng(0).normal(0.8, 1.5, 300)
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from pipeline.evaluation.intervals import Interval, wilson
 from pipeline.evaluation.slices import (
     MOST_SLICES,
     REWARD_BENCH,
@@ -20,6 +19,7 @@ from pipeline.evaluation.slices import (
     weighted_mean,
     whole_items,
 )
+from pipeline.statistics.bootstrap import Interval, wilson
 
 
 def values(table: dict[str, Any] | None) -> dict[str, tuple[float, int]]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.evaluation import intervals
 from pipeline.reporting import rows
 from pipeline.reporting.reward_rows import reward_rows, set_table, slice_tables
+from pipeline.statistics import bootstrap
 from tests.unit.reporting.given import REWARD, entry, newer, sliced, stats
 
 
 def test_kinds_of_interval_change_where_the_intervals_do() -> None:
-    assert rows.SMALLEST_BOOTSTRAP == intervals.SMALLEST_BOOTSTRAP
-    assert rows.LARGEST_BCA == intervals.LARGEST_BCA
+    assert rows.SMALLEST_BOOTSTRAP == bootstrap.SMALLEST_BOOTSTRAP
+    assert rows.LARGEST_BCA == bootstrap.LARGEST_BCA
     said = [rows.mean_interval(n) for n in (None, 1, 2, 19, 20, 5000, 5001)]
     assert said == ["no interval"] * 2 + ["Student's t"] * 2 + ["bootstrap (BCa)"] * 2 + ["bootstrap (percentile)"]
     assert rows.basis(entry(0.5, 0.4, 0.6, 12)) == "n = 12, Student's t"

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from pipeline.base.errors import DataError
-from pipeline.evaluation.intervals import bootstrap_mean, paired_difference, wilson
+from pipeline.statistics.bootstrap import bootstrap_mean, paired_difference, wilson
 
 
 # Catches: z of the wrong tail, z*z/(4n) for z*z/(4n^2), a lost shrink factor.
