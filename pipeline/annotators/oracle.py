@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pipeline.annotators import Annotator, Context, GoldScores
 from pipeline.base.errors import ConfigError
 from pipeline.base.records import Abstention, Annotation, Choice, Comparison, bucket
-from pipeline.core.words import units
+from pipeline.texts.words import units
 
 _AT_A_TIME = 512
 
@@ -28,7 +28,7 @@ class Options:
             that the annotator is not can then show where labels and truth part.
         temperature: P(a is chosen) = sigmoid((score_a - score_b) / temperature), Bradley and Terry 1952;
             0 always chooses the better one.
-        length_bias: score that one more word (or character: :func:`pipeline.core.words.units`) is worth to it:
+        length_bias: score that one more word (or character: :func:`pipeline.texts.words.units`) is worth to it:
             P(a is chosen) is then sigmoid((score_a - score_b + length_bias * (words_a - words_b)) / temperature).
             The recorded scores stay those of the view. People do this (Singhal et al. 2023, arXiv:2310.03716);
             PPO finds it.

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.core.sentences import same
 from pipeline.evaluation.best_of_n import kl_bound, rank_weights
 from pipeline.statistics.bootstrap import RESAMPLES, bootstrap_mean, exponential, paired_difference
+from pipeline.texts.sentences import same
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

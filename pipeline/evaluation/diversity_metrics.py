@@ -1,7 +1,7 @@
 """Diversity of the base's completions, the policy's and best-of-n's, with intervals. Leaves out sampling.
 
-What is counted is :mod:`pipeline.core.diversity`'s. The logarithm of an effective number is an entropy, and that
-is a mean over prompts of how surprising what each holds is (:func:`pipeline.core.diversity.surprise`): so its
+What is counted is :mod:`pipeline.texts.diversity`'s. The logarithm of an effective number is an entropy, and that
+is a mean over prompts of how surprising what each holds is (:func:`pipeline.texts.diversity.surprise`): so its
 interval is a mean's, and that of a ratio of two is a paired difference's, all by the bootstrap over prompts.
 """
 
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.core import diversity as measured
-from pipeline.core.collapse import collapse
-from pipeline.core.sentences import same, sentences
-from pipeline.core.similarity import means_by_group, similarity_by_group
-from pipeline.core.words import character_share, how_split, ngrams
 from pipeline.statistics.bootstrap import RESAMPLES, bootstrap_mean, exponential, paired_difference, wilson
+from pipeline.texts import diversity as measured
+from pipeline.texts.collapse import collapse
+from pipeline.texts.sentences import same, sentences
+from pipeline.texts.similarity import means_by_group, similarity_by_group
+from pipeline.texts.words import character_share, how_split, ngrams
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,7 +54,7 @@ def compare_diversity(
         ``share_of_other``, its share on the other side); common (the closing sentences that are most common on
         either side, with both shares); similar_within, similar_across and, with ``embed``, embedding_within and
         embedding_across (base, policy, difference; None where there are no such pairs); characters, words (see
-        :mod:`pipeline.core.words`); collapse (see :func:`pipeline.core.collapse.collapse`; None without one).
+        :mod:`pipeline.texts.words`); collapse (see :func:`pipeline.texts.collapse.collapse`; None without one).
     """
     sides = {"base": base, "policy": policy}
     groups = np.arange(len(base.completions)) // per_prompt
@@ -133,7 +133,7 @@ def _favourites(
     """Each side's most common sentence, with its share there and on the other side.
 
     Args:
-        held: by side, the sentences of each completion that count, see :func:`pipeline.core.sentences.same`.
+        held: by side, the sentences of each completion that count, see :func:`pipeline.texts.sentences.same`.
     """
     out: dict[str, Any] = {}
     for side, other in (("base", "policy"), ("policy", "base")):

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.core import words
 from pipeline.evaluation.reward_metrics import length_correlation
 from pipeline.statistics.bootstrap import Interval, as_finite, finite, wilson
+from pipeline.texts import words
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -222,7 +222,7 @@ def bag_of_words(
     test_liked: NDArray[np.bool_],
     level: float = 0.95,
 ) -> AucBaseline:
-    """Logistic regression over the counts of words, as in :func:`pipeline.core.words.bag_of_words`."""
+    """Logistic regression over the counts of words, as in :func:`pipeline.texts.words.bag_of_words`."""
     if len(set(test_liked.tolist())) < 2:
         return AucBaseline(name, None, _ALIKE)
     if len(train) < FEWEST_TRAINING_ROWS:

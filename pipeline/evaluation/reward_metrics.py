@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.core import words
 from pipeline.evaluation.dependence import dependent_accuracy
 from pipeline.statistics.bootstrap import Interval, as_finite, bootstrap_mean, finite, wilson
+from pipeline.texts import words
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from pipeline.base.records import digest
-from pipeline.core.diversity import closings
 from pipeline.modeling import tokens
 from pipeline.modeling.generation import Completions, generate, uniforms
 from pipeline.modeling.roles import Role, merged, sequence_logprobs
 from pipeline.modeling.samples import Samples, Scorer
 from pipeline.tasks import Task
+from pipeline.texts.diversity import closings
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from collections import Counter
 from collections.abc import Collection, Hashable, Sequence
 from typing import Any
 
-from pipeline.core.sentences import closing, same, sentences
-from pipeline.core.words import ngrams
+from pipeline.texts.sentences import closing, same, sentences
+from pipeline.texts.words import ngrams
 
 
 def closings(completions: Sequence[str], **_: Any) -> list[float]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.core.collapse import number as effective
-from pipeline.core.collapse import percent
 from pipeline.reporting.rows import Row, Stats, Table, basis
 from pipeline.reporting.table import UNKNOWN, dig, interval
 from pipeline.statistics.intervals import WILSON
+from pipeline.texts.collapse import number as effective
+from pipeline.texts.collapse import percent
 
 EMPTY = "(empty)"
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.base.errors import DataError
-from pipeline.core.collapse import number as effective
-from pipeline.core.collapse import percent
+from pipeline.texts.collapse import number as effective
+from pipeline.texts.collapse import percent
 
 SIDES = ("base", "policy")
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"

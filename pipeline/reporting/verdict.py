@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pipeline.core.collapse import Place, having, percent
-from pipeline.core.collapse import number as effective
 from pipeline.reporting.table import dig, interval, number
+from pipeline.texts.collapse import Place, having, percent
+from pipeline.texts.collapse import number as effective
 
 Mood = Literal["good", "flat", "bad", "unknown"]
 

@@ -13,10 +13,10 @@ from pipeline.base.records import bucket
 from pipeline.core.formats.cells import no_list
 from pipeline.core.formats.judged import Refused, absent
 from pipeline.core.rows import located_rows, require_columns
-from pipeline.core.words import opening, units
 from pipeline.tasks import Split
 from pipeline.tasks._pool import PromptPool, pool_by_hash, pool_by_name
 from pipeline.tasks._vader import VADER_NAME, vader_scores
+from pipeline.texts.words import opening, units
 
 
 @dataclass

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from pipeline.base.errors import ModelError
 from pipeline.core.checkpoints import Checkpoints
-from pipeline.core.diversity import closings, effective_number
-from pipeline.core.sentences import same
 from pipeline.functional.kl import AdaptiveKL, kl_k1
 from pipeline.functional.moments import RunningMoments
 from pipeline.modeling.samples import Samples, Scorer
+from pipeline.texts.diversity import closings, effective_number
+from pipeline.texts.sentences import same
 from pipeline.trainers import ppo_state
 from pipeline.trainers.checkpointing import SaveInTime, readable
 from pipeline.trainers.console import Console

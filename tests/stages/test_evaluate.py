@@ -130,7 +130,7 @@ def test_the_first_seed_is_the_same_alone(finished: Project, tmp_path: Path):
 
 # Catches: another side's completions, whole texts for their last sentences, cut ones read to their stump.
 def test_diversity_is_that_of_the_rows(finished: Project):
-    from pipeline.core.diversity import diversity
+    from pipeline.texts.diversity import diversity
 
     evaluation = finished.latest("evaluation")
     rows, found = evaluation.rows("test"), evaluation.manifest.stats["diversity"]

@@ -7,11 +7,11 @@ threshold.
 
 from __future__ import annotations
 
-from pipeline.core.collapse import HALF, NGRAMS_LEFT, QUARTER, number, percent
 from pipeline.core.health.findings import Facts, Rule, Seen
 from pipeline.core.health.gold import GOLD, judged, over_optimised, vindicated
 from pipeline.core.health.history import History
 from pipeline.core.health.written import CLOSINGS, COMMON_CLOSING, NGRAMS, OPENINGS, SENTENCES, SPREAD, Held
+from pipeline.texts.collapse import HALF, NGRAMS_LEFT, QUARTER, number, percent
 
 # A policy that leaves out all that is bad in its base's language keeps about half; a third is another language.
 NGRAMS_GONE = 1 / 3
@@ -25,7 +25,7 @@ QUOTED = 80
 
 
 def sentences_collapse(h: History, facts: Facts) -> Seen | None:
-    """By the rule of :mod:`pipeline.core.collapse` where completions can be read; else by its limits alone."""
+    """By the rule of :mod:`pipeline.texts.collapse` where completions can be read; else by its limits alone."""
     if _may_be_answers(h):
         return None
     if h.window is not None:

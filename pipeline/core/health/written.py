@@ -2,7 +2,7 @@
 
 Counted over a window of the latest updates, always of the same size, since effective numbers grow with the sample
 that they are read from. All follows from the completions taken: given those of an interrupted run first, it goes
-on where that run was. What is good or bad is left to the rules; a collapse is :mod:`pipeline.core.collapse`'s.
+on where that run was. What is good or bad is left to the rules; a collapse is :mod:`pipeline.texts.collapse`'s.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from itertools import groupby
 from statistics import fmean
 from typing import Any, TypeVar
 
-from pipeline.core.collapse import HALF, Collapse, collapse
-from pipeline.core.diversity import NGRAM, Common, Diversity, Effective, effective, effective_number, entropy_at
-from pipeline.core.sentences import closing, same, sentences
-from pipeline.core.words import words
+from pipeline.texts.collapse import HALF, Collapse, collapse
+from pipeline.texts.diversity import NGRAM, Common, Diversity, Effective, effective, effective_number, entropy_at
+from pipeline.texts.sentences import closing, same, sentences
+from pipeline.texts.words import words
 
 # Completions of a window, in whole updates: the standard error of an effective number is then about 6 %, and a
 # batch of 64 needs four updates. Of fewer it says less: 64 completions show 35 of the 85 closings that 800 show.
@@ -246,7 +246,7 @@ def _first(texts: Sequence[_Text], counts: _Counts) -> _First:
 
 
 def _measured(texts: Sequence[_Text], counts: _Counts, ngrams_at: int) -> Diversity:
-    """A window as :func:`pipeline.core.collapse.collapse` reads it; what that does not read is left out."""
+    """A window as :func:`pipeline.texts.collapse.collapse` reads it; what that does not read is left out."""
     places = {prompt: i for i, prompt in enumerate(dict.fromkeys(text.prompt for text in texts))}
     of = [places[text.prompt] for text in texts]
     (last, ends), (opening, begins) = _most(counts.closings), _most(counts.openings)

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.core.diversity import effective_number
 from pipeline.evaluation.diversity_best_of_n import best_of_n_diversity, expected_entropy
 from pipeline.evaluation.diversity_metrics import _effective, _Intervals, compare_diversity
 from pipeline.evaluation.policy_metrics import Sampled
+from pipeline.texts.diversity import effective_number
 
 
 def texts(kinds: int, n: int, seed: int, middle: int = 30) -> list[str]:

@@ -67,7 +67,7 @@ def test_keep_best_keeps_none_below_without_a_stop(tmp_path: Path):
 
 
 def test_the_number_is_that_of_the_closing_sentences(tmp_path: Path):
-    from pipeline.core.diversity import effective_number
+    from pipeline.texts.diversity import effective_number
 
     seen: list[list[str]] = []
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core.words import words
+from pipeline.texts.words import words
 
 MOST_COMPARED = 2000
 """Completions that are compared with each other, evenly spaced where there are more: a table of n * n."""

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core.sentences import closing, same, sentences
-from pipeline.core.similarity import mean_similarity
-from pipeline.core.words import character_share, ngrams, words
+from pipeline.texts.sentences import closing, same, sentences
+from pipeline.texts.similarity import mean_similarity
+from pipeline.texts.words import character_share, ngrams, words
 
 NGRAM = 3
 
@@ -77,10 +77,10 @@ class Diversity:
         ngrams: effective number of runs of three words; None where no completion has three.
         closing, opening: the most common closing sentence, and first one.
         sentence: the most common sentence anywhere in a completion.
-        similar_within: mean :func:`pipeline.core.similarity.similarity` of two completions of one prompt; None
+        similar_within: mean :func:`pipeline.texts.similarity.similarity` of two completions of one prompt; None
             where no prompt has two.
         similar_across: of two completions of different prompts; None of fewer than two prompts.
-        characters: share of the words that are single characters (:func:`pipeline.core.words.how_split`).
+        characters: share of the words that are single characters (:func:`pipeline.texts.words.how_split`).
     """
 
     n: int
@@ -106,7 +106,7 @@ def diversity(
 
     Args:
         groups: (n,) what each answers, such as its prompt; by default each is of a prompt of its own.
-        ended: (n,) False where a limit of length cut it, see :func:`pipeline.core.sentences.closing`.
+        ended: (n,) False where a limit of length cut it, see :func:`pipeline.texts.sentences.closing`.
         ngrams_at: n-grams that the number of them is stated for, as longer texts have more; by default all.
     Raises:
         ValueError: no completions, or columns of different lengths.
@@ -157,7 +157,7 @@ def most_common_sentence(completions: Sequence[str]) -> Common:
 
 
 def sentence_counts(completions: Iterable[str]) -> Counter[str]:
-    """For each sentence, as :func:`pipeline.core.sentences.same` reads it, how many completions hold it."""
+    """For each sentence, as :func:`pipeline.texts.sentences.same` reads it, how many completions hold it."""
     counts: Counter[str] = Counter()
     for text in completions:
         counts.update({same(sentence) for sentence in sentences(text) or [""]})

@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from pipeline.core.collapse import collapse
-from pipeline.core.diversity import Diversity, diversity, ngram_count
 from pipeline.tasks.random_walks import GOAL, Task
+from pipeline.texts.collapse import collapse
+from pipeline.texts.diversity import Diversity, diversity, ngram_count
 
 PEOPLE = ("My friends", "My sister", "The neighbours", "Our dog", "Everybody", "The guests", "I", "You", "They")
 VERBS = (

@@ -9,8 +9,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from pipeline.core import similarity as alike
-from pipeline.core.diversity import (
+from pipeline.texts import similarity as alike
+from pipeline.texts.diversity import (
     Diversity,
     diversity,
     effective,

@@ -8,7 +8,7 @@ import unicodedata
 
 import pytest
 
-from pipeline.core.words import bag_of_words, character_share, how_split, ngrams, opening, units, words
+from pipeline.texts.words import bag_of_words, character_share, how_split, ngrams, opening, units, words
 
 
 # Catches: a change to texts that were split rightly before.

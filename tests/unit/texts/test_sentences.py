@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.core.sentences import closing, same, sentences
+from pipeline.texts.sentences import closing, same, sentences
 
 
 @pytest.mark.parametrize(

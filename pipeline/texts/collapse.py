@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.core.diversity import Common, Diversity, Effective
+from pipeline.texts.diversity import Common, Diversity, Effective
 
 Place = Literal["end", "begin"]
 
