@@ -18,7 +18,7 @@ from pipeline.base.records import Annotation, Comparison
 from pipeline.core.formats import PUBLIC_SETS, Format, JudgedRow, Notices, Unusable, read_judged
 from pipeline.core.judged_sets import Judged, JudgedSet, Origins, Repeats
 from pipeline.core.looking import look_at_head
-from pipeline.core.rows import Row
+from pipeline.sources.row_sources import Row
 
 
 @dataclass(frozen=True)

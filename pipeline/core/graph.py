@@ -17,10 +17,10 @@ from typing import Any, cast
 from pipeline.base.files import is_litter, sha256_file
 from pipeline.base.records import digest
 from pipeline.core.config import Config
-from pipeline.core.hub import cached_commit, commit_of
 from pipeline.core.reward_sources import RewardSource, parse_sources, uses_adapter
-from pipeline.core.rows import hub_dataset
 from pipeline.core.store import Version
+from pipeline.sources.hub import cached_commit, commit_of
+from pipeline.sources.row_sources import hub_dataset
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pipeline.base.records import CHOICES, Annotation, Choice, Comparison, short
 from pipeline.core.formats import ALONE, COLUMNS, Format, JudgedRow, Reading, Render, detect_format, split_columns
 from pipeline.core.formats.choices import Meaning, spelled
 from pipeline.core.formats.label_config import read_label_config
-from pipeline.core.rows import Row, located_rows
+from pipeline.sources.row_sources import Row, located_rows
 
 Aggregation = Literal["majority", "dawid_skene", "bradley_terry"]
 """How several votes on one comparison become one outcome: :mod:`pipeline.labelling.aggregate`."""
@@ -45,7 +45,7 @@ class JudgedSet:
     """Where the rows are and how to read them.
 
     Args:
-        dataset: a file, a directory or a Hub id, see :func:`pipeline.core.rows.located_rows`.
+        dataset: a file, a directory or a Hub id, see :func:`pipeline.sources.row_sources.located_rows`.
         format: told from the first row by default.
         columns: ``{our name: their name}``; the names are :data:`pipeline.core.formats.COLUMNS`. In exports of
             Argilla and Label Studio theirs are names of fields, and ``choice`` is the question. ``prompt`` may be

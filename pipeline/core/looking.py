@@ -23,9 +23,9 @@ from pipeline.core.formats import (
     render_plain,
 )
 from pipeline.core.formats.likeness import looks_like
-from pipeline.core.hub import commit_of
 from pipeline.core.judged_sets import JudgedSet
-from pipeline.core.rows import Row, hub_dataset, located_rows, rename_columns
+from pipeline.sources.hub import commit_of
+from pipeline.sources.row_sources import Row, hub_dataset, located_rows, rename_columns
 
 Located = tuple[str, Row]
 PROMPTS, UNJUDGED = "prompts", "completions without a verdict"

@@ -11,7 +11,7 @@ from typing import Any, cast
 from pipeline.base.errors import ConfigError
 from pipeline.core.config import Config, parse_options
 from pipeline.core.judged_sets import JudgedSet
-from pipeline.core.rows import check_source
+from pipeline.sources.row_sources import check_source
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 # Each set becomes a config of the scores, beside these; "data" is where the default one lies.

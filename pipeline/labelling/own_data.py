@@ -24,8 +24,8 @@ from pipeline.core.formats import (
 from pipeline.core.formats.cells import listed
 from pipeline.core.formats.judged import Refused
 from pipeline.core.formats.reading import as_given
-from pipeline.core.rows import located_rows, require_columns
 from pipeline.labelling.items import Item, Mode, parse_choice
+from pipeline.sources.row_sources import located_rows, require_columns
 
 _OURS = ("prompt", "completion_a", "completion_b", "completion", "completions")
 _SHAPES = "completion_a and completion_b; chosen and rejected; completions (a list); or completion"
@@ -41,7 +41,7 @@ def own_groups(
     """(prompt, completions that stand together) of each row.
 
     Args:
-        source: a file, a directory or a Hub id, see :func:`pipeline.core.rows.located_rows`.
+        source: a file, a directory or a Hub id, see :func:`pipeline.sources.row_sources.located_rows`.
         notices: collects the columns that were not used, and what was done to rows.
     Raises:
         DataError: a row without a prompt or completions, with its place.

@@ -19,11 +19,11 @@ from pipeline.core.formats import ALONE, JudgedRow, read_judged, render_plain
 from pipeline.core.formats.messages import bot, turns_of
 from pipeline.core.judged_sets import Aggregation, Judged, Margin, Origins, Repeats
 from pipeline.core.named_sets import PairSet, parse_sets
-from pipeline.core.rows import require_columns
 from pipeline.core.version import Version
 from pipeline.modeling.reward_models import AdapterScorer, ClassifierScorer
 from pipeline.modeling.samples import Conversation, Samples, Scorer
 from pipeline.modeling.tokens import template_render
+from pipeline.sources.row_sources import require_columns
 
 __all__ = ["PairRows", "PairSet", "parse_sets", "read_pairs", "score_pairs", "score_unit", "vote_shares"]
 

@@ -12,7 +12,7 @@ from pipeline.base.errors import DataError
 from pipeline.base.records import bucket
 from pipeline.core.formats.cells import no_list
 from pipeline.core.formats.judged import Refused, absent
-from pipeline.core.rows import located_rows, require_columns
+from pipeline.sources.row_sources import located_rows, require_columns
 from pipeline.tasks import Split
 from pipeline.tasks._pool import PromptPool, pool_by_hash, pool_by_name
 from pipeline.tasks._vader import VADER_NAME, vader_scores
@@ -24,7 +24,7 @@ class Task:
     """Openings of real texts as prompts, the texts of the train side as corpus.
 
     Args:
-        dataset: a file, a directory or a Hub id, see :func:`pipeline.core.rows.located_rows`.
+        dataset: a file, a directory or a Hub id, see :func:`pipeline.sources.row_sources.located_rows`.
         text_column: where the text is.
         split: read this one; by default train, or the only one.
         test_split: take the test prompts from this split; by default they are cut off by hash of the prompt.

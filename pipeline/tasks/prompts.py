@@ -29,7 +29,7 @@ from pipeline.core.formats import (
 )
 from pipeline.core.formats.judged import Refused
 from pipeline.core.formats.reading import plain, without_repeat
-from pipeline.core.rows import located_rows, require_columns
+from pipeline.sources.row_sources import located_rows, require_columns
 from pipeline.tasks import Split
 from pipeline.tasks._pool import PromptPool, pool_by_hash, pool_by_name
 from pipeline.tasks._vader import VADER_NAME, vader_scores
@@ -47,7 +47,7 @@ class Task:
     """Prompts as they are given; no gold score unless ``gold`` is ``vader``.
 
     Args:
-        dataset: a file, a directory or a Hub id, see :func:`pipeline.core.rows.located_rows`.
+        dataset: a file, a directory or a Hub id, see :func:`pipeline.sources.row_sources.located_rows`.
         prompt_column: a column of texts or of lists of messages; or several columns of texts, which are joined
             with a blank line.
         format: ``auto`` reads ``prompt_column`` where there is one, else a preference set without it (HH-RLHF,

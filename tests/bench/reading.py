@@ -98,7 +98,7 @@ def once(directory: Path, kind: str, way: str) -> int:
             loaded: Any = datasets.load_dataset(KINDS[kind], data_files=path, split="train", cache_dir=cache)
             return len(loaded) if way == "load_dataset" else sum(1 for _ in loaded)
     if way == "read":
-        from pipeline.core.rows import read_rows
+        from pipeline.sources.row_sources import read_rows
 
         return sum(1 for _ in read_rows(path, where="bench"))
     from pipeline.core.judged_sets import JudgedSet

@@ -4,7 +4,7 @@ The formats and their columns are in ``known``; the readers, by whose rows they 
 HH-RLHF), ``sets``, ``two_answers``, ``scored``, ``oasst`` (public sets), ``vendors`` (other trainers), ``tools``
 (Argilla, Label Studio, anybody's pairs), ``unpaired`` (TRL), ``label_page`` (ours). ``cells`` reads lists that are
 stored as text; ``notices`` says what was done to the rows. ``writing`` goes the other way.
-Finding files is left to :mod:`pipeline.core.rows`.
+Finding files is left to :mod:`pipeline.sources.row_sources`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pipeline.core.formats.likeness import looks_like, prompt_in
 from pipeline.core.formats.messages import Message, Render, is_conversation, messages, render_plain
 from pipeline.core.formats.notices import Notices
 from pipeline.core.formats.reading import Reading, our_names
-from pipeline.core.rows import rename_columns, require_columns
+from pipeline.sources.row_sources import rename_columns, require_columns
 
 __all__ = [
     "ALONE",
@@ -217,7 +217,7 @@ def parse_row(
     """The first judged comparison in one row, or why there is none.
 
     Args:
-        row: its columns under our names (:func:`pipeline.core.rows.rename_columns`).
+        row: its columns under our names (:func:`pipeline.sources.row_sources.rename_columns`).
         format: see :func:`detect_format`; ``auto`` detects anew for this row.
         render: turns messages into text; pass one that uses a tokenizer's chat template.
     Raises:

@@ -25,7 +25,7 @@ from pipeline.core.formats.judged import (
 from pipeline.core.formats.label_config import LabelConfig
 from pipeline.core.formats.messages import Message, Render, answered, is_conversation, messages, render_plain
 from pipeline.core.formats.notices import Notices
-from pipeline.core.rows import rename_columns
+from pipeline.sources.row_sources import rename_columns
 
 _NOTHING = ("nan", "NaN", "<NA>", "None", "null", "NULL")
 

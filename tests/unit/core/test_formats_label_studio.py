@@ -13,7 +13,7 @@ import pytest
 from pipeline.base.errors import DataError
 from pipeline.core.formats import JudgedRow, Reading, Unusable, detect_format, parse_rows
 from pipeline.core.formats.label_config import read_label_config
-from pipeline.core.row_files import read_file
+from pipeline.sources.row_files import read_file
 from tests.read_rows import read, short, shuffled, who
 
 DATA = {"prompt": "Why?", "answer1": "Yes", "answer2": "No"}

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.core.formats import JudgedRow, Reading, Unusable, detect_format, read_judged
 from pipeline.core.formats.known import FORMATS, Format
-from pipeline.core.rows import located_rows
+from pipeline.sources.row_sources import located_rows
 
 Row = dict[str, Any]
 

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.base.errors import DataError
-from pipeline.core import row_files
-from pipeline.core.rows import located_rows, read_rows, rename_columns, require_columns
+from pipeline.sources import row_files
+from pipeline.sources.row_sources import located_rows, read_rows, rename_columns, require_columns
 
 ROWS: list[dict[str, Any]] = [
     {"prompt": "Où?", "chosen": 'a "quoted", one', "rejected": "two\nlines"},

@@ -12,9 +12,9 @@ from pathlib import PurePosixPath
 from typing import Any, cast
 
 from pipeline.base.errors import DataError
-from pipeline.core.hub import DatasetAt
-from pipeline.core.row_files import file_kind
-from pipeline.core.split_names import choose_split, files_by_split
+from pipeline.sources.hub import DatasetAt
+from pipeline.sources.row_files import file_kind
+from pipeline.sources.split_names import choose_split, files_by_split
 
 _LAYOUT = {"config_name", "data_files", "data_dir", "default", "description", "version", "license", "features"}
 _NOT_DATA = {".py", ".md", ".txt", ".gitattributes", ".gitignore", ".yaml", ".yml", ".png", ".svg", ".pdf"}

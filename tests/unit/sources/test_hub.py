@@ -12,10 +12,10 @@ import pytest
 from huggingface_hub.utils import close_session
 
 from pipeline.base.errors import DataError
-from pipeline.core import hub as hub_module
-from pipeline.core.hub import cached_commit, commit_of
-from pipeline.core.hub_files import _glob
-from pipeline.core.rows import located_rows, read_rows
+from pipeline.sources import hub as hub_module
+from pipeline.sources.hub import cached_commit, commit_of
+from pipeline.sources.hub_files import _glob
+from pipeline.sources.row_sources import located_rows, read_rows
 from tests.hub_double import COMMIT, Hub, hub
 
 V1, V2 = "1" * 40, "2" * 40

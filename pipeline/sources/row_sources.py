@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from pipeline.base.errors import DataError
-from pipeline.core import hub, hub_files
-from pipeline.core.row_files import Located, Row, file_kind, read_file
-from pipeline.core.split_names import choose_split, files_by_split
+from pipeline.sources import hub, hub_files
+from pipeline.sources.row_files import Located, Row, file_kind, read_file
+from pipeline.sources.split_names import choose_split, files_by_split
 
 _HUB = "hf://datasets/"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")

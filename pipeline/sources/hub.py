@@ -1,7 +1,7 @@
 """Datasets on the Hugging Face Hub at one commit: which commit a revision is, what it holds, and its files here.
 
 The commit comes first, and only its files are read: offline, ``datasets.load_dataset`` gives what this machine
-prepared last, whatever revision is asked for. Which files are rows of what is :mod:`pipeline.core.hub_files`'.
+prepared last, whatever revision is asked for. Which files are rows of what is :mod:`pipeline.sources.hub_files`'.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ from pathlib import Path, PurePath
 from typing import IO, Any, cast
 
 from pipeline.base.errors import DataError
-from pipeline.core.arrow_files import arrow_rows, parquet_rows
-from pipeline.core.json_tables import table_in
+from pipeline.sources.arrow_files import arrow_rows, parquet_rows
+from pipeline.sources.json_tables import table_in
 
 Row = dict[str, Any]
 Located = tuple[str, Row]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from pipeline.base.errors import DataError
-from pipeline.core.row_files import file_kind
+from pipeline.sources.row_files import file_kind
 
 _SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
 _SPLIT_WORDS = {
