@@ -13,9 +13,9 @@ from pipeline.base.cli import guard
 from pipeline.base.errors import ConfigError
 from pipeline.base.terminal_text import columns, cut, put, put_json, visible
 from pipeline.core.config import parse_options
-from pipeline.core.formats import JudgedRow, Render, render_plain
-from pipeline.core.judged_sets import JudgedSet
-from pipeline.core.looking import Look, Reason, look
+from pipeline.formats.detect import JudgedRow, Render, render_plain
+from pipeline.formats.inspection import Look, Reason, look
+from pipeline.formats.read_options import JudgedSet
 
 WHERE = "command line"
 WIDTH = 80

@@ -6,7 +6,7 @@ import random
 from hashlib import sha256
 from typing import Any
 
-from pipeline.core.formats import Format, JudgedRow, Reading, Unusable, parse_rows
+from pipeline.formats.detect import Format, JudgedRow, Reading, Unusable, parse_rows
 
 
 def who(name: Any, salt: str = "set") -> str:

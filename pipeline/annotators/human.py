@@ -15,10 +15,10 @@ from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.process import say
 from pipeline.base.records import digest
 from pipeline.core.config import LABEL_LEARNING, Config, parse_options
-from pipeline.core.formats import COLUMNS, Notices
-from pipeline.core.judged_sets import JudgedSet
-from pipeline.core.looking import look_at_head
 from pipeline.core.store import Store
+from pipeline.formats.detect import COLUMNS, Notices
+from pipeline.formats.inspection import look_at_head
+from pipeline.formats.read_options import JudgedSet
 from pipeline.labelling import own_data
 from pipeline.labelling.log import Log
 from pipeline.labelling.log_rows import publishable_rows

@@ -1,6 +1,6 @@
 """Preferences somebody else collected, read back as judged comparisons: nothing is sampled.
 
-What the formats are is left to :mod:`pipeline.core.formats`.
+What the formats are is left to :mod:`pipeline.formats.detect`.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from pipeline.annotators import Context, Source
 from pipeline.base.errors import DataError
 from pipeline.base.process import say
 from pipeline.base.records import Annotation, Comparison
-from pipeline.core.formats import PUBLIC_SETS, Format, JudgedRow, Notices, Unusable, read_judged
-from pipeline.core.judged_sets import Judged, JudgedSet, Origins, Repeats
-from pipeline.core.looking import look_at_head
+from pipeline.formats.detect import PUBLIC_SETS, Format, JudgedRow, Notices, Unusable, read_judged
+from pipeline.formats.inspection import look_at_head
+from pipeline.formats.read_options import Judged, JudgedSet, Origins, Repeats
 from pipeline.sources.row_sources import Row
 
 
 @dataclass(frozen=True)
 class Options(JudgedSet):
-    """Where the preferences are and how to read them: :class:`pipeline.core.judged_sets.JudgedSet`, and
+    """Where the preferences are and how to read them: :class:`pipeline.formats.read_options.JudgedSet`, and
 
     Args:
         limit: stop after this many usable rows, in the order of the set.

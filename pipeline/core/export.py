@@ -1,7 +1,7 @@
 """``python -m pipeline data export``: a preferences version as one file in another tool's format.
 
 What leaves: texts, choices, ids. What people agreed to is checked first, and of people only their ids leave. What
-the formats look like is :mod:`pipeline.core.formats.writing`'s.
+the formats look like is :mod:`pipeline.formats.writing`'s.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from pipeline.base.files import disk_errors, fsync, replace_json
 from pipeline.base.records import PREFERENCES, digest, row_id
 from pipeline.base.terminal_text import put, put_json
 from pipeline.core import refs
-from pipeline.core.formats.judged import JudgedRow, Unusable, absent, is_person
-from pipeline.core.formats.writing import (
+from pipeline.core.store import Store
+from pipeline.core.version import Version
+from pipeline.formats.judged import JudgedRow, Unusable, absent, is_person
+from pipeline.formats.writing import (
     ALL_OR_NO_MARGINS,
     EXPORT_FORMATS,
     LABEL_CONFIG,
@@ -33,8 +35,6 @@ from pipeline.core.formats.writing import (
     holds_ties,
     write,
 )
-from pipeline.core.store import Store
-from pipeline.core.version import Version
 
 Row = dict[str, Any]
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from pipeline.base.errors import ConfigError
 from pipeline.core.config import Config, parse_options
-from pipeline.core.judged_sets import JudgedSet
+from pipeline.formats.read_options import JudgedSet
 from pipeline.sources.row_sources import check_source
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
@@ -20,7 +20,7 @@ _TAKEN = ("default", "unpaired", "data")
 
 @dataclass(frozen=True)
 class PairSet(JudgedSet):
-    """Where the pairs are and how to read them: :class:`pipeline.core.judged_sets.JudgedSet`, and
+    """Where the pairs are and how to read them: :class:`pipeline.formats.read_options.JudgedSet`, and
 
     Args:
         slice: their column whose values make slices; of RewardBench it is ``subset``.

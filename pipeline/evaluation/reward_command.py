@@ -16,13 +16,13 @@ import numpy as np
 from pipeline.base.errors import ConfigError
 from pipeline.base.process import quiet
 from pipeline.base.terminal_text import columns, cut, put, put_json, visible
-from pipeline.core.formats import Format
-from pipeline.core.judged_sets import Aggregation
 from pipeline.core.store import Store
 from pipeline.core.version import Version
 from pipeline.core.yaml_text import parse_yaml
 from pipeline.evaluation.ensembles import ensemble_metrics
 from pipeline.evaluation.pair_metrics import metrics_of_set
+from pipeline.formats.detect import Format
+from pipeline.formats.read_options import Aggregation
 from pipeline.labelling.judgements import Judgements, summary
 from pipeline.modeling.pair_sets import PairRows, parse_sets, read_pairs, score_pairs, score_unit, vote_shares
 

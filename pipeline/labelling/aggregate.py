@@ -12,7 +12,7 @@ from functools import cache
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from pipeline.core.judged_sets import Aggregation, Margin
+from pipeline.formats.read_options import Aggregation, Margin
 from pipeline.labelling.items import Item, ranking
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Judgements that somebody else collected, by comparison, and what those on each come to: as on our own page.
 
 Only numbers are held, some 200 bytes a judgement, and no texts. Which rows are votes is
-:class:`pipeline.core.judged_sets.Repeats`' to say; the rules are those of :mod:`pipeline.labelling.aggregate`.
+:class:`pipeline.formats.read_options.Repeats`' to say; the rules are those of :mod:`pipeline.labelling.aggregate`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 
 from pipeline.base.records import CHOICES, Annotation, Choice, Comparison, digest, short_hash, turned
-from pipeline.core.judged_sets import Aggregation, Margin
+from pipeline.formats.read_options import Aggregation, Margin
 from pipeline.labelling.aggregate import Outcome, aggregate_pairs, margin_of
 from pipeline.labelling.agreement import agreement
 

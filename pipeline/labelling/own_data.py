@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.base.errors import DataError
-from pipeline.core.formats import (
+from pipeline.formats.cells import listed
+from pipeline.formats.detect import (
     Columns,
     JudgedRow,
     Notices,
@@ -21,9 +22,8 @@ from pipeline.core.formats import (
     render_plain,
     split_columns,
 )
-from pipeline.core.formats.cells import listed
-from pipeline.core.formats.judged import Refused
-from pipeline.core.formats.reading import as_given
+from pipeline.formats.judged import Refused
+from pipeline.formats.reading import as_given
 from pipeline.labelling.items import Item, Mode, parse_choice
 from pipeline.sources.row_sources import located_rows, require_columns
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.core.judged_sets import Aggregation, Margin
+from pipeline.formats.read_options import Aggregation, Margin
 from pipeline.labelling.items import Mode
 from pipeline.labelling.public import PublicAddress
 

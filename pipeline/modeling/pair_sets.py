@@ -15,11 +15,11 @@ from typing import Any, Protocol
 
 from pipeline.base.errors import DataError
 from pipeline.base.records import Annotation, Comparison, row_id
-from pipeline.core.formats import ALONE, JudgedRow, read_judged, render_plain
-from pipeline.core.formats.messages import bot, turns_of
-from pipeline.core.judged_sets import Aggregation, Judged, Margin, Origins, Repeats
 from pipeline.core.named_sets import PairSet, parse_sets
 from pipeline.core.version import Version
+from pipeline.formats.detect import ALONE, JudgedRow, read_judged, render_plain
+from pipeline.formats.messages import bot, turns_of
+from pipeline.formats.read_options import Aggregation, Judged, Margin, Origins, Repeats
 from pipeline.modeling.reward_models import AdapterScorer, ClassifierScorer
 from pipeline.modeling.samples import Conversation, Samples, Scorer
 from pipeline.modeling.tokens import template_render
@@ -133,7 +133,7 @@ class _Ballot:
         self._comparisons: list[tuple[Comparison, int, str | None]] = []
 
     def take(self, row: JudgedRow, item: int, slice: str | None, origin: bytes) -> None:
-        """``item``: which row of theirs it is in. ``origin``: see :class:`pipeline.core.judged_sets.Origins`."""
+        """``item``: which row of theirs it is in. ``origin``: see :class:`pipeline.formats.read_options.Origins`."""
         within = json.dumps([slice, item if self._every_row else None])
         judged = Judged(row, *row.comparison(0), within)
         if self._every_row or self._repeats.is_vote(judged, origin):

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from pipeline.base.errors import ConfigError, ModelError
-from pipeline.core.formats import render_plain
 from pipeline.core.relocate import named_base
+from pipeline.formats.detect import render_plain
 from pipeline.modeling.classifiers import SequenceClassifier, label_index, load_classifier
 from pipeline.modeling.loading import load_causal_lm, load_tokenizer, loaded_commit, require_fit
 from pipeline.modeling.lora import with_adapter

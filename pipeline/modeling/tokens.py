@@ -16,8 +16,8 @@ from jinja2 import TemplateError
 from torch import Tensor
 
 from pipeline.base.errors import ModelError
-from pipeline.core.formats import Message, Render, render_plain
-from pipeline.core.formats.judged import Refused
+from pipeline.formats.detect import Message, Render, render_plain
+from pipeline.formats.judged import Refused
 from pipeline.modeling.loading import load_tokenizer
 
 

@@ -10,8 +10,8 @@ from typing import Literal
 
 from pipeline.base.errors import DataError
 from pipeline.base.records import bucket
-from pipeline.core.formats.cells import no_list
-from pipeline.core.formats.judged import Refused, absent
+from pipeline.formats.cells import no_list
+from pipeline.formats.judged import Refused, absent
 from pipeline.sources.row_sources import located_rows, require_columns
 from pipeline.tasks import Split
 from pipeline.tasks._pool import PromptPool, pool_by_hash, pool_by_name

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pipeline.base.errors import DataError
 from pipeline.base.records import split_of
-from pipeline.core.formats import (
+from pipeline.formats.detect import (
     Format,
     JudgedRow,
     Reading,
@@ -27,8 +27,8 @@ from pipeline.core.formats import (
     parse_rows,
     split_columns,
 )
-from pipeline.core.formats.judged import Refused
-from pipeline.core.formats.reading import plain, without_repeat
+from pipeline.formats.judged import Refused
+from pipeline.formats.reading import plain, without_repeat
 from pipeline.sources.row_sources import located_rows, require_columns
 from pipeline.tasks import Split
 from pipeline.tasks._pool import PromptPool, pool_by_hash, pool_by_name

@@ -101,8 +101,8 @@ def once(directory: Path, kind: str, way: str) -> int:
         from pipeline.sources.row_sources import read_rows
 
         return sum(1 for _ in read_rows(path, where="bench"))
-    from pipeline.core.judged_sets import JudgedSet
-    from pipeline.core.looking import look
+    from pipeline.formats.inspection import look
+    from pipeline.formats.read_options import JudgedSet
 
     return look(JudgedSet(path), "bench").rows
 

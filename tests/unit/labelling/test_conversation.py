@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from pipeline.core.formats import render_plain
+from pipeline.formats.detect import render_plain
 from pipeline.labelling.conversation import turns
 
 

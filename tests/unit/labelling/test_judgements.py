@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.base.records import VOTES, Annotation, Choice, Comparison, turned
-from pipeline.core.judged_sets import Aggregation, Margin
+from pipeline.formats.read_options import Aggregation, Margin
 from pipeline.labelling.judgements import KINDS, Decision, Judgements, summary
 
 Said = tuple[Comparison, Annotation]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.base.errors import DataError
-from pipeline.core.formats import Notices
+from pipeline.formats.detect import Notices
 from pipeline.labelling.items import items_of
 from pipeline.labelling.own_data import gold_items, own_groups
 

@@ -304,7 +304,7 @@ def test_rename_columns() -> None:
 
 
 def test_import_is_light() -> None:
-    code = "import sys, pipeline.core.formats; print({'pyarrow', 'datasets', 'torch'} & set(sys.modules))"
+    code = "import sys, pipeline.formats.detect; print({'pyarrow', 'datasets', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

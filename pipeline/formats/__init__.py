@@ -1,0 +1,1 @@
+"""What rows mean: preferences, votes, likes, demonstrations, whoever wrote them."""

@@ -1,0 +1,86 @@
+"""Public sets of several answers to a prompt with scores or ranks, and of one scored answer a row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.formats.cells import listed
+from pipeline.formats.families.public_sets import marked_turns
+from pipeline.formats.families.unpaired import Opinion, opinion
+from pipeline.formats.judged import JudgedRow, Refused, Row, Unusable, number, text
+from pipeline.formats.messages import answered, conversation, is_conversation, objects
+from pipeline.formats.reading import Reading, plain, prompt_as_given, ranked, without_repeat
+
+Found = list[JudgedRow | Unusable]
+
+
+def nectar(row: Row, how: Reading) -> Found:
+    """``prompt`` as HH-RLHF writes conversations and ``answers``, each with ``answer`` and ``rank``, best 1.
+
+    Zhu et al. 2023, berkeley-nest/Nectar.
+    """
+    turns = conversation(row.get("prompt"))
+    scored: list[tuple[str, float]] = []
+    prompt, bad = "", list[JudgedRow | Unusable]()
+    for given in objects(row.get("answers"), "answers", "answers"):
+        try:
+            rank = number(given.get("rank"), "rank")
+            if rank is None:
+                raise Refused("no rank")
+            prompt, said = answered(turns, text(given.get("answer"), "answer"), "answer", how.render)
+            if not said.strip():
+                raise Refused("empty answer")
+            scored.append((said, -rank))
+        except Refused as refused:
+            bad.append(refused.unusable)
+    if len(scored) < 2:
+        bad.append(Unusable("fewer than two answers"))
+    return [*bad, *ranked(prompt, scored, how)]
+
+
+def responses_scores(row: Row, how: Reading) -> Found:
+    """``prompt``, ``responses`` and as many ``scores``, higher better. Texts stay as they stand."""
+    said, scores = listed(row.get("responses"), "responses"), listed(row.get("scores"), "scores")
+    if said is None or scores is None:
+        raise Refused(f"{'responses' if said is None else 'scores'} is not a list")
+    if len(said) != len(scores):
+        raise Refused("responses and scores are not equally many")
+    if len(said) < 2:
+        raise Refused("fewer than two responses")
+    given = row.get("prompt")
+    if is_conversation(given):
+        turns = conversation(given)
+        written = [answered(turns, text(one, "a response"), "a response", how.render) for one in said]
+        prompt, completions = written[0][0], [completion for _, completion in written]
+    else:
+        texts = [text(one, "a response") for one in said]
+        completions = without_repeat(plain(given, "prompt", how), texts, how)
+        prompt = prompt_as_given(given, how)
+    scored: list[tuple[str, float]] = []
+    bad = list[JudgedRow | Unusable]()
+    for completion, score in zip(completions, scores, strict=True):
+        try:
+            value = number(score, "a score")
+            if value is None or not completion.strip():
+                raise Refused("no score" if value is None else "empty response")
+            scored.append((completion, value))
+        except Refused as refused:
+            bad.append(refused.unusable)
+    if not prompt.strip():
+        raise Refused("empty prompt")
+    return [*bad, *ranked(prompt, scored, how, keep_scores=True)]
+
+
+def helpsteer_rated(row: Row, how: Reading) -> Opinion:
+    """``prompt``, ``response`` and ``helpfulness`` of 0 to 4: HelpSteer's and HelpSteer2's main files.
+
+    One answer a row; those of one prompt are compared by helpfulness, the other four ratings are not read. Wang et
+    al. 2023 (arXiv:2311.09528), 2024 (arXiv:2406.08673).
+    """
+    score = number(row.get("helpfulness"), "helpfulness")
+    if score is None:
+        raise Refused("no helpfulness")
+    given: Any = row.get("prompt")
+    turns = marked_turns(given) or conversation(given)
+    prompt, said = answered(turns, text(row.get("response"), "response"), "response", how.render)
+    return opinion(prompt, said, score, None, "helpfulness")
