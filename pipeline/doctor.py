@@ -12,10 +12,10 @@ from pathlib import Path
 from pipeline.base.cli import guard
 from pipeline.base.errors import StoreError
 from pipeline.base.terminal_text import put, put_json, visible
-from pipeline.core import refs
 from pipeline.core.health import Doctor, Finding, examined
 from pipeline.core.health.lineage import doctor_of, read_history, written_under_way
-from pipeline.core.store import Store
+from pipeline.store import refs
+from pipeline.store.store import Store
 
 WIDTH = 100
 

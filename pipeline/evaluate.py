@@ -196,7 +196,7 @@ def write_results_on_card(run: Run, stats: dict[str, Any]) -> None:
     A policy from outside the data directory, or one that may not be written, keeps its card.
     """
     from pipeline.base.files import replace_text
-    from pipeline.reporting.cards import adapter_card
+    from pipeline.store.model_card import adapter_card
 
     policy = run.version("policy")
     tree = "\n".join(run.store.lineage(policy).draw())

@@ -22,7 +22,6 @@ from pipeline.base.errors import ConfigError, DataError, PipelineError, StoreErr
 from pipeline.base.files import disk_errors, fsync, is_held, read_json, replace_json
 from pipeline.base.records import digest
 from pipeline.base.terminal_text import put
-from pipeline.core import refs
 from pipeline.core.amend import redact
 from pipeline.core.erase import (
     Known,
@@ -33,12 +32,13 @@ from pipeline.core.erase import (
     homes,
     place_heads,
 )
-from pipeline.core.store import Store, Version
 from pipeline.labelling.log import Log
 from pipeline.labelling.mentions import name_somebody
 from pipeline.labelling.schema import FILE
 from pipeline.labelling.successors import replace
 from pipeline.labelling.traces import Affected, Found, look
+from pipeline.store import refs
+from pipeline.store.store import Store, Version
 
 _ID = re.compile(r"p_[0-9a-f]{10}")
 _MODELS = ("adapter", "model")

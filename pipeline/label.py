@@ -21,8 +21,8 @@ from pipeline.base.records import digest
 from pipeline.core.config import Config, load_config
 from pipeline.core.graph import artefact
 from pipeline.core.stage import NOTHING_TO_DO, WORK_TO_DO, Planner, Run
-from pipeline.core.store import Draft, Store, Version
 from pipeline.labelling.log import Log
+from pipeline.store.store import Draft, Store, Version
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -40,9 +40,9 @@ def run(run: Run) -> None:
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
-    from pipeline.core.checkpoints import Checkpoints, resuming
     from pipeline.modeling.from_run import scorer
     from pipeline.modeling.loading import load_tokenizer
+    from pipeline.store.checkpoints import Checkpoints, resuming
     from pipeline.trainers import ppo, ppo_config
     from pipeline.trainers.common import MetricsFile, StopDiverged, training_arguments
     from pipeline.trainers.watching import Watching
@@ -276,7 +276,7 @@ def publish(run: Run, trainer: Any, model: Any, tokenizer: Any, recorder: Record
     """Write the rollouts, then the policy in Hub format: an adapter, or a whole model without LoRA."""
     from pipeline.modeling.loading import loaded_commit
     from pipeline.modeling.lora import save_adapter
-    from pipeline.reporting.cards import adapter_card
+    from pipeline.store.model_card import adapter_card
 
     updates = [row for row in trainer.state.log_history if "update" in row]
     last = updates[-1] if updates else {}

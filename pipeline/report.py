@@ -18,7 +18,7 @@ from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.terminal_text import put
 from pipeline.core.graph import reward_sources
 from pipeline.core.stage import Run, say, stage_main
-from pipeline.core.store import Store, Version
+from pipeline.store.store import Store, Version
 
 if TYPE_CHECKING:
     from pipeline.reporting.samples import Sample

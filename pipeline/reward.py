@@ -9,8 +9,8 @@ from pipeline.base.cli import guard
 from pipeline.base.errors import DataError
 from pipeline.base.records import digest
 from pipeline.core.stage import Run, main_process, say, stage_main
-from pipeline.core.version import Version, split_key
 from pipeline.modeling.ranks import together
+from pipeline.store.version import Version, split_key
 from pipeline.tasks import load_task
 
 if TYPE_CHECKING:
@@ -297,7 +297,7 @@ def publish(
     from pipeline.modeling.loading import loaded_commit
     from pipeline.modeling.lora import save_adapter
     from pipeline.modeling.scoring import Scoring, score_position, score_rows
-    from pipeline.reporting.cards import adapter_card
+    from pipeline.store.model_card import adapter_card
     from pipeline.trainers.reward import score_head
 
     # In order of a hash, so that a sorted dataset gives a fair sample too.

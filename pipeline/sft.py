@@ -45,7 +45,7 @@ def run(run: Run) -> None:
 
 def publish(run: Run, model: Any, tokenizer: Any, figures: dict[str, Any]) -> None:
     """Write the ``base`` version: a full model in Hub format with its card."""
-    from pipeline.reporting.cards import adapter_card
+    from pipeline.store.model_card import adapter_card
 
     with run.draft("base") as draft:
         model.save_pretrained(draft.path)

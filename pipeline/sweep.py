@@ -26,9 +26,9 @@ from pipeline.base.terminal_text import put
 from pipeline.core.config import Config, check_types
 from pipeline.core.launch import Launcher, StageFailed, Stopped, gpus, tail
 from pipeline.core.runs import Pace, SweepRun, in_words, part, plan, sweep_key
-from pipeline.core.store import Store
 from pipeline.evaluation.aggregate import Measured, aggregate
 from pipeline.reporting import sweep_table
+from pipeline.store.store import Store
 
 LEVEL = 0.95
 ROWS = {

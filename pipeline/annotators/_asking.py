@@ -21,10 +21,10 @@ from pipeline.base.process import say
 from pipeline.base.records import COMPARISONS, Comparison, digest
 from pipeline.core.graph import artefact, fingerprint, hub_datasets, local_files
 from pipeline.core.stage import Run
-from pipeline.core.store import Draft, Version
 from pipeline.formats.detect import Notices
 from pipeline.labelling.items import Item
 from pipeline.labelling.log import Log
+from pipeline.store.store import Draft, Version
 
 Row = dict[str, Any]
 

@@ -22,9 +22,9 @@ from pipeline.labelling.rows import SPLITS, Labelled
 
 if TYPE_CHECKING:
     from pipeline.annotators.human import Human
-    from pipeline.core.draft import Draft
-    from pipeline.core.version import Version
     from pipeline.labelling.log import Log
+    from pipeline.store.draft import Draft
+    from pipeline.store.version import Version
 
 OpenDraft = Callable[["Version", dict[str, Any]], AbstractContextManager["Draft"]]
 """A new ``preferences`` version, made from that version of comparisons, with this governance."""

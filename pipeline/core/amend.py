@@ -14,11 +14,11 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from pipeline.base.files import disk_errors, fsync, locked, make_dirs
-from pipeline.core import refs
-from pipeline.core.manifest import FileEntry
 from pipeline.core.redact import redacted_text, redacted_value
-from pipeline.core.store import Store
-from pipeline.core.version import Version
+from pipeline.store import refs
+from pipeline.store.manifest import FileEntry
+from pipeline.store.store import Store
+from pipeline.store.version import Version
 
 REDACTED = "redacted"
 """Governance key of a version out of whose texts somebody was taken: when, and which files."""

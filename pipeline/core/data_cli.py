@@ -14,11 +14,12 @@ from typing import Any
 
 from pipeline.base.errors import StoreError
 from pipeline.base.terminal_text import in_size, put, put_json, put_table
-from pipeline.core import export, gc_cli, refs, relocate
-from pipeline.core.diff import Change, Diff
-from pipeline.core.manifest import Manifest
-from pipeline.core.store import Store
-from pipeline.core.version import Version
+from pipeline.core import export, gc_cli, relocate
+from pipeline.store import refs
+from pipeline.store.diff import Change, Diff
+from pipeline.store.manifest import Manifest
+from pipeline.store.store import Store
+from pipeline.store.version import Version
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -18,11 +18,11 @@ from typing import Any
 
 from pipeline.base.errors import StoreError
 from pipeline.base.files import disk_errors, fsync, is_held, locked, make_dirs, replace_json, sha256_file
-from pipeline.core import refs
-from pipeline.core.draft import Draft
-from pipeline.core.manifest import ERASED, Manifest, Parent, Split, code
-from pipeline.core.store import Store
-from pipeline.core.version import Version
+from pipeline.store import refs
+from pipeline.store.draft import Draft
+from pipeline.store.manifest import ERASED, Manifest, Parent, Split, code
+from pipeline.store.store import Store
+from pipeline.store.version import Version
 
 REPLACES = "replaces"
 """Governance key of a version that stands in the place of an erased one: its reference."""

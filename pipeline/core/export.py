@@ -21,9 +21,6 @@ from pipeline.base.errors import DataError, StoreError
 from pipeline.base.files import disk_errors, fsync, replace_json
 from pipeline.base.records import PREFERENCES, digest, row_id
 from pipeline.base.terminal_text import put, put_json
-from pipeline.core import refs
-from pipeline.core.store import Store
-from pipeline.core.version import Version
 from pipeline.formats.judged import JudgedRow, Unusable, absent, is_person
 from pipeline.formats.writing import (
     ALL_OR_NO_MARGINS,
@@ -35,6 +32,9 @@ from pipeline.formats.writing import (
     holds_ties,
     write,
 )
+from pipeline.store import refs
+from pipeline.store.store import Store
+from pipeline.store.version import Version
 
 Row = dict[str, Any]
 

@@ -7,10 +7,10 @@ import sys
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.terminal_text import in_size, put, put_json, put_table
-from pipeline.core.checkpoints import in_words
-from pipeline.core.resume import Left
-from pipeline.core.store import Store
-from pipeline.core.sweep import Swept, collect, own_bytes, plan
+from pipeline.store.checkpoints import in_words
+from pipeline.store.gc import Swept, collect, own_bytes, plan
+from pipeline.store.interrupted import Left
+from pipeline.store.store import Store
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -36,7 +36,7 @@ def run(store: Store, args: argparse.Namespace) -> int:
 
     Raises:
         ConfigError: there is something to collect, and nobody who could be asked.
-        StoreError: see :func:`pipeline.core.sweep.plan`.
+        StoreError: see :func:`pipeline.store.gc.plan`.
     """
     names, rules = store.names(), store.rules(args.keep, args.drop, args.unfinished, args.runs)
     planned = plan(store.root, names, rules)

@@ -18,9 +18,9 @@ from pipeline.base.files import is_litter, sha256_file
 from pipeline.base.records import digest
 from pipeline.core.config import Config
 from pipeline.core.reward_sources import RewardSource, parse_sources, uses_adapter
-from pipeline.core.store import Version
 from pipeline.sources.hub import cached_commit, commit_of
 from pipeline.sources.row_sources import hub_dataset
+from pipeline.store.store import Version
 
 
 @dataclass(frozen=True)

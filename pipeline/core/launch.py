@@ -24,7 +24,7 @@ from pipeline.base.terminal_text import visible
 from pipeline.core.config import STAGES, Config, replaced
 from pipeline.core.graph import nothing_to_do
 from pipeline.core.stage import Planner
-from pipeline.core.store import Store, Version
+from pipeline.store.store import Store, Version
 
 MEASURED = STAGES[: STAGES.index("evaluate") + 1]
 """Up to the figures. A report is a page for people, of one run, and is made when somebody wants it."""

@@ -17,9 +17,9 @@ from typing import Any, cast
 from pipeline.base.errors import ModelError, StoreError
 from pipeline.base.files import disk_errors, fsync, locked, parse_json, read_json, replace_text
 from pipeline.base.terminal_text import put, put_json
-from pipeline.core import refs
-from pipeline.core.store import Store
-from pipeline.core.version import ADAPTER_CONFIG, BASE_KEY, Version, adapter_digest
+from pipeline.store import refs
+from pipeline.store.store import Store
+from pipeline.store.version import ADAPTER_CONFIG, BASE_KEY, Version, adapter_digest
 
 MEND = (
     "If the data directory moved: python -m pipeline data relocate --root DIR (--base DIR for a base beside it)."
@@ -76,7 +76,7 @@ def relocate(store: Store, base: Path | None = None, dry_run: bool = False) -> R
     """Write into every adapter of the store where its base is now.
 
     At every moment a version is as its manifest says: the path is no part of what is compared (see
-    :func:`pipeline.core.version.adapter_digest`), and each file is replaced in one step. Running it again goes on
+    :func:`pipeline.store.version.adapter_digest`), and each file is replaced in one step. Running it again goes on
     where a kill ended it, and changes nothing once it is done.
 
     Args:

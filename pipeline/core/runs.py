@@ -18,8 +18,8 @@ from pipeline.base.errors import ConfigError
 from pipeline.base.records import digest
 from pipeline.core.config import STAGES, Config, load_config, replaced
 from pipeline.core.launch import Launchable, made, stages
-from pipeline.core.store import Version
 from pipeline.core.yaml_text import parse_yaml
+from pipeline.store.store import Version
 
 NOT_SWEPT = ("name", "data_dir", "seed")
 ALONE = "as configured"

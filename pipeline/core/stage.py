@@ -1,7 +1,7 @@
 """What every stage is: inputs found by lineage, a key that says whether the work is done, outputs as versions.
 
 What the stages are is :mod:`pipeline.core.graph`'s, what becomes of interrupted ones
-:mod:`pipeline.core.resume`'s. What a stage does with its inputs is its own business.
+:mod:`pipeline.store.interrupted`'s. What a stage does with its inputs is its own business.
 """
 
 from __future__ import annotations
@@ -20,10 +20,7 @@ from pipeline import __version__
 from pipeline.base.errors import ConfigError, PipelineError, StoreError
 from pipeline.base.process import main_process, quiet, say, world_size
 from pipeline.base.records import digest
-from pipeline.core import resume
-from pipeline.core.checkpoints import Checkpoints
 from pipeline.core.config import Config, load_config
-from pipeline.core.draft import plain
 from pipeline.core.graph import (
     External,
     Input,
@@ -39,7 +36,10 @@ from pipeline.core.graph import (
     with_commit,
     work_files,
 )
-from pipeline.core.store import Draft, Store, Version
+from pipeline.store import interrupted
+from pipeline.store.checkpoints import Checkpoints
+from pipeline.store.draft import plain
+from pipeline.store.store import Draft, Store, Version
 
 __all__ = ["Input", "Planner", "Run", "main_process", "say", "stage_main"]
 
@@ -113,9 +113,9 @@ class Run:
         return Checkpoints(self.workdir)
 
     @property
-    def work(self) -> resume.Work:
+    def work(self) -> interrupted.Work:
         """What this work is, for whoever finds it interrupted."""
-        return resume.Work(
+        return interrupted.Work(
             stage=self.stage,
             name=self.config.name,
             seed=self.config.seed,
@@ -269,7 +269,7 @@ def disagreement(standings: list[dict[str, Any]]) -> PipelineError | None:
     """Why ranks cannot work together, or None where they can.
 
     Args:
-        standings: of each rank: ``work``, a :class:`pipeline.core.resume.Work` as a dictionary; whether it is
+        standings: of each rank: ``work``, a :class:`pipeline.store.interrupted.Work` as a dictionary; whether it is
             ``done``; or the ``error`` it met, as (where, what, mend).
     """
     mend = "Give all processes the same settings and one data_dir that all of them see."
@@ -277,9 +277,9 @@ def disagreement(standings: list[dict[str, Any]]) -> PipelineError | None:
         if standing["error"] is not None:
             where, what, its_mend = standing["error"]
             return StoreError(where, f"on rank {rank} of {len(standings)}: {what}", its_mend)
-    first = resume.Work(**standings[0]["work"])
+    first = interrupted.Work(**standings[0]["work"])
     for rank, standing in enumerate(standings[1:], 1):
-        changes = resume.differences(first, resume.Work(**standing["work"]))
+        changes = interrupted.differences(first, interrupted.Work(**standing["work"]))
         if changes:
             text = ", ".join(changes)
             return StoreError(f"rank {rank}", f"does other work than rank 0: {text} there.", mend)
@@ -339,7 +339,7 @@ def stage_main(
     if error is not None or planned is None:
         raise error or AssertionError
     if said_done(planned):
-        resume.clear(planned.workdir)
+        interrupted.clear(planned.workdir)
         return NOTHING_TO_DO
     if stage == "reward":
         check_sets(config, look=True)
@@ -347,11 +347,11 @@ def stage_main(
     if main_process() and not args.fresh:
         # Whoever only looks is not launched yet, and cannot know with how many processes it will be.
         asked = replace(work, world_size=None) if args.check else work
-        resume.check(planned.runs, planned.workdir, asked, planned.planner.published(stage))
+        interrupted.check(planned.runs, planned.workdir, asked, planned.planner.published(stage))
     if args.check:
         return WORK_TO_DO
     quiet()
-    with resume.working(planned.workdir, work, args.fresh) if main_process() else contextlib.nullcontext():
+    with interrupted.working(planned.workdir, work, args.fresh) if main_process() else contextlib.nullcontext():
         if world_size() == 1:  # somebody else may have finished it since we looked
             planned.planner.forget(stage)
             if said_done(planned):

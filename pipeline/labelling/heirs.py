@@ -10,8 +10,6 @@ from typing import Any
 
 from pipeline.base.records import PREFERENCES
 from pipeline.core.erase import inherit
-from pipeline.core.manifest import Parent
-from pipeline.core.store import Draft, Store, Version
 from pipeline.labelling.items import Item, items_from_rows
 from pipeline.labelling.publishing import write_rows
 from pipeline.labelling.rows import (
@@ -23,6 +21,8 @@ from pipeline.labelling.rows import (
     votes_from_rows,
 )
 from pipeline.labelling.settings import LabelSection
+from pipeline.store.manifest import Parent
+from pipeline.store.store import Draft, Store, Version
 
 
 def of_people(version: Version) -> bool:

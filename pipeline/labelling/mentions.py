@@ -10,8 +10,8 @@ from typing import Any
 
 from pipeline.base.errors import PipelineError
 from pipeline.core.erase import Key, Known
-from pipeline.core.shards import arrow, read_batches
-from pipeline.core.version import Version, list_files
+from pipeline.store.parquet import arrow, read_batches
+from pipeline.store.version import Version, list_files
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".npz", ".npy")
 

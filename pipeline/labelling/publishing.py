@@ -6,9 +6,9 @@ from collections.abc import Collection
 from typing import Any
 
 from pipeline.base.records import PREFERENCES
-from pipeline.core.store import Draft, Version
 from pipeline.labelling.items import ITEMS, Item, item_rows
 from pipeline.labelling.rows import EDITS, OUTCOMES, SPLITS, UNPAIRED, VOTES, Labelled
+from pipeline.store.store import Draft, Version
 
 CONFIGS = {"votes": VOTES, "outcomes": OUTCOMES, "unpaired": UNPAIRED, "edits": EDITS}
 """What is published beside the training rows: :class:`Labelled`'s parts and their columns."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from pipeline.core import refs
 from pipeline.core.amend import rekey
 from pipeline.core.erase import Key, everything
-from pipeline.core.manifest import Manifest, Parent
 from pipeline.core.rekey import key_with
-from pipeline.core.store import Store, Version
 from pipeline.labelling.heirs import publish_heir
 from pipeline.labelling.traces import Affected, Found
+from pipeline.store import refs
+from pipeline.store.manifest import Manifest, Parent
+from pipeline.store.store import Store, Version
 
 
 def replace(store: Store, found: Found) -> dict[Key, Version]:

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.base.errors import PipelineError
-from pipeline.core import refs
 from pipeline.core.erase import ERASED, REPLACES, Key, Known, descendants, everything, heir_of
-from pipeline.core.shards import read_footer
-from pipeline.core.store import Store, Version
 from pipeline.labelling.heirs import of_people, without
 from pipeline.labelling.items import Item
 from pipeline.labelling.mentions import naming_versions
 from pipeline.labelling.rows import Labelled
+from pipeline.store import refs
+from pipeline.store.parquet import read_footer
+from pipeline.store.store import Store, Version
 
 Fate = Literal["replaced", "followed", "emptied"]
 

@@ -11,7 +11,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from pipeline.core.version import Version
 from pipeline.reporting import (
     figures,
     figures_diversity,
@@ -25,6 +24,7 @@ from pipeline.reporting.page import Part, Picture
 from pipeline.reporting.rows import mean_interval
 from pipeline.reporting.runs import read_history
 from pipeline.reporting.table import dig, number
+from pipeline.store.version import Version
 
 MEASURES = {"gold_score": "gold", "score": "proxy"}
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from pipeline.base.errors import StoreError
-from pipeline.core.diff import changes
-from pipeline.core.lineage import Node
-from pipeline.core.store import Store, Version
 from pipeline.reporting.rows import Table
+from pipeline.store.diff import changes
+from pipeline.store.lineage import Node
+from pipeline.store.store import Store, Version
 
 SECTIONS = {"base": "sft", "preferences": "collect", "reward": "reward"}
 INPUTS = ("base", "prompts", "preferences", "reward")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pipeline.core.lineage import Node
+from pipeline.store.lineage import Node
 
 MOST = 60
 """Versions drawn out; a policy that went round many times has a long past."""

@@ -26,8 +26,8 @@ from transformers.trainer import TRAINER_STATE_NAME
 from pipeline.base.errors import StoreError
 from pipeline.base.files import read_json
 from pipeline.base.process import say
-from pipeline.core.checkpoints import Checkpoints, damage, resuming
 from pipeline.modeling.weights import norms, require_moved
+from pipeline.store.checkpoints import Checkpoints, damage, resuming
 from pipeline.trainers.common import closed_bar
 
 SHARE = 0.02

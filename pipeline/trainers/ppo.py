@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from transformers import set_seed
 from trl.experimental.ppo import PPOConfig
 
-from pipeline.core.checkpoints import Checkpoints
 from pipeline.functional.advantages import gae, token_rewards, whiten
 from pipeline.functional.kl import AdaptiveKL, kl_k1, kl_k3
 from pipeline.functional.moments import RunningMoments
@@ -29,6 +28,7 @@ from pipeline.modeling.generation import uniforms
 from pipeline.modeling.lora import fuse_lora
 from pipeline.modeling.roles import Role, output_embedding
 from pipeline.modeling.samples import Scorer
+from pipeline.store.checkpoints import Checkpoints
 from pipeline.trainers import ppo_state
 from pipeline.trainers.checkpointing import SaveInTime
 from pipeline.trainers.console import add_console

@@ -18,10 +18,10 @@ from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 
 from pipeline.base.errors import ModelError
-from pipeline.core.checkpoints import Checkpoints
 from pipeline.functional.kl import AdaptiveKL, kl_k1
 from pipeline.functional.moments import RunningMoments
 from pipeline.modeling.samples import Samples, Scorer
+from pipeline.store.checkpoints import Checkpoints
 from pipeline.texts.diversity import closings, effective_number
 from pipeline.texts.sentences import same
 from pipeline.trainers import ppo_state

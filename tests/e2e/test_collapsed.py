@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core.store import Store
 from pipeline.reporting.verdict import headline
+from pipeline.store.store import Store
 
 pytestmark = pytest.mark.slow
 

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from pipeline.core.config import STAGES
-from pipeline.core.store import Store
+from pipeline.store.store import Store
 from pipeline.tasks._review_grammar import BAD_CLOSINGS, BAD_SENTENCES
 from pipeline.tasks._review_truth import TRUTH_NAME
 from tests.stages.conftest import MINI

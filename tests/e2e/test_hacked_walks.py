@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core.store import Store
+from pipeline.store.store import Store
 
 pytestmark = pytest.mark.slow
 

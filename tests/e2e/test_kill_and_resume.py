@@ -14,8 +14,8 @@ import psutil
 import pytest
 import yaml
 
-from pipeline.core.checkpoints import Checkpoints
-from pipeline.core.store import Store
+from pipeline.store.checkpoints import Checkpoints
+from pipeline.store.store import Store
 from tests.stages.conftest import MINI
 
 pytestmark = pytest.mark.slow

@@ -23,8 +23,8 @@ from torch import Tensor
 from trl.experimental.ppo import PPOTrainer as TRLTrainer
 
 from pipeline.base.errors import ModelError
-from pipeline.core.checkpoints import Checkpoints
 from pipeline.modeling.samples import Samples
+from pipeline.store.checkpoints import Checkpoints
 from tests.conftest import tiny_gpt2
 from tests.unit.trainers import test_trl_defects
 from tests.unit.trainers.test_ppo import PROMPTS, trainer

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from pipeline.core.config import STAGES
-from pipeline.core.store import Store, Version
+from pipeline.store.store import Store, Version
 
 MINI: dict[str, Any] = {
     "name": "mini",

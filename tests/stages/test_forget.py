@@ -27,12 +27,13 @@ from pipeline.annotators._sitting import Sitting
 from pipeline.annotators.human import Human
 from pipeline.base.errors import ConfigError, DataError, StoreError
 from pipeline.base.records import COMPARISONS, PREFERENCES, Comparison, row_id
-from pipeline.core import amend, refs
-from pipeline.core.shards import read_batches
-from pipeline.core.store import Store, Version
+from pipeline.core import amend
 from pipeline.labelling import mentions, successors
 from pipeline.labelling.items import Item, order_of
 from pipeline.labelling.log import Log, NewEvent
+from pipeline.store import refs
+from pipeline.store.parquet import read_batches
+from pipeline.store.store import Store, Version
 
 ONE, TWO, THREE = "the first person", "the second person", "the third person"
 NOTE = "a note that only the first one could write"

@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from pipeline.core.config import STAGES
-from pipeline.core.store import Version
+from pipeline.store.store import Version
 from tests.stages.conftest import Project
 
 ROLES = ("base", "prompts", "comparisons", "preferences", "scores", "reward", "rollouts", "policy", "evaluation")

@@ -10,8 +10,8 @@ import pytest
 
 from pipeline.base.errors import DataError
 from pipeline.base.records import digest
-from pipeline.core.checkpoints import Checkpoints
-from pipeline.core.store import Version
+from pipeline.store.checkpoints import Checkpoints
+from pipeline.store.store import Version
 from tests.stages.conftest import MINI, Project
 from tests.stages.test_resume import REWARD, Killed, figures, kill_after, metrics, weights
 

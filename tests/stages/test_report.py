@@ -15,7 +15,7 @@ import yaml
 
 from pipeline import report
 from pipeline.base.errors import PipelineError
-from pipeline.core.store import Version
+from pipeline.store.store import Version
 from tests.stages.conftest import MINI, Project
 
 

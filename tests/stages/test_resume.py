@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from pipeline.base.errors import StoreError
-from pipeline.core.checkpoints import CHECKSUMS, Checkpoints
-from pipeline.core.store import Version
+from pipeline.store.checkpoints import CHECKSUMS, Checkpoints
+from pipeline.store.store import Version
 from pipeline.trainers.checkpointing import SaveInTime
 from pipeline.trainers.common import MetricsFile
 from tests.stages.conftest import MINI, Project

@@ -22,7 +22,7 @@ from pipeline.base.errors import ConfigError
 from pipeline.base.files import is_held
 from pipeline.core import launch
 from pipeline.core.runs import Pace, parse_axis, parse_seeds, part, plan
-from pipeline.core.store import Store, Version
+from pipeline.store.store import Store, Version
 from tests.stages import fake_stage
 from tests.stages.conftest import Project
 

@@ -18,9 +18,9 @@ from pipeline.base.files import disk_errors
 from pipeline.core.health.diagnosis import Doctor, examined
 from pipeline.core.health.findings import Facts, Finding, Noise, Overlap
 from pipeline.core.health.written import READ, Written, written
-from pipeline.core.manifest import Manifest
-from pipeline.core.store import Store, Version
 from pipeline.statistics.intervals import wilson
+from pipeline.store.manifest import Manifest
+from pipeline.store.store import Store, Version
 
 Row = dict[str, Any]
 

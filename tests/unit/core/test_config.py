@@ -13,7 +13,7 @@ import yaml
 
 from pipeline.base.errors import ConfigError
 from pipeline.core.config import Config, load_config
-from pipeline.core.store import Store
+from pipeline.store.store import Store
 
 CONFIGS = sorted(Path("configs").glob("*.yaml"))
 

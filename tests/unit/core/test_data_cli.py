@@ -15,7 +15,7 @@ import pytest
 from pipeline.base.cli import guard
 from pipeline.base.errors import ConfigError, StoreError
 from pipeline.core import data_cli
-from pipeline.core.store import Store, Version
+from pipeline.store.store import Store, Version
 
 ROOT = Path(__file__).parents[3]
 

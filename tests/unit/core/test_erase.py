@@ -15,8 +15,6 @@ import pytest
 
 from pipeline.base.errors import StoreError
 from pipeline.core import erase as erasing
-from pipeline.core import refs
-from pipeline.core.draft import Draft
 from pipeline.core.erase import (
     bare_tombstone,
     descendants,
@@ -27,7 +25,9 @@ from pipeline.core.erase import (
     inherit,
     place_heads,
 )
-from pipeline.core.store import Store, Version
+from pipeline.store import refs
+from pipeline.store.draft import Draft
+from pipeline.store.store import Store, Version
 
 SECRET = "only-in-the-old-one"
 

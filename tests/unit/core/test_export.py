@@ -15,9 +15,9 @@ from pipeline.base.errors import DataError, StoreError
 from pipeline.base.records import COMPARISONS, PREFERENCES, Comparison, row_id
 from pipeline.core import data_cli
 from pipeline.core.export import Exported, about_path, export
-from pipeline.core.store import Store, Version
 from pipeline.formats.families.label_config import Control, read_label_config
 from pipeline.formats.writing import ALL_OR_NO_MARGINS, EXPORT_FORMATS, ExportFormat
+from pipeline.store.store import Store, Version
 
 ANN, BEN = "p_00000000aa", "p_00000000bb"
 VOTES = dict.fromkeys(("id", "comparison_id", "annotator", "choice", "consent"), "string")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.resume import Work
 from pipeline.core.stage import disagreement
+from pipeline.store.interrupted import Work
 
 WORK = Work("ppo", "x", 0, "k", {"ppo": {"kl_coef": 0.1}}, {"reward": ["x-reward@v000001", "id1"]}, "f", "1", 2)
 

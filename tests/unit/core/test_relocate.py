@@ -17,7 +17,7 @@ from pipeline.base.files import sha256_file
 from pipeline.core import data_cli
 from pipeline.core.graph import External
 from pipeline.core.relocate import named_base, relocate
-from pipeline.core.store import Store, Version
+from pipeline.store.store import Store, Version
 
 Parents = list[tuple[Version, str]]
 
@@ -131,7 +131,7 @@ EVERY_STEP = """
     import os, sys, shutil, json
     from pathlib import Path
     from pipeline.core.relocate import relocate
-    from pipeline.core.store import Store
+    from pipeline.store.store import Store
     def armed(step):
         calls = 0
         def arm(name):

@@ -11,7 +11,7 @@ from pipeline.base.errors import ConfigError, StoreError
 from pipeline.core.config import STAGES, load_config
 from pipeline.core.graph import GRAPH, External, fingerprint, graph, local_files, module_files, nothing_to_do
 from pipeline.core.stage import Planner, Run, stage_main
-from pipeline.core.store import Store
+from pipeline.store.store import Store
 
 
 def planner(tmp_path: Path, text: str) -> Planner:

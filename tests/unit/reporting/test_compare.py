@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from pipeline.core.health import Finding
-from pipeline.core.manifest import Manifest
-from pipeline.core.store import Version
 from pipeline.reporting.compare import Compared, headline, numbers, paired, render, same_proxy
 from pipeline.reporting.runs import PolicyRun
+from pipeline.store.manifest import Manifest
+from pipeline.store.store import Version
 from tests.unit.reporting.given import REWARD, change, entry, newer, stats
 
 ATTACK = "<script>alert(1)</script>"

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from pipeline.base.errors import StoreError
-from pipeline.core.store import Store, Version
 from pipeline.reporting.runs import differing, find_run, parent_differences, parent_run
 from pipeline.reporting.trees import branches
+from pipeline.store.store import Store, Version
 
 
 class Lab:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline.base.terminal_text import columns
-from pipeline.core.checkpoints import Checkpoints
+from pipeline.store.checkpoints import Checkpoints
 from pipeline.trainers import console as module
 from pipeline.trainers.console import (
     COLUMNS,

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from pipeline.base.errors import ModelError
-from pipeline.core.checkpoints import Checkpoints
 from pipeline.modeling.samples import Samples
+from pipeline.store.checkpoints import Checkpoints
 from tests.conftest import tiny_gpt2, with_lora
 from tests.unit.trainers.test_ppo import PROMPTS, likes_seven, trained, trainer
 

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from pipeline.base.errors import StoreError
 from pipeline.base.files import disk_errors, hold, is_held, make_dirs, read_json, replace_json
-from pipeline.core.checkpoints import Checkpoints, ago
+from pipeline.store.checkpoints import Checkpoints, ago
 
 UNSET = "unset"
 SWEEPS = "sweeps"

@@ -16,10 +16,10 @@ import yaml
 from pipeline.base.cli import guard
 from pipeline.base.errors import StoreError
 from pipeline.base.files import hold
-from pipeline.core.checkpoints import Checkpoints
 from pipeline.core.config import load_config
 from pipeline.core.stage import Planner, Run, stage_main
-from pipeline.core.store import Store
+from pipeline.store.checkpoints import Checkpoints
+from pipeline.store.store import Store
 
 SETTINGS: dict[str, Any] = {"name": "x", "task": "reviews", "sft": {"max_steps": 30, "learning_rate": 0.1}}
 
@@ -182,8 +182,8 @@ def test_the_same_work_is_done_by_one_process(experiment: Experiment, capsys: py
 
 def test_a_lock_dies_with_its_owner(experiment: Experiment) -> None:
     code = (
-        "import sys, time; from pipeline.core.resume import working; from pathlib import Path\n"
-        "import pipeline.core.resume as r; work = r.Work('sft', 'x', 0, 'k', {}, {}, '', '0', 1)\n"
+        "import sys, time; from pipeline.store.interrupted import working; from pathlib import Path\n"
+        "import pipeline.store.interrupted as r; work = r.Work('sft', 'x', 0, 'k', {}, {}, '', '0', 1)\n"
         "with working(Path(sys.argv[1]), work, False): print('held', flush=True); time.sleep(60)"
     )
     work = experiment.plan().workdir

@@ -25,7 +25,7 @@ from pipeline.base.files import (
     replace_json,
     sha256_file,
 )
-from pipeline.core.draft import fsync_tree
+from pipeline.store.draft import fsync_tree
 
 CHECKSUMS = "checksums.json"
 """Of a checkpoint: sha256 and size of each of its other files. Written last."""

@@ -7,16 +7,7 @@ import json
 import pytest
 
 from pipeline.base.errors import StoreError
-from pipeline.core.manifest import (
-    SCHEMA_VERSION,
-    Code,
-    FileEntry,
-    Manifest,
-    Parent,
-    Split,
-    code,
-    environment,
-)
+from pipeline.store.manifest import SCHEMA_VERSION, Code, FileEntry, Manifest, Parent, Split, code, environment
 
 SHARD = FileEntry("data/train-00000-of-00001.parquet", "ab" * 32, 10)
 FULL = Manifest(

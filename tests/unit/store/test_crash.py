@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core import refs
-from pipeline.core.store import Store
+from pipeline.store import refs
+from pipeline.store.store import Store
 
 ROWS = 200
 
 PUBLISH = f"""
 import sys
-from pipeline.core.store import Store
+from pipeline.store.store import Store
 def publish(root, tag, key=None):
     with Store(root).draft("prefs", kind="preferences", stage="collect", key=key) as draft:
         draft.write_rows("train", ({{"id": f"{{tag}}-{{i}}", "text": "x" * 50}} for i in range({ROWS})))
@@ -96,7 +96,7 @@ def test_kill_9_campaign(tmp_path: Path) -> None:
 EVERY_STEP = """
     import importlib.metadata, json, os, pyarrow, pyarrow.parquet, shutil, yaml
     from pathlib import Path
-    from pipeline.core.manifest import code
+    from pipeline.store.manifest import code
     code()
     def armed(step):
         calls = 0

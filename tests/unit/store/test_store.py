@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from pipeline.base.errors import DataError, StoreError
-from pipeline.core import shards
-from pipeline.core.manifest import SCHEMA_VERSION
-from pipeline.core.store import Draft, Store, Version
+from pipeline.store import parquet
+from pipeline.store.manifest import SCHEMA_VERSION
+from pipeline.store.store import Draft, Store, Version
 
 Rows = Iterable[Mapping[str, Any]]
 
@@ -209,8 +209,8 @@ def test_same_rows_same_bytes(store: Store) -> None:
 def test_the_content_id_ignores_order_shards_and_text_files(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = numbered(30)
     a = publish(store, rows)
-    monkeypatch.setattr(shards, "GROUP_ROWS", 4)
-    monkeypatch.setattr(shards, "SHARD_BYTES", 1)
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 4)
+    monkeypatch.setattr(parquet, "SHARD_BYTES", 1)
     with new(store, config={"else": 1}) as draft:
         draft.write_rows("train", rows[::-1])
         (draft.path / "metrics.jsonl").write_text(f'{{"took": {time.time()}}}')
@@ -260,8 +260,8 @@ def test_a_report_is_what_its_files_are(store: Store) -> None:
 
 
 def test_shards_stay_under_the_limit_and_keep_the_order(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "GROUP_ROWS", 50)
-    monkeypatch.setattr(shards, "SHARD_BYTES", 10_000)
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 50)
+    monkeypatch.setattr(parquet, "SHARD_BYTES", 10_000)
     rows = [{"id": os.urandom(32).hex()} for _ in range(1000)]
     v = publish(store, rows)
     names = [p.name for p in v.shards()]
@@ -341,7 +341,7 @@ def test_rows_that_do_not_fit_are_refused(store: Store, rows: Rows, said: str) -
 
 
 def test_nothing_is_dropped_silently(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "GROUP_ROWS", 2)
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 2)
     late_column = [{"a": 1}, {"a": 2, "b": 3}, {"c": 1}]
     # Catches: the columns of the first row only (no "b"), and pyarrow's silence about "c" and "m.k".
     with (
@@ -356,7 +356,7 @@ def test_nothing_is_dropped_silently(store: Store, monkeypatch: pytest.MonkeyPat
 
 
 def test_rows_that_fail_halfway_make_no_noise(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "GROUP_ROWS", 10)
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 10)
     noise: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", noise.append)
     with pytest.raises(DataError), new(store) as draft:
@@ -543,7 +543,7 @@ def test_shards_are_read_only(store: Store) -> None:
 FULL_DISK = """
     import os, resource, sys
     from pipeline.base.cli import guard
-    from pipeline.core.store import Store
+    from pipeline.store.store import Store
     def main(argv):
         store = Store(sys.argv[1])
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
@@ -580,7 +580,7 @@ def test_a_disk_full_at_the_moment_of_publishing(store: Store, monkeypatch: pyte
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pipeline.core.publish.prepare_json", full)
+    monkeypatch.setattr("pipeline.store.publish.prepare_json", full)
     with pytest.raises(StoreError, match=r"No space left.*still v000001\. Free some space"):
         publish(store)
     monkeypatch.undo()
@@ -646,7 +646,7 @@ def test_what_was_drawn_is_only_named_again(store: Store) -> None:
 def test_a_long_lineage_is_neither_recursive_nor_a_wall_of_text(store: Store) -> None:
     from dataclasses import replace
 
-    from pipeline.core.manifest import Parent
+    from pipeline.store.manifest import Parent
 
     v = publish(store)
     for number in range(2, 1500):
@@ -828,7 +828,7 @@ def test_a_card_of_ones_own_is_kept(store: Store) -> None:
 
 def test_importing_the_store_is_cheap() -> None:
     code = (
-        "import sys, pipeline.core.store, pipeline.core.data_cli;"
+        "import sys, pipeline.store.store, pipeline.core.data_cli;"
         "print([m for m in ('torch', 'pyarrow', 'datasets', 'yaml', 'numpy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

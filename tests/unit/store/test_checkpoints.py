@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.base.errors import StoreError
-from pipeline.core.checkpoints import CHECKSUMS, Checkpoints, damage, resuming
+from pipeline.store.checkpoints import CHECKSUMS, Checkpoints, damage, resuming
 
 WRITE = """
 import os, sys
 from pathlib import Path
-from pipeline.core.checkpoints import Checkpoints
+from pipeline.store.checkpoints import Checkpoints
 def write(checkpoints, step, size=1000):
     with checkpoints.writing(step) as path:
         for name in ("model", "optimizer"):
@@ -249,7 +249,7 @@ def test_a_disk_full_at_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pipeline.core.checkpoints.fsync_tree", full)
+    monkeypatch.setattr("pipeline.store.checkpoints.fsync_tree", full)
     with pytest.raises(StoreError, match="No space left on device; the checkpoint of step 1 is as it was"):
         write(checkpoints, 2)
     assert os.listdir(tmp_path) == ["checkpoint-1"]

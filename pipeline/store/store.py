@@ -1,6 +1,6 @@
 """Versions of datasets and models under one directory: find them, resolve references, make new ones.
 
-Rows are :mod:`pipeline.core.version`'s, writing is :mod:`pipeline.core.draft`'s. Pushing to a Hub and pulling from
+Rows are :mod:`pipeline.store.version`'s, writing is :mod:`pipeline.store.draft`'s. Pushing to a Hub and pulling from
 one are left out: a version's directory is what is pushed.
 """
 
@@ -14,14 +14,14 @@ from typing import Any
 
 from pipeline.base.errors import StoreError
 from pipeline.base.files import disk_error, expand_home, locked, read_json
-from pipeline.core import refs
-from pipeline.core.diff import Diff, diff
-from pipeline.core.draft import Draft, new_manifest
-from pipeline.core.lineage import Node, lineage
-from pipeline.core.manifest import ERASED
-from pipeline.core.publish import find_key, newest_first, settle_head
-from pipeline.core.sweep import Rules, Swept, sweep
-from pipeline.core.version import Version
+from pipeline.store import refs
+from pipeline.store.diff import Diff, diff
+from pipeline.store.draft import Draft, new_manifest
+from pipeline.store.gc import Rules, Swept, sweep
+from pipeline.store.lineage import Node, lineage
+from pipeline.store.manifest import ERASED
+from pipeline.store.publish import find_key, newest_first, settle_head
+from pipeline.store.version import Version
 
 __all__ = ["Draft", "Store", "Version"]
 
@@ -164,10 +164,10 @@ class Store:
         unfinished: bool = False,
         runs: bool = False,
     ) -> Swept:
-        """Collect the versions that nothing needs; see :func:`pipeline.core.sweep.plan`.
+        """Collect the versions that nothing needs; see :func:`pipeline.store.gc.plan`.
 
         Args:
-            keep, drop: references, see :class:`pipeline.core.sweep.Rules`, as for the others.
+            keep, drop: references, see :class:`pipeline.store.gc.Rules`, as for the others.
         """
         return sweep(self.root, self.names(), self.rules(keep, drop, unfinished, runs), dry_run)
 

@@ -26,11 +26,11 @@ from pipeline.base.files import (
     write_text,
 )
 from pipeline.base.records import digest
-from pipeline.core import card, identity, refs
-from pipeline.core.manifest import FileEntry, JsonDict, Manifest, Parent, Split, code, environment
-from pipeline.core.publish import head_note, publish
-from pipeline.core.shards import SplitWriter, arrow, read_batches
-from pipeline.core.version import ADAPTER_CONFIG, UNLISTED, Version, adapter_digest, list_files, split_key
+from pipeline.store import content_id, dataset_card, refs
+from pipeline.store.manifest import FileEntry, JsonDict, Manifest, Parent, Split, code, environment
+from pipeline.store.parquet import SplitWriter, arrow, read_batches
+from pipeline.store.publish import head_note, publish
+from pipeline.store.version import ADAPTER_CONFIG, UNLISTED, Version, adapter_digest, list_files, split_key
 
 
 class Draft:
@@ -127,7 +127,7 @@ class Draft:
         return written.rows
 
     def _write(self, writer: SplitWriter, rows: Iterable[Mapping[str, Any]], kept: list[Path]) -> _Written:
-        ids = identity.RowIds()
+        ids = content_id.RowIds()
         try:
             writer.directory.mkdir(exist_ok=True)
             writer.carry(kept)
@@ -157,7 +157,7 @@ class Draft:
             splits[key] = Split(w.rows, sum(f.bytes for f in own), own)
         manifest = dataclasses.replace(
             self._manifest,
-            id=identity.content_id({key: w.digest for key, w in self._splits.items()}, files),
+            id=content_id.content_id({key: w.digest for key, w in self._splits.items()}, files),
             created_at=refs.now(),
             models=plain(self.models),
             datasets=plain(self.datasets),
@@ -184,17 +184,17 @@ class Draft:
     def _card(self, manifest: Manifest) -> str:
         if self.card is not None:
             return self.card(manifest)
-        return card.render_card(manifest, self._card_splits(manifest))
+        return dataset_card.render_card(manifest, self._card_splits(manifest))
 
-    def _card_splits(self, manifest: Manifest) -> list[card.CardSplit]:
+    def _card_splits(self, manifest: Manifest) -> list[dataset_card.CardSplit]:
         _, pq = arrow()
-        listed: list[card.CardSplit] = []
+        listed: list[dataset_card.CardSplit] = []
         for key, w in self._splits.items():
             metas = [pq.read_metadata(p) for p in w.files]
             decoded = sum(m.row_group(g).total_byte_size for m in metas for g in range(m.num_row_groups))
             pattern = f"{_directory(w.config)}/{w.split}-*.parquet"
             size = manifest.splits[key].bytes
-            listed.append(card.CardSplit(w.config, w.split, pattern, w.schema, w.rows, size, decoded))
+            listed.append(dataset_card.CardSplit(w.config, w.split, pattern, w.schema, w.rows, size, decoded))
         return listed
 
 
@@ -275,7 +275,7 @@ def _entries(directory: Path, known: Mapping[Path, str]) -> list[FileEntry]:
 
 
 def _portable(directory: Path, files: Iterable[FileEntry]) -> dict[str, str]:
-    """See :attr:`pipeline.core.manifest.Manifest.portable`."""
+    """See :attr:`pipeline.store.manifest.Manifest.portable`."""
     digests = {f.path: adapter_digest(directory / f.path) for f in files if f.path == ADAPTER_CONFIG}
     return {path: sha for path, sha in digests.items() if sha is not None}
 

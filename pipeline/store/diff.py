@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from pipeline.base.records import digest
-from pipeline.core.identity import row_keys
-from pipeline.core.manifest import FileEntry
-from pipeline.core.shards import Row, read_batches
-from pipeline.core.version import Version
+from pipeline.store.content_id import row_keys
+from pipeline.store.manifest import FileEntry
+from pipeline.store.parquet import Row, read_batches
+from pipeline.store.version import Version
 
 # (key, before, after), where None also stands for "was not there".
 Change = tuple[str, Any, Any]

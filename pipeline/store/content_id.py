@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.base.errors import DataError
 from pipeline.base.records import digest
-from pipeline.core.manifest import FileEntry
+from pipeline.store.manifest import FileEntry
 
 # Weights decide a model's identity. Its text files hold paths and dates of the machine that wrote them.
 _WEIGHTS = frozenset({".safetensors", ".bin", ".pt", ".pth", ".npz", ".npy"})

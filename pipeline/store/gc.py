@@ -16,11 +16,11 @@ from pathlib import Path
 
 from pipeline.base.errors import StoreError
 from pipeline.base.files import disk_errors, fsync, is_held, locked, make_dirs, prepare_json
-from pipeline.core import refs
-from pipeline.core.chains import FINISHED, Key, chains, ends, parents
-from pipeline.core.manifest import Manifest
-from pipeline.core.resume import Left, left_behind, remove
-from pipeline.core.version import Version, list_files
+from pipeline.store import refs
+from pipeline.store.chains import FINISHED, Key, chains, ends, parents
+from pipeline.store.interrupted import Left, left_behind, remove
+from pipeline.store.manifest import Manifest
+from pipeline.store.version import Version, list_files
 
 # A writer on another machine of a network file system holds no lock that is seen here; its files are new, though.
 ABANDONED_SECONDS = 24 * 3600
@@ -81,7 +81,7 @@ def plan(root: Path, names: Iterable[str], rules: Rules) -> Swept:
     """What nothing needs.
 
     Needed are heads, tags, ``rules.keep``; the inputs of work that is being done or is interrupted, and what of
-    its outputs is there; the newest version of each chain of equal seed and settings (:mod:`pipeline.core.chains`)
+    its outputs is there; the newest version of each chain of equal seed and settings (:mod:`pipeline.store.chains`)
     that ends in an evaluation or report, or that nothing was made from yet; and the ancestors of all these.
 
     Raises:

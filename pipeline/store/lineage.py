@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.base.errors import StoreError
-from pipeline.core import refs
-from pipeline.core.manifest import Manifest, Parent
-from pipeline.core.version import Version
+from pipeline.store import refs
+from pipeline.store.manifest import Manifest, Parent
+from pipeline.store.version import Version
 
 State = Literal["present", "collected", "missing", "damaged"]
 

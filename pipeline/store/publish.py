@@ -11,9 +11,9 @@ from pathlib import Path
 from pipeline.base.errors import StoreError
 from pipeline.base.files import disk_error, fsync, locked, make_dirs, prepare_json
 from pipeline.base.terminal_text import put
-from pipeline.core import refs
-from pipeline.core.manifest import FileEntry, Manifest
-from pipeline.core.version import Version
+from pipeline.store import refs
+from pipeline.store.manifest import FileEntry, Manifest
+from pipeline.store.version import Version
 
 
 def publish(

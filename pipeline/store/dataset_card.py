@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.core.manifest import Manifest
-from pipeline.core.shards import arrow
+from pipeline.store.manifest import Manifest
+from pipeline.store.parquet import arrow
 
 _SIZES = (
     (10**3, "n<1K"),

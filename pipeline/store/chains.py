@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pipeline.base.records import digest
-from pipeline.core.manifest import Manifest
+from pipeline.store.manifest import Manifest
 
 Key = tuple[str, int]
 """A version's name and number."""

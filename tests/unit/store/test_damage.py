@@ -16,9 +16,9 @@ import pytest
 from pipeline import doctor
 from pipeline.base.errors import PipelineError
 from pipeline.core import data_cli
-from pipeline.core.checkpoints import Checkpoints
-from pipeline.core.resume import Work, check, working
-from pipeline.core.store import Store, Version
+from pipeline.store.checkpoints import Checkpoints
+from pipeline.store.interrupted import Work, check, working
+from pipeline.store.store import Store, Version
 
 
 def publish(store: Store, name: str, kind: str, *parents: Version, **fields: Any) -> Version:

@@ -19,11 +19,12 @@ import pytest
 from pipeline.base.errors import StoreError
 from pipeline.base.files import hold
 from pipeline.base.terminal_text import in_size
-from pipeline.core import data_cli, erase, refs
-from pipeline.core.checkpoints import Checkpoints
-from pipeline.core.manifest import Parent
-from pipeline.core.resume import Work, working
-from pipeline.core.store import Store, Version
+from pipeline.core import data_cli, erase
+from pipeline.store import refs
+from pipeline.store.checkpoints import Checkpoints
+from pipeline.store.interrupted import Work, working
+from pipeline.store.manifest import Parent
+from pipeline.store.store import Store, Version
 
 Parents = tuple[tuple[Version, str], ...]
 
@@ -191,7 +192,7 @@ def test_work_that_begins_while_one_is_asked_keeps_its_checkpoints(store: Store)
         pass
     planned = store.gc(dry_run=True, runs=True)
     assert [one.path for one in planned.runs] == [work]
-    from pipeline.core.sweep import Rules, collect
+    from pipeline.store.gc import Rules, collect
 
     held = hold(work)
     done = collect(store.root, store.names(), Rules(runs=True), planned)
@@ -242,7 +243,7 @@ def test_long_histories_are_no_recursion(store: Store) -> None:
 EVERY_STEP = """
     import os, sys, shutil, json
     from pathlib import Path
-    from pipeline.core.store import Store
+    from pipeline.store.store import Store
     def armed(step):
         calls = 0
         def arm(name):

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import yaml
 
-from pipeline.core.manifest import Manifest
 from pipeline.reporting.table import dig, escape_cell, interval, number
+from pipeline.store.manifest import Manifest
 
 Kind = Literal["policy", "reward", "base"]
 

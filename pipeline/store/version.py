@@ -10,9 +10,9 @@ from pathlib import Path
 from pipeline.base.errors import DataError, StoreError
 from pipeline.base.files import disk_error, parse_json, sha256_file
 from pipeline.base.records import digest
-from pipeline.core.manifest import FileEntry, Manifest
-from pipeline.core.refs import spell
-from pipeline.core.shards import Row, read_batches
+from pipeline.store.manifest import FileEntry, Manifest
+from pipeline.store.parquet import Row, read_batches
+from pipeline.store.refs import spell
 
 # Not listed in a manifest's files: it cannot hold its own sha256, and a card may be reworded.
 UNLISTED = frozenset({"manifest.json", "README.md"})

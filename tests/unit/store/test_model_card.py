@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.core.manifest import Manifest, Parent
-from pipeline.reporting.cards import Kind, adapter_card
+from pipeline.store.manifest import Manifest, Parent
+from pipeline.store.model_card import Kind, adapter_card
 
 KINDS: tuple[Kind, ...] = ("policy", "reward", "base")
 MANIFEST = Manifest(

@@ -1,0 +1,1 @@
+"""Versions: immutable directories with a manifest, a content id and parents."""
