@@ -92,7 +92,7 @@ sweep: $(READY) ## seeds and settings, with intervals: make sweep SEEDS=5 GRID=p
 	  --jobs $(JOBS) $(if $(ONLY),--only $(ONLY)) --launch '$(LAUNCH)' $(ARGS)
 
 dashboard: $(READY) ## trackio's curves of CONFIG's runs in the browser, on this machine only
-	@project=$$(python -c 'import sys; from pipeline.core.config import load_config; print(load_config(sys.argv[1]).name)' \
+	@project=$$(python -c 'import sys; from pipeline.workflow.config import load_config; print(load_config(sys.argv[1]).name)' \
 	  $(CONFIG)) && GRADIO_SHARE=false GRADIO_MCP_SERVER=False trackio show --project "$$project" --host 127.0.0.1
 
 table: $(READY) ## print the results table; README=README.md writes it there

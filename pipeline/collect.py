@@ -23,10 +23,10 @@ from pipeline.base.records import (
     selection_bucket,
     split_of,
 )
-from pipeline.core.graph import collects_preferences, reward_sources
-from pipeline.core.stage import Run, main_process, say, stage_main
 from pipeline.tasks import VIEWS, Split, Task, load_task
 from pipeline.tasks._vader import VADER_NAME
+from pipeline.workflow.graph import collects_preferences, reward_sources
+from pipeline.workflow.stage import Run, main_process, say, stage_main
 
 if TYPE_CHECKING:
     from pipeline.modeling.comparisons import Sampling

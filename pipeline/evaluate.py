@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.base.cli import guard
 from pipeline.base.records import digest
-from pipeline.core.stage import Run, main_process, say, stage_main
 from pipeline.modeling.ranks import together
 from pipeline.tasks import Task, load_task
+from pipeline.workflow.stage import Run, main_process, say, stage_main
 
 if TYPE_CHECKING:
     from pipeline.evaluation.diversity_metrics import Embed

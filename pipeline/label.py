@@ -18,11 +18,11 @@ from pipeline.base.cli import guard
 from pipeline.base.errors import StoreError
 from pipeline.base.process import say
 from pipeline.base.records import digest
-from pipeline.core.config import Config, load_config
-from pipeline.core.graph import artefact
-from pipeline.core.stage import NOTHING_TO_DO, WORK_TO_DO, Planner, Run
 from pipeline.labelling.log import Log
 from pipeline.store.store import Draft, Store, Version
+from pipeline.workflow.config import Config, load_config
+from pipeline.workflow.graph import artefact
+from pipeline.workflow.stage import NOTHING_TO_DO, WORK_TO_DO, Planner, Run
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -12,10 +12,10 @@ from typing import Any
 from pipeline.base.cli import guard
 from pipeline.base.errors import ConfigError
 from pipeline.base.terminal_text import columns, cut, put, put_json, visible
-from pipeline.core.config import parse_options
 from pipeline.formats.detect import JudgedRow, Render, render_plain
 from pipeline.formats.inspection import Look, Reason, look
 from pipeline.formats.read_options import JudgedSet
+from pipeline.workflow.config import parse_options
 
 WHERE = "command line"
 WIDTH = 80

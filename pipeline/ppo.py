@@ -14,9 +14,9 @@ from pipeline.base.errors import ConfigError, DataError, ModelError
 from pipeline.base.files import disk_errors, write_text
 from pipeline.base.records import digest
 from pipeline.core.health.written import Written, written
-from pipeline.core.stage import Run, main_process, say, stage_main
 from pipeline.modeling.ranks import together
 from pipeline.tasks import Task, load_task
+from pipeline.workflow.stage import Run, main_process, say, stage_main
 
 ROLLOUTS = {
     "id": "string",

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from pipeline.base.cli import guard
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.terminal_text import put
-from pipeline.core.graph import reward_sources
-from pipeline.core.stage import Run, say, stage_main
 from pipeline.store.store import Store, Version
+from pipeline.workflow.graph import reward_sources
+from pipeline.workflow.stage import Run, say, stage_main
 
 if TYPE_CHECKING:
     from pipeline.reporting.samples import Sample

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from pipeline.base.cli import guard
 from pipeline.base.errors import DataError
 from pipeline.base.records import digest
-from pipeline.core.stage import Run, main_process, say, stage_main
 from pipeline.modeling.ranks import together
 from pipeline.store.version import Version, split_key
 from pipeline.tasks import load_task
+from pipeline.workflow.stage import Run, main_process, say, stage_main
 
 if TYPE_CHECKING:
     from pipeline.modeling.pair_sets import PairRows

@@ -6,10 +6,10 @@ from typing import Any
 
 from pipeline.base.cli import guard
 from pipeline.base.errors import DataError
-from pipeline.core.graph import External
-from pipeline.core.stage import Run, main_process, stage_main
 from pipeline.modeling.ranks import together
 from pipeline.tasks import load_task
+from pipeline.workflow.graph import External
+from pipeline.workflow.stage import Run, main_process, stage_main
 
 
 def run(run: Run) -> None:

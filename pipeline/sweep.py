@@ -23,12 +23,12 @@ from pipeline.base.errors import ConfigError, PipelineError
 from pipeline.base.process import quiet, say
 from pipeline.base.records import digest
 from pipeline.base.terminal_text import put
-from pipeline.core.config import Config, check_types
-from pipeline.core.launch import Launcher, StageFailed, Stopped, gpus, tail
-from pipeline.core.runs import Pace, SweepRun, in_words, part, plan, sweep_key
 from pipeline.evaluation.aggregate import Measured, aggregate
 from pipeline.reporting import sweep_table
 from pipeline.store.store import Store
+from pipeline.workflow.config import Config, check_types
+from pipeline.workflow.sweep_launch import Launcher, StageFailed, Stopped, gpus, tail
+from pipeline.workflow.sweep_plan import Pace, SweepRun, in_words, part, plan, sweep_key
 
 LEVEL = 0.95
 ROWS = {

@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 from pipeline.base.errors import ConfigError
 from pipeline.base.plugins import load_plugin
 from pipeline.base.records import Abstention, Annotation, Comparison
-from pipeline.core.config import parse_options
+from pipeline.workflow.config import parse_options
 
 GoldScores = Callable[[Sequence[str], Sequence[str]], list[float] | None]
 

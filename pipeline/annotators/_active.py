@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.stage import Run
 from pipeline.labelling.items import Item
+from pipeline.workflow.stage import Run
 
 
 def priorities(run: Run, items: Sequence[Item], sources: Any) -> dict[str, float]:

@@ -19,12 +19,12 @@ from pipeline.annotators._sitting import SPLITS, Sitting
 from pipeline.annotators.human import Human
 from pipeline.base.process import say
 from pipeline.base.records import COMPARISONS, Comparison, digest
-from pipeline.core.graph import artefact, fingerprint, hub_datasets, local_files
-from pipeline.core.stage import Run
 from pipeline.formats.detect import Notices
 from pipeline.labelling.items import Item
 from pipeline.labelling.log import Log
 from pipeline.store.store import Draft, Version
+from pipeline.workflow.graph import artefact, fingerprint, hub_datasets, local_files
+from pipeline.workflow.stage import Run
 
 Row = dict[str, Any]
 

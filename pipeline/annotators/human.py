@@ -14,7 +14,6 @@ from typing import Any
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.process import say
 from pipeline.base.records import digest
-from pipeline.core.config import LABEL_LEARNING, Config, parse_options
 from pipeline.formats.detect import COLUMNS, Notices
 from pipeline.formats.inspection import look_at_head
 from pipeline.formats.read_options import JudgedSet
@@ -25,6 +24,7 @@ from pipeline.labelling.rows import Labelled
 from pipeline.labelling.settings import LabelSection
 from pipeline.labelling.site import Consent
 from pipeline.store.store import Store
+from pipeline.workflow.config import LABEL_LEARNING, Config, parse_options
 
 
 class Human:

@@ -14,12 +14,13 @@ from typing import Any
 
 from pipeline.base.errors import StoreError
 from pipeline.base.terminal_text import in_size, put, put_json, put_table
-from pipeline.core import export, gc_cli, relocate
+from pipeline.core import export, gc_cli
 from pipeline.store import refs
 from pipeline.store.diff import Change, Diff
 from pipeline.store.manifest import Manifest
 from pipeline.store.store import Store
 from pipeline.store.version import Version
+from pipeline.workflow import relocate
 
 
 def main(argv: list[str] | None = None) -> int:

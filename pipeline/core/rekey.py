@@ -1,6 +1,6 @@
 """The key of work whose input was replaced, so that it counts as done for whoever names the input's successor.
 
-A key covers the inputs' contents (:meth:`pipeline.core.stage.Planner.plan`). All that it is made of is in the
+A key covers the inputs' contents (:meth:`pipeline.workflow.stage.Planner.plan`). All that it is made of is in the
 manifest, local files apart that the settings name.
 """
 
@@ -34,5 +34,5 @@ def _key(manifest: Manifest, parents: Mapping[str, Manifest]) -> str:
 
 
 def _fingerprint(manifest: Manifest) -> list[str]:
-    """As :func:`pipeline.core.graph.fingerprint`."""
+    """As :func:`pipeline.workflow.graph.fingerprint`."""
     return [manifest.id, *(f.sha256 for f in manifest.files if f.path.endswith(".parquet"))]

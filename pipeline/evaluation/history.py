@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base.errors import StoreError
-from pipeline.core.stage import Run
 from pipeline.evaluation import overoptimisation
 from pipeline.evaluation.policy_metrics import by_prompt
+from pipeline.workflow.stage import Run
 
 
 def over_optimisation(run: Run, rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -16,13 +16,13 @@ import numpy as np
 from pipeline.base.errors import ConfigError
 from pipeline.base.process import say
 from pipeline.base.records import digest
-from pipeline.core.config import parse_options
-from pipeline.core.reward_sources import RewardSource, parse_sources
-from pipeline.core.stage import Run
 from pipeline.evaluation.judging import both_orders, outcomes_by_score, verdict_stats, win_rate_of
 from pipeline.evaluation.length_control import length_controlled_win_rate
 from pipeline.evaluation.policy_metrics import change_by_prompt
 from pipeline.modeling.llm_judge import Answer, JudgeOptions, LLMJudge, Pair
+from pipeline.workflow.config import parse_options
+from pipeline.workflow.reward_sources import RewardSource, parse_sources
+from pipeline.workflow.stage import Run
 
 if TYPE_CHECKING:
     from pipeline.evaluation.sides import Found

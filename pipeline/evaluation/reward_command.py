@@ -16,7 +16,6 @@ import numpy as np
 from pipeline.base.errors import ConfigError
 from pipeline.base.process import quiet
 from pipeline.base.terminal_text import columns, cut, put, put_json, visible
-from pipeline.core.yaml_text import parse_yaml
 from pipeline.evaluation.ensembles import ensemble_metrics
 from pipeline.evaluation.pair_metrics import metrics_of_set
 from pipeline.formats.detect import Format
@@ -25,6 +24,7 @@ from pipeline.labelling.judgements import Judgements, summary
 from pipeline.modeling.pair_sets import PairRows, parse_sets, read_pairs, score_pairs, score_unit, vote_shares
 from pipeline.store.store import Store
 from pipeline.store.version import Version
+from pipeline.workflow.yaml_text import parse_yaml
 
 WHERE = "command line"
 WIDTH = 44

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.graph import trains_reward
-from pipeline.core.stage import Run
 from pipeline.modeling.roles import Role, load_policy
 from pipeline.modeling.samples import Scorer
 from pipeline.modeling.scorers import build
+from pipeline.workflow.graph import trains_reward
+from pipeline.workflow.stage import Run
 
 
 def load_sides(run: Run, directory: Path, device: Any) -> tuple[Role, Role, Any]:

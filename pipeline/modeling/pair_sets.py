@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 from pipeline.base.errors import DataError
 from pipeline.base.records import Annotation, Comparison, row_id
-from pipeline.core.named_sets import PairSet, parse_sets
 from pipeline.formats.detect import ALONE, JudgedRow, read_judged, render_plain
 from pipeline.formats.messages import bot, turns_of
 from pipeline.formats.read_options import Aggregation, Judged, Margin, Origins, Repeats
@@ -24,6 +23,7 @@ from pipeline.modeling.samples import Conversation, Samples, Scorer
 from pipeline.modeling.tokens import template_render
 from pipeline.sources.row_sources import require_columns
 from pipeline.store.version import Version
+from pipeline.workflow.named_sets import PairSet, parse_sets
 
 __all__ = ["PairRows", "PairSet", "parse_sets", "read_pairs", "score_pairs", "score_unit", "vote_shares"]
 

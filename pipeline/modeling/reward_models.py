@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from pipeline.base.errors import ConfigError, ModelError
-from pipeline.core.relocate import named_base
 from pipeline.formats.detect import render_plain
 from pipeline.modeling.classifiers import SequenceClassifier, label_index, load_classifier
 from pipeline.modeling.loading import load_causal_lm, load_tokenizer, loaded_commit, require_fit
@@ -22,6 +21,7 @@ from pipeline.modeling.roles import language_model
 from pipeline.modeling.samples import Conversation, Samples
 from pipeline.modeling.scoring import RewardRole
 from pipeline.modeling.tokens import encode_completions, encode_conversation, encode_prompts
+from pipeline.workflow.relocate import named_base
 
 _FILES = ("scoring.json", "adapter_model.safetensors")
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from pipeline.base.errors import ConfigError
-from pipeline.core.reward_sources import Combine, RewardSource, check_combine, parse_sources
 from pipeline.modeling.reward_functions import FunctionScorer, load_function
 from pipeline.modeling.reward_models import ClassifierScorer, RewardAdapters, adapter_directory
 from pipeline.modeling.samples import Samples, Scorer
+from pipeline.workflow.reward_sources import Combine, RewardSource, check_combine, parse_sources
 
 __all__ = ["Ensemble", "Samples", "Scorer", "build"]
 
@@ -87,7 +87,7 @@ def build(
     """The scorer that a config asks for.
 
     Args:
-        sources: the value of ``ppo.reward``, see :mod:`pipeline.core.reward_sources`.
+        sources: the value of ``ppo.reward``, see :mod:`pipeline.workflow.reward_sources`.
         model, tokenizer: the policy's; reward adapters over its base become roles of it.
         adapter_dir: of this experiment's own reward adapter, None where it is not among the sources.
         device: of the models that are loaded here.

@@ -11,8 +11,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.plugins import load_plugin
-from pipeline.core.config import parse_options
 from pipeline.tasks._vader import vader_view
+from pipeline.workflow.config import parse_options
 
 Split = Literal["train", "test"]
 

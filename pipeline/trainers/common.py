@@ -16,8 +16,8 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
 from pipeline.base.errors import ConfigError, ModelError
 from pipeline.base.files import disk_errors
-from pipeline.core.config import Config, parse_options
 from pipeline.modeling.weights import non_finite
+from pipeline.workflow.config import Config, parse_options
 
 T = TypeVar("T")
 

@@ -27,9 +27,9 @@ DEMO = "configs/demo.yaml"
 
 def main() -> int:
     from pipeline import collect, sft
-    from pipeline.core.config import load_config
-    from pipeline.core.stage import Planner, Run
     from pipeline.store.store import Store
+    from pipeline.workflow.config import load_config
+    from pipeline.workflow.stage import Planner, Run
 
     seeds = [int(s) for s in sys.argv[1].split(",")] if len(sys.argv) > 1 else [0, 1, 2]
     arms = sys.argv[2].split(",") if len(sys.argv) > 2 else list(ARMS)

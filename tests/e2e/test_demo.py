@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.core.config import STAGES
 from pipeline.store.store import Store
 from pipeline.tasks._review_grammar import BAD_CLOSINGS, BAD_SENTENCES
 from pipeline.tasks._review_truth import TRUTH_NAME
+from pipeline.workflow.config import STAGES
 from tests.stages.conftest import MINI
 
 pytestmark = pytest.mark.slow

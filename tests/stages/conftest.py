@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.core.config import STAGES
 from pipeline.store.store import Store, Version
+from pipeline.workflow.config import STAGES
 
 MINI: dict[str, Any] = {
     "name": "mini",

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.base.cli import guard
-from pipeline.core.graph import graph
-from pipeline.core.stage import Run, stage_main
+from pipeline.workflow.graph import graph
+from pipeline.workflow.stage import Run, stage_main
 
 GOLD = {(0.02, 0): 0.1, (0.02, 1): 0.3, (0.1, 0): 0.4, (0.1, 1): 0.8}
 

@@ -14,8 +14,8 @@ import pytest
 
 from pipeline.base.cli import guard
 from pipeline.base.errors import PipelineError
-from pipeline.core.config import load_config
-from pipeline.core.stage import Planner
+from pipeline.workflow.config import load_config
+from pipeline.workflow.stage import Planner
 from tests.stages.conftest import MINI, Project
 
 GOOD = [{"prompt": f"question {i}", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(40)]

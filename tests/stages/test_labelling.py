@@ -263,8 +263,8 @@ def test_what_the_reward_model_is_least_sure_of_comes_first(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from pipeline.annotators._active import priorities
-    from pipeline.core.config import load_config
-    from pipeline.core.stage import Planner
+    from pipeline.workflow.config import load_config
+    from pipeline.workflow.stage import Planner
 
     number = port()
     project.write(label={"annotators": ["p1"], "port": number, "order": "active"})

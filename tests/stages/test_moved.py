@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import __main__, doctor, reward
-from pipeline.core.config import STAGES
+from pipeline.workflow.config import STAGES
 from tests.stages.conftest import Project
 
 

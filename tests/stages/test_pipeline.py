@@ -12,8 +12,8 @@ import pytest
 import torch
 import yaml
 
-from pipeline.core.config import STAGES
 from pipeline.store.store import Version
+from pipeline.workflow.config import STAGES
 from tests.stages.conftest import Project
 
 ROLES = ("base", "prompts", "comparisons", "preferences", "scores", "reward", "rollouts", "policy", "evaluation")

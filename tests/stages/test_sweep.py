@@ -20,9 +20,9 @@ import yaml
 from pipeline import sweep
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import is_held
-from pipeline.core import launch
-from pipeline.core.runs import Pace, parse_axis, parse_seeds, part, plan
 from pipeline.store.store import Store, Version
+from pipeline.workflow import sweep_launch
+from pipeline.workflow.sweep_plan import Pace, parse_axis, parse_seeds, part, plan
 from tests.stages import fake_stage
 from tests.stages.conftest import Project
 
@@ -92,7 +92,7 @@ class Sweep:
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Sweep]:
     monkeypatch.setattr(sweep, "check_keys", lambda runs: None)
-    monkeypatch.setattr(launch, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(sweep_launch, "POLL_SECONDS", 0.01)
     yield Sweep(tmp_path)
     # A stage that a failed test has left waiting would wait for ever.
     with contextlib.suppress(OSError):
@@ -113,7 +113,7 @@ class Inside:
 
 @pytest.fixture
 def inside(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": Inside}))
+    monkeypatch.setattr(sweep_launch, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": Inside}))
 
 
 # Seen failing with: every stage for every run; no key for the version; the second group compared with itself.
@@ -278,7 +278,7 @@ def test_a_stage_that_another_has_begun_is_no_failure(small: Sweep, monkeypatch:
     refused, held = iter([2]), iter([False, True, True])
     wait = Inside.wait
     monkeypatch.setattr(Inside, "wait", lambda self: next(refused, None) or wait(self))
-    monkeypatch.setattr(launch, "_held", lambda _: next(held, False))
+    monkeypatch.setattr(sweep_launch, "_held", lambda _: next(held, False))
     assert small.run("--only", "1") == 0
     assert next(held, None) is None  # looked before it tried again
 

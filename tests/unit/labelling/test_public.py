@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pipeline.base.errors import ConfigError
-from pipeline.core.config import parse_options
 from pipeline.labelling.public import PublicAddress
 from pipeline.labelling.settings import LabelSection
+from pipeline.workflow.config import parse_options
 
 
 @pytest.mark.parametrize(

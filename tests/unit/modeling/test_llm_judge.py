@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from pipeline.base.errors import ConfigError, ModelError
-from pipeline.core.config import parse_options
 from pipeline.modeling.llm_judge import Answer, JudgeOptions, LLMJudge, Pair, read_answer
+from pipeline.workflow.config import parse_options
 
 KEY = "sk-very-secret"
 PAIRS = [Pair(f"Prompt {i}", f"first {i}", f"second {i}") for i in range(6)]

@@ -16,10 +16,10 @@ import yaml
 from pipeline.base.cli import guard
 from pipeline.base.errors import StoreError
 from pipeline.base.files import hold
-from pipeline.core.config import load_config
-from pipeline.core.stage import Planner, Run, stage_main
 from pipeline.store.checkpoints import Checkpoints
 from pipeline.store.store import Store
+from pipeline.workflow.config import load_config
+from pipeline.workflow.stage import Planner, Run, stage_main
 
 SETTINGS: dict[str, Any] = {"name": "x", "task": "reviews", "sft": {"max_steps": 30, "learning_rate": 0.1}}
 
@@ -234,7 +234,7 @@ def test_an_edited_file_and_another_package_are_named(
     rows.write_text("two")
     assert "other settings: the content of a file that the config names." in experiment.refused(given)
     rows.write_text("one")
-    monkeypatch.setattr("pipeline.core.stage.__version__", "9.9")
+    monkeypatch.setattr("pipeline.workflow.stage.__version__", "9.9")
     assert "other settings: package version 0.1.0, now 9.9." in experiment.refused(given)
 
 

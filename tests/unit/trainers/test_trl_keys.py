@@ -10,12 +10,12 @@ import pytest
 import yaml
 
 from pipeline.base.errors import ConfigError
-from pipeline.core.config import load_config
-from pipeline.core.idle_keys import IDLE, check_idle
 from pipeline.trainers.common import OPTIMISERS, TRACKERS, training_arguments
 from pipeline.trainers.ppo_config import PPOSection
 from pipeline.trainers.reward import RewardSection
 from pipeline.trainers.sft import SFTSection
+from pipeline.workflow.config import load_config
+from pipeline.workflow.idle_keys import IDLE, check_idle
 
 SECTIONS: dict[str, Any] = {"sft": SFTSection, "reward": RewardSection, "ppo": PPOSection}
 
@@ -57,7 +57,7 @@ WORKS = {
         value_model value_learning_rate value_warmup_updates rescore eval_prompts keep_best fall_patience
     """,
 }  # fmt: skip
-"""Keys that are obeyed. Those that are not are in :data:`pipeline.core.idle_keys.IDLE`."""
+"""Keys that are obeyed. Those that are not are in :data:`pipeline.workflow.idle_keys.IDLE`."""
 
 
 # Fails when TRL or transformers has a new key: find out what it does here, and put it into one table or the other.

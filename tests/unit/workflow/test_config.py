@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from pipeline.base.errors import ConfigError
-from pipeline.core.config import Config, load_config
 from pipeline.store.store import Store
+from pipeline.workflow.config import Config, load_config
 
 CONFIGS = sorted(Path("configs").glob("*.yaml"))
 
@@ -179,7 +179,7 @@ def test_what_is_shown_is_not_what_is_learnt():
 
 def test_core_imports_fast_and_without_torch():
     code = (
-        "import sys, time; t = time.perf_counter(); import pipeline.core.stage; "
+        "import sys, time; t = time.perf_counter(); import pipeline.workflow.stage; "
         "assert time.perf_counter() - t < 3; "
         "assert not {'torch', 'transformers', 'datasets', 'pyarrow', 'numpy'} & set(sys.modules)"
     )

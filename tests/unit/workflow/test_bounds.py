@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from pipeline.base.errors import ConfigError
-from pipeline.core.bounds import ANNOTATORS, SECTIONS, TASKS, Bound, check_numbers
-from pipeline.core.config import load_config
+from pipeline.workflow.bounds import ANNOTATORS, SECTIONS, TASKS, Bound, check_numbers
+from pipeline.workflow.config import load_config
 
 DERIVED = {
     *("world_size", "num_total_batches", "micro_batch_size", "local_batch_size", "batch_size"),

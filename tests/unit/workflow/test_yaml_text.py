@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from pipeline.base.errors import ConfigError, PipelineError
-from pipeline.core.config import load_config
-from pipeline.core.yaml_text import parse_yaml, read_yaml
+from pipeline.workflow.config import load_config
+from pipeline.workflow.yaml_text import parse_yaml, read_yaml
 
 CONFIGS = sorted(Path("configs").glob("*.yaml"))
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(

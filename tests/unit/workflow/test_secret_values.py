@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from pipeline.base.errors import ConfigError
-from pipeline.core.config import load_config
-from pipeline.core.secret_values import refuse_secrets
+from pipeline.workflow.config import load_config
+from pipeline.workflow.secret_values import refuse_secrets
 
 # Put together here, so that no scanner takes them for real ones.
 TOKEN = "hf_" + "aB3dE5gH7jK9mN1pQ2rS4tU6vW8xY0zA1b"

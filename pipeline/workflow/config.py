@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import expand_home
-from pipeline.core.bounds import check_numbers
-from pipeline.core.idle_keys import check_idle
-from pipeline.core.secret_values import refuse_secrets
-from pipeline.core.yaml_text import parse_yaml, read_yaml
+from pipeline.workflow.bounds import check_numbers
+from pipeline.workflow.idle_keys import check_idle
+from pipeline.workflow.secret_values import refuse_secrets
+from pipeline.workflow.yaml_text import parse_yaml, read_yaml
 
 T = TypeVar("T")
 

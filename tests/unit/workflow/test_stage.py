@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.base.errors import ConfigError, StoreError
-from pipeline.core.config import STAGES, load_config
-from pipeline.core.graph import GRAPH, External, fingerprint, graph, local_files, module_files, nothing_to_do
-from pipeline.core.stage import Planner, Run, stage_main
 from pipeline.store.store import Store
+from pipeline.workflow.config import STAGES, load_config
+from pipeline.workflow.graph import GRAPH, External, fingerprint, graph, local_files, module_files, nothing_to_do
+from pipeline.workflow.stage import Planner, Run, stage_main
 
 
 def planner(tmp_path: Path, text: str) -> Planner:

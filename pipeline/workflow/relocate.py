@@ -84,7 +84,7 @@ def relocate(store: Store, base: Path | None = None, dry_run: bool = False) -> R
     Raises:
         StoreError: the disk.
     """
-    from pipeline.core.graph import External
+    from pipeline.workflow.graph import External
 
     done = Relocated()
     own = External(str(base), None).id if base is not None else None

@@ -21,10 +21,10 @@ from pathlib import Path
 from pipeline.base.errors import StoreError
 from pipeline.base.files import is_held, make_dirs
 from pipeline.base.terminal_text import visible
-from pipeline.core.config import STAGES, Config, replaced
-from pipeline.core.graph import nothing_to_do
-from pipeline.core.stage import Planner
 from pipeline.store.store import Store, Version
+from pipeline.workflow.config import STAGES, Config, replaced
+from pipeline.workflow.graph import nothing_to_do
+from pipeline.workflow.stage import Planner
 
 MEASURED = STAGES[: STAGES.index("evaluate") + 1]
 """Up to the figures. A report is a page for people, of one run, and is made when somebody wants it."""

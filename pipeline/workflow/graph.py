@@ -1,7 +1,7 @@
 """The graph of stages: what each reads and writes, and what an input is known by.
 
 Written here once, so that a stage finds its inputs by what they were made from and not by what happens to be
-newest. It leaves out finding them on the disk, which is :class:`pipeline.core.stage.Planner`'s.
+newest. It leaves out finding them on the disk, which is :class:`pipeline.workflow.stage.Planner`'s.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any, cast
 
 from pipeline.base.files import is_litter, sha256_file
 from pipeline.base.records import digest
-from pipeline.core.config import Config
-from pipeline.core.reward_sources import RewardSource, parse_sources, uses_adapter
 from pipeline.sources.hub import cached_commit, commit_of
 from pipeline.sources.row_sources import hub_dataset
 from pipeline.store.store import Version
+from pipeline.workflow.config import Config
+from pipeline.workflow.reward_sources import RewardSource, parse_sources, uses_adapter
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def reward_sources(config: Config, key: str = "reward") -> list[RewardSource]:
     Args:
         key: ``check`` gives the entries of ``ppo.check``, whose scores are never trained on; none where not given.
     Raises:
-        ConfigError: see :func:`pipeline.core.reward_sources.parse_sources`.
+        ConfigError: see :func:`pipeline.workflow.reward_sources.parse_sources`.
     """
     given = config.given("ppo").get(key)
     return [] if given is None and key != "reward" else parse_sources(given, str(config.path), f"ppo.{key}")

@@ -15,9 +15,9 @@ import pytest
 from pipeline.base.errors import ModelError
 from pipeline.base.files import sha256_file
 from pipeline.core import data_cli
-from pipeline.core.graph import External
-from pipeline.core.relocate import named_base, relocate
 from pipeline.store.store import Store, Version
+from pipeline.workflow.graph import External
+from pipeline.workflow.relocate import named_base, relocate
 
 Parents = list[tuple[Version, str]]
 
@@ -130,7 +130,7 @@ def test_a_version_of_before_is_relocated_too(moved: Store) -> None:
 EVERY_STEP = """
     import os, sys, shutil, json
     from pathlib import Path
-    from pipeline.core.relocate import relocate
+    from pipeline.workflow.relocate import relocate
     from pipeline.store.store import Store
     def armed(step):
         calls = 0

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.stage import disagreement
 from pipeline.store.interrupted import Work
+from pipeline.workflow.stage import disagreement
 
 WORK = Work("ppo", "x", 0, "k", {"ppo": {"kl_coef": 0.1}}, {"reward": ["x-reward@v000001", "id1"]}, "f", "1", 2)
 

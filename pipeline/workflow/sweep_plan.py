@@ -1,6 +1,6 @@
 """The runs of a sweep: seeds times settings, what each is called, which work they share, how long is left.
 
-Carrying them out is :mod:`pipeline.core.launch`'s, their figures :mod:`pipeline.sweep`'s.
+Carrying them out is :mod:`pipeline.workflow.sweep_launch`'s, their figures :mod:`pipeline.sweep`'s.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.records import digest
-from pipeline.core.config import STAGES, Config, load_config, replaced
-from pipeline.core.launch import Launchable, made, stages
-from pipeline.core.yaml_text import parse_yaml
 from pipeline.store.store import Version
+from pipeline.workflow.config import STAGES, Config, load_config, replaced
+from pipeline.workflow.sweep_launch import Launchable, made, stages
+from pipeline.workflow.yaml_text import parse_yaml
 
 NOT_SWEPT = ("name", "data_dir", "seed")
 ALONE = "as configured"

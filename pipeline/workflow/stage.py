@@ -1,6 +1,6 @@
 """What every stage is: inputs found by lineage, a key that says whether the work is done, outputs as versions.
 
-What the stages are is :mod:`pipeline.core.graph`'s, what becomes of interrupted ones
+What the stages are is :mod:`pipeline.workflow.graph`'s, what becomes of interrupted ones
 :mod:`pipeline.store.interrupted`'s. What a stage does with its inputs is its own business.
 """
 
@@ -20,8 +20,12 @@ from pipeline import __version__
 from pipeline.base.errors import ConfigError, PipelineError, StoreError
 from pipeline.base.process import main_process, quiet, say, world_size
 from pipeline.base.records import digest
-from pipeline.core.config import Config, load_config
-from pipeline.core.graph import (
+from pipeline.store import interrupted
+from pipeline.store.checkpoints import Checkpoints
+from pipeline.store.draft import plain
+from pipeline.store.store import Draft, Store, Version
+from pipeline.workflow.config import Config, load_config
+from pipeline.workflow.graph import (
     External,
     Input,
     annotating_models,
@@ -36,10 +40,6 @@ from pipeline.core.graph import (
     with_commit,
     work_files,
 )
-from pipeline.store import interrupted
-from pipeline.store.checkpoints import Checkpoints
-from pipeline.store.draft import plain
-from pipeline.store.store import Draft, Store, Version
 
 __all__ = ["Input", "Planner", "Run", "main_process", "say", "stage_main"]
 
@@ -364,9 +364,9 @@ def stage_main(
 
 
 def check_sets(config: Config, look: bool) -> None:
-    """See :func:`pipeline.core.named_sets.check_sets`, which is imported where there is something to check."""
+    """See :func:`pipeline.workflow.named_sets.check_sets`, which is imported where there is something to check."""
     if config.given("reward").get("test_sets") is not None:
-        from pipeline.core import named_sets
+        from pipeline.workflow import named_sets
 
         named_sets.check_sets(config, look)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.base.errors import ConfigError
-from pipeline.core.reward_sources import RewardSource, check_combine, parse_sources, uses_adapter
+from pipeline.workflow.reward_sources import RewardSource, check_combine, parse_sources, uses_adapter
 
 OWN = RewardSource("adapter", "own")
 
@@ -122,5 +122,7 @@ def test_combinations_without_sense(combine: str, weights: list[float | None], s
 
 
 def test_reading_needs_no_torch():
-    code = "import sys, pipeline.core.reward_sources; sys.exit('torch' in sys.modules or 'yaml' in sys.modules)"
+    code = (
+        "import sys, pipeline.workflow.reward_sources; sys.exit('torch' in sys.modules or 'yaml' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

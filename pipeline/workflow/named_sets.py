@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from pipeline.base.errors import ConfigError
-from pipeline.core.config import Config, parse_options
 from pipeline.formats.read_options import JudgedSet
 from pipeline.sources.row_sources import check_source
+from pipeline.workflow.config import Config, parse_options
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 # Each set becomes a config of the scores, beside these; "data" is where the default one lies.

@@ -1,0 +1,1 @@
+"""An experiment: its config, the graph of its stages, what makes work count as done."""
