@@ -1,4 +1,4 @@
-"""doctor: what is wrong with a run of PPO, since when, what to change. Its rules are pipeline.core.health's."""
+"""doctor: what is wrong with a run of PPO, since when, what to change. Its rules are pipeline.health's."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 from pipeline.base.cli import guard
 from pipeline.base.errors import StoreError
 from pipeline.base.terminal_text import put, put_json, visible
-from pipeline.core.health import Doctor, Finding, examined
-from pipeline.core.health.lineage import doctor_of, read_history, written_under_way
+from pipeline.health import Doctor, Finding, examined
+from pipeline.health.facts import doctor_of, read_history, written_under_way
 from pipeline.store import refs
 from pipeline.store.store import Store
 

@@ -13,7 +13,7 @@ from pipeline.base.cli import guard
 from pipeline.base.errors import ConfigError, DataError, ModelError
 from pipeline.base.files import disk_errors, write_text
 from pipeline.base.records import digest
-from pipeline.core.health.written import Written, written
+from pipeline.health.written_texts import Written, written
 from pipeline.modeling.ranks import together
 from pipeline.tasks import Task, load_task
 from pipeline.workflow.stage import Run, main_process, say, stage_main

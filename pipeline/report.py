@@ -33,7 +33,7 @@ class ReportSection:
 
 def run(run: Run) -> None:
     """Write a ``report`` version: report.html and its pictures."""
-    from pipeline.core.health.lineage import doctor_of
+    from pipeline.health.facts import doctor_of
     from pipeline.reporting import page, pictures, runs
     from pipeline.reporting.samples import choose_samples
     from pipeline.reporting.trees import branches
@@ -167,8 +167,8 @@ def compare(data_dir: str, names: list[str], out: Path) -> None:
         ConfigError: fewer than two runs, or one twice.
         StoreError: there is no such run, or its policy has not been evaluated.
     """
-    from pipeline.core.health.lineage import doctor_of
     from pipeline.evaluation.across_runs import on_shared_prompts
+    from pipeline.health.facts import doctor_of
     from pipeline.reporting.compare import Compared, headline, render, same_proxy
     from pipeline.reporting.runs import find_run
 

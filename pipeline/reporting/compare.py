@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.health import Finding
+from pipeline.health import Finding
 from pipeline.reporting import figures_compare, figures_frontier, runs
 from pipeline.reporting.page import environment
 from pipeline.reporting.pictures import Drawn, saved

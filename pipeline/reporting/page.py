@@ -10,7 +10,7 @@ from typing import Any, Literal
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipeline.core.health import Finding
+from pipeline.health import Finding
 from pipeline.reporting import diversity_rows, reward_rows, rows
 from pipeline.reporting.rows import Table
 from pipeline.reporting.samples import Sample, folded

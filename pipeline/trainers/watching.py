@@ -1,6 +1,6 @@
 """Tells what the doctor finds while PPO trains: each finding once, when it is first seen.
 
-The rules are :mod:`pipeline.core.health`'s; nothing here changes the training.
+The rules are :mod:`pipeline.health`'s; nothing here changes the training.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import Any
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
-from pipeline.core.health import Doctor, Facts, Finding
-from pipeline.core.health.written import Written
+from pipeline.health import Doctor, Facts, Finding
+from pipeline.health.written_texts import Written
 
 
 class Watching(TrainerCallback):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pipeline.core.health import Finding
+from pipeline.health import Finding
 from pipeline.reporting import figures, figures_frontier, figures_scores
 from pipeline.reporting.page import Checkup, Picture, Report, render_page
 from pipeline.reporting.rows import Table

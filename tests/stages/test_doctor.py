@@ -16,14 +16,14 @@ import pytest
 
 from pipeline.__main__ import main
 from pipeline.base.errors import DataError, StoreError
-from pipeline.core.health import Noise, Overlap, diagnose
-from pipeline.core.health.lineage import examine, facts_of, read_history, related
+from pipeline.health import Noise, Overlap, diagnose
+from pipeline.health.facts import examine, facts_of, read_history, related
 from pipeline.labelling.rows import VOTES
 from pipeline.statistics.bootstrap import wilson
 from pipeline.store import refs
 from pipeline.store.store import Store, Version
 from tests.stages.conftest import Project
-from tests.unit.core.test_health import ILL, bent, healthy, measured
+from tests.unit.health.test_health import ILL, bent, healthy, measured
 
 Rows = list[dict[str, Any]]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.health import Finding
+from pipeline.health import Finding
 from pipeline.reporting.compare import Compared, headline, numbers, paired, render, same_proxy
 from pipeline.reporting.runs import PolicyRun
 from pipeline.store.manifest import Manifest

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.health import Finding
+from pipeline.health import Finding
 from pipeline.reporting.page import Checkup, Part, Picture, Report, best_checkpoint, headline, render_page
 from pipeline.reporting.rows import Table
 from pipeline.reporting.samples import FOLDED, Sample, choose_samples, folded

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PrinterCallback
 
-from pipeline.core.health import Facts, diagnose
+from pipeline.health import Facts, diagnose
 from pipeline.modeling.samples import Samples
 from pipeline.trainers.measure import repetition
 from pipeline.trainers.watching import Watching

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from pipeline.core.health.findings import Facts, Rule, Seen
-from pipeline.core.health.gold import vindicated
-from pipeline.core.health.history import WINDOW, History
+from pipeline.health.figures import WINDOW, History
+from pipeline.health.findings import Facts, Rule, Seen
+from pipeline.health.gold_rules import vindicated
 
 # A constant explains 0. A head on the policy's states explained 0.02 to 0.1 in good runs, and varied by 0.05
 # between updates: limits are low, and have to be missed by three standard errors.

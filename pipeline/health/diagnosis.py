@@ -6,13 +6,13 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 
-from pipeline.core.health import gold, learning, policy, rows, texts
-from pipeline.core.health.findings import Facts, Finding, Rule
-from pipeline.core.health.history import History
-from pipeline.core.health.written import Written
+from pipeline.health import data_rules, gold_rules, learning_rules, policy_rules, text_rules
+from pipeline.health.figures import History
+from pipeline.health.findings import Facts, Finding, Rule
+from pipeline.health.written_texts import Written
 
-OF_ROWS: tuple[Rule, ...] = rows.RULES
-OF_TRAINING: tuple[Rule, ...] = (*policy.RULES, *texts.RULES, *learning.RULES, *gold.RULES)
+OF_ROWS: tuple[Rule, ...] = data_rules.RULES
+OF_TRAINING: tuple[Rule, ...] = (*policy_rules.RULES, *text_rules.RULES, *learning_rules.RULES, *gold_rules.RULES)
 RULES = (*OF_ROWS, *OF_TRAINING)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
 
-from pipeline.core.health.written import Window
+from pipeline.health.written_texts import Window
 
 # Medians over five updates: two wild ones among them change nothing.
 WINDOW = 5

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.health import Doctor, Finding, diagnose, examined
-from pipeline.core.health.lineage import written_under_way
-from pipeline.core.health.written import TEXTS, Written, written
+from pipeline.health import Doctor, Finding, diagnose, examined
+from pipeline.health.facts import written_under_way
+from pipeline.health.written_texts import TEXTS, Written, written
 from pipeline.texts.collapse import percent
-from tests.unit.core.test_health import GOLD, Row, healthy
+from tests.unit.health.test_health import GOLD, Row, healthy
 
 Rows = list[dict[str, Any]]
 

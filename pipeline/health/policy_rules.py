@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from statistics import median
 
-from pipeline.core.health.findings import Facts, Rule, Seen
-from pipeline.core.health.gold import vindicated
-from pipeline.core.health.history import SURE, WINDOW, History, Move
+from pipeline.health.figures import SURE, WINDOW, History, Move
+from pipeline.health.findings import Facts, Rule, Seen
+from pipeline.health.gold_rules import vindicated
 
 # Before the first step: rounding is 1e-6 in fp32 and 0.01 in bf16; dropout or another temperature is more.
 RATIO_OFF = 0.02

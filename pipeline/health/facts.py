@@ -15,9 +15,9 @@ from typing import Any, cast
 
 from pipeline.base.errors import DataError
 from pipeline.base.files import disk_errors
-from pipeline.core.health.diagnosis import Doctor, examined
-from pipeline.core.health.findings import Facts, Finding, Noise, Overlap
-from pipeline.core.health.written import READ, Written, written
+from pipeline.health.diagnosis import Doctor, examined
+from pipeline.health.findings import Facts, Finding, Noise, Overlap
+from pipeline.health.written_texts import READ, Written, written
 from pipeline.statistics.intervals import wilson
 from pipeline.store.manifest import Manifest
 from pipeline.store.store import Store, Version

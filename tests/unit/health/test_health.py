@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.health import RULES, Doctor, Facts, Noise, Overlap, diagnose, examined
-from pipeline.core.health.diagnosis import OF_ROWS, OF_TRAINING
-from pipeline.core.health.history import History
-from pipeline.core.health.lineage import _differing, _error_rate
+from pipeline.health import RULES, Doctor, Facts, Noise, Overlap, diagnose, examined
+from pipeline.health.diagnosis import OF_ROWS, OF_TRAINING
+from pipeline.health.facts import _differing, _error_rate
+from pipeline.health.figures import History
 from pipeline.texts.collapse import NGRAMS_LEFT
 
 Row = dict[str, float]

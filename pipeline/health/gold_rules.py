@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from pipeline.core.health.findings import Facts, Rule, Seen
-from pipeline.core.health.history import SURE, WINDOW, History
+from pipeline.health.figures import SURE, WINDOW, History
+from pipeline.health.findings import Facts, Rule, Seen
 from pipeline.statistics.overoptimised import LOST, evaluated, turned_at
 
 GOLD, CHECK, CHECK_ERROR = "objective/gold_scores", "eval/check", "eval/check_error"

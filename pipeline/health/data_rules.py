@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.core.health.findings import Facts, Overlap, Rule, Seen
-from pipeline.core.health.gold import vindicated
-from pipeline.core.health.history import History
+from pipeline.health.figures import History
+from pipeline.health.findings import Facts, Overlap, Rule, Seen
+from pipeline.health.gold_rules import vindicated
 
 # A test figure of 0.80 is off by at most 0.01 from such rows.
 LEAKED = 0.01

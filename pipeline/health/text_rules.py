@@ -7,10 +7,10 @@ threshold.
 
 from __future__ import annotations
 
-from pipeline.core.health.findings import Facts, Rule, Seen
-from pipeline.core.health.gold import GOLD, judged, over_optimised, vindicated
-from pipeline.core.health.history import History
-from pipeline.core.health.written import CLOSINGS, COMMON_CLOSING, NGRAMS, OPENINGS, SENTENCES, SPREAD, Held
+from pipeline.health.figures import History
+from pipeline.health.findings import Facts, Rule, Seen
+from pipeline.health.gold_rules import GOLD, judged, over_optimised, vindicated
+from pipeline.health.written_texts import CLOSINGS, COMMON_CLOSING, NGRAMS, OPENINGS, SENTENCES, SPREAD, Held
 from pipeline.texts.collapse import HALF, NGRAMS_LEFT, QUARTER, number, percent
 
 # A policy that leaves out all that is bad in its base's language keeps about half; a third is another language.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipeline.core.health.history import History
+from pipeline.health.figures import History
 
 Severity = Literal["serious", "watch"]
 
