@@ -97,7 +97,7 @@ def run(run: Run) -> None:
     from pipeline.evaluation.history import missing_eos_penalty
     from pipeline.evaluation.judges import build_scorers, parse_judges
     from pipeline.evaluation.sides import Found, Setting, Side, best_of_samples, measure
-    from pipeline.modeling.from_run import load_sides, scorer
+    from pipeline.scoring.load_for_stage import load_sides, scorer
 
     config = run.config
     options = config.options("evaluate", EvaluateSection)

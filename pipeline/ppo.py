@@ -40,8 +40,8 @@ def run(run: Run) -> None:
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
-    from pipeline.modeling.from_run import scorer
     from pipeline.modeling.loading import load_tokenizer
+    from pipeline.scoring.load_for_stage import scorer
     from pipeline.store.checkpoints import Checkpoints, resuming
     from pipeline.trainers import ppo, ppo_config
     from pipeline.trainers.common import MetricsFile, StopDiverged, training_arguments

@@ -14,7 +14,7 @@ from pipeline.tasks import load_task
 from pipeline.workflow.stage import Run, main_process, say, stage_main
 
 if TYPE_CHECKING:
-    from pipeline.modeling.pair_sets import PairRows
+    from pipeline.scoring.pair_sets import PairRows
 
 SCORES = {
     "id": "string",
@@ -85,7 +85,7 @@ def require_kept(dropped: dict[str, int], kept: dict[str, int], longest: int, ma
 def test_sets(run: Run, given: dict[str, Any]) -> dict[str, PairRows]:
     """The pairs of ``reward.test_sets``, less those that are trained on. Read before training: mistakes show."""
     from pipeline.labelling.judgements import Judgements, summary
-    from pipeline.modeling.pair_sets import parse_sets, read_pairs
+    from pipeline.scoring.pair_sets import parse_sets, read_pairs
 
     preferences, where = run.version("preferences"), str(run.config.path)
     options = parse_sets(given, where)
@@ -194,8 +194,8 @@ def measure_pairs(run: Run, model: Any, rows: Rows, pairs: dict[str, Any]) -> tu
     """Metrics on the held-out pairs, and their rows of ``scores``."""
     from pipeline.evaluation.pair_metrics import About, pair_metrics
     from pipeline.evaluation.reward_metrics import ScoredPairs
-    from pipeline.modeling.pair_sets import vote_shares
-    from pipeline.modeling.scoring import score_rows
+    from pipeline.scoring.pair_sets import vote_shares
+    from pipeline.scoring.reward_role import score_rows
     from pipeline.trainers.reward import score_head
 
     head = score_head(model)
@@ -232,7 +232,7 @@ def measure_sets(
 ) -> list[Table]:
     """Put metrics on each set into ``metrics["sets"]``, and give the rows of ``scores``."""
     from pipeline.evaluation.pair_metrics import metrics_of_set
-    from pipeline.modeling.scoring import score_rows
+    from pipeline.scoring.reward_role import score_rows
     from pipeline.trainers import reward
 
     tables: list[Table] = []
@@ -258,7 +258,7 @@ def measure_labelled(
 ) -> tuple[dict[str, Any], Table]:
     """Metrics on the held-out single completions, and their rows of ``scores``."""
     from pipeline.evaluation.pointwise_metrics import Completions, pointwise_metrics
-    from pipeline.modeling.scoring import score_rows
+    from pipeline.scoring.reward_role import score_rows
     from pipeline.trainers.reward import score_head
 
     kept = {s: [rows[s][i] for i in labelled[s].kept] for s in SPLITS}
@@ -296,7 +296,7 @@ def publish(
     """
     from pipeline.modeling.loading import loaded_commit
     from pipeline.modeling.lora import save_adapter
-    from pipeline.modeling.scoring import Scoring, score_position, score_rows
+    from pipeline.scoring.reward_role import Scoring, score_position, score_rows
     from pipeline.store.model_card import adapter_card
     from pipeline.trainers.reward import score_head
 

@@ -17,12 +17,12 @@ def priorities(run: Run, items: Sequence[Item], sources: Any) -> dict[str, float
     Args:
         sources: as in ``ppo.reward``; several models are an ensemble.
     Raises:
-        ConfigError, ModelError, StoreError: see :func:`pipeline.modeling.scorers.build`.
+        ConfigError, ModelError, StoreError: see :func:`pipeline.scoring.build_scorer.build`.
     """
-    from pipeline.modeling.least_sure import least_sure
     from pipeline.modeling.roles import load_policy
-    from pipeline.modeling.scorers import build
     from pipeline.modeling.tokens import encode_completions, encode_prompts
+    from pipeline.scoring.build_scorer import build
+    from pipeline.scoring.least_sure import least_sure
 
     def resolve(text: str) -> Path | None:
         is_version = not Path(text).is_dir() and ("@" in text or text in run.store.names())

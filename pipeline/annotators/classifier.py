@@ -15,7 +15,7 @@ from pipeline.annotators import Annotator, Context
 from pipeline.base.records import Abstention, Annotation, Choice, Comparison, bucket
 
 if TYPE_CHECKING:
-    from pipeline.modeling.classifiers import SequenceClassifier
+    from pipeline.scoring.classifiers import SequenceClassifier
 
 _KEY = "collect.annotator_args"
 _GOOD_LABELS = ("positive", "pos", "good", "better", "chosen", "preferred", "helpful", "acceptable")
@@ -143,7 +143,7 @@ class Classifier:
 def _load(options: Options, where: str) -> SequenceClassifier:
     import torch
 
-    from pipeline.modeling.classifiers import load_classifier
+    from pipeline.scoring.classifiers import load_classifier
 
     return load_classifier(
         options.model,
@@ -157,7 +157,7 @@ def _load(options: Options, where: str) -> SequenceClassifier:
 
 def _label_index(names: list[str], label: str | None, where: str) -> int | None:
     """Which output is "better"; None for a model with a single one."""
-    from pipeline.modeling.classifiers import label_index
+    from pipeline.scoring.classifiers import label_index
 
     if label is not None:
         return label_index(names, label, where, _KEY)

@@ -1,6 +1,6 @@
 """Several reward models on the same pairs: is their mean better, and does their disagreement show where it errs?
 
-Leaves out how PPO combines them, which is :class:`pipeline.modeling.scorers.Ensemble`'s.
+Leaves out how PPO combines them, which is :class:`pipeline.scoring.build_scorer.Ensemble`'s.
 """
 
 from __future__ import annotations

@@ -19,14 +19,14 @@ from pipeline.base.records import digest
 from pipeline.evaluation.judging import both_orders, outcomes_by_score, verdict_stats, win_rate_of
 from pipeline.evaluation.length_control import length_controlled_win_rate
 from pipeline.evaluation.policy_metrics import change_by_prompt
-from pipeline.modeling.llm_judge import Answer, JudgeOptions, LLMJudge, Pair
+from pipeline.scoring.llm_judge import Answer, JudgeOptions, LLMJudge, Pair
 from pipeline.workflow.config import parse_options
 from pipeline.workflow.reward_sources import RewardSource, parse_sources
 from pipeline.workflow.stage import Run
 
 if TYPE_CHECKING:
     from pipeline.evaluation.sides import Found
-    from pipeline.modeling.samples import Scorer
+    from pipeline.scoring.scorer import Scorer
 
 JUDGED = {
     "id": "string",
@@ -88,7 +88,7 @@ def build_scorers(run: Run, judges: Sequence[Judge], model: Any, tokenizer: Any,
     Args:
         model, tokenizer: the base's; reward adapters over it become roles of it.
     """
-    from pipeline.modeling.scorers import build
+    from pipeline.scoring.build_scorer import build
 
     def resolve(text: str) -> Path | None:
         is_version = not Path(text).is_dir() and ("@" in text or text in run.store.names())

@@ -18,7 +18,7 @@ from pipeline.statistics.bootstrap import as_finite, wilson
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from pipeline.modeling.llm_judge import Answer
+    from pipeline.scoring.llm_judge import Answer
 
 
 def outcomes_by_score(before: ArrayLike, after: ArrayLike) -> NDArray[np.float64]:

@@ -80,7 +80,7 @@ def metrics_of_set(
     train: Sequence[tuple[str, str]] = (),
     seed: int = 0,
 ) -> dict[str, Any]:
-    """:func:`pair_metrics` of the rows of a set, see :class:`pipeline.modeling.pair_sets.PairRows`.
+    """:func:`pair_metrics` of the rows of a set, see :class:`pipeline.scoring.pair_sets.PairRows`.
 
     Args:
         column: theirs, whose values are in ``slice``.

@@ -21,7 +21,7 @@ from pipeline.evaluation.pair_metrics import metrics_of_set
 from pipeline.formats.detect import Format
 from pipeline.formats.read_options import Aggregation
 from pipeline.labelling.judgements import Judgements, summary
-from pipeline.modeling.pair_sets import PairRows, parse_sets, read_pairs, score_pairs, score_unit, vote_shares
+from pipeline.scoring.pair_sets import PairRows, parse_sets, read_pairs, score_pairs, score_unit, vote_shares
 from pipeline.store.store import Store
 from pipeline.store.version import Version
 from pipeline.workflow.yaml_text import parse_yaml
@@ -150,7 +150,7 @@ def _pairs(store: Store, args: argparse.Namespace, trained_on: set[str]) -> Pair
 
 def _scores(store: Store, args: argparse.Namespace, rows: list[Row]) -> tuple[list[Scores], int]:
     """The scores of each model, and how many texts were too long for one."""
-    from pipeline.modeling.scorers import Ensemble, build
+    from pipeline.scoring.build_scorer import Ensemble, build
     from pipeline.trainers.common import has_accelerator
 
     def resolve(text: str) -> Path | None:

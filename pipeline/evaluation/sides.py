@@ -17,7 +17,7 @@ from pipeline.base.records import digest
 from pipeline.modeling import tokens
 from pipeline.modeling.generation import Completions, generate, uniforms
 from pipeline.modeling.roles import Role, merged, sequence_logprobs
-from pipeline.modeling.samples import Samples, Scorer
+from pipeline.scoring.scorer import Samples, Scorer
 from pipeline.tasks import Task
 from pipeline.texts.diversity import closings
 

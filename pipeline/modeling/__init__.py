@@ -1,0 +1,1 @@
+"""The base model and its LoRA roles: loading, sampling, log-probabilities."""

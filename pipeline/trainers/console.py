@@ -16,8 +16,8 @@ from typing import Any
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
 from pipeline.base.terminal_text import columns, cut, put, visible
-from pipeline.modeling.samples import Samples
 from pipeline.modeling.tokens import decode
+from pipeline.scoring.scorer import Samples
 from pipeline.trainers.rollout import Rollout
 
 HEADER_EVERY = 20

@@ -15,8 +15,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from pipeline.base.errors import DataError
 from pipeline.modeling.lora import lora_config
-from pipeline.modeling.scoring import Position, scored_rows
 from pipeline.modeling.tokens import encode_completions, encode_prompts, pad_id, right_pad
+from pipeline.scoring.reward_role import Position, scored_rows
 from pipeline.trainers.common import MetricsFile, StopDiverged
 from pipeline.trainers.reward import RewardSection, Trainer, classifier, finish, require_batch
 

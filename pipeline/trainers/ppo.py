@@ -27,7 +27,7 @@ from pipeline.functional.moments import RunningMoments
 from pipeline.modeling.generation import uniforms
 from pipeline.modeling.lora import fuse_lora
 from pipeline.modeling.roles import Role, output_embedding
-from pipeline.modeling.samples import Scorer
+from pipeline.scoring.scorer import Scorer
 from pipeline.store.checkpoints import Checkpoints
 from pipeline.trainers import ppo_state
 from pipeline.trainers.checkpointing import SaveInTime

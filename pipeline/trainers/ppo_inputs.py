@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from pipeline.base.errors import DataError
 from pipeline.modeling.roles import output_embedding
-from pipeline.modeling.samples import Samples, Scorer
-from pipeline.modeling.scoring import score_rows
 from pipeline.modeling.tokens import encode_conversation, encode_prompts, prompt_limit
+from pipeline.scoring.reward_role import score_rows
+from pipeline.scoring.scorer import Samples, Scorer
 from pipeline.trainers.policy import ValueHead
 from pipeline.trainers.ppo_config import PPOSection
 

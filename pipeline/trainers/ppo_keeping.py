@@ -20,7 +20,7 @@ from torch import Tensor
 from pipeline.base.errors import ModelError
 from pipeline.functional.kl import AdaptiveKL, kl_k1
 from pipeline.functional.moments import RunningMoments
-from pipeline.modeling.samples import Samples, Scorer
+from pipeline.scoring.scorer import Samples, Scorer
 from pipeline.store.checkpoints import Checkpoints
 from pipeline.texts.diversity import closings, effective_number
 from pipeline.texts.sentences import same

@@ -14,9 +14,9 @@ from trl import RewardConfig, RewardTrainer
 
 from pipeline.base.errors import DataError
 from pipeline.modeling.lora import lora_config
-from pipeline.modeling.scoring import Position, score_position, scored_rows
 from pipeline.modeling.tokens import encode_completions, encode_prompts, pad_id
 from pipeline.modeling.weights import require_finite
+from pipeline.scoring.reward_role import Position, score_position, scored_rows
 from pipeline.trainers.checkpointing import Checkpointed, SavingFields
 from pipeline.trainers.common import LoraFields, MetricsFile, StopDiverged, diverged_mend, show_progress
 

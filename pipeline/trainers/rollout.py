@@ -17,8 +17,8 @@ from pipeline.functional.logprobs import selected_logprobs
 from pipeline.functional.masks import length_mask
 from pipeline.modeling.generation import generate
 from pipeline.modeling.roles import Role, completion_states, merged, output_embedding, role, trunk_states
-from pipeline.modeling.samples import Samples, Scorer
 from pipeline.modeling.tokens import right_pad
+from pipeline.scoring.scorer import Samples, Scorer
 from pipeline.trainers.policy import Batch, PolicyAndValue
 
 

@@ -126,7 +126,7 @@ class Ours(Case):
         from peft import get_peft_model
 
         from pipeline.modeling.loading import fuse_activations
-        from pipeline.modeling.scoring import RewardRole, Scoring
+        from pipeline.scoring.reward_role import RewardRole, Scoring
         from pipeline.trainers.ppo import PPOTrainer
         from pipeline.trainers.ppo_config import PPOSection
 

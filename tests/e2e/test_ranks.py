@@ -23,7 +23,7 @@ from torch import Tensor
 from trl.experimental.ppo import PPOTrainer as TRLTrainer
 
 from pipeline.base.errors import ModelError
-from pipeline.modeling.samples import Samples
+from pipeline.scoring.scorer import Samples
 from pipeline.store.checkpoints import Checkpoints
 from tests.conftest import tiny_gpt2
 from tests.unit.trainers import test_trl_defects

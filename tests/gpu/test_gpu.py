@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline.modeling.cuda_graph_decoding import StaticDecoder
 from pipeline.modeling.generation import Completions, generate, uniforms
 from pipeline.modeling.roles import merged
-from pipeline.modeling.static import StaticDecoder
 from tests.conftest import tiny_gpt2, tiny_llama, tiny_tokenizer, with_lora
 
 pytestmark = [
@@ -132,7 +132,7 @@ def test_memory_comes_back():
 @pytest.mark.parametrize("make", [tiny_gpt2, tiny_llama])
 @pytest.mark.usefixtures("accelerate_on_gpu")
 def test_an_update_of_ppo(make: Any, dtype: torch.dtype, tmp_path: Path, graphs: list[bool]):
-    from pipeline.modeling.samples import Samples
+    from pipeline.scoring.scorer import Samples
     from pipeline.trainers.ppo import PPOTrainer
     from pipeline.trainers.ppo_config import PPOSection
 

@@ -20,7 +20,7 @@ from pipeline.base.errors import ConfigError, ModelError
 from pipeline.evaluation.best_of_n import best_of
 from pipeline.store.store import Store, Version
 from tests.stages.conftest import Project
-from tests.unit.modeling.test_llm_judge import Endpoint, endpoint, longer_wins, says
+from tests.unit.scoring.test_llm_judge import Endpoint, endpoint, longer_wins, says
 
 PROMPTS, SEEDS = 20, 2
 
@@ -234,7 +234,7 @@ def test_a_judge_that_never_answers_is_said_to(
 
 def test_equal_texts_tie_without_being_asked(tmp_path: Path, double: Endpoint):
     from pipeline.evaluation.judges import asked
-    from pipeline.modeling.llm_judge import JudgeOptions
+    from pipeline.scoring.llm_judge import JudgeOptions
 
     before = len(double.bodies)
     run: Any = SimpleNamespace(store=Store(tmp_path))

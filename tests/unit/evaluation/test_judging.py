@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.evaluation.judging import both_orders, outcomes_by_score, verdict_stats, win_rate_of
-from pipeline.modeling.llm_judge import Answer
+from pipeline.scoring.llm_judge import Answer
 from pipeline.statistics.bootstrap import wilson
 
 FIRST, SECOND, TIE = Answer("first"), Answer("second"), Answer("tie")

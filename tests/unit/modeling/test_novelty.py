@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from pipeline.modeling.novelty import closings, common_sentences, trigrams
-from pipeline.modeling.samples import Samples
-from pipeline.modeling.scorers import build
+from pipeline.scoring.build_scorer import build
+from pipeline.scoring.scorer import Samples
 
 Novelty = Callable[[Sequence[str]], list[float]]
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline.modeling.generation import Completions
-from pipeline.modeling.samples import Samples
+from pipeline.scoring.scorer import Samples
 from pipeline.trainers import rollout as rollout_module
 from pipeline.trainers.ppo import PPOTrainer
 from pipeline.trainers.ppo_config import PPOSection

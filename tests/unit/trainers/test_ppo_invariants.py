@@ -18,7 +18,7 @@ from transformers import DynamicCache, TrainerCallback
 import pipeline.trainers.ppo as our_ppo
 from pipeline.modeling import generation
 from pipeline.modeling.generation import uniforms
-from pipeline.modeling.samples import Samples
+from pipeline.scoring.scorer import Samples
 from pipeline.trainers.rollout import Rollout, collect_rollout, gathered
 from tests.conftest import tiny_gpt2, tiny_llama, tiny_tokenizer, with_lora
 from tests.unit.trainers.test_ppo import PROMPTS, likes_seven, trained, trainer

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pipeline.base.errors import ModelError
-from pipeline.modeling.samples import Samples
+from pipeline.scoring.scorer import Samples
 from pipeline.store.checkpoints import Checkpoints
 from tests.conftest import tiny_gpt2, with_lora
 from tests.unit.trainers.test_ppo import PROMPTS, likes_seven, trained, trainer

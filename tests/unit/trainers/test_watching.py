@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PrinterCallback
 
 from pipeline.health import Facts, diagnose
-from pipeline.modeling.samples import Samples
+from pipeline.scoring.scorer import Samples
 from pipeline.trainers.measure import repetition
 from pipeline.trainers.watching import Watching
 from tests.conftest import tiny_gpt2, with_lora

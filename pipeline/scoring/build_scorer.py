@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from pipeline.base.errors import ConfigError
-from pipeline.modeling.reward_functions import FunctionScorer, load_function
-from pipeline.modeling.reward_models import ClassifierScorer, RewardAdapters, adapter_directory
-from pipeline.modeling.samples import Samples, Scorer
+from pipeline.scoring.reward_functions import FunctionScorer, load_function
+from pipeline.scoring.reward_models import ClassifierScorer, RewardAdapters, adapter_directory
+from pipeline.scoring.scorer import Samples, Scorer
 from pipeline.workflow.reward_sources import Combine, RewardSource, check_combine, parse_sources
 
 __all__ = ["Ensemble", "Samples", "Scorer", "build"]

@@ -13,10 +13,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import MistralConfig, MistralForCausalLM
 
-from pipeline.modeling import static as static_module
+from pipeline.modeling import cuda_graph_decoding as static_module
+from pipeline.modeling.cuda_graph_decoding import LOOK_EVERY, WARM_UP, StaticDecoder, fits
 from pipeline.modeling.generation import Completions, generate, uniforms
 from pipeline.modeling.roles import merged
-from pipeline.modeling.static import LOOK_EVERY, WARM_UP, StaticDecoder, fits
 from tests.conftest import tiny_gpt2, with_lora
 
 PROMPTS = [[5, 6, 7], [8], [1, 2, 3, 4, 9, 10], [11, 12], [13, 14], [15], [16, 17, 18, 19], [20]] * 2

@@ -15,10 +15,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 
 from pipeline.base.errors import ConfigError, ModelError
 from pipeline.modeling.lora import lora_config, save_adapter
-from pipeline.modeling.reward_models import AdapterScorer, ClassifierScorer, adapter_directory
-from pipeline.modeling.samples import Samples
-from pipeline.modeling.scorers import Ensemble, Scorer, build
-from pipeline.modeling.scoring import RewardRole, Scoring, score_position
+from pipeline.scoring.build_scorer import Ensemble, Scorer, build
+from pipeline.scoring.reward_models import AdapterScorer, ClassifierScorer, adapter_directory
+from pipeline.scoring.reward_role import RewardRole, Scoring, score_position
+from pipeline.scoring.scorer import Samples
 from tests.conftest import tiny_gpt2, tiny_llama, tiny_tokenizer, with_lora
 
 POLICY = tiny_tokenizer()

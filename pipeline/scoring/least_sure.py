@@ -12,8 +12,8 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from pipeline.modeling.samples import Samples, Scorer
-from pipeline.modeling.scorers import Ensemble
+from pipeline.scoring.build_scorer import Ensemble
+from pipeline.scoring.scorer import Samples, Scorer
 
 
 def unsureness(scores: Tensor) -> Tensor:

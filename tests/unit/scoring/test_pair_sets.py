@@ -13,11 +13,11 @@ import torch
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.records import VOTES, Comparison, row_id
 from pipeline.labelling.judgements import Judgements
-from pipeline.modeling import pair_sets
-from pipeline.modeling.pair_sets import PairSet, parse_sets, score_pairs, score_unit, vote_shares
-from pipeline.modeling.reward_functions import FunctionScorer
-from pipeline.modeling.reward_models import AdapterScorer, ClassifierScorer
-from pipeline.modeling.scoring import Scoring
+from pipeline.scoring import pair_sets
+from pipeline.scoring.pair_sets import PairSet, parse_sets, score_pairs, score_unit, vote_shares
+from pipeline.scoring.reward_functions import FunctionScorer
+from pipeline.scoring.reward_models import AdapterScorer, ClassifierScorer
+from pipeline.scoring.reward_role import Scoring
 from pipeline.store.store import Store
 
 read_pairs = partial(pair_sets.read_pairs, judgements=Judgements)

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from pipeline.modeling.least_sure import least_sure, unsureness
-from pipeline.modeling.scorers import Ensemble
+from pipeline.scoring.build_scorer import Ensemble
+from pipeline.scoring.least_sure import least_sure, unsureness
 
 
 def entropy(p: float) -> float:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.modeling.roles import Role, load_policy
-from pipeline.modeling.samples import Scorer
-from pipeline.modeling.scorers import build
+from pipeline.scoring.build_scorer import build
+from pipeline.scoring.scorer import Scorer
 from pipeline.workflow.graph import trains_reward
 from pipeline.workflow.stage import Run
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from pipeline.base.errors import ConfigError
-from pipeline.modeling.reward_functions import FunctionScorer
-from pipeline.modeling.samples import Samples, Scorer
-from pipeline.modeling.scorers import Ensemble, build
+from pipeline.scoring.build_scorer import Ensemble, build
+from pipeline.scoring.reward_functions import FunctionScorer
+from pipeline.scoring.scorer import Samples, Scorer
 from tests.conftest import tiny_gpt2, tiny_tokenizer
 
 # One that ended, one cut by length, an empty one and one that ended at once.

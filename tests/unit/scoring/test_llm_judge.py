@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pipeline.base.errors import ConfigError, ModelError
-from pipeline.modeling.llm_judge import Answer, JudgeOptions, LLMJudge, Pair, read_answer
+from pipeline.scoring.llm_judge import Answer, JudgeOptions, LLMJudge, Pair, read_answer
 from pipeline.workflow.config import parse_options
 
 KEY = "sk-very-secret"

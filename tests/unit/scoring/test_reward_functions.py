@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from pipeline.base.errors import ConfigError, ModelError
-from pipeline.modeling.reward_functions import FunctionScorer, load_function
-from pipeline.modeling.samples import Samples
+from pipeline.scoring.reward_functions import FunctionScorer, load_function
+from pipeline.scoring.scorer import Samples
 from tests.conftest import tiny_tokenizer
 
 # One that ended, one cut by length, an empty one and one that ended at once.

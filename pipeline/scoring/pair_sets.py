@@ -18,9 +18,9 @@ from pipeline.base.records import Annotation, Comparison, row_id
 from pipeline.formats.detect import ALONE, JudgedRow, read_judged, render_plain
 from pipeline.formats.messages import bot, turns_of
 from pipeline.formats.read_options import Aggregation, Judged, Margin, Origins, Repeats
-from pipeline.modeling.reward_models import AdapterScorer, ClassifierScorer
-from pipeline.modeling.samples import Conversation, Samples, Scorer
 from pipeline.modeling.tokens import template_render
+from pipeline.scoring.reward_models import AdapterScorer, ClassifierScorer
+from pipeline.scoring.scorer import Conversation, Samples, Scorer
 from pipeline.sources.row_sources import require_columns
 from pipeline.store.version import Version
 from pipeline.workflow.named_sets import PairSet, parse_sets

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from pipeline.base.errors import ConfigError, ModelError
-from pipeline.modeling.samples import Samples
+from pipeline.scoring.scorer import Samples
 
 _OFFERED = ("prompts", "completions", "prompt_ids", "completion_ids")
 _MEND = "It has to return one finite number for each completion, empty ones too."

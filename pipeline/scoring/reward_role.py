@@ -21,8 +21,8 @@ from torch import Tensor
 from pipeline.base.errors import ModelError
 from pipeline.modeling.lora import add_role
 from pipeline.modeling.roles import hidden_states, role
-from pipeline.modeling.samples import Samples
 from pipeline.modeling.tokens import pad_id, right_pad
+from pipeline.scoring.scorer import Samples
 
 Position = Literal["eos", "last"]
 

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from pipeline.base.errors import ConfigError, ModelError
 from pipeline.formats.detect import render_plain
-from pipeline.modeling.classifiers import SequenceClassifier, label_index, load_classifier
 from pipeline.modeling.loading import load_causal_lm, load_tokenizer, loaded_commit, require_fit
 from pipeline.modeling.lora import with_adapter
 from pipeline.modeling.roles import language_model
-from pipeline.modeling.samples import Conversation, Samples
-from pipeline.modeling.scoring import RewardRole
 from pipeline.modeling.tokens import encode_completions, encode_conversation, encode_prompts
+from pipeline.scoring.classifiers import SequenceClassifier, label_index, load_classifier
+from pipeline.scoring.reward_role import RewardRole
+from pipeline.scoring.scorer import Conversation, Samples
 from pipeline.workflow.relocate import named_base
 
 _FILES = ("scoring.json", "adapter_model.safetensors")

@@ -1,0 +1,1 @@
+"""Who gives scores: reward models, functions, classifiers, judges."""
