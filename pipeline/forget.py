@@ -32,9 +32,9 @@ from pipeline.core.erase import (
     homes,
     place_heads,
 )
-from pipeline.labelling.log import Log
+from pipeline.labelling.log.database import FILE
+from pipeline.labelling.log.log import Log
 from pipeline.labelling.mentions import name_somebody
-from pipeline.labelling.schema import FILE
 from pipeline.labelling.successors import replace
 from pipeline.labelling.traces import Affected, Found, look
 from pipeline.store import refs

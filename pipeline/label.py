@@ -12,13 +12,13 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from pipeline.annotators._asking import order, sampled_before, sampling_key, sitting_of
-from pipeline.annotators._sitting import Sitting
-from pipeline.annotators.human import Human
 from pipeline.base.cli import guard
 from pipeline.base.errors import StoreError
 from pipeline.base.process import say
 from pipeline.base.records import digest
-from pipeline.labelling.log import Log
+from pipeline.labelling.log.log import Log
+from pipeline.labelling.session.project import Human
+from pipeline.labelling.session.session import Sitting
 from pipeline.store.store import Draft, Store, Version
 from pipeline.workflow.config import Config, load_config
 from pipeline.workflow.graph import artefact
@@ -120,14 +120,14 @@ def beside(config: Config, store: Store, human: Human, log: Log) -> Sitting:
 
 def in_terminal(sitting: Sitting, name: str) -> None:
     """Label here, as ``name`` or as the first of ``label.annotators``."""
-    from pipeline.labelling import terminal
-    from pipeline.labelling.server import read_text
+    from pipeline.labelling.terminal import session
+    from pipeline.labelling.web.server import read_text
 
     settings = sitting.human.settings
     person = sitting.log.add_person(name or settings.annotators[0])
     guidelines = read_text(settings.guidelines, "label.guidelines") if settings.guidelines else None
     consent = sitting.human.consent()
-    terminal.label(sitting.log, settings, person, consent, guidelines=guidelines, title=settings.title or "")
+    session.label(sitting.log, settings, person, consent, guidelines=guidelines, title=settings.title or "")
 
 
 def training(config: Config, published: Version) -> str:

@@ -15,13 +15,13 @@ from itertools import combinations
 from typing import Any
 
 from pipeline import __version__
-from pipeline.annotators._sitting import SPLITS, Sitting
-from pipeline.annotators.human import Human
 from pipeline.base.process import say
 from pipeline.base.records import COMPARISONS, Comparison, digest
 from pipeline.formats.detect import Notices
 from pipeline.labelling.items import Item
-from pipeline.labelling.log import Log
+from pipeline.labelling.log.log import Log
+from pipeline.labelling.session.project import Human
+from pipeline.labelling.session.session import SPLITS, Sitting
 from pipeline.store.store import Draft, Version
 from pipeline.workflow.graph import artefact, fingerprint, hub_datasets, local_files
 from pipeline.workflow.stage import Run

@@ -11,8 +11,9 @@ from typing import Any
 from pipeline.base.records import PREFERENCES
 from pipeline.core.erase import inherit
 from pipeline.labelling.items import Item, items_from_rows
-from pipeline.labelling.publishing import write_rows
-from pipeline.labelling.rows import (
+from pipeline.labelling.session.publishing import write_rows
+from pipeline.labelling.settings import LabelSection
+from pipeline.labelling.votes_to_rows import (
     SPLITS,
     Labelled,
     adjudications_from_rows,
@@ -20,7 +21,6 @@ from pipeline.labelling.rows import (
     labelled,
     votes_from_rows,
 )
-from pipeline.labelling.settings import LabelSection
 from pipeline.store.manifest import Parent
 from pipeline.store.store import Draft, Store, Version
 

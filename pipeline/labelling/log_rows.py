@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pipeline.labelling.items import Item
-from pipeline.labelling.log import Log
-from pipeline.labelling.rows import Labelled, labelled
+from pipeline.labelling.log.log import Log
 from pipeline.labelling.settings import PERSONAL_DATA, LabelSection
+from pipeline.labelling.votes_to_rows import Labelled, labelled
 
 
 def publishable_items(log: Log) -> list[Item]:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pipeline.formats.read_options import Aggregation, Margin
 from pipeline.labelling.items import Mode
-from pipeline.labelling.public import PublicAddress
+from pipeline.labelling.public_url import PublicAddress
 
 Ask = Literal["strength", "tags", "note", "edit"]
 

@@ -1,6 +1,6 @@
 """What of some people is in the versions: which hold rows of theirs, and what they would be without them.
 
-It changes nothing. Their events and names are the log's (:meth:`pipeline.labelling.log.Log.forget`).
+It changes nothing. Their events and names are the log's (:meth:`pipeline.labelling.log.log.Log.forget`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pipeline.core.erase import ERASED, REPLACES, Key, Known, descendants, every
 from pipeline.labelling.heirs import of_people, without
 from pipeline.labelling.items import Item
 from pipeline.labelling.mentions import naming_versions
-from pipeline.labelling.rows import Labelled
+from pipeline.labelling.votes_to_rows import Labelled
 from pipeline.store import refs
 from pipeline.store.parquet import read_footer
 from pipeline.store.store import Store, Version

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.labelling.items import Item, order_of
-from pipeline.labelling.log import Log, NewEvent, Plan
+from pipeline.labelling.log.log import Log, NewEvent, Plan
 
 ITEMS, PEOPLE, ANSWERS, BUSIEST = 100_000, 20, 2_000, 60_000
 PLAN = Plan(votes=2, gold_share=0.05, repeat_share=0.05)

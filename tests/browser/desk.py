@@ -94,7 +94,7 @@ class Desk:
     """A labelling project, served. ``p1``, ``p2`` ... are the names of its people."""
 
     def __init__(self, directory: Path, items: list[Item], people: int = 1, **settings: Any) -> None:
-        from pipeline.labelling.log import Log
+        from pipeline.labelling.log.log import Log
         from pipeline.labelling.settings import LabelSection
 
         self.log = Log(directory / "demo-labels")
@@ -117,7 +117,7 @@ class Desk:
 
     def start(self) -> None:
         """Serve; after a stop, at the same address."""
-        from pipeline.labelling.server import Server
+        from pipeline.labelling.web.server import Server
 
         self.server = Server(self.log, self.settings, "demo", None)
         self.server.__enter__()
@@ -133,8 +133,8 @@ class Desk:
 
     def agree(self, name: str = "p1") -> None:
         """Consent, as if given on the page before."""
-        from pipeline.labelling.events import NewEvent
-        from pipeline.labelling.server import read_consent
+        from pipeline.labelling.log.events import NewEvent
+        from pipeline.labelling.web.server import read_consent
 
         consent = read_consent(self.settings.consent)
         said = {"version": consent.version, "sha256": consent.sha256}

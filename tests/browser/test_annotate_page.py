@@ -177,7 +177,7 @@ def test_kept_over_a_reload(page: Page, desk: Any) -> None:
 
 
 def test_disk_full(page: Page, desk: Any, monkeypatch: Any) -> None:
-    from pipeline.labelling.events import LogFull
+    from pipeline.labelling.log.events import LogFull
 
     page.context.seen.refusals_are_expected = True  # pyright: ignore[reportAttributeAccessIssue]
     at = desk(pairs(2))

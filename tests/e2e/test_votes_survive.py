@@ -27,7 +27,7 @@ import pytest
 
 from pipeline.labelling.agreement import summary
 from pipeline.labelling.items import Item, order_of
-from pipeline.labelling.log import Log, Person
+from pipeline.labelling.log.log import Log, Person
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -39,7 +39,7 @@ SERVERS = """
 import os, sys
 from pathlib import Path
 from pipeline.labelling import app, server
-from pipeline.labelling.log import Log
+from pipeline.labelling.log.log import Log
 from pipeline.labelling.settings import LabelSection
 import uvicorn
 directory, port = Path(sys.argv[1]), int(sys.argv[2])

@@ -18,7 +18,7 @@ from pipeline.__main__ import main
 from pipeline.base.errors import DataError, StoreError
 from pipeline.health import Noise, Overlap, diagnose
 from pipeline.health.facts import examine, facts_of, read_history, related
-from pipeline.labelling.rows import VOTES
+from pipeline.labelling.votes_to_rows import VOTES
 from pipeline.statistics.bootstrap import wilson
 from pipeline.store import refs
 from pipeline.store.store import Store, Version

@@ -23,14 +23,14 @@ import pytest
 
 from pipeline import __main__ as command
 from pipeline import forget as forgetting
-from pipeline.annotators._sitting import Sitting
-from pipeline.annotators.human import Human
 from pipeline.base.errors import ConfigError, DataError, StoreError
 from pipeline.base.records import COMPARISONS, PREFERENCES, Comparison, row_id
 from pipeline.core import amend
 from pipeline.labelling import mentions, successors
 from pipeline.labelling.items import Item, order_of
-from pipeline.labelling.log import Log, NewEvent
+from pipeline.labelling.log.log import Log, NewEvent
+from pipeline.labelling.session.project import Human
+from pipeline.labelling.session.session import Sitting
 from pipeline.store import refs
 from pipeline.store.parquet import read_batches
 from pipeline.store.store import Store, Version

@@ -14,7 +14,7 @@ import pytest
 from pipeline import __main__ as command
 from pipeline.base.errors import StoreError
 from pipeline.labelling.items import Item, order_of
-from pipeline.labelling.log import Log, NewEvent
+from pipeline.labelling.log.log import Log, NewEvent
 from pipeline.store.parquet import read_batches
 from tests.stages.conftest import Project
 

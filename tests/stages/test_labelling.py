@@ -16,7 +16,7 @@ import pytest
 
 from pipeline import label
 from pipeline.base.errors import PipelineError
-from pipeline.labelling.log import Log
+from pipeline.labelling.log.log import Log
 from tests.label_client import Client
 from tests.stages.conftest import Project
 

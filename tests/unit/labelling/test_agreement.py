@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from pipeline.labelling.agreement import krippendorff_alpha, summary
-from pipeline.labelling.events import Event, Vote
 from pipeline.labelling.items import Item, Mode
+from pipeline.labelling.log.events import Event, Vote
 
 
 def item(name: str, mode: Mode = "pairwise", gold: str | None = None) -> Item:

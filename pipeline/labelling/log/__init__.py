@@ -1,0 +1,1 @@
+"""The database of votes: events, people, batches, the queue."""

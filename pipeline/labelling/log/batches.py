@@ -1,0 +1,147 @@
+"""The items to be answered, in sets of which one is current, and their order; it leaves out who gets which."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice, repeat
+from typing import Any, cast
+
+from pipeline.base.errors import StoreError
+from pipeline.labelling.items import Item, Mode
+from pipeline.labelling.log.counters import EVERYBODY, Tallies, current_batch
+from pipeline.labelling.settings import Ready
+
+_CHUNK = 500
+_ITEM = "SELECT i.mode, i.texts, p.split, p.gold FROM items i JOIN places p ON p.item = i.n"
+
+
+class Batches(Tallies):
+    """A *batch* is one set of comparisons. An item may be in several; a vote on it counts in each."""
+
+    def open_batch(self, batch: str, about: Mapping[str, Any]) -> None:
+        """Make a batch the current one, a new one if need be.
+
+        Args:
+            batch: a comparisons version's id, or a stage's key.
+            about: what the operator is shown of it; replaces what it was.
+        """
+        with self._write() as db:
+            before = current_batch(db)
+            db.execute(
+                "INSERT INTO batches (name, about) VALUES (?, ?) ON CONFLICT DO UPDATE SET about = excluded.about",
+                (batch, json.dumps(dict(about))),
+            )
+            db.execute("UPDATE batches SET current = (name = ?)", (batch,))
+            if current_batch(db) != before:
+                self._rebuild(db)
+
+    @property
+    def batch(self) -> str | None:
+        """The name of the current batch."""
+        row = self._row("SELECT name FROM batches WHERE current")
+        return row[0] if row else None
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What :meth:`open_batch` was told of the current batch; empty without one."""
+        row = self._row("SELECT about FROM batches WHERE current")
+        return json.loads(row[0]) if row else {}
+
+    def add_items(self, items: Iterable[Item], priorities: Iterable[float] | None = None) -> int:
+        """Put items into the current batch, all or none; those that are in it already stay as they are.
+
+        Args:
+            priorities: one per item: the lowest is asked first, equal ones in order of coming. 0 by default.
+        Returns:
+            How many are new.
+        Raises:
+            StoreError: there is no current batch.
+            ValueError: fewer or more priorities than items.
+        """
+        # A list, as items may be sampled while this waits for them, and nobody could vote meanwhile.
+        pairs = list(zip(items, priorities, strict=True) if priorities is not None else zip(items, repeat(0.0)))
+        with self._write() as db:
+            batch = current_batch(db)
+            if batch is None:
+                raise StoreError(str(self._path), "has no batch to add items to.")
+            sql = "SELECT coalesce(max(coming) + 1, 0) FROM places WHERE batch = ?"
+            first = coming = db.execute(sql, (batch,)).fetchone()[0]
+            for item, priority in pairs:
+                values = (item.id, item.mode, json.dumps([item.prompt, *item.completions]))
+                db.execute("INSERT OR IGNORE INTO items (id, mode, texts) VALUES (?, ?, ?)", values)
+                coming += db.execute(
+                    "INSERT INTO places (batch, item, coming, priority, split, gold)"
+                    " SELECT ?, n, ?, ?, ?, ? FROM items WHERE id = ? ON CONFLICT DO NOTHING",
+                    (batch, coming, priority, item.split, item.gold, item.id),
+                ).rowcount
+            self._count_in(db, first)
+            db.execute(
+                "UPDATE cursors SET priority = p.priority, coming = p.coming FROM ("
+                " SELECT priority, coming FROM places WHERE batch = ? AND coming >= ?"
+                " ORDER BY priority, coming LIMIT 1) p"
+                " WHERE (cursors.priority, cursors.coming) > (p.priority, p.coming)",
+                (batch, first),
+            )
+            return coming - first
+
+    def set_priorities(self, priorities: Mapping[str, float]) -> None:
+        """Change the order of the current batch; ids that are not in it are passed over."""
+        with self._write() as db:
+            batch = current_batch(db)
+            db.executemany(
+                "UPDATE places SET priority = ? WHERE batch = ? AND item = (SELECT n FROM items WHERE id = ?)",
+                ((priority, batch, item) for item, priority in priorities.items()),
+            )
+            db.execute("DELETE FROM cursors")
+
+    def finish_batch(self) -> None:
+        """Say that no item will be added to the current batch."""
+        with self._write() as db:
+            db.execute("UPDATE batches SET whole = 1 WHERE current")
+
+    @property
+    def batch_whole(self) -> bool:
+        """Whether the number of items is final."""
+        return self._row("SELECT 1 FROM batches WHERE current AND whole") is not None
+
+    def item(self, item_id: str) -> Item | None:
+        """An item of this project: of the current batch if it is in it, else of the newest that it is in."""
+        sql = f"{_ITEM} JOIN batches b ON b.n = p.batch WHERE i.id = ? ORDER BY b.current DESC, b.n DESC LIMIT 1"
+        row = self._row(sql, (item_id,))
+        return _item(row) if row else None
+
+    def items(self) -> Iterator[Item]:
+        """The current batch in order, gold items included."""
+        sql = "SELECT p.batch, p.item FROM places p JOIN batches b ON b.n = p.batch WHERE b.current"
+        places = iter(self._rows(f"{sql} ORDER BY priority, coming"))
+        # Not one long read, which would keep the WAL from being emptied while somebody iterates.
+        while some := list(islice(places, _CHUNK)):
+            marks = ",".join("?" * len(some))
+            rows = self._rows(
+                f"{_ITEM} WHERE p.batch = ? AND p.item IN ({marks}) ORDER BY p.priority, p.coming",
+                (some[0][0], *(item for _, item in some)),
+            )
+            yield from map(_item, rows)
+
+    def ready(self, votes: int, enough: int | None) -> Ready:
+        """Whether the stop rule holds. Gold items do not count.
+
+        Args:
+            votes: answers by different people, repeats apart, that make an item done; the operator's decision
+                does so too.
+            enough: how many done items are enough; None, all of them.
+        """
+        sql = "SELECT level >= ?, sum(n) FROM levels WHERE annotator = ? GROUP BY 1"
+        by_done = dict(self._rows(sql, (votes, EVERYBODY)))
+        done, items = by_done.get(1, 0), sum(by_done.values())
+        if self.batch_whole:
+            return Ready(done, items, min(enough or items, items))
+        # All of them is one more than are done for as long as more may come.
+        return Ready(done, items, enough or max(items, done + 1))
+
+
+def _item(row: Sequence[Any]) -> Item:
+    mode, texts, split, gold = row
+    prompt, *completions = json.loads(texts)
+    return Item(prompt, tuple(completions), cast("Mode", mode), split, gold)

@@ -1,0 +1,268 @@
+"""Which item a person is asked next, how far everybody is, and at what pace; it leaves out what they answered."""
+
+from __future__ import annotations
+
+import heapq
+import sqlite3
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pipeline.base.records import bucket
+from pipeline.labelling.log.batches import Batches
+from pipeline.labelling.log.counters import EVERYBODY, current_batch
+from pipeline.labelling.log.database import IN_BATCH, event_of, select_events
+from pipeline.labelling.log.events import Assignment, PersonCounts, Plan, Refused
+from pipeline.labelling.log.people import People
+
+NOT_SHOWN = 0.0
+"""``until`` of an assignment that :meth:`Queue.next` has not given out yet: one that an undo opened again."""
+
+
+_UNSEEN = "NOT EXISTS (SELECT 1 FROM answers a WHERE a.annotator = ? AND a.item = p.item AND a.round = 0)"
+
+
+class Queue(People, Batches):
+    """A person is never asked the same twice, but for planned repeats.
+
+    What is assigned is leased: others get something else until the lease is over. That is at its end, and also
+    when its end is further away than any lease can be: then the clock was set back.
+    """
+
+    def next(self, annotator: str, plan: Plan) -> Assignment | None:
+        """What this person answers now; None when nothing is left for them.
+
+        The person's unanswered assignment, the newest first, so that what was undone comes at once. Else the first
+        item in order that is not done, not seen by the person, and not given to enough others already; where all
+        are given to others, the first of those. At some turns a gold item or a planned repeat comes before it.
+
+        Raises:
+            Refused: the annotator is unknown or was withdrawn.
+        """
+        with self._write() as db:
+            must_be_active(db, annotator)
+            batch = current_batch(db)
+            if batch is None:
+                return None
+            turn = _Turn(db, batch, annotator, plan, self.salt, time.time())
+            if not turn.renewed():
+                item = turn.ordinary()
+                if item is None:
+                    return None
+                turn.lease(*(turn.special() or (item, 0)))
+            return self.current(annotator)
+
+    def current(self, annotator: str) -> Assignment | None:
+        """The person's newest unanswered assignment in the current batch, without making or renewing one."""
+        row = self._row(
+            "SELECT i.id, i.n, l.round, l.until FROM leases l JOIN items i ON i.n = l.item"
+            " JOIN places p ON p.item = l.item JOIN batches b ON b.n = p.batch AND b.current"
+            " WHERE l.annotator = ? ORDER BY l.n DESC LIMIT 1",
+            (annotator,),
+        )
+        if row is None:
+            return None
+        item_id, n, round_, until = row
+        undone = self._row(
+            f"{select_events()} JOIN events u ON u.undoes = e.seq"
+            " WHERE e.item = ? AND e.annotator = ? AND e.round = ? ORDER BY u.seq DESC LIMIT 1",
+            (n, annotator, round_),
+        )
+        item = self.item(item_id)
+        assert item is not None
+        return Assignment(item, round_, until, event_of(undone) if undone else None)
+
+    def my_count(self, annotator: str, votes: int) -> tuple[int, int]:
+        """How much this person has answered in the current batch, and how much is left for them.
+
+        Args:
+            votes: as in the plan.
+        Returns:
+            Answers, gold items and repeats included; and the items, gold ones left out, that are neither done nor
+            answered or skipped by the person.
+        """
+        answered = self._row("SELECT answered FROM tallies WHERE annotator = ?", (annotator,))
+        left = self._row(
+            "SELECT coalesce(sum(CASE annotator WHEN '' THEN n ELSE -n END), 0) FROM levels"
+            " WHERE annotator IN ('', ?) AND level < ?",
+            (annotator, votes),
+        )
+        assert left is not None
+        return answered[0] if answered else 0, left[0]
+
+    def pace(self, annotator: str) -> float | None:
+        """Median milliseconds of the person's newest 50 answers that say; None without any."""
+        rows = self._rows(
+            "SELECT e.ms FROM answers a JOIN events e ON e.seq = a.seq"
+            " WHERE a.annotator = ? AND a.vote = 1 AND e.ms IS NOT NULL ORDER BY a.seq DESC LIMIT 50",
+            (annotator,),
+        )
+        return statistics.median(ms for (ms,) in rows) if rows else None
+
+    def counts(self) -> list[PersonCounts]:
+        """What each person did on the current batch, in order of coming."""
+        here = f"{IN_BATCH} WHERE e.annotator = w.id"
+        rows = self._rows(
+            "SELECT w.id, coalesce(t.answered, 0), coalesce(t.skipped, 0),"
+            f" (SELECT count(*) FROM current_flags e {here}),"
+            f" (SELECT count(*) FROM events e {here} AND e.type = 'undo'),"
+            " (SELECT at FROM events WHERE seq = (SELECT max(seq) FROM events WHERE annotator = w.id))"
+            " FROM people w LEFT JOIN tallies t ON t.annotator = w.id ORDER BY w.n"
+        )
+        return [PersonCounts(*row[:5], pace_ms=self.pace(row[0]), last_at=row[5]) for row in rows]
+
+
+def must_be_active(db: sqlite3.Connection, annotator: str) -> None:
+    """Raises Refused where nobody active has this id."""
+    row = db.execute("SELECT active FROM people WHERE id = ?", (annotator,)).fetchone()
+    if not row or not row[0]:
+        what = "was withdrawn." if row else "is not known."
+        raise Refused(f"annotator {annotator}", what, "Ask for a new link.")
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """One choice for one person, inside a transaction. Items are numbers (``items.n``)."""
+
+    db: sqlite3.Connection
+    batch: int
+    annotator: str
+    plan: Plan
+    salt: str
+    now: float
+
+    def renewed(self) -> bool:
+        """Whether the person has an open assignment, which is then the newest and leased anew.
+
+        One that was left lying until others had done the item is dropped.
+        """
+        own = self.db.execute(
+            "SELECT l.n, l.until, l.round = 1 OR p.gold IS NOT NULL OR p.level < ?"
+            " FROM leases l JOIN places p ON p.batch = ? AND p.item = l.item"
+            " WHERE l.annotator = ? ORDER BY l.n DESC",
+            (self.plan.votes, self.batch, self.annotator),
+        ).fetchall()
+        for n, until, wanted in own:
+            left = until - self.now
+            if wanted or until == NOT_SHOWN or 0 < left <= self.plan.lease_seconds:
+                # A page that is loaded again and again need not write each time.
+                if not self.plan.lease_seconds / 2 < left <= self.plan.lease_seconds:
+                    self.db.execute("UPDATE leases SET until = ? WHERE n = ?", (self._until, n))
+                return True
+            self.db.execute("DELETE FROM leases WHERE n = ?", (n,))
+        return False
+
+    def lease(self, item: int, round_: int) -> None:
+        self.db.execute(
+            "INSERT INTO leases (annotator, item, round, until) VALUES (?, ?, ?, ?)",
+            (self.annotator, item, round_, self._until),
+        )
+
+    @property
+    def _until(self) -> float:
+        return self.now + self.plan.lease_seconds
+
+    def ordinary(self) -> int | None:
+        """The first item that needs this person's answer, whoever else has it only when there is no other."""
+        leased = dict(
+            self.db.execute(
+                "SELECT item, count(*) FROM leases"
+                " WHERE annotator <> ? AND round = 0 AND until > ? AND until <= ? GROUP BY item",
+                (self.annotator, self.now, self._until),
+            ).fetchall()
+        )
+        first = None
+        for item, level in self._open():
+            first = first or item
+            if level + leased.get(item, 0) < self.plan.votes:
+                return item
+        return first
+
+    def _open(self) -> Iterator[tuple[int, int]]:
+        """(item, level) of what is neither done nor seen by this person, in order."""
+        self.db.execute(
+            "DELETE FROM reopened WHERE NOT EXISTS ("
+            " SELECT 1 FROM places p WHERE p.batch = ? AND p.item = reopened.item AND p.level < ?)",
+            (self.batch, self.plan.votes),
+        )
+        # CROSS JOIN: from the few that were undone to their places, never the other way round.
+        reopened = self.db.execute(
+            "SELECT p.item, p.level, p.priority, p.coming"
+            " FROM reopened r CROSS JOIN places p ON p.batch = ? AND p.item = r.item"
+            f" WHERE p.gold IS NULL AND {_UNSEEN} ORDER BY p.priority, p.coming",
+            (self.batch, self.annotator),
+        ).fetchall()
+        first = next(self._search(EVERYBODY, (float("-inf"), 0)), None)
+        rest = self._search(self.annotator, first[2:]) if first else ()
+        for item, level, *_ in heapq.merge(reopened, rest, key=lambda row: row[2:]):
+            yield item, level
+
+    def _search(self, who: str, start: tuple[float, int]) -> Iterator[tuple[int, int, float, int]]:
+        """(item, level, priority, coming) of what is not done, nor seen by ``who``, in order from ``start`` on.
+
+        What is done or seen stays so, or comes into ``reopened``; hence the next search begins where this one
+        found something. A cursor made for another number of votes says nothing.
+        """
+        sql = "SELECT priority, coming FROM cursors WHERE annotator = ? AND votes = ?"
+        cursor = self.db.execute(sql, (who, self.plan.votes)).fetchone()
+        rows = self.db.execute(
+            "SELECT p.item, p.level, p.priority, p.coming FROM places p INDEXED BY queue"
+            " WHERE p.batch = ? AND p.gold IS NULL AND p.level < ? AND (p.priority, p.coming) >= (?, ?)"
+            f" AND {_UNSEEN} ORDER BY p.priority, p.coming",
+            (self.batch, self.plan.votes, *max(cursor or start, start), who),
+        )
+        first = rows.fetchone()
+        if first is None:
+            return
+        if first[2:] != cursor:
+            moved = (who, self.plan.votes, *first[2:])
+            self.db.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?, ?, ?)", moved)
+        yield first
+        yield from rows
+
+    def special(self) -> tuple[int, int] | None:
+        """The gold item or the planned repeat, (item, round), that it is the turn of.
+
+        Decided by a hash of the number of answers, so that the shares hold and nobody can tell beforehand.
+        """
+        row = self.db.execute(
+            "SELECT answered + skipped FROM tallies WHERE annotator = ?", (self.annotator,)
+        ).fetchone()
+        turn = f"{self.annotator}\0{row[0] if row else 0}"
+        drawn = bucket(turn, salt=f"turn:{self.salt}")
+        if drawn < self.plan.gold_share:
+            return self._gold()
+        if drawn < self.plan.gold_share + self.plan.repeat_share:
+            return self._repeat(bucket(turn, salt=f"repeat:{self.salt}"))
+        return None
+
+    def _gold(self) -> tuple[int, int] | None:
+        return self.db.execute(
+            "SELECT p.item, 0 FROM places p INDEXED BY gold WHERE p.batch = ? AND p.gold IS NOT NULL"
+            f" AND {_UNSEEN} ORDER BY p.priority, p.coming LIMIT 1",
+            (self.batch, self.annotator),
+        ).fetchone()
+
+    def _repeat(self, where: float) -> tuple[int, int] | None:
+        """An own vote of long enough ago, the first from ``where`` (0 to 1) of the way through them."""
+        votes = "FROM answers WHERE annotator = ? AND vote = 1"
+        oldest = self.db.execute(f"SELECT min(seq) {votes}", (self.annotator,)).fetchone()[0]
+        newest = self.db.execute(
+            f"SELECT seq {votes} ORDER BY seq DESC LIMIT 1 OFFSET ?", (self.annotator, self.plan.repeat_after)
+        ).fetchone()
+        if newest is None:
+            return None
+        middle = oldest + int(where * (newest[0] - oldest + 1))
+        for low, high in ((middle, newest[0]), (oldest, middle - 1)):
+            row = self.db.execute(
+                "SELECT a.item, 1 FROM answers a JOIN places p ON p.batch = ? AND p.item = a.item"
+                " WHERE a.annotator = ? AND a.vote = 1 AND a.round = 0 AND a.seq BETWEEN ? AND ?"
+                " AND p.gold IS NULL AND NOT EXISTS (SELECT 1 FROM answers r"
+                "  WHERE r.annotator = a.annotator AND r.item = a.item AND r.round = 1)"
+                " ORDER BY a.seq LIMIT 1",
+                (self.batch, self.annotator, low, high),
+            ).fetchone()
+            if row:
+                return row
+        return None

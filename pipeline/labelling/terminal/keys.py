@@ -1,0 +1,261 @@
+"""Texts for a terminal and keys from one: nothing that others wrote reaches it raw, and it stays as it was found.
+
+What the texts and keys mean is left to :mod:`pipeline.labelling.terminal.session`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import shutil
+import signal
+import termios
+import time
+import tty
+from collections.abc import Callable, Generator
+from types import FrameType
+from typing import TextIO
+
+from pipeline.base.terminal_text import columns, obeyed, sign
+
+WIDEST = 100
+SETTLE_SECONDS = 0.3
+"""Faster than anybody reads: a key that bounces, or is held down, on an item just shown."""
+
+
+def visible(text: str) -> str:
+    """``text`` with a sign in the place of whatever a terminal would obey, or would hide or reorder text by.
+
+    Tabs become four blanks. Only newlines are left of the control characters.
+    """
+    out: list[str] = []
+    before, times = "", 0
+    for char in [*text.replace("\r\n", "\n").replace("\t", "    "), ""]:
+        if char and char == before:
+            times += 1
+            continue
+        # Thousands of one and the same would bury the text.
+        shown = sign(before) if before and _hides(before) else before
+        out += [shown, f"×{times}"] if times > 3 and shown != before else [shown] * times
+        before, times = char, 1
+    return "".join(out)
+
+
+def _hides(char: str) -> bool:
+    return char != "\n" and obeyed(char)
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """Lines of at most ``width`` columns, broken at blanks where there are any. Indents and empty lines stay."""
+    lines: list[str] = []
+    for whole in text.split("\n"):
+        line, used = "", 0
+        for piece in re.findall(r"\s+|\S+", whole):
+            size = columns(piece)
+            if used + size <= width:
+                line, used = line + piece, used + size
+                continue
+            if used:
+                lines.append(line.rstrip())
+                line, used = "", 0
+            for char in "" if piece.isspace() else piece:
+                if used + columns(char) > width:
+                    lines.append(line)
+                    line, used = "", 0
+                line, used = line + char, used + columns(char)
+        lines.append(line)
+    return lines
+
+
+class Screen:
+    """Lines on a terminal, or in a file. ANSI codes only on a terminal, and not where NO_COLOR is set."""
+
+    def __init__(self, out: TextIO) -> None:
+        self.out = out
+        self.styled = out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+    @property
+    def width(self) -> int:
+        """Columns of a line; it follows the terminal when that is resized."""
+        return max(20, min(shutil.get_terminal_size().columns - 1, WIDEST))
+
+    def put(self, text: str) -> None:
+        """Write words of our own; only what the encoding of this terminal lacks is replaced."""
+        encoding = self.out.encoding or "utf-8"
+        self.out.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        self.out.flush()
+
+    def line(self, text: str = "", bold: bool = False) -> None:
+        self.put((f"\x1b[1m{text}\x1b[0m" if bold and self.styled else text) + "\n")
+
+    def rule(self, title: str = "") -> None:
+        """A line across, with a title in it."""
+        start = f"{title} " if title else ""
+        self.line(start + "─" * max(2, self.width - columns(start)), bold=True)
+
+    def text(self, text: str, indent: str = "") -> None:
+        """A text that others wrote, made visible and wrapped."""
+        if not text.strip():
+            self.line(indent + ("(only white space)" if text else "(empty)"))
+            return
+        for line in wrap(visible(text), self.width - len(indent)):
+            self.line((indent + line).rstrip())
+
+
+class Keys:
+    """Lines of a file or a pipe, each standing for a key."""
+
+    def __init__(self, source: TextIO, screen: Screen) -> None:
+        self.source, self.screen = source, screen
+        self.away = 0.0
+        """Seconds that this program was suspended."""
+
+    def key(self, question: str) -> str:
+        """The next key: a character in lower case, "left", "up" and so on, or "" for one without a name.
+
+        Raises:
+            EOFError: there is none.
+        """
+        return self.line(question).strip()[:1].lower()
+
+    def line(self, question: str) -> str:
+        """A line that the person writes. Raises EOFError where there is none."""
+        self.screen.put(question)
+        line = self.source.readline()
+        self.screen.line()
+        if not line:
+            raise EOFError
+        return line.rstrip("\n")
+
+    def settle(self) -> None:
+        """Drop what was typed before the person could see what it answers."""
+
+    def pause(self, seconds: float) -> str:
+        """Wait; gives the key that ended it."""
+        time.sleep(seconds)
+        return ""
+
+
+_ARROWS = {"A": "up", "B": "down", "C": "right", "D": "left"}
+_ESCAPE = re.compile(r"\x1b(?:\[|O)[0-9;]*(.)|\x1b", re.DOTALL)
+
+
+class TerminalKeys(Keys):
+    """Single keys. Whenever this program does not wait for one, the terminal is as it was before."""
+
+    def __init__(self, source: TextIO, screen: Screen) -> None:
+        super().__init__(source, screen)
+        self.fd = source.fileno()
+        self._before = termios.tcgetattr(self.fd)
+        self._typed = ""
+        self._question = ""
+
+    def key(self, question: str) -> str:
+        with self._single(), self._asking(question):
+            while not self._typed:
+                self._read()
+        key = self._next()
+        self.screen.line(visible(key))
+        return key
+
+    def line(self, question: str) -> str:
+        self._typed = ""
+        with self._asking(question):
+            data = os.read(self.fd, 1 << 16)
+        if not data:
+            raise EOFError
+        return data.decode(errors="replace").replace("\0", "").rstrip("\r\n")
+
+    def settle(self) -> None:
+        # Each repeat of a key that is held down starts the wait anew.
+        with self._single():
+            while select.select([self.fd], [], [], SETTLE_SECONDS)[0]:
+                self._read()
+        self._typed = ""
+
+    def pause(self, seconds: float) -> str:
+        with self._single():
+            if not self._typed and select.select([self.fd], [], [], seconds)[0]:
+                self._read()
+        return self._next() if self._typed else ""
+
+    def suspend(self) -> None:
+        """Stop as Ctrl-Z does, with the terminal as it was; returns when continued."""
+        left, mode = time.monotonic(), termios.tcgetattr(self.fd)
+        self.restore()
+        own = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTSTP)
+        signal.signal(signal.SIGTSTP, own)
+        termios.tcsetattr(self.fd, termios.TCSADRAIN, mode)
+        self.away += time.monotonic() - left
+        self.screen.put("\n" + self._question)
+
+    def restore(self) -> None:
+        """Make the terminal what it was."""
+        termios.tcsetattr(self.fd, termios.TCSADRAIN, self._before)
+
+    @contextlib.contextmanager
+    def _asking(self, question: str) -> Generator[None]:
+        self._question = question
+        self.screen.put(question)
+        try:
+            yield
+        finally:
+            self._question = ""
+
+    @contextlib.contextmanager
+    def _single(self) -> Generator[None]:
+        tty.setcbreak(self.fd, termios.TCSADRAIN)
+        try:
+            yield
+        finally:
+            self.restore()
+
+    def _read(self) -> None:
+        data = os.read(self.fd, 256)
+        # Where single keys are read, Ctrl-D is a character; typed just before, it is a NUL by now.
+        if data in (b"", b"\x04", b"\0"):
+            raise EOFError
+        self._typed += data.decode(errors="ignore")
+
+    def _next(self) -> str:
+        """Take one key off what was typed."""
+        if escape := _ESCAPE.match(self._typed):
+            self._typed = self._typed[escape.end() :]
+            return _ARROWS.get(escape[1] or "", "")
+        key, self._typed = self._typed[:1], self._typed[1:]
+        return key.strip().lower()
+
+
+@contextlib.contextmanager
+def keyboard(source: TextIO, screen: Screen) -> Generator[Keys]:
+    """The keys of ``source``: single ones where it is a terminal, which is left as it was however this ends."""
+    if not source.isatty():
+        yield Keys(source, screen)
+        return
+    keys = TerminalKeys(source, screen)
+
+    def suspend(number: int, frame: FrameType | None) -> None:
+        keys.suspend()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    with _handling({signal.SIGTSTP: suspend, signal.SIGTERM: end, signal.SIGHUP: end}):
+        try:
+            yield keys
+        finally:
+            with contextlib.suppress(termios.error):  # it may have been closed
+                keys.restore()
+
+
+@contextlib.contextmanager
+def _handling(handlers: dict[signal.Signals, Callable[[int, FrameType | None], None]]) -> Generator[None]:
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

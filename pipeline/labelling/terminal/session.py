@@ -1,0 +1,309 @@
+"""Labelling in a terminal, one item at a time, for people on a machine without a browser.
+
+It leaves out what needs a page: ratings, rankings, better answers, the differences between two texts.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+from pipeline.base.errors import ConfigError, StoreError
+from pipeline.labelling.conversation import turns
+from pipeline.labelling.items import Item, as_meant, as_shown, order_of
+from pipeline.labelling.log.events import Assignment, Event, EventType, NewEvent, Person, Plan, Receipt, Refused
+from pipeline.labelling.settings import FLAG_REASONS, SKIP_REASONS, LabelSection
+from pipeline.labelling.terminal.keys import Keys, Screen, keyboard, visible
+
+if TYPE_CHECKING:
+    from pipeline.labelling.log.log import Log
+    from pipeline.labelling.web.context import Consent
+
+POLL_SECONDS = 2.0
+PACE_FROM = 5
+"""Answers before a person's own pace says anything about the time left."""
+MOST_MS = 24 * 3600 * 1000
+
+CHOICES = {
+    "pairwise": {"1": "a", "left": "a", "2": "b", "right": "b", "t": "tie", "b": "both_bad"},
+    "thumbs": {"1": "like", "up": "like", "2": "dislike", "down": "dislike"},
+}
+WORDS = {"a": "1 is better", "b": "2 is better", "tie": "tie", "both_bad": "both bad"}
+HELP = {
+    "pairwise": """\
+1 2  the first, or the second, is better (also arrow left, arrow right)
+t    tie
+b    both are bad""",
+    "thumbs": "1 2  you like it, or you do not (also arrow up, arrow down)",
+}
+HELP_ALWAYS = """\
+s    skip, with a reason
+u    undo your last answer: the item is asked again
+f    flag the item, or take the flag off
+r    show the item again
+q    stop; the same command continues"""
+
+
+def label(
+    log: Log,
+    settings: LabelSection,
+    person: Person,
+    consent: Consent,
+    *,
+    guidelines: str | None = None,
+    title: str = "",
+    stdin: TextIO | None = None,
+    stdout: TextIO | None = None,
+) -> int:
+    """Ask ``person`` about one item after the other until none is left or they stop.
+
+    Every answer is in the log before the next item is shown. On a terminal a key is enough; from a file or a pipe
+    each line stands for a key, and its end is the end.
+
+    Returns:
+        0, also where the person stopped or did not agree to the text.
+    Raises:
+        ConfigError: the mode needs the page.
+        Refused: the person is not known to the log, or was withdrawn.
+    """
+    if settings.mode not in CHOICES:
+        mend = "Use the page: make label, without TERMINAL=1."
+        raise ConfigError(f"label.mode = {settings.mode}", "cannot be answered in a terminal.", mend)
+    screen = Screen(stdout or sys.stdout)
+    with keyboard(stdin or sys.stdin, screen) as keys:
+        session = _Session(log, settings, person, screen, keys, guidelines)
+        try:
+            if title:
+                screen.line(visible(title), bold=True)
+            if session.agreed(consent):
+                session.run()
+        except (EOFError, KeyboardInterrupt):
+            screen.line()
+    answered, _ = log.my_count(person.id, settings.votes)
+    screen.line(f"{answered} answered, all of them kept. The same command continues.")
+    return 0
+
+
+class _Session:
+    """One person's evening."""
+
+    def __init__(
+        self,
+        log: Log,
+        settings: LabelSection,
+        person: Person,
+        screen: Screen,
+        keys: Keys,
+        guidelines: str | None,
+    ) -> None:
+        self.log, self.settings, self.person = log, settings, person
+        self.screen, self.keys, self.guidelines = screen, keys, guidelines
+        self.plan = Plan.of(settings)
+        self.note = ""
+
+    def agreed(self, consent: Consent) -> bool:
+        """Whether the person has agreed to this very text, which is asked first."""
+        if self.log.consent_of(self.person.id) == consent.sha256:
+            return True
+        self.screen.text(consent.text)
+        while (key := self.keys.key("Do you agree? [y]es  [n]o ")) not in ("y", "n", "q"):
+            pass
+        if key != "y":
+            self.screen.line("Without that you are asked nothing.")
+            return False
+        return self.send("consent", None, {"version": consent.version, "sha256": consent.sha256}) is not None
+
+    def run(self) -> None:
+        """Until nothing is left, or the person stops."""
+        if self.guidelines:
+            self.screen.text(self.guidelines)
+        go_on = True
+        while go_on:
+            assignment = self.log.next(self.person.id, self.plan)
+            if assignment is not None:
+                go_on = self.item(assignment)
+            elif self.log.batch_whole:
+                go_on = self.nothing_left()
+            else:
+                go_on = self.waiting()
+
+    def item(self, assignment: Assignment) -> bool:
+        """Show one item and take an answer; False where the person stops."""
+        item = assignment.item
+        order = order_of(item.id, self.person.id, self.log.salt, len(item.completions))
+        self.note = ""
+        self.show(item, order, assignment.undone)
+        started, self.keys.away = time.monotonic(), 0.0
+        self.keys.settle()
+        choices = CHOICES[item.mode]
+        done: Receipt | None = None
+        while done is None:
+            key = self.keys.key(self.keys_line())
+            ms = min(round((time.monotonic() - started - self.keys.away) * 1000), MOST_MS)
+            if key == "q":
+                return False
+            if key in choices:
+                done = self.vote(item, order, choices[key], ms)
+            elif key == "s":
+                done = self.skip(item, ms)
+            elif key == "u":
+                done = self.send("undo")
+            else:
+                self.aside(key, item, order)
+        return True
+
+    def aside(self, key: str, item: Item, order: Sequence[int]) -> None:
+        """What a key does that answers nothing."""
+        if key == "f":
+            self.flag(item)
+        elif key == "n" and "note" in self.settings.ask:
+            self.note = self.keys.line("note: ")
+        elif key == "g" and self.guidelines:
+            self.screen.text(self.guidelines)
+        elif key == "r":
+            self.show(item, order, None)
+        elif key == "?":
+            self.help()
+        elif key:
+            self.screen.line(f"{visible(key)} means nothing here; ? tells the keys.")
+
+    def vote(self, item: Item, order: Sequence[int], shown: str, ms: int) -> Receipt | None:
+        """Record a choice, given in the words of the screen."""
+        ask = self.settings.ask
+        strength = None
+        if "strength" in ask and shown in ("a", "b"):
+            strength = self.choose("better:", ("slightly", "much"))
+            if strength is None:
+                return None
+        payload = {
+            "choice": as_meant(shown, item.mode, order),
+            "order": list(order),
+            "strength": strength,
+            "tags": self.tags() if "tags" in ask else [],
+            "note": self.note,
+        }
+        return self.send("vote", item, payload, ms)
+
+    def tags(self) -> list[str]:
+        """Reasons, by their numbers."""
+        known = self.settings.tags
+        listed = "  ".join(f"[{n}] {visible(tag)}" for n, tag in enumerate(known, 1))
+        numbers = re.findall(r"\d+", self.keys.line(f"why: {listed}  (numbers, or nothing) "))
+        return [known[i] for i in dict.fromkeys(int(n) - 1 for n in numbers) if 0 <= i < len(known)]
+
+    def skip(self, item: Item, ms: int) -> Receipt | None:
+        reason = self.choose("skip:", SKIP_REASONS)
+        if reason is None:
+            return None
+        return self.send("skip", item, {"reason": reason, "note": self.note}, ms)
+
+    def flag(self, item: Item) -> None:
+        """Flag the item, or take the flag off."""
+        on = not self.log.flagged(self.person.id, item.id)
+        reason = self.choose("flag:", FLAG_REASONS) if on else ""
+        if reason is None:
+            return
+        payload = {"on": on, "reason": reason, "note": self.note if on else ""}
+        if self.send("flag", item, payload) is not None:
+            self.screen.line(f"flagged: {reason}" if on else "no longer flagged")
+
+    def choose(self, question: str, words: Sequence[str]) -> str | None:
+        """One of some words by its number; None where the person thinks better of it."""
+        listed = "  ".join(f"[{n}] {word}" for n, word in enumerate(words, 1))
+        key = self.keys.key(f"{question} {listed}  (any other key: back) ")
+        return dict(zip("123456789", words, strict=False)).get(key)
+
+    def send(
+        self,
+        kind: EventType,
+        item: Item | None = None,
+        payload: dict[str, Any] | None = None,
+        ms: int | None = None,
+    ) -> Receipt | None:
+        """Record an event. Where the disk refuses, the same event with the same key is tried again on demand."""
+        event = NewEvent(uuid.uuid4().hex, kind, self.person.id, item and item.id, payload or {}, ms)
+        while True:
+            try:
+                return self.log.append(event)
+            except Refused as err:
+                self.screen.line(visible(str(err)))
+                # Answered meanwhile on the page, perhaps: show what is to be answered now.
+                return Receipt(0, False, event.item) if kind in ("vote", "skip") else None
+            except StoreError as err:
+                self.screen.line(visible(str(err)))
+            if self.keys.key("NOT recorded. [r] try again  (any other key: do without) ") != "r":
+                return None
+
+    def nothing_left(self) -> bool:
+        """Tell so; False ends the evening. The last answer can still be taken back."""
+        self.screen.rule()
+        self.screen.line("Nothing is left for you. Thank you.")
+        if self.log.last(self.person.id) is None:
+            return False
+        self.keys.settle()
+        key = self.keys.key("[u]ndo your last answer  (any other key: end) ")
+        return key == "u" and self.send("undo") is not None
+
+    def waiting(self) -> bool:
+        """Until there is an item; False where the person stops."""
+        self.screen.line("Waiting for more items: they are being sampled. [q]uit")
+        while not self.log.batch_whole and self.log.next(self.person.id, self.plan) is None:
+            if self.keys.pause(POLL_SECONDS) == "q":
+                return False
+        return True
+
+    def show(self, item: Item, order: Sequence[int], undone: Event | None) -> None:
+        """The item as the page has it: what it is (gold, a repeat) shows in nothing."""
+        screen = self.screen
+        screen.rule(self.progress())
+        for role, text in turns(item.prompt):
+            if role:
+                screen.line(visible(role), bold=True)
+            screen.text(text, indent="  " if role else "")
+        for place, i in enumerate(order, 1):
+            screen.rule(str(place) if len(order) > 1 else "")
+            screen.text(item.completions[i])
+        screen.rule()
+        if self.log.flagged(self.person.id, item.id):
+            screen.line("You have flagged this.")
+        if undone is not None:
+            screen.line(f"You had said: {_said(undone, item, order)}")
+
+    def progress(self) -> str:
+        """How much is answered, how much is left, and how long that takes at this person's own pace."""
+        answered, left = self.log.my_count(self.person.id, self.settings.votes)
+        pace = self.log.pace(self.person.id) if answered >= PACE_FROM else None
+        time_left = f", about {_duration(pace / 1000 * left)}" if pace is not None and left else ""
+        return f"{answered} answered, {left} left{time_left}"
+
+    def keys_line(self) -> str:
+        own = {"pairwise": "[1] or [2] is better  [t]ie  [b]oth bad", "thumbs": "[1] like  [2] dislike"}
+        note = "  [n]ote" if "note" in self.settings.ask else ""
+        return f"{own[self.settings.mode]}  [s]kip  [u]ndo  [f]lag{note}  [?] help  [q]uit "
+
+    def help(self) -> None:
+        lines = [*HELP[self.settings.mode].splitlines(), *HELP_ALWAYS.splitlines()]
+        if "note" in self.settings.ask:
+            lines.append("n    a note, kept with your answer to this item")
+        if self.guidelines:
+            lines.append("g    the guidelines")
+        if "edit" in self.settings.ask:
+            lines.append("A better answer can be written on the page only.")
+        for line in lines:
+            self.screen.line(line)
+
+
+def _said(undone: Event, item: Item, order: Sequence[int]) -> str:
+    if undone.type == "skip":
+        return "skip"
+    choice = as_shown(undone.payload["choice"], item.mode, order)
+    return WORDS.get(choice, choice)
+
+
+def _duration(seconds: float) -> str:
+    minutes = max(1, round(seconds / 60))
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,1 @@
+"""The page people label on, and the operator's."""

@@ -1,0 +1,136 @@
+"""What the annotator's page asks for and sends, in words of places, which hide what is where."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pipeline.labelling.conversation import turns
+from pipeline.labelling.items import Item, as_shown, order_of
+from pipeline.labelling.log.events import Event, Person
+from pipeline.labelling.settings import FLAG_REASONS, SKIP_REASONS
+from pipeline.labelling.web.context import Site, json_response, page
+from pipeline.labelling.web.parse_event import STRENGTHS, event_of
+from pipeline.labelling.web.request_checks import Refusal, read_json
+
+PACE_FROM = 5
+"""Answers before a person's own pace says anything about the time left."""
+
+
+def routes() -> list[Route]:
+    return [
+        Route("/a/{annotator}/", _page),
+        Route("/a/{annotator}/api/state", _state),
+        Route("/a/{annotator}/api/next", _next),
+        Route("/a/{annotator}/api/events", _events, methods=["POST"]),
+    ]
+
+
+def _page(request: Request) -> Response:
+    site: Site = request.app.state.site
+    person = site.person(request)
+    return page("annotate.html.jinja", {"title": site.title, "base": f"/a/{person.id}/", "project": site.project})
+
+
+def _state(request: Request) -> Response:
+    site: Site = request.app.state.site
+    person = site.person(request)
+    settings, consent = site.settings, site.consent
+    return json_response(
+        {
+            "title": site.title,
+            "mode": settings.mode,
+            "consent": {
+                "needed": site.log.consent_of(person.id) != consent.sha256,
+                "text": consent.text,
+                "version": consent.version,
+                "sha256": consent.sha256,
+            },
+            "guidelines": site.guidelines,
+            "ask": list(settings.ask),
+            "tags": list(settings.tags) if "tags" in settings.ask else [],
+            "skip_reasons": list(SKIP_REASONS),
+            "flag_reasons": list(FLAG_REASONS),
+            "strengths": list(STRENGTHS),
+            **_progress(site, person),
+        }
+    )
+
+
+def _next(request: Request) -> Response:
+    site: Site = request.app.state.site
+    person = site.person(request)
+    return json_response(next_for(site, person))
+
+
+async def _events(request: Request) -> Response:
+    site: Site = request.app.state.site
+    person = await run_in_threadpool(site.person, request)
+    site.rate.check(person.id)
+    body = await read_json(request)
+    return await run_in_threadpool(_record, site, person, body)
+
+
+def _record(site: Site, person: Person, body: dict[str, Any]) -> Response:
+    """Record an event. Should what follows fail, it is durable all the same, and a retry with its key finds it."""
+    event = event_of(body, person.id, site)
+    if event.type != "consent" and site.log.consent_of(person.id) != site.consent.sha256:
+        raise Refusal(403, "Agree to the text first.", "no consent", "consent")
+    try:
+        receipt = site.log.append(event)
+    except ValueError as err:
+        raise Refusal(400, f"{err}.", "malformed") from err
+    return json_response({"seq": receipt.seq, "duplicate": receipt.duplicate, "next": next_for(site, person)})
+
+
+def next_for(site: Site, person: Person) -> dict[str, Any]:
+    """The person's open item as the page shows it. Whether it is gold or a repeat shows in nothing."""
+    assignment = site.log.next(person.id, site.plan)
+    if assignment is None:
+        why = "done" if site.log.batch_whole else "waiting"
+        return {"item": None, "why": why, **_progress(site, person)}
+    item = assignment.item
+    order = order_of(item.id, person.id, site.log.salt, len(item.completions))
+    shown = {
+        "id": item.id,
+        "mode": item.mode,
+        "turns": [{"role": role, "text": text} for role, text in turns(item.prompt)],
+        "completions": [item.completions[i] for i in order],
+        "flagged": site.log.flagged(person.id, item.id),
+        "undone": None if assignment.undone is None else _taken_back(assignment.undone, item),
+    }
+    return {"item": shown, "why": None, **_progress(site, person, open_item=True)}
+
+
+def _taken_back(event: Event, item: Item) -> dict[str, Any]:
+    """What was answered before the undo, so that only the change is asked for. Of a skip: its reason and note."""
+    payload = event.payload
+    if event.type == "skip":
+        return {"reason": payload["reason"], "note": payload["note"]}
+    return {
+        "choice": as_shown(payload["choice"], item.mode, payload["order"]),
+        "strength": payload["strength"],
+        "tags": payload["tags"],
+        "note": payload["note"],
+    }
+
+
+def _progress(site: Site, person: Person, open_item: bool = False) -> dict[str, Any]:
+    answered, left = site.log.my_count(person.id, site.plan.votes)
+    left = site.horizon.left(person.id, answered, left)
+    if open_item:
+        left = max(left, 1)
+    pace = site.log.pace(person.id) if answered >= PACE_FROM else None
+    return {
+        "progress": {
+            "answered": answered,
+            "left": left,
+            "total": answered + left,
+            "seconds_left": None if pace is None else round(pace * left / 1000),
+        },
+        "can_undo": site.log.last(person.id) is not None,
+    }

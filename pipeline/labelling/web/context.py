@@ -1,0 +1,249 @@
+"""What the routes of one labelling page share: its project, who is asking, how pages and refusals are drawn."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import math
+import re
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from pipeline.base.records import digest
+from pipeline.labelling.log.events import Person, Plan
+from pipeline.labelling.public_url import PublicAddress
+from pipeline.labelling.settings import LabelSection
+from pipeline.labelling.web.request_checks import Rate, Refusal
+
+if TYPE_CHECKING:
+    from pipeline.labelling.log.log import Log
+
+HERE = Path(__file__).parent
+COOKIE_DAYS = 30
+MESSAGES = 50
+STATISTICS_SECONDS = 5.0
+_TOKEN = re.compile(r"[0-9a-f]{16,128}")
+
+# What would be invisible, or would break the line it stands in, as a sign that can be seen.
+_CONTROLS = {c: 0x2400 + c for c in range(32) if chr(c) not in "\n\t\r"} | {0x7F: 0x2421}
+
+
+@dataclass(frozen=True)
+class Consent:
+    """The text that people agree to before their first vote. ``sha256`` is that of its UTF-8 bytes."""
+
+    text: str
+    version: str
+    sha256: str
+
+
+class Horizon:
+    """How many items are left for a person, told so that it falls by one with each answer whatever the item was.
+
+    Gold items and repeats come on top of what is really left. Were they not foreseen, the number would stand still
+    at each of them and give them away. So two standard deviations more than are to be expected are counted in, and
+    never fewer than are really left; others' answers make the number fall faster.
+
+    Args:
+        extra: share of the items shown that are gold or repeats.
+    """
+
+    def __init__(self, extra: float) -> None:
+        self.extra = extra
+        self._total: dict[str, int] = {}
+
+    def left(self, who: str, answered: int, left: int) -> int:
+        if not self.extra or not left:
+            return left
+        expected = left * self.extra / (1 - self.extra)
+        most = left + math.ceil(expected + 2 * math.sqrt(expected))
+        told = min(max(self._total.get(who, answered + most) - answered, left), most)
+        self._total[who] = answered + told
+        return told
+
+
+@dataclass(frozen=True)
+class Message:
+    """What an action of the operator came to. ``place``: the part of the page where it is shown."""
+
+    text: str
+    good: bool
+    place: str
+
+
+class Desk:
+    """What the operator's page remembers between two requests.
+
+    Attributes:
+        publishing: held while a version is being published.
+        last: (time, what it said, whether it went well) of the last publishing.
+    """
+
+    def __init__(self) -> None:
+        self.publishing = threading.Lock()
+        self.last: tuple[str, str, bool] | None = None
+        self._messages: OrderedDict[str, Message] = OrderedDict()
+        self._lock, self._counting = threading.Lock(), threading.Lock()
+        self._statistics: Any = None
+        self._next = 0.0
+
+    def say(self, message: Message) -> str:
+        """Keep it for the page that a redirect opens, under the number returned: not in its address, where anybody
+        could write one."""
+        with self._lock:
+            number = secrets.token_hex(4)
+            self._messages[number] = message
+            while len(self._messages) > MESSAGES:
+                self._messages.popitem(last=False)
+            return number
+
+    def message(self, number: str | None) -> Message | None:
+        """One of the newest messages."""
+        with self._lock:
+            return self._messages.get(number or "")
+
+    def statistics(self, make: Callable[[], Any], stale: Callable[[Any], bool]) -> Any:
+        """What ``make`` gives, made anew only where ``stale`` says so; however often the page is loaded, at most
+        every few seconds, and a tenth of the time at most."""
+        with self._counting:
+            now = time.monotonic()
+            if self._statistics is None or (now >= self._next and stale(self._statistics)):
+                self._statistics = make()
+                took = time.monotonic() - now
+                self._next = now + took + max(STATISTICS_SECONDS, 9 * took)
+            return self._statistics
+
+
+@dataclass
+class Site:
+    """One labelling project being served.
+
+    Attributes:
+        publish: makes a version of what is labelled; returns what to tell the operator, raises PipelineError with
+            why not. None where this page publishes nothing.
+        public: the address of a proxy in front of this page.
+    """
+
+    log: Log
+    settings: LabelSection
+    title: str
+    guidelines: str | None
+    consent: Consent
+    publish: Callable[[], str] | None
+    public: PublicAddress | None = None
+    rate: Rate = field(default_factory=Rate)
+    desk: Desk = field(default_factory=Desk)
+
+    @cached_property
+    def project(self) -> str:
+        """Tells this project's cookies from those of others: cookies do not see ports."""
+        return digest(["project", self.log.salt])[:12]
+
+    @cached_property
+    def plan(self) -> Plan:
+        return Plan.of(self.settings)
+
+    @cached_property
+    def horizon(self) -> Horizon:
+        plan = self.plan
+        return Horizon(min(plan.repeat_share + (plan.gold_share if self.settings.gold else 0), 0.9))
+
+    def encrypted(self, request: Request) -> bool:
+        """Whether the browser speaks HTTPS, as far as can be told; only then may a cookie be for HTTPS alone."""
+        if request.scope["scheme"] == "https" or request.headers.get("x-forwarded-proto", "").lower() == "https":
+            return True
+        return self.public is not None and self.public.secure and self.public.is_asked(request.headers["host"])
+
+    def address(self, request: Request) -> str:
+        """Scheme and host for links to this page: the public ones, or those by which this request came."""
+        if self.public is not None:
+            return self.public.origin
+        return f"{request.scope['scheme']}://{request.headers['host']}"
+
+    def cookie(self, who: str) -> str:
+        return f"rlhf_{self.project}_{who}"
+
+    def person(self, request: Request) -> Person:
+        """Whose page this is, if the cookie says so.
+
+        Raises:
+            Refusal: 403, there is no cookie, or it is another person's, or the link was withdrawn.
+        """
+        annotator = request.path_params["annotator"]
+        token = request.cookies.get(self.cookie(annotator), "")
+        person = self.person_of(token)
+        if person is None or person.id != annotator:
+            raise Refusal(403, "This page needs your own link. Open it again.", "no valid cookie", "link")
+        return person
+
+    def person_of(self, token: str) -> Person | None:
+        """The active person a token belongs to."""
+        return self.log.person_of(token) if _TOKEN.fullmatch(token) else None
+
+    def is_operator(self, token: str) -> bool:
+        return _TOKEN.fullmatch(token) is not None and hmac.compare_digest(token, self.log.operator_token)
+
+    def operator(self, request: Request) -> None:
+        """Raises Refusal 403 where the cookie is not the operator's."""
+        if not self.is_operator(request.cookies.get(self.cookie("operator"), "")):
+            raise Refusal(403, "This page needs the operator's link. Open it again.", "no valid cookie", "link")
+
+
+def set_cookie(response: Response, name: str, token: str, path: str, secure: bool) -> None:
+    response.set_cookie(
+        name, token, max_age=COOKIE_DAYS * 86400, path=path, httponly=True, samesite="strict", secure=secure
+    )
+
+
+def json_response(value: Any, status: int = 200) -> Response:
+    # Half a surrogate pair, as a byte-level model can write, has no UTF-8; in a JSON string \udXXX is just that.
+    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
+    return Response(body, status, media_type="application/json")
+
+
+def refuse(request: Request, refusal: Refusal) -> Response:
+    """A refusal as the caller reads it: JSON for the page's script, a page for a person."""
+    if "/api/" in request.scope["path"]:
+        said = {"error": " ".join(refusal.told.split())[:300]} | ({"code": refusal.code} if refusal.code else {})
+        return json_response(said, refusal.status)
+    again = request.scope["path"] if refusal.code == "link" and request.scope["method"] == "GET" else None
+    title = "This page needs your link" if refusal.code == "link" else "This did not work"
+    return page("message.html.jinja", {"title": title, "text": refusal.told, "again": again}, refusal.status)
+
+
+def page(template: str, values: Mapping[str, Any], status: int = 200) -> Response:
+    """A template of this package as a page. Half surrogates come out as a question mark."""
+    return HTMLResponse(_environment().get_template(template).render(values).encode("utf-8", "replace"), status)
+
+
+def visible(text: str) -> str:
+    """``text`` with control characters as signs that can be seen (NUL is ␀)."""
+    return text.translate(_CONTROLS)
+
+
+def _environment() -> Environment:
+    global _made
+    if _made is None:
+        _made = Environment(
+            loader=FileSystemLoader(HERE / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        _made.filters["visible"] = visible
+    return _made
+
+
+_made: Environment | None = None

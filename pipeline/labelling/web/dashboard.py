@@ -1,0 +1,252 @@
+"""What the operator's page says: every number rounded, every sentence written. Leaves out HTML and statistics."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.labelling.conversation import turns
+from pipeline.labelling.items import PAIRWISE_CHOICES, RATING_CHOICES, THUMBS_CHOICES, Item
+from pipeline.labelling.log.events import Event, PersonCounts
+from pipeline.labelling.web.context import Site
+from pipeline.labelling.wording import (
+    CHOICE_WORDS,
+    LETTERS,
+    ago,
+    choice_words,
+    estimate,
+    excludes,
+    percent,
+    seconds,
+    to_letters,
+    with_interval,
+)
+
+QUEUE_SHOWN = 10
+FLAGS_SHOWN = 30
+
+EXCERPT = 90
+TOO_MANY_FAST = 0.2
+
+_ROWS = {
+    "pairs": "preference pairs",
+    "unpaired": "completions liked or disliked",
+    "edits": "better answers that people wrote",
+    "votes": "single answers, kept beside the rows",
+}
+_ITEMS = {
+    "decided": "decided",
+    "ties": "equally good",
+    "both_bad": "both bad",
+    "split_votes": "votes split: no row",
+    "unanswered": "not answered yet",
+    "fewer_votes": "of all these, answered by too few so far",
+    "without_consent": "answers left out: nobody agreed to a text",
+    "personal_data": "items left out: flagged as personal data",
+}
+_CHOICES: dict[str, Sequence[str]] = {
+    "pairwise": PAIRWISE_CHOICES,
+    "thumbs": THUMBS_CHOICES,
+    "rating": RATING_CHOICES,
+}
+
+
+def values(site: Site, address: str) -> dict[str, Any]:
+    """Everything that ``operator.html.jinja`` shows.
+
+    Args:
+        address: scheme and host for the links.
+    """
+    log, settings = site.log, site.settings
+    found = site.desk.statistics(lambda: _statistics(site), lambda old: _changed(site, old))
+    ready = log.ready(settings.votes, settings.enough)
+    people = log.people()
+    counts = {c.annotator: c for c in log.counts()}
+    names = {p.id: p.name for p in people}
+    settled = log.adjudications()
+    disputed = [d for d in found["disputed"] if d["item"] not in settled]
+    return {
+        "title": site.title,
+        "mode": settings.mode,
+        "votes": settings.votes,
+        "at": found["at"],
+        "about": log.about,
+        "ready": ready,
+        "whole": log.batch_whole,
+        "answers": sum(c.answered for c in counts.values()),
+        "people": [_person(site, p, counts.get(p.id), found, address) for p in people],
+        "agreement": _agreement(found),
+        "choices": _choices(found),
+        "queue": [_disputed(log.item(d["item"]), d["votes"]) for d in disputed[:QUEUE_SHOWN]],
+        "disputed": len(disputed),
+        "settled": len(settled),
+        "skips": found["skips"],
+        "flags": Counter(e.payload["reason"] or "no reason" for e in log.flags()).most_common(),
+        **_flagged(site, names),
+        "guidelines": site.guidelines,
+        "consent": site.consent,
+        "agreed": sum(log.consent_of(p.id) == site.consent.sha256 for p in people if p.active),
+        "can_publish": site.publish is not None,
+        "rows": _named(found["counts"], _ROWS),
+        "items": _named(found["counts"], _ITEMS),
+        "publishing": site.desk.publishing.locked(),
+        "last": site.desk.last,
+    }
+
+
+def _statistics(site: Site) -> dict[str, Any]:
+    from pipeline.labelling.agreement import summary
+    from pipeline.labelling.log_rows import publishable_rows
+
+    log = site.log
+    batch, votes, skips, flags, edits = log.batch, log.votes(), log.skips(), log.flags(), log.edits()
+    items = {item.id: item for item in log.items()}
+    return {
+        **summary(items, votes, skips, flags, site.settings.too_fast_ms),
+        "counts": publishable_rows(log, site.settings).counts,
+        "at": time.strftime("%H:%M:%S"),
+        "skips": Counter(e.payload["reason"] or "no reason" for e in skips).most_common(),
+        "batch": batch,
+        "people": [p.id for p in log.people()],
+        "newest": max((e.seq for some in (votes, skips, flags, edits) for e in some), default=0),
+    }
+
+
+def _changed(site: Site, old: Mapping[str, Any]) -> bool:
+    # Anything after what was counted. An undo as the newest event passes for a change each time: harmless.
+    people = [p.id for p in site.log.people()]  # one fewer where somebody was forgotten
+    return (site.log.batch, people) != (old["batch"], old["people"]) or next(
+        iter(site.log.events(since=old["newest"])), None
+    ) is not None
+
+
+def _person(
+    site: Site, person: Any, counts: PersonCounts | None, found: Mapping[str, Any], address: str
+) -> dict[str, Any]:
+    own = found["annotators"].get(person.id, {})
+    answered, left = site.log.my_count(person.id, site.settings.votes)
+    bias, fast = own.get("position_bias"), own.get("too_fast")
+    return {
+        "id": person.id,
+        "name": person.name,
+        "active": person.active,
+        "link": f"{address}/join/{person.token}",
+        "answered": answered,
+        "left": left if person.active else 0,
+        "skipped": counts.skipped if counts else 0,
+        "flagged": counts.flagged if counts else 0,
+        "majority": estimate(own.get("agreement_with_majority")),
+        "gold": estimate(own.get("gold")),
+        "self": estimate(own.get("self_agreement")),
+        "too_fast": percent(fast),
+        "hurries": bool(fast and fast["value"] and fast["value"] > TOO_MANY_FAST),
+        "median": seconds(own.get("median_ms")),
+        "bias": estimate(bias),
+        "leans": excludes(bias, 0.5),
+        "seen": ago(counts.last_at if counts else None),
+    }
+
+
+def _agreement(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """(what, number with its interval, how to read it)."""
+    raw, alpha, bias = found["raw"], found["alpha"], found["position_bias"]
+    rows = [
+        (
+            "Pairs of answers that agree",
+            with_interval(raw),
+            f"two people, same item; {raw['n']:,} pairs" if raw.get("n") else "no item has two answers yet",
+        ),
+        ("Krippendorff’s alpha", with_interval(alpha), _read_alpha(alpha)),
+    ]
+    if bias is not None:
+        rows.append(("First place chosen", with_interval(bias), _read_bias(bias)))
+    return rows
+
+
+def _read_alpha(alpha: Mapping[str, Any]) -> str:
+    value = alpha.get("value")
+    if value is None:
+        return alpha.get("reason") or "not defined yet"
+    # The bars are those of Krippendorff, Content Analysis (2004), p. 241.
+    if value >= 0.8:
+        verdict = "people agree reliably"
+    elif value >= 0.667:
+        verdict = "enough for tentative conclusions"
+    elif value > 0:
+        verdict = "below 0.667: taste differs, or the guidelines leave too much open"
+    else:
+        verdict = "no more than chance: read the disputed items before going on"
+    return f"1 is perfect, 0 is chance; {verdict}"
+
+
+def _read_bias(bias: Mapping[str, Any]) -> str:
+    if bias.get("value") is None:
+        return "no decided answer yet"
+    if not excludes(bias, 0.5):
+        return "0.5 is no lean to either place"
+    place = "first" if bias["value"] > 0.5 else "second"
+    return f"people lean to the {place} place; as places are drawn by lot, that is noise and no slant of the data"
+
+
+def _choices(found: Mapping[str, Any]) -> list[tuple[str, int, str]]:
+    """(choice, how often, share). Which completion won says nothing, so those two are one line."""
+    counts: Counter[str] = Counter()
+    for choice, n in found["choices"].items():
+        counts["one is better" if choice in ("a", "b") else CHOICE_WORDS.get(choice, f"{choice} of 5")] += n
+    total = sum(counts.values()) or 1
+    return [(words, n, f"{100 * n / total:.0f} %") for words, n in counts.items() if n]
+
+
+def _disputed(item: Item | None, votes: Mapping[str, int]) -> dict[str, Any]:
+    assert item is not None  # the statistics are of the same log
+    known = _CHOICES.get(item.mode) or sorted(votes, key=lambda c: -votes[c])
+    return {
+        **_shown(item),
+        "mode": item.mode,
+        "buttons": [
+            (to_letters(c) if item.mode == "ranking" else c, choice_words(c, item.mode), votes.get(c, 0))
+            for c in known
+        ],
+    }
+
+
+def _flagged(site: Site, names: Mapping[str, str]) -> dict[str, Any]:
+    by_item: dict[str, list[Event]] = defaultdict(list)
+    for event in site.log.flags():
+        by_item[str(event.item)].append(event)
+    some = list(by_item.items())[:FLAGS_SHOWN]
+    shown = [(site.log.item(item_id), events) for item_id, events in some]
+    return {
+        "flagged_items": len(by_item),
+        "flagged": [
+            {
+                **_shown(item),
+                "excerpt": _excerpt(item),
+                "why": [
+                    (e.payload["reason"], e.payload["note"], names.get(e.annotator, e.annotator)) for e in events
+                ],
+            }
+            for item, events in shown
+            if item is not None
+        ],
+    }
+
+
+def _excerpt(item: Item) -> str:
+    """The end of the prompt on one line: what people were asked last."""
+    said = " ".join(turns(item.prompt)[-1][1].split())
+    return said if len(said) <= EXCERPT else f"{said[:EXCERPT].rstrip()}…"
+
+
+def _named(counts: Mapping[str, int], names: Mapping[str, str]) -> list[tuple[str, int]]:
+    return [(words, counts[key]) for key, words in names.items() if counts.get(key)]
+
+
+def _shown(item: Item) -> dict[str, Any]:
+    return {
+        "id": item.id,
+        "turns": turns(item.prompt),
+        "completions": list(zip(LETTERS, item.completions, strict=False)),
+    }

@@ -1,0 +1,147 @@
+"""The operator's pages: progress, people, disputes, publish, export. Forms and links; no script.
+
+Leaves out the numbers and the wording of the page, which are dashboard.py's.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from pipeline.base.errors import DataError, PipelineError
+from pipeline.labelling.items import parse_choice
+from pipeline.labelling.log.events import OPERATOR, NewEvent, Refused
+from pipeline.labelling.web import dashboard, votes_download
+from pipeline.labelling.web.context import Message, Site, page
+from pipeline.labelling.web.request_checks import Refusal, read_form
+from pipeline.labelling.wording import choice_words, from_letters
+
+
+def routes() -> list[Route]:
+    return [
+        Route("/operator/", _page),
+        Route("/operator/export", _export),
+        Route("/operator/annotators", _add, methods=["POST"]),
+        Route("/operator/withdraw", _withdraw, methods=["POST"]),
+        Route("/operator/adjudicate", _adjudicate, methods=["POST"]),
+        Route("/operator/publish", _publish, methods=["POST"]),
+    ]
+
+
+def _page(request: Request) -> Response:
+    site: Site = request.app.state.site
+    site.operator(request)
+    values = dashboard.values(site, site.address(request))
+    message = site.desk.message(request.query_params.get("m"))
+    return _own_referrer(page("operator.html.jinja", values | {"message": message, "key": secrets.token_hex}))
+
+
+def _own_referrer(answer: Response) -> Response:
+    # With no-referrer a browser sends "Origin: null" with a form (Fetch, "append a request Origin header"), which
+    # looks like another site's. These addresses hold no token, and other sites still get nothing.
+    answer.headers["Referrer-Policy"] = "same-origin"
+    return answer
+
+
+def _export(request: Request) -> Response:
+    site: Site = request.app.state.site
+    site.operator(request)
+    kind = request.query_params.get("format", "")
+    if kind not in votes_download.FORMATS:
+        raise Refusal(400, f"format must be one of: {', '.join(votes_download.FORMATS)}.", "format")
+    try:
+        found = votes_download.rows(site.log)
+    except DataError as err:
+        raise Refusal(409, str(err), "nothing to export") from err
+    media, write = votes_download.FORMATS[kind]
+    name = f"votes-{(site.log.batch or '')[:12]}.{kind}"
+    return StreamingResponse(
+        write(found), media_type=media, headers={"Content-Disposition": f'attachment; filename="{name}"'}
+    )
+
+
+async def _add(request: Request) -> Response:
+    site, form = await _form(request, "name")
+    return await run_in_threadpool(_told, site, _added, form, "people")
+
+
+async def _withdraw(request: Request) -> Response:
+    site, form = await _form(request, "annotator")
+    return await run_in_threadpool(_told, site, _withdrawn, form, "people")
+
+
+async def _adjudicate(request: Request) -> Response:
+    site, form = await _form(request, "key", "item", "choice")
+    return await run_in_threadpool(_told, site, _settled, form, "queue")
+
+
+async def _publish(request: Request) -> Response:
+    site, form = await _form(request)
+    return await run_in_threadpool(_told, site, _published, form, "publish")
+
+
+async def _form(request: Request, *names: str) -> tuple[Site, dict[str, str]]:
+    site: Site = request.app.state.site
+    await run_in_threadpool(site.operator, request)
+    return site, await read_form(request, names)
+
+
+def _told(site: Site, act: Any, form: dict[str, str], place: str) -> Response:
+    """Do it, and lead back to the page, which says how it went."""
+    try:
+        text, good = act(site, form), True
+    except PipelineError as err:
+        text, good = str(err), False
+    number = site.desk.say(Message(text, good, place))
+    return _own_referrer(RedirectResponse(f"/operator/?m={number}#{place}", 303))
+
+
+def _added(site: Site, form: dict[str, str]) -> str:
+    person = site.log.add_person(form["name"])
+    return f"{person.name} has a link now. It is in the list: give it to them alone."
+
+
+def _withdrawn(site: Site, form: dict[str, str]) -> str:
+    person = next((p for p in site.log.people() if p.id == form["annotator"]), None)
+    if person is None:
+        raise Refused("people", "nobody has this id.")
+    site.log.withdraw(person.id)
+    return f"The link of {person.name} is withdrawn. Their answers stay; add the name again for a new link."
+
+
+def _settled(site: Site, form: dict[str, str]) -> str:
+    item = site.log.item(form["item"])
+    if item is None:
+        raise Refused("adjudicate", "there is no such item.")
+    try:
+        written = from_letters(form["choice"]) if item.mode == "ranking" else form["choice"]
+        choice = parse_choice(written, item.mode, len(item.completions))
+        site.log.append(NewEvent(form["key"], "adjudicate", OPERATOR, item.id, {"choice": choice}))
+    except ValueError as err:
+        raise Refused("adjudicate", f"{err}.") from err
+    return f"Settled: {choice_words(choice, item.mode)}."
+
+
+def _published(site: Site, form: dict[str, str]) -> str:
+    desk = site.desk
+    if site.publish is None:
+        raise Refused("publish", "this page publishes nothing.", "Run: make collect")
+    if not desk.publishing.acquire(blocking=False):
+        raise Refused("publish", "it is being published already.", "Reload in a moment.")
+    good = False
+    text = "It failed by a bug; the server's terminal says where."
+    try:
+        text, good = site.publish(), True
+        return text
+    except PipelineError as err:
+        text = str(err)
+        raise
+    finally:
+        desk.last = (time.strftime("%Y-%m-%d %H:%M"), text, good)
+        desk.publishing.release()

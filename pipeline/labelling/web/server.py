@@ -1,0 +1,242 @@
+"""The labelling page on a socket of this machine: opens it, hands out the links, ends it within two seconds."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import ipaddress
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from pipeline.base.errors import ConfigError, PipelineError
+from pipeline.base.process import say
+from pipeline.labelling.settings import LabelSection
+from pipeline.labelling.web.context import HERE, Consent
+from pipeline.labelling.web.request_checks import WILDCARDS
+
+if TYPE_CHECKING:
+    from uvicorn import Config
+
+    from pipeline.labelling.log.log import Log
+
+SHUTDOWN_SECONDS = 1
+LINGER_SECONDS = 1.0
+POLL_SECONDS = 0.2
+TEXT_BYTES = 1024 * 1024
+
+
+class Server:
+    """Serves one labelling project while the ``with`` block runs.
+
+    Args:
+        name: the project's, and the page's title where ``label.title`` is not set.
+        publish: see :func:`pipeline.labelling.web.app.build_app`.
+    Attributes:
+        port: that it listens on; known on entering where the settings leave it open (0).
+    Raises:
+        PipelineError: on entering, where the address cannot be had or a text file cannot be read.
+    """
+
+    def __init__(self, log: Log, settings: LabelSection, name: str, publish: Callable[[], str] | None) -> None:
+        self.log, self.settings, self.name, self.publish = log, settings, name, publish
+        self.port = settings.port
+        self._socket: socket.socket | None = None
+        self._server: Any = None
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Server:
+        from pipeline.labelling.web.app import build_app
+
+        settings = self.settings
+        guidelines = None if settings.guidelines is None else read_text(settings.guidelines, "label.guidelines")
+        consent = read_consent(settings.consent)
+        self._socket = bind(settings.host, settings.port)
+        self.port = self._socket.getsockname()[1]
+        app = build_app(
+            self.log,
+            settings,
+            title=settings.title or self.name,
+            guidelines=guidelines,
+            consent=consent,
+            publish=self.publish,
+            hosts=own_names(settings.host),
+            public=settings.public,
+        )
+        self._server = _uvicorn(app)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._socket]}, name="labelling page", daemon=True
+        )
+        self._thread.start()
+        for line in self._warnings():
+            say("label", line)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.should_exit = True
+        if self._thread is not None:
+            self._thread.join(timeout=SHUTDOWN_SECONDS + 1)
+        if self._socket is not None:
+            self._socket.close()
+
+    def _warnings(self) -> list[str]:
+        """What of this page is open to whom."""
+        public, warned = self.settings.public, list[str]()
+        if not is_loopback(self.settings.host):
+            warned = [
+                f"the page is reachable from other machines ({self.local_url}): whoever has a link can answer,",
+                "and everything travels unencrypted: where you do not trust the network, use an SSH tunnel",
+            ]
+            if public is not None:
+                warned[1] += ", or label.host: 127.0.0.1 behind the proxy"
+        elif public is not None and not public.secure and not is_loopback(public.name):
+            warned = [f"{public.origin} is not https: what people answer, and their keys, travel unencrypted"]
+        return warned
+
+    @property
+    def url(self) -> str:
+        """The address for people, without a slash at its end: ``label.public_url``, or that on this machine."""
+        return self.settings.public.origin if self.settings.public is not None else self.local_url
+
+    @property
+    def local_url(self) -> str:
+        """The address on this machine, which a proxy passes requests on to."""
+        host = self.settings.host
+        if host in WILDCARDS:
+            host = "127.0.0.1"
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    def links(self) -> list[tuple[str, str]]:
+        """(name, link) of the operator and of each active person. Each link is a key: for that person alone."""
+        people = [(person.name, person.token) for person in self.log.people() if person.active]
+        return [
+            (name, f"{self.url}/join/{token}") for name, token in [("operator", self.log.operator_token), *people]
+        ]
+
+    def wait(self, until: Callable[[], bool]) -> None:
+        """Serve until ``until()`` holds, which is asked about five times a second.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C; leaving the ``with`` block then ends the page.
+            RuntimeError: the server ended by itself, a bug.
+        """
+        assert self._thread is not None
+        while not until():
+            if not self._thread.is_alive():
+                raise RuntimeError("the labelling page ended by itself")
+            time.sleep(POLL_SECONDS)
+        # The browser that asked for the end still fetches the page which tells of it.
+        time.sleep(LINGER_SECONDS)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        PipelineError: the name is unknown, the port is taken, or it may not be used.
+    """
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (socket.gaierror, UnicodeError):
+        raise ConfigError(f"label.host = {host}", "is no address of this machine.", "Use 127.0.0.1.") from None
+    sock = socket.socket(family, kind, proto)
+    try:
+        # Or the port of a page just ended could not be had again for a minute.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(128)
+    except OSError as err:
+        sock.close()
+        raise _cannot_listen(err, host, port) from None
+    return sock
+
+
+def _cannot_listen(err: OSError, host: str, port: int) -> PipelineError:
+    where = f"label.port = {port}"
+    if err.errno == errno.EADDRINUSE:
+        mend = "Is this page open already? Else choose another: label.port=0 takes any free one."
+        return ConfigError(where, "another program listens there.", mend)
+    if err.errno in (errno.EACCES, errno.EPERM):
+        return ConfigError(where, "may not be used by this user.", "Choose one above 1023.")
+    if err.errno == errno.EADDRNOTAVAIL:
+        return ConfigError(f"label.host = {host}", "is no address of this machine.", "Use 127.0.0.1.")
+    return ConfigError(f"label.host = {host}", f"{err.strerror}.", "Use 127.0.0.1.")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach ``host``."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def own_names(host: str) -> list[str]:
+    """The names a browser may know this page by, for :func:`pipeline.labelling.web.request_checks.host_allowed`."""
+    names = [host, "127.0.0.1", "localhost", "::1"]
+    return names if is_loopback(host) else [*names, socket.gethostname(), socket.getfqdn()]
+
+
+def read_text(file: str, key: str) -> str:
+    """A text file that the config names.
+
+    Raises:
+        ConfigError: it is not there, cannot be read, is not UTF-8, or is longer than a megabyte.
+    """
+    where = f"{key}: {file}"
+    try:
+        raw = Path(file).read_bytes()
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigError(where, "is not UTF-8 text.", "Save it as UTF-8.") from None
+    except OSError as err:
+        raise ConfigError(where, f"{err.strerror or err}.", "Name a text file.") from None
+    if len(raw) > TEXT_BYTES:
+        raise ConfigError(where, f"has {len(raw):,} bytes.", "It is read on a page; keep it below a megabyte.")
+    if not text.strip():
+        raise ConfigError(where, "is empty.", f"Write it, or leave out {key}.")
+    return text
+
+
+def read_consent(file: str | None) -> Consent:
+    """The text to agree to: a file's, or the short one of this package. Its version is the file's name."""
+    path = file or str(HERE / "templates" / "consent.txt")
+    text = read_text(path, "label.consent")
+    version = Path(path).stem if file else "default"
+    return Consent(text, version, hashlib.sha256(text.encode("utf-8")).hexdigest())
+
+
+def _uvicorn(app: Any) -> Any:
+    import uvicorn
+
+    from pipeline.labelling.web import connections
+
+    protocol = connections.connection_class()
+    config: Config = uvicorn.Config(
+        app,
+        http=protocol,
+        backlog=connections.BACKLOG,
+        # What whoever connects says of the scheme and the client is not believed; label.public_url is.
+        proxy_headers=False,
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        log_level="critical",
+        server_header=False,
+        # Those that are being ended, and a backlog of new ones, are above it for a moment.
+        limit_concurrency=protocol.most + 2 * connections.BACKLOG,
+        timeout_keep_alive=connections.KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+    return uvicorn.Server(config)
