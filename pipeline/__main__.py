@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     """Dispatch to the data commands; anything else gets the help."""
     args = sys.argv[1:] if argv is None else argv
     if args[:2] == ["data", "forget"]:
-        from pipeline import forget
+        from pipeline.erasure import forget
 
         return forget.main(args[2:])
     if args[:2] == ["data", "look"]:

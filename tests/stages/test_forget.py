@@ -22,11 +22,10 @@ from typing import Any
 import pytest
 
 from pipeline import __main__ as command
-from pipeline import forget as forgetting
 from pipeline.base.errors import ConfigError, DataError, StoreError
 from pipeline.base.records import COMPARISONS, PREFERENCES, Comparison, row_id
-from pipeline.core import amend
-from pipeline.labelling import mentions, successors
+from pipeline.erasure import amend, mentions, successors
+from pipeline.erasure import forget as forgetting
 from pipeline.labelling.items import Item, order_of
 from pipeline.labelling.log.log import Log, NewEvent
 from pipeline.labelling.session.project import Human

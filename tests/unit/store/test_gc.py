@@ -19,7 +19,8 @@ import pytest
 from pipeline.base.errors import StoreError
 from pipeline.base.files import hold
 from pipeline.base.terminal_text import in_size
-from pipeline.core import data_cli, erase
+from pipeline.core import data_cli
+from pipeline.erasure import erase
 from pipeline.store import refs
 from pipeline.store.checkpoints import Checkpoints
 from pipeline.store.interrupted import Work, working

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from pipeline.base.errors import StoreError
-from pipeline.core import erase as erasing
-from pipeline.core.erase import (
+from pipeline.erasure import erase as erasing
+from pipeline.erasure.erase import (
     bare_tombstone,
     descendants,
     drop_staging,

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.base.errors import PipelineError
-from pipeline.core.erase import ERASED, REPLACES, Key, Known, descendants, everything, heir_of
-from pipeline.labelling.heirs import of_people, without
+from pipeline.erasure.erase import ERASED, REPLACES, Key, Known, descendants, everything, heir_of
+from pipeline.erasure.mentions import naming_versions
+from pipeline.erasure.replacement import of_people, without
 from pipeline.labelling.items import Item
-from pipeline.labelling.mentions import naming_versions
 from pipeline.labelling.votes_to_rows import Labelled
 from pipeline.store import refs
 from pipeline.store.parquet import read_footer

@@ -1,6 +1,6 @@
 """Preferences without some people's answers: what the answers of all others amount to, and a version of that.
 
-Which versions need one is :mod:`pipeline.labelling.traces`'s to find.
+Which versions need one is :mod:`pipeline.erasure.find`'s to find.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from pipeline.base.records import PREFERENCES
-from pipeline.core.erase import inherit
+from pipeline.erasure.erase import inherit
 from pipeline.labelling.items import Item, items_from_rows
 from pipeline.labelling.session.publishing import write_rows
 from pipeline.labelling.settings import LabelSection

@@ -22,21 +22,13 @@ from pipeline.base.errors import ConfigError, DataError, PipelineError, StoreErr
 from pipeline.base.files import disk_errors, fsync, is_held, read_json, replace_json
 from pipeline.base.records import digest
 from pipeline.base.terminal_text import put
-from pipeline.core.amend import redact
-from pipeline.core.erase import (
-    Known,
-    bare_tombstone,
-    drop_staging,
-    erase,
-    erased,
-    homes,
-    place_heads,
-)
+from pipeline.erasure.amend import redact
+from pipeline.erasure.erase import Known, bare_tombstone, drop_staging, erase, erased, homes, place_heads
+from pipeline.erasure.find import Affected, Found, look
+from pipeline.erasure.mentions import name_somebody
+from pipeline.erasure.successors import replace
 from pipeline.labelling.log.database import FILE
 from pipeline.labelling.log.log import Log
-from pipeline.labelling.mentions import name_somebody
-from pipeline.labelling.successors import replace
-from pipeline.labelling.traces import Affected, Found, look
 from pipeline.store import refs
 from pipeline.store.store import Store, Version
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from pipeline.core.amend import rekey
-from pipeline.core.erase import Key, everything
-from pipeline.core.rekey import key_with
-from pipeline.labelling.heirs import publish_heir
-from pipeline.labelling.traces import Affected, Found
+from pipeline.erasure.amend import rekey
+from pipeline.erasure.erase import Key, everything
+from pipeline.erasure.find import Affected, Found
+from pipeline.erasure.rekey import key_with
+from pipeline.erasure.replacement import publish_heir
 from pipeline.store import refs
 from pipeline.store.manifest import Manifest, Parent
 from pipeline.store.store import Store, Version

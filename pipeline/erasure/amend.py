@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from pipeline.base.files import disk_errors, fsync, locked, make_dirs
-from pipeline.core.redact import redacted_text, redacted_value
+from pipeline.erasure.redact import redacted_text, redacted_value
 from pipeline.store import refs
 from pipeline.store.manifest import FileEntry
 from pipeline.store.store import Store

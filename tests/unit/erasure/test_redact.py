@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from pipeline.core.redact import redacted_text, redacted_value
+from pipeline.erasure.redact import redacted_text, redacted_value
 
 WHO = "p_0123456789"
 OTHER = "p_9876543210"
