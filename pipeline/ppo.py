@@ -43,13 +43,14 @@ def run(run: Run) -> None:
     from pipeline.modeling.loading import load_tokenizer
     from pipeline.scoring.load_for_stage import scorer
     from pipeline.store.checkpoints import Checkpoints, resuming
-    from pipeline.trainers import ppo, ppo_config
     from pipeline.trainers.common import MetricsFile, StopDiverged, training_arguments
-    from pipeline.trainers.watching import Watching
+    from pipeline.trainers.ppo import section
+    from pipeline.trainers.ppo import trainer as ppo
+    from pipeline.trainers.ppo.doctor_callback import Watching
 
     config = run.config
     task = load_task(config.task, config.task_args, str(config.path))
-    args = training_arguments(config, "ppo", ppo_config.PPOSection, run.workdir, **task_defaults(run, task))
+    args = training_arguments(config, "ppo", section.PPOSection, run.workdir, **task_defaults(run, task))
     check_reward_base(run)
     model, tokenizer = load_model(run, args)
     device = PartialState().device

@@ -56,7 +56,7 @@ def check_keys(runs: Sequence[SweepRun]) -> None:
 def wrong_key(configs: Sequence[Config]) -> tuple[str, str, str] | None:
     """The first error in the trainers' sections, as a ConfigError's parts."""
     quiet()
-    from pipeline.trainers.ppo_config import PPOSection
+    from pipeline.trainers.ppo.section import PPOSection
     from pipeline.trainers.reward import RewardSection
     from pipeline.trainers.sft import SFTSection
 

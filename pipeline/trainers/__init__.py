@@ -1,0 +1,1 @@
+"""Trainers on TRL's: sft, reward, PPO."""

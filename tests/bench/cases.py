@@ -127,8 +127,8 @@ class Ours(Case):
 
         from pipeline.modeling.loading import fuse_activations
         from pipeline.scoring.reward_role import RewardRole, Scoring
-        from pipeline.trainers.ppo import PPOTrainer
-        from pipeline.trainers.ppo_config import PPOSection
+        from pipeline.trainers.ppo.section import PPOSection
+        from pipeline.trainers.ppo.trainer import PPOTrainer
 
         model = fuse_activations(base(size, natural)).to(torch.bfloat16 if bf16 else torch.float32)
         width = model.config.n_embd

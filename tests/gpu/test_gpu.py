@@ -133,8 +133,8 @@ def test_memory_comes_back():
 @pytest.mark.usefixtures("accelerate_on_gpu")
 def test_an_update_of_ppo(make: Any, dtype: torch.dtype, tmp_path: Path, graphs: list[bool]):
     from pipeline.scoring.scorer import Samples
-    from pipeline.trainers.ppo import PPOTrainer
-    from pipeline.trainers.ppo_config import PPOSection
+    from pipeline.trainers.ppo.section import PPOSection
+    from pipeline.trainers.ppo.trainer import PPOTrainer
 
     def likes_seven(samples: Samples) -> torch.Tensor:
         return torch.tensor([sum(t == 7 for t in c) / max(len(c), 1) for c in samples.completion_ids])

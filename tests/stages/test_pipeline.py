@@ -77,7 +77,7 @@ def test_cards_name_their_version_and_the_policys_has_results(finished: Project)
 def test_what_chooses_a_checkpoint_neither_trains_it_nor_judges_it(
     finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from pipeline.trainers import ppo
+    from pipeline.trainers.ppo import trainer
 
     splits = {
         s: {r["prompt"] for r in finished.latest("prompts").iter_rows(s)} for s in ("train", "select", "test")
@@ -93,13 +93,13 @@ def test_what_chooses_a_checkpoint_neither_trains_it_nor_judges_it(
     assert shown["evaluation"] <= splits["test"]
 
     checked: dict[str, list[str]] = {}
-    read = ppo.read_prompts
+    read = trainer.read_prompts
 
     def spied(prompts: list[str], *rest: object) -> object:
         checked[str(rest[-1])] = list(prompts)
         return read(prompts, *rest)
 
-    monkeypatch.setattr(ppo, "read_prompts", spied)
+    monkeypatch.setattr(trainer, "read_prompts", spied)
     copy = Project(tmp_path)
     shutil.copytree(finished.root / "data", tmp_path / "data")
     copy.write(ppo={"eval_strategy": "steps", "eval_steps": 1})

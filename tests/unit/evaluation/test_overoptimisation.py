@@ -20,7 +20,7 @@ from pipeline.evaluation.overoptimisation import (
     turning_point,
 )
 from pipeline.health import examined
-from pipeline.trainers.stopping import Held, Watch
+from pipeline.trainers.ppo.stopping import Held, Watch
 
 LAWS = {"best_of_n": lambda d, a, b: d * (a - b * d), "rl": lambda d, a, b: d * (a - b * np.log(d))}
 

@@ -11,7 +11,7 @@ import yaml
 
 from pipeline.base.errors import ConfigError
 from pipeline.trainers.common import OPTIMISERS, TRACKERS, training_arguments
-from pipeline.trainers.ppo_config import PPOSection
+from pipeline.trainers.ppo.section import PPOSection
 from pipeline.trainers.reward import RewardSection
 from pipeline.trainers.sft import SFTSection
 from pipeline.workflow.config import load_config

@@ -40,7 +40,7 @@ def sections() -> dict[str, Any]:
     from pipeline.evaluate import EvaluateSection
     from pipeline.labelling.settings import LabelSection
     from pipeline.report import ReportSection
-    from pipeline.trainers.ppo_config import PPOSection
+    from pipeline.trainers.ppo.section import PPOSection
     from pipeline.trainers.reward import RewardSection
     from pipeline.trainers.sft import SFTSection
 

@@ -29,7 +29,7 @@ def sections() -> dict[str, Any]:
 
 
 def trained_sections() -> dict[str, Any]:
-    from pipeline.trainers.ppo import PPOSection
+    from pipeline.trainers.ppo.trainer import PPOSection
     from pipeline.trainers.reward import RewardSection
     from pipeline.trainers.sft import SFTSection
 

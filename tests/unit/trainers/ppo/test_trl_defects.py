@@ -26,17 +26,17 @@ from transformers import GPT2Config, GPT2ForSequenceClassification, TrainerCallb
 from trl.experimental.ppo import PPOConfig
 from trl.experimental.ppo import PPOTrainer as TRLTrainer
 
-import pipeline.trainers.ppo as our_ppo
+import pipeline.trainers.ppo.trainer as our_ppo
 from pipeline.functional.logprobs import CHUNK
 from pipeline.modeling.lora import save_adapter
 from pipeline.ppo import load_model
 from pipeline.scoring.scorer import Samples
 from pipeline.store.checkpoints import Checkpoints
-from pipeline.trainers.ppo import PPOTrainer
-from pipeline.trainers.ppo_config import PPOSection
-from pipeline.trainers.rollout import Rollout
+from pipeline.trainers.ppo.rollout import Rollout
+from pipeline.trainers.ppo.section import PPOSection
+from pipeline.trainers.ppo.trainer import PPOTrainer
 from tests.conftest import tiny_gpt2, tiny_tokenizer, with_lora
-from tests.unit.trainers.test_ppo import PROMPTS, SMALL, trained
+from tests.unit.trainers.ppo.test_ppo import PROMPTS, SMALL, trained
 
 BOTH = pytest.mark.parametrize("cls", [TRLTrainer, PPOTrainer], ids=["trl", "ours"])
 EOS, TOKENS = 51, 4

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.trainers.stopping import Held, Watch
-from tests.unit.trainers.test_ppo import PROMPTS, likes_seven, trainer
-from tests.unit.trainers.test_ppo_invariants import LEARNS, Remember, are
-from tests.unit.trainers.test_ppo_resume import assert_same, build, disturb
+from pipeline.trainers.ppo.stopping import Held, Watch
+from tests.unit.trainers.ppo.test_ppo import PROMPTS, likes_seven, trainer
+from tests.unit.trainers.ppo.test_ppo_invariants import LEARNS, Remember, are
+from tests.unit.trainers.ppo.test_ppo_resume import assert_same, build, disturb
 
 # A reward for one token, of completions of three tokens: soon all of them say it three times.
 COLLAPSES: dict[str, Any] = {

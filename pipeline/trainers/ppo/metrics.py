@@ -9,7 +9,7 @@ from torch import Tensor
 from pipeline.functional.kl import kl_k1, kl_k3
 from pipeline.functional.losses import explained_variance
 from pipeline.functional.masks import masked_mean, masked_var
-from pipeline.trainers.rollout import Rollout
+from pipeline.trainers.ppo.rollout import Rollout
 
 
 def rollout_metrics(

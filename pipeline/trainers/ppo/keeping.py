@@ -24,14 +24,14 @@ from pipeline.scoring.scorer import Samples, Scorer
 from pipeline.store.checkpoints import Checkpoints
 from pipeline.texts.diversity import closings, effective_number
 from pipeline.texts.sentences import same
-from pipeline.trainers import ppo_state
 from pipeline.trainers.checkpointing import SaveInTime, readable
-from pipeline.trainers.console import Console
-from pipeline.trainers.ppo_config import PPOSection
-from pipeline.trainers.ppo_inputs import Prompts
-from pipeline.trainers.ppo_steps import Optimising, generator_of
-from pipeline.trainers.rollout import Rollout
-from pipeline.trainers.stopping import Held, Watch
+from pipeline.trainers.ppo import state
+from pipeline.trainers.ppo.console import Console
+from pipeline.trainers.ppo.inputs import Prompts
+from pipeline.trainers.ppo.optimise import Optimising, generator_of
+from pipeline.trainers.ppo.rollout import Rollout
+from pipeline.trainers.ppo.section import PPOSection
+from pipeline.trainers.ppo.stopping import Held, Watch
 
 
 class Keeping(Optimising):
@@ -55,7 +55,7 @@ class Keeping(Optimising):
     """The update whose policy was put back; None where the weights are the last ones."""
 
     def sample(self, prompts: Prompts, indices: Sequence[int], generator: torch.Generator) -> Rollout:
-        """See :class:`pipeline.trainers.ppo.PPOTrainer`."""
+        """See :class:`pipeline.trainers.ppo.trainer.PPOTrainer`."""
         raise NotImplementedError
 
     @property
@@ -71,7 +71,7 @@ class Keeping(Optimising):
         if budget is None:
             return False
         if kl <= budget:
-            self.copies["within_budget"], self.within = ppo_state.copy_of(self.trained), [update, kl]
+            self.copies["within_budget"], self.within = state.copy_of(self.trained), [update, kl]
             return False
         back, back_kl = (update, kl) if self.within is None else (int(self.within[0]), self.within[1])
         self.go_back("within_budget", back)
@@ -85,7 +85,7 @@ class Keeping(Optimising):
     def go_back(self, copy: str, update: int) -> None:
         """Put the weights back that were set aside as ``copy``, those of the policy after ``update``."""
         if copy in self.copies:
-            ppo_state.put_back(self.trained, self.copies[copy])
+            state.put_back(self.trained, self.copies[copy])
         self.went_back = update
 
     def below_floor(self, held: Held) -> bool:
@@ -94,7 +94,7 @@ class Keeping(Optimising):
         if watch.diversity_floor is None:
             return False
         if watch.above_floor(held):
-            self.copies["varied"] = ppo_state.copy_of(self.trained)
+            self.copies["varied"] = state.copy_of(self.trained)
             return False
         assert watch.varied is not None  # the first evaluation is above any floor
         self.go_back("varied", watch.varied.update)
@@ -125,7 +125,7 @@ class Keeping(Optimising):
         if self.console is not None and self.is_world_process_zero():
             self.console.take_held_out(samples, rollout.score.tolist(), held.checks)
         if self.watch.take(held):
-            self.copies["best"] = ppo_state.copy_of(self.trained)
+            self.copies["best"] = state.copy_of(self.trained)
         best = self.watch.top
         if self.below_floor(held):
             pass
@@ -155,7 +155,7 @@ class Keeping(Optimising):
         if self.checkpoints is None or self.is_fsdp_enabled or self.is_deepspeed_enabled:
             return
         started = time.monotonic()
-        ranks = gather_object([ppo_state.random_state()])
+        ranks = gather_object([state.random_state()])
         if self.is_world_process_zero():
             numbers = {
                 "global_step": self.state.global_step,
@@ -170,7 +170,7 @@ class Keeping(Optimising):
                 "went_back": self.went_back,
             }
             with self.checkpoints.writing(self.state.global_step) as directory:
-                ppo_state.save(directory, self.trained, _inner(self.optimizer), self.copies, numbers, ranks)
+                state.save(directory, self.trained, _inner(self.optimizer), self.copies, numbers, ranks)
         self.accelerator.wait_for_everyone()
         self.timer.wrote(time.monotonic() - started)
 
@@ -181,14 +181,14 @@ class Keeping(Optimising):
             ModelError: it is of another model or of another number of ranks.
         """
         with readable(str(directory)):
-            numbers = ppo_state.numbers(directory)
+            numbers = state.numbers(directory)
             if len(numbers["ranks"]) != self.accelerator.num_processes:
                 raise ModelError(
                     str(directory),
                     f"was written by {len(numbers['ranks'])} ranks, not {self.accelerator.num_processes}.",
                     "Launch as many, or start anew.",
                 )
-            self.copies = ppo_state.load(directory, self.trained, _inner(self.optimizer))
+            self.copies = state.load(directory, self.trained, _inner(self.optimizer))
         self.state.global_step, self.state.episode = numbers["global_step"], numbers["episode"]
         self.state.log_history = numbers["log_history"]
         self.state.epoch = self.state.episode / self.train_dataset_len
@@ -200,7 +200,7 @@ class Keeping(Optimising):
         self.watch = Watch.of(numbers["watch"])
         self.stopped = numbers["stopped"]
         self.within, self.went_back = numbers.get("within"), numbers.get("went_back")
-        ppo_state.set_random_state(numbers["ranks"][self.accelerator.process_index])
+        state.set_random_state(numbers["ranks"][self.accelerator.process_index])
 
 
 def _inner(optimizer: Any) -> torch.optim.Optimizer:

@@ -17,7 +17,7 @@ from pipeline.base.errors import ModelError
 from pipeline.scoring.scorer import Samples
 from pipeline.store.checkpoints import Checkpoints
 from tests.conftest import tiny_gpt2, with_lora
-from tests.unit.trainers.test_ppo import PROMPTS, likes_seven, trained, trainer
+from tests.unit.trainers.ppo.test_ppo import PROMPTS, likes_seven, trained, trainer
 
 UPDATES = 5
 CLOCKS = ("eps", "tokens_per_second")

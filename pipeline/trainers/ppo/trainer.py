@@ -29,13 +29,10 @@ from pipeline.modeling.lora import fuse_lora
 from pipeline.modeling.roles import Role, output_embedding
 from pipeline.scoring.scorer import Scorer
 from pipeline.store.checkpoints import Checkpoints
-from pipeline.trainers import ppo_state
 from pipeline.trainers.checkpointing import SaveInTime
-from pipeline.trainers.console import add_console
-from pipeline.trainers.measure import rollout_metrics, training_metrics
-from pipeline.trainers.policy import PolicyAndValue
-from pipeline.trainers.ppo_config import PPOSection
-from pipeline.trainers.ppo_inputs import (
+from pipeline.trainers.ppo import state
+from pipeline.trainers.ppo.console import add_console
+from pipeline.trainers.ppo.inputs import (
     Prompts,
     as_scorer,
     as_value_model,
@@ -43,10 +40,13 @@ from pipeline.trainers.ppo_inputs import (
     read_prompts,
     require_free_trunk,
 )
-from pipeline.trainers.ppo_keeping import Keeping
-from pipeline.trainers.ppo_steps import generator_of
-from pipeline.trainers.rollout import Rollout, Sampling, collect_rollout, gathered
-from pipeline.trainers.stopping import Watch
+from pipeline.trainers.ppo.keeping import Keeping
+from pipeline.trainers.ppo.metrics import rollout_metrics, training_metrics
+from pipeline.trainers.ppo.optimise import generator_of
+from pipeline.trainers.ppo.policy_and_value import PolicyAndValue
+from pipeline.trainers.ppo.rollout import Rollout, Sampling, collect_rollout, gathered
+from pipeline.trainers.ppo.section import PPOSection
+from pipeline.trainers.ppo.stopping import Watch
 
 OnRollout = Callable[[int, list[int], Rollout, Tensor], dict[str, float]]
 """Called by the main process with the update, its prompts' indices, the rollout and its final scores; what it
@@ -200,7 +200,7 @@ class PPOTrainer(Keeping):
             if self.control.should_training_stop:
                 break
         if args.keep_best and "best" in self.copies:
-            ppo_state.put_back(self.trained, self.copies["best"])
+            state.put_back(self.trained, self.copies["best"])
         self.control = self.callback_handler.on_train_end(args, self.state, self.control)
 
     @property

@@ -14,13 +14,13 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, TrainerCallback
 from trl.experimental.ppo import PPOConfig
 
-import pipeline.trainers.ppo as our_ppo
-from pipeline.trainers.ppo import PPOTrainer
-from pipeline.trainers.ppo_config import PPOSection
-from pipeline.trainers.rollout import Rollout
+import pipeline.trainers.ppo.trainer as our_ppo
+from pipeline.trainers.ppo.rollout import Rollout
+from pipeline.trainers.ppo.section import PPOSection
+from pipeline.trainers.ppo.trainer import PPOTrainer
 from tests.conftest import tiny_gpt2, tiny_tokenizer, with_lora
-from tests.unit.trainers.test_ppo import PROMPTS
-from tests.unit.trainers.test_trl_defects import (
+from tests.unit.trainers.ppo.test_ppo import PROMPTS
+from tests.unit.trainers.ppo.test_trl_defects import (
     DATA,
     SETTINGS,
     build,

@@ -15,12 +15,12 @@ from transformers import PrinterCallback
 
 from pipeline.health import Facts, diagnose
 from pipeline.scoring.scorer import Samples
-from pipeline.trainers.measure import repetition
-from pipeline.trainers.watching import Watching
+from pipeline.trainers.ppo.doctor_callback import Watching
+from pipeline.trainers.ppo.metrics import repetition
 from tests.conftest import tiny_gpt2, with_lora
-from tests.unit.trainers.test_ppo import PROMPTS, likes_seven, trainer
-from tests.unit.trainers.test_ppo_invariants import gold, proxy
-from tests.unit.trainers.test_trl_defects import ends_often
+from tests.unit.trainers.ppo.test_ppo import PROMPTS, likes_seven, trainer
+from tests.unit.trainers.ppo.test_ppo_invariants import gold, proxy
+from tests.unit.trainers.ppo.test_trl_defects import ends_often
 
 ROWS = 32
 

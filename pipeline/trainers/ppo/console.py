@@ -18,7 +18,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from pipeline.base.terminal_text import columns, cut, put, visible
 from pipeline.modeling.tokens import decode
 from pipeline.scoring.scorer import Samples
-from pipeline.trainers.rollout import Rollout
+from pipeline.trainers.ppo.rollout import Rollout
 
 HEADER_EVERY = 20
 SAMPLES = 3

@@ -11,8 +11,8 @@ import torch
 
 from pipeline.base.terminal_text import columns
 from pipeline.store.checkpoints import Checkpoints
-from pipeline.trainers import console as module
-from pipeline.trainers.console import (
+from pipeline.trainers.ppo import console as module
+from pipeline.trainers.ppo.console import (  # fmt: skip
     COLUMNS,
     HEADER_EVERY,
     WIDTH,
@@ -24,8 +24,8 @@ from pipeline.trainers.console import (
     held_out,
     line,
     told,
-)  # fmt: skip
-from tests.unit.trainers.test_ppo import PROMPTS, trainer
+)
+from tests.unit.trainers.ppo.test_ppo import PROMPTS, trainer
 
 ROW: dict[str, Any] = {
     "update": 12, "objective/scores": 1.2345, "objective/gold_scores": -0.5, "objective/kl": 3.456,

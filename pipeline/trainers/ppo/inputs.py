@@ -16,8 +16,8 @@ from pipeline.modeling.roles import output_embedding
 from pipeline.modeling.tokens import encode_conversation, encode_prompts, prompt_limit
 from pipeline.scoring.reward_role import score_rows
 from pipeline.scoring.scorer import Samples, Scorer
-from pipeline.trainers.policy import ValueHead
-from pipeline.trainers.ppo_config import PPOSection
+from pipeline.trainers.ppo.policy_and_value import ValueHead
+from pipeline.trainers.ppo.section import PPOSection
 
 Given = str | Sequence[dict[str, str]] | None
 

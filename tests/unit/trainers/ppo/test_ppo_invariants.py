@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, TrainerCallback
 
-import pipeline.trainers.ppo as our_ppo
+import pipeline.trainers.ppo.trainer as our_ppo
 from pipeline.modeling import generation
 from pipeline.modeling.generation import uniforms
 from pipeline.scoring.scorer import Samples
-from pipeline.trainers.rollout import Rollout, collect_rollout, gathered
+from pipeline.trainers.ppo.rollout import Rollout, collect_rollout, gathered
 from tests.conftest import tiny_gpt2, tiny_llama, tiny_tokenizer, with_lora
-from tests.unit.trainers.test_ppo import PROMPTS, likes_seven, trained, trainer
-from tests.unit.trainers.test_trl_defects import classifier, ends_often, optimiser, spy
+from tests.unit.trainers.ppo.test_ppo import PROMPTS, likes_seven, trained, trainer
+from tests.unit.trainers.ppo.test_trl_defects import classifier, ends_often, optimiser, spy
 
 KINDS = pytest.mark.parametrize("kind", ["head", "adapter", "model"])
 MODELS = pytest.mark.parametrize("make", [tiny_gpt2, tiny_llama], ids=["gpt2", "llama"])

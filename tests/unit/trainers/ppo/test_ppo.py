@@ -11,9 +11,9 @@ import torch
 
 from pipeline.modeling.generation import Completions
 from pipeline.scoring.scorer import Samples
-from pipeline.trainers import rollout as rollout_module
-from pipeline.trainers.ppo import PPOTrainer
-from pipeline.trainers.ppo_config import PPOSection
+from pipeline.trainers.ppo import rollout as rollout_module
+from pipeline.trainers.ppo.section import PPOSection
+from pipeline.trainers.ppo.trainer import PPOTrainer
 from tests.conftest import tiny_gpt2, tiny_llama, tiny_tokenizer, with_lora
 
 PROMPTS = [[5, 6, 7], [8], [1, 2, 3, 4, 9], [11, 12], [13, 14, 15], [16, 17], [18], [19, 20, 21, 22]]

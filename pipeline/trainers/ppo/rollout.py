@@ -19,7 +19,7 @@ from pipeline.modeling.generation import generate
 from pipeline.modeling.roles import Role, completion_states, merged, output_embedding, role, trunk_states
 from pipeline.modeling.tokens import right_pad
 from pipeline.scoring.scorer import Samples, Scorer
-from pipeline.trainers.policy import Batch, PolicyAndValue
+from pipeline.trainers.ppo.policy_and_value import Batch, PolicyAndValue
 
 
 @dataclass(frozen=True, kw_only=True)

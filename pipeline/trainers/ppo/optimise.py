@@ -15,10 +15,10 @@ from pipeline.base.errors import ModelError
 from pipeline.base.records import digest
 from pipeline.functional.losses import policy_loss, value_loss
 from pipeline.modeling.roles import output_embedding
-from pipeline.trainers import ppo_state
-from pipeline.trainers.measure import training_metrics
-from pipeline.trainers.ppo_inputs import adapter_parameters
-from pipeline.trainers.rollout import Rollout
+from pipeline.trainers.ppo import state
+from pipeline.trainers.ppo.inputs import adapter_parameters
+from pipeline.trainers.ppo.metrics import training_metrics
+from pipeline.trainers.ppo.rollout import Rollout
 
 
 class Optimising(TRLPPOTrainer):
@@ -163,7 +163,7 @@ class Optimising(TRLPPOTrainer):
     @property
     def trained(self) -> dict[str, nn.Parameter]:
         """Everything that is trained, by name."""
-        return ppo_state.trained_parameters(self.accelerator.unwrap_model(self.model))
+        return state.trained_parameters(self.accelerator.unwrap_model(self.model))
 
 
 def generator_of(*numbers: int) -> torch.Generator:

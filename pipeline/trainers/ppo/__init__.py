@@ -1,0 +1,1 @@
+"""PPO: rollout, optimisation, checkpoints, console."""
