@@ -154,7 +154,7 @@ def shares_its_errors(options: CollectSection, task: Task) -> bool:
 
 def against_gold(task: Task, judged: list[Judged]) -> dict[str, Any]:
     """How far the labels follow the gold score, for the manifest and said; empty where there is nothing to say."""
-    from pipeline.evaluation.labels import label_agreement
+    from pipeline.evaluation.reward.labels import label_agreement
 
     some = [(j.comparison, j.answer) for j in judged if isinstance(j.answer, Annotation)]
     prompts = [c.prompt for c, _ in some]

@@ -17,8 +17,8 @@ from pipeline.tasks import Task, load_task
 from pipeline.workflow.stage import Run, main_process, say, stage_main
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.diversity_metrics import Embed
     from pipeline.evaluation.judges import Judge
+    from pipeline.evaluation.policy.diversity_metrics import Embed
     from pipeline.evaluation.sides import Found
 
 ROWS = {
@@ -150,11 +150,11 @@ def publish(
 ) -> None:
     """Compare the two sides and write them."""
     from pipeline.evaluation.best_of_base import Given, best_of_base, best_of_n_closings
-    from pipeline.evaluation.diversity_metrics import compare_diversity
     from pipeline.evaluation.history import over_optimisation
     from pipeline.evaluation.judges import JUDGED, judge_all
-    from pipeline.evaluation.policy_metrics import Sampled, change_by_prompt, compare
-    from pipeline.reporting.verdict import verdict
+    from pipeline.evaluation.policy.diversity_metrics import compare_diversity
+    from pipeline.evaluation.policy.headline import verdict
+    from pipeline.evaluation.policy.policy_metrics import Sampled, change_by_prompt, compare
     from pipeline.tasks._vader import VADER_NAME, lexicon_words
 
     draws = options.draws
@@ -209,8 +209,8 @@ def write_results_on_card(run: Run, stats: dict[str, Any]) -> None:
 
 def rows_of(found: Found, draws: int, seed: int) -> list[dict[str, Any]]:
     """A row per prompt and seed."""
-    from pipeline.evaluation.degenerate import degenerate
-    from pipeline.evaluation.policy_metrics import sequence_kl
+    from pipeline.evaluation.policy.degenerate import degenerate
+    from pipeline.evaluation.policy.policy_metrics import sequence_kl
 
     k1, k3 = sequence_kl(found.policy.logprobs, found.policy.ref_logprobs)
     rows: list[dict[str, Any]] = []

@@ -33,11 +33,11 @@ class ReportSection:
 
 def run(run: Run) -> None:
     """Write a ``report`` version: report.html and its pictures."""
+    from pipeline.evaluation.policy.headline import verdict
     from pipeline.health.facts import doctor_of
     from pipeline.reporting import page, pictures, runs
     from pipeline.reporting.samples import choose_samples
     from pipeline.reporting.trees import branches
-    from pipeline.reporting.verdict import verdict
 
     options = run.config.options("report", ReportSection)
     evaluation, policy = run.version("evaluation"), run.version("policy")
@@ -167,7 +167,7 @@ def compare(data_dir: str, names: list[str], out: Path) -> None:
         ConfigError: fewer than two runs, or one twice.
         StoreError: there is no such run, or its policy has not been evaluated.
     """
-    from pipeline.evaluation.across_runs import on_shared_prompts
+    from pipeline.evaluation.policy.across_runs import on_shared_prompts
     from pipeline.health.facts import doctor_of
     from pipeline.reporting.compare import Compared, headline, render, same_proxy
     from pipeline.reporting.runs import find_run

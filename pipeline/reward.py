@@ -192,8 +192,8 @@ def training_texts(rows: Rows, pairs: dict[str, Any]) -> list[tuple[str, str]]:
 
 def measure_pairs(run: Run, model: Any, rows: Rows, pairs: dict[str, Any]) -> tuple[dict[str, Any], Table]:
     """Metrics on the held-out pairs, and their rows of ``scores``."""
-    from pipeline.evaluation.pair_metrics import About, pair_metrics
-    from pipeline.evaluation.reward_metrics import ScoredPairs
+    from pipeline.evaluation.reward.pair_set_metrics import About, pair_metrics
+    from pipeline.evaluation.reward.pairwise_metrics import ScoredPairs
     from pipeline.scoring.pair_sets import vote_shares
     from pipeline.scoring.reward_role import score_rows
     from pipeline.trainers.reward import score_head
@@ -231,7 +231,7 @@ def measure_sets(
     metrics: dict[str, Any],
 ) -> list[Table]:
     """Put metrics on each set into ``metrics["sets"]``, and give the rows of ``scores``."""
-    from pipeline.evaluation.pair_metrics import metrics_of_set
+    from pipeline.evaluation.reward.pair_set_metrics import metrics_of_set
     from pipeline.scoring.reward_role import score_rows
     from pipeline.trainers import reward
 
@@ -257,7 +257,7 @@ def measure_labelled(
     run: Run, model: Any, rows: Rows, labelled: dict[str, Any], offset: float
 ) -> tuple[dict[str, Any], Table]:
     """Metrics on the held-out single completions, and their rows of ``scores``."""
-    from pipeline.evaluation.pointwise_metrics import Completions, pointwise_metrics
+    from pipeline.evaluation.reward.pointwise_metrics import Completions, pointwise_metrics
     from pipeline.scoring.reward_role import score_rows
     from pipeline.trainers.reward import score_head
 

@@ -23,7 +23,7 @@ from pipeline.base.errors import ConfigError, PipelineError
 from pipeline.base.process import quiet, say
 from pipeline.base.records import digest
 from pipeline.base.terminal_text import put
-from pipeline.evaluation.aggregate import Measured, aggregate
+from pipeline.evaluation.policy.over_seeds import Measured, aggregate
 from pipeline.reporting import sweep_table
 from pipeline.store.store import Store
 from pipeline.workflow.config import Config, check_types

@@ -1,0 +1,1 @@
+"""Numbers in, numbers out. No store, no torch, no network."""

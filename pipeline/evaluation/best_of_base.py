@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.base.records import digest
-from pipeline.evaluation.best_of_n import best_of, best_of_n
-from pipeline.evaluation.diversity_best_of_n import best_of_n_diversity
 from pipeline.evaluation.history import missing_eos_penalty
-from pipeline.evaluation.policy_metrics import by_prompt, sequence_kl
+from pipeline.evaluation.policy.best_of_n import best_of, best_of_n
+from pipeline.evaluation.policy.diversity_best_of_n import best_of_n_diversity
+from pipeline.evaluation.policy.policy_metrics import by_prompt, sequence_kl
 from pipeline.texts.diversity import closings
 from pipeline.workflow.stage import Run
 

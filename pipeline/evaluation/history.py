@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base.errors import StoreError
-from pipeline.evaluation import overoptimisation
-from pipeline.evaluation.policy_metrics import by_prompt
+from pipeline.evaluation.policy import overoptimisation
+from pipeline.evaluation.policy.policy_metrics import by_prompt
 from pipeline.workflow.stage import Run
 
 

@@ -16,9 +16,9 @@ import numpy as np
 from pipeline.base.errors import ConfigError
 from pipeline.base.process import say
 from pipeline.base.records import digest
-from pipeline.evaluation.judging import both_orders, outcomes_by_score, verdict_stats, win_rate_of
-from pipeline.evaluation.length_control import length_controlled_win_rate
-from pipeline.evaluation.policy_metrics import change_by_prompt
+from pipeline.evaluation.policy.length_control import length_controlled_win_rate
+from pipeline.evaluation.policy.policy_metrics import change_by_prompt
+from pipeline.evaluation.policy.verdicts import both_orders, outcomes_by_score, verdict_stats, win_rate_of
 from pipeline.scoring.llm_judge import Answer, JudgeOptions, LLMJudge, Pair
 from pipeline.workflow.config import parse_options
 from pipeline.workflow.reward_sources import RewardSource, parse_sources

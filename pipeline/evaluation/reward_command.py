@@ -16,8 +16,8 @@ import numpy as np
 from pipeline.base.errors import ConfigError
 from pipeline.base.process import quiet
 from pipeline.base.terminal_text import columns, cut, put, put_json, visible
-from pipeline.evaluation.ensembles import ensemble_metrics
-from pipeline.evaluation.pair_metrics import metrics_of_set
+from pipeline.evaluation.reward.ensembles import ensemble_metrics
+from pipeline.evaluation.reward.pair_set_metrics import metrics_of_set
 from pipeline.formats.detect import Format
 from pipeline.formats.read_options import Aggregation
 from pipeline.labelling.judgements import Judgements, summary

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.evaluation.policy.headline import direction, diversity
 from pipeline.health import Finding
 from pipeline.reporting import figures_compare, figures_frontier, runs
 from pipeline.reporting.page import environment
@@ -15,7 +16,6 @@ from pipeline.reporting.rows import RESAMPLED, Table, mean_interval
 from pipeline.reporting.runs import PolicyRun
 from pipeline.reporting.svg import safe_svg
 from pipeline.reporting.table import UNKNOWN, dig, interval, number
-from pipeline.reporting.verdict import direction, diversity
 from pipeline.statistics.intervals import WILSON
 
 NAMES = {

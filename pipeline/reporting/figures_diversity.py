@@ -1,7 +1,7 @@
 """What a gain costs in variety: gain over the base against effective closing sentences, PPO beside best-of-n.
 
 The second half of the frontier: at one gain, who is further to the right says the same in more ways. All are
-counted at one completion of each prompt (:mod:`pipeline.evaluation.diversity_best_of_n`).
+counted at one completion of each prompt (:mod:`pipeline.evaluation.policy.diversity_best_of_n`).
 """
 
 from __future__ import annotations

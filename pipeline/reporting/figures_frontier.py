@@ -1,7 +1,7 @@
 """The frontier: what is gained for how much KL, by PPO and by best-of-n from the base.
 
 Gao et al. 2023 (arXiv:2210.10760) draw it so: gold and proxy against sqrt(KL), with the laws that fit. Fitting and
-the turning point are :mod:`pipeline.evaluation.overoptimisation`'s.
+the turning point are :mod:`pipeline.evaluation.policy.overoptimisation`'s.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from pipeline.evaluation.policy.headline import headline
 from pipeline.health import Finding
 from pipeline.reporting import diversity_rows, reward_rows, rows
 from pipeline.reporting.rows import Table
@@ -17,7 +18,6 @@ from pipeline.reporting.samples import Sample, folded
 from pipeline.reporting.svg import safe_svg
 from pipeline.reporting.table import dig, interval, number
 from pipeline.reporting.trees import Branch
-from pipeline.reporting.verdict import headline
 
 Part = Literal["training", "frontier", "diversity", "policy", "reward"]
 

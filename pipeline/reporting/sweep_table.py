@@ -1,6 +1,6 @@
 """A sweep as text: what its settings do, over seeds, and every run. Markdown that lines up on a terminal.
 
-Every calculation is :mod:`pipeline.evaluation.aggregate`'s.
+Every calculation is :mod:`pipeline.evaluation.policy.over_seeds`'s.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.reporting.verdict import headline
+from pipeline.evaluation.policy.headline import headline
 from pipeline.store.store import Store
 
 pytestmark = pytest.mark.slow

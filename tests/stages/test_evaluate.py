@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from pipeline.base.errors import ConfigError, ModelError
-from pipeline.evaluation.best_of_n import best_of
+from pipeline.evaluation.policy.best_of_n import best_of
 from pipeline.store.store import Store, Version
 from tests.stages.conftest import Project
 from tests.unit.scoring.test_llm_judge import Endpoint, endpoint, longer_wins, says

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from pipeline.evaluation.policy.headline import headline, verdict
 from pipeline.reporting import diversity_rows
 from pipeline.reporting.figures_diversity import diversity_frontier, trade
 from pipeline.reporting.figures_sweep import Evaluated, sweep_diversity
 from pipeline.reporting.page import Report, render_page
 from pipeline.reporting.pictures import of_diversity
-from pipeline.reporting.verdict import headline, verdict
 from tests.unit.reporting.given import change, entry, newer, stats, varied
 
 

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.evaluation import overoptimisation
+from pipeline.evaluation.policy import overoptimisation
 from pipeline.reporting import (
     figures,
     figures_compare,

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pipeline.base.errors import DataError
-from pipeline.evaluation.pointwise_metrics import auc
+from pipeline.evaluation.reward.pointwise_metrics import auc
 from pipeline.modeling.tokens import pad_id
 from pipeline.scoring.reward_role import score_position, score_rows
 from pipeline.trainers import pointwise

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.evaluation.reward_metrics import ScoredPairs, pair_accuracy, reward_metrics
-from pipeline.evaluation.slices import by_length, by_name, by_size, whole_items
-from pipeline.evaluation.temperature import cross_fitted, equal_mass
+from pipeline.evaluation.reward.calibration import cross_fitted, equal_mass
+from pipeline.evaluation.reward.pairwise_metrics import ScoredPairs, pair_accuracy, reward_metrics
+from pipeline.evaluation.reward.slices import by_length, by_name, by_size, whole_items
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,11 +44,11 @@ def pair_metrics(
 ) -> dict[str, Any]:
     """What :func:`reward_metrics` says, and:
 
-    - ``slices``: tables of :mod:`pipeline.evaluation.slices` by ``length``, ``gold margin``, ``margin``,
+    - ``slices``: tables of :mod:`pipeline.evaluation.reward.slices` by ``length``, ``gold margin``, ``margin``,
       ``confidence`` (of the annotators) and the columns; only those that there are;
     - ``items``: share of items all of whose pairs are right, and slices of it by the columns; None where no item
       has several pairs;
-    - ``calibration`` with ``equal_mass`` and ``cross_fitted`` (see :mod:`pipeline.evaluation.temperature`);
+    - ``calibration`` with ``equal_mass`` and ``cross_fitted`` (see :mod:`pipeline.evaluation.reward.calibration`);
     - ``notes``: sentences to read beside the verdict.
     """
     found = reward_metrics(test, train, seed, level)

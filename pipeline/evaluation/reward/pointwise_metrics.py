@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.evaluation.reward_metrics import length_correlation
+from pipeline.evaluation.reward.pairwise_metrics import length_correlation
 from pipeline.statistics.bootstrap import Interval, as_finite, finite, wilson
 from pipeline.texts import words
 

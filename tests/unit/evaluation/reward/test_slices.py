@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from pipeline.evaluation.slices import (
+from pipeline.evaluation.reward.slices import (
     MOST_SLICES,
     REWARD_BENCH,
     by_length,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.evaluation.dependence import dependent_accuracy
+from pipeline.evaluation.reward.clustered_accuracy import dependent_accuracy
 from pipeline.statistics.bootstrap import Interval, as_finite, bootstrap_mean, finite, wilson
 from pipeline.texts import words
 

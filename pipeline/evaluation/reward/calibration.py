@@ -1,6 +1,6 @@
 """Calibration beyond the plain diagram: bins of equal mass, what chance shows, a temperature fitted elsewhere.
 
-Works on margins; the diagram of bins of equal width is in :mod:`pipeline.evaluation.reward_metrics`.
+Works on margins; the diagram of bins of equal width is in :mod:`pipeline.evaluation.reward.pairwise_metrics`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.base.records import bucket
-from pipeline.evaluation.reward_metrics import fit_temperature
-from pipeline.evaluation.slices import mass_groups
+from pipeline.evaluation.reward.pairwise_metrics import fit_temperature
+from pipeline.evaluation.reward.slices import mass_groups
 from pipeline.statistics.bootstrap import as_finite, wilson
 
 if TYPE_CHECKING:

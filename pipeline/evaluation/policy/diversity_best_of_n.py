@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.evaluation.best_of_n import kl_bound, rank_weights
+from pipeline.evaluation.policy.best_of_n import kl_bound, rank_weights
 from pipeline.statistics.bootstrap import RESAMPLES, bootstrap_mean, exponential, paired_difference
 from pipeline.texts.sentences import same
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.evaluation.overoptimisation import fit_law
+from pipeline.evaluation.policy.overoptimisation import fit_law
 from pipeline.statistics.bootstrap import RESAMPLES, bootstrap_mean, finite
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from pipeline.evaluation.ensembles import ensemble_metrics
+from pipeline.evaluation.reward.ensembles import ensemble_metrics
 from pipeline.statistics.bootstrap import wilson
 
 

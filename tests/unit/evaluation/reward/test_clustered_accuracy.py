@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from pipeline.evaluation.dependence import (
+from pipeline.evaluation.reward.clustered_accuracy import (
     FEWEST_PROMPTS,
     dependent_accuracy,
     dyadic_variance,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.evaluation.best_of_n import best_of, best_of_n, kl_bound, rank_weights, samples_at, yardstick
+from pipeline.evaluation.policy.best_of_n import best_of, best_of_n, kl_bound, rank_weights, samples_at, yardstick
 
 
 # Catches: n/(n-1), log base 2, a sign.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from pipeline.base.records import Annotation
-from pipeline.evaluation.labels import label_agreement
+from pipeline.evaluation.reward.labels import label_agreement
 from pipeline.statistics.bootstrap import wilson
 
 

@@ -9,7 +9,7 @@ import random
 import numpy as np
 import pytest
 
-from pipeline.evaluation.judging import both_orders, outcomes_by_score, verdict_stats, win_rate_of
+from pipeline.evaluation.policy.verdicts import both_orders, outcomes_by_score, verdict_stats, win_rate_of
 from pipeline.scoring.llm_judge import Answer
 from pipeline.statistics.bootstrap import wilson
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from pipeline.base.errors import DataError
-from pipeline.evaluation.degenerate import degenerate, degenerate_rate
-from pipeline.evaluation.policy_metrics import (
+from pipeline.evaluation.policy.degenerate import degenerate, degenerate_rate
+from pipeline.evaluation.policy.policy_metrics import (
     Sampled,
     compare,
     distinct,

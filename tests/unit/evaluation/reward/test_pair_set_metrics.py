@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.evaluation.pair_metrics import About, metrics_of_set, pair_metrics
-from pipeline.evaluation.reward_metrics import Baseline, ScoredPairs, reward_metrics, verdict
+from pipeline.evaluation.reward.pair_set_metrics import About, metrics_of_set, pair_metrics
+from pipeline.evaluation.reward.pairwise_metrics import Baseline, ScoredPairs, reward_metrics, verdict
 from pipeline.statistics.bootstrap import wilson
 
 RNG = np.random.default_rng(2)

@@ -11,7 +11,7 @@ import pytest
 from scipy.optimize import curve_fit
 
 from pipeline.evaluation.history import above_floor
-from pipeline.evaluation.overoptimisation import (
+from pipeline.evaluation.policy.overoptimisation import (
     best_checkpoint,
     fit_law,
     law_gain,

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.evaluation.degenerate import degenerate_rate
-from pipeline.evaluation.judging import outcomes_by_score, win_rate_of
-from pipeline.evaluation.length_control import length_controlled_win_rate
+from pipeline.evaluation.policy.degenerate import degenerate_rate
+from pipeline.evaluation.policy.length_control import length_controlled_win_rate
+from pipeline.evaluation.policy.verdicts import outcomes_by_score, win_rate_of
 from pipeline.statistics.bootstrap import RESAMPLES, as_finite, bootstrap_mean, finite, paired_difference, wilson
 from pipeline.texts.words import ngrams
 

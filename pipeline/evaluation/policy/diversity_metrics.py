@@ -24,7 +24,7 @@ from pipeline.texts.words import character_share, how_split, ngrams
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pipeline.evaluation.policy_metrics import Sampled
+    from pipeline.evaluation.policy.policy_metrics import Sampled
 
 Embed = Callable[[Sequence[str]], "NDArray[np.float32]"]
 """(n, d) unit vectors of n texts."""

@@ -10,7 +10,7 @@ import pytest
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
-from pipeline.evaluation.length_control import length_controlled_win_rate
+from pipeline.evaluation.policy.length_control import length_controlled_win_rate
 from pipeline.statistics.bootstrap import wilson
 
 

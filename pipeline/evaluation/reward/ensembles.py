@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.evaluation.pointwise_metrics import auc
-from pipeline.evaluation.reward_metrics import pair_accuracy
+from pipeline.evaluation.reward.pairwise_metrics import pair_accuracy
+from pipeline.evaluation.reward.pointwise_metrics import auc
 from pipeline.statistics.bootstrap import as_finite, paired_difference, wilson
 
 if TYPE_CHECKING:

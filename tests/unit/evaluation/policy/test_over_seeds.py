@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from pipeline.evaluation.aggregate import Measured, aggregate, over_seeds
+from pipeline.evaluation.policy.over_seeds import Measured, aggregate, over_seeds
 
 RUNS = [
     Measured("a", 0, {"gold": 1.0, "rate": 0.9}),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.evaluation.across_runs import on_shared_prompts
+from pipeline.evaluation.policy.across_runs import on_shared_prompts
 
 
 def row(prompt: str, gold: float | None, length: int = 10) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from pipeline.base.errors import DataError
-from pipeline.evaluation.pointwise_metrics import (
+from pipeline.evaluation.reward.pointwise_metrics import (
     AucBaseline,
     Completions,
     auc,

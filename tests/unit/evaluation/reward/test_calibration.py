@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss, log_loss
 
-from pipeline.evaluation.temperature import cross_fitted, equal_mass
+from pipeline.evaluation.reward.calibration import cross_fitted, equal_mass
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:

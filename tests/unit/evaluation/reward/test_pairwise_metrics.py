@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from sklearn.metrics import brier_score_loss
 
 from pipeline.base.errors import DataError
-from pipeline.evaluation.reward_metrics import (
+from pipeline.evaluation.reward.pairwise_metrics import (
     Baseline,
     ScoredPairs,
     bag_of_words,

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.evaluation.diversity_best_of_n import best_of_n_diversity, expected_entropy
-from pipeline.evaluation.diversity_metrics import _effective, _Intervals, compare_diversity
-from pipeline.evaluation.policy_metrics import Sampled
+from pipeline.evaluation.policy.diversity_best_of_n import best_of_n_diversity, expected_entropy
+from pipeline.evaluation.policy.diversity_metrics import _effective, _Intervals, compare_diversity
+from pipeline.evaluation.policy.policy_metrics import Sampled
 from pipeline.texts.diversity import effective_number
 
 

@@ -1,0 +1,1 @@
+"""Is the policy better than its base, and what did it cost?"""

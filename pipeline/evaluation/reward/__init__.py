@@ -1,0 +1,1 @@
+"""How right is a reward model, and where not?"""
