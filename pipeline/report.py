@@ -126,8 +126,8 @@ def table(data_dir: str, readme: Path | None) -> None:
     Raises:
         DataError: the readme has no markers for it.
     """
-    from pipeline.reporting.table import Run as Row
-    from pipeline.reporting.table import from_json, less_best_of_n, results_table, to_json, update_readme
+    from pipeline.reporting.results_table import Run as Row
+    from pipeline.reporting.results_table import from_json, less_best_of_n, results_table, to_json, update_readme
 
     store = Store(data_dir)
     latest: dict[tuple[str, int], Version] = {}

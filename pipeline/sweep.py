@@ -205,8 +205,8 @@ def publish(runs: Sequence[SweepRun], overrides: Sequence[str]) -> str:
 
 def draw(done: Sequence[SweepRun], directory: Path) -> dict[str, str]:
     """Save what the runs gained, against KL and against variety, as SVG and PNG; gives what each PNG shows."""
-    from pipeline.reporting.figures import save
-    from pipeline.reporting.figures_sweep import Evaluated, sweep_diversity, sweep_frontier
+    from pipeline.reporting.figures.common import save
+    from pipeline.reporting.figures.sweep import Evaluated, sweep_diversity, sweep_frontier
 
     runs = [Evaluated(run.group, run.versions["evaluate"]["evaluation"].manifest.stats) for run in done]
     drawn = {

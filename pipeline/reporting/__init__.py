@@ -1,0 +1,1 @@
+"""The report: page, tables, pictures. Only stages import it."""

@@ -9,13 +9,14 @@ from typing import Any
 
 from pipeline.evaluation.policy.headline import direction, diversity
 from pipeline.health import Finding
-from pipeline.reporting import figures_compare, figures_frontier, runs
+from pipeline.reporting import runs
+from pipeline.reporting.figures import compare, frontier
 from pipeline.reporting.page import environment
 from pipeline.reporting.pictures import Drawn, saved
-from pipeline.reporting.rows import RESAMPLED, Table, mean_interval
+from pipeline.reporting.results_table import UNKNOWN, dig, interval, number
+from pipeline.reporting.run_tables import RESAMPLED, Table, mean_interval
 from pipeline.reporting.runs import PolicyRun
 from pipeline.reporting.svg import safe_svg
-from pipeline.reporting.table import UNKNOWN, dig, interval, number
 from pipeline.statistics.intervals import WILSON
 
 NAMES = {
@@ -181,7 +182,7 @@ def draw(compared: Sequence[Compared]) -> list[Drawn]:
     histories = [(c.label, c.run.history) for c in compared]
     if any(rows for _, rows in histories):
         caption = "Lines: means over an update's completions. Marks: held-out prompts, where the run had any."
-        figure = figures_compare.training_overlay(histories)
+        figure = compare.training_overlay(histories)
         found.append(Drawn("compare-training", "Reward and KL over time", figure, caption))
     for measure, name in (("gold_score", "gold"), ("score", "proxy")):
         if measure == "score" and not same_proxy(compared):
@@ -190,19 +191,19 @@ def draw(compared: Sequence[Compared]) -> list[Drawn]:
         if not any(drawn.policy for _, drawn in curves):
             continue
         best_of = next((label for label, drawn in curves if drawn.best_of_n), None)
-        figure = figures_compare.frontier_overlay(curves, measure, best_of)
+        figure = compare.frontier_overlay(curves, measure, best_of)
         caption = "Small marks: over the run. Large: the published policy, paired with its base by prompt."
         if best_of is not None:
             caption += f" Crosses: best-of-n from the base of {best_of}, with its reward."
         found.append(Drawn(f"compare-frontier-{name}", f"Gain in {name} score against KL", figure, caption))
-    results = [figures_compare.Result(c.label, _entries(c)) for c in compared]
+    results = [compare.Result(c.label, _entries(c)) for c in compared]
     panels = [p for p in PANELS if any(dig(r.entries.get(p[0]), "value") is not None for r in results)]
     panels = [p for p in panels if p[0] != "score" or same_proxy(compared)]
     if panels:
         caption = (
             "95 % intervals; dashed: no change, or no preference. n and the kinds of interval are in the table."
         )
-        figure = figures_compare.results(results, panels)
+        figure = compare.results(results, panels)
         found.append(Drawn("compare-results", "Results", figure, caption))
     return found
 
@@ -230,9 +231,9 @@ def _entries(one: Compared) -> dict[str, Any]:
     }
 
 
-def _curves(one: Compared, measure: str) -> figures_frontier.Curves:
+def _curves(one: Compared, measure: str) -> frontier.Curves:
     check = dig(one.run.policy.manifest.config, "ppo", "check")
-    return figures_frontier.curves(one.stats, measure, check is None)
+    return frontier.curves(one.stats, measure, check is None)
 
 
 def _accuracy(one: Compared) -> Mapping[str, Any] | None:

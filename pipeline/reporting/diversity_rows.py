@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.reporting.rows import Row, Stats, Table, basis
-from pipeline.reporting.table import UNKNOWN, dig, interval
+from pipeline.reporting.results_table import UNKNOWN, dig, interval
+from pipeline.reporting.run_tables import Row, Stats, Table, basis
 from pipeline.statistics.intervals import WILSON
 from pipeline.texts.collapse import number as effective
 from pipeline.texts.collapse import percent

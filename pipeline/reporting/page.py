@@ -12,11 +12,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.evaluation.policy.headline import headline
 from pipeline.health import Finding
-from pipeline.reporting import diversity_rows, reward_rows, rows
-from pipeline.reporting.rows import Table
+from pipeline.reporting import diversity_rows, reward_rows, run_tables
+from pipeline.reporting.results_table import dig, interval, number
+from pipeline.reporting.run_tables import Table
 from pipeline.reporting.samples import Sample, folded
 from pipeline.reporting.svg import safe_svg
-from pipeline.reporting.table import dig, interval, number
 from pipeline.reporting.trees import Branch
 
 Part = Literal["training", "frontier", "diversity", "policy", "reward"]
@@ -90,15 +90,15 @@ def render_page(report: Report) -> str:
     by = "gold score" if any(s.gold_score_after is not None for s in report.samples) else "proxy score"
     titles = {"gain": f"Largest gains in {by}", "loss": f"Largest losses in {by}", "random": "Random"}
     groups = [(titles[kind], [s for s in report.samples if s.kind == kind]) for kind in titles]
-    tables = (rows.best_of_n_table(report.stats), rows.law_table(report.stats))
+    tables = (run_tables.best_of_n_table(report.stats), run_tables.law_table(report.stats))
     return environment().get_template("page.html.jinja").render(
         report=report,
         mood=mood,
         headline=sentence,
-        rows=rows.metric_rows(report.stats),
-        more=rows.more_rows(report.stats),
-        by_seed=rows.by_seed(report.stats),
-        judges=rows.judge_table(report.stats),
+        rows=run_tables.metric_rows(report.stats),
+        more=run_tables.more_rows(report.stats),
+        by_seed=run_tables.by_seed(report.stats),
+        judges=run_tables.judge_table(report.stats),
         frontier=[t for t in tables if t is not None],
         variety=diversity_rows.measure_rows(report.stats),
         variety_note=diversity_rows.note(report.stats),

@@ -11,19 +11,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from pipeline.reporting import (
-    figures,
-    figures_diversity,
-    figures_frontier,
-    figures_reward,
-    figures_scores,
-    figures_training,
-)
-from pipeline.reporting.figures_scores import Group, Judgement
+from pipeline.reporting.figures import common, diversity, frontier, training
+from pipeline.reporting.figures import reward as figures_reward
+from pipeline.reporting.figures import scores as figures_scores
+from pipeline.reporting.figures.scores import Group, Judgement
 from pipeline.reporting.page import Part, Picture
-from pipeline.reporting.rows import mean_interval
+from pipeline.reporting.results_table import dig, number
+from pipeline.reporting.run_tables import mean_interval
 from pipeline.reporting.runs import read_history
-from pipeline.reporting.table import dig, number
 from pipeline.store.version import Version
 
 MEASURES = {"gold_score": "gold", "score": "proxy"}
@@ -52,8 +47,8 @@ def saved(drawn: Sequence[Drawn], directory: Path | None) -> list[Picture]:
     pictures: list[Picture] = []
     for one in drawn:
         if directory is not None:
-            figures.save(one.figure, directory, one.name)
-        svg = figures.inline_svg(one.figure, one.name)
+            common.save(one.figure, directory, one.name)
+        svg = common.inline_svg(one.figure, one.name)
         pictures.append(Picture(one.title, svg, one.caption, one.part))
     return pictures
 
@@ -64,7 +59,7 @@ def of_training(policy: Version, ppo: Mapping[str, Any]) -> list[Drawn]:
     if not rows:
         return []
     kept, last = policy.manifest.stats.get("kept"), max(r.get("update", 0) for r in rows)
-    figure = figures_training.training_curves(
+    figure = training.training_curves(
         rows,
         kl_target=ppo.get("kl_target"),
         kl_budget=ppo.get("kl_budget"),
@@ -82,8 +77,8 @@ def of_training(policy: Version, ppo: Mapping[str, Any]) -> list[Drawn]:
         if any(r.get("eval/check_error") is not None for r in rows):
             caption += " Bars: ± 1.96 standard errors."
     found = [Drawn("training", "PPO over time", figure, caption, "training")]
-    if figures_training.has_health(rows):
-        health = figures_training.training_health(rows)
+    if training.has_health(rows):
+        health = training.training_health(rows)
         caption = f"Means over {of}. What each is and what is healthy: docs/metrics.md."
         found.append(Drawn("health", "What else changed", health, caption, "training"))
     return found
@@ -92,22 +87,22 @@ def of_training(policy: Version, ppo: Mapping[str, Any]) -> list[Drawn]:
 def of_frontier(stats: Mapping[str, Any], ppo: Mapping[str, Any]) -> list[Drawn]:
     """Gold and proxy against sqrt(KL), PPO beside best-of-n."""
     is_gold = ppo.get("check") is None
-    panels = {m: figures_frontier.curves(stats, m, is_gold) for m in MEASURES}
+    panels = {m: frontier.curves(stats, m, is_gold) for m in MEASURES}
     panels = {m: c for m, c in panels.items() if c.policy is not None}
     # One point alone is no frontier; it is in the results.
     if all(len(c.points) < 2 for c in panels.values()):
         return []
-    turned = figures_frontier.turn(stats, is_gold)
-    figure, caption = figures_frontier.frontier(panels, turned), frontier_caption(stats, panels, turned)
+    turned = frontier.turn(stats, is_gold)
+    figure, caption = frontier.frontier(panels, turned), frontier_caption(stats, panels, turned)
     return [Drawn("frontier", "Gain against KL", figure, caption, "frontier")]
 
 
 def of_diversity(stats: Mapping[str, Any]) -> list[Drawn]:
     """Gain against variety, PPO beside best-of-n."""
-    drawn = figures_diversity.trade(stats)
+    drawn = diversity.trade(stats)
     if drawn is None:
         return []
-    name = figures.LABELS[drawn.measure]
+    name = common.LABELS[drawn.measure]
     caption = (
         f"Star: the published policy, its {name} on {stats['n']} prompts. Squares: best-of-n, joined from the "
         f"base on. Closing sentences are counted at one completion of each of {drawn.prompts} prompts. Further to "
@@ -115,14 +110,14 @@ def of_diversity(stats: Mapping[str, Any]) -> list[Drawn]:
     )
     if drawn.measure == "score":
         caption += " The proxy is what is optimised here, as the task has no gold score: its gain is no evidence."
-    figure = figures_diversity.diversity_frontier(drawn)
+    figure = diversity.diversity_frontier(drawn)
     return [Drawn("diversity", "Gain against variety", figure, caption, "diversity")]
 
 
 def frontier_caption(
     stats: Mapping[str, Any],
-    panels: Mapping[str, figures_frontier.Curves],
-    turned: figures_frontier.Turn | None,
+    panels: Mapping[str, frontier.Curves],
+    turned: frontier.Turn | None,
 ) -> str:
     """What the series are of, and where gold turned."""
     said = [f"Star: the published policy on {stats['n']} prompts, {mean_interval(stats['n'])}, paired by prompt."]
@@ -217,7 +212,7 @@ def means_of(stats: Mapping[str, Any], measure: str) -> list[tuple[str, Mapping[
     """(label, mean) of base, the largest best-of-n and PPO; none where the measure is unknown."""
     if not stats.get(measure):
         return []
-    rows = [row for row in dig(stats, "best_of_n", "rows") or [] if figures.known(row.get(measure))]
+    rows = [row for row in dig(stats, "best_of_n", "rows") or [] if common.known(row.get(measure))]
     best = [(f"best of {rows[-1]['n']}", rows[-1][measure])] if len(rows) > 1 else []
     return [("base", stats[measure]["base"]), *best, ("PPO", stats[measure]["policy"])]
 
@@ -227,10 +222,10 @@ def judgements(stats: Mapping[str, Any]) -> list[Judgement]:
     found: list[Judgement] = []
     for measure, name in MEASURES.items():
         wins, equal = (dig(stats, kind, measure) for kind in ("win_rate", "length_controlled_win_rate"))
-        if figures.known(wins):
+        if common.known(wins):
             found.append(Judgement(f"{name} score", wins, equal))
     for name, judged in (dig(stats, "judges") or {}).items():
-        if figures.known(judged["win_rate"]):
+        if common.known(judged["win_rate"]):
             found.append(Judgement(name, judged["win_rate"], judged["length_controlled_win_rate"]))
     return found
 

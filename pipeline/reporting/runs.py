@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from pipeline.base.errors import StoreError
-from pipeline.reporting.rows import Table
+from pipeline.reporting.run_tables import Table
 from pipeline.store.diff import changes
 from pipeline.store.lineage import Node
 from pipeline.store.store import Store, Version

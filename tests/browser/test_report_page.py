@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pipeline.health import Finding
-from pipeline.reporting import figures, figures_frontier, figures_scores
+from pipeline.reporting.figures import common, frontier, scores
 from pipeline.reporting.page import Checkup, Picture, Report, render_page
-from pipeline.reporting.rows import Table
+from pipeline.reporting.run_tables import Table
 from pipeline.reporting.samples import Sample
 from pipeline.reporting.trees import Branch
 from tests.browser.conftest import LAPTOP, PHONE
@@ -26,11 +26,11 @@ END = "the very end of a long completion"
 @pytest.fixture(scope="module")
 def html() -> str:
     """A page with something in every section; its names are long, and so is one completion."""
-    panels = {m: figures_frontier.curves(newer(), m) for m in ("gold_score", "score")}
-    judged = [figures_scores.Judgement("gold score", entry(0.8, 0.7, 0.9), entry(0.6, 0.5, 0.7))]
+    panels = {m: frontier.curves(newer(), m) for m in ("gold_score", "score")}
+    judged = [scores.Judgement("gold score", entry(0.8, 0.7, 0.9), entry(0.6, 0.5, 0.7))]
     drawn = {
-        "frontier": figures_frontier.frontier(panels, figures_frontier.turn(newer())),
-        "policy": figures_scores.win_rates(judged),
+        "frontier": frontier.frontier(panels, frontier.turn(newer())),
+        "policy": scores.win_rates(judged),
     }
     long = "experiment-with-a-very-long-name-that-somebody-chose-policy@v000012"
     tree = Branch("", long, "adapter by ppo", [Branch("policy", long, "", [Branch("reward", long)])])
@@ -40,7 +40,7 @@ def html() -> str:
             title=long,
             stats=newer(diversity=varied()),
             reward=sliced(),
-            pictures=[Picture(n, figures.inline_svg(f, n), "A caption.", n) for n, f in drawn.items()],  # type: ignore[arg-type]
+            pictures=[Picture(n, common.inline_svg(f, n), "A caption.", n) for n, f in drawn.items()],  # type: ignore[arg-type]
             samples=[Sample("p", "before " * 99, "after " * 300 + END, 0.0, 1.0, 0.1, 0.9, "gain")],
             lineage=tree,
             differences=Table(

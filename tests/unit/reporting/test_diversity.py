@@ -8,8 +8,8 @@ import pytest
 
 from pipeline.evaluation.policy.headline import headline, verdict
 from pipeline.reporting import diversity_rows
-from pipeline.reporting.figures_diversity import diversity_frontier, trade
-from pipeline.reporting.figures_sweep import Evaluated, sweep_diversity
+from pipeline.reporting.figures.diversity import diversity_frontier, trade
+from pipeline.reporting.figures.sweep import Evaluated, sweep_diversity
 from pipeline.reporting.page import Report, render_page
 from pipeline.reporting.pictures import of_diversity
 from tests.unit.reporting.given import change, entry, newer, stats, varied

@@ -14,17 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.evaluation.policy import overoptimisation
-from pipeline.reporting import (
-    figures,
-    figures_compare,
-    figures_frontier,
-    figures_reward,
-    figures_scores,
-    figures_sweep,
-    figures_training,
-)
-from pipeline.reporting.figures_scores import Group, Judgement
-from pipeline.reporting.figures_sweep import Evaluated
+from pipeline.reporting.figures import common, compare, frontier, reward, scores, sweep, training
+from pipeline.reporting.figures.scores import Group, Judgement
+from pipeline.reporting.figures.sweep import Evaluated
 from tests.unit.reporting.given import CALIBRATION, REWARD, entry, newer, stats
 
 MEANS = [("base", entry(0.1, 0.0, 0.2)), ("best of 16", entry(0.3, 0.2, 0.5, 64)), ("PPO", entry(0.5, 0.4, 0.7))]
@@ -49,12 +41,12 @@ JUDGED = [
     Judgement("gold score", entry(0.8, 0.7, 0.9), entry(0.6, 0.5, 0.7)),
     Judgement("a judge with a long name", entry(0.4, 0.3, 0.5), entry(None)),
 ]
-PANELS = {measure: figures_frontier.curves(newer(), measure) for measure in ("gold_score", "score")}
+PANELS = {measure: frontier.curves(newer(), measure) for measure in ("gold_score", "score")}
 
 
 def a_sweep() -> Figure:
     """Two settings of one seed, and one of them on a second seed, with a base of its own."""
-    found = figures_sweep.sweep_frontier(
+    found = sweep.sweep_frontier(
         [Evaluated("a=1", newer()), Evaluated("a=2", newer(kl_k1=entry(9.0))), Evaluated("a=1", another_seed())]
     )
     assert found is not None
@@ -68,30 +60,28 @@ def another_seed() -> dict[str, Any]:
 
 
 def all_figures() -> dict[str, Figure]:
-    results = [figures_compare.Result(name, {"gold_score": entry(0.2, 0.1, 0.3)}) for name in "ab"]
+    results = [compare.Result(name, {"gold_score": entry(0.2, 0.1, 0.3)}) for name in "ab"]
     return {
-        "training": figures_training.training_curves(ROWS, kl_target=1.0, kl_budget=1.5, published=4),
-        "health": figures_training.training_health(ROWS),
-        "frontier": figures_frontier.frontier(PANELS, figures_frontier.turn(newer())),
-        "reliability": figures_reward.reliability(CALIBRATION),
-        "accuracy": figures_reward.reward_accuracy(REWARD),
-        "distributions": figures_scores.score_distributions([BASE, BEST, PPO], "gold_score"),
-        "length": figures_scores.length_against_score([BASE, PPO]),
-        "means": figures_scores.before_after(MEANS, "gold_score", entry(0.4, 0.3, 0.5)),
-        "wins": figures_scores.win_rates(JUDGED),
-        "overlay": figures_compare.training_overlay([("a", ROWS), ("b", ROWS[:4])]),
-        "overlaid": figures_compare.frontier_overlay(
-            [("a", PANELS["score"]), ("b", PANELS["score"])], "score", "a"
-        ),
+        "training": training.training_curves(ROWS, kl_target=1.0, kl_budget=1.5, published=4),
+        "health": training.training_health(ROWS),
+        "frontier": frontier.frontier(PANELS, frontier.turn(newer())),
+        "reliability": reward.reliability(CALIBRATION),
+        "accuracy": reward.reward_accuracy(REWARD),
+        "distributions": scores.score_distributions([BASE, BEST, PPO], "gold_score"),
+        "length": scores.length_against_score([BASE, PPO]),
+        "means": scores.before_after(MEANS, "gold_score", entry(0.4, 0.3, 0.5)),
+        "wins": scores.win_rates(JUDGED),
+        "overlay": compare.training_overlay([("a", ROWS), ("b", ROWS[:4])]),
+        "overlaid": compare.frontier_overlay([("a", PANELS["score"]), ("b", PANELS["score"])], "score", "a"),
         "sweep": a_sweep(),
-        "results": figures_compare.results(results, [("gold_score", "gold score, policy − base", 0.0)]),
+        "results": compare.results(results, [("gold_score", "gold score, policy − base", 0.0)]),
     }
 
 
 @pytest.fixture(scope="module")
 def inlined() -> dict[str, str]:
     """Every figure as a page holds it, drawn once."""
-    return {name: figures.inline_svg(fig, name) for name, fig in all_figures().items()}
+    return {name: common.inline_svg(fig, name) for name, fig in all_figures().items()}
 
 
 def flat(points: list[tuple[float, float]]) -> list[float]:
@@ -119,7 +109,7 @@ def arms(ax: Axes) -> list[list[tuple[float, float]]]:
 
 # Catches: k1 and k3 swapped, budget and target swapped, the evaluation before the first update left out.
 def test_training_curves_hold_their_rows() -> None:
-    fig = figures_training.training_curves(ROWS, kl_target=1.0, kl_budget=1.5, published=4)
+    fig = training.training_curves(ROWS, kl_target=1.0, kl_budget=1.5, published=4)
     proxy, gold, kl = fig.axes
     assert drawn(proxy, "PPO's own completions") == [(u, u / 10) for u in range(1, 9)]
     assert drawn(proxy, "held-out prompts") == [(0, 0.1)]
@@ -133,9 +123,9 @@ def test_training_curves_hold_their_rows() -> None:
 
 
 def test_a_run_without_gold_has_no_panel_for_it_and_a_check_has_its_own() -> None:
-    titles = [ax.get_title(loc="left") for ax in figures_training.training_curves(ROWS[1:]).axes]
+    titles = [ax.get_title(loc="left") for ax in training.training_curves(ROWS[1:]).axes]
     assert len(titles) == 2
-    checked = [ax.get_title(loc="left") for ax in figures_training.training_curves(ROWS, check_is_gold=False).axes]
+    checked = [ax.get_title(loc="left") for ax in training.training_curves(ROWS, check_is_gold=False).axes]
     assert len(checked) == 3
     assert checked[1].startswith("Check")
 
@@ -143,12 +133,12 @@ def test_a_run_without_gold_has_no_panel_for_it_and_a_check_has_its_own() -> Non
 # k3 has no bound; seen with the axis left to matplotlib, where k1 became a flat line.
 def test_a_runaway_k3_does_not_flatten_the_kl() -> None:
     rows = [{**row, "objective/kl_k3": 1e6} if "update" in row else row for row in ROWS]
-    assert figures_training.training_curves(rows).axes[-1].get_ylim()[1] < 3
+    assert training.training_curves(rows).axes[-1].get_ylim()[1] < 3
 
 
 # Catches: gains over 0 instead of the base, this very policy among the others, the law over the wrong d.
 def test_the_frontier_is_gains_over_the_base_at_their_distance() -> None:
-    fig = figures_frontier.frontier(PANELS, figures_frontier.turn(newer()))
+    fig = frontier.frontier(PANELS, frontier.turn(newer()))
     gold, proxy = fig.axes[:2]
     assert flat(drawn(gold, "best-of-n from the base")) == pytest.approx([0.8, 0.2, 1.4, 0.3])
     assert flat(drawn(proxy, "best-of-n from the base")) == pytest.approx([0.8, 1.0, 1.4, 2.0])
@@ -162,7 +152,7 @@ def test_the_frontier_is_gains_over_the_base_at_their_distance() -> None:
     assert fitted[-1][1] == pytest.approx(4 * (0.4 - 0.2 * np.log(4)))
     fitted = drawn(gold, "law fitted to best-of-n")
     assert fitted[0] == pytest.approx((0.8, 0.8 * (0.3 - 0.05 * 0.8)))
-    assert figures_frontier.TOO_CLOSE == overoptimisation.TOO_CLOSE
+    assert frontier.TOO_CLOSE == overoptimisation.TOO_CLOSE
 
 
 # Catches: sqrt forgotten, a setting's runs under another's name, the curve of a shared base drawn once per run.
@@ -178,23 +168,23 @@ def test_a_sweeps_runs_stand_beside_best_of_n_of_their_bases() -> None:
 
 
 def test_a_sweep_without_figures_has_no_picture() -> None:
-    assert figures_sweep.sweep_frontier([Evaluated("a=1", {})]) is None
+    assert sweep.sweep_frontier([Evaluated("a=1", {})]) is None
 
 
 def test_the_laws_are_those_that_were_fitted() -> None:
     d = np.array([0.5, 1.0, 3.0])
     for name in ("best_of_n", "rl"):
-        drawn_law = figures_frontier.Law(name, 0.7, 0.2, 0.5, 3.0).gain(d)
+        drawn_law = frontier.Law(name, 0.7, 0.2, 0.5, 3.0).gain(d)
         assert drawn_law.tolist() == pytest.approx(overoptimisation.law_gain(d, 0.7, 0.2, name).tolist())
 
 
 # Catches: another judge's check drawn as if it were the gold score.
 def test_a_check_is_not_gold() -> None:
-    found = figures_frontier.curves(newer(), "gold_score", check_is_gold=False)
+    found = frontier.curves(newer(), "gold_score", check_is_gold=False)
     assert not found.training
     assert found.training_law is None
-    assert figures_frontier.curves(newer(), "score", check_is_gold=False).training
-    turned = figures_frontier.turn(newer(), check_is_gold=False)
+    assert frontier.curves(newer(), "score", check_is_gold=False).training
+    turned = frontier.turn(newer(), check_is_gold=False)
     assert turned is not None
     assert turned.of == "the check"
 
@@ -203,22 +193,22 @@ def test_a_check_is_not_gold() -> None:
 def test_best_of_n_has_the_intervals_of_its_gains() -> None:
     made = newer()
     made["best_of_n"]["rows"][2]["gain"] = {"gold_score": entry(0.25, 0.2, 0.35)}
-    first, second = figures_frontier.curves(made, "gold_score").best_of_n
+    first, second = frontier.curves(made, "gold_score").best_of_n
     assert (first.gain, first.low, first.high) == (pytest.approx(0.2), None, None)
     assert (second.gain, second.low, second.high) == (0.25, 0.2, 0.35)
-    ax = figures_frontier.frontier({"gold_score": figures_frontier.curves(made, "gold_score")}).axes[0]
+    ax = frontier.frontier({"gold_score": frontier.curves(made, "gold_score")}).axes[0]
     assert [pytest.approx(0.2), pytest.approx(0.35)] in [[y for _, y in arm] for arm in arms(ax)]
 
 
 def test_an_older_evaluation_has_one_point() -> None:
-    found = figures_frontier.curves(stats(), "gold_score")
+    found = frontier.curves(stats(), "gold_score")
     assert found.points == [found.policy]
-    assert figures_frontier.turn(stats()) is None
+    assert frontier.turn(stats()) is None
 
 
 # Catches: error bars from low to high instead of from the value, arms of the wrong sign.
 def test_intervals_reach_from_low_to_high() -> None:
-    (ax,) = figures_scores.before_after(MEANS, "gold_score").axes
+    (ax,) = scores.before_after(MEANS, "gold_score").axes
     assert [tuple(y for _, y in arm) for arm in arms(ax)] == [
         pytest.approx((mean["low"], mean["high"])) for _, mean in MEANS
     ]
@@ -229,7 +219,7 @@ def test_intervals_reach_from_low_to_high() -> None:
 
 # Catches: the two rates swapped, a bar for a rate that has no value.
 def test_win_rates_stand_in_pairs() -> None:
-    (ax,) = figures_scores.win_rates(JUDGED).axes
+    (ax,) = scores.win_rates(JUDGED).axes
     assert [p.get_width() for p in ax.patches] == [0.8, 0.6, 0.4]
     assert [bool(p.get_hatch()) for p in ax.patches] == [False, True, False]
     assert {line.get_xdata()[0] for line in ax.get_lines() if line.get_linestyle() == "--"} == {0.5}  # type: ignore
@@ -239,7 +229,7 @@ def test_win_rates_stand_in_pairs() -> None:
 
 # Catches: counts instead of shares, bins of each group's own.
 def test_distributions_are_shares_on_common_bins() -> None:
-    axes = figures_scores.score_distributions([BASE, BEST, PPO], "gold_score").axes
+    axes = scores.score_distributions([BASE, BEST, PPO], "gold_score").axes
     heights = [[p.get_height() for p in ax.patches if hasattr(p, "get_height")] for ax in axes]
     assert [sum(h) for h in heights] == pytest.approx([100, 100, 100])
     assert len({len(h) for h in heights}) == 1
@@ -248,13 +238,13 @@ def test_distributions_are_shares_on_common_bins() -> None:
 
 
 def test_length_has_every_completion_and_means_by_length() -> None:
-    (ax,) = figures_scores.length_against_score([BASE, PPO]).axes
+    (ax,) = scores.length_against_score([BASE, PPO]).axes
     assert [len(c.get_offsets()) for c in ax.collections] == [4, 4]
     assert drawn(ax, "base, mean by length") == [(4.0, 2.0), (5.0, 3.0), (6.0, 1.0), (8.0, 0.0)]
 
 
 def test_a_baseline_without_a_number_is_left_out() -> None:
-    ticks = [tick.get_text() for tick in figures_reward.reward_accuracy(REWARD).axes[0].get_yticklabels()]
+    ticks = [tick.get_text() for tick in reward.reward_accuracy(REWARD).axes[0].get_yticklabels()]
     assert [tick.rpartition("\n")[0] for tick in ticks] == [
         "reward model", "longer wins", "reward model\nagainst gold", "labels\nagainst gold"
     ]  # fmt: skip
@@ -262,17 +252,17 @@ def test_a_baseline_without_a_number_is_left_out() -> None:
 
 
 def test_reliability_shows_each_bin_and_its_count() -> None:
-    top, bottom = figures_reward.reliability(CALIBRATION).axes
+    top, bottom = reward.reliability(CALIBRATION).axes
     assert drawn(top, "observed (95 %, Wilson)") == [(0.53, 0.5), (0.72, 0.8)]
     assert [text.get_text() for text in bottom.texts] == ["12", "34"]
 
 
 # Catches: two runs that look alike, in colour or in grey.
 def test_no_two_runs_look_alike() -> None:
-    looks = [figures_compare.Look.of(i) for i in range(60)]
+    looks = [compare.Look.of(i) for i in range(60)]
     assert len({(look.colour, look.style, look.marker) for look in looks}) == 60
     assert len({(look.style, look.marker) for look in looks[:20]}) == 20
-    assert labels(figures_compare.training_overlay([("a", ROWS), ("b", ROWS)])) == ["a", "b"]
+    assert labels(compare.training_overlay([("a", ROWS), ("b", ROWS)])) == ["a", "b"]
 
 
 def test_every_axis_is_labelled() -> None:
@@ -286,8 +276,8 @@ def test_every_axis_is_labelled() -> None:
 def test_equal_figures_give_equal_bytes(tmp_path: Path) -> None:
     # Between them they have hatches, legends, notes and several panels.
     for run in ("a", "b"):
-        figures.save(figures_frontier.frontier(PANELS, figures_frontier.turn(newer())), tmp_path / run, "frontier")
-        figures.save(figures_scores.win_rates(JUDGED), tmp_path / run, "wins")
+        common.save(frontier.frontier(PANELS, frontier.turn(newer())), tmp_path / run, "frontier")
+        common.save(scores.win_rates(JUDGED), tmp_path / run, "wins")
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert files == ["frontier.png", "frontier.svg", "wins.png", "wins.svg"]
     for name in files:
@@ -314,15 +304,15 @@ def test_inline_colours_are_the_pages_and_a_files_are_not(inlined: dict[str, str
         plain = re.findall(r"(?:fill|stroke)[:=] ?\"?(#[0-9a-f]{6})", svg)
         assert plain == [], (name, set(plain))
         variables = set(re.findall(r"var\((--\w+), #", svg))
-        assert {"--ink", "--card"} <= variables <= set(figures.VARIABLES.values())
-    path, _ = figures.save(figures_scores.win_rates(JUDGED), tmp_path, "wins")
+        assert {"--ink", "--card"} <= variables <= set(common.VARIABLES.values())
+    path, _ = common.save(scores.win_rates(JUDGED), tmp_path, "wins")
     assert "var(" not in path.read_text(encoding="utf-8")
 
 
 # Seen failing with matplotlib's own setting: a ValueError from its formula parser, and no report.
 def test_a_name_is_no_formula() -> None:
     name = "$\\frac{$"
-    svg = figures.inline_svg(figures_scores.win_rates([Judgement(name, entry(0.5, 0.4, 0.6))]), "wins")
+    svg = common.inline_svg(scores.win_rates([Judgement(name, entry(0.5, 0.4, 0.6))]), "wins")
     assert name in svg
 
 
@@ -332,19 +322,17 @@ def test_empty_and_constant_data_still_draw() -> None:
     unknown = entry(None)
     for i, fig in enumerate(
         [
-            figures_training.training_curves([]),
-            figures_training.training_curves(ROWS[1:2]),
-            figures_training.training_health([]),
-            figures_scores.score_distributions([constant], "score"),
-            figures_scores.score_distributions([nothing], "score"),
-            figures_scores.length_against_score([constant]),
-            figures_scores.before_after([("base", unknown)], "score", unknown),
-            figures_scores.win_rates([Judgement("one", entry(1.0, None, None))]),
-            figures_reward.reliability(empty),
-            figures_reward.reward_accuracy(
-                {**REWARD, "accuracy": {**unknown, "low": 0, "high": 1}, "baselines": []}
-            ),
-            figures_frontier.frontier({"score": figures_frontier.curves(stats(kl_k1=entry(-0.1)), "score")}),
+            training.training_curves([]),
+            training.training_curves(ROWS[1:2]),
+            training.training_health([]),
+            scores.score_distributions([constant], "score"),
+            scores.score_distributions([nothing], "score"),
+            scores.length_against_score([constant]),
+            scores.before_after([("base", unknown)], "score", unknown),
+            scores.win_rates([Judgement("one", entry(1.0, None, None))]),
+            reward.reliability(empty),
+            reward.reward_accuracy({**REWARD, "accuracy": {**unknown, "low": 0, "high": 1}, "baselines": []}),
+            frontier.frontier({"score": frontier.curves(stats(kl_k1=entry(-0.1)), "score")}),
         ]
     ):
-        figures.inline_svg(fig, f"figure {i}")
+        common.inline_svg(fig, f"figure {i}")

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.health import Finding
 from pipeline.reporting.page import Checkup, Part, Picture, Report, best_checkpoint, headline, render_page
-from pipeline.reporting.rows import Table
+from pipeline.reporting.run_tables import Table
 from pipeline.reporting.samples import FOLDED, Sample, choose_samples, folded
 from pipeline.reporting.svg import safe_svg
 from pipeline.reporting.trees import Branch
@@ -231,7 +231,7 @@ def test_a_picture_that_does_more_than_draw_is_refused(svg: str) -> None:
 
 
 def test_own_figures_pass() -> None:
-    from pipeline.reporting import figures, figures_training
+    from pipeline.reporting.figures import common, training
 
-    picture = figures.inline_svg(figures_training.training_curves([{"update": 1, "objective/scores": 0.0}]), "ppo")
+    picture = common.inline_svg(training.training_curves([{"update": 1, "objective/scores": 0.0}]), "ppo")
     assert picture in render_page(Report("r", pictures=[Picture("PPO", picture)]))

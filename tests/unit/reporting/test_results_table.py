@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.base.errors import DataError
-from pipeline.reporting.table import (
+from pipeline.reporting.results_table import (
     BEGIN,
     END,
     Run,

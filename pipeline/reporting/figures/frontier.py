@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.reporting.figures import (
+from pipeline.reporting.figures.common import (
     BLUE,
     GREEN,
     INK,
@@ -27,7 +27,7 @@ from pipeline.reporting.figures import (
     legend_below,
     styled,
 )
-from pipeline.reporting.table import dig
+from pipeline.reporting.results_table import dig
 
 # Points closer to the base are in no fit (evaluation.overoptimisation; a test holds that they are the same).
 TOO_CLOSE = 0.05

@@ -13,8 +13,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.reporting.figures import BLUE, INK, LABELS, ORANGE, arms, axes, known, legend_below, styled
-from pipeline.reporting.table import dig
+from pipeline.reporting.figures.common import BLUE, INK, LABELS, ORANGE, arms, axes, known, legend_below, styled
+from pipeline.reporting.results_table import dig
 
 Entry = Mapping[str, Any]
 

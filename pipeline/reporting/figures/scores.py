@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pipeline.reporting.figures import (
+from pipeline.reporting.figures.common import (
     BLUE,
     EDGE,
     GREY,
@@ -25,7 +25,7 @@ from pipeline.reporting.figures import (
     legend_below,
     styled,
 )
-from pipeline.reporting.table import interval, number
+from pipeline.reporting.results_table import interval, number
 
 BINS = 24
 

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.reporting import rows
+from pipeline.reporting import run_tables
 from pipeline.reporting.reward_rows import reward_rows, set_table, slice_tables
 from pipeline.statistics import bootstrap
 from tests.unit.reporting.given import REWARD, entry, newer, sliced, stats
 
 
 def test_kinds_of_interval_change_where_the_intervals_do() -> None:
-    assert rows.SMALLEST_BOOTSTRAP == bootstrap.SMALLEST_BOOTSTRAP
-    assert rows.LARGEST_BCA == bootstrap.LARGEST_BCA
-    said = [rows.mean_interval(n) for n in (None, 1, 2, 19, 20, 5000, 5001)]
+    assert run_tables.SMALLEST_BOOTSTRAP == bootstrap.SMALLEST_BOOTSTRAP
+    assert run_tables.LARGEST_BCA == bootstrap.LARGEST_BCA
+    said = [run_tables.mean_interval(n) for n in (None, 1, 2, 19, 20, 5000, 5001)]
     assert said == ["no interval"] * 2 + ["Student's t"] * 2 + ["bootstrap (BCa)"] * 2 + ["bootstrap (percentile)"]
-    assert rows.basis(entry(0.5, 0.4, 0.6, 12)) == "n = 12, Student's t"
-    assert rows.basis(entry(0.5, None, None, 12)) == "n = 12, no interval"
-    assert rows.basis(None) == "–"
+    assert run_tables.basis(entry(0.5, 0.4, 0.6, 12)) == "n = 12, Student's t"
+    assert run_tables.basis(entry(0.5, None, None, 12)) == "n = 12, no interval"
+    assert run_tables.basis(None) == "–"
 
 
 # Catches: base and policy swapped, a win rate in the base's column, Wilson said of a bootstrap.
 def test_metric_rows_by_hand() -> None:
-    found = {row[0]: row[1:] for row in rows.metric_rows(newer())}
+    found = {row[0]: row[1:] for row in run_tables.metric_rows(newer())}
     gold = ("0.11 [0.01, 0.21]", "0.57 [0.47, 0.67]", "+0.46 [0.40, 0.52]", "n = 200, bootstrap (BCa)")
     assert found["Gold score"] == gold
     won = "150 won, 20 tied (half), 30 lost"
@@ -33,14 +33,14 @@ def test_metric_rows_by_hand() -> None:
     assert none[1:3] == ("–", "the policy's completions are longer almost everywhere")
     assert found["Degenerate (share)"][2] == "+0.25"
     assert found["KL k1 (nats per completion)"][2] == "standard error 0.10"
-    more = {row[0]: row[1:] for row in rows.more_rows(newer())}
+    more = {row[0]: row[1:] for row in run_tables.more_rows(newer())}
     assert more["Unique completions (share)"] == ("1.00", "0.50", "−0.50", "400 completions, no interval")
     assert more["KL k1 (nats per token)"][1] == "0.200 [0.100, 0.300]"
-    assert rows.by_seed(newer()).endswith("gold score's difference: +0.40 (seed 0), +0.50 (seed 1).")
+    assert run_tables.by_seed(newer()).endswith("gold score's difference: +0.40 (seed 0), +0.50 (seed 1).")
 
 
 def test_what_an_older_evaluation_lacks_is_left_out() -> None:
-    assert [row[0] for row in rows.metric_rows(stats())] == [
+    assert [row[0] for row in run_tables.metric_rows(stats())] == [
         "Gold score", "Proxy score (the reward)", "Win rate by gold score", "KL k1 (nats per completion)",
         "Length (tokens)", "Ended by itself (share)",
     ]  # fmt: skip
@@ -49,14 +49,14 @@ def test_what_an_older_evaluation_lacks_is_left_out() -> None:
         None,
         {**stats(), "best_of_n": {"reason": "off"}, "overoptimisation": None, "judges": {}},
     ):
-        assert rows.best_of_n_table(given) is None
-        assert rows.law_table(given) is None
-        assert rows.judge_table(given) is None
-        assert rows.by_seed(given) == ""
+        assert run_tables.best_of_n_table(given) is None
+        assert run_tables.law_table(given) is None
+        assert run_tables.judge_table(given) is None
+        assert run_tables.by_seed(given) == ""
 
 
 def test_best_of_n_stands_beside_ppo_on_the_same_prompts() -> None:
-    table = rows.best_of_n_table(newer())
+    table = run_tables.best_of_n_table(newer())
     assert table is not None
     assert table.head == ("who", "KL (nats)", "gold", "proxy")
     assert [row[0] for row in table.rows] == [
@@ -69,7 +69,7 @@ def test_best_of_n_stands_beside_ppo_on_the_same_prompts() -> None:
     given = newer()
     line = given["best_of_n"]["yardstick"]["gold_score"]
     line.update(within=True, difference=entry(-0.2, -0.3, -0.1), n_needed=9)
-    table = rows.best_of_n_table(given)
+    table = run_tables.best_of_n_table(given)
     assert table is not None
     assert table.rows[4][0] == "PPO − best of 9, at equal KL"
     assert table.rows[4][2] == "−0.20 [−0.30, −0.10]"
@@ -78,7 +78,7 @@ def test_best_of_n_stands_beside_ppo_on_the_same_prompts() -> None:
 def test_laws_say_where_they_are_best_and_what_is_extrapolated() -> None:
     given = newer()
     given["best_of_n"]["laws"]["gold_score"]["peak"] = {"kl": 9.0, "within": False}
-    table = rows.law_table(given)
+    table = run_tables.law_table(given)
     assert table is not None
     best = {row[0]: row[4] for row in table.rows}
     assert best == {"best-of-n, gold": "9.0 *", "best-of-n, proxy": "–", "PPO, over the run, gold": "7.4"}
@@ -86,7 +86,7 @@ def test_laws_say_where_they_are_best_and_what_is_extrapolated() -> None:
 
 
 def test_a_language_model_is_shown_with_its_bias() -> None:
-    table = rows.judge_table(newer())
+    table = run_tables.judge_table(newer())
     assert table is not None
     scorer, asked = table.rows
     assert scorer[-1] == "a scorer, mean +1.00 [0.50, 1.50] higher for PPO"

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.reporting.figures import (
+from pipeline.reporting.figures.common import (
     BLUE,
     GREEN,
     INK,
@@ -24,8 +24,8 @@ from pipeline.reporting.figures import (
     legend_below,
     styled,
 )
-from pipeline.reporting.figures_diversity import Trade, ground, trade
-from pipeline.reporting.figures_frontier import Curves, curves, distance_axis, with_bars
+from pipeline.reporting.figures.diversity import Trade, ground, trade
+from pipeline.reporting.figures.frontier import Curves, curves, distance_axis, with_bars
 
 COLOURS = (BLUE, RED, GREEN, PURPLE, SKY, INK)
 MARKERS = "oD^vPX"

@@ -7,7 +7,18 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from pipeline.reporting.figures import BLUE, GREEN, GREY, INK, ORANGE, arms, axes, known, legend_below, styled
+from pipeline.reporting.figures.common import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    arms,
+    axes,
+    known,
+    legend_below,
+    styled,
+)
 
 
 @styled

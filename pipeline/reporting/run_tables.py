@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.reporting.table import UNKNOWN, dig, interval, number
+from pipeline.reporting.results_table import UNKNOWN, dig, interval, number
 from pipeline.statistics.intervals import LARGEST_BCA, SMALLEST_BOOTSTRAP, WILSON
 
 Stats = Mapping[str, Any]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from pipeline.reporting.figures import (
+from pipeline.reporting.figures.common import (
     BLUE,
     EDGE,
     GREEN,
@@ -29,8 +29,8 @@ from pipeline.reporting.figures import (
     line,
     styled,
 )
-from pipeline.reporting.figures_frontier import Curves, with_bars
-from pipeline.reporting.figures_training import held_out
+from pipeline.reporting.figures.frontier import Curves, with_bars
+from pipeline.reporting.figures.training import held_out
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 STYLES, MARKERS = ("-", "--", "-.", ":"), ("o", "s", "D", "^", "v")

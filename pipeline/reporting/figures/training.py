@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pipeline.reporting.figures import BLUE, GREEN, INK, ORANGE, axes, legend_below, line, styled
+from pipeline.reporting.figures.common import BLUE, GREEN, INK, ORANGE, axes, legend_below, line, styled
 
 Rows = Sequence[Mapping[str, Any]]
 
