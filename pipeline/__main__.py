@@ -37,15 +37,15 @@ def main(argv: list[str] | None = None) -> int:
 
         return forget.main(args[2:])
     if args[:2] == ["data", "look"]:
-        from pipeline import look
+        from pipeline.stages import look
 
         return look.main(args[2:])
     if args[:1] == ["data"]:
-        from pipeline.core import data_cli
+        from pipeline.stages.data import data
 
-        return data_cli.main(args[1:])
+        return data.main(args[1:])
     if args[:1] == ["doctor"]:
-        from pipeline import doctor
+        from pipeline.stages import doctor
 
         return doctor.main(args[1:])
     if args and args[0] not in ("-h", "--help", "help"):

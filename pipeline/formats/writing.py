@@ -1,7 +1,7 @@
 """From a preference to a row of another tool's format, and what that format does not keep of it.
 
 Where two completions stand side by side, which is on which side depends on the texts alone
-(:meth:`JudgedRow.comparison`). Files, and whose rows may leave, are left to :mod:`pipeline.core.export`.
+(:meth:`JudgedRow.comparison`). Files, and whose rows may leave, are left to :mod:`pipeline.stages.data.export`.
 """
 
 from __future__ import annotations

@@ -233,8 +233,8 @@ def test_a_judge_that_never_answers_is_said_to(
 
 
 def test_equal_texts_tie_without_being_asked(tmp_path: Path, double: Endpoint):
-    from pipeline.evaluation.judges import asked
     from pipeline.scoring.llm_judge import JudgeOptions
+    from pipeline.stages.evaluate.judges import asked
 
     before = len(double.bodies)
     run: Any = SimpleNamespace(store=Store(tmp_path))
@@ -325,8 +325,8 @@ def test_the_best_checkpoint_is_named(finished: Project, tmp_path: Path, capsys:
 
 # Catches: best-of-n chosen by the bare score where PPO was punished for not ending.
 def test_best_of_n_chooses_as_ppo_does(finished: Project):
-    from pipeline.evaluation.sides import Setting, best_of_samples
     from pipeline.modeling.roles import Role, load_policy
+    from pipeline.stages.evaluate.sampled_sides import Setting, best_of_samples
     from pipeline.tasks.reviews import Task
 
     model, tokenizer = load_policy(str(finished.latest("base").path), None)
@@ -405,7 +405,7 @@ def numbers(value: Any) -> list[float]:
 
 # Catches: the policy's own KL given to best-of-n, the difference at the largest n where there is one at equal KL.
 def test_what_is_said_by_hand():
-    from pipeline.evaluate import told
+    from pipeline.stages.evaluate.evaluate import told
     from tests.unit.reporting.given import entry, newer
 
     stats = newer()

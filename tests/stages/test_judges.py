@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import collect
 from pipeline.base.records import Annotation, Comparison
+from pipeline.stages import collect
 from pipeline.tasks import Task, load_task
 from pipeline.tasks._vader import lexicon_words
 from tests.stages.conftest import Project

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from pipeline import label
 from pipeline.base.errors import PipelineError
 from pipeline.labelling.log.log import Log
+from pipeline.stages import label
 from tests.label_client import Client
 from tests.stages.conftest import Project
 
@@ -262,7 +262,7 @@ def test_comparisons_that_an_oracle_judged_are_judged_by_people_too(project: Pro
 def test_what_the_reward_model_is_least_sure_of_comes_first(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from pipeline.annotators._active import priorities
+    from pipeline.stages.label_order import priorities
     from pipeline.workflow.config import load_config
     from pipeline.workflow.stage import Planner
 

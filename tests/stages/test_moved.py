@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import __main__, doctor, reward
+from pipeline import __main__
+from pipeline.stages import doctor, reward
 from pipeline.workflow.config import STAGES
 from tests.stages.conftest import Project
 

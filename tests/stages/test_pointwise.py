@@ -111,7 +111,7 @@ def test_single_completions_lead_to_a_report(finished: Project, tmp_path: Path, 
 def test_the_results_table_has_the_pairs_accuracy_or_none(
     finished: Project, tmp_path: Path, rows: Rows, capsys: pytest.CaptureFixture[str]
 ):
-    from pipeline.report import main
+    from pipeline.stages.report import main
 
     made = project_with(finished, tmp_path / "made", rows, {})
     for stage in ("reward", "ppo", "evaluate", "report"):
@@ -164,7 +164,7 @@ def test_without_held_out_rows_nothing_is_known(
 
 
 def test_dropped_rows_are_counted_and_told(finished: Project, tmp_path: Path, rows: Rows):
-    from pipeline.report import warnings
+    from pipeline.stages.report import warnings
 
     pairs = fewer_pairs(finished.latest("preferences"), train=3, test=4)
     long = {"id": "x", "prompt": "p", "completion": "word " * 110, "label": True, "annotator": "p1"}

@@ -156,7 +156,7 @@ def test_killed_after_the_last_step(
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr("pipeline.sft.publish", publish)
+        patched.setattr("pipeline.stages.sft.publish", publish)
         with pytest.raises(Killed):
             ours.run("sft", "sft.save_steps=1")
     work = next((ours.root / "data" / ".runs").iterdir())

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import sweep
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import is_held
+from pipeline.stages import sweep
 from pipeline.store.store import Store, Version
 from pipeline.workflow import sweep_launch
 from pipeline.workflow.sweep_plan import Pace, parse_axis, parse_seeds, part, plan

@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 import pytest
 
-from pipeline import look as command
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.terminal_text import columns
 from pipeline.formats.inspection import look, look_at_head
 from pipeline.formats.read_options import JudgedSet
+from pipeline.stages import look as command
 
 Row = dict[str, Any]
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from pipeline import doctor
 from pipeline.base.errors import PipelineError
-from pipeline.core import data_cli
+from pipeline.stages import doctor
+from pipeline.stages.data import data as data_cli
 from pipeline.store.checkpoints import Checkpoints
 from pipeline.store.interrupted import Work, check, working
 from pipeline.store.store import Store, Version

@@ -19,8 +19,8 @@ import pytest
 from pipeline.base.errors import StoreError
 from pipeline.base.files import hold
 from pipeline.base.terminal_text import in_size
-from pipeline.core import data_cli
 from pipeline.erasure import erase
+from pipeline.stages.data import data
 from pipeline.store import refs
 from pipeline.store.checkpoints import Checkpoints
 from pipeline.store.interrupted import Work, working
@@ -153,7 +153,7 @@ def test_what_comes_to_be_needed_while_one_is_asked_stays(
 
     monkeypatch.setattr("builtins.input", answer)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    assert data_cli.main(["gc", "--root", str(store.root)]) == 0
+    assert data.main(["gc", "--root", str(store.root)]) == 0
     assert old.ref in there(store)
 
 
@@ -173,7 +173,7 @@ def test_interrupted_work_is_listed_with_age_size_and_what_it_is(
     for base, folders, names in os.walk(runs):
         for name in (*folders, *names, "."):
             os.utime(Path(base, name), (1.7e9, 1.7e9))
-    assert data_cli.main(["gc", "--root", str(store.root), "--dry-run"]) == 0
+    assert data.main(["gc", "--root", str(store.root), "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert "ppo of x, seed 3" in said
     assert "step 40," in said
@@ -181,7 +181,7 @@ def test_interrupted_work_is_listed_with_age_size_and_what_it_is(
     assert in_size(sum(p.stat().st_size for p in (runs / "x-ppo-1").rglob("*") if p.is_file())) in said
     assert "work that cannot be told" in said
     assert "sweeps" not in said
-    assert data_cli.main(["gc", "--root", str(store.root), "--runs", "--yes"]) == 0
+    assert data.main(["gc", "--root", str(store.root), "--runs", "--yes"]) == 0
     assert "2 interrupted runs: freed" in capsys.readouterr().out
     assert sorted(p.name for p in runs.iterdir()) == [".DS_Store", "sweeps"]
 
@@ -324,7 +324,7 @@ def test_a_file_that_somebody_left_is_named_and_costs_nothing(
     assert store.find("x-base", "k") == made
     assert capsys.readouterr().err == ""
     assert store.names() == ["x-base"]
-    assert data_cli.main(["verify", "--root", str(store.root)]) == 1
+    assert data.main(["verify", "--root", str(store.root)]) == 1
     said = capsys.readouterr().out
     for name in (*STRAYS, "notes.txt"):
         assert f"x-base@v000001: {name} is not in the manifest" in said

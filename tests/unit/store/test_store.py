@@ -828,7 +828,7 @@ def test_a_card_of_ones_own_is_kept(store: Store) -> None:
 
 def test_importing_the_store_is_cheap() -> None:
     code = (
-        "import sys, pipeline.store.store, pipeline.core.data_cli;"
+        "import sys, pipeline.store.store, pipeline.stages.data.data;"
         "print([m for m in ('torch', 'pyarrow', 'datasets', 'yaml', 'numpy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

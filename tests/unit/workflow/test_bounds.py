@@ -36,10 +36,10 @@ def is_number(hint: Any) -> bool:
 
 
 def sections() -> dict[str, Any]:
-    from pipeline.collect import CollectSection
-    from pipeline.evaluate import EvaluateSection
     from pipeline.labelling.settings import LabelSection
-    from pipeline.report import ReportSection
+    from pipeline.stages.collect import CollectSection
+    from pipeline.stages.evaluate.evaluate import EvaluateSection
+    from pipeline.stages.report import ReportSection
     from pipeline.trainers.ppo.section import PPOSection
     from pipeline.trainers.reward import RewardSection
     from pipeline.trainers.sft import SFTSection

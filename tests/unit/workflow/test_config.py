@@ -19,10 +19,10 @@ CONFIGS = sorted(Path("configs").glob("*.yaml"))
 
 
 def sections() -> dict[str, Any]:
-    from pipeline.collect import CollectSection
-    from pipeline.evaluate import EvaluateSection
     from pipeline.labelling.settings import LabelSection
-    from pipeline.report import ReportSection
+    from pipeline.stages.collect import CollectSection
+    from pipeline.stages.evaluate.evaluate import EvaluateSection
+    from pipeline.stages.report import ReportSection
 
     evaluating = {"evaluate": EvaluateSection, "report": ReportSection}
     return {"collect": CollectSection, "label": LabelSection, **evaluating}

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.base.errors import ModelError
 from pipeline.base.files import sha256_file
-from pipeline.core import data_cli
+from pipeline.stages.data import data
 from pipeline.store.store import Store, Version
 from pipeline.workflow.graph import External
 from pipeline.workflow.relocate import named_base, relocate
@@ -71,26 +71,26 @@ def test_relocating_writes_the_paths_and_damages_nothing(
 ) -> None:
     root = str(moved.root)
     before = {v.ref: v.manifest.to_json() for name in moved.names() for v in moved.versions(name)}
-    assert data_cli.main(["verify", "--root", root]) == 0
+    assert data.main(["verify", "--root", root]) == 0
     assert capsys.readouterr().out.count("note: ") == 2
     # The one outside the store is not found, until it is said where it is.
-    assert data_cli.main(["relocate", "--root", root, "--dry-run"]) == 1
+    assert data.main(["relocate", "--root", root, "--dry-run"]) == 1
     assert "1 paths would be written, 1 were right, 1 left as they are" in capsys.readouterr().out
     assert "before" in named(moved, "x-reward")
-    assert data_cli.main(["relocate", "--root", root]) == 1
+    assert data.main(["relocate", "--root", root]) == 1
     assert named(moved, "x-reward") == str(moved.resolve("x-base").path.resolve())
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "model.safetensors").write_bytes(b"another base")
-    assert data_cli.main(["relocate", "--root", root, "--base", str(tmp_path / "other")]) == 1
+    assert data.main(["relocate", "--root", root, "--base", str(tmp_path / "other")]) == 1
     outside = tmp_path / "after" / "gpt2"
-    assert data_cli.main(["relocate", "--root", root, "--base", str(outside)]) == 0
+    assert data.main(["relocate", "--root", root, "--base", str(outside)]) == 0
     assert named(moved, "x-policy") == str(outside)
     assert named(moved, "x-hub") == "org/name"
     capsys.readouterr()
-    assert data_cli.main(["relocate", "--root", root]) == 0
+    assert data.main(["relocate", "--root", root]) == 0
     assert "0 paths written, 3 were right, 0 left" in capsys.readouterr().out
     # The work still counts as done, and no manifest has changed.
-    assert data_cli.main(["verify", "--root", root]) == 0
+    assert data.main(["verify", "--root", root]) == 0
     assert "note" not in capsys.readouterr().out
     assert moved.find("x-reward", "x-reward") is not None
     assert {v.ref: v.manifest.to_json() for name in moved.names() for v in moved.versions(name)} == before

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from scipy.optimize import curve_fit
 
-from pipeline.evaluation.history import above_floor
 from pipeline.evaluation.policy.overoptimisation import (
     best_checkpoint,
     fit_law,
@@ -20,6 +19,7 @@ from pipeline.evaluation.policy.overoptimisation import (
     turning_point,
 )
 from pipeline.health import examined
+from pipeline.stages.evaluate.history import above_floor
 from pipeline.trainers.ppo.stopping import Held, Watch
 
 LAWS = {"best_of_n": lambda d, a, b: d * (a - b * d), "rl": lambda d, a, b: d * (a - b * np.log(d))}

@@ -29,8 +29,8 @@ from trl.experimental.ppo import PPOTrainer as TRLTrainer
 import pipeline.trainers.ppo.trainer as our_ppo
 from pipeline.functional.logprobs import CHUNK
 from pipeline.modeling.lora import save_adapter
-from pipeline.ppo import load_model
 from pipeline.scoring.scorer import Samples
+from pipeline.stages.ppo import load_model
 from pipeline.store.checkpoints import Checkpoints
 from pipeline.trainers.ppo.rollout import Rollout
 from pipeline.trainers.ppo.section import PPOSection

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from pipeline.base.records import PREFERENCES, Comparison, row_id
-from pipeline.core.export import export
 from pipeline.formats.detect import JudgedRow, Reading, parse_rows
 from pipeline.formats.writing import ALL_OR_NO_MARGINS, ExportFormat
 from pipeline.sources.row_files import read_file
+from pipeline.stages.data.export import export
 from pipeline.store.store import Store, Version
 from tests.conftest import tiny_gpt2, tiny_tokenizer
 

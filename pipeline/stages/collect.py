@@ -108,7 +108,7 @@ def run(run: Run) -> None:
         )
     annotator = load_annotator(options.annotator, options.annotator_args, context)
     if isinstance(annotator, Source):
-        from pipeline.annotators._voted import Voted
+        from pipeline.stages.voted_pairs import Voted
 
         voted = Voted(annotator, lambda prompt, completions: side(prompt, completions, options), run.workdir)
         report = annotator.report()
@@ -230,9 +230,9 @@ def draw(
 
 def ask_people(run: Run, options: CollectSection, task: Task, prompts: dict[str, list[dict[str, Any]]]) -> None:
     """Write ``prompts`` and ``comparisons`` as soon as they are there, ``preferences`` when people have labelled
-    enough of them; see :mod:`pipeline.annotators._asking`.
+    enough of them; see :mod:`pipeline.stages.people`.
     """
-    from pipeline.annotators._asking import Asked, ask
+    from pipeline.stages.people import Asked, ask
 
     def sampled() -> tuple[Iterator[tuple[str, Comparison]], Callable[[], dict[str, Any]]]:
         sampling, splits = draw(run, options, task, prompts, at_a_time=options.batch_size)

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.base.records import digest
-from pipeline.evaluation.history import missing_eos_penalty
 from pipeline.evaluation.policy.best_of_n import best_of, best_of_n
 from pipeline.evaluation.policy.diversity_best_of_n import best_of_n_diversity
 from pipeline.evaluation.policy.policy_metrics import by_prompt, sequence_kl
+from pipeline.stages.evaluate.history import missing_eos_penalty
 from pipeline.texts.diversity import closings
 from pipeline.workflow.stage import Run
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.sides import Found
+    from pipeline.stages.evaluate.sampled_sides import Found
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def order(sitting: Sitting, run: Run) -> None:
     if settings.reward is None and sources not in run.store.names():
         say("label", f"order: active, but there is no {sources} yet: the order is random")
         return
-    from pipeline.annotators._active import priorities
+    from pipeline.stages.label_order import priorities
 
     found = priorities(run, list(sitting.log.items()), sources)
     sitting.log.set_priorities(found)

@@ -13,10 +13,10 @@ import pytest
 from pipeline.annotators import Context, Source, load_annotator
 from pipeline.base.errors import DataError, StoreError
 from pipeline.base.records import COMPARISONS, PREFERENCES, Comparison, row_id
-from pipeline.core import data_cli
-from pipeline.core.export import Exported, about_path, export
 from pipeline.formats.families.label_config import Control, read_label_config
 from pipeline.formats.writing import ALL_OR_NO_MARGINS, EXPORT_FORMATS, ExportFormat
+from pipeline.stages.data import data
+from pipeline.stages.data.export import Exported, about_path, export
 from pipeline.store.store import Store, Version
 
 ANN, BEN = "p_00000000aa", "p_00000000bb"
@@ -187,7 +187,7 @@ def test_people_without_consent_stay_here(store: Store, capsys: pytest.CaptureFi
     with pytest.raises(DataError, match="is empty"):
         exported(store, version, "trl", without_consent=" ")
     args = ["export", "x-preferences", str(store.root.parent / "a.jsonl"), "--format", "trl"]
-    assert data_cli.main([*args, "--root", str(store.root), "--without-consent", "Signed on paper."]) == 0
+    assert data.main([*args, "--root", str(store.root), "--without-consent", "Signed on paper."]) == 0
     first, second = capsys.readouterr().out.splitlines()
     assert first.endswith("Signed on paper.")
     assert "x-preferences@v000001 (train) -> " in second
@@ -533,13 +533,13 @@ def test_the_line_says_what_is_lost(store: Store, capsys: pytest.CaptureFixture[
     preferences(store, [preference("p", " a", " b", 0.5), preference("p", " c", " d")], votes, parents)
     out = store.root.parent / "a.json"
     args = ["export", "x-preferences", str(out), "--root", str(store.root), "--format", "label_studio"]
-    assert data_cli.main(args) == 0
+    assert data.main(args) == 0
     assert capsys.readouterr().out == (
         f"x-preferences@v000001 (train) -> {out}: 2 rows; "
         "left out: ties: label_studio has none (1), pairs with both bad: label_studio has none (1)\n"
         f"the project to import it into: paste {out}.xml under Settings, Labeling Interface, Code\n"
     )
-    assert data_cli.main([*args[:2], str(out.with_suffix(".jsonl")), *args[3:5], "--format", "trl", "--json"]) == 0
+    assert data.main([*args[:2], str(out.with_suffix(".jsonl")), *args[3:5], "--format", "trl", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["rows"], said["lost"]) == (2, {"margins, as some rows have none": 1, "ids of rows": 2})
     assert said["left_out"] == {"ties: trl has none": 1, "pairs with both bad: trl has none": 1}

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.base.cli import guard
 from pipeline.base.errors import ConfigError, StoreError
-from pipeline.core import data_cli
+from pipeline.stages.data import data
 from pipeline.store.store import Store, Version
 
 ROOT = Path(__file__).parents[3]
@@ -44,7 +44,7 @@ def publish(
 
 
 def run(store: Store, *args: str) -> int:
-    return data_cli.main([*args, "--root", str(store.root)])
+    return data.main([*args, "--root", str(store.root)])
 
 
 def shell(*args: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

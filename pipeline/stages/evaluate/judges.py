@@ -25,8 +25,8 @@ from pipeline.workflow.reward_sources import RewardSource, parse_sources
 from pipeline.workflow.stage import Run
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.sides import Found
     from pipeline.scoring.scorer import Scorer
+    from pipeline.stages.evaluate.sampled_sides import Found
 
 JUDGED = {
     "id": "string",

@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.base.errors import StoreError
 from pipeline.base.terminal_text import in_size, put, put_json, put_table
-from pipeline.core import export, gc_cli
+from pipeline.stages.data import export, gc
 from pipeline.store import refs
 from pipeline.store.diff import Change, Diff
 from pipeline.store.manifest import Manifest
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     relocate.add_arguments(
         add("relocate", relocate.run, "write into adapters where their base is, after the data directory moved")
     )
-    gc_cli.add_arguments(add("gc", gc_cli.run, "collect versions that were made anew since, and leftovers"))
+    gc.add_arguments(add("gc", gc.run, "collect versions that were made anew since, and leftovers"))
     return parser
 
 

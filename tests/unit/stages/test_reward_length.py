@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline import reward
 from pipeline.base.errors import DataError
+from pipeline.stages import reward
 
 
 @pytest.mark.parametrize(

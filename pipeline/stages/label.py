@@ -11,7 +11,6 @@ import contextlib
 from contextlib import AbstractContextManager
 from typing import Any
 
-from pipeline.annotators._asking import order, sampled_before, sampling_key, sitting_of
 from pipeline.base.cli import guard
 from pipeline.base.errors import StoreError
 from pipeline.base.process import say
@@ -19,6 +18,7 @@ from pipeline.base.records import digest
 from pipeline.labelling.log.log import Log
 from pipeline.labelling.session.project import Human
 from pipeline.labelling.session.session import Sitting
+from pipeline.stages.people import order, sampled_before, sampling_key, sitting_of
 from pipeline.store.store import Draft, Store, Version
 from pipeline.workflow.config import Config, load_config
 from pipeline.workflow.graph import artefact

@@ -17,9 +17,9 @@ from pipeline.tasks import Task, load_task
 from pipeline.workflow.stage import Run, main_process, say, stage_main
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.judges import Judge
     from pipeline.evaluation.policy.diversity_metrics import Embed
-    from pipeline.evaluation.sides import Found
+    from pipeline.stages.evaluate.judges import Judge
+    from pipeline.stages.evaluate.sampled_sides import Found
 
 ROWS = {
     "id": "string",
@@ -94,10 +94,10 @@ def run(run: Run) -> None:
     from accelerate import PartialState
     from accelerate.utils import gather_object
 
-    from pipeline.evaluation.history import missing_eos_penalty
-    from pipeline.evaluation.judges import build_scorers, parse_judges
-    from pipeline.evaluation.sides import Found, Setting, Side, best_of_samples, measure
     from pipeline.scoring.load_for_stage import load_sides, scorer
+    from pipeline.stages.evaluate.history import missing_eos_penalty
+    from pipeline.stages.evaluate.judges import build_scorers, parse_judges
+    from pipeline.stages.evaluate.sampled_sides import Found, Setting, Side, best_of_samples, measure
 
     config = run.config
     options = config.options("evaluate", EvaluateSection)
@@ -149,12 +149,12 @@ def publish(
     embed: Embed | None = None,
 ) -> None:
     """Compare the two sides and write them."""
-    from pipeline.evaluation.best_of_base import Given, best_of_base, best_of_n_closings
-    from pipeline.evaluation.history import over_optimisation
-    from pipeline.evaluation.judges import JUDGED, judge_all
     from pipeline.evaluation.policy.diversity_metrics import compare_diversity
     from pipeline.evaluation.policy.headline import verdict
     from pipeline.evaluation.policy.policy_metrics import Sampled, change_by_prompt, compare
+    from pipeline.stages.evaluate.best_of_base import Given, best_of_base, best_of_n_closings
+    from pipeline.stages.evaluate.history import over_optimisation
+    from pipeline.stages.evaluate.judges import JUDGED, judge_all
     from pipeline.tasks._vader import VADER_NAME, lexicon_words
 
     draws = options.draws

@@ -349,9 +349,9 @@ def main(argv: list[str] | None = None) -> int:
     args = sys.argv[1:] if argv is None else argv
     if "--evaluate" not in args:
         return stage_main("reward", run, args, together)
-    from pipeline.evaluation import reward_command
+    from pipeline.stages import measure_reward
 
-    return reward_command.main(args)
+    return measure_reward.main(args)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""The stages' bodies. The commands that open them are pipeline/STAGE.py."""

@@ -1,0 +1,1 @@
+"""evaluate, and what it is made of."""
