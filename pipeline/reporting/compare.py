@@ -13,11 +13,11 @@ from pipeline.reporting import runs
 from pipeline.reporting.figures import compare, frontier
 from pipeline.reporting.page import environment
 from pipeline.reporting.pictures import Drawn, saved
-from pipeline.reporting.results_table import UNKNOWN, dig, interval, number
 from pipeline.reporting.run_tables import RESAMPLED, Table, mean_interval
 from pipeline.reporting.runs import PolicyRun
 from pipeline.reporting.svg import safe_svg
 from pipeline.statistics.intervals import WILSON
+from pipeline.statistics.spelling import UNKNOWN, dig, interval, number
 
 NAMES = {
     "gold_score": "Gold score",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.reporting.results_table import UNKNOWN, dig, interval
 from pipeline.reporting.run_tables import Row, Stats, Table, basis
 from pipeline.statistics.intervals import WILSON
+from pipeline.statistics.spelling import UNKNOWN, dig, interval
 from pipeline.texts.collapse import number as effective
 from pipeline.texts.collapse import percent
 

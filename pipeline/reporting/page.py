@@ -13,11 +13,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pipeline.evaluation.policy.headline import headline
 from pipeline.health import Finding
 from pipeline.reporting import diversity_rows, reward_rows, run_tables
-from pipeline.reporting.results_table import dig, interval, number
 from pipeline.reporting.run_tables import Table
 from pipeline.reporting.samples import Sample, folded
 from pipeline.reporting.svg import safe_svg
 from pipeline.reporting.trees import Branch
+from pipeline.statistics.spelling import dig, interval, number
 
 Part = Literal["training", "frontier", "diversity", "policy", "reward"]
 

@@ -16,9 +16,9 @@ from pipeline.reporting.figures import reward as figures_reward
 from pipeline.reporting.figures import scores as figures_scores
 from pipeline.reporting.figures.scores import Group, Judgement
 from pipeline.reporting.page import Part, Picture
-from pipeline.reporting.results_table import dig, number
 from pipeline.reporting.run_tables import mean_interval
 from pipeline.reporting.runs import read_history
+from pipeline.statistics.spelling import dig, number
 from pipeline.store.version import Version
 
 MEASURES = {"gold_score": "gold", "score": "proxy"}

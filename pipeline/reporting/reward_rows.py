@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.reporting.results_table import dig, interval, number
 from pipeline.reporting.run_tables import NEWCOMBE, WILSON, Table, basis
+from pipeline.statistics.spelling import dig, interval, number
 
 Metrics = Mapping[str, Any]
 Row = tuple[str, str, str, str]

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.reporting.results_table import UNKNOWN, dig, interval, number
 from pipeline.statistics.intervals import LARGEST_BCA, SMALLEST_BOOTSTRAP, WILSON
+from pipeline.statistics.spelling import UNKNOWN, dig, interval, number
 
 Stats = Mapping[str, Any]
 

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from pipeline.base.terminal_text import columns
-from pipeline.reporting.results_table import UNKNOWN, dig, escape_cell, interval, number
+from pipeline.statistics.spelling import UNKNOWN, dig, escape_cell, interval, number
 
 
 @dataclass(frozen=True)

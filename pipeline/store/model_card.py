@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import yaml
 
-from pipeline.reporting.results_table import dig, escape_cell, interval, number
+from pipeline.statistics.spelling import dig, escape_cell, interval, number
 from pipeline.store.manifest import Manifest
 
 Kind = Literal["policy", "reward", "base"]

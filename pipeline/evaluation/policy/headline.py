@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pipeline.reporting.results_table import dig, interval, number
+from pipeline.statistics.spelling import dig, interval, number
 from pipeline.texts.collapse import Place, having, percent
 from pipeline.texts.collapse import number as effective
 

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.reporting.figures.common import BLUE, INK, LABELS, ORANGE, arms, axes, known, legend_below, styled
-from pipeline.reporting.results_table import dig
+from pipeline.statistics.spelling import dig
 
 Entry = Mapping[str, Any]
 

@@ -27,7 +27,7 @@ from pipeline.reporting.figures.common import (
     legend_below,
     styled,
 )
-from pipeline.reporting.results_table import dig
+from pipeline.statistics.spelling import dig
 
 # Points closer to the base are in no fit (evaluation.overoptimisation; a test holds that they are the same).
 TOO_CLOSE = 0.05

@@ -25,7 +25,7 @@ from pipeline.reporting.figures.common import (
     legend_below,
     styled,
 )
-from pipeline.reporting.results_table import interval, number
+from pipeline.statistics.spelling import interval, number
 
 BINS = 24
 

@@ -254,7 +254,7 @@ def embedder(run: Run, options: EvaluateSection, device: Any) -> Embed | None:
 
 def told(stats: dict[str, Any]) -> list[str]:
     """What is said besides the headline: the judges, the yardstick, where gold turned, the best checkpoint."""
-    from pipeline.reporting.results_table import interval, number
+    from pipeline.statistics.spelling import interval, number
 
     found: list[str] = []
     for name, s in stats["judges"].items():

@@ -13,13 +13,12 @@ from pipeline.reporting.results_table import (
     END,
     Run,
     from_json,
-    interval,
     less_best_of_n,
-    number,
     results_table,
     to_json,
     update_readme,
 )
+from pipeline.statistics.spelling import interval, number
 
 REPOSITORY = Path(__file__).parents[3]
 

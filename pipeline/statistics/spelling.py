@@ -1,0 +1,50 @@
+"""Numbers and intervals as text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+UNKNOWN = "–"
+
+
+def number(value: Any, digits: int = 2, signed: bool = False) -> str:
+    """``value`` with fixed digits and a true minus; a dash where there is none."""
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return UNKNOWN
+    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    # -0.001 is 0.00, not -0.00.
+    if float(text) == 0:
+        text = text.lstrip("+-")
+    return text.replace("-", "\u2212")
+
+
+def interval(entry: Mapping[str, Any] | None, digits: int = 2, signed: bool = False) -> str:
+    """``0.57 [0.52, 0.62]`` of a {value, low, high}; the value alone where there are no limits.
+
+    Args:
+        signed: write the value as a change, ``+0.46 [0.40, 0.52]``.
+    """
+    if not entry or entry.get("value") is None:
+        return UNKNOWN
+    value = number(entry["value"], digits, signed)
+    if entry.get("low") is None or entry.get("high") is None:
+        return value
+    return f"{value} [{number(entry['low'], digits)}, {number(entry['high'], digits)}]"
+
+
+def dig(stats: Mapping[str, Any] | None, *keys: str) -> Any:
+    """``stats[a][b][c]``, or None where a step is missing or None."""
+    found: Any = stats
+    for key in keys:
+        if not isinstance(found, Mapping):
+            return None
+        found = found.get(key)
+    return found
+
+
+def escape_cell(text: str) -> str:
+    """``text`` on one line of a Markdown table: no pipe ends the cell, no tag opens."""
+    one_line = " ".join(str(text).split())
+    return one_line.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`")
