@@ -34,5 +34,5 @@ def _key(manifest: Manifest, parents: Mapping[str, Manifest]) -> str:
 
 
 def _fingerprint(manifest: Manifest) -> list[str]:
-    """As :func:`pipeline.workflow.graph.fingerprint`."""
+    """As :func:`pipeline.workflow.work_key.fingerprint`."""
     return [manifest.id, *(f.sha256 for f in manifest.files if f.path.endswith(".parquet"))]

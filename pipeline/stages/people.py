@@ -23,8 +23,9 @@ from pipeline.labelling.log.log import Log
 from pipeline.labelling.session.project import Human
 from pipeline.labelling.session.session import SPLITS, Sitting
 from pipeline.store.store import Draft, Version
-from pipeline.workflow.graph import artefact, fingerprint, hub_datasets, local_files
+from pipeline.workflow.graph import artefact, hub_datasets
 from pipeline.workflow.stage import Run
+from pipeline.workflow.work_key import fingerprint, local_files
 
 Row = dict[str, Any]
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 from dataclasses import dataclass
-from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, cast
 
-from pipeline.base.files import is_litter, sha256_file
+from pipeline.base.files import sha256_file
 from pipeline.base.records import digest
 from pipeline.sources.hub import cached_commit, commit_of
 from pipeline.sources.row_sources import hub_dataset
@@ -140,13 +138,6 @@ def artefact(config: Config, role: str) -> str:
     return f"{config.name}-{role}"
 
 
-def fingerprint(found: Input) -> list[str]:
-    """What an input holds: its content id, and its shards' bytes, as a row's id does not cover every column."""
-    if isinstance(found, External):
-        return [found.id]
-    return [found.id, *(f.sha256 for f in found.manifest.files if f.path.endswith(".parquet"))]
-
-
 def models(role: str, found: Input) -> list[dict[str, Any]]:
     """The manifest's entry of an input that is a model; none for one that is not."""
     if isinstance(found, External):
@@ -199,43 +190,3 @@ def hub_datasets(value: Any) -> list[dict[str, Any]]:
 
 def _mapping(value: Any) -> dict[str, Any]:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-
-
-def work_files(config: Config, stage: str) -> list[str]:
-    """sha256 of every local file that the stage's settings name, reward functions' modules included."""
-    functions = [s.value for s in scoring(config, stage).values() if s.kind == "function"]
-    modules = [f for name in functions for f in module_files(name.partition(":")[0])]
-    return local_files(config.learning_part(stage)) + modules
-
-
-def local_files(value: Any) -> list[str]:
-    """sha256 of every local file that a config value names, so that editing the file is new work."""
-    if isinstance(value, dict):
-        entries = cast("dict[str, Any]", value)
-        return [f for k in sorted(entries) for f in local_files(entries[k])]
-    if isinstance(value, list):
-        return [f for v in cast("list[Any]", value) for f in local_files(v)]
-    if not isinstance(value, str) or len(value) > 1024 or "\n" in value:
-        return []
-    path = Path(value).expanduser()
-    if path.is_file():
-        return [sha256_file(path)]
-    if path.is_dir() and os.sep in value:
-        files = [p for p in sorted(path.rglob("*")) if p.is_file()]
-        return [sha256_file(p) for p in files if not any(map(is_litter, p.relative_to(path).parts))]
-    return []
-
-
-def module_files(module: str) -> list[str]:
-    """sha256 of the source of a module below the working directory; of every one in it, where it is a package.
-
-    What is installed is left out. Nothing is imported: looking for ``a.b`` in the usual way would run ``a``.
-    """
-    where: list[str] | None = [os.getcwd()]
-    spec = None
-    for i in range(module.count(".") + 1):
-        spec = PathFinder.find_spec(".".join(module.split(".")[: i + 1]), where) if where else None
-        where = list(spec.submodule_search_locations or []) if spec is not None else None
-    if where:
-        return [sha256_file(p) for d in where for p in sorted(Path(d).rglob("*.py"))]
-    return [sha256_file(Path(spec.origin))] if spec is not None and spec.origin is not None else []

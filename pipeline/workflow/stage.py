@@ -30,7 +30,6 @@ from pipeline.workflow.graph import (
     Input,
     annotating_models,
     artefact,
-    fingerprint,
     graph,
     hub_datasets,
     models,
@@ -38,8 +37,8 @@ from pipeline.workflow.graph import (
     scoring,
     sft_needed,
     with_commit,
-    work_files,
 )
+from pipeline.workflow.work_key import fingerprint, work_files
 
 __all__ = ["Input", "Planner", "Run", "main_process", "say", "stage_main"]
 

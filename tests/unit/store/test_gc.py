@@ -348,7 +348,7 @@ def test_what_a_file_manager_leaves_in_a_draft_is_not_published(store: Store) ->
 
 # Seen failing with: every file below a directory that the config names hashed, so that looking at it is new work.
 def test_a_stray_file_in_a_directory_that_the_config_names_is_no_new_work(tmp_path: Path) -> None:
-    from pipeline.workflow.graph import local_files
+    from pipeline.workflow.work_key import local_files
 
     folder = tmp_path / "rows"
     folder.mkdir()

@@ -10,8 +10,9 @@ import pytest
 from pipeline.base.errors import ConfigError, StoreError
 from pipeline.store.store import Store
 from pipeline.workflow.config import STAGES, load_config
-from pipeline.workflow.graph import GRAPH, External, fingerprint, graph, local_files, module_files, nothing_to_do
+from pipeline.workflow.graph import GRAPH, External, graph, nothing_to_do
 from pipeline.workflow.stage import Planner, Run, stage_main
+from pipeline.workflow.work_key import fingerprint, local_files, module_files
 
 
 def planner(tmp_path: Path, text: str) -> Planner:
