@@ -24,7 +24,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from pipeline.functional.masks import length_mask
-from pipeline.modeling.generation import Completions, attention_mask, draw, left_pad
+from pipeline.modeling.drawing import Completions, attention_mask, draw, left_pad
 
 LOOK_EVERY = 8
 """Steps from one look at whether all rows have ended to the next: a look waits for the GPU."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,31 +17,8 @@ from torch import Tensor
 
 from pipeline.functional.masks import length_mask
 from pipeline.modeling.cache import roomy_cache
+from pipeline.modeling.drawing import Completions, attention_mask, draw, left_pad, uniforms
 from pipeline.modeling.roles import language_model
-
-
-@dataclass(frozen=True)
-class Completions:
-    """What was sampled.
-
-    Attributes:
-        ids: (B, T) completion ids; what stands past ``lengths`` means nothing.
-        lengths: (B,) tokens of each completion, its end-of-sequence token included.
-        ended: (B,) bool, True where the end-of-sequence token was sampled, False where the length cut it.
-        logprobs: (B, T) log-probability of each token as it was drawn, temperature included.
-        values: (B, T) of the states that predict each token; zeros without a value head.
-    """
-
-    ids: Tensor
-    lengths: Tensor
-    ended: Tensor
-    logprobs: Tensor
-    values: Tensor
-
-    def rows(self) -> list[list[int]]:
-        """The completions as lists of ids."""
-        return [row[:n] for row, n in zip(self.ids.tolist(), self.lengths.tolist(), strict=True)]
-
 
 KEEP_ROWS = 7 / 8
 """Finished rows are dropped from the batch once at most this share of it is still going."""
@@ -96,11 +72,6 @@ def generate(
             if progress is not None:
                 progress(len(batch))
     return Completions(**{k: torch.cat([getattr(p, k) for p in parts]) for k in vars(parts[0])})
-
-
-def uniforms(rows: int, tokens: int, generator: torch.Generator | None = None) -> Tensor:
-    """(rows, tokens) float64 in [0, 1): the randomness of that many completions."""
-    return torch.rand(rows, tokens, dtype=torch.float64, generator=generator)
 
 
 def _decode(
@@ -158,65 +129,3 @@ def _decode(
         position = position + 1
     counts = length_mask(lengths, steps)
     return Completions(out.cpu(), lengths.cpu(), ended.cpu(), (logprobs * counts).cpu(), (values * counts).cpu())
-
-
-def attention_mask(lm: Any, visible: Tensor, queries: int) -> Tensor:
-    """(B, 1, Q, K) for the fused attention, made here as the library's own takes longer than a small model's step.
-
-    A column of padding sees itself, as a softmax over nothing would be NaN and NaN spreads.
-    """
-    if lm.config._attn_implementation != "sdpa" or getattr(lm.config, "sliding_window", None):
-        return visible.long()
-    keys = visible.shape[1]
-    if queries == 1:
-        return visible[:, None, None, :]
-    seen = torch.ones(queries, keys, dtype=torch.bool, device=visible.device).tril(keys - queries)
-    itself = torch.eye(queries, keys, dtype=torch.bool, device=visible.device)
-    return (seen & visible[:, None, :] | itself)[:, None]
-
-
-def sample(logits: Tensor, uniform: Tensor, temperature: float, block: int = 256) -> Tensor:
-    """The token ids of :func:`draw`."""
-    return draw(logits, uniform, temperature, block)[0]
-
-
-def draw(logits: Tensor, uniform: Tensor, temperature: float, block: int = 256) -> tuple[Tensor, Tensor]:
-    """One token id per row by inverse CDF in two levels, block and token inside it; and its log-probability.
-
-    Args:
-        logits: (B, V) fp32.
-        uniform: (B,) float64 in [0, 1).
-        temperature: 0 picks the largest, and gives its log-probability at temperature 1.
-    """
-    if temperature == 0.0:
-        best, token = logits.log_softmax(-1).max(-1)
-        return token, best
-    count, vocab = logits.shape
-    blocks = -(-vocab // block)
-    shifted = logits - logits.amax(-1, keepdim=True)
-    if temperature != 1.0:
-        shifted /= temperature
-    weights = logits.new_zeros(count, blocks * block)
-    torch.exp(shifted, out=weights[:, :vocab])
-    weights = weights.view(count, blocks, block)
-    edges = weights.sum(-1).double().cumsum(-1)
-    target = (uniform * edges[:, -1])[:, None]
-    which = torch.searchsorted(edges, target, right=True).clamp_(max=blocks - 1)
-    below = torch.where(which > 0, edges.gather(1, (which - 1).clamp(min=0)), torch.zeros_like(target))
-    inside = weights[torch.arange(count, device=logits.device), which.squeeze(1)].double()
-    token = torch.searchsorted(inside.cumsum(-1), (target - below).clamp(min=0), right=True)
-    # Rounding may point past the last token that has any weight; never return one of probability 0.
-    last = (inside > 0).long().mul(torch.arange(1, block + 1, device=logits.device)).amax(-1, keepdim=True) - 1
-    token = which * block + torch.minimum(token, last)
-    logprob = shifted.gather(1, token) - edges[:, -1:].log().float()
-    return token.squeeze(1), logprob.squeeze(1)
-
-
-def left_pad(prompts: Sequence[Sequence[int]], device: Any) -> tuple[Tensor, Tensor]:
-    width = max(len(p) for p in prompts)
-    ids = torch.zeros(len(prompts), width, dtype=torch.long)
-    mask = torch.zeros(len(prompts), width, dtype=torch.bool)
-    for i, prompt in enumerate(prompts):
-        ids[i, width - len(prompt) :] = torch.tensor(prompt, dtype=torch.long)
-        mask[i, width - len(prompt) :] = True
-    return ids.to(device), mask.to(device)

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from pipeline.modeling.cuda_graph_decoding import StaticDecoder
-from pipeline.modeling.generation import Completions, generate, uniforms
+from pipeline.modeling.drawing import Completions, uniforms
+from pipeline.modeling.generation import generate
 from pipeline.modeling.roles import merged
 from tests.conftest import tiny_gpt2, tiny_llama, tiny_tokenizer, with_lora
 

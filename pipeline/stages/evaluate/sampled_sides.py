@@ -15,7 +15,8 @@ from torch import Tensor
 
 from pipeline.base.records import digest
 from pipeline.modeling import tokens
-from pipeline.modeling.generation import Completions, generate, uniforms
+from pipeline.modeling.drawing import Completions, uniforms
+from pipeline.modeling.generation import generate
 from pipeline.modeling.roles import Role, merged, sequence_logprobs
 from pipeline.scoring.scorer import Samples, Scorer
 from pipeline.tasks import Task

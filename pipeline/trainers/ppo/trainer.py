@@ -24,7 +24,7 @@ from trl.experimental.ppo import PPOConfig
 from pipeline.functional.advantages import gae, token_rewards, whiten
 from pipeline.functional.kl import AdaptiveKL, kl_k1, kl_k3
 from pipeline.functional.moments import RunningMoments
-from pipeline.modeling.generation import uniforms
+from pipeline.modeling.drawing import uniforms
 from pipeline.modeling.lora import fuse_lora
 from pipeline.modeling.roles import Role, output_embedding
 from pipeline.scoring.scorer import Scorer

@@ -15,7 +15,8 @@ from transformers import MistralConfig, MistralForCausalLM
 
 from pipeline.modeling import cuda_graph_decoding as static_module
 from pipeline.modeling.cuda_graph_decoding import LOOK_EVERY, WARM_UP, StaticDecoder, fits
-from pipeline.modeling.generation import Completions, generate, uniforms
+from pipeline.modeling.drawing import Completions, uniforms
+from pipeline.modeling.generation import generate
 from pipeline.modeling.roles import merged
 from tests.conftest import tiny_gpt2, with_lora
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.modeling.generation import Completions
+from pipeline.modeling.drawing import Completions
 from pipeline.scoring.scorer import Samples
 from pipeline.trainers.ppo import rollout as rollout_module
 from pipeline.trainers.ppo.section import PPOSection

@@ -17,7 +17,7 @@ from transformers import DynamicCache, TrainerCallback
 
 import pipeline.trainers.ppo.trainer as our_ppo
 from pipeline.modeling import generation
-from pipeline.modeling.generation import uniforms
+from pipeline.modeling.drawing import uniforms
 from pipeline.scoring.scorer import Samples
 from pipeline.trainers.ppo.rollout import Rollout, collect_rollout, gathered
 from tests.conftest import tiny_gpt2, tiny_llama, tiny_tokenizer, with_lora
