@@ -1,1 +1,2 @@
-"""What everything stands on: errors, files, processes, records, text for terminals. Needs the standard library only."""
+"""What everything stands on: errors, files, processes, records, text for terminals. Needs the standard library
+only."""

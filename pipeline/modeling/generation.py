@@ -50,7 +50,8 @@ def generate(
         noise: (B, max_new_tokens) uniforms to use instead, see :func:`uniforms`.
         value_head: from states (B, H) to values (B,), read at every token.
         progress: called with the number of rows done after each batch.
-        static: decode as :mod:`pipeline.modeling.cuda_graph_decoding` does; by default on CUDA, for models that it fits.
+        static: decode as :mod:`pipeline.modeling.cuda_graph_decoding` does; by default on CUDA, for models that
+            it fits.
     """
     from pipeline.modeling.cuda_graph_decoding import StaticDecoder, fits  # which builds on this module
 

@@ -133,7 +133,8 @@ class _Ballot:
         self._comparisons: list[tuple[Comparison, int, str | None]] = []
 
     def take(self, row: JudgedRow, item: int, slice: str | None, origin: bytes) -> None:
-        """``item``: which row of theirs it is in. ``origin``: see :class:`pipeline.formats.read_options.Origins`."""
+        """``item``: which row of theirs it is in. ``origin``: see
+        :class:`pipeline.formats.read_options.Origins`."""
         within = json.dumps([slice, item if self._every_row else None])
         judged = Judged(row, *row.comparison(0), within)
         if self._every_row or self._repeats.is_vote(judged, origin):

@@ -81,8 +81,9 @@ def plan(root: Path, names: Iterable[str], rules: Rules) -> Swept:
     """What nothing needs.
 
     Needed are heads, tags, ``rules.keep``; the inputs of work that is being done or is interrupted, and what of
-    its outputs is there; the newest version of each chain of equal seed and settings (:mod:`pipeline.store.chains`)
-    that ends in an evaluation or report, or that nothing was made from yet; and the ancestors of all these.
+    its outputs is there; the newest version of each chain of equal seed and settings
+    (:mod:`pipeline.store.chains`) that ends in an evaluation or report, or that nothing was made from yet; and
+    the ancestors of all these.
 
     Raises:
         StoreError: a version that stays cannot be read, so what it was made from is unknown; nothing is collected.

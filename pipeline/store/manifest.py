@@ -75,7 +75,8 @@ class Manifest:
     ``splits`` is keyed by ``"train"`` for the default config and ``"votes/train"`` for any other;
     ``files`` lists every file of the version but manifest.json itself and README.md, which may be reworded.
     ``portable`` has a digest of each file that names a place of this machine, taken without that place, which
-    changes when the data directory moves (:mod:`pipeline.workflow.relocate`); its sha256 is of when it was published.
+    changes when the data directory moves (:mod:`pipeline.workflow.relocate`); its sha256 is of when it was
+    published.
     """
 
     name: str

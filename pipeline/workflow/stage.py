@@ -268,8 +268,8 @@ def disagreement(standings: list[dict[str, Any]]) -> PipelineError | None:
     """Why ranks cannot work together, or None where they can.
 
     Args:
-        standings: of each rank: ``work``, a :class:`pipeline.store.interrupted.Work` as a dictionary; whether it is
-            ``done``; or the ``error`` it met, as (where, what, mend).
+        standings: of each rank: ``work``, a :class:`pipeline.store.interrupted.Work` as a dictionary; whether it
+            is ``done``; or the ``error`` it met, as (where, what, mend).
     """
     mend = "Give all processes the same settings and one data_dir that all of them see."
     for rank, standing in enumerate(standings):

@@ -1,8 +1,8 @@
 """The database of a labelling project: its tables, a connection per thread, and SQLite's errors told in one line.
 
-It leaves out what the tables mean together; that is in :mod:`~pipeline.labelling.log.log`. The truth is ``events``,
-``people``, ``items``, ``batches`` and ``places`` without its ``level``; ``answers``, ``levels``, ``tallies``,
-``cursors`` and ``reopened`` only make reading fast, and :meth:`Log.rebuild` makes them again.
+It leaves out what the tables mean together; that is in :mod:`~pipeline.labelling.log.log`. The truth is
+``events``, ``people``, ``items``, ``batches`` and ``places`` without its ``level``; ``answers``, ``levels``,
+``tallies``, ``cursors`` and ``reopened`` only make reading fast, and :meth:`Log.rebuild` makes them again.
 """
 
 from __future__ import annotations

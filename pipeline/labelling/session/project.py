@@ -1,7 +1,7 @@
 """People, on a page that this machine serves: what they are asked, the page while it is open, what is published.
 
-Their votes are in a log that outlives the run (:mod:`pipeline.labelling.log.log`); a run adds items to it, waits for
-votes, and publishes. Everything about the page is the ``label`` section's, not ``annotator_args``.
+Their votes are in a log that outlives the run (:mod:`pipeline.labelling.log.log`); a run adds items to it, waits
+for votes, and publishes. Everything about the page is the ``label`` section's, not ``annotator_args``.
 """
 
 from __future__ import annotations

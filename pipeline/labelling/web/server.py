@@ -182,7 +182,8 @@ def is_loopback(host: str) -> bool:
 
 
 def own_names(host: str) -> list[str]:
-    """The names a browser may know this page by, for :func:`pipeline.labelling.web.request_checks.host_allowed`."""
+    """The names a browser may know this page by, for
+    :func:`pipeline.labelling.web.request_checks.host_allowed`."""
     names = [host, "127.0.0.1", "localhost", "::1"]
     return names if is_loopback(host) else [*names, socket.gethostname(), socket.getfqdn()]
 
