@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.cli import guard
 from pipeline.base.errors import ConfigError, DataError, PipelineError, StoreError
 from pipeline.base.files import disk_errors, fsync, is_held, read_json, replace_json
 from pipeline.base.records import digest
@@ -333,7 +332,3 @@ def _write(record: Path, case: Case) -> None:
     with disk_errors(str(record)):
         record.parent.mkdir(0o700, exist_ok=True)  # it may hold a name
         replace_json(record, asdict(case))
-
-
-if __name__ == "__main__":
-    guard(main)

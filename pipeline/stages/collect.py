@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from pipeline.annotators import Context, Source, load_annotator
-from pipeline.base.cli import guard
 from pipeline.base.errors import DataError
 from pipeline.base.records import (
     COMPARISONS,
@@ -23,13 +22,14 @@ from pipeline.base.records import (
     selection_bucket,
     split_of,
 )
+from pipeline.evaluation.reward.labels import label_agreement
+from pipeline.modeling.comparisons import Sampling
+from pipeline.stages.people import Asked, ask
+from pipeline.stages.voted_pairs import Voted
 from pipeline.tasks import VIEWS, Split, Task, load_task
 from pipeline.tasks._vader import VADER_NAME
 from pipeline.workflow.graph import collects_preferences, reward_sources
-from pipeline.workflow.stage import Run, main_process, say, stage_main
-
-if TYPE_CHECKING:
-    from pipeline.modeling.comparisons import Sampling
+from pipeline.workflow.stage import Run, main_process, say
 
 SPLITS: tuple[Split, ...] = ("train", "test")
 FEWEST_TO_SELECT = 4
@@ -84,7 +84,7 @@ class Judged:
     split: str | None
 
 
-def run(run: Run) -> None:
+def collect(run: Run) -> None:
     """Write ``prompts``, ``comparisons`` and ``preferences``; the first alone where no reward model is trained."""
     config = run.config
     options = config.options("collect", CollectSection)
@@ -108,8 +108,6 @@ def run(run: Run) -> None:
         )
     annotator = load_annotator(options.annotator, options.annotator_args, context)
     if isinstance(annotator, Source):
-        from pipeline.stages.voted_pairs import Voted
-
         voted = Voted(annotator, lambda prompt, completions: side(prompt, completions, options), run.workdir)
         report = annotator.report()
         for line in report.get("notices", ()):
@@ -154,8 +152,6 @@ def shares_its_errors(options: CollectSection, task: Task) -> bool:
 
 def against_gold(task: Task, judged: list[Judged]) -> dict[str, Any]:
     """How far the labels follow the gold score, for the manifest and said; empty where there is nothing to say."""
-    from pipeline.evaluation.reward.labels import label_agreement
-
     some = [(j.comparison, j.answer) for j in judged if isinstance(j.answer, Annotation)]
     prompts = [c.prompt for c, _ in some]
     gold_a = task.gold_scores(prompts, [c.completion_a for c, _ in some])
@@ -206,8 +202,6 @@ def draw(
     Returns:
         What to iterate over for comparisons, and the split of each prompt.
     """
-    from pipeline.modeling.comparisons import Sampling
-
     held_out = max(1, round(options.comparisons * options.test_share))
     sizes: dict[Split, int] = {"train": options.comparisons - held_out, "test": held_out}
     kept_apart = {r["prompt"] for r in prompts["select"]}
@@ -232,7 +226,6 @@ def ask_people(run: Run, options: CollectSection, task: Task, prompts: dict[str,
     """Write ``prompts`` and ``comparisons`` as soon as they are there, ``preferences`` when people have labelled
     enough of them; see :mod:`pipeline.stages.people`.
     """
-    from pipeline.stages.people import Asked, ask
 
     def sampled() -> tuple[Iterator[tuple[str, Comparison]], Callable[[], dict[str, Any]]]:
         sampling, splits = draw(run, options, task, prompts, at_a_time=options.batch_size)
@@ -359,11 +352,3 @@ def _require_rows(run: Run, rows: Rows) -> None:
             f"split {split} would hold no preference ({rows.sentence()}; {rows.prompts} distinct prompts).",
             mend,
         )
-
-
-def main(argv: list[str] | None = None) -> int:
-    return stage_main("collect", run, argv)
-
-
-if __name__ == "__main__":
-    guard(main)

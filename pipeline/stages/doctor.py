@@ -9,7 +9,6 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.base.cli import guard
 from pipeline.base.errors import StoreError
 from pipeline.base.terminal_text import put, put_json, visible
 from pipeline.health import Doctor, Finding, examined
@@ -121,7 +120,3 @@ def shown(finding: Finding) -> Iterator[str]:
 
 def _wrapped(text: str, first: str = "", others: str = "") -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=others, break_on_hyphens=False)
-
-
-if __name__ == "__main__":
-    guard(main)

@@ -11,7 +11,6 @@ import contextlib
 from contextlib import AbstractContextManager
 from typing import Any
 
-from pipeline.base.cli import guard
 from pipeline.base.errors import StoreError
 from pipeline.base.process import say
 from pipeline.base.records import digest
@@ -136,7 +135,3 @@ def training(config: Config, published: Version) -> str:
         return f"make reward CONFIG={config.path}"
     given = f"inputs={{preferences: {published.ref}}}"
     return f'make report CONFIG={config.path} ARGS="reward.{given} report.{given}"'
-
-
-if __name__ == "__main__":
-    guard(main)

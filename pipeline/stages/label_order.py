@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.labelling.items import Item
+from pipeline.modeling.roles import load_policy
+from pipeline.modeling.tokens import encode_completions, encode_prompts
+from pipeline.scoring.build_scorer import build
+from pipeline.scoring.least_sure import least_sure
 from pipeline.workflow.stage import Run
 
 
@@ -19,10 +23,6 @@ def priorities(run: Run, items: Sequence[Item], sources: Any) -> dict[str, float
     Raises:
         ConfigError, ModelError, StoreError: see :func:`pipeline.scoring.build_scorer.build`.
     """
-    from pipeline.modeling.roles import load_policy
-    from pipeline.modeling.tokens import encode_completions, encode_prompts
-    from pipeline.scoring.build_scorer import build
-    from pipeline.scoring.least_sure import least_sure
 
     def resolve(text: str) -> Path | None:
         is_version = not Path(text).is_dir() and ("@" in text or text in run.store.names())

@@ -9,7 +9,6 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.base.cli import guard
 from pipeline.base.errors import ConfigError
 from pipeline.base.terminal_text import columns, cut, put, put_json, visible
 from pipeline.formats.detect import JudgedRow, Render, render_plain
@@ -195,7 +194,3 @@ def _yaml(name: str, text: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError as err:
         raise ConfigError(WHERE, f"--{name} {text!r} is not YAML.", f"Such as: {_EXAMPLE}") from err
-
-
-if __name__ == "__main__":
-    guard(main)

@@ -21,9 +21,11 @@ from pipeline.evaluation.reward.pair_set_metrics import metrics_of_set
 from pipeline.formats.detect import Format
 from pipeline.formats.read_options import Aggregation
 from pipeline.labelling.judgements import Judgements, summary
+from pipeline.scoring.build_scorer import Ensemble, build
 from pipeline.scoring.pair_sets import PairRows, parse_sets, read_pairs, score_pairs, score_unit, vote_shares
 from pipeline.store.store import Store
 from pipeline.store.version import Version
+from pipeline.trainers.common import has_accelerator
 from pipeline.workflow.yaml_text import parse_yaml
 
 WHERE = "command line"
@@ -150,8 +152,6 @@ def _pairs(store: Store, args: argparse.Namespace, trained_on: set[str]) -> Pair
 
 def _scores(store: Store, args: argparse.Namespace, rows: list[Row]) -> tuple[list[Scores], int]:
     """The scores of each model, and how many texts were too long for one."""
-    from pipeline.scoring.build_scorer import Ensemble, build
-    from pipeline.trainers.common import has_accelerator
 
     def resolve(text: str) -> Path | None:
         version = _version(store, text)

@@ -9,14 +9,30 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.cli import guard
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from peft import get_peft_model
+from transformers import set_seed
+
 from pipeline.base.errors import ConfigError, DataError, ModelError
 from pipeline.base.files import disk_errors, write_text
 from pipeline.base.records import digest
 from pipeline.health.written_texts import Written, written
-from pipeline.modeling.ranks import together
+from pipeline.modeling.loading import load_tokenizer, loaded_commit
+from pipeline.modeling.lora import add_role, lora_config, save_adapter
+from pipeline.modeling.roles import load_policy
+from pipeline.modeling.tokens import decode
+from pipeline.modeling.weights import norms, require_finite, require_moved
+from pipeline.scoring.load_for_stage import scorer
+from pipeline.store.checkpoints import Checkpoints, resuming
+from pipeline.store.model_card import adapter_card
 from pipeline.tasks import Task, load_task
-from pipeline.workflow.stage import Run, main_process, say, stage_main
+from pipeline.trainers.common import MetricsFile, StopDiverged, diverged_mend, training_arguments
+from pipeline.trainers.ppo import section
+from pipeline.trainers.ppo import trainer as ppo
+from pipeline.trainers.ppo.doctor_callback import Watching
+from pipeline.workflow.stage import Run, main_process, say
 
 ROLLOUTS = {
     "id": "string",
@@ -35,19 +51,8 @@ NO_JUDGE = (
 )
 
 
-def run(run: Run) -> None:
+def train_policy(run: Run) -> None:
     """Write the ``rollouts`` and the ``policy``."""
-    from accelerate import PartialState
-    from accelerate.utils import broadcast_object_list
-
-    from pipeline.modeling.loading import load_tokenizer
-    from pipeline.scoring.load_for_stage import scorer
-    from pipeline.store.checkpoints import Checkpoints, resuming
-    from pipeline.trainers.common import MetricsFile, StopDiverged, training_arguments
-    from pipeline.trainers.ppo import section
-    from pipeline.trainers.ppo import trainer as ppo
-    from pipeline.trainers.ppo.doctor_callback import Watching
-
     config = run.config
     task = load_task(config.task, config.task_args, str(config.path))
     args = training_arguments(config, "ppo", section.PPOSection, run.workdir, **task_defaults(run, task))
@@ -98,9 +103,6 @@ def train(trainer: Any, start: Path | None) -> None:
         ConfigError: only the value model would be trained.
         ModelError: the policy's weights are no numbers, or as they were though no check went back to them.
     """
-    from pipeline.modeling.weights import norms, require_finite, require_moved
-    from pipeline.trainers.common import diverged_mend
-
     warmup = trainer.args.value_warmup_updates
     if trainer.updates < 1:
         raise ConfigError("ppo", "has no update to make.", "Raise ppo.total_episodes or ppo.num_train_epochs.")
@@ -137,13 +139,6 @@ def prompts_to_select_by(run: Run) -> list[str]:
 
 def load_model(run: Run, args: Any) -> tuple[Any, Any]:
     """The model that is trained: the base with a new adapter ``policy`` or the one to start from, or all of it."""
-    import torch
-    from peft import get_peft_model
-    from transformers import set_seed
-
-    from pipeline.modeling.lora import add_role, lora_config
-    from pipeline.modeling.roles import load_policy
-
     dtype = torch.bfloat16 if args.bf16 and args.use_peft else torch.float32
     start = run.version("start").path if "start" in run.inputs else None
     model, tokenizer = load_policy(*run.base, start, dtype)
@@ -171,8 +166,6 @@ def load_model(run: Run, args: Any) -> tuple[Any, Any]:
 
 def gold_judge(task: Task) -> Any:
     """The task's gold score as a scorer of held-out completions, None where it has none."""
-    import torch
-
     if task.gold_name is None:
         return None
     return lambda samples: torch.tensor(task.gold_scores(samples.prompts, samples.completions))
@@ -237,8 +230,6 @@ class Recorder:
 
     def record(self, update: int, indices: list[int], rollout: Any, score: Any) -> dict[str, float]:
         """Append one update's rows; gives what is measured on their texts, which is never trained on."""
-        from pipeline.modeling.tokens import decode
-
         completions = rollout.completions()
         prompts = [self.prompts[i] for i in indices]
         texts = [decode(self.tokenizer, ids) for ids in completions]
@@ -275,10 +266,6 @@ def _line(row: dict[str, Any]) -> str:
 
 def publish(run: Run, trainer: Any, model: Any, tokenizer: Any, recorder: Recorder) -> None:
     """Write the rollouts, then the policy in Hub format: an adapter, or a whole model without LoRA."""
-    from pipeline.modeling.loading import loaded_commit
-    from pipeline.modeling.lora import save_adapter
-    from pipeline.store.model_card import adapter_card
-
     updates = [row for row in trainer.state.log_history if "update" in row]
     last = updates[-1] if updates else {}
     args, best = trainer.args, trainer.watch.best
@@ -323,11 +310,3 @@ def held_out_history(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for row in log
         if "eval/scores" in row
     ]
-
-
-def main(argv: list[str] | None = None) -> int:
-    return stage_main("ppo", run, argv, together)
-
-
-if __name__ == "__main__":
-    guard(main)

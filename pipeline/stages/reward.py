@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pipeline.base.cli import guard
 from pipeline.base.errors import DataError
 from pipeline.base.records import digest
-from pipeline.modeling.ranks import together
+from pipeline.evaluation.reward.pair_set_metrics import About, metrics_of_set, pair_metrics
+from pipeline.evaluation.reward.pairwise_metrics import ScoredPairs
+from pipeline.evaluation.reward.pointwise_metrics import Completions, pointwise_metrics
+from pipeline.labelling.judgements import Judgements, summary
+from pipeline.modeling.loading import load_causal_lm, load_tokenizer, loaded_commit, require_fit
+from pipeline.modeling.lora import save_adapter
+from pipeline.scoring.pair_sets import PairRows, parse_sets, read_pairs, vote_shares
+from pipeline.scoring.reward_role import Scoring, score_position, score_rows
+from pipeline.store.model_card import adapter_card
 from pipeline.store.version import Version, split_key
 from pipeline.tasks import load_task
-from pipeline.workflow.stage import Run, main_process, say, stage_main
-
-if TYPE_CHECKING:
-    from pipeline.scoring.pair_sets import PairRows
+from pipeline.trainers import pointwise as trainer
+from pipeline.trainers import reward
+from pipeline.trainers.common import training_arguments
+from pipeline.trainers.reward import score_head
+from pipeline.workflow.stage import Run, main_process, say
 
 SCORES = {
     "id": "string",
@@ -45,12 +52,8 @@ Rows = dict[str, list[dict[str, Any]]]
 Table = tuple[str, dict[str, str], list[dict[str, Any]]]
 
 
-def run(run: Run) -> None:
+def train_reward(run: Run) -> None:
     """Write ``scores`` of the held-out rows and the ``reward`` adapter."""
-    from pipeline.modeling.loading import load_causal_lm, load_tokenizer, require_fit
-    from pipeline.trainers import reward
-    from pipeline.trainers.common import training_arguments
-
     args = training_arguments(run.config, "reward", reward.RewardSection, run.workdir)
     require_rows(run.version("preferences"), args.loss)
     sets = test_sets(run, args.test_sets)
@@ -84,9 +87,6 @@ def require_kept(dropped: dict[str, int], kept: dict[str, int], longest: int, ma
 
 def test_sets(run: Run, given: dict[str, Any]) -> dict[str, PairRows]:
     """The pairs of ``reward.test_sets``, less those that are trained on. Read before training: mistakes show."""
-    from pipeline.labelling.judgements import Judgements, summary
-    from pipeline.scoring.pair_sets import parse_sets, read_pairs
-
     preferences, where = run.version("preferences"), str(run.config.path)
     options = parse_sets(given, where)
     train = preferences.iter_rows("train", columns=["id"]) if options and preferences.has_split("train") else ()
@@ -123,8 +123,6 @@ def require_rows(preferences: Version, loss: str) -> None:
 
 def pairwise(run: Run, args: Any, tokenizer: Any, sets: dict[str, PairRows]) -> None:
     """Train and measure on pairs."""
-    from pipeline.trainers import reward
-
     preferences = run.version("preferences")
     rows = {split: preferences.rows(split) for split in SPLITS}
     pairs = tokenize_pairs(rows, args, tokenizer)
@@ -146,9 +144,6 @@ def pairwise(run: Run, args: Any, tokenizer: Any, sets: dict[str, PairRows]) -> 
 
 def pointwise(run: Run, args: Any, tokenizer: Any, sets: dict[str, PairRows]) -> None:
     """Train and measure on single labelled completions, and measure on held-out pairs where there are any."""
-    from pipeline.trainers import pointwise as trainer
-    from pipeline.trainers import reward
-
     preferences = run.version("preferences")
     rows, paired = (
         {s: preferences.rows(s, c) if preferences.has_split(s, c) else [] for s in SPLITS}
@@ -179,8 +174,6 @@ def pointwise(run: Run, args: Any, tokenizer: Any, sets: dict[str, PairRows]) ->
 
 def tokenize_pairs(rows: Rows, args: Any, tokenizer: Any) -> dict[str, Any]:
     """:class:`pipeline.trainers.reward.Pairs` of each split."""
-    from pipeline.trainers import reward
-
     position = reward.score_position(tokenizer)
     return {s: reward.tokenize_pairs(tokenizer, r, args.max_length or 10**9, position) for s, r in rows.items()}
 
@@ -192,12 +185,6 @@ def training_texts(rows: Rows, pairs: dict[str, Any]) -> list[tuple[str, str]]:
 
 def measure_pairs(run: Run, model: Any, rows: Rows, pairs: dict[str, Any]) -> tuple[dict[str, Any], Table]:
     """Metrics on the held-out pairs, and their rows of ``scores``."""
-    from pipeline.evaluation.reward.pair_set_metrics import About, pair_metrics
-    from pipeline.evaluation.reward.pairwise_metrics import ScoredPairs
-    from pipeline.scoring.pair_sets import vote_shares
-    from pipeline.scoring.reward_role import score_rows
-    from pipeline.trainers.reward import score_head
-
     head = score_head(model)
     test = [rows["test"][i] for i in pairs["test"].kept]
     chosen = score_rows(model, head, pairs["test"].chosen_ids).tolist()
@@ -231,10 +218,6 @@ def measure_sets(
     metrics: dict[str, Any],
 ) -> list[Table]:
     """Put metrics on each set into ``metrics["sets"]``, and give the rows of ``scores``."""
-    from pipeline.evaluation.reward.pair_set_metrics import metrics_of_set
-    from pipeline.scoring.reward_role import score_rows
-    from pipeline.trainers import reward
-
     tables: list[Table] = []
     limit = getattr(model.config, "max_position_embeddings", None) or 10**9
     for name, found in sets.items():
@@ -257,10 +240,6 @@ def measure_labelled(
     run: Run, model: Any, rows: Rows, labelled: dict[str, Any], offset: float
 ) -> tuple[dict[str, Any], Table]:
     """Metrics on the held-out single completions, and their rows of ``scores``."""
-    from pipeline.evaluation.reward.pointwise_metrics import Completions, pointwise_metrics
-    from pipeline.scoring.reward_role import score_rows
-    from pipeline.trainers.reward import score_head
-
     kept = {s: [rows[s][i] for i in labelled[s].kept] for s in SPLITS}
     scores = score_rows(model, score_head(model), labelled["test"].ids).tolist()
     gold = gold_scores(run, kept["test"], ("completion",))["completion"]
@@ -294,12 +273,6 @@ def publish(
         reference: token rows on which the score's mean and standard deviation may be measured.
         tables: (config, schema, rows) of ``scores``.
     """
-    from pipeline.modeling.loading import loaded_commit
-    from pipeline.modeling.lora import save_adapter
-    from pipeline.scoring.reward_role import Scoring, score_position, score_rows
-    from pipeline.store.model_card import adapter_card
-    from pipeline.trainers.reward import score_head
-
     # In order of a hash, so that a sorted dataset gives a fair sample too.
     reference = sorted(reference, key=digest)[: args.reference_samples]
     raw = score_rows(model, score_head(model), reference)
@@ -343,16 +316,3 @@ def score_table(
         entry |= {f"{side}_gold_score": found[i] if found else None for side, found in gold.items()}
         table.append(entry)
     return table
-
-
-def main(argv: list[str] | None = None) -> int:
-    args = sys.argv[1:] if argv is None else argv
-    if "--evaluate" not in args:
-        return stage_main("reward", run, args, together)
-    from pipeline.stages import measure_reward
-
-    return measure_reward.main(args)
-
-
-if __name__ == "__main__":
-    guard(main)

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.base.cli import guard
 from pipeline.base.errors import DataError
-from pipeline.modeling.ranks import together
+from pipeline.modeling.loading import load_causal_lm, load_tokenizer, require_fit
+from pipeline.store.model_card import adapter_card
 from pipeline.tasks import load_task
+from pipeline.trainers import sft
+from pipeline.trainers.common import training_arguments
 from pipeline.workflow.graph import External
-from pipeline.workflow.stage import Run, main_process, stage_main
+from pipeline.workflow.stage import Run, main_process
 
 
-def run(run: Run) -> None:
+def train_base(run: Run) -> None:
     """Train on the task's corpus; writes a ``base`` version that every tool loads as a full model."""
     config = run.config
     task = load_task(config.task, config.task_args, str(config.path))
     corpus = task.corpus(config.seed)
     if not corpus:
         raise DataError(f"task {config.task}", "has no texts to train a base on.", "Remove the sft section.")
-
-    from pipeline.modeling.loading import load_causal_lm, load_tokenizer, require_fit
-    from pipeline.trainers import sft
-    from pipeline.trainers.common import training_arguments
 
     args = training_arguments(config, "sft", sft.SFTSection, run.workdir)
     pretrained = run.inputs.get("pretrained")
@@ -45,8 +43,6 @@ def run(run: Run) -> None:
 
 def publish(run: Run, model: Any, tokenizer: Any, figures: dict[str, Any]) -> None:
     """Write the ``base`` version: a full model in Hub format with its card."""
-    from pipeline.store.model_card import adapter_card
-
     with run.draft("base") as draft:
         model.save_pretrained(draft.path)
         tokenizer.save_pretrained(draft.path)
@@ -54,11 +50,3 @@ def publish(run: Run, model: Any, tokenizer: Any, figures: dict[str, Any]) -> No
         draft.device = str(model.device)
         draft.stats.update(figures)
         draft.card = lambda made: adapter_card(made, None, run.lineage(made.ref), "base")
-
-
-def main(argv: list[str] | None = None) -> int:
-    return stage_main("sft", run, argv, together)
-
-
-if __name__ == "__main__":
-    guard(main)

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pipeline import __version__
-from pipeline.base.cli import guard
 from pipeline.base.errors import ConfigError, PipelineError
 from pipeline.base.process import quiet, say
 from pipeline.base.records import digest
@@ -319,7 +318,3 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--table", action="store_true", help="run nothing; aggregate what is done")
     made.add_argument("overrides", nargs="*", metavar="section.key=value", help="for every run")
     return made
-
-
-if __name__ == "__main__":
-    guard(main)

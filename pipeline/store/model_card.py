@@ -3,6 +3,7 @@
 Front matter: https://huggingface.co/docs/hub/model-cards (base_model_relation, model-index).
 """
 
+# pyright: standard
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence

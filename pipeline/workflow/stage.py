@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import shutil
 import sys
 import time
@@ -305,12 +306,15 @@ def agreed(planned: Run | None, done: bool, error: PipelineError | None, stage: 
         raise problem
 
 
-def stage_main(
-    stage: str, run: Callable[[Run], None], argv: list[str] | None = None, together: Together | None = None
-) -> int:
+Body = Callable[[Run], None] | str
+"""What a stage does, or where that is: ``module:function``, imported only once there is work."""
+
+
+def stage_main(stage: str, body: Body, argv: list[str] | None = None, together: Together | None = None) -> int:
     """The command line of a stage: parse, look whether the work is done, else do it.
 
     Args:
+        body: does the work. Named as ``module:function`` it is not imported by ``--check`` or ``--help``.
         together: how ranks tell each other what they are about to do, where there are several.
     """
     parser = argparse.ArgumentParser(
@@ -356,10 +360,18 @@ def stage_main(
             if said_done(planned):
                 return NOTHING_TO_DO
         say(stage, f"{args.config}, from {', '.join(i.ref for i in planned.inputs.values()) or 'nothing'}")
-        run(planned)
+        load_body(body)(planned)
         planned.finish()
     say(stage, f"done in {time.time() - planned.started:.0f} s")
     return NOTHING_TO_DO
+
+
+def load_body(body: Body) -> Callable[[Run], None]:
+    """The function that does a stage's work."""
+    if not isinstance(body, str):
+        return body
+    module, _, name = body.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def check_sets(config: Config, look: bool) -> None:

@@ -26,7 +26,7 @@ DEMO = "configs/demo.yaml"
 
 
 def main() -> int:
-    from pipeline.stages import collect, sft
+    from pipeline import collect, sft
     from pipeline.store.store import Store
     from pipeline.workflow.config import load_config
     from pipeline.workflow.stage import Planner, Run

@@ -52,7 +52,7 @@ def test_two_nodes_without_a_shared_data_directory(tmp_path: Path):
     alone = launch(project, one, other)
     assert alone.returncode != 0
     assert "sees another data_dir: the work is done on rank 0 alone" in alone.stderr
-    assert "pipeline/core" not in alone.stderr  # no traceback of ours beside the launcher's
+    assert "pipeline/" not in alone.stderr  # no traceback of ours beside the launcher's
 
     shutil.rmtree(other / "mini-preferences")
     lacking = launch(project, one, other)

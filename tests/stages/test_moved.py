@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import __main__
-from pipeline.stages import doctor, reward
+from pipeline import __main__, reward
+from pipeline.stages import doctor
 from pipeline.workflow.config import STAGES
 from tests.stages.conftest import Project
 

@@ -111,7 +111,7 @@ def test_single_completions_lead_to_a_report(finished: Project, tmp_path: Path, 
 def test_the_results_table_has_the_pairs_accuracy_or_none(
     finished: Project, tmp_path: Path, rows: Rows, capsys: pytest.CaptureFixture[str]
 ):
-    from pipeline.stages.report import main
+    from pipeline.stages.several_runs import main
 
     made = project_with(finished, tmp_path / "made", rows, {})
     for stage in ("reward", "ppo", "evaluate", "report"):

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline import report
 from pipeline.base.errors import PipelineError
-from pipeline.stages import report
 from pipeline.store.store import Version
 from tests.stages.conftest import MINI, Project
 

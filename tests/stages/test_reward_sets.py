@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from pipeline import reward
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.records import PREFERENCES, VOTES, Comparison, row_id
-from pipeline.stages import reward
 from tests.stages.conftest import Project
 
 Rows = list[dict[str, Any]]

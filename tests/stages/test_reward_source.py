@@ -50,7 +50,7 @@ def test_there_is_no_reward_model_to_train(scored: Project, capsys: pytest.Captu
 def test_the_report_leaves_out_what_there_is_not(
     finished: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    from pipeline.stages.report import table
+    from pipeline.stages.several_runs import table
 
     shutil.copytree(finished.root / "data", tmp_path / "data")
     made = Project(tmp_path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,11 +13,9 @@ from pipeline.evaluation.policy.best_of_n import best_of, best_of_n
 from pipeline.evaluation.policy.diversity_best_of_n import best_of_n_diversity
 from pipeline.evaluation.policy.policy_metrics import by_prompt, sequence_kl
 from pipeline.stages.evaluate.history import missing_eos_penalty
+from pipeline.stages.evaluate.sampled_sides import Found
 from pipeline.texts.diversity import closings
 from pipeline.workflow.stage import Run
-
-if TYPE_CHECKING:
-    from pipeline.stages.evaluate.sampled_sides import Found
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pipeline.base.cli import guard
+from accelerate import PartialState
+from accelerate.utils import gather_object
+
+from pipeline.base.files import replace_text
 from pipeline.base.records import digest
-from pipeline.modeling.ranks import together
+from pipeline.evaluation.policy.degenerate import degenerate
+from pipeline.evaluation.policy.diversity_metrics import Embed, compare_diversity
+from pipeline.evaluation.policy.headline import verdict
+from pipeline.evaluation.policy.policy_metrics import Sampled, change_by_prompt, compare, sequence_kl
+from pipeline.modeling.embedding import load_embedder
+from pipeline.scoring.load_for_stage import load_sides, scorer
+from pipeline.stages.evaluate.best_of_base import Given, best_of_base, best_of_n_closings
+from pipeline.stages.evaluate.history import missing_eos_penalty, over_optimisation
+from pipeline.stages.evaluate.judges import JUDGED, Judge, build_scorers, judge_all, parse_judges
+from pipeline.stages.evaluate.sampled_sides import Found, Setting, Side, best_of_samples, measure
+from pipeline.statistics.spelling import interval, number
+from pipeline.store.model_card import adapter_card
 from pipeline.tasks import Task, load_task
-from pipeline.workflow.stage import Run, main_process, say, stage_main
-
-if TYPE_CHECKING:
-    from pipeline.evaluation.policy.diversity_metrics import Embed
-    from pipeline.stages.evaluate.judges import Judge
-    from pipeline.stages.evaluate.sampled_sides import Found
+from pipeline.tasks._vader import VADER_NAME, lexicon_words
+from pipeline.workflow.stage import Run, main_process, say
 
 ROWS = {
     "id": "string",
@@ -89,16 +99,8 @@ class EvaluateSection:
         return sorted({n for n in given if n != 0})
 
 
-def run(run: Run) -> None:
+def evaluate(run: Run) -> None:
     """Write an ``evaluation`` version: a row per prompt and seed, the comparison as its stats."""
-    from accelerate import PartialState
-    from accelerate.utils import gather_object
-
-    from pipeline.scoring.load_for_stage import load_sides, scorer
-    from pipeline.stages.evaluate.history import missing_eos_penalty
-    from pipeline.stages.evaluate.judges import build_scorers, parse_judges
-    from pipeline.stages.evaluate.sampled_sides import Found, Setting, Side, best_of_samples, measure
-
     config = run.config
     options = config.options("evaluate", EvaluateSection)
     judges = parse_judges(options.judges, str(config.path))
@@ -149,14 +151,6 @@ def publish(
     embed: Embed | None = None,
 ) -> None:
     """Compare the two sides and write them."""
-    from pipeline.evaluation.policy.diversity_metrics import compare_diversity
-    from pipeline.evaluation.policy.headline import verdict
-    from pipeline.evaluation.policy.policy_metrics import Sampled, change_by_prompt, compare
-    from pipeline.stages.evaluate.best_of_base import Given, best_of_base, best_of_n_closings
-    from pipeline.stages.evaluate.history import over_optimisation
-    from pipeline.stages.evaluate.judges import JUDGED, judge_all
-    from pipeline.tasks._vader import VADER_NAME, lexicon_words
-
     draws = options.draws
     given = Given(options.ns, draws, options.seed, options.temperature)
     base, policy = (
@@ -195,9 +189,6 @@ def write_results_on_card(run: Run, stats: dict[str, Any]) -> None:
 
     A policy from outside the data directory, or one that may not be written, keeps its card.
     """
-    from pipeline.base.files import replace_text
-    from pipeline.store.model_card import adapter_card
-
     policy = run.version("policy")
     tree = "\n".join(run.store.lineage(policy).draw())
     card = adapter_card(policy.manifest, stats, tree, "policy")
@@ -209,9 +200,6 @@ def write_results_on_card(run: Run, stats: dict[str, Any]) -> None:
 
 def rows_of(found: Found, draws: int, seed: int) -> list[dict[str, Any]]:
     """A row per prompt and seed."""
-    from pipeline.evaluation.policy.degenerate import degenerate
-    from pipeline.evaluation.policy.policy_metrics import sequence_kl
-
     k1, k3 = sequence_kl(found.policy.logprobs, found.policy.ref_logprobs)
     rows: list[dict[str, Any]] = []
     for i, (first, second) in enumerate(zip(found.base.completions, found.policy.completions, strict=True)):
@@ -245,8 +233,6 @@ def by_seed(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def embedder(run: Run, options: EvaluateSection, device: Any) -> Embed | None:
     """The model of embeddings that ``evaluate.embedding_model`` names."""
-    from pipeline.modeling.embedding import load_embedder
-
     if options.embedding_model is None:
         return None
     return load_embedder(options.embedding_model, device, str(run.config.path), "evaluate.embedding_model")
@@ -254,8 +240,6 @@ def embedder(run: Run, options: EvaluateSection, device: Any) -> Embed | None:
 
 def told(stats: dict[str, Any]) -> list[str]:
     """What is said besides the headline: the judges, the yardstick, where gold turned, the best checkpoint."""
-    from pipeline.statistics.spelling import interval, number
-
     found: list[str] = []
     for name, s in stats["judges"].items():
         equal = s["length_controlled_win_rate"]
@@ -266,14 +250,16 @@ def told(stats: dict[str, Any]) -> list[str]:
             continue
         found.append(f"{name} prefers the policy on {interval(s['win_rate'])} of prompts{more}.")
     lines = stats["best_of_n"].get("yardstick") or {}
-    for key, measure in (("gold_score", "gold score"), ("score", "proxy score")):
+    for key, score_name in (("gold_score", "gold score"), ("score", "proxy score")):
         if line := lines.get(key):
             n, gap, at = line["n_needed"], line["difference"], "the policy's KL"
             if not line["within"]:
                 n, gap = line["largest"]["n"], line["largest"]["difference"]
                 at = f"{number(line['largest']['kl_bound'], 1)} nats to the policy's"
             kl = number(line["policy_kl_k1"], 1)
-            found.append(f"Against best-of-{n} of the base, at {at} {kl}: {measure} {interval(gap, signed=True)}.")
+            found.append(
+                f"Against best-of-{n} of the base, at {at} {kl}: {score_name} {interval(gap, signed=True)}."
+            )
             break
     if words := stats.get("lexicon_words"):
         found.append(
@@ -295,11 +281,3 @@ def told(stats: dict[str, Any]) -> list[str]:
         )
         found.append(f"Best held-out checkpoint: {value}; {'it is published' if best['is_kept'] else kept}.")
     return found
-
-
-def main(argv: list[str] | None = None) -> int:
-    return stage_main("evaluate", run, argv, together)
-
-
-if __name__ == "__main__":
-    guard(main)

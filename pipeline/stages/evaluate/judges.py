@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -19,14 +19,13 @@ from pipeline.base.records import digest
 from pipeline.evaluation.policy.length_control import length_controlled_win_rate
 from pipeline.evaluation.policy.policy_metrics import change_by_prompt
 from pipeline.evaluation.policy.verdicts import both_orders, outcomes_by_score, verdict_stats, win_rate_of
+from pipeline.scoring.build_scorer import build
 from pipeline.scoring.llm_judge import Answer, JudgeOptions, LLMJudge, Pair
+from pipeline.scoring.scorer import Scorer
+from pipeline.stages.evaluate.sampled_sides import Found
 from pipeline.workflow.config import parse_options
 from pipeline.workflow.reward_sources import RewardSource, parse_sources
 from pipeline.workflow.stage import Run
-
-if TYPE_CHECKING:
-    from pipeline.scoring.scorer import Scorer
-    from pipeline.stages.evaluate.sampled_sides import Found
 
 JUDGED = {
     "id": "string",
@@ -88,7 +87,6 @@ def build_scorers(run: Run, judges: Sequence[Judge], model: Any, tokenizer: Any,
     Args:
         model, tokenizer: the base's; reward adapters over it become roles of it.
     """
-    from pipeline.scoring.build_scorer import build
 
     def resolve(text: str) -> Path | None:
         is_version = not Path(text).is_dir() and ("@" in text or text in run.store.names())

@@ -1,0 +1,24 @@
+"""ppo: train the policy, a LoRA adapter, with PPO against the reward model.
+
+    make ppo
+    accelerate launch --config_file configs/accelerate/cpu.yaml -m pipeline.ppo --config configs/demo.yaml
+
+Each update samples completions, scores them, estimates advantages with GAE and optimises TRL's clipped loss with a
+KL penalty to the base. Stopped at any moment, the same command continues. Leaves ``data/NAME-rollouts`` (every
+completion with its score and KL) and ``data/NAME-policy``: a PEFT adapter, ``metrics.jsonl`` and a card.
+The body is :mod:`pipeline.stages.ppo`, the algorithm :mod:`pipeline.trainers.ppo.trainer`.
+"""
+
+from __future__ import annotations
+
+from pipeline.base.cli import guard
+from pipeline.modeling.ranks import together
+from pipeline.workflow.stage import stage_main
+
+
+def main(argv: list[str] | None = None) -> int:
+    return stage_main("ppo", "pipeline.stages.ppo:train_policy", argv, together)
+
+
+if __name__ == "__main__":
+    guard(main)

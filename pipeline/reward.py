@@ -1,0 +1,31 @@
+"""reward: train a reward model, a LoRA adapter with a score head, on preferences.
+
+    make reward
+    accelerate launch --config_file configs/accelerate/cpu.yaml -m pipeline.reward --config configs/demo.yaml
+    python -m pipeline.reward --evaluate demo-reward@v1 --on FILE     measure reward models that exist
+
+Leaves ``data/NAME-scores`` (the score of every held-out completion) and ``data/NAME-reward``: a PEFT adapter with
+its accuracy, calibration and baselines. The bodies are :mod:`pipeline.stages.reward` and
+:mod:`pipeline.stages.measure_reward`.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from pipeline.base.cli import guard
+from pipeline.modeling.ranks import together
+from pipeline.workflow.stage import stage_main
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = sys.argv[1:] if argv is None else argv
+    if "--evaluate" in args:
+        from pipeline.stages import measure_reward
+
+        return measure_reward.main(args)
+    return stage_main("reward", "pipeline.stages.reward:train_reward", argv, together)
+
+
+if __name__ == "__main__":
+    guard(main)

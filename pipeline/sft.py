@@ -1,0 +1,23 @@
+"""sft: make the base model for the task, from scratch or by adapting a pretrained one with LoRA.
+
+    make sft
+    accelerate launch --config_file configs/accelerate/cpu.yaml -m pipeline.sft --config configs/demo.yaml
+
+Trains on the texts of ``task`` with TRL's SFTTrainer. Leaves ``data/NAME-base/vNNNNNN``: a whole model in Hub
+format, its tokenizer, ``metrics.jsonl`` and a card. Does nothing where ``base_model`` is used as it is.
+The body is :mod:`pipeline.stages.sft`.
+"""
+
+from __future__ import annotations
+
+from pipeline.base.cli import guard
+from pipeline.modeling.ranks import together
+from pipeline.workflow.stage import stage_main
+
+
+def main(argv: list[str] | None = None) -> int:
+    return stage_main("sft", "pipeline.stages.sft:train_base", argv, together)
+
+
+if __name__ == "__main__":
+    guard(main)
