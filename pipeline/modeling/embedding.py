@@ -12,6 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.base.errors import ModelError
+from pipeline.modeling.foreign import load_foreign, positions, require_embeddings
+
+_POOLING = "1_Pooling/config.json"
+_READ = {"pooling_mode_cls_token", "pooling_mode_mean_tokens", "pooling_mode_mean_sqrt_len_tokens"}
+"""The last is the mean but for its length, which is made 1 anyway."""
 
 
 class TextEmbedder:
@@ -23,8 +28,7 @@ class TextEmbedder:
 
     def __init__(self, model: Any, tokenizer: Any, first_token: bool = False) -> None:
         self.model, self.tokenizer, self.first_token = model, tokenizer, first_token
-        positions = getattr(model.config, "max_position_embeddings", None) or 512
-        self.limit = min(int(tokenizer.model_max_length), int(positions), 512)
+        self.limit = min(int(tokenizer.model_max_length), positions(model), 512)
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str], batch_size: int = 64) -> NDArray[np.float32]:
@@ -55,34 +59,57 @@ def load_embedder(source: str, device: Any, where: str, key: str) -> TextEmbedde
     Args:
         key: of the config, for messages.
     Raises:
-        ModelError: no such model, no safetensors weights, no tokenizer that can pad.
+        ModelError: see :func:`pipeline.modeling.foreign.load_foreign`; no encoder, or one that is read otherwise.
     """
-    from transformers import AutoModel, AutoTokenizer
-    from transformers.utils import logging
+    from transformers import AutoModel
 
-    logging.disable_progress_bar()  # of copying weights; downloads keep theirs
-    path = Path(source).expanduser()
-    if not path.is_dir() and (path.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1):
-        raise ModelError(where, f'{key}: no model directory "{source}".', "A Hub model is written org/name.")
-    name = str(path) if path.is_dir() else source
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-        model: Any = AutoModel.from_pretrained(name, use_safetensors=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as err:
-        said = (str(err).strip().splitlines() or [type(err).__name__])[0][:200]
-        mend = "Give a local directory or a Hub id whose weights are safetensors."
-        raise ModelError(where, f'{key}: cannot load "{source}": {said}', mend) from err
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    if tokenizer.pad_token_id is None:
-        raise ModelError(where, f'{key}: the tokenizer of "{source}" has no padding token.', "Set its pad_token.")
+    where, name = f"{where}: {key}", f'"{source}"'
+    model, tokenizer = load_foreign(
+        AutoModel, source, revision=None, where=where, name=name,
+        mend="A Hub model is written org/name.", unread=("pooler.",),
+    )  # fmt: skip
+    if model.config.is_encoder_decoder or not isinstance(getattr(model.config, "hidden_size", None), int):
+        kind = ", ".join(model.config.architectures or [type(model).__name__])
+        raise ModelError(where, f"{name} is a {kind}.", "Give an encoder: a model of sentence embeddings.")
     tokenizer.padding_side = "right"
-    return TextEmbedder(model.to(device).eval().requires_grad_(False), tokenizer, _first_token(path))
+    require_embeddings(model, tokenizer, where, name, also=[tokenizer.pad_token_id])
+    return TextEmbedder(model.to(device), tokenizer, _first_token(source, where, name))
 
 
-def _first_token(path: Path) -> bool:
-    """Whether sentence-transformers' settings beside the model say that its first token is read."""
-    settings = path / "1_Pooling" / "config.json"
-    if not settings.is_file():
+def _first_token(source: str, where: str, name: str) -> bool:
+    """Whether sentence-transformers' settings beside the model say that its first token is read.
+
+    Raises:
+        ModelError: they cannot be read, or ask for something that is neither that nor the mean.
+    """
+    path = _pooling_settings(source)
+    if path is None:
         return False
-    return bool(json.loads(settings.read_text(encoding="utf-8")).get("pooling_mode_cls_token"))
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        modes = {str(k) for k, v in settings.items() if str(k).startswith("pooling_mode_") and v}
+    except (OSError, ValueError, AttributeError) as err:
+        mend = "Download it again, or remove it: then the mean of a text's tokens is read."
+        raise ModelError(where, f"{name}: its {_POOLING} is damaged.", mend) from err
+    if isinstance(mode := settings.get("pooling_mode"), str):
+        modes = {f"pooling_mode_{mode}_token" if mode == "cls" else f"pooling_mode_{mode}_tokens"}
+    if len(modes) > 1 or modes - _READ:
+        raise ModelError(
+            where,
+            f"{name}: its {_POOLING} asks for {', '.join(sorted(modes))}.",
+            "Choose a model that is read by the mean of its tokens or by the first one.",
+        )
+    return "pooling_mode_cls_token" in modes
+
+
+def _pooling_settings(source: str) -> Path | None:
+    """The file, downloaded if need be; None where there is none."""
+    from huggingface_hub import hf_hub_download
+
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path / _POOLING if (path / _POOLING).exists() else None
+    try:
+        return Path(hf_hub_download(source, _POOLING))
+    except (OSError, ValueError):  # the model itself has just been loaded from there
+        return None

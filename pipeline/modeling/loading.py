@@ -59,7 +59,7 @@ def load_causal_lm(source: str, revision: str | None = None, dtype: Any = "auto"
     given: dict[str, Any] = {"revision": revision, "dtype": dtype}
     given |= {"use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
     try:
-        with _silent():
+        with silent():
             loaded: Any = AutoModelForCausalLM.from_pretrained(source, **given)
     except Exception as err:  # weights cut short, of another shape, or of a config that makes no model
         raise ModelError(source, f"could not be loaded ({_first_line(err)}).", _mend(source)) from err
@@ -97,7 +97,7 @@ def require_fit(model: Any, tokenizer: Any, source: str) -> None:
 
 
 @contextmanager
-def _silent() -> Generator[None]:
+def silent() -> Generator[None]:
     """Keep transformers' own tables of missing weights off the screen: what matters is said in one line."""
     from transformers.utils import logging
 

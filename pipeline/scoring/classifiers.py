@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,16 +10,20 @@ from torch import Tensor, nn
 
 from pipeline.base.errors import ConfigError, ModelError
 from pipeline.functional.masks import length_mask
+from pipeline.modeling.foreign import embeddings, load_foreign, positions, require_embeddings
 from pipeline.modeling.tokens import right_pad
+
+_OTHER_HEADS = ("ForTokenClassification", "ForMultipleChoice", "ForQuestionAnswering")
+"""Ends of architectures whose heads may bear the names and shapes of a sequence classifier's."""
 
 
 class SequenceClassifier:
     """A Hugging Face model with a classification head, and its tokenizer."""
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
-        self.model, self.tokenizer = model, tokenizer
+    def __init__(self, model: Any, tokenizer: Any, where: str = "classifier") -> None:
+        self.model, self.tokenizer, self.where = model, tokenizer, where
         self.names = [str(model.config.id2label[i]) for i in range(model.config.num_labels)]
-        self.limit = min(int(tokenizer.model_max_length), _positions(model))
+        self.limit = min(int(tokenizer.model_max_length), positions(model))
         self.truncated = 0
 
     def encode(
@@ -47,7 +50,17 @@ class SequenceClassifier:
         """(N, labels) logits, float32 on the CPU. No row is empty.
 
         A row gets what the model gives it alone and unpadded, so batches are a matter of speed only.
+
+        Raises:
+            ModelError: a row holds a token that the model has no embedding of.
         """
+        highest, known = max((max(row) for row in rows), default=0), embeddings(self.model)
+        if highest >= known:
+            token = self.tokenizer.convert_ids_to_tokens(highest)
+            what = (
+                f"a text holds its tokenizer's token {highest} ({token!r:.60}), the model an embedding of {known}."
+            )
+            raise ModelError(self.where, what, "Give the tokenizer that it was trained with.")
         out = torch.zeros(len(rows), len(self.names))
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         for start in range(0, len(order), batch_size):
@@ -79,7 +92,7 @@ class SequenceClassifier:
 
     def _first_usable(self, *ids: int | None) -> int:
         # There are tokenizers whose special tokens lie outside the embedding.
-        rows = len(self.model.get_input_embeddings().weight)
+        rows = embeddings(self.model)
         return next((i for i in ids if i is not None and i < rows), 0)
 
 
@@ -99,49 +112,38 @@ def load_classifier(
         key: of the config, whose ``model`` named it, for messages.
         truncation_side: where a text that is too long loses tokens.
     Raises:
-        ModelError: no such model, no safetensors weights, no trained head, no tokenizer.
+        ModelError: see :func:`pipeline.modeling.foreign.load_foreign`; no trained head, or one of another kind.
     """
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-    from transformers.utils import logging
+    from transformers import AutoModelForSequenceClassification
 
-    logging.disable_progress_bar()  # of copying weights; downloads keep theirs
-    path = Path(source).expanduser()
-    if not path.is_dir() and (path.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1):
-        mend = f"Check {key}.model; a Hub model is written org/name."
-        raise ModelError(where, f'no model directory "{source}".', mend)
-    name = str(path) if path.is_dir() else source
-    given = {"revision": revision or "main", "trust_remote_code": False}
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(name, **given)
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            name, use_safetensors=True, output_loading_info=True, dtype=dtype, **given
-        )
-        model = model.to(device).eval().requires_grad_(False)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as err:
-        said = (str(err).strip().splitlines() or [type(err).__name__])[0][:200]
-        raise ModelError(
-            where,
-            f'cannot load classifier "{source}": {said}',
-            "Give a local directory or a Hub id whose weights are safetensors.",
-        ) from err
-    if info["missing_keys"]:
-        missing = ", ".join(sorted(info["missing_keys"])[:3])
-        raise ModelError(
-            where,
-            f'classifier "{source}" lacks trained weights: {missing}.',
-            "It is not a sequence classifier; its answers would be random. Choose a fine-tuned one.",
-        )
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    if tokenizer.pad_token_id is None:
-        raise ModelError(
-            where,
-            f'the tokenizer of "{source}" has neither a padding nor an end token.',
-            "Set pad_token in its tokenizer_config.json.",
-        )
+    name = f'classifier "{source}"'
+    mend = f"Check {key}.model; a Hub model is written org/name."
+    model, tokenizer = load_foreign(
+        AutoModelForSequenceClassification,
+        source, revision=revision, where=where, name=name, mend=mend, dtype=dtype,
+    )  # fmt: skip
+    _require_head(model.config, where, name)
+    require_embeddings(model, tokenizer, where, name)
     tokenizer.truncation_side = truncation_side
     model.config.use_cache = False
-    return SequenceClassifier(model, tokenizer)
+    return SequenceClassifier(model.to(device), tokenizer, f"{where}: {name}")
+
+
+def _require_head(config: Any, where: str, name: str) -> None:
+    """Raises ModelError for a head of another kind whose weights bear the same names, and for lost labels."""
+    other = [k for k in config.architectures or [] if k.endswith(_OTHER_HEADS)]
+    if other:
+        raise ModelError(
+            where,
+            f"{name} is a {other[0]}, not a sequence classifier.",
+            "Choose one fine-tuned to classify texts.",
+        )
+    if not config.num_labels or sorted(config.id2label) != list(range(config.num_labels)):
+        raise ModelError(
+            where,
+            f"{name}: id2label of its config.json does not name each of its {config.num_labels} outputs.",
+            'Write {"0": ..., "1": ...} there, one for each.',
+        )
 
 
 def label_index(names: Sequence[str], label: str, where: str, key: str) -> int:
@@ -159,17 +161,3 @@ def label_index(names: Sequence[str], label: str, where: str, key: str) -> int:
         f'{key}.label "{label}": the model has {there}.',
         "Remove label." if len(names) == 1 else "Name one of them.",
     )
-
-
-def _positions(model: Any) -> int:
-    """Most tokens the model has positions for."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if not isinstance(positions, int) or positions <= 0:
-        return 10**9
-    # RoBERTa and its kin count from behind the padding's index: of 514 positions 512 can be used.
-    taken = [
-        m.padding_idx + 1
-        for n, m in model.named_modules()
-        if n.endswith("position_embeddings") and isinstance(m, nn.Embedding) and m.padding_idx is not None
-    ]
-    return positions - max(taken, default=0)

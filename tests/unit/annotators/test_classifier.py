@@ -186,13 +186,11 @@ def test_min_difference(bert: Path) -> None:
     assert len(judged) == len(COMPARISONS)
 
 
-def test_not_a_number_is_an_abstention(bert: Path, tmp_path: Path) -> None:
-    model = AutoModelForSequenceClassification.from_pretrained(bert)
-    model.classifier.bias.data.fill_(math.nan)
-    model.save_pretrained(tmp_path / "nan")
-    AutoTokenizer.from_pretrained(bert).save_pretrained(tmp_path / "nan")
-    judged = classifier(tmp_path / "nan").annotate(COMPARISONS[0])
-    assert judged == Abstention(COMPARISONS[0].id, "classifier:nan", "score is not a number")
+def test_not_a_number_is_an_abstention(bert: Path) -> None:
+    annotator: Any = classifier(bert)
+    annotator._classifier.model.classifier.bias.data.fill_(math.nan)  # as half precision may overflow to
+    judged = annotator.annotate(COMPARISONS[0])
+    assert judged == Abstention(COMPARISONS[0].id, annotator.name, "score is not a number")
 
 
 def test_the_path_of_a_local_model_stays_out_of_the_rows(bert: Path) -> None:

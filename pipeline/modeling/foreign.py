@@ -1,0 +1,142 @@
+"""Models of others that are used as they are: loaded from safetensors only, and only where they are whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from pipeline.base.errors import ModelError
+from pipeline.modeling.loading import silent
+from pipeline.modeling.weights import require_finite
+
+
+def load_foreign(
+    kind: Any,
+    source: str,
+    *,
+    revision: str | None,
+    where: str,
+    name: str,
+    mend: str,
+    unread: Sequence[str] = (),
+    **more: Any,
+) -> tuple[Any, Any]:
+    """A model and its tokenizer, which can pad, from a local directory or the Hub; the model in evaluation mode.
+
+    Args:
+        kind: one of transformers' ``Auto`` classes.
+        where: the config's file, for messages.
+        name: what messages call the model.
+        mend: what to do where no directory of that name is there.
+        unread: parts of the model that nothing here reads, which may be missing.
+        more: for ``from_pretrained``.
+    Raises:
+        ModelError: it is not there, is damaged, lacks weights, holds some that are no numbers or of another shape
+            than its config says, has no tokenizer, or one with tokens that it has no embedding of.
+    """
+    from transformers import AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # of copying weights; downloads keep theirs
+    path = Path(source).expanduser()
+    if not path.is_dir() and (path.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1):
+        raise ModelError(where, f'no model directory "{source}".', mend)
+    place = str(path) if path.is_dir() else source
+    given: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
+    try:
+        with silent():
+            tokenizer: Any = AutoTokenizer.from_pretrained(place, **given)
+            given |= {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
+            model, info = kind.from_pretrained(place, **given, **more)
+    except Exception as err:  # of a damaged file, whatever its reader stumbles over
+        said = (str(err).strip().splitlines() or [type(err).__name__])[0][:200]
+        whole = "Give a local directory or a Hub id whose weights are safetensors."
+        raise ModelError(where, f"cannot load {name}: {said}", whole) from err
+    _require_whole(model, info, where, name, unread)
+    _prepare_tokenizer(tokenizer, where, name)
+    return model.eval().requires_grad_(False), tokenizer
+
+
+def _require_whole(model: Any, info: dict[str, Any], where: str, name: str, unread: Sequence[str]) -> None:
+    missing = sorted(k for k in info["missing_keys"] if not k.startswith(tuple(unread)))
+    kind = ", ".join(model.config.architectures or ["model of no stated architecture"])
+    if missing:
+        raise ModelError(
+            where,
+            f"{name} lacks trained weights: {', '.join(missing[:3])}. By its config.json it is a {kind}.",
+            "Its answers would be random. Download it again, or choose one that was trained for this.",
+        )
+    if info["mismatched_keys"]:
+        key, there, asked = sorted(info["mismatched_keys"])[0]
+        raise ModelError(
+            where,
+            f"{name} holds {key} of another shape than its config.json says: {list(there)}, not {list(asked)}.",
+            "Download it again: the two files are not of one model.",
+        )
+    require_finite(model, f"{where}: {name}", "Download it again: no training mends them.")
+
+
+def _prepare_tokenizer(tokenizer: Any, where: str, name: str) -> None:
+    """Make it pad, or raise ModelError where it cannot be used."""
+    # Without files transformers makes one up from the model's config, which knows its special tokens alone.
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise ModelError(where, f"{name} holds no tokenizer.", "Its directory needs the tokenizer's files too.")
+    limit = tokenizer.model_max_length
+    if not isinstance(limit, int | float) or not limit >= 1:
+        raise ModelError(
+            where,
+            f"{name}: model_max_length of its tokenizer is {limit!r:.60}, not a number of tokens.",
+            "Set it in tokenizer_config.json.",
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token_id is None:
+        raise ModelError(
+            where,
+            f"{name}: the tokenizer has neither a padding nor an end token.",
+            "Set pad_token in its tokenizer_config.json.",
+        )
+
+
+def require_embeddings(model: Any, tokenizer: Any, where: str, name: str, also: Sequence[int] = ()) -> None:
+    """Check that the model has an embedding of every token that a text is made of, and of those put around one.
+
+    A special token out of range is borne otherwise: there are models whose padding is one.
+
+    Args:
+        also: more tokens that are given to the model.
+    Raises:
+        ModelError: it has fewer.
+    """
+    rows = embeddings(model)
+    special = set(tokenizer.all_special_ids)
+    used = [i for i in tokenizer.get_vocab().values() if i not in special]
+    highest = max([*used, *also, *tokenizer("a")["input_ids"]], default=0)
+    if highest >= rows:
+        raise ModelError(
+            where,
+            f"{name}: the tokenizer has tokens up to {highest}, the model an embedding of {rows}.",
+            "Give the tokenizer that it was trained with.",
+        )
+
+
+def embeddings(model: Any) -> int:
+    """How many tokens the model has an embedding of."""
+    return len(model.get_input_embeddings().weight)
+
+
+def positions(model: Any) -> int:
+    """Most tokens the model has positions for."""
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if not isinstance(limit, int) or limit <= 0:
+        return 10**9
+    # RoBERTa and its kin count from behind the padding's index: of 514 positions 512 can be used.
+    taken = [
+        m.padding_idx + 1
+        for n, m in model.named_modules()
+        if n.endswith("position_embeddings") and isinstance(m, nn.Embedding) and m.padding_idx is not None
+    ]
+    return limit - max(taken, default=0)
