@@ -7,6 +7,7 @@ and timeout the stage's own arguments decide. Importing this module loads no tor
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any
 
 from pipeline.base.errors import StoreError
@@ -24,28 +25,42 @@ def together(mine: dict[str, Any], name: str) -> list[dict[str, Any]]:
     Raises:
         StoreError: a rank has not answered in ten minutes.
     """
-    import datetime
     import os
 
-    from torch.distributed import PrefixStore, rendezvous
+    from torch.distributed import PrefixStore
 
-    wait = datetime.timedelta(seconds=WAIT_SECONDS)
-    store, rank, size = next(rendezvous("env://", int(os.environ["RANK"]), world_size(), timeout=wait))
+    rank, size = os.environ.get("RANK", "0"), world_size()
     restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    told = PrefixStore(f"pipeline/{restart}/{name}", store)
-    told.set(str(rank), json.dumps(mine))
     try:
-        found = [json.loads(told.get(str(other))) for other in range(size)]
+        told = PrefixStore(f"pipeline/{restart}/{name}", _store(int(rank), size))
+        told.set(rank, json.dumps(mine))
+        answers = [json.loads(told.get(str(other))) for other in range(size)]
         # The store may live in rank 0, which must not leave before all have read.
         told.add("read", 1)
-        if rank == 0:
-            told.set_timeout(wait)
+        if rank == "0":
             _wait_for(told, size)
     except RuntimeError as err:
         raise StoreError(
             f"rank {rank}", "a process of this run did not answer.", "Launch all of them anew."
         ) from err
-    return found
+    except ValueError as err:  # of the launcher's environment
+        said = str(err).strip().splitlines()[0][:200]
+        mend = "Launch with torchrun or accelerate, or unset WORLD_SIZE."
+        raise StoreError(f"rank {rank} of {size}", f"cannot find the others: {said}", mend) from err
+    return answers
+
+
+@cache
+def _store(rank: int, size: int) -> Any:
+    """One for the life of the process: where rank 0 serves it, others still speak to it, the process group too."""
+    import datetime
+
+    from torch.distributed import rendezvous
+
+    wait = datetime.timedelta(seconds=WAIT_SECONDS)
+    store = next(rendezvous("env://", rank, size, timeout=wait))[0]
+    store.set_timeout(wait)
+    return store
 
 
 def _wait_for(store: Any, size: int) -> None:

@@ -25,6 +25,7 @@ from pipeline.store import interrupted
 from pipeline.store.checkpoints import Checkpoints
 from pipeline.store.draft import plain
 from pipeline.store.store import Draft, Store, Version
+from pipeline.workflow.agreement import Together, disagreement, exchange, met_error
 from pipeline.workflow.config import Config, load_config
 from pipeline.workflow.graph import (
     External,
@@ -261,51 +262,6 @@ class Planner:
         return made[role]
 
 
-Together = Callable[[dict[str, Any], str], list[dict[str, Any]]]
-"""Tells all ranks what this one says, and gives what each says: :func:`pipeline.modeling.ranks.together`."""
-
-
-def disagreement(standings: list[dict[str, Any]]) -> PipelineError | None:
-    """Why ranks cannot work together, or None where they can.
-
-    Args:
-        standings: of each rank: ``work``, a :class:`pipeline.store.interrupted.Work` as a dictionary; whether it
-            is ``done``; or the ``error`` it met, as (where, what, mend).
-    """
-    mend = "Give all processes the same settings and one data_dir that all of them see."
-    for rank, standing in enumerate(standings):
-        if standing["error"] is not None:
-            where, what, its_mend = standing["error"]
-            return StoreError(where, f"on rank {rank} of {len(standings)}: {what}", its_mend)
-    first = interrupted.Work(**standings[0]["work"])
-    for rank, standing in enumerate(standings[1:], 1):
-        changes = interrupted.differences(first, interrupted.Work(**standing["work"]))
-        if changes:
-            text = ", ".join(changes)
-            return StoreError(f"rank {rank}", f"does other work than rank 0: {text} there.", mend)
-        if first.key != standing["work"]["key"]:
-            return StoreError(f"rank {rank}", "does other work than rank 0.", mend)
-        if standing["done"] != standings[0]["done"]:
-            has = [r for r, s in enumerate(standings) if s["done"]]
-            return StoreError(
-                f"rank {rank}", f"sees another data_dir: the work is done on rank {has[0]} alone.", mend
-            )
-    return None
-
-
-def agreed(planned: Run | None, done: bool, error: PipelineError | None, stage: str, together: Together) -> None:
-    """Go on where all ranks do the same work from the same inputs, and none has met an error.
-
-    Raises:
-        PipelineError: on all of them alike.
-    """
-    told = None if error is None else [error.where, error.what, error.mend]
-    work = None if planned is None else plain(asdict(planned.work))
-    problem = disagreement(together({"work": work, "done": done, "error": told}, stage))
-    if problem is not None:
-        raise problem
-
-
 Body = Callable[[Run], None] | str
 """What a stage does, or where that is: ``module:function``, imported only once there is work."""
 
@@ -325,40 +281,21 @@ def stage_main(stage: str, body: Body, argv: list[str] | None = None, together: 
     parser.add_argument("--fresh", action="store_true", help="start anew, leaving interrupted work behind")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="such as ppo.kl_coef=0.1")
     args = parser.parse_args(argv)
-    config = load_config(args.config, args.overrides)
     several = together if together is not None and world_size() > 1 and not args.check else None
-    if (reason := nothing_to_do(config, stage)) is not None:
-        say(stage, f"nothing to do: {reason}")
+    planned = agreed_plan(stage, args.config, args.overrides, several)
+    if planned is None:
         return NOTHING_TO_DO
-    check_sets(config, look=False)
-    planned, error = None, None
-    try:
-        planned = Planner(config, Store(config.data_dir)).plan(stage)
-        done = planned.done() is not None
-    except PipelineError as err:
-        error, done = err, False
-    if several is not None:
-        agreed(planned, done, error, stage, several)
-    if error is not None or planned is None:
-        raise error or AssertionError
     if said_done(planned):
         interrupted.clear(planned.workdir)
         return NOTHING_TO_DO
-    if stage == "reward":
-        check_sets(config, look=True)
-    work = planned.work
-    if main_process() and not args.fresh:
-        # Whoever only looks is not launched yet, and cannot know with how many processes it will be.
-        asked = replace(work, world_size=None) if args.check else work
-        interrupted.check(planned.runs, planned.workdir, asked, planned.planner.published(stage))
     if args.check:
+        # Whoever only looks is not launched yet, and cannot know with how many processes it will be.
+        check_before(planned, replace(planned.work, world_size=None), args.fresh)
         return WORK_TO_DO
     quiet()
-    with interrupted.working(planned.workdir, work, args.fresh) if main_process() else contextlib.nullcontext():
-        if world_size() == 1:  # somebody else may have finished it since we looked
-            planned.planner.forget(stage)
-            if said_done(planned):
-                return NOTHING_TO_DO
+    with contextlib.ExitStack() as held:
+        if begin(planned, args.fresh, several, held):
+            return NOTHING_TO_DO
         say(stage, f"{args.config}, from {', '.join(i.ref for i in planned.inputs.values()) or 'nothing'}")
         load_body(body)(planned)
         planned.finish()
@@ -372,6 +309,67 @@ def load_body(body: Body) -> Callable[[Run], None]:
         return body
     module, _, name = body.partition(":")
     return getattr(importlib.import_module(module), name)
+
+
+def agreed_plan(stage: str, path: str, overrides: list[str], together: Together | None) -> Run | None:
+    """What is to be done, the same on all ranks; None where the config leaves nothing to do, which is said.
+
+    Raises:
+        PipelineError: the config, an input or another rank does not fit; on all ranks alike.
+    """
+    planned, reason, done, error = None, None, False, None
+    try:
+        config = load_config(path, overrides)
+        reason = nothing_to_do(config, stage)
+        if reason is None:
+            check_sets(config, look=False)
+            planned = Planner(config, Store(config.data_dir)).plan(stage)
+            done = planned.done() is not None
+    except PipelineError as err:
+        error = err
+    work = None if planned is None else plain(asdict(planned.work))
+    problem = disagreement(exchange({"work": work, "done": done}, error, stage, together))
+    if problem is not None:
+        raise problem
+    if reason is not None:
+        say(stage, f"nothing to do: {reason}")
+    return planned
+
+
+def check_before(planned: Run, work: interrupted.Work, fresh: bool) -> None:
+    """What would be found out late: a test set that cannot be read, interrupted work of other settings.
+
+    Raises:
+        PipelineError: there is some.
+    """
+    if planned.stage == "reward":
+        check_sets(planned.config, look=True)
+    if main_process() and not fresh:
+        interrupted.check(planned.runs, planned.workdir, work, planned.planner.published(planned.stage))
+
+
+def begin(planned: Run, fresh: bool, together: Together | None, held: contextlib.ExitStack) -> bool:
+    """Hold the work's directory for as long as ``held`` is open; on the process that writes, for all ranks.
+
+    Returns:
+        Whether somebody else has finished the work since we looked.
+    Raises:
+        PipelineError: another process is at it, or :func:`check_before`; on all ranks alike.
+    """
+    done, error = False, None
+    try:
+        check_before(planned, planned.work, fresh)
+        if main_process():
+            held.enter_context(interrupted.working(planned.workdir, planned.work, fresh))
+            planned.planner.forget(planned.stage)
+            # Ranks that cannot be told would wait for this one.
+            done = (together is not None or world_size() == 1) and said_done(planned)
+    except PipelineError as err:
+        error = err
+    standings = exchange({"done": done}, error, f"{planned.stage}, begin", together)
+    if (problem := met_error(standings)) is not None:
+        raise problem
+    return bool(standings[0]["done"])
 
 
 def check_sets(config: Config, look: bool) -> None:

@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.base.files import hold
+from pipeline.store.store import Store
+from pipeline.workflow.config import load_config
+from pipeline.workflow.stage import Planner
 from tests.stages.conftest import Project
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -19,16 +23,21 @@ import os, sys
 from pipeline.base.cli import guard
 from pipeline import reward
 data = sys.argv[2].split(",")[int(os.environ["RANK"])]
-guard(reward.main, ["--config", sys.argv[1], f"data_dir={data}"])
+config = sys.argv[1].split(",")[int(os.environ["RANK"])]
+guard(reward.main, ["--config", config, f"data_dir={data}"])
 """
 
 
-def launch(project: Project, *data: Path) -> subprocess.CompletedProcess[str]:
-    """``reward`` on two ranks, each with the data directory that is given for it."""
+def launch(project: Project, *data: Path, other: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """``reward`` on two ranks, each with the data directory that is given for it.
+
+    Args:
+        other: config of rank 1, where it is another.
+    """
     worker = project.root / "worker.py"
     worker.write_text(WORKER)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(worker)]
-    given = [str(project.config), ",".join(map(str, data))]
+    given = [f"{project.config},{other or project.config}", ",".join(map(str, data))]
     env = {**os.environ, "ACCELERATE_USE_CPU": "true", "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.getcwd()}
     return subprocess.run(
         command + given, capture_output=True, text=True, check=False, env=env, timeout=250, cwd=os.getcwd()
@@ -43,6 +52,24 @@ def test_two_nodes_without_a_shared_data_directory(tmp_path: Path):
         project.run(stage)
     one, other = tmp_path / "data", tmp_path / "other"
     shutil.copytree(one, other)
+
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(project.config.read_text() + "rewart: {}\n")
+    misread = launch(project, one, one, other=broken)
+    assert misread.returncode != 0
+    # Once from each rank.
+    assert misread.stderr.count('broken.yaml: on rank 1 of 2: unknown key "rewart"') == 2, misread.stderr
+    assert "pipeline/core" not in misread.stderr
+
+    config = load_config(project.config, [f"data_dir={one}"])
+    work = Planner(config, Store(config.data_dir)).plan("reward").workdir
+    work.mkdir(parents=True)
+    held = hold(work)
+    busy = launch(project, one, one)
+    os.close(held)
+    assert busy.returncode != 0
+    assert busy.stderr.count("on rank 0 of 2: another process") == 2, busy.stderr
+    assert "pipeline/core" not in busy.stderr
 
     done = launch(project, one, one)  # both see the same: it trains
     assert done.returncode == 0, done.stderr
