@@ -19,8 +19,9 @@ def disagreement(standings: list[dict[str, Any]]) -> PipelineError | None:
     """Why ranks cannot work together, or None where they can.
 
     Args:
-        standings: of each rank: ``work``, a :class:`pipeline.store.interrupted.Work` as a dictionary, or None where its
-            config leaves nothing to do; whether it is ``done``; or the ``error`` it met, as (where, what, mend).
+        standings: of each rank: ``work``, a :class:`pipeline.store.interrupted.Work` as a dictionary, or None
+            where its config leaves nothing to do; whether it is ``done``; or the ``error`` it met, as (where,
+            what, mend).
     """
     mend = "Give all processes the same settings and one data_dir that all of them see."
     if (met := met_error(standings)) is not None:

@@ -19,6 +19,7 @@ from pipeline.base.errors import ConfigError
 from pipeline.base.files import expand_home
 from pipeline.workflow.bounds import check_numbers
 from pipeline.workflow.idle_keys import check_idle
+from pipeline.workflow.idle_together import check_together, without_taken_back
 from pipeline.workflow.secret_values import refuse_secrets
 from pipeline.workflow.yaml_text import parse_yaml, read_yaml
 
@@ -114,6 +115,8 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     raw = expanded(raw, str(path))
     check_numbers(raw, str(path))
     check_idle(raw, str(path))
+    check_together(raw, str(path))
+    raw = without_taken_back(raw)
     sections: dict[str, dict[str, Any]] = {}
     shared: dict[str, Any] = {}
     known = [f.name for f in dataclasses.fields(Config) if f.name not in ("path", "sections")]

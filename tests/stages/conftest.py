@@ -40,6 +40,9 @@ MINI: dict[str, Any] = {
     "evaluate": {"prompts": 20},
 }
 
+NO_SHAPE = dict.fromkeys(("n_layer", "n_embd", "n_head", "vocab_size"))
+"""For ``sft`` beside a base_model, which has its own."""
+
 
 @dataclass
 class Project:
@@ -60,6 +63,8 @@ class Project:
         for key, value in changes.items():
             merge = key in STAGES and isinstance(value, dict)
             content[key] = {**(content.get(key) or {}), **value} if merge else value
+            if merge:
+                content[key] = {k: v for k, v in content[key].items() if v is not None}
         self.config.write_text(yaml.safe_dump({k: v for k, v in content.items() if v is not None}))
 
     def run(self, stage: str, *overrides: str) -> int:

@@ -44,7 +44,7 @@ def replay(project: Project, path: Path, **more: Any) -> None:
     project.write(
         task="prompts",
         task_args={"dataset": str(path), "corpus_column": "chosen", "completion_tokens": 8},
-        collect={"annotator": "replay", "annotator_args": {"dataset": str(path)}, **more},
+        collect={"comparisons": None, "annotator": "replay", "annotator_args": {"dataset": str(path)}, **more},
         sft={**MINI["sft"], "per_device_train_batch_size": 4, "max_steps": 2},
     )
 

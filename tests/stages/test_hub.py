@@ -20,7 +20,11 @@ def test_a_base_and_preferences_from_the_hub(finished: Project, project: Project
         base_model="org/tiny",
         task="prompts",
         task_args={"dataset": "org/prefs", "completion_tokens": 8, "split": "train"},
-        collect={"annotator": "replay", "annotator_args": {"dataset": "org/prefs", "split": "train"}},
+        collect={
+            "comparisons": None,
+            "annotator": "replay",
+            "annotator_args": {"dataset": "org/prefs", "split": "train"},
+        },
         sft=None,
         reward={"per_device_train_batch_size": 8},
     )

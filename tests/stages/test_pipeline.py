@@ -14,7 +14,7 @@ import yaml
 
 from pipeline.store.store import Version
 from pipeline.workflow.config import STAGES
-from tests.stages.conftest import Project
+from tests.stages.conftest import NO_SHAPE, Project
 
 ROLES = ("base", "prompts", "comparisons", "preferences", "scores", "reward", "rollouts", "policy", "evaluation")
 
@@ -241,7 +241,7 @@ def test_a_pretrained_base_is_adapted_and_folded_in(finished: Project, project: 
     from transformers import AutoModelForCausalLM
 
     source = finished.latest("base").path
-    project.write(base_model=str(source), sft={"max_steps": 2})
+    project.write(base_model=str(source), sft={**NO_SHAPE, "max_steps": 2})
     assert project.run("sft") == 0
     adapted = project.latest("base")
     assert [m["role"] for m in adapted.manifest.models] == ["pretrained"]

@@ -19,7 +19,7 @@ from pipeline.store.checkpoints import CHECKSUMS, Checkpoints
 from pipeline.store.store import Version
 from pipeline.trainers.checkpointing import SaveInTime
 from pipeline.trainers.common import MetricsFile
-from tests.stages.conftest import MINI, Project
+from tests.stages.conftest import MINI, NO_SHAPE, Project
 
 # Dropout, accumulation, logging out of step with saving, two passes over the data: what a checkpoint could forget.
 REWARD = {
@@ -31,7 +31,8 @@ REWARD = {
     "learning_rate": 1e-3,
     "logging_steps": 2,
 }
-SFT = {**MINI["sft"], "logging_steps": 3, "lora_dropout": 0.2}
+SFT = {**MINI["sft"], "logging_steps": 3}
+ADAPTED = {**SFT, **NO_SHAPE, "lora_dropout": 0.2}
 CLOCK = ("_runtime", "_per_second")
 
 
@@ -78,7 +79,7 @@ def figures(version: Version) -> dict[str, Any]:
     ("stage", "role", "steps", "changes"),
     [
         ("sft", "base", 8, {"sft": SFT}),
-        ("sft", "base", 4, {"sft": {**SFT, "max_steps": 4}, "base_model": "mini-base@v1"}),
+        ("sft", "base", 4, {"sft": {**ADAPTED, "max_steps": 4}, "base_model": "mini-base@v1"}),
         ("reward", "reward", 7, {}),
     ],
     ids=["sft from scratch", "sft with LoRA", "reward"],

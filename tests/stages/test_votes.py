@@ -61,6 +61,7 @@ def collected(
         task="prompts",
         task_args={"dataset": str(prompts), "corpus_column": "chosen", "completion_tokens": 8},
         collect={
+            "comparisons": None,
             "annotator": "replay",
             "annotator_args": args,
             "test_share": 0.3,

@@ -166,12 +166,13 @@ def test_editing_a_reward_function_is_new_work(tmp_path: Path, monkeypatch: pyte
 
 # Seen failing with: learning_part without ppo.reward; a model known by its name only.
 def test_keys_depend_on_where_scores_come_from(tmp_path: Path):
+    spread = "reward_combine: mean_minus_std, reward_std_coef: 2.0"
     for stage in ("ppo", "evaluate"):
         keys = [
             scored_by(tmp_path, r).plan(stage).key for r in ("'m:f'", "'m:g'", "r@v1", "r@latest", "[r@v1, b]")
         ]
         assert len(set(keys)) == 5
-    for combine in ("reward_combine: min", "reward_combine: mean_minus_std", "reward_std_coef: 2.0"):
+    for combine in ("reward_combine: min", "reward_combine: mean_minus_std", spread):
         keys.append(scored_by(tmp_path, f"[r@v1, b], {combine}").plan("evaluate").key)
     assert len(set(keys)) == 8
     before = scored_by(tmp_path, "r@latest").plan("evaluate")
@@ -189,7 +190,7 @@ def test_what_checks_the_policy_counts_like_what_it_is_trained_on(tmp_path: Path
     def checked(check: str) -> Planner:
         made = scored_by(tmp_path, "'m:f'")
         path = made.config.path
-        path.write_text(path.read_text().replace("ppo: {", f"ppo: {{check: {check}, "))
+        path.write_text(path.read_text().replace("ppo: {", f"ppo: {{eval_strategy: steps, check: {check}, "))
         return Planner(load_config(path), made.store)
 
     assert checked("[r@v1, 'm:g']").plan("ppo").version("check_1").ref == "r@v000001"
