@@ -99,7 +99,8 @@ def facts_of(found: Related) -> Facts:
     facts = Facts()
     if found.policy is not None:
         facts = Facts.of_settings(_section(found.policy, "ppo"))
-        facts = replace(facts, stopped=found.policy.manifest.stats.get("stopped"))
+        stats = found.policy.manifest.stats
+        facts = replace(facts, stopped=stats.get("stopped"), kept=stats.get("kept"))
     if found.reward is not None:
         facts = replace(facts, reward=found.reward.manifest.stats.get("evaluation"))
     leaks, duplicates = _overlaps(found)

@@ -64,6 +64,7 @@ class Facts:
     Attributes:
         stops: whether a completion can end by itself.
         value_warmup: first updates that train the value model only.
+        kept: after how many updates the policy is that was published.
         reward: metrics of the reward model on held-out rows, as its manifest holds them.
         training_rows: comparisons or completions that it was trained on.
         stopped: why the run ended before its last update, in its own words.
@@ -75,6 +76,7 @@ class Facts:
     kl_target: float | None = None
     value_warmup: int = 0
     stopped: str | None = None
+    kept: int | None = None
     reward: Mapping[str, Any] | None = None
     training_rows: int | None = None
     noise: Noise | None = None

@@ -27,6 +27,7 @@ from pipeline.modeling.weights import norms, require_finite, require_moved
 from pipeline.scoring.load_for_stage import scorer
 from pipeline.store.checkpoints import Checkpoints, resuming
 from pipeline.store.model_card import adapter_card
+from pipeline.store.starting_policy import SENTENCE
 from pipeline.tasks import Task, load_task
 from pipeline.trainers.common import MetricsFile, StopDiverged, diverged_mend, training_arguments
 from pipeline.trainers.ppo import section
@@ -287,6 +288,7 @@ def publish(run: Run, trainer: Any, model: Any, tokenizer: Any, recorder: Record
             response_length=args.response_length,
             stopped=trainer.stopped,
             kept=trainer.published,
+            **({"notice": SENTENCE} if trainer.published == 0 else {}),
             held_out=held_out_history(trainer.state.log_history),
             last={k: v for k, v in last.items() if isinstance(v, int | float)},
         )
@@ -300,7 +302,7 @@ def publish(run: Run, trainer: Any, model: Any, tokenizer: Any, recorder: Record
     elif trainer.went_back is not None:
         say("ppo", f"published: the policy after update {trainer.published} of {len(updates)}")
     if trainer.published == 0:
-        say("ppo", "that is the policy PPO began with: no update was better than none")
+        say("ppo", f"{SENTENCE} Run: python -m pipeline doctor {draft.version.ref}")
 
 
 def held_out_history(log: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ import yaml
 
 from pipeline.statistics.spelling import dig, escape_cell, interval, number
 from pipeline.store.manifest import Manifest
+from pipeline.store.starting_policy import SENTENCE, is_starting
 
 Kind = Literal["policy", "reward", "base"]
 
@@ -25,6 +26,10 @@ WHAT = {
     "reward": "A LoRA adapter with a score head, trained on preferences: one raw score per prompt and completion.",
     "base": "A language model fine-tuned on the task's corpus: where the reward model and the policy start from.",
 }
+NOT_TRAINED = (
+    f"**{SENTENCE}** None of a PPO run's updates is in this adapter: it says what its base says, or the adapter "
+    "that the run started from."
+)
 
 # The settings a reader asks for first; the rest is in manifest.json.
 SETTINGS = (
@@ -96,7 +101,7 @@ def adapter_card(
     sections = [
         f"---\n{yaml.safe_dump(front_matter(manifest, metrics, kind), sort_keys=False, allow_unicode=True)}---",
         f"# {escape_cell(manifest.ref)}",
-        WHAT[kind],
+        NOT_TRAINED if kind == "policy" and is_starting(manifest.stats) else WHAT[kind],
         "## How it was trained\n\n" + _training(manifest, kind, labels or {}),
         "## Results\n\n" + _results(metrics, kind),
         "## Lineage\n\n" + _fenced(lineage or "unknown", "text"),

@@ -1,7 +1,7 @@
 """Keys that do nothing beside another key, or without one, each with what to use instead.
 
-A key alone is :mod:`pipeline.workflow.idle_keys`' business. It leaves out sections whose stage an experiment does not
-run, and what is switched off by name (``eval_strategy: no``). All stages judge the whole config alike.
+A key alone is :mod:`pipeline.workflow.idle_keys`' business. It leaves out sections whose stage an experiment does
+not run, and what is switched off by name (``eval_strategy: no``). All stages judge the whole config alike.
 """
 
 from __future__ import annotations

@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.__main__ import main
 from pipeline.base.errors import ConfigError, ModelError
 from pipeline.evaluation.policy.best_of_n import best_of
+from pipeline.evaluation.policy.headline import headline
 from pipeline.store.store import Store, Version
 from tests.stages.conftest import Project
 from tests.unit.scoring.test_llm_judge import Endpoint, endpoint, longer_wins, says
@@ -321,6 +323,26 @@ def test_the_best_checkpoint_is_named(finished: Project, tmp_path: Path, capsys:
     assert stats["best_checkpoint"]["is_kept"] is False
     assert stats["overoptimisation"]["training"]["turning_point"]["index"] == 2
     assert stats["overoptimisation"]["training"]["law"]["points"] == 4
+
+
+# Seen failing with: the base, published under its policy's name as trained with PPO, in a run without findings.
+def test_a_policy_of_which_no_update_was_kept(
+    finished: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    said = "This is the starting policy: no update was kept."
+    made = copy_of(finished, tmp_path, best_of=0)
+    held_out = {"eval_strategy": "steps", "eval_steps": 1, "eval_prompts": 8, "keep_best": True}
+    made.write(ppo={**held_out, "kl_budget": 1e-9}, evaluate={"best_of": 0})
+    assert made.run("ppo") == 0
+    policy = made.latest("policy")
+    assert f"[ppo] {said} Run: python -m pipeline doctor {policy.ref}" in capsys.readouterr().out
+    assert (policy.manifest.stats["kept"], policy.manifest.stats["notice"]) == (0, said)
+    assert made.run("evaluate") == 0
+    assert f"[evaluate] {said}" in capsys.readouterr().out
+    assert headline(made.latest("evaluation").manifest.stats)[0] == "bad"
+    assert (policy.path / "README.md").read_text().split("\n\n")[2].startswith(f"**{said}**")
+    assert main(["doctor", policy.ref, "--root", str(made.store.root)]) == 1
+    assert "SERIOUS  nothing-kept" in capsys.readouterr().out
 
 
 # Catches: best-of-n chosen by the bare score where PPO was punished for not ending.

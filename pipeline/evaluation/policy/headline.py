@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from pipeline.statistics.spelling import dig, interval, number
+from pipeline.store.starting_policy import SENTENCE
 from pipeline.texts.collapse import Place, having, percent
 from pipeline.texts.collapse import number as effective
 
@@ -24,9 +25,11 @@ def headline(stats: Mapping[str, Any] | None) -> tuple[Mood, str]:
 
 
 def verdict(stats: Mapping[str, Any] | None) -> tuple[Mood, list[str]]:
-    """Collapse, then gold, then diversity. Gold decides; the proxy alone is no evidence, and then it says so."""
+    """That nothing was kept, collapse, gold, diversity. Gold decides; the proxy alone is no evidence."""
     if not stats or not stats.get("n"):
         return "unknown", ["The policy has not been evaluated yet."]
+    if stats.get("starting_policy"):
+        return "bad", [SENTENCE, *verdict({**stats, "starting_policy": False})[1]]
     mood, sentences = _of_scores(stats)
     collapse, variety = dig(stats, "diversity", "collapse"), diversity(stats)
     if not variety:

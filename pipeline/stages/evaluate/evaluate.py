@@ -27,6 +27,7 @@ from pipeline.stages.evaluate.judges import JUDGED, Judge, build_scorers, judge_
 from pipeline.stages.evaluate.sampled_sides import Found, Setting, Side, best_of_samples, measure
 from pipeline.statistics.spelling import interval, number
 from pipeline.store.model_card import adapter_card
+from pipeline.store.starting_policy import is_starting
 from pipeline.tasks import Task, load_task
 from pipeline.tasks._vader import VADER_NAME, lexicon_words
 from pipeline.workflow.stage import Run, main_process, say
@@ -172,6 +173,7 @@ def publish(
         "best_of_n": best_of_n_closings(found, given),
     }
     stats |= over_optimisation(run, rows)
+    stats["starting_policy"] = is_starting(run.version("policy").manifest.stats)
     with run.draft("evaluation") as draft:
         draft.write_rows("test", rows, schema=ROWS)
         if judgements:

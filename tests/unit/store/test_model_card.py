@@ -116,3 +116,12 @@ def test_what_is_known_of_version_and_labels_is_said() -> None:
     rows = ("annotator | oracle", "comparisons | 6000", "decided | 5900", "updates | 32", "kept | 24")
     for row in (*rows, "made | 2026-01-01T00:00:00Z"):
         assert f"| {row} |" in card
+
+
+# Seen failing with: a card that called the base, under its policy's name, an adapter trained with PPO.
+def test_the_card_of_a_policy_of_which_no_update_was_kept() -> None:
+    said = "This is the starting policy: no update was kept."
+    card = adapter_card(replace(MANIFEST, stats={"updates": 32, "kept": 0}), None, "tree", "policy")
+    assert card.split("\n\n")[2].startswith(f"**{said}**")
+    assert "trained with PPO" not in card
+    assert said not in adapter_card(MANIFEST, None, "tree", "policy")
