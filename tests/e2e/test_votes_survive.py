@@ -38,7 +38,7 @@ PEOPLE, KILLS = 8, 100
 SERVERS = """
 import os, sys
 from pathlib import Path
-from pipeline.labelling import app, server
+from pipeline.labelling.web import app, server
 from pipeline.labelling.log.log import Log
 from pipeline.labelling.settings import LabelSection
 import uvicorn

@@ -975,7 +975,8 @@ def test_a_reader_of_what_names_the_person_is_waited_for(world: World) -> None:
 
 KILLED = """
     import os, signal, sys
-    from pipeline import __main__ as command, forget
+    from pipeline import __main__ as command
+    from pipeline.erasure import forget
     done = forget.erase
     def erase(*args):
         done(*args)

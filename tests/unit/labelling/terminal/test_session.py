@@ -439,7 +439,7 @@ SHELL = """
         signal.signal(signal.SIGTTOU, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
         from pipeline.base.cli import guard
-        from pipeline.labelling import console, terminal
+        from pipeline.labelling.terminal import keys, session
         from pipeline.labelling.log.log import Log
         from pipeline.labelling.settings import LabelSection
         from pipeline.labelling.web.context import Consent
@@ -449,9 +449,9 @@ SHELL = """
             if sys.argv[3] == "crash":
                 Log.my_count = lambda *_: 1 / 0
             if sys.argv[3] == "slow":
-                console.SETTLE_SECONDS = 2.0
+                keys.SETTLE_SECONDS = 2.0
             section = LabelSection(gold_share=0.0, ask=["note"])
-            return terminal.label(log, section, person, Consent(sys.argv[2], "1", "0" * 64))
+            return session.label(log, section, person, Consent(sys.argv[2], "1", "0" * 64))
         guard(main)
     while True:
         _, status = os.waitpid(child, os.WUNTRACED)
