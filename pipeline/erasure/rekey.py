@@ -1,6 +1,6 @@
 """The key of work whose input was replaced, so that it counts as done for whoever names the input's successor.
 
-A key covers the inputs' contents (:meth:`pipeline.workflow.stage.Planner.plan`). All that it is made of is in the
+A key covers the inputs' contents (:func:`pipeline.workflow.work_key.work_key`). All that it is made of is in the
 manifest, local files apart that the settings name.
 """
 
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pipeline.base.records import digest
 from pipeline.store.manifest import Manifest
+from pipeline.workflow.work_key import manifest_fingerprint, work_key
 
 
 def key_with(old: Manifest, before: Mapping[str, Manifest], after: Mapping[str, Manifest]) -> str | None:
@@ -26,13 +26,7 @@ def key_with(old: Manifest, before: Mapping[str, Manifest], after: Mapping[str, 
 
 def _key(manifest: Manifest, parents: Mapping[str, Manifest]) -> str:
     # What the stage made itself just before is a parent too, and no input.
-    inputs = {role: _fingerprint(found) for role, found in parents.items() if role != "comparisons"}
+    inputs = {role: manifest_fingerprint(parent) for role, parent in parents.items() if role != "comparisons"}
     outside = {m["role"]: [m["content"]] for m in manifest.models if "content" in m and m["role"] not in inputs}
     learning = {k: v for k, v in manifest.config.items() if k != "name"}
-    found = [[role, prints] for role, prints in sorted((inputs | outside).items())]
-    return digest([manifest.stage, found, learning, [], manifest.code.version])
-
-
-def _fingerprint(manifest: Manifest) -> list[str]:
-    """As :func:`pipeline.workflow.work_key.fingerprint`."""
-    return [manifest.id, *(f.sha256 for f in manifest.files if f.path.endswith(".parquet"))]
+    return work_key(manifest.stage, inputs | outside, learning, [])

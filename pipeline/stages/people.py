@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from pipeline import __version__
 from pipeline.base.process import say
 from pipeline.base.records import COMPARISONS, Comparison, digest
 from pipeline.formats.detect import Notices
@@ -25,7 +24,7 @@ from pipeline.labelling.session.session import SPLITS, Sitting
 from pipeline.store.store import Draft, Version
 from pipeline.workflow.graph import artefact, hub_datasets
 from pipeline.workflow.stage import Run
-from pipeline.workflow.work_key import fingerprint, local_files
+from pipeline.workflow.work_key import fingerprint, local_files, output_format
 
 Row = dict[str, Any]
 
@@ -103,7 +102,7 @@ def sampling_key(run: Run) -> str:
     part["label"] = {k: v for k, v in part["label"].items() if k in ("dataset", "columns")}
     inputs = {role: fingerprint(found) for role, found in run.inputs.items() if role != "previous"}
     files = local_files(part) + [d["commit"] for d in hub_datasets(part) if d["commit"]]
-    return digest([part, inputs, files, __version__])
+    return digest([part, inputs, files, output_format("collect")])
 
 
 def sampled_before(run: Run, sampling: str) -> Version | None:

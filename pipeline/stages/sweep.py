@@ -17,7 +17,6 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline import __version__
 from pipeline.base.errors import ConfigError, PipelineError
 from pipeline.base.process import quiet, say
 from pipeline.base.records import digest
@@ -28,6 +27,7 @@ from pipeline.store.store import Store
 from pipeline.workflow.config import Config, check_types
 from pipeline.workflow.sweep_launch import Launcher, StageFailed, Stopped, gpus, tail
 from pipeline.workflow.sweep_plan import Pace, SweepRun, in_words, part, plan, sweep_key
+from pipeline.workflow.work_key import output_format
 
 LEVEL = 0.95
 ROWS = {
@@ -177,7 +177,7 @@ def publish(runs: Sequence[SweepRun], overrides: Sequence[str]) -> str:
         return text
     store = Store(runs[0].job.config.data_dir)
     evaluations = [run.versions["evaluate"]["evaluation"] for run in done]
-    key = digest([sweep_key(runs), [[v.ref, v.id] for v in evaluations], __version__])
+    key = digest([sweep_key(runs), [[v.ref, v.id] for v in evaluations], output_format("sweep")])
     if (found := store.find(f"{name}-sweep", key)) is not None:
         say("sweep", f"up to date: {found.ref}")
         return text

@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import __version__
 from pipeline.base.errors import ConfigError, PipelineError, StoreError
 from pipeline.base.process import main_process, quiet, say, world_size
 from pipeline.base.records import digest
@@ -40,7 +39,7 @@ from pipeline.workflow.graph import (
     sft_needed,
     with_commit,
 )
-from pipeline.workflow.work_key import fingerprint, work_files
+from pipeline.workflow.work_key import fingerprint, output_format, work_files, work_key
 
 __all__ = ["Input", "Planner", "Run", "main_process", "say", "stage_main"]
 
@@ -124,7 +123,7 @@ class Run:
             settings=plain(self.config.learning_part(self.stage)),
             inputs={role: [i.ref, digest(fingerprint(i))] for role, i in self.inputs.items()},
             files=digest(self.files),
-            version=__version__,
+            version=output_format(self.stage),
             world_size=world_size(),
         )
 
@@ -194,11 +193,11 @@ class Planner:
         if stage not in self._plans:
             inputs = self._inputs(stage)
             learning = self.config.learning_part(stage)
-            parents = [[role, fingerprint(found)] for role, found in sorted(inputs.items())]
+            prints = {role: fingerprint(source) for role, source in inputs.items()}
             datasets = hub_datasets(learning)
             # A branch that has moved is new work, as an edited file is.
             files = work_files(self.config, stage) + [d["commit"] for d in datasets if d["commit"]]
-            key = digest([stage, parents, learning, files, __version__])
+            key = work_key(stage, prints, learning, files)
             self._plans[stage] = Run(stage, self.config, self.store, inputs, key, files, datasets, self)
         return self._plans[stage]
 

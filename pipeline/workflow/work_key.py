@@ -3,20 +3,54 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, cast
 
 from pipeline.base.files import is_litter, sha256_file
+from pipeline.base.records import digest
+from pipeline.store.manifest import Manifest
 from pipeline.workflow.config import Config
 from pipeline.workflow.graph import External, Input, scoring
+
+FORMATS = {"sft": 1, "collect": 1, "reward": 1, "ppo": 1, "evaluate": 1, "report": 1, "sweep": 1}
+"""The format of what each stage writes, raised by one when the stage would write something else from the same
+inputs and settings. Finished work of another format is done again; that of other versions of this package is not.
+``tests/stages/test_formats.py`` fails where an output changed and the number did not."""
+
+
+def output_format(stage: str) -> str:
+    """The format of a stage's outputs as its keys hold it; ``0.1.0`` for the first one.
+
+    Version 0.1.0 of this package put its own number here, and what it made stays done.
+    """
+    number = FORMATS.get(stage, 1)
+    return "0.1.0" if number == 1 else str(number)
+
+
+def work_key(stage: str, inputs: Mapping[str, list[str]], learning: Mapping[str, Any], files: list[str]) -> str:
+    """The key of a stage's work: versions that bear it are that work's, finished.
+
+    Args:
+        inputs: of each role the :func:`fingerprint`.
+        learning: the part of the config that is learnt from.
+        files: what :func:`work_files` gives, and the commits of Hub datasets.
+    """
+    parents = [[role, inputs[role]] for role in sorted(inputs)]
+    return digest([stage, parents, learning, files, output_format(stage)])
 
 
 def fingerprint(found: Input) -> list[str]:
     """What an input holds: its content id, and its shards' bytes, as a row's id does not cover every column."""
     if isinstance(found, External):
         return [found.id]
-    return [found.id, *(f.sha256 for f in found.manifest.files if f.path.endswith(".parquet"))]
+    return manifest_fingerprint(found.manifest)
+
+
+def manifest_fingerprint(manifest: Manifest) -> list[str]:
+    """The :func:`fingerprint` of a version, from its manifest alone."""
+    return [manifest.id, *(f.sha256 for f in manifest.files if f.path.endswith(".parquet"))]
 
 
 def work_files(config: Config, stage: str) -> list[str]:

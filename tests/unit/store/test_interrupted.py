@@ -20,6 +20,7 @@ from pipeline.store.checkpoints import Checkpoints
 from pipeline.store.store import Store
 from pipeline.workflow.config import load_config
 from pipeline.workflow.stage import Planner, Run, stage_main
+from pipeline.workflow.work_key import FORMATS
 
 SETTINGS: dict[str, Any] = {"name": "x", "task": "reviews", "sft": {"max_steps": 30, "learning_rate": 0.1}}
 
@@ -224,7 +225,7 @@ def test_other_inputs_are_named(experiment: Experiment) -> None:
     assert experiment("--check", "collect.inputs={base: base@v3}", stage="collect") == 3
 
 
-def test_an_edited_file_and_another_package_are_named(
+def test_an_edited_file_and_another_output_format_are_named(
     experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = experiment.root / "rows.jsonl"
@@ -234,8 +235,21 @@ def test_an_edited_file_and_another_package_are_named(
     rows.write_text("two")
     assert "other settings: the content of a file that the config names." in experiment.refused(given)
     rows.write_text("one")
-    monkeypatch.setattr("pipeline.workflow.stage.__version__", "9.9")
-    assert "other settings: package version 0.1.0, now 9.9." in experiment.refused(given)
+    monkeypatch.setitem(FORMATS, "sft", 2)
+    assert "other settings: output format 0.1.0, now 2." in experiment.refused(given)
+
+
+# Seen failing with: the package version in keys and in run.json, as it once was.
+def test_an_update_of_the_package_continues_what_was_interrupted(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment.dies(20)
+    for module in ("pipeline", "pipeline.workflow.stage", "pipeline.workflow.work_key"):
+        monkeypatch.setattr(f"{module}.__version__", "9.9", raising=False)
+    assert experiment() == 0
+    assert experiment.started_at == [0, 20]
+    monkeypatch.setitem(FORMATS, "collect", 2)
+    assert experiment("--check") == 0
 
 
 # Seen failing with: world_size left out of run.json; compared by --check, which is not launched.
