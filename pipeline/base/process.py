@@ -24,9 +24,18 @@ def say(stage: str, text: str) -> None:
         put(f"[{stage}] {text}")
 
 
+LIBRARIES = r"(accelerate|datasets|huggingface_hub|peft|tokenizers|torch|transformers|trl)(\.|$)"
+
+
 def quiet() -> None:
-    """Keep what libraries say about their own future off the screen; what concerns the user is said by stages."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    """Silence what libraries say about each other's future; what concerns the user's input or code is shown."""
     for name in ("HF_HUB_DISABLE_TELEMETRY", "TRL_EXPERIMENTAL_SILENCE", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
         os.environ.setdefault(name, "1")
-    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=FutureWarning, module=LIBRARIES)
+
+
+def accept_deprecations() -> None:
+    """Silence the notices about old names that this package, PEFT and TRL use of versions pyproject allows."""
+    renamed = r"`(is_)?gradient_checkpointing(_kwargs)?` is deprecated and will be removed in v6"
+    warnings.filterwarnings("ignore", renamed, FutureWarning)
+    warnings.filterwarnings("ignore", r"You are importing from 'trl\.experimental'", UserWarning)

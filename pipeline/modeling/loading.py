@@ -109,6 +109,20 @@ def silent() -> Generator[None]:
         logging.set_verbosity(before)
 
 
+def save_model(model: Any, tokenizer: Any, directory: Path) -> None:
+    """Write a whole model and its tokenizer in Hub format, without transformers' bar for its shards."""
+    from transformers.utils import logging
+
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        model.save_pretrained(directory)
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+    tokenizer.save_pretrained(directory)
+
+
 def fuse_activations(model: Any) -> Any:
     """Replace GPT-2's activation of seven operations by the fused kernel of the same function.
 

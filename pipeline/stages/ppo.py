@@ -19,7 +19,7 @@ from pipeline.base.errors import ConfigError, DataError, ModelError
 from pipeline.base.files import disk_errors, write_text
 from pipeline.base.records import digest
 from pipeline.health.written_texts import Written, written
-from pipeline.modeling.loading import load_tokenizer, loaded_commit
+from pipeline.modeling.loading import load_tokenizer, loaded_commit, save_model
 from pipeline.modeling.lora import add_role, lora_config, save_adapter
 from pipeline.modeling.roles import load_policy
 from pipeline.modeling.tokens import decode
@@ -277,8 +277,7 @@ def publish(run: Run, trainer: Any, model: Any, tokenizer: Any, recorder: Record
         if args.use_peft:
             save_adapter(model, "policy", draft.path, base=base, revision=revision, tokenizer=tokenizer)
         else:
-            model.save_pretrained(draft.path)
-            tokenizer.save_pretrained(draft.path)
+            save_model(model, tokenizer, draft.path)
         run.keep_metrics(draft)
         draft.device = str(model.device)
         draft.stats.update(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.base.errors import DataError
-from pipeline.modeling.loading import load_causal_lm, load_tokenizer, require_fit
+from pipeline.modeling.loading import load_causal_lm, load_tokenizer, require_fit, save_model
 from pipeline.store.model_card import adapter_card
 from pipeline.tasks import load_task
 from pipeline.trainers import sft
@@ -44,8 +44,7 @@ def train_base(run: Run) -> None:
 def publish(run: Run, model: Any, tokenizer: Any, figures: dict[str, Any]) -> None:
     """Write the ``base`` version: a full model in Hub format with its card."""
     with run.draft("base") as draft:
-        model.save_pretrained(draft.path)
-        tokenizer.save_pretrained(draft.path)
+        save_model(model, tokenizer, draft.path)
         run.keep_metrics(draft)
         draft.device = str(model.device)
         draft.stats.update(figures)

@@ -17,6 +17,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from pipeline.base.errors import ConfigError, ModelError
 from pipeline.base.files import disk_errors
 from pipeline.modeling.weights import non_finite
+from pipeline.trainers.curves import announce_curves
 from pipeline.workflow.config import Config, parse_options
 
 T = TypeVar("T")
@@ -78,6 +79,7 @@ def training_arguments(config: Config, stage: str, cls: type[T], output_dir: Pat
         prefix=f"{stage}.",
     )
     require_packages(arguments, stage)
+    announce_curves(config, stage, arguments)
     return arguments
 
 

@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification
 from trl import RewardConfig, RewardTrainer
 
 from pipeline.base.errors import DataError
+from pipeline.modeling.loading import silent
 from pipeline.modeling.lora import lora_config
 from pipeline.modeling.tokens import encode_completions, encode_prompts, pad_id
 from pipeline.modeling.weights import require_finite
@@ -134,9 +135,11 @@ def require_batch(args: RewardSection, rows: int, what: str) -> None:
 def classifier(base: str, revision: str | None, seed: int) -> Any:
     """A sequence classifier of one output over ``base``, its head drawn from ``seed``."""
     torch.manual_seed(seed)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        base, revision=revision, num_labels=1, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
-    )
+    given: dict[str, Any] = {"revision": revision, "use_safetensors": True, "trust_remote_code": False}
+    with silent():  # of the head that no base has
+        model = AutoModelForSequenceClassification.from_pretrained(
+            base, num_labels=1, dtype=torch.float32, **given
+        )
     model.config.id2label, model.config.label2id = {0: "reward"}, {"reward": 0}
     with torch.no_grad():
         model.score.weight.normal_(std=1 / (model.config.hidden_size + 1) ** 0.5)
