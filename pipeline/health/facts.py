@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from pipeline.base.errors import DataError
 from pipeline.base.files import disk_errors
@@ -20,6 +20,7 @@ from pipeline.health.findings import Facts, Finding, Noise, Overlap
 from pipeline.health.written_texts import READ, Written, written
 from pipeline.statistics.intervals import wilson
 from pipeline.store.manifest import Manifest
+from pipeline.store.ppo_history import read_ppo_history
 from pipeline.store.store import Store, Version
 
 Row = dict[str, Any]
@@ -51,8 +52,7 @@ def examine(store: Store, version: Version) -> list[Finding]:
 def doctor_of(store: Store, version: Version) -> Doctor:
     """The doctor who has seen everything about the run."""
     found = related(store, version)
-    metrics = None if found.policy is None else found.policy.path / "metrics.jsonl"
-    history = read_history(metrics) if metrics is not None and metrics.is_file() else []
+    history = [] if found.policy is None else read_ppo_history(found.policy.path / "metrics.jsonl")
     return examined(history, facts_of(found), None if found.rollouts is None else written_in(found.rollouts))
 
 
@@ -115,23 +115,13 @@ def facts_of(found: Related) -> Facts:
 
 
 def read_history(path: Path) -> list[Row]:
-    """Rows of a metrics.jsonl that are updates of PPO or evaluations of it.
-
-    A last line without its end is still being written, and left out.
+    """The history in a metrics.jsonl that somebody named.
 
     Raises:
-        DataError: it is no such file.
+        DataError: it holds no history of PPO, or a line is not JSON.
+        StoreError: the disk.
     """
-    with disk_errors(str(path)):
-        text = path.read_text(encoding="utf-8")
-    rows: list[Row] = []
-    for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):
-        try:
-            row = json.loads(line)
-        except ValueError as err:
-            raise DataError(f"{path}:{number}", f"is not JSON ({err}).") from err
-        if isinstance(row, dict) and ("update" in row or "eval/scores" in row):
-            rows.append(cast("Row", row))
+    rows = read_ppo_history(path)
     if not rows:
         raise DataError(str(path), "holds no update of PPO.", "Name the metrics.jsonl of a policy.")
     return rows

@@ -17,8 +17,8 @@ from pipeline.reporting.figures import scores as figures_scores
 from pipeline.reporting.figures.scores import Group, Judgement
 from pipeline.reporting.page import Part, Picture
 from pipeline.reporting.run_tables import mean_interval
-from pipeline.reporting.runs import read_history
 from pipeline.statistics.spelling import dig, number
+from pipeline.store.ppo_history import read_ppo_history
 from pipeline.store.version import Version
 
 MEASURES = {"gold_score": "gold", "score": "proxy"}
@@ -55,7 +55,7 @@ def saved(drawn: Sequence[Drawn], directory: Path | None) -> list[Picture]:
 
 def of_training(policy: Version, ppo: Mapping[str, Any]) -> list[Drawn]:
     """PPO over time."""
-    rows = read_history(policy)
+    rows = read_ppo_history(policy.path / "metrics.jsonl")
     if not rows:
         return []
     kept, last = policy.manifest.stats.get("kept"), max(r.get("update", 0) for r in rows)

@@ -7,12 +7,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from pipeline.base.errors import StoreError
 from pipeline.reporting.run_tables import Table
 from pipeline.store.diff import changes
 from pipeline.store.lineage import Node
+from pipeline.store.ppo_history import read_ppo_history
 from pipeline.store.store import Store, Version
 
 SECTIONS = {"base": "sft", "preferences": "collect", "reward": "reward"}
@@ -34,7 +35,7 @@ class PolicyRun:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        return read_history(self.policy)
+        return read_ppo_history(self.policy.path / "metrics.jsonl")
 
 
 def find_run(store: Store, text: str) -> PolicyRun:
@@ -168,15 +169,6 @@ def differing(
         if len({None if entry is None else entry[1] for entry in found}) > 1:
             rows.append((f"made from: {role}", *("none" if entry is None else entry[0] for entry in found)))
     return rows
-
-
-def read_history(version: Version) -> list[dict[str, Any]]:
-    """Rows of a policy's metrics.jsonl that are updates or held-out evaluations; none where it has none."""
-    path = version.path / "metrics.jsonl"
-    if not path.is_file():
-        return []
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return [cast("dict[str, Any]", r) for r in rows if "update" in r or "eval/scores" in r]
 
 
 def _spelled(value: Any) -> str:

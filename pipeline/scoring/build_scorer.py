@@ -13,12 +13,13 @@ from pipeline.base.errors import ConfigError
 from pipeline.scoring.reward_functions import FunctionScorer, load_function
 from pipeline.scoring.reward_models import ClassifierScorer, RewardAdapters, adapter_directory
 from pipeline.scoring.scorer import Samples, Scorer
+from pipeline.store.version import Version
 from pipeline.workflow.reward_sources import Combine, RewardSource, check_combine, parse_sources
 
 __all__ = ["Ensemble", "Samples", "Scorer", "build"]
 
-Resolve = Callable[[str], Path | None]
-"""The directory of a version's reference, or None for a text that is none."""
+Resolve = Callable[[str], Version | None]
+"""The version that a text names, or None: :meth:`pipeline.store.store.Store.find_version`."""
 
 
 class Ensemble:
@@ -124,7 +125,8 @@ def build(
 def _reward_model(
     source: RewardSource, adapters: RewardAdapters, where: str, device: Any, resolve: Resolve
 ) -> Scorer:
-    path = resolve(source.value)
+    version = resolve(source.value)
+    path = None if version is None else version.path
     if path is None and Path(source.value).expanduser().is_dir():
         path = Path(source.value).expanduser()
     if path is None and (source.value.startswith((".", "/", "~")) or source.value.count("/") > 1):

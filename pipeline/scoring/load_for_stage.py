@@ -25,10 +25,6 @@ def scorer(run: Run, model: Any, tokenizer: Any, device: Any, key: str = "reward
     """The scorer of ``ppo.reward``, or of another key of that section with the same grammar."""
     given = run.config.given("ppo")
 
-    def resolve(text: str) -> Path | None:
-        is_version = not Path(text).is_dir() and ("@" in text or text in run.store.names())
-        return run.store.resolve(text).path if is_version else None
-
     return build(
         given.get(key),
         model=model,
@@ -37,7 +33,7 @@ def scorer(run: Run, model: Any, tokenizer: Any, device: Any, key: str = "reward
         where=str(run.config.path),
         key=f"ppo.{key}",
         device=device,
-        resolve=resolve,
+        resolve=run.store.find_version,
         combine=given.get("reward_combine") if key == "reward" else None,
         std_coef=given.get("reward_std_coef", 1.0),
         base=run.base,

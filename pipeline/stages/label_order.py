@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from pipeline.labelling.items import Item
@@ -23,11 +22,6 @@ def priorities(run: Run, items: Sequence[Item], sources: Any) -> dict[str, float
     Raises:
         ConfigError, ModelError, StoreError: see :func:`pipeline.scoring.build_scorer.build`.
     """
-
-    def resolve(text: str) -> Path | None:
-        is_version = not Path(text).is_dir() and ("@" in text or text in run.store.names())
-        return run.store.resolve(text).path if is_version else None
-
     model, tokenizer = load_policy(*run.base)
     scorer = build(
         sources,
@@ -37,7 +31,7 @@ def priorities(run: Run, items: Sequence[Item], sources: Any) -> dict[str, float
         where=str(run.config.path),
         key="label.reward",
         device=model.device,
-        resolve=resolve,
+        resolve=run.store.find_version,
         base=run.base,
     )
     by_size: dict[int, list[Item]] = defaultdict(list)

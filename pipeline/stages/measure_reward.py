@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -44,7 +43,7 @@ def main(argv: list[str]) -> int:
     args = _parser().parse_args(argv)
     quiet()
     store = Store(args.data_dir)
-    models = [_version(store, text) for text in args.evaluate]
+    models = [store.find_version(text) for text in args.evaluate]
     train = {row["id"]: row for version in models for row in _training_rows(store, version)}
     pairs = _pairs(store, args, set(train))
     scored, truncated = _scores(store, args, pairs.rows)
@@ -123,11 +122,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _version(store: Store, text: str) -> Version | None:
-    named = not Path(text).is_dir() and ":" not in text and ("@" in text or text in store.names())
-    return store.resolve(text) if named else None
-
-
 def _training_rows(store: Store, model: Version | None) -> list[Row]:
     """The pairs that a version was trained on, by its own record; none of a model from elsewhere."""
     parents = [] if model is None else [p for p in model.manifest.parents if p.role == "preferences"]
@@ -136,7 +130,7 @@ def _training_rows(store: Store, model: Version | None) -> list[Row]:
 
 
 def _pairs(store: Store, args: argparse.Namespace, trained_on: set[str]) -> PairRows:
-    version = _version(store, args.on)
+    version = store.find_version(args.on)
     keys = ("format", "columns", "slice", "chat_template", "limit", "aggregate")
     options = {k: getattr(args, k) for k in keys if getattr(args, k) is not None}
     split = args.split or ("test" if version is not None else None)
@@ -152,11 +146,6 @@ def _pairs(store: Store, args: argparse.Namespace, trained_on: set[str]) -> Pair
 
 def _scores(store: Store, args: argparse.Namespace, rows: list[Row]) -> tuple[list[Scores], int]:
     """The scores of each model, and how many texts were too long for one."""
-
-    def resolve(text: str) -> Path | None:
-        version = _version(store, text)
-        return None if version is None else version.path
-
     if "adapter" in args.evaluate:
         raise ConfigError(
             WHERE, "--evaluate adapter names no model here.", "Name a version, such as demo-reward@v1."
@@ -169,7 +158,7 @@ def _scores(store: Store, args: argparse.Namespace, rows: list[Row]) -> tuple[li
         where=WHERE,
         key="--evaluate",
         device="cuda" if has_accelerator() else "cpu",
-        resolve=resolve,
+        resolve=store.find_version,
     )
     members = scorer.members if isinstance(scorer, Ensemble) else [scorer]
     scored = [(*score_pairs(member, rows), score_unit(member)) for member in members]

@@ -77,6 +77,15 @@ class Store:
             raise _missing(home, parsed, number, there)
         return Version.open(refs.version_path(home, number))
 
+    def find_version(self, text: str) -> Version | None:
+        """The version that a setting names, or None where it is a directory, a Hub id or ``module:function``.
+
+        Raises:
+            StoreError: it is the reference of a version, and that is not there.
+        """
+        named = ":" not in text and ("@" in text or text in self.names())
+        return self.resolve(text) if named and not Path(text).is_dir() else None
+
     def _number(self, parsed: refs.Ref, home: Path) -> int | None:
         if parsed.number is not None:
             return parsed.number

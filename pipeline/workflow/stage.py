@@ -244,9 +244,7 @@ class Planner:
 
     def _named(self, source: str, revision: str | None = None) -> Input:
         """A model that the config names: a directory, a version's reference, or a Hub id."""
-        if not Path(source).is_dir() and ("@" in source or source in self.store.names()):
-            return self.store.resolve(source)
-        return External(source, revision)
+        return self.store.find_version(source) or External(source, revision)
 
     def _made(self, role: str) -> Version:
         """The version of ``role`` that the stage before made under this very config."""

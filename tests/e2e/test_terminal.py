@@ -1,4 +1,4 @@
-"""What a newcomer's terminal shows: lines of the stages, PPO's table and progress bars, nothing of the libraries."""
+"""A newcomer's terminal shows lines of the stages, PPO's table and progress bars, and nothing of the libraries."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def run(root: Path, *command: str) -> str:
     return done.stdout + done.stderr
 
 
-# Seen failing with each of these let through: Trackio's lines, "Writing model shards", the table of a base's missing
-# head, FutureWarnings.
+# Seen failing with each of these let through: Trackio's lines, "Writing model shards", the table of a base's
+# missing head, FutureWarnings.
 def test_every_line_is_ours(project: Project):
     accelerate = str(Path(sys.executable).with_name("accelerate"))
     for stage in STAGES:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from pipeline.base.errors import StoreError
 from pipeline.evaluation.policy import overoptimisation
 from pipeline.evaluation.policy.policy_metrics import by_prompt
+from pipeline.store.ppo_history import read_ppo_history
 from pipeline.workflow.stage import Run
 
 
@@ -24,7 +23,7 @@ def over_optimisation(run: Run, rows: list[dict[str, Any]]) -> dict[str, Any]:
         that were evaluated alike), None where nothing is known; best_checkpoint.
     """
     policy = run.version("policy")
-    given, history = ppo_settings(run), read_history(policy.path / "metrics.jsonl")
+    given, history = ppo_settings(run), read_ppo_history(policy.path / "metrics.jsonl")
     summary = {"ref": policy.ref, "kl_coef": given.get("kl_coef"), "kl_target": given.get("kl_target")}
     budget = given.get("kl_budget")
     return {
@@ -92,10 +91,3 @@ def ppo_settings(run: Run) -> dict[str, Any]:
 def missing_eos_penalty(run: Run) -> float:
     """What PPO took off the score of a completion that did not end; best-of-n is to choose by the same."""
     return float(ppo_settings(run).get("missing_eos_penalty") or 0.0)
-
-
-def read_history(path: Path) -> list[dict[str, Any]]:
-    """Rows of a metrics.jsonl."""
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

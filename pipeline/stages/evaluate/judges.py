@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -87,11 +86,6 @@ def build_scorers(run: Run, judges: Sequence[Judge], model: Any, tokenizer: Any,
     Args:
         model, tokenizer: the base's; reward adapters over it become roles of it.
     """
-
-    def resolve(text: str) -> Path | None:
-        is_version = not Path(text).is_dir() and ("@" in text or text in run.store.names())
-        return run.store.resolve(text).path if is_version else None
-
     return {
         judge.name: build(
             judge.entry,
@@ -101,7 +95,7 @@ def build_scorers(run: Run, judges: Sequence[Judge], model: Any, tokenizer: Any,
             where=str(run.config.path),
             key=judge.source.key,
             device=device,
-            resolve=resolve,
+            resolve=run.store.find_version,
             base=run.base,
         )
         for judge in judges

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -247,7 +248,7 @@ def test_adapters_over_the_policys_base_share_it(make: Any, tmp_path: Any):
     model = with_lora(make())
     flags = [n for n, p in model.named_parameters() if p.requires_grad]
     sources = [{"model": "other@v1"}, "adapter"]
-    resolve = {"other@v1": other}.get
+    resolve = {"other@v1": SimpleNamespace(path=other)}.get
     scorer = make_scorer(sources, model, own, resolve=resolve, base=(str(tmp_path / "base"), None), combine="mean")
     assert isinstance(scorer, Ensemble)
     roles = scorer.members

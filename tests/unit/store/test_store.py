@@ -397,6 +397,24 @@ def test_every_spelling_resolves(store: Store, tmp_path: Path, monkeypatch: pyte
     assert Store("data").resolve("prefs@gold").where == "data/prefs@v000001"
 
 
+# Seen failing with: directories looked up as names; every text with an @ taken for a reference.
+def test_a_version_is_told_from_a_directory_a_hub_id_and_a_function(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = publish(store)
+    (tmp_path / "prefs@v1").mkdir()
+    for text in ("prefs", "prefs@v1", "prefs@latest"):
+        version = store.find_version(text)
+        assert version is not None
+        assert version.ref == made.ref
+    for text in ("org/prefs", "other", "module:function", "module:a@b", str(tmp_path)):
+        assert store.find_version(text) is None
+    with pytest.raises(StoreError, match='there is no "other"'):
+        store.find_version("other@v1")
+    monkeypatch.chdir(tmp_path)
+    assert store.find_version("prefs@v1") is None
+
+
 @pytest.mark.parametrize(
     ("ref", "said"),
     [
