@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -26,18 +27,41 @@ PREFERENCES = {
     "annotator": "string",
     "comparison_id": "string",
 }
-VOTES = {
+PEOPLES_VOTES = {
     "id": "string",
     "comparison_id": "string",
+    "item_id": "string",
+    "mode": "string",
     "annotator": "string",
     "choice": "string",
+    "shown": "string",
+    "strength": "string",
+    "tags": "string",
+    "note": "string",
+    "ms": "int64",
+    "at": "string",
+    "round": "int64",
+    "gold": "string",
+    "consent": "string",
+    "reason": "string",
+    "margin": "double",
     "score_a": "double",
     "score_b": "double",
-    "margin": "double",
-    "reason": "string",
     "count": "int64",
 }
-"""``count``: how many gave this answer, where a row stands for several whose names are not known."""
+"""Schema of people's single answers.
+
+``shown``: which completion stood where, as ``1,0``. ``tags``: a JSON list. ``consent``: sha256 of the text agreed
+to. A skip has a ``reason`` and no ``choice``. ``count``: how many gave this answer, where a row stands for several
+whose names are not known.
+"""
+
+_OF_ANY = ("id", "comparison_id", "annotator", "choice", "score_a", "score_b", "margin", "reason", "count")
+VOTES = {column: PEOPLES_VOTES[column] for column in _OF_ANY}
+"""Schema of the answers of annotators that are no people."""
+
+PERSON_ID = re.compile(r"p_[0-9a-f]{10}")
+"""The name of a person as an annotator: random, or a salted digest of the name in another tool's file."""
 
 OUTCOMES = {
     "item_id": "string",

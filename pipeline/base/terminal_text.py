@@ -9,6 +9,7 @@ import json
 import sys
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
+from itertools import groupby
 from typing import TextIO
 
 # Joiners stay: Persian, Indic scripts and emoji are written with them.
@@ -17,9 +18,21 @@ _KEPT = frozenset("\u200c\u200d")
 _OBEYED = frozenset(["Cc", "Cf", "Cs", "Zl", "Zp"])
 
 
-def visible(text: str) -> str:
+def escape_for_terminal(text: str) -> str:
     """``text`` on one line, with a sign for whatever a terminal would obey: ``␊`` for a newline, ``<U+202E>``."""
     return "".join(map(sign, text))
+
+
+def escape_lines(text: str) -> str:
+    """``text`` of several lines with a sign for whatever else a terminal would obey, or hide or reorder text by.
+
+    Tabs become four blanks. More than three of one such character are counted, as they would bury the text.
+    """
+    escaped: list[str] = []
+    for char, run in groupby(text.replace("\r\n", "\n").replace("\t", "    ")):
+        shown, times = char if char == "\n" else sign(char), len(list(run))
+        escaped.append(f"{shown}×{times}" if times > 3 and shown != char else shown * times)
+    return "".join(escaped)
 
 
 def columns(text: str) -> int:
@@ -53,14 +66,14 @@ def put(text: str = "", file: TextIO | None = None) -> None:
     """
     out = sys.stdout if file is None else file
     encoding = getattr(out, "encoding", None) or "utf-8"
-    shown = "\n".join(map(visible, text.split("\n")))
+    shown = "\n".join(map(escape_for_terminal, text.split("\n")))
     print(shown.encode(encoding, "replace").decode(encoding), file=out, flush=True)
 
 
 def put_json(value: object) -> None:
     """Print JSON; what a terminal would obey is escaped, so that it reads back as it was."""
     text = json.dumps(value, ensure_ascii=False, indent=2)
-    put("".join(_escaped(c) if c != "\n" and obeyed(c) else c for c in text))
+    put("".join(_escaped(c) if c != "\n" and is_control(c) else c for c in text))
 
 
 def put_table(rows: Iterable[Sequence[str]], right: Collection[int] = (), indent: str = "") -> None:
@@ -69,7 +82,7 @@ def put_table(rows: Iterable[Sequence[str]], right: Collection[int] = (), indent
     Args:
         right: columns that are aligned at their right end.
     """
-    cells = [[visible(cell) for cell in row] for row in rows]
+    cells = [[escape_for_terminal(cell) for cell in row] for row in rows]
     widths = [max(map(columns, column)) for column in zip(*cells, strict=True)]
     for row in cells:
         padded = [
@@ -89,14 +102,14 @@ def in_size(count: int) -> str:
     return f"{size:.1f} GB"
 
 
-def obeyed(char: str) -> bool:
+def is_control(char: str) -> bool:
     """Whether a terminal would obey ``char``, or would hide or reorder text by it."""
     return char not in _KEPT and unicodedata.category(char) in _OBEYED
 
 
 def sign(char: str) -> str:
     """``char``, or what is shown in its place."""
-    if not obeyed(char):
+    if not is_control(char):
         return char
     code = ord(char)
     return chr(0x2400 + code) if code < 32 else "␡" if code == 127 else f"<U+{code:04X}>"

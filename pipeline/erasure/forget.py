@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import re
 import shutil
 import sys
 from collections.abc import Collection, Iterable, Iterator
@@ -19,7 +18,7 @@ from typing import Any
 
 from pipeline.base.errors import ConfigError, DataError, PipelineError, StoreError
 from pipeline.base.files import disk_errors, fsync, is_held, read_json, replace_json
-from pipeline.base.records import digest
+from pipeline.base.records import PERSON_ID, digest
 from pipeline.base.terminal_text import put
 from pipeline.erasure.amend import redact
 from pipeline.erasure.erase import Known, bare_tombstone, drop_staging, erase, erased, homes, place_heads
@@ -31,7 +30,6 @@ from pipeline.labelling.log.log import Log
 from pipeline.store import refs
 from pipeline.store.store import Store, Version
 
-_ID = re.compile(r"p_[0-9a-f]{10}")
 _MODELS = ("adapter", "model")
 
 
@@ -118,7 +116,7 @@ def _nothing(args: argparse.Namespace, store: Store, case: Case, found: Found) -
         listed = ", ".join(v.ref for v in found.imported)
         mend = "Remove them there, then make the version anew; make data ARGS=gc collects the old one."
         raise DataError(args.annotator, f"the rows of {listed} that are theirs were imported.", mend)
-    if _ID.fullmatch(args.annotator):
+    if PERSON_ID.fullmatch(args.annotator):
         if _left(store, case, found):
             return 1
         put(f"Nothing of {args.annotator} is in {args.root}.")
@@ -140,7 +138,7 @@ def find_case(store: Store, annotator: str) -> Case:
     """What is known of a person, and of an erasure of theirs that did not come to its end."""
     annotator = " ".join(annotator.split())
     case = Case(annotator)
-    ids = {annotator} if _ID.fullmatch(annotator) else set[str]()
+    ids = {annotator} if PERSON_ID.fullmatch(annotator) else set[str]()
     for path in sorted((store.root / ".forgetting").glob("[!.]*.json")):
         before = Case(**read_json(path))
         if annotator == before.asked or annotator in before.annotators:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.base.records import Choice, Comparison, bucket, canonical_json
+from pipeline.base.records import PERSON_ID, Choice, Comparison, bucket, canonical_json
 
 Row = Mapping[str, Any]
 
@@ -23,7 +23,6 @@ MOST_VOTES = 1_000_000
 """That one row may count; a greater number is taken for something else, an id or a time."""
 _NOBODY = ("", "nan", "none", "null", "<na>")  # as tables write an empty cell
 _WHOLE = re.compile(r"^([0-9]+)\.0$")  # an account's number, in a column with empty cells
-_OUR_PERSON = re.compile(r"p_[0-9a-f]{10}")
 
 
 @dataclass(frozen=True)
@@ -219,7 +218,7 @@ def _spelled(counts: Mapping[str, int]) -> str:
 
 def is_person(annotator: Any) -> bool:
     """Whether this is an id of ours for a person: ``p_`` and 10 hex digits."""
-    return isinstance(annotator, str) and _OUR_PERSON.fullmatch(annotator) is not None
+    return isinstance(annotator, str) and PERSON_ID.fullmatch(annotator) is not None
 
 
 def person(name: Any, salt: str) -> str | None:

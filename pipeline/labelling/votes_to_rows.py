@@ -13,39 +13,11 @@ from itertools import combinations
 from typing import Any, TypeVar
 
 from pipeline.base.records import OUTCOMES as OUTCOMES
-from pipeline.base.records import Comparison, bucket, digest, row_id
+from pipeline.base.records import PEOPLES_VOTES, Comparison, bucket, digest, row_id
 from pipeline.labelling.aggregate import Outcome, adjudicated, aggregate, margin_of
 from pipeline.labelling.items import Item
 from pipeline.labelling.log.events import OPERATOR, Event, Vote
 from pipeline.labelling.settings import LabelSection
-
-VOTES = {
-    "id": "string",
-    "comparison_id": "string",
-    "item_id": "string",
-    "mode": "string",
-    "annotator": "string",
-    "choice": "string",
-    "shown": "string",
-    "strength": "string",
-    "tags": "string",
-    "note": "string",
-    "ms": "int64",
-    "at": "string",
-    "round": "int64",
-    "gold": "string",
-    "consent": "string",
-    "reason": "string",
-    "margin": "double",
-    "score_a": "double",
-    "score_b": "double",
-    "count": "int64",
-}
-"""Schema of the single answers; the columns of collect's votes are among them.
-
-``shown``: which completion stood where, as ``1,0``. ``tags``: a JSON list. ``consent``: sha256 of the text agreed
-to. A skip has a ``reason`` and no ``choice``.
-"""
 
 UNPAIRED = {"id": "string", "prompt": "string", "completion": "string", "label": "bool", "annotator": "string"}
 """Schema of liked and disliked completions: TRL's unpaired preferences."""
@@ -173,7 +145,7 @@ def labelled(
 
 
 def votes_from_rows(rows: Iterable[Mapping[str, Any]]) -> tuple[list[Vote], list[Event]]:
-    """Votes and skips from rows of :data:`VOTES`; :func:`labelled` makes the same rows of them again."""
+    """Votes and skips from rows of :data:`PEOPLES_VOTES`; :func:`labelled` makes the same rows of them again."""
     votes: list[Vote] = []
     skips: list[Event] = []
     for seq, r in enumerate(rows, start=1):
@@ -388,7 +360,7 @@ def _skip_row(event: Event, item: Item, consent: str | None) -> Row:
 
 def _answer_row(answer: Vote | Event, item: Item, consent: str | None) -> Row:
     return {
-        **dict.fromkeys(VOTES),
+        **dict.fromkeys(PEOPLES_VOTES),
         "id": digest([item.id, answer.annotator, answer.round]),
         "comparison_id": item.id if item.mode == "pairwise" else None,
         "item_id": item.id,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.base.errors import StoreError
-from pipeline.base.terminal_text import put, put_json, visible
+from pipeline.base.terminal_text import escape_for_terminal, put, put_json
 from pipeline.health import Doctor, Finding, examined
 from pipeline.health.facts import doctor_of, read_history, written_under_way
 from pipeline.store import refs
@@ -102,7 +102,7 @@ def told(name: str, doctor: Doctor) -> Iterator[str]:
         yield ""
         yield "Read for yourself: of the last update, the completions with the highest, middle and lowest score."
         for score, text in samples:
-            yield from _wrapped(visible(text), f"  {score:8.2f}  ", " " * 12)
+            yield from _wrapped(escape_for_terminal(text), f"  {score:8.2f}  ", " " * 12)
     if doctor.blind:
         yield ""
         yield from _wrapped(f"Not looked for, as its figures are not there: {', '.join(doctor.blind)}.")

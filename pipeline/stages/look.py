@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.base.errors import ConfigError
-from pipeline.base.terminal_text import columns, cut, put, put_json, visible
+from pipeline.base.terminal_text import columns, cut, escape_for_terminal, put, put_json
 from pipeline.formats.detect import JudgedRow, Render, render_plain
 from pipeline.formats.inspection import Look, Reason, look
 from pipeline.formats.read_options import JudgedSet
@@ -61,7 +61,7 @@ def told(seen: Look) -> list[str]:
         lines += _wrapped("warning", warning)
     for place, one in seen.first:
         lines += ["", *_row(place, one)]
-    return [*lines, "", "write in the config:", *(f"  {visible(line)}" for line in seen.config)]
+    return [*lines, "", "write in the config:", *(f"  {escape_for_terminal(line)}" for line in seen.config)]
 
 
 def _counts(seen: Look) -> list[str]:
@@ -85,7 +85,7 @@ def _reasons(title: str, reasons: dict[str, Reason]) -> list[str]:
 
 
 def _row(place: str, one: JudgedRow | str) -> list[str]:
-    lines = [cut(visible(place), WIDTH, end=True)]
+    lines = [cut(escape_for_terminal(place), WIDTH, end=True)]
     if isinstance(one, str):
         return lines + _wrapped("prompt", one)
     names = ("A", "B") if one.tie else ("chosen", "rejected")
@@ -98,12 +98,12 @@ def _row(place: str, one: JudgedRow | str) -> list[str]:
 
 
 def _line(name: str, text: str) -> str:
-    return f"{name:<{_INDENT}}" + cut(visible(text), WIDTH - _INDENT, end=name == "source")
+    return f"{name:<{_INDENT}}" + cut(escape_for_terminal(text), WIDTH - _INDENT, end=name == "source")
 
 
 def _wrapped(name: str, text: str) -> list[str]:
     """``text`` in up to three lines beside its name; what is longer is cut, which shows."""
-    shown, width, parts = visible(text[: WIDTH * LINES * 4]), WIDTH - _INDENT, list[str]()
+    shown, width, parts = escape_for_terminal(text[: WIDTH * LINES * 4]), WIDTH - _INDENT, list[str]()
     while shown and len(parts) < LINES - 1 and columns(shown) > width:
         part = cut(shown, width + 1).removesuffix("…")
         blank = part.rfind(" ", width // 2)

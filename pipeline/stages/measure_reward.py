@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.process import quiet
-from pipeline.base.terminal_text import columns, cut, put, put_json, visible
+from pipeline.base.terminal_text import columns, cut, escape_for_terminal, put, put_json
 from pipeline.evaluation.reward.ensembles import ensemble_metrics
 from pipeline.evaluation.reward.pair_set_metrics import metrics_of_set
 from pipeline.formats.detect import Format
@@ -219,7 +219,7 @@ def _row(name: str, entry: Mapping[str, Any]) -> str:
 
 def _line(name: str, n: str, accuracy: str) -> str:
     # Names of slices are somebody's text: they may be long, or hold what a terminal obeys.
-    shown = cut(visible(name), WIDTH - 1)
+    shown = cut(escape_for_terminal(name), WIDTH - 1)
     return f"{shown}{' ' * (WIDTH - columns(shown))}{n:>8}  {accuracy}".rstrip()
 
 

@@ -23,6 +23,7 @@ from pipeline.base.records import digest
 from pipeline.store import interrupted
 from pipeline.store.checkpoints import Checkpoints
 from pipeline.store.draft import plain
+from pipeline.store.lineage import Node
 from pipeline.store.store import Draft, Store, Version
 from pipeline.workflow.agreement import Together, disagreement, exchange, met_error
 from pipeline.workflow.config import Config, load_config
@@ -153,14 +154,14 @@ class Run:
 
     def lineage(self, root: str) -> str:
         """The tree an output of this stage will have, as text, under its reference."""
-        lines = [root]
-        found = [(r, i) for r, i in self.inputs.items()]
-        for n, (name, parent) in enumerate(found):
-            tree = self.store.lineage(parent).draw() if isinstance(parent, Version) else [parent.ref]
-            last = n == len(found) - 1
-            lines.append(f"{'└── ' if last else '├── '}{name}: {tree[0]}")
-            lines += [f"{'    ' if last else '│   '}{line}" for line in tree[1:]]
-        return "\n".join(lines)
+        parents = [
+            (
+                role,
+                self.store.lineage(source) if isinstance(source, Version) else Node(source.ref, "present", None),
+            )
+            for role, source in self.inputs.items()
+        ]
+        return "\n".join(Node(root, "present", None, parents).draw())
 
     def keep_metrics(self, draft: Draft) -> None:
         """Put the training's metrics.jsonl into the version."""

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from pipeline.base.errors import StoreError
 from pipeline.base.files import is_held, make_dirs
-from pipeline.base.terminal_text import visible
+from pipeline.base.terminal_text import escape_for_terminal
 from pipeline.store.store import Store, Version
 from pipeline.workflow.config import STAGES, Config, replaced
 from pipeline.workflow.graph import nothing_to_do
@@ -178,7 +178,7 @@ def tail(log: Path) -> list[str]:
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 16_384))
         text = file.read().decode("utf-8", "replace")
-    lines = [visible(line.rstrip()) for line in re.split(r"[\r\n]+", text)]
+    lines = [escape_for_terminal(line.rstrip()) for line in re.split(r"[\r\n]+", text)]
     return [line for line in lines if line][-TAIL_LINES:]
 
 

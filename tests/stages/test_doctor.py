@@ -16,9 +16,9 @@ import pytest
 
 from pipeline.__main__ import main
 from pipeline.base.errors import DataError, StoreError
+from pipeline.base.records import PEOPLES_VOTES
 from pipeline.health import Noise, Overlap, diagnose
 from pipeline.health.facts import examine, facts_of, read_history, related
-from pipeline.labelling.votes_to_rows import VOTES
 from pipeline.statistics.bootstrap import wilson
 from pipeline.store import refs
 from pipeline.store.store import Store, Version
@@ -74,7 +74,7 @@ def make(
             for split, rows in zip(("train", "test"), preferences, strict=True):
                 draft.write_rows(split, rows)
             if votes is not None:
-                draft.write_rows("train", votes, "votes", schema=VOTES)
+                draft.write_rows("train", votes, "votes", schema=PEOPLES_VOTES)
         labels = draft.version
         with store.draft("ill-reward", kind="adapter", stage="reward", parents=[(labels, "preferences")]) as draft:
             draft.stats.update(evaluation=reward or measured(0.8, 0.76, 0.84))
@@ -241,7 +241,7 @@ def test_rows_that_share_a_prompt_are_split_by_completion(store: Store):
 
 
 def vote(item: int, choice: str | None, round: int = 0) -> dict[str, Any]:
-    return {**dict.fromkeys(VOTES), "comparison_id": f"c{item}", "choice": choice, "round": round}
+    return {**dict.fromkeys(PEOPLES_VOTES), "comparison_id": f"c{item}", "choice": choice, "round": round}
 
 
 def test_label_noise_from_votes(store: Store):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.base.records import bucket
-from pipeline.evaluation.reward.pairwise_metrics import fit_temperature
+from pipeline.evaluation.reward.pairwise_metrics import fit_temperature, sigmoid
 from pipeline.evaluation.reward.slices import mass_groups
 from pipeline.statistics.bootstrap import as_finite, wilson
 
@@ -44,7 +44,7 @@ def equal_mass(margins: ArrayLike, seed: int = 0, bins: int = BINS) -> dict[str,
     numbers = ("ece", "expected", "high", "brier", "reliability", "resolution", "uncertainty", "within")
     if len(data) == 0:
         return {"rows": [], **dict.fromkeys(numbers)}
-    confidence = _sigmoid(np.abs(data))
+    confidence = sigmoid(np.abs(data))
     right = np.where(data == 0, 0.5, data > 0)
     group = mass_groups(confidence, bins)
     group = np.unique(group, return_inverse=True)[1]
@@ -56,7 +56,7 @@ def equal_mass(margins: ArrayLike, seed: int = 0, bins: int = BINS) -> dict[str,
     draws = (np.bincount(group, rng.random(len(data)) < confidence) / count for _ in range(DRAWS))
     by_chance = np.array([share @ np.abs(drawn - sure) for drawn in draws])
     mean = float(right.mean())
-    brier = float(np.mean(_sigmoid(-data) ** 2))
+    brier = float(np.mean(sigmoid(-data) ** 2))
     parts = {
         "reliability": float(share @ (sure - observed) ** 2),
         "resolution": float(share @ (observed - mean) ** 2),
@@ -114,7 +114,3 @@ def _summary(margins: NDArray[np.float64], seed: int) -> dict[str, float]:
         "ece": diagram["ece"],
         "ece_expected": diagram["expected"],
     }
-
-
-def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.exp(-np.logaddexp(0, -x))

@@ -127,7 +127,7 @@ def calibration(margins: ArrayLike, bins: int = 10) -> dict[str, Any]:
     temperature, reason = fit_temperature(data)
     return {
         "ece": _ece(rows),
-        "brier": float(np.mean(_sigmoid(-data) ** 2)) if len(data) else None,
+        "brier": float(np.mean(sigmoid(-data) ** 2)) if len(data) else None,
         "rows": rows,
         "temperature": temperature,
         "temperature_reason": reason,
@@ -298,12 +298,13 @@ def _coin_wilson(signs: NDArray[np.float64], level: float) -> Interval:
     return wilson(float((signs > 0).sum() + (signs == 0).sum() / 2), len(signs), level)
 
 
-def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
+def sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 / (1 + exp(-x)), without overflow."""
     return np.exp(-np.logaddexp(0, -x))
 
 
 def _reliability_rows(margins: NDArray[np.float64], bins: int) -> list[dict[str, Any]]:
-    confidence = _sigmoid(np.abs(margins))
+    confidence = sigmoid(np.abs(margins))
     observed = np.where(margins == 0, 0.5, margins > 0)
     # A confidence of exactly 1 belongs to the last bin.
     index = np.minimum(((confidence - 0.5) * 2 * bins).astype(int), bins - 1)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.evaluation.reward.pairwise_metrics import length_correlation
+from pipeline.evaluation.reward.pairwise_metrics import length_correlation, sigmoid
 from pipeline.statistics.bootstrap import Interval, as_finite, finite, wilson
 from pipeline.texts import words
 
@@ -181,7 +181,7 @@ def calibration(
     """
     if len(logits) == 0:
         return {"rows": [], "ece": None, "brier": None, "brier_base_rate": None}
-    probability = _sigmoid(logits)
+    probability = sigmoid(logits)
     index = np.minimum((probability * bins).astype(int), bins - 1)
     rows = [
         {
@@ -198,7 +198,7 @@ def calibration(
         "rows": rows,
         "ece": float(sum(gaps) / len(liked)),
         "brier": float(np.mean((probability - liked) ** 2)),
-        "brier_base_rate": float(np.mean((_sigmoid(np.array([offset])) - liked) ** 2)),
+        "brier_base_rate": float(np.mean((sigmoid(np.array([offset])) - liked) ** 2)),
     }
 
 
@@ -283,7 +283,3 @@ def verdict(area: Interval, baselines: Sequence[AucBaseline], likes: int) -> tup
 
 
 _ALIKE = "the held-out completions do not hold both likes and dislikes"
-
-
-def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.exp(-np.logaddexp(0, -x))

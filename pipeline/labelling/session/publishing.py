@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from pipeline.base.records import PREFERENCES
+from pipeline.base.records import PEOPLES_VOTES, PREFERENCES
 from pipeline.labelling.items import ITEMS, Item, item_rows
-from pipeline.labelling.votes_to_rows import EDITS, OUTCOMES, SPLITS, UNPAIRED, VOTES, Labelled
+from pipeline.labelling.votes_to_rows import EDITS, OUTCOMES, SPLITS, UNPAIRED, Labelled
 from pipeline.store.store import Draft, Version
 
-CONFIGS = {"votes": VOTES, "outcomes": OUTCOMES, "unpaired": UNPAIRED, "edits": EDITS}
+CONFIGS = {"votes": PEOPLES_VOTES, "outcomes": OUTCOMES, "unpaired": UNPAIRED, "edits": EDITS}
 """What is published beside the training rows: :class:`Labelled`'s parts and their columns."""
 
 

@@ -18,33 +18,11 @@ from collections.abc import Callable, Generator
 from types import FrameType
 from typing import TextIO
 
-from pipeline.base.terminal_text import columns, obeyed, sign
+from pipeline.base.terminal_text import columns, escape_lines
 
 WIDEST = 100
 SETTLE_SECONDS = 0.3
 """Faster than anybody reads: a key that bounces, or is held down, on an item just shown."""
-
-
-def visible(text: str) -> str:
-    """``text`` with a sign in the place of whatever a terminal would obey, or would hide or reorder text by.
-
-    Tabs become four blanks. Only newlines are left of the control characters.
-    """
-    out: list[str] = []
-    before, times = "", 0
-    for char in [*text.replace("\r\n", "\n").replace("\t", "    "), ""]:
-        if char and char == before:
-            times += 1
-            continue
-        # Thousands of one and the same would bury the text.
-        shown = sign(before) if before and _hides(before) else before
-        out += [shown, f"×{times}"] if times > 3 and shown != before else [shown] * times
-        before, times = char, 1
-    return "".join(out)
-
-
-def _hides(char: str) -> bool:
-    return char != "\n" and obeyed(char)
 
 
 def wrap(text: str, width: int) -> list[str]:
@@ -100,7 +78,7 @@ class Screen:
         if not text.strip():
             self.line(indent + ("(only white space)" if text else "(empty)"))
             return
-        for line in wrap(visible(text), self.width - len(indent)):
+        for line in wrap(escape_lines(text), self.width - len(indent)):
             self.line((indent + line).rstrip())
 
 
@@ -157,7 +135,7 @@ class TerminalKeys(Keys):
             while not self._typed:
                 self._read()
         key = self._next()
-        self.screen.line(visible(key))
+        self.screen.line(escape_lines(key))
         return key
 
     def line(self, question: str) -> str:

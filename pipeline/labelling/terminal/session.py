@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from pipeline.base.errors import ConfigError, StoreError
+from pipeline.base.terminal_text import escape_lines
 from pipeline.labelling.conversation import turns
 from pipeline.labelling.items import Item, as_meant, as_shown, order_of
 from pipeline.labelling.log.events import Assignment, Event, EventType, NewEvent, Person, Plan, Receipt, Refused
 from pipeline.labelling.settings import FLAG_REASONS, SKIP_REASONS, LabelSection
-from pipeline.labelling.terminal.keys import Keys, Screen, keyboard, visible
+from pipeline.labelling.terminal.keys import Keys, Screen, keyboard
 
 if TYPE_CHECKING:
     from pipeline.labelling.log.log import Log
@@ -78,7 +79,7 @@ def label(
         session = _Session(log, settings, person, screen, keys, guidelines)
         try:
             if title:
-                screen.line(visible(title), bold=True)
+                screen.line(escape_lines(title), bold=True)
             if session.agreed(consent):
                 session.run()
         except (EOFError, KeyboardInterrupt):
@@ -169,7 +170,7 @@ class _Session:
         elif key == "?":
             self.help()
         elif key:
-            self.screen.line(f"{visible(key)} means nothing here; ? tells the keys.")
+            self.screen.line(f"{escape_lines(key)} means nothing here; ? tells the keys.")
 
     def vote(self, item: Item, order: Sequence[int], shown: str, ms: int) -> Receipt | None:
         """Record a choice, given in the words of the screen."""
@@ -191,7 +192,7 @@ class _Session:
     def tags(self) -> list[str]:
         """Reasons, by their numbers."""
         known = self.settings.tags
-        listed = "  ".join(f"[{n}] {visible(tag)}" for n, tag in enumerate(known, 1))
+        listed = "  ".join(f"[{n}] {escape_lines(tag)}" for n, tag in enumerate(known, 1))
         numbers = re.findall(r"\d+", self.keys.line(f"why: {listed}  (numbers, or nothing) "))
         return [known[i] for i in dict.fromkeys(int(n) - 1 for n in numbers) if 0 <= i < len(known)]
 
@@ -230,11 +231,11 @@ class _Session:
             try:
                 return self.log.append(event)
             except Refused as err:
-                self.screen.line(visible(str(err)))
+                self.screen.line(escape_lines(str(err)))
                 # Answered meanwhile on the page, perhaps: show what is to be answered now.
                 return Receipt(0, False, event.item) if kind in ("vote", "skip") else None
             except StoreError as err:
-                self.screen.line(visible(str(err)))
+                self.screen.line(escape_lines(str(err)))
             if self.keys.key("NOT recorded. [r] try again  (any other key: do without) ") != "r":
                 return None
 
@@ -262,7 +263,7 @@ class _Session:
         screen.rule(self.progress())
         for role, text in turns(item.prompt):
             if role:
-                screen.line(visible(role), bold=True)
+                screen.line(escape_lines(role), bold=True)
             screen.text(text, indent="  " if role else "")
         for place, i in enumerate(order, 1):
             screen.rule(str(place) if len(order) > 1 else "")

@@ -227,7 +227,7 @@ def page(template: str, values: Mapping[str, Any], status: int = 200) -> Respons
     return HTMLResponse(_environment().get_template(template).render(values).encode("utf-8", "replace"), status)
 
 
-def visible(text: str) -> str:
+def show_controls(text: str) -> str:
     """``text`` with control characters as signs that can be seen (NUL is ␀)."""
     return text.translate(_CONTROLS)
 
@@ -242,7 +242,7 @@ def _environment() -> Environment:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        _made.filters["visible"] = visible
+        _made.filters["show_controls"] = show_controls
     return _made
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
-from pipeline.base.terminal_text import columns, cut, put, visible
+from pipeline.base.terminal_text import columns, cut, escape_for_terminal, put
 from pipeline.modeling.tokens import decode
 from pipeline.scoring.scorer import Samples
 from pipeline.trainers.ppo.rollout import Rollout
@@ -187,7 +187,7 @@ def told(sample: Sample, width: int) -> str:
     judged = "" if sample.check is None else f" (check {sample.check:.3f})"
     start = f"{'sample':>{UPDATE_WIDTH}}{cell(sample.score, COLUMNS[0])}{judged}  "
     room = max(width - len(start) - len(" → "), 20)
-    prompt, completion = visible(sample.prompt), visible(sample.completion)
+    prompt, completion = escape_for_terminal(sample.prompt), escape_for_terminal(sample.completion)
     # What one of them leaves is the other's.
     first = cut(prompt, max(room // 3, room - columns(completion)), end=True)
     return f"{start}{first} → {cut(completion, room - columns(first))}"

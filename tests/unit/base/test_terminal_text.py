@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from pipeline.base.terminal_text import columns, cut, obeyed, put, put_json, put_table, visible
+from pipeline.base.terminal_text import columns, cut, escape_for_terminal, is_control, put, put_json, put_table
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from pipeline.base.terminal_text import columns, cut, obeyed, put, put_json, put
     ],
 )
 def test_what_a_terminal_would_obey_is_a_sign(text: str, seen: str) -> None:
-    assert visible(text) == seen
+    assert escape_for_terminal(text) == seen
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_json_reads_back_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
     put_json(value)
     said = capsys.readouterr().out
     assert json.loads(said) == value
-    assert said.isprintable() or not [c for c in said if obeyed(c) and c != "\n"]
+    assert said.isprintable() or not [c for c in said if is_control(c) and c != "\n"]
     assert "é 中" in said
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.base.records import PEOPLES_VOTES, Comparison, row_id
 from pipeline.base.records import VOTES as COLLECT_VOTES
-from pipeline.base.records import Comparison, row_id
 from pipeline.labelling import aggregate
 from pipeline.labelling.items import Item, Mode
 from pipeline.labelling.log.events import Event, Vote
@@ -21,7 +21,6 @@ from pipeline.labelling.votes_to_rows import (
     EDITS,
     OUTCOMES,
     UNPAIRED,
-    VOTES,
     Labelled,
     adjudications_from_rows,
     edits_from_rows,
@@ -313,7 +312,7 @@ def test_every_vote_and_skip_is_a_row_in_the_order_of_the_log() -> None:
     found = make([PAIR], given, skips=[before], flags=flags)
     skipped, voted = found.votes["train"]
     assert voted == {
-        **dict.fromkeys(VOTES),
+        **dict.fromkeys(PEOPLES_VOTES),
         "id": voted["id"],
         "comparison_id": PAIR.id,
         "item_id": PAIR.id,
@@ -331,9 +330,9 @@ def test_every_vote_and_skip_is_a_row_in_the_order_of_the_log() -> None:
     assert (skipped["choice"], skipped["reason"], skipped["note"]) == (None, "I cannot tell", "both are long")
     assert (skipped["ms"], skipped["shown"], skipped["consent"]) == (700, None, "sha")
     assert voted["id"] != skipped["id"]
-    assert list(voted) == list(VOTES)
-    assert set(COLLECT_VOTES) <= set(VOTES)
-    assert all(VOTES[k] == kind for k, kind in COLLECT_VOTES.items())
+    assert list(voted) == list(PEOPLES_VOTES)
+    assert set(COLLECT_VOTES) <= set(PEOPLES_VOTES)
+    assert all(PEOPLES_VOTES[k] == kind for k, kind in COLLECT_VOTES.items())
     assert (found.counts["skipped"], found.counts["flagged"], found.counts["votes"]) == (1, 1, 1)
     i = Item("prompt", ("x",), "rating")
     (rated,) = make([i], [vote(i, "p1", "4")]).votes["train"]

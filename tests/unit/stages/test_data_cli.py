@@ -280,7 +280,7 @@ HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\x7f\r"
 def test_what_others_wrote_is_not_obeyed(
     store: Store, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
-    from pipeline.base.terminal_text import obeyed
+    from pipeline.base.terminal_text import is_control
 
     for n in (1, 2):
         with store.draft(
@@ -303,7 +303,7 @@ def test_what_others_wrote_is_not_obeyed(
     said = capsys.readouterr()
     text = said.out + said.err
     assert text.strip()
-    assert [c for c in text if obeyed(c) and c != "\n"] == []
+    assert [c for c in text if is_control(c) and c != "\n"] == []
     if "--json" in command:
         assert json.loads(said.out)
 

@@ -25,12 +25,12 @@ from typing import Any
 import pytest
 
 from pipeline.base.errors import ConfigError
-from pipeline.base.terminal_text import columns
+from pipeline.base.terminal_text import columns, escape_lines
 from pipeline.labelling.items import Item, order_of
 from pipeline.labelling.log.log import Log, LogFull, NewEvent, Person, Refused
 from pipeline.labelling.settings import LabelSection
 from pipeline.labelling.terminal import session
-from pipeline.labelling.terminal.keys import Keys, visible, wrap
+from pipeline.labelling.terminal.keys import Keys, wrap
 from pipeline.labelling.web.context import Consent
 
 TEXT = "You are asked to read.\n"
@@ -382,11 +382,11 @@ def raising(err: Exception) -> Callable[..., Any]:
 
 def test_visible_keeps_what_people_write() -> None:
     text = "né 漢字 العربية नमस्ते می‌خواهم 👩‍👩‍👧 e\u0301\n\n  two"
-    assert visible(text) == text
-    assert visible("a\tb\r\nc\rd") == "a    b\nc␍d"
-    assert visible("\ud800") == "<U+D800>"
-    assert visible("\u200b" * 3) == "<U+200B>" * 3
-    assert visible("x" + "\u200b" * 100_000 + "----") == "x<U+200B>×100000----"
+    assert escape_lines(text) == text
+    assert escape_lines("a\tb\r\nc\rd") == "a    b\nc␍d"
+    assert escape_lines("\ud800") == "<U+D800>"
+    assert escape_lines("\u200b" * 3) == "<U+200B>" * 3
+    assert escape_lines("x" + "\u200b" * 100_000 + "----") == "x<U+200B>×100000----"
 
 
 @pytest.mark.parametrize(
