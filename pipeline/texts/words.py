@@ -11,7 +11,7 @@ import functools
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from itertools import pairwise
 
 # Of the Unicode line breaking algorithm (UAX #14, revision 53) the classes ID, CJ (ideographs, kana) and SA
@@ -57,6 +57,16 @@ def ngrams(text: str, n: int) -> list[tuple[str, ...]]:
     """All runs of ``n`` :func:`words`."""
     found = words(text)
     return [tuple(found[i : i + n]) for i in range(len(found) - n + 1)]
+
+
+def repetition(sequences: Iterable[Sequence[Hashable]], n: int = 4) -> float | None:
+    """Mean over sequences of the share of their n-grams that repeat an earlier one; None where all are shorter.
+
+    seq-rep-n of Welleck et al. 2019 (arXiv:1908.04319).
+    """
+    grams = [list(zip(*(sequence[i:] for i in range(n)), strict=False)) for sequence in sequences]
+    shares = [1 - len(set(of_one)) / len(of_one) for of_one in grams if of_one]
+    return sum(shares) / len(shares) if shares else None
 
 
 def units(text: str) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 from collections.abc import Iterator
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -28,7 +29,7 @@ from tests.stages.conftest import MINI, Project
 
 RECORD = Path(__file__).with_name("output_formats.json")
 ROWS = 12
-TIMED = ("second", "minutes", "runtime", "eps")
+TIMED = re.compile(r"second|minutes|runtime|\beps\b")
 """Parts of the names of metrics that depend on how fast the machine is."""
 CLOSE, SMALL = 0.05, 0.005
 """Numbers are equal within this share, or this much: one float that is apart may end in another token."""
@@ -80,7 +81,7 @@ def numbers(rows: list[dict[str, Any]]) -> dict[str, list[float | None]]:
     flat = [dict(leaves(row)) for row in rows]
     values = {name: [row.get(name) for row in flat] for name in sorted({name for row in flat for name in row})}
     return {
-        name: [rounded(v) if is_number(v) else None for v in found] if not any(t in name for t in TIMED) else []
+        name: [rounded(v) if is_number(v) else None for v in found] if not TIMED.search(name) else []
         for name, found in values.items()
     }
 

@@ -13,12 +13,10 @@ from pipeline.evaluation.policy.degenerate import degenerate_rate
 from pipeline.evaluation.policy.length_control import length_controlled_win_rate
 from pipeline.evaluation.policy.verdicts import outcomes_by_score, win_rate_of
 from pipeline.statistics.bootstrap import RESAMPLES, as_finite, bootstrap_mean, finite, paired_difference, wilson
-from pipeline.texts.words import ngrams
+from pipeline.texts.words import ngrams, repetition, words
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
-
-REPETITION_NGRAM = 4
 
 
 @dataclass(frozen=True)
@@ -266,16 +264,6 @@ def distinct(completions: Sequence[str], n: int) -> float | None:
     return len(set(grams)) / len(grams) if grams else None
 
 
-def repetition(completions: Sequence[str], n: int = REPETITION_NGRAM) -> float | None:
-    """Mean over completions of the share of n-grams that repeat an earlier one; None if all are too short."""
-    shares = []
-    for text in completions:
-        grams = ngrams(text, n)
-        if grams:
-            shares.append(1 - len(set(grams)) / len(grams))
-    return float(np.mean(shares)) if shares else None
-
-
 def _text_metrics(base: Sampled, policy: Sampled, level: float, per_prompt: int) -> dict[str, Any]:
     def ended(side: Sampled) -> dict[str, Any]:
         share = by_prompt(side.ended, per_prompt)
@@ -291,6 +279,6 @@ def _text_metrics(base: Sampled, policy: Sampled, level: float, per_prompt: int)
         "ended": both(ended),
         "degenerate": both(lambda side: degenerate_rate(side.completions, side.ended, per_prompt, level)),
         "unique": both(unique),
-        "repetition": both(lambda side: repetition(side.completions)),
+        "repetition": both(lambda side: repetition(map(words, side.completions))),
         **{f"distinct_{n}": both(lambda side, n=n: distinct(side.completions, n)) for n in (1, 2, 3)},
     }

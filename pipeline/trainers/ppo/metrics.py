@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor
 
 from pipeline.functional.kl import kl_k1, kl_k3
 from pipeline.functional.losses import explained_variance
 from pipeline.functional.masks import masked_mean, masked_var
+from pipeline.texts.words import repetition
 from pipeline.trainers.ppo.rollout import Rollout
 
 
@@ -44,17 +43,9 @@ def rollout_metrics(
         "length/mean": lengths.mean(),
         "length/max": lengths.max(),
         "eos_rate": rollout.ended.float().mean(),
-        "text/repetition": repetition(rollout.completions()),
+        "text/repetition": repetition(rollout.completions()) or 0.0,
     }
     return {k: float(v) for k, v in figures.items()}
-
-
-def repetition(completions: Sequence[Sequence[int]], n: int = 4) -> float:
-    """Mean share of a completion's n-grams that are there already earlier in it: seq-rep-n of Welleck et al. 2019
-    (arXiv:1908.04319). Over completions of n tokens or more; 0 where there are none.
-    """
-    grams = [list(zip(*(c[i:] for i in range(n)), strict=False)) for c in completions if len(c) >= n]
-    return sum(1 - len(set(some)) / len(some) for some in grams) / len(grams) if grams else 0.0
 
 
 def training_metrics(steps: list[dict[str, float]]) -> dict[str, float]:

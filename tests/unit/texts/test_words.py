@@ -8,7 +8,16 @@ import unicodedata
 
 import pytest
 
-from pipeline.texts.words import bag_of_words, character_share, how_split, ngrams, opening, units, words
+from pipeline.texts.words import (
+    bag_of_words,
+    character_share,
+    how_split,
+    ngrams,
+    opening,
+    repetition,
+    units,
+    words,
+)
 
 
 # Catches: a change to texts that were split rightly before.
@@ -72,3 +81,14 @@ def test_units_are_what_stands_between_blanks_or_single_characters() -> None:
     assert units("我喜欢。他 ok") == ["我", "喜", "欢。", "他", "ok"]
     assert opening("我喜欢。他 ok", 3) == "我喜欢。"
     assert (opening("", 2), units("")) == ("", [])
+
+
+# Catches: n-grams of another n, a mean over n-grams instead of sequences.
+def test_repetition_by_hand() -> None:
+    # "a b c d a b c d" has 5 four-grams, 4 distinct: 1/5 repeated. "a b c d" has one: 0. "a" has none: left out.
+    assert repetition(map(words, ["a b c d a b c d", "a b c d", "a"])) == pytest.approx(0.1)
+    # 1 2 3 1 2 3 1 2: 4-grams 1231 2312 3123 1231 2312, of which two are there before.
+    assert repetition([[1, 2, 3, 1, 2, 3, 1, 2]]) == pytest.approx(2 / 5)
+    assert repetition([[7] * 8, [1, 2, 3, 4, 5]]) == pytest.approx((4 / 5 + 0) / 2)
+    assert repetition([[7] * 8, [7, 7, 7], []]) == pytest.approx(4 / 5)
+    assert repetition([[1, 2]]) is repetition([]) is None

@@ -19,7 +19,6 @@ from pipeline.evaluation.policy.policy_metrics import (
     kl_per_sequence,
     kl_per_token,
     ratio_parts,
-    repetition,
     win_rate,
 )
 from pipeline.statistics.bootstrap import paired_difference, wilson
@@ -87,13 +86,6 @@ def test_distinct_by_hand() -> None:
     assert distinct(texts, 1) == pytest.approx(4 / 7)
     assert distinct(texts, 2) == pytest.approx(4 / 5)
     assert distinct(["one", ""], 2) is None
-
-
-# Catches: n-grams of another n, a mean over n-grams instead of completions.
-def test_repetition_by_hand() -> None:
-    # "a b c d a b c d" has 5 four-grams, 4 distinct: 1/5 repeated. "a b c d" has one: 0. "a" has none: left out.
-    assert repetition(["a b c d a b c d", "a b c d", "a"]) == pytest.approx(0.1)
-    assert repetition(["a", ""]) is None
 
 
 def test_compare_puts_policy_minus_base() -> None:

@@ -16,7 +16,6 @@ from transformers import PrinterCallback
 from pipeline.health import Facts, diagnose
 from pipeline.scoring.scorer import Samples
 from pipeline.trainers.ppo.doctor_callback import Watching
-from pipeline.trainers.ppo.metrics import repetition
 from tests.conftest import tiny_gpt2, with_lora
 from tests.unit.trainers.ppo.test_ppo import PROMPTS, likes_seven, trainer
 from tests.unit.trainers.ppo.test_ppo_invariants import gold, proxy
@@ -189,15 +188,6 @@ def test_longer_healthy_runs_are_quiet(seed: int, tmp_path: Path, capsys: pytest
     made = run(tmp_path, 60, seed=seed)
     assert made.state.log_history[-2]["objective/scores"] > 0.15, "the test needs a run that learns"
     assert told(capsys) == []
-
-
-def test_repetition_by_hand():
-    # 1 2 3 1 2 3 1 2: 4-grams 1231 2312 3123 1231 2312, of which two are there before.
-    assert repetition([[1, 2, 3, 1, 2, 3, 1, 2]]) == pytest.approx(2 / 5)
-    assert repetition([[7] * 8, [1, 2, 3, 4, 5]]) == pytest.approx((4 / 5 + 0) / 2)
-    # Those shorter than four tokens say nothing, neither does an empty batch.
-    assert repetition([[7] * 8, [7, 7, 7], []]) == pytest.approx(4 / 5)
-    assert repetition([[1, 2]]) == repetition([]) == 0.0
 
 
 def test_the_error_of_the_check(tmp_path: Path):
