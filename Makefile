@@ -15,7 +15,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 THREADS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
-LAUNCH ?= accelerate launch --config_file configs/accelerate/cpu.yaml --num_cpu_threads_per_process $(THREADS)
+# quiet: of a stage that ends with an error, its own line is the last
+LAUNCH ?= accelerate launch --quiet --config_file configs/accelerate/cpu.yaml --num_cpu_threads_per_process $(THREADS)
 STAGES := sft collect reward ppo evaluate report
 READY  := $(VENV)/.ready
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 
@@ -24,6 +25,13 @@ def say(stage: str, text: str) -> None:
         put(f"[{stage}] {text}")
 
 
+ROUTINE = {
+    "transformers.modeling_utils": "We strongly recommend passing in an `attention_mask`",
+    "transformers.tokenization_utils_base": "Token indices sequence length is longer than the specified maximum",
+    "transformers.trainer_utils": "Warning: The following arguments do not match the ones in",
+}
+"""What libraries log, by logger, about what this package does itself: cut and pad texts, compare a checkpoint's
+settings."""
 LIBRARIES = r"(accelerate|datasets|huggingface_hub|peft|tokenizers|torch|transformers|trl)(\.|$)"
 
 
@@ -32,6 +40,8 @@ def quiet() -> None:
     for name in ("HF_HUB_DISABLE_TELEMETRY", "TRL_EXPERIMENTAL_SILENCE", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
         os.environ.setdefault(name, "1")
     warnings.filterwarnings("ignore", category=FutureWarning, module=LIBRARIES)
+    for name, beginning in ROUTINE.items():
+        logging.getLogger(name).addFilter(lambda r, start=beginning: not r.getMessage().startswith(start))
 
 
 def accept_deprecations() -> None:

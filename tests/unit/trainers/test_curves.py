@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import trackio
 import trackio.run
 import trackio.utils
 
-from pipeline.base.process import quiet
+from pipeline.base.process import ROUTINE, quiet
 from pipeline.trainers.curves import announce_curves
 from pipeline.workflow.config import load_config
 
@@ -78,3 +79,16 @@ def test_only_what_libraries_say_of_themselves_is_silenced():
         warnings.warn_explicit("of a library", FutureWarning, "training.py", 1, module="transformers.trainer")
         warnings.warn_explicit("of a user's", FutureWarning, "mine.py", 1, module="transformersish")
     assert [str(w.message) for w in seen] == ["of a user's"]
+
+
+def test_routine_lines_of_a_logger_are_dropped_and_no_others(caplog: pytest.LogCaptureFixture):
+    quiet()
+    for name, beginning in ROUTINE.items():
+        logger = logging.getLogger(name)
+        kept, logger.propagate = logger.propagate, False
+        logger.addHandler(caplog.handler)
+        logger.warning("%s (12 > 10)", beginning)
+        logger.warning("Something else.")
+        logger.removeHandler(caplog.handler)
+        logger.propagate = kept
+    assert {r.getMessage() for r in caplog.records} == {"Something else."}
