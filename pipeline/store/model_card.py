@@ -1,15 +1,11 @@
-"""README.md of a model version in the Hub's format. Leaves out publishing, and any number not in a manifest.
+"""The model card of a version: its README.md in the Hub's format (https://huggingface.co/docs/hub/model-cards)."""
 
-Front matter: https://huggingface.co/docs/hub/model-cards (base_model_relation, model-index).
-"""
-
-# pyright: standard
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, cast
 
-import yaml
+from huggingface_hub import EvalResult, ModelCardData
 
 from pipeline.statistics.spelling import dig, escape_cell, interval, number
 from pipeline.store.manifest import Manifest
@@ -21,7 +17,7 @@ STAGE = {"policy": "ppo", "reward": "reward", "base": "sft"}
 PIPELINE_TAG = {"policy": "text-generation", "reward": "text-classification", "base": "text-generation"}
 KIND_TAGS = {"policy": ["ppo", "lora"], "reward": ["reward-model", "lora"], "base": ["sft"]}
 
-WHAT = {
+DESCRIPTION = {
     "policy": "A LoRA adapter trained with PPO (TRL); its lineage below names the reward.",
     "reward": "A LoRA adapter with a score head, trained on preferences: one raw score per prompt and completion.",
     "base": "A language model fine-tuned on the task's corpus: where the reward model and the policy start from.",
@@ -40,7 +36,7 @@ SETTINGS = (
 )
 
 LABELS = ("annotator", "people", "comparisons", "decided", "ties", "votes")
-"""What is said of the labels, from the stats of the preferences."""
+"""Facts about a reward model's labels, by their key in the stats of the preferences."""
 
 LOAD_POLICY = """from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer
@@ -69,6 +65,23 @@ LOAD_BASE = """from transformers import AutoModelForCausalLM, AutoTokenizer
 model = AutoModelForCausalLM.from_pretrained("{path}")
 tokenizer = AutoTokenizer.from_pretrained("{path}")"""
 
+REWARD_METRICS = (
+    ("roc_auc", "AUC on held-out completions", ("auc",)),
+    ("accuracy", "Accuracy on held-out pairs", ("accuracy",)),
+    ("accuracy", "Agreement with gold", ("gold", "accuracy")),
+)
+POLICY_METRICS = (
+    ("gold_score", "Gold score", ("gold_score", "policy")),
+    ("gold_score_difference", "Gold score, policy - base", ("gold_score", "difference")),
+    ("score", "Proxy score", ("score", "policy")),
+    ("win_rate", "Win rate over the base (gold)", ("win_rate", "gold_score")),
+    ("kl_k1", "KL to the reference (k1, nats per completion)", ("kl_k1",)),
+    ("effective_closings", "Effective closing sentences", ("diversity", "closings", "policy")),
+    ("closings_ratio", "Effective closing sentences, policy / base", ("diversity", "closings", "ratio")),
+    ("closing_share", "Most common closing sentence (share)", ("diversity", "closing", "policy", "share")),
+)
+"""The metrics a card reports: the Hub's type, the name, and where in the stats the estimate stands."""
+
 LIMITS = {
     "policy": (
         "It is as good as its reward. A score it was trained to raise is no evidence; the gold score is, "
@@ -81,6 +94,14 @@ LIMITS = {
     ),
     "base": ("It imitates its corpus and has had no safety training.",),
 }
+
+
+class Result(NamedTuple):
+    """One metric of a card: the Hub's type, a name, and {value, low, high, n}."""
+
+    type: str
+    name: str
+    estimate: Mapping[str, Any]
 
 
 def adapter_card(
@@ -98,12 +119,14 @@ def adapter_card(
         lineage: the version's tree as text.
         labels: of a reward model, the stats of the preferences it learnt from.
     """
+    results = _results(metrics, kind)
     sections = [
-        f"---\n{yaml.safe_dump(front_matter(manifest, metrics, kind), sort_keys=False, allow_unicode=True)}---",
+        f"---\n{front_matter(manifest, results, kind)}\n---",
         f"# {escape_cell(manifest.ref)}",
-        NOT_TRAINED if kind == "policy" and is_starting(manifest.stats) else WHAT[kind],
+        NOT_TRAINED if kind == "policy" and is_starting(manifest.stats) else DESCRIPTION[kind],
         "## How it was trained\n\n" + _training(manifest, kind, labels or {}),
-        "## Results\n\n" + _results(metrics, kind),
+        "## Results\n\n"
+        + (_results_table(metrics, results, kind) if metrics and results else "Not evaluated yet."),
         "## Lineage\n\n" + _fenced(lineage or "unknown", "text"),
         "## How to load\n\n" + _fenced(_snippet(manifest, kind), "python"),
         "## Limits\n\n" + "\n".join(f"- {limit}" for limit in LIMITS[kind]),
@@ -111,98 +134,65 @@ def adapter_card(
     return "\n\n".join(sections) + "\n"
 
 
-def front_matter(manifest: Manifest, metrics: Mapping[str, Any] | None, kind: Kind) -> dict[str, Any]:
-    """The card's metadata. Keys without a value are left out, as the Hub refuses nulls."""
+def front_matter(manifest: Manifest, results: Sequence[Result], kind: Kind) -> ModelCardData:
+    """The card's metadata; as text it is YAML. A key without a value is None, as the Hub refuses an empty one."""
     base = _base_model(manifest)
     adapter = kind != "base"
-    meta: dict[str, Any] = {
-        "base_model": base,
-        "base_model_relation": ("adapter" if adapter else "finetune") if base else None,
-        "library_name": "peft" if adapter else "transformers",
-        "pipeline_tag": PIPELINE_TAG[kind],
-        "license": manifest.governance.get("license"),
-        "datasets": _datasets(manifest),
-        "tags": ["trl", *KIND_TAGS[kind], "rlhf-pipeline"],
-        "model-index": _model_index(manifest, metrics, kind),
-    }
-    return {key: value for key, value in meta.items() if value}
+    sources = ("prompts", "comparisons", "preferences", "corpus")
+    return ModelCardData(
+        base_model=base,
+        base_model_relation=("adapter" if adapter else "finetune") if base else None,
+        library_name="peft" if adapter else "transformers",
+        pipeline_tag=PIPELINE_TAG[kind],
+        license=manifest.governance.get("license") or None,
+        datasets=[parent.name for parent in manifest.parents if parent.role in sources] or None,
+        tags=["trl", *KIND_TAGS[kind], "rlhf-pipeline"],
+        model_name=manifest.name if results else None,
+        eval_results=[_eval_result(manifest, result, kind) for result in results] or None,
+    )
 
 
 def _base_model(manifest: Manifest) -> str | None:
     for model in manifest.models:
         if model.get("role") == "base":
-            return model.get("id")
-    return manifest.config.get("base_model")
+            return model.get("id") or None
+    return manifest.config.get("base_model") or None
 
 
-def _datasets(manifest: Manifest) -> list[str]:
-    kinds = ("prompts", "comparisons", "preferences", "corpus")
-    return [parent.name for parent in manifest.parents if parent.role in kinds]
-
-
-def _headline_metrics(metrics: Mapping[str, Any] | None, kind: Kind) -> list[tuple[str, str, Mapping[str, Any]]]:
-    """(type, name, {value, low, high, n}) of what the card claims, known values only."""
-    if kind == "reward":
-        pairs = _of_pairs(metrics)
-        found = [
-            ("roc_auc", "AUC on held-out completions", dig(metrics, "auc")),
-            ("accuracy", "Accuracy on held-out pairs", dig(pairs, "accuracy")),
-            ("accuracy", "Agreement with gold", dig(pairs, "gold", "accuracy")),
-        ]
-    else:
-        found = [
-            ("gold_score", "Gold score", dig(metrics, "gold_score", "policy")),
-            ("gold_score_difference", "Gold score, policy - base", dig(metrics, "gold_score", "difference")),
-            ("score", "Proxy score", dig(metrics, "score", "policy")),
-            ("win_rate", "Win rate over the base (gold)", dig(metrics, "win_rate", "gold_score")),
-            ("kl_k1", "KL to the reference (k1, nats per completion)", dig(metrics, "kl_k1")),
-            ("effective_closings", "Effective closing sentences", dig(metrics, "diversity", "closings", "policy")),
-            (
-                "closings_ratio",
-                "Effective closing sentences, policy / base",
-                dig(metrics, "diversity", "closings", "ratio"),
-            ),
-            (
-                "closing_share",
-                "Most common closing sentence (share)",
-                dig(metrics, "diversity", "closing", "policy", "share"),
-            ),
-        ]
-    return [(t, name, entry) for t, name, entry in found if entry and entry.get("value") is not None]
+def _results(metrics: Mapping[str, Any] | None, kind: Kind) -> list[Result]:
+    """The results that have a value."""
+    table = REWARD_METRICS if kind == "reward" else POLICY_METRICS
+    results: list[Result] = []
+    for type_, name, path in table:
+        source = _of_pairs(metrics) if kind == "reward" and path != ("auc",) else metrics
+        estimate = dig(source, *path)
+        if estimate and estimate.get("value") is not None:
+            results.append(Result(type_, name, estimate))
+    return results
 
 
 def _of_pairs(metrics: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """What was measured on pairs: beside its AUC, or not at all, for one trained on single completions."""
+    """The metrics on pairs. A model trained on single completions has them beside its AUC, or not at all."""
     return dig(metrics, "pairs") if dig(metrics, "auc") else metrics
 
 
-def _model_index(manifest: Manifest, metrics: Mapping[str, Any] | None, kind: Kind) -> list[Any]:
-    claims = _headline_metrics(metrics, kind)
-    if not claims:
-        return []
+def _eval_result(manifest: Manifest, result: Result, kind: Kind) -> EvalResult:
     task = str(manifest.config.get("task") or "task")
-    result = {
-        "task": {"type": PIPELINE_TAG[kind]},
-        "dataset": {"type": task, "name": f"{task}, held-out prompts", "split": "test"},
-        "metrics": [
-            {
-                "type": type_,
-                "name": name,
-                "value": round(entry["value"], 4),
-                "args": {
-                    key: entry[key] if key == "n" else round(entry[key], 4)
-                    for key in ("low", "high", "n")
-                    if entry.get(key) is not None
-                },
-            }
-            for type_, name, entry in claims
-        ],
-    }
-    return [{"name": manifest.name, "results": [result]}]
+    numbers = {key: result.estimate.get(key) for key in ("low", "high", "n")}
+    return EvalResult(
+        task_type=PIPELINE_TAG[kind],
+        dataset_type=task,
+        dataset_name=f"{task}, held-out prompts",
+        dataset_split="test",
+        metric_type=result.type,
+        metric_name=result.name,
+        metric_value=round(result.estimate["value"], 4),
+        metric_args={key: round(value, 4) for key, value in numbers.items() if value is not None},
+    )
 
 
 def _training(manifest: Manifest, kind: Kind, labels: Mapping[str, Any]) -> str:
-    section = manifest.config.get(STAGE[kind]) or {}
+    section = cast("Mapping[str, Any]", manifest.config.get(STAGE[kind]) or {})
     facts: list[tuple[str, Any]] = [
         ("base model", _base_model(manifest)),
         ("task", manifest.config.get("task")),
@@ -216,19 +206,20 @@ def _training(manifest: Manifest, kind: Kind, labels: Mapping[str, Any]) -> str:
     return _table(("setting", "value"), [(k, escape_cell(v)) for k, v in facts if v is not None])
 
 
-def _results(metrics: Mapping[str, Any] | None, kind: Kind) -> str:
-    claims = _headline_metrics(metrics, kind)
-    if not claims or metrics is None:
-        return "Not evaluated yet."
-    rows = [(name, interval(entry), str(entry.get("n", ""))) for _, name, entry in claims]
+def _results_table(metrics: Mapping[str, Any], results: Sequence[Result], kind: Kind) -> str:
+    rows = [(name, interval(estimate), str(estimate.get("n", ""))) for _, name, estimate in results]
     if kind == "reward":
         if "auc" in metrics:
-            rows += [(f"Baseline AUC: {b['name']}", interval(b["auc"]), "") for b in metrics["baselines"]]
-        of_pairs = dig(_of_pairs(metrics), "baselines") or []
-        rows += [(f"Baseline: {b['name']}", interval(b["accuracy"]), "") for b in of_pairs]
+            rows += _baselines("Baseline AUC", metrics, "auc")
+        rows += _baselines("Baseline", _of_pairs(metrics), "accuracy")
     level = number(100 * metrics.get("level", 0.95), 0)
     text = _table((f"metric, [{level} % interval]", "value", "n"), rows)
     return f"{metrics['verdict']}\n\n{text}" if metrics.get("verdict") else text
+
+
+def _baselines(title: str, metrics: Mapping[str, Any] | None, key: str) -> list[tuple[str, str, str]]:
+    baselines = cast("Sequence[Mapping[str, Any]]", dig(metrics, "baselines") or ())
+    return [(f"{title}: {baseline['name']}", interval(baseline[key]), "") for baseline in baselines]
 
 
 def _snippet(manifest: Manifest, kind: Kind) -> str:

@@ -844,10 +844,18 @@ def test_a_card_of_ones_own_is_kept(store: Store) -> None:
 # Imports
 
 
-def test_importing_the_store_is_cheap() -> None:
-    code = (
-        "import sys, pipeline.store.store, pipeline.stages.data.data;"
-        "print([m for m in ('torch', 'pyarrow', 'datasets', 'yaml', 'numpy') if m in sys.modules])"
-    )
+def imported(modules: str, suspects: tuple[str, ...]) -> list[str]:
+    """Which of ``suspects`` a fresh interpreter has loaded after importing ``modules``."""
+    code = f"import sys, {modules}; print(*(m for m in {suspects} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    return done.stdout.split()
+
+
+def test_importing_the_store_is_cheap() -> None:
+    suspects = ("torch", "pyarrow", "datasets", "huggingface_hub", "yaml", "numpy")
+    assert imported("pipeline.store.store, pipeline.stages.data.data", suspects) == []
+
+
+def test_making_a_card_needs_no_torch_and_no_network_client() -> None:
+    suspects = ("torch", "transformers", "datasets", "httpx", "pandas")
+    assert imported("pipeline.store.model_card, huggingface_hub.repocard_data", suspects) == []
