@@ -1,7 +1,7 @@
-"""A language model as judge, behind any endpoint that speaks OpenAI's chat completions.
+"""Client of a language model that judges pairs, behind any endpoint that speaks OpenAI's chat completions.
 
-It asks which of two completions is the better one and reads the answer. In which order they are shown, and what
-the answers come to, is the caller's business. Needs no torch.
+It asks which of two completions is better and reads the answer. The caller chooses the order in which they are
+shown and aggregates the answers. Needs no torch.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ import json
 import os
 import random
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
+
+import httpx
 
 from pipeline.base.errors import ModelError
 from pipeline.base.files import disk_errors, make_dirs
@@ -34,8 +33,10 @@ is no merit by itself.
 Answer with one word: A if completion A is better, B if completion B is better, TIE if neither is."""
 
 LARGEST_REPLY = 2**20
+"""Bytes of a reply that are read."""
 LONGEST_WAIT = 60.0
-# What endpoints call a request that their filter refused, or that is too long for the model.
+"""Seconds between two attempts, also where the endpoint asks for more."""
+# Words in the error of a request that the endpoint's filter refused, or that is too long for the model.
 _REFUSED = ("content_filter", "content_policy", "content management policy")
 _TOO_LONG = ("context_length", "context length", "maximum context", "too many tokens")
 
@@ -68,7 +69,7 @@ class JudgeOptions:
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
             raise ValueError(f"url {self.url!r} is not an address such as http://localhost:8000/v1")
         # Settings are recorded in every version.
         if parts.username or parts.password or parts.query:
@@ -93,32 +94,37 @@ class Pair(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What the judge said; without a choice, the reason why not."""
+    """The judge's choice; without one, the reason."""
 
     choice: Choice | None
     reason: str | None = None
 
 
 class LLMJudge:
-    """Asks; remembers what was answered, so that nothing is paid for twice.
+    """Asks the judge, and keeps the answers so that none is paid for twice.
+
+    Proxies and certificates are those of httpx: ``HTTPS_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE`` ...
 
     Args:
         cache: a file that answers are appended to as they come; it holds no prompt and no completion, only the
             digest of each request. None keeps nothing.
         backoff: seconds before the second attempt; doubled for every further one.
+    Raises:
+        ModelError: the key cannot stand in an HTTP header.
     """
 
     def __init__(self, options: JudgeOptions, cache: Path | None = None, backoff: float = 0.5) -> None:
         self.options, self.cache, self.backoff = options, cache, backoff
         self.where = f"judge {options.llm} at {urlsplit(options.url).netloc}"
         self._key = os.environ.get(options.key_env, "").strip()
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise ModelError(self.where, f"the key in {options.key_env} holds characters that no key has.")
         self._lock, self._stop = threading.Lock(), threading.Event()
-        self._opener = urllib.request.build_opener(_NoRedirect)
-        self.known = _read(cache)
+        self._replies = _read(cache)
 
-    def unknown(self, pairs: Sequence[Pair]) -> int:
+    def unanswered(self, pairs: Sequence[Pair]) -> int:
         """How many requests :meth:`ask` would send for these pairs."""
-        return len({digest(self.body(p)) for p in pairs} - self.known.keys())
+        return len({digest(self.body(p)) for p in pairs} - self._replies.keys())
 
     def ask(self, pairs: Sequence[Pair], progress: Callable[[int], object] | None = None) -> list[Answer]:
         """An answer for each pair.
@@ -131,19 +137,20 @@ class LLMJudge:
         """
         bodies = [self.body(p) for p in pairs]
         keys = [digest(body) for body in bodies]
-        todo = {key: body for key, body in zip(keys, bodies, strict=True) if key not in self.known}
+        todo = {key: body for key, body in zip(keys, bodies, strict=True) if key not in self._replies}
         self._stop.clear()
         pool = ThreadPoolExecutor(self.options.concurrency, thread_name_prefix="judge")
-        try:
-            futures = [pool.submit(self._answer, key, body, progress) for key, body in todo.items()]
-            # One failure stops the others, so the first that is told is the one that began it.
-            problems = [p for p in (future.exception() for future in futures) if p is not None]
-        finally:
-            self._stop.set()
-            pool.shutdown(cancel_futures=True)
-        for problem in sorted(problems, key=lambda p: isinstance(p, _Stopped)):
-            raise problem
-        return [read_answer(self.known[key]) for key in keys]
+        with self._client() as client:
+            try:
+                futures = [pool.submit(self._answer, client, key, body, progress) for key, body in todo.items()]
+                # One failure stops the others: it is raised, not what it did to them.
+                errors = [err for err in (future.exception() for future in futures) if err is not None]
+            finally:
+                self._stop.set()
+                pool.shutdown(cancel_futures=True)
+        for err in sorted(errors, key=lambda err: isinstance(err, _Stopped)):
+            raise err
+        return [read_answer(self._replies[key]) for key in keys]
 
     def body(self, pair: Pair) -> dict[str, Any]:
         """The request for one pair.
@@ -164,28 +171,43 @@ class LLMJudge:
             **self.options.request,
         }
 
-    def _answer(self, key: str, body: dict[str, Any], progress: Callable[[int], object] | None) -> None:
+    def _client(self) -> httpx.Client:
+        """A client that follows no redirect, which would carry the key to another host."""
+        headers = {"Content-Type": "application/json", "User-Agent": "rlhf-pipeline"}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+        limits = httpx.Limits(max_connections=self.options.concurrency)
+        try:
+            return httpx.Client(headers=headers, timeout=self.options.timeout, limits=limits)
+        except (ImportError, ValueError, OSError, httpx.InvalidURL) as err:
+            problem = f"httpx cannot use a proxy or certificate of the environment: {err}."
+            fix = "Check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE."
+            raise ModelError(self.where, problem, fix) from err
+
+    def _answer(
+        self, client: httpx.Client, key: str, body: dict[str, Any], progress: Callable[[int], object] | None
+    ) -> None:
         if self._stop.is_set():
             raise _Stopped
         try:
-            said = self._said(body)
+            reply = self._reply(client, body)
         except Exception:
             self._stop.set()
             raise
         with self._lock:
-            self.known[key] = said
+            self._replies[key] = reply
             if self.cache is not None:
-                _append(self.cache, {"request": key, **said})
+                _append(self.cache, {"request": key, **reply})
         if progress is not None:
             progress(1)
 
-    def _said(self, body: dict[str, Any]) -> dict[str, Any]:
-        """What is worth keeping of the endpoint's answer: text, refusal, finish_reason."""
+    def _reply(self, client: httpx.Client, body: dict[str, Any]) -> dict[str, Any]:
+        """The endpoint's reply, after as many attempts as it takes: text, refusal, finish_reason."""
         problem = ""
         for attempt in range(self.options.attempts):
             try:
-                return _kept(self._post(body))
-            except _MayPass as err:
+                return self._post(client, body)
+            except _Transient as err:
                 problem = str(err)
                 wait = err.after if err.after is not None else self.backoff * 2**attempt * (1 + random.random())
             if attempt + 1 < self.options.attempts and self._stop.wait(min(wait, LONGEST_WAIT)):
@@ -193,77 +215,78 @@ class LLMJudge:
         raise ModelError(
             self.where,
             f"no answer in {self.options.attempts} attempts: {problem}.",
-            "Run again when it answers; what it has answered is kept.",
+            "Run again when it answers; its answers so far are kept.",
         )
 
-    def _post(self, body: dict[str, Any]) -> Any:
-        headers = {"Content-Type": "application/json", "User-Agent": "rlhf-pipeline"}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        request = urllib.request.Request(
-            f"{self.options.url.rstrip('/')}/chat/completions", json.dumps(body).encode(), headers, method="POST"
-        )
+    def _post(self, client: httpx.Client, body: dict[str, Any]) -> dict[str, Any]:
+        url = f"{self.options.url.rstrip('/')}/chat/completions"
+        raw = b""
         try:
-            with self._opener.open(request, timeout=self.options.timeout) as response:
-                return json.loads(response.read(LARGEST_REPLY))
-        except urllib.error.HTTPError as err:
-            return self._refused(err)
-        except ValueError as err:
-            raise _MayPass("it is not JSON") from err
-        except (OSError, HTTPException) as err:  # refused, reset, timed out, no such host, cut short
-            raise _MayPass(self._clean(str(getattr(err, "reason", err)) or type(err).__name__)) from err
+            # httpx's `json=` cannot encode half a surrogate pair, which a completion may hold.
+            with client.stream("POST", url, content=json.dumps(body).encode()) as response:
+                for chunk in response.iter_bytes():
+                    raw += chunk
+                    if len(raw) > LARGEST_REPLY:
+                        raise _Transient("the reply is too long")
+        except httpx.HTTPError as err:  # refused, reset, timed out, no such host, cut short
+            raise _Transient(self._redact(str(err) or type(err).__name__)) from err
+        if not response.is_success:
+            return self._refusal(response, raw.decode("utf-8", "replace"))
+        return _parse_completion(raw)
 
-    def _refused(self, err: urllib.error.HTTPError) -> dict[str, Any]:
-        """What an HTTP status other than success means: an abstention, another attempt, or the end."""
-        status, after = err.code, err.headers.get("Retry-After", "")
-        try:
-            text = err.read(LARGEST_REPLY).decode("utf-8", "replace")
-        except OSError:
-            text = ""
+    def _refusal(self, response: httpx.Response, text: str) -> dict[str, Any]:
+        """The reply of an endpoint that refused this one request.
+
+        Raises:
+            _Transient: another attempt may succeed.
+            ModelError: it refuses all.
+        """
+        status, after = response.status_code, response.headers.get("Retry-After", "")
         if status in (408, 409, 425, 429) or status >= 500:
             wait = float(after) if after.replace(".", "", 1).isdigit() else None
-            raise _MayPass(f"HTTP {status}", wait)
+            raise _Transient(f"HTTP {status}", wait)
         low = text.lower()
         if any(word in low for word in _REFUSED):
-            return {"choices": [{"message": {"refusal": "filter"}, "finish_reason": "content_filter"}]}
+            return {"text": "", "refusal": True, "finish_reason": "content_filter"}
         if status == 413 or any(word in low for word in _TOO_LONG):
-            return {"choices": [{"message": {"refusal": "too long"}, "finish_reason": "too_long"}]}
+            return {"text": "", "refusal": True, "finish_reason": "too_long"}
+        fix = ""
         if status in (401, 403):
-            # An endpoint may repeat the key it refuses, so its words are not told.
-            has = "is not accepted" if self._key else "is not set"
-            raise ModelError(self.where, f"HTTP {status}: the key in {self.options.key_env} {has}.")
-        if 300 <= status < 400:
-            raise ModelError(self.where, f"HTTP {status}: it lives elsewhere.", "Give that address as url.")
-        said = " ".join(self._clean(text).split())[:200]
-        raise ModelError(self.where, f"HTTP {status}: {said or 'no reason given'}.", "Check url, llm and request.")
+            # An endpoint may repeat the key it refuses, so its text is not shown.
+            state = "is not accepted" if self._key else "is not set"
+            problem = f"HTTP {status}: the key in {self.options.key_env} {state}."
+        elif 300 <= status < 400:
+            problem, fix = f"The server redirected (HTTP {status}).", "Set `url` to the final address."
+        else:
+            reason = " ".join(self._redact(text).split())[:200] or "no reason given"
+            problem, fix = f"HTTP {status}: {reason}.", "Check url, llm and request."
+        raise ModelError(self.where, problem, fix)
 
-    def _clean(self, text: str) -> str:
+    def _redact(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text
 
 
-def read_answer(said: dict[str, Any]) -> Answer:
-    """A, B or TIE and nothing else but marks around it; anything else is no answer.
+def read_answer(reply: dict[str, Any]) -> Answer:
+    """The choice in a reply: A, B or TIE with nothing but punctuation around it; any other text is no answer.
 
-    What a reasoning model wrote down before, between <think> tags, does not count.
+    Text between <think> tags before it, a model's reasoning, is skipped.
     """
-    if said.get("finish_reason") == "too_long":
+    if reply.get("finish_reason") == "too_long":
         return Answer(None, "too long")
-    if said.get("refusal") or said.get("finish_reason") == "content_filter":
+    if reply.get("refusal") or reply.get("finish_reason") == "content_filter":
         return Answer(None, "refused")
-    text = str(said.get("text") or "").strip()
+    text = str(reply.get("text") or "").strip()
     if text.startswith("<think>"):
         text = text.rpartition("</think>")[2] if "</think>" in text else ""
     choices: dict[str, Choice] = {"a": "first", "b": "second", "tie": "tie"}
     choice = choices.get(text.strip(" \t\r\n.*_`\"'()[]").casefold())
-    return (
-        Answer(choice)
-        if choice is not None
-        else Answer(None, "cut" if said.get("finish_reason") == "length" else "unparsable")
-    )
+    if choice is not None:
+        return Answer(choice)
+    return Answer(None, "cut" if reply.get("finish_reason") == "length" else "unparsable")
 
 
-class _MayPass(Exception):
-    """A failure worth another attempt, after so many seconds where the endpoint says how many."""
+class _Transient(Exception):
+    """A failure worth another attempt, ``after`` so many seconds where the endpoint gives a number."""
 
     def __init__(self, what: str, after: float | None = None) -> None:
         super().__init__(what)
@@ -271,49 +294,40 @@ class _MayPass(Exception):
 
 
 class _Stopped(Exception):
-    """Not asked, as another question has failed."""
+    """A question that was not asked, as another one has failed."""
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the key to another host."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
-
-
-def _kept(reply: Any) -> dict[str, Any]:
+def _parse_completion(raw: bytes) -> dict[str, Any]:
+    """The part of a chat completion that is kept."""
     try:
-        choice = reply["choices"][0]
+        choice = json.loads(raw)["choices"][0]
         message = choice["message"]
         text, refusal, finish = message.get("content"), message.get("refusal"), choice.get("finish_reason")
-    except (KeyError, IndexError, TypeError, AttributeError) as err:
-        raise _MayPass("it is no chat completion") from err
+    except (ValueError, LookupError, TypeError, AttributeError) as err:
+        raise _Transient("the reply is not a chat completion") from err
     return {"text": str(text or "")[-4000:], "refusal": bool(refusal), "finish_reason": str(finish or "")}
 
 
 def _read(cache: Path | None) -> dict[str, dict[str, Any]]:
-    """What was answered before; a line that a kill cut short is left out, and asked again."""
-    found: dict[str, dict[str, Any]] = {}
+    """The replies in a cache, by request. A line that a kill cut short is skipped: it is asked again."""
+    replies: dict[str, dict[str, Any]] = {}
     if cache is None or not cache.is_file():
-        return found
+        return replies
     for line in cache.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
-            found[row["request"]] = {k: row[k] for k in ("text", "refusal", "finish_reason")}
+            replies[row["request"]] = {k: row[k] for k in ("text", "refusal", "finish_reason")}
         except (ValueError, KeyError, TypeError):
             continue
-    return found
+    return replies
 
 
 def _append(cache: Path, row: dict[str, Any]) -> None:
     with disk_errors(str(cache)):
         make_dirs(cache.parent)
         with cache.open("ab+") as file:
-            # After a line that was cut short, this one begins a new one.
-            file.seek(0, os.SEEK_END)
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-                torn = file.read(1) != b"\n"
-            else:
-                torn = False
+            # A line that a kill cut short must not swallow this one.
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - 1, 0))
+            torn = file.read(1) not in (b"", b"\n")
             file.write(b"\n" * torn + json.dumps(row, ensure_ascii=False).encode() + b"\n")

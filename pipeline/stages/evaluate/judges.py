@@ -177,7 +177,7 @@ def asked(run: Run, options: JudgeOptions, found: Found, draws: int) -> Judged:
         if differ[i]:
             prompt = found.prompts[i // draws]
             questions += [Pair(prompt, policy, base), Pair(prompt, base, policy)]
-    new = judge.unknown(questions)
+    new = judge.unanswered(questions)
     say("evaluate", f"{judge.where}: {new} questions, {len(questions) - new} answered before")
     answers = iter(judge.ask(questions))
     both = [(next(answers), next(answers)) if d else (Answer("tie"), Answer("tie")) for d in differ]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pipeline.base.errors import ConfigError, ModelError
-from pipeline.scoring.llm_judge import Answer, JudgeOptions, LLMJudge, Pair, read_answer
+from pipeline.scoring.llm_judge import LARGEST_REPLY, Answer, JudgeOptions, LLMJudge, Pair, read_answer
 from pipeline.workflow.config import parse_options
 
 KEY = "sk-very-secret"
@@ -265,10 +265,45 @@ def test_the_key_is_never_told(status: int, tmp_path: Path, capfd: pytest.Captur
         assert "JUDGE_KEY is not accepted" in said
 
 
+# Catches: httpx's own error for a header, a traceback that shows the key.
+def test_a_key_that_no_header_can_carry_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("sk\x00-secret", "sk-sécret", "sk-\nsecret"):
+        monkeypatch.setattr("os.environ", {"JUDGE_KEY": key})
+        with pytest.raises(ModelError, match="the key in JUDGE_KEY holds characters") as caught:
+            LLMJudge(JudgeOptions("m", "http://h/v1", key_env="JUDGE_KEY"))
+        assert "cret" not in str(caught.value)
+
+
+# Catches: a traceback of httpx, which builds its proxies before the first request.
+def test_a_proxy_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "nonsense://proxy:1")
+    with pytest.raises(ModelError, match=r"cannot use a proxy .* Check HTTP_PROXY"):
+        LLMJudge(JudgeOptions("m", "http://h/v1")).ask(PAIRS[:1])
+
+
+# Catches: a proxy of the environment that is passed by.
+def test_requests_go_through_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    with endpoint(longer_wins) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url.removesuffix("/v1"))
+        options = JudgeOptions("m", "http://judge.invalid/v1", key_env="JUDGE_KEY", timeout=10.0, attempts=1)
+        assert LLMJudge(options).ask([Pair("p", "long one", "no")]) == [Answer("first")]
+    assert proxy.headers[0]["path"] == "http://judge.invalid/v1/chat/completions"
+
+
+# Catches: a reply read without bound, half a surrogate pair that cannot be encoded.
+def test_odd_texts_in_both_directions() -> None:
+    endless = says("A" * (LARGEST_REPLY + 1))
+    with endpoint(lambda _, n: endless if n == 0 else says("A")) as double:
+        assert judge(double, attempts=2).ask([Pair("\ud83d", "x", "y")]) == [Answer("first")]
+        assert len(double.bodies) == 2
+
+
 # Catches: a redirect that is followed, with the key, to whoever it names.
 def test_redirects_are_refused() -> None:
     with endpoint(longer_wins) as other, endpoint(lambda _, n: (302, b"", {"Location": other.url})) as double:
-        with pytest.raises(ModelError, match="HTTP 302: it lives elsewhere"):
+        with pytest.raises(
+            ModelError, match=r"The server redirected \(HTTP 302\)\. Set `url` to the final address\."
+        ):
             judge(double).ask(PAIRS[:1])
         assert other.bodies == []
 
@@ -285,7 +320,7 @@ def test_what_was_answered_is_not_paid_for_again(tmp_path: Path) -> None:
     cache.write_text("\n".join(lines)[:-9])  # killed while writing the third
     with endpoint(longer_wins) as double:
         again = judge(double, cache)
-        assert again.unknown(PAIRS) == 4
+        assert again.unanswered(PAIRS) == 4
         answers = again.ask(PAIRS[::-1])
         assert len(double.bodies) == 4
     assert answers == [Answer("second")] * 6
@@ -293,7 +328,7 @@ def test_what_was_answered_is_not_paid_for_again(tmp_path: Path) -> None:
         assert judge(double, cache).ask(PAIRS) == answers
         assert double.bodies == []
         # Another model, another criterion: other questions.
-        assert judge(double, cache, criterion="Which is shorter?").unknown(PAIRS) == 6
+        assert judge(double, cache, criterion="Which is shorter?").unanswered(PAIRS) == 6
 
 
 def test_unparsable_answers_are_kept_too(tmp_path: Path) -> None:
@@ -320,6 +355,7 @@ def test_concurrency_is_bounded() -> None:
     ("given", "said"),
     [
         ({"url": "localhost:8000"}, "not an address"),
+        ({"url": "http://h:99999/v1"}, "Port out of range"),
         ({"url": "http://user:pw@h/v1"}, "holds a user"),
         ({"url": "http://h/v1?key=1"}, "holds a user"),
         ({"concurrency": 0}, "concurrency 0"),

@@ -857,5 +857,5 @@ def test_importing_the_store_is_cheap() -> None:
 
 
 def test_making_a_card_needs_no_torch_and_no_network_client() -> None:
-    suspects = ("torch", "transformers", "datasets", "httpx", "pandas")
+    suspects = ("torch", "transformers", "datasets", "httpx", "httpx2", "pandas")
     assert imported("pipeline.store.model_card, huggingface_hub.repocard_data", suspects) == []
