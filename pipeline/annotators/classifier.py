@@ -47,14 +47,6 @@ class Options:
     revision: str | None = None
     device: str | None = None
 
-    def __post_init__(self) -> None:
-        for key in ("batch_size", "max_length"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key} = {getattr(self, key)} should be 1 or more.")
-        for key in ("temperature", "min_difference"):
-            if not (math.isfinite(getattr(self, key)) and getattr(self, key) >= 0):
-                raise ValueError(f"{key} = {getattr(self, key)} should be 0 or more.")
-
 
 def build(options: Options, context: Context) -> Annotator:
     """Load the model.

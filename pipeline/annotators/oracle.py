@@ -45,16 +45,6 @@ class Options:
     tie_margin: float | None = None
     margin: bool = False
 
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise ValueError(f"temperature = {self.temperature} should be 0 or more.")
-        if not math.isfinite(self.length_bias):
-            raise ValueError(f"length_bias = {self.length_bias} should be a number, 0 for none.")
-        if not 0 <= self.flip < 0.5:
-            raise ValueError(f"flip = {self.flip} should be in [0, 0.5); at 0.5 a label says nothing.")
-        if self.tie_margin is not None and not self.tie_margin >= 0:
-            raise ValueError(f"tie_margin = {self.tie_margin} should be 0 or more.")
-
 
 def build(options: Options, context: Context) -> Annotator:
     """The oracle of the context's task.

@@ -52,17 +52,11 @@ class Task:
     gold_name: str | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        for key in ("prompt_words", "completion_tokens", "max_texts"):
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                raise ValueError(f"{key} = {value} should be 1 or more.")
         if self.min_words <= self.prompt_words:
             raise ValueError(
                 f"min_words = {self.min_words} should be more than prompt_words = {self.prompt_words}: "
                 "a text as short as its prompt has nothing to continue with."
             )
-        if not 0 < self.test_share < 1:
-            raise ValueError(f"test_share = {self.test_share} should be between 0 and 1.")
         self.gold_name = VADER_NAME if self.gold == "vader" else None
 
     def corpus(self, seed: int) -> Sequence[str]:

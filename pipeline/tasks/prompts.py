@@ -79,12 +79,6 @@ class Task:
     gold_name: str | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        for key in ("completion_tokens", "limit"):
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                raise ValueError(f"{key} = {value} should be 1 or more.")
-        if not 0 < self.test_share < 1:
-            raise ValueError(f"test_share = {self.test_share} should be between 0 and 1.")
         self.gold_name = VADER_NAME if self.gold == "vader" else None
 
     def corpus(self, seed: int) -> Sequence[str] | None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.errors import DataError
 from pipeline.base.records import split_of
 from pipeline.tasks._review_grammar import all_prompts, review
 from pipeline.tasks._review_truth import TRUTH_NAME, truths
@@ -39,12 +39,6 @@ class Task:
     gold_name: str | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        if self.corpus_size < 100:
-            raise ConfigError(
-                "task_args.corpus_size", f"{self.corpus_size} reviews are too few.", "Use 100 or more."
-            )
-        if not 0 < self.test_share < 1:
-            raise ConfigError("task_args.test_share", f"{self.test_share} is not between 0 and 1.")
         self.gold_name = TRUTH_NAME if self.gold == "truth" else VADER_NAME
 
     def corpus(self, seed: int) -> list[str]:

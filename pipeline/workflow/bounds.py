@@ -1,7 +1,7 @@
-"""What every number of an experiment's config may be: one table, read before anything is loaded or run.
+"""Bounds of every number of an experiment's config: one table, checked before anything is loaded or run.
 
-A number outside its bounds trains nothing (a rate of 0, no episodes), or nothing of use (a decay of NaN). It
-leaves out types, which the dataclasses of the sections check, and rules between keys: their ``__post_init__``.
+A number outside its bounds trains nothing (a rate of 0, no episodes), or nothing of use (a decay of NaN). The
+dataclasses of sections, tasks and annotators check types and, in ``__post_init__``, rules between keys alone.
 """
 
 from __future__ import annotations
@@ -245,17 +245,21 @@ def _bounded(raw: Mapping[str, Any]) -> Iterator[tuple[str, Any, Bound]]:
     groups: list[tuple[str, Mapping[str, Any], Mapping[str, Bound]]] = [
         ("", raw, {"seed": SEED}),
         *((f"{section}.", _mapping(raw.get(section)), bounds) for section, bounds in SECTIONS.items()),
-        ("task_args.", _mapping(raw.get("task_args")), TASKS.get(str(raw.get("task")), {})),
+        ("task_args.", _mapping(raw.get("task_args")), _of_plugin(TASKS, raw.get("task"), "pipeline.tasks.")),
         (
             "collect.annotator_args.",
             _mapping(collect.get("annotator_args")),
-            ANNOTATORS.get(str(collect.get("annotator", "oracle")), {}),
+            _of_plugin(ANNOTATORS, collect.get("annotator", "oracle"), "pipeline.annotators."),
         ),
     ]
     for prefix, values, bounds in groups:
         for key, bound in bounds.items():
             if key in values:
                 yield prefix + key, values[key], bound
+
+
+def _of_plugin(table: Mapping[str, Mapping[str, Bound]], name: Any, package: str) -> Mapping[str, Bound]:
+    return table.get(str(name).removeprefix(package), {})
 
 
 def _spell(number: float) -> str:

@@ -165,19 +165,6 @@ def test_a_task_without_gold() -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("options", "fact"),
-    [
-        ({"flip": 0.5}, r"flip = 0\.5"),
-        ({"flip": -0.1}, r"flip = -0\.1"),
-        ({"temperature": -1}, "temperature"),
-        ({"temperature": math.nan}, "temperature"),
-        ({"tie_margin": -1}, "tie_margin"),
-        ({"length_bias": math.inf}, "length_bias = inf"),
-        ({"temprature": 1}, 'Did you mean "collect.annotator_args.temperature"'),
-    ],
-    ids=str,
-)
-def test_refused_options(options: dict[str, Any], fact: str) -> None:
-    with pytest.raises(ConfigError, match=fact):
-        oracle(**options)
+def test_a_misspelt_option_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r'Did you mean "collect\.annotator_args\.temperature"'):
+        oracle(temprature=1)

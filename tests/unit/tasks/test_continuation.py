@@ -125,8 +125,6 @@ def test_train_and_test_that_are_the_same(tmp_path: Path) -> None:
     ("args", "fact"),
     [
         ({"min_words": 4}, "min_words = 4"),
-        ({"prompt_words": 0}, "prompt_words = 0"),
-        ({"test_share": 1.0}, "test_share"),
         ({"gold": "bleu"}, "vader, none"),
         ({"gold_name": "mine"}, "unknown key"),
     ],
