@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.labelling.items import Mode, ranking
+from pipeline.statistics.spelling import UNKNOWN, interval
 
 LETTERS = "ABCDEFGHI"
 """Names of an item's completions: letters for the operator, so that nobody counts from 0."""
-
-NONE = "–"
 
 CHOICE_WORDS = {
     "a": "A is better",
@@ -37,49 +35,33 @@ def to_letters(choice: str) -> str:
 
 
 def from_letters(text: str) -> str:
-    """The reverse of :func:`to_letters`; blanks and small letters are all right.
+    """The reverse of :func:`to_letters`; blanks and small letters are allowed.
 
     Raises:
-        ValueError: it is no ranking.
+        ValueError: the text is not a ranking.
     """
-    wanted = "".join(text.upper().split())
-    if not wanted or any(c not in f"{LETTERS}>=" for c in wanted):
+    letters = "".join(text.upper().split())
+    if not letters or any(c not in f"{LETTERS}>=" for c in letters):
         raise ValueError("a ranking is written like B > A = C")
-    return "".join(str(LETTERS.index(c)) if c in LETTERS else c for c in wanted)
-
-
-def number(value: Any, digits: int = 2) -> str:
-    """With fixed digits and a true minus; a dash where there is none."""
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        return NONE
-    text = f"{value:.{digits}f}"
-    return (text.lstrip("-") if float(text) == 0 else text).replace("-", "\u2212")
+    return "".join(str(LETTERS.index(c)) if c in LETTERS else c for c in letters)
 
 
 def estimate(entry: Mapping[str, Any] | None) -> tuple[str, str]:
-    """(value, interval) of a {value, low, high, n}, either empty where there is none."""
-    if not entry or entry.get("value") is None:
-        return NONE, ""
-    if entry.get("low") is None or entry.get("high") is None:
-        return number(entry["value"]), ""
-    return number(entry["value"]), f"[{number(entry['low'])}, {number(entry['high'])}]"
-
-
-def with_interval(entry: Mapping[str, Any] | None) -> str:
-    """``0.83 [0.79, 0.87]``."""
-    return " ".join(part for part in estimate(entry) if part)
+    """(value, interval) of a {value, low, high, n}: a dash where there is no value, nothing where no interval."""
+    value, _, limits = interval(entry).partition(" ")
+    return value, limits
 
 
 def percent(entry: Mapping[str, Any] | None) -> str:
     if not entry or entry.get("value") is None:
-        return NONE
+        return UNKNOWN
     return f"{100 * entry['value']:.0f} %"
 
 
 def seconds(ms: float | None) -> str:
     """A time as long as an answer takes."""
     if ms is None:
-        return NONE
+        return UNKNOWN
     return f"{ms / 1000:.1f} s" if ms < 9950 else f"{ms / 1000:.0f} s" if ms < 119_500 else f"{ms / 60000:.0f} min"
 
 

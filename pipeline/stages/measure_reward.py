@@ -22,6 +22,7 @@ from pipeline.formats.read_options import Aggregation
 from pipeline.labelling.judgements import Judgements, summary
 from pipeline.scoring.build_scorer import Ensemble, build
 from pipeline.scoring.pair_sets import PairRows, parse_sets, read_pairs, score_pairs, score_unit, vote_shares
+from pipeline.statistics.spelling import interval
 from pipeline.store.store import Store
 from pipeline.store.version import Version
 from pipeline.trainers.common import has_accelerator
@@ -206,7 +207,7 @@ def _ensemble(found: Mapping[str, Any]) -> list[str]:
         _row("  their mean", found["accuracy"]),
         _row("  mean, where all agree", found["unanimous"]),
         _row("  mean, where they do not", found["split"]),
-        f"  mean less members: {_spelled(found['gain'], '+.3f')}",
+        f"  mean less members: {interval(found['gain'], 3, signed=True)}",
         "  telling wrong pairs from right ones, as AUC:",
         _row("    the members' disagreement", found["disagreement"]),
         _row("    a small mean margin", found["doubt"]),
@@ -214,16 +215,10 @@ def _ensemble(found: Mapping[str, Any]) -> list[str]:
 
 
 def _row(name: str, entry: Mapping[str, Any]) -> str:
-    return _line(name, f"{entry['n']:,}", _spelled(entry))
+    return _line(name, f"{entry['n']:,}", interval(entry))
 
 
 def _line(name: str, n: str, accuracy: str) -> str:
     # Names of slices are somebody's text: they may be long, or hold what a terminal obeys.
     shown = cut(escape_for_terminal(name), WIDTH - 1)
     return f"{shown}{' ' * (WIDTH - columns(shown))}{n:>8}  {accuracy}".rstrip()
-
-
-def _spelled(entry: Mapping[str, Any], spec: str = ".2f") -> str:
-    if entry["value"] is None:
-        return "-"
-    return f"{entry['value']:{spec}} [{entry['low']:{spec}}, {entry['high']:{spec}}]"

@@ -21,8 +21,8 @@ from pipeline.labelling.wording import (
     percent,
     seconds,
     to_letters,
-    with_interval,
 )
+from pipeline.statistics.spelling import interval
 
 QUEUE_SHOWN = 10
 FLAGS_SHOWN = 30
@@ -155,13 +155,13 @@ def _agreement(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     rows = [
         (
             "Pairs of answers that agree",
-            with_interval(raw),
+            interval(raw),
             f"two people, same item; {raw['n']:,} pairs" if raw.get("n") else "no item has two answers yet",
         ),
-        ("Krippendorff’s alpha", with_interval(alpha), _read_alpha(alpha)),
+        ("Krippendorff’s alpha", interval(alpha), _read_alpha(alpha)),
     ]
     if bias is not None:
-        rows.append(("First place chosen", with_interval(bias), _read_bias(bias)))
+        rows.append(("First place chosen", interval(bias), _read_bias(bias)))
     return rows
 
 

@@ -392,10 +392,9 @@ def test_statistics_are_not_made_again_for_nothing(tmp_path, monkeypatch):
 
 
 def test_numbers_are_rounded_for_reading():
-    assert wording.with_interval({"value": 0.8349, "low": 0.79, "high": 0.871, "n": 9}) == "0.83 [0.79, 0.87]"
-    assert wording.with_interval({"value": -0.001, "low": -0.2, "high": None}) == "0.00"
-    assert wording.with_interval({"value": None, "low": None, "high": None, "n": 0}) == "–"
-    assert wording.number(-0.5) == "\u22120.50"
+    assert wording.estimate({"value": 0.8349, "low": 0.79, "high": 0.871, "n": 9}) == ("0.83", "[0.79, 0.87]")
+    assert wording.estimate({"value": -0.5, "low": -0.6, "high": None}) == ("\u22120.50", "")
+    assert wording.estimate({"value": None, "low": None, "high": None, "n": 0}) == ("–", "")
     assert [wording.seconds(ms) for ms in (None, 940.0, 9949, 9950, 119_499, 120_000)] == [
         "–", "0.9 s", "9.9 s", "10 s", "119 s", "2 min",
     ]  # fmt: skip
