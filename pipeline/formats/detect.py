@@ -1,10 +1,7 @@
-"""From somebody's row to judged comparisons: which format it is in, and its reader.
+"""Detect the format of rows, and read them as judged comparisons.
 
-The formats and their columns are in ``known``; the readers, by whose rows they read: ``preference`` (TRL,
-HH-RLHF), ``sets``, ``two_answers``, ``scored``, ``oasst`` (public sets), ``vendors`` (other trainers), ``tools``
-(Argilla, Label Studio, anybody's pairs), ``unpaired`` (TRL), ``label_page`` (ours). ``cells`` reads lists that are
-stored as text; ``notices`` says what was done to the rows. ``writing`` goes the other way.
-Finding files is left to :mod:`pipeline.sources.row_sources`.
+``known`` is the table of formats and their columns; ``families/`` has the readers; ``cells`` parses lists that are
+stored as text; ``notices`` collects what the user should hear about the rows; ``writing`` writes rows.
 """
 
 from __future__ import annotations
@@ -108,11 +105,9 @@ def _by_columns(row: Row, place: str) -> Format:
         missing = next(name for name in ("chosen", "rejected") if name not in row)
         likely = looks_like(row)
         mend = "Map what is there, such as  columns: {prompt: ..., chosen: ..., rejected: ...}"
-        if "columns: {" in likely:
-            likely, mend = (
-                likely.split(":  columns", 1)[0] + ".",
-                "Map it:  columns" + likely.split(":  columns", 1)[1],
-            )
+        fact, _, mapping = likely.partition(":  columns")
+        if mapping:
+            likely, mend = f"{fact}.", f"Map it:  columns{mapping}"
         raise DataError(place, f'no column "{missing}"; the columns are: {there}. {likely}', mend)
     return format
 
@@ -125,36 +120,33 @@ def _by_sides(row: Row, place: str) -> Format:
         if {"system", "question"} <= set(row) or {"instruction", "input"} <= set(row):
             return "instructed"
     if any(is_conversation(row[name], name) or isinstance(row[name], dict) for name in ("chosen", "rejected")):
-        if "prompt" not in row and not any(_whole(side) for side in sides):
-            raise _no_prompt(row, place)
-        return "conversational"
-    if "prompt" in row:
+        if "prompt" in row or any(_whole(side) for side in sides):
+            return "conversational"
+    elif "prompt" in row:
         return "conversational" if is_conversation(row["prompt"], "prompt") else "trl"
-    if all(isinstance(side, str) and _HH.search(side) for side in sides):
+    elif all(isinstance(side, str) and _HH.search(side) for side in sides):
         return "hh"
     raise _no_prompt(row, place)
 
 
 def _no_prompt(row: Row, place: str) -> DataError:
-    there = ", ".join(row)
-    likely = prompt_in(row) or "question"
     return DataError(
         place,
-        f'no column "prompt"; the columns are: {there}.',
-        f"Map it (columns: {{prompt: {likely}}}), or say  format: trl_implicit  "
+        f'no column "prompt"; the columns are: {", ".join(row)}.',
+        f"Map it (columns: {{prompt: {prompt_in(row) or 'question'}}}), or say  format: trl_implicit  "
         "to take what chosen and rejected both start with.",
     )
 
 
 def _whole(side: Any) -> bool:
-    """Whether this is a conversation from its beginning, and no answer."""
+    """Whether this is a conversation from its beginning, not an answer."""
     return is_conversation(side) and messages(side, "chosen")[0]["role"] != "assistant"
 
 
 def read_judged(
     rows: Iterable[tuple[str, Row]], format: Format, how: Reading
 ) -> Iterator[tuple[str, JudgedRow | Unusable]]:
-    """Everything in ``rows``, which are (place, row) with their own column names; several for one row, or none."""
+    """The judgements in ``rows``, which are (place, row) with their own column names; several a row, or none."""
     layout = FORMATS.get(format)
     if layout is not None and (alone := layout.alone) is not None:
 

@@ -182,6 +182,22 @@ def number(value: Any, name: str) -> float | None:
     return found
 
 
+def needed_number(row: Row, name: str) -> float:
+    """The finite number in the column ``name``. Raises Refused: there is none."""
+    value = number(row.get(name), name)
+    if value is None:
+        raise Refused(f"no {name}")
+    return value
+
+
+def zero_or_one(row: Row, name: str, called: str | None = None) -> bool:
+    """Whether the column ``name``, which a refusal calls ``called``, holds 1. Raises Refused: it is not 0 or 1."""
+    value = needed_number({called or name: row.get(name)}, called or name)
+    if value not in (0, 1):
+        raise Refused(f"{called or name} is not 0 or 1")
+    return value == 1
+
+
 def counted_votes(row: Row, said: str, sides: tuple[str, str] = ("chosen", "rejected")) -> dict[str, int]:
     """The votes that a row counts in its columns ``votes_*``, by ``chosen``, ``rejected``, ``tie``, ``both_bad``.
 

@@ -171,6 +171,14 @@ def common_start(a: Sequence[Message], b: Sequence[Message]) -> int:
     return common
 
 
+def parted(
+    a: Sequence[Message], b: Sequence[Message], render: Render, names: tuple[str, str]
+) -> tuple[str, tuple[str, str]]:
+    """:func:`last_answers` of two conversations after all that they share."""
+    common = common_start(a, b)
+    return last_answers(a[:common], (a[common:], b[common:]), render, names)
+
+
 def last_answers(
     prompt: Sequence[Message],
     sides: tuple[Sequence[Message], Sequence[Message]],

@@ -194,6 +194,14 @@ def as_given(prompt: Any, completions: Sequence[tuple[str, Any]], how: Reading) 
     return written[0][0], [said for _, said in written]
 
 
+def two_answers(
+    turns: Sequence[Message], row: Row, names: tuple[str, str], how: Reading
+) -> tuple[str, tuple[str, str]]:
+    """Prompt and completions of two columns of answers to the same turns."""
+    (prompt, a), (_, b) = (answered(turns, text(row.get(name), name), name, how.render) for name in names)
+    return prompt, (a, b)
+
+
 def side(value: Any, name: str, how: Reading, names: tuple[str, str] = ("completion_a", "completion_b")) -> Choice:
     """:func:`pipeline.formats.choices.verdict` of a cell, where ``name`` and ``names`` are our columns.
 

@@ -1,7 +1,7 @@
-"""From a preference to a row of another tool's format, and what that format does not keep of it.
+"""Write a preference as a row of another tool's format, and name what that format does not keep of it.
 
 Where two completions stand side by side, which is on which side depends on the texts alone
-(:meth:`JudgedRow.comparison`). Files, and whose rows may leave, are left to :mod:`pipeline.stages.data.export`.
+(:meth:`JudgedRow.comparison`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pipeline.formats.detect import (
     Message,
     Reading,
     Unusable,
-    parse_rows,
     read_judged,
     render_plain,
 )
@@ -26,20 +25,9 @@ from pipeline.formats.judged import Refused
 from pipeline.formats.messages import bot, turns_of, user
 
 ExportFormat = Literal[
-    "trl",
-    "trl_implicit",
-    "conversational",
-    "unpaired",
-    "hh",
-    "ultrafeedback",
-    "shp",
-    "helpsteer",
-    "arena",
-    "argilla",
-    "label_studio",
-    "csv",
-    "jsonl",
-]
+    "trl", "trl_implicit", "conversational", "unpaired", "hh", "ultrafeedback", "shp", "helpsteer", "arena",
+    "argilla", "label_studio", "csv", "jsonl",
+]  # fmt: skip
 EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
 
 ALL_OR_NO_MARGINS: frozenset[ExportFormat] = frozenset(("trl", "trl_implicit", "conversational"))
@@ -100,12 +88,7 @@ def write(source: Source, format: ExportFormat) -> tuple[list[Row], list[str]] |
         rows = target.write(source)
     except Refused as refused:
         return refused.unusable
-    how = Reading()
-    if target.reads_as == "unpaired":
-        found = [one for _, one in read_judged((("", row) for row in rows), "unpaired", how)]
-    else:
-        found = parse_rows(rows[0], target.reads_as, "", how)
-    back = found[0]
+    _, back = next(read_judged((("", row) for row in rows), target.reads_as, Reading()))
     if isinstance(back, Unusable):
         return back
     pairing = ["which two were compared"] if target.reads_as == "unpaired" else []
@@ -138,23 +121,27 @@ def _as_text(turns: Sequence[Message]) -> str:
     return turns[0]["content"] if len(turns) == 1 and turns[0]["role"] == "user" else render_plain(turns, "")[0]
 
 
-def _with_margin(row: Row, source: Source) -> list[Row]:
-    return [row if source.row.margin is None else row | {"margin": source.row.margin}]
+def _without_none(row: Row) -> Row:
+    return {key: value for key, value in row.items() if value is not None}
+
+
+def _sides(source: Source, chosen: Any, rejected: Any, **prompt: Any) -> list[Row]:
+    return [_without_none({**prompt, "chosen": chosen, "rejected": rejected, "margin": source.row.margin})]
 
 
 def _trl(source: Source) -> list[Row]:
     r = source.row
-    return _with_margin({"prompt": r.prompt, "chosen": r.chosen, "rejected": r.rejected}, source)
+    return _sides(source, r.chosen, r.rejected, prompt=r.prompt)
 
 
 def _trl_implicit(source: Source) -> list[Row]:
     r = source.row
-    return _with_margin({"chosen": r.prompt + r.chosen, "rejected": r.prompt + r.rejected}, source)
+    return _sides(source, r.prompt + r.chosen, r.prompt + r.rejected)
 
 
 def _conversational(source: Source) -> list[Row]:
     r = source.row
-    return _with_margin({"prompt": _turns(r.prompt), "chosen": bot(r.chosen), "rejected": bot(r.rejected)}, source)
+    return _sides(source, bot(r.chosen), bot(r.rejected), prompt=_turns(r.prompt))
 
 
 def _unpaired(source: Source) -> list[Row]:
@@ -205,8 +192,9 @@ def _arena(source: Source) -> list[Row]:
         "conversation_b": [*turns, *bot(c.completion_b)],
         "winner": winner,
         "turn": sum(turn["role"] == "user" for turn in turns),
+        "judge": source.row.annotator,
     }
-    return [row if source.row.annotator is None else row | {"judge": source.row.annotator}]
+    return [_without_none(row)]
 
 
 def _argilla(source: Source) -> list[Row]:
@@ -214,13 +202,13 @@ def _argilla(source: Source) -> list[Row]:
     value = {"a": "response1", "b": "response2"}.get(choice, choice)
     who = source.row.annotator
     # Argilla takes only UUIDs for people; which one of ours it stands for is kept beside it.
-    metadata = {"annotator": who, "margin": source.row.margin}
+    metadata = _without_none({"annotator": who, "margin": source.row.margin})
     response = {"value": value, "user_id": account(who), "status": "submitted"}
     return [
         {
             "id": source.id,
             "fields": {"prompt": c.prompt, "response1": c.completion_a, "response2": c.completion_b},
-            "metadata": {k: v for k, v in metadata.items() if v is not None},
+            "metadata": metadata,
             "suggestions": {},
             "responses": {"preference": [response]},
         }
@@ -233,8 +221,7 @@ def _label_studio(source: Source) -> list[Row]:
     result = {"id": mark_of(source.id), "from_name": "comparison", "to_name": "comparison", "type": "pairwise"}
     data: Row = {"id": source.id, "prompt": c.prompt, "answer1": c.completion_a, "answer2": c.completion_b}
     # Label Studio takes as completed_by only accounts that it has.
-    more = {"annotator": source.row.annotator, "margin": source.row.margin}
-    data |= {k: v for k, v in more.items() if v is not None}
+    data |= _without_none({"annotator": source.row.annotator, "margin": source.row.margin})
     value = {"selected": "left" if choice == "a" else "right"}
     return [{"data": data, "annotations": [{"result": [{**result, "value": value}]}]}]
 

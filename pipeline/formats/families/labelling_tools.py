@@ -53,14 +53,26 @@ def fields_of(row: Row, tool: Tool) -> dict[str, Any]:
     return dict_of(nested) if isinstance(nested, dict) else dict(row)
 
 
-def answers(row: Row, tool: Tool, how: Reading) -> list[JudgedRow | Unusable]:
+def argilla_answers(row: Row, how: Reading) -> list[JudgedRow | Unusable]:
+    """Every submission in a record of Argilla, or in a row of its flat table; see :func:`_answers`."""
+    flat = "fields" not in row and argilla.is_flat(row)
+    return _answers(argilla.flat(row, how) if flat else argilla.record(row, how), how)
+
+
+def label_studio_answers(row: Row, how: Reading) -> list[JudgedRow | Unusable]:
+    """Every submission in a task of Label Studio, or in a row of JSON_MIN or CSV; see :func:`_answers`."""
+    if "data" not in row and label_studio.is_flat(row):
+        return _answers(label_studio.flat(row, how.label_config, how.columns.get("choice")), how)
+    return _answers(label_studio.task(row, how.label_config), how)
+
+
+def _answers(record: Record, how: Reading) -> list[JudgedRow | Unusable]:
     """Every submission in a record, in its order.
 
     Raises:
-        Refused: it is no record of that tool, or nobody has answered it.
-        Unclear: what its answers mean is for the user to say.
+        Refused: nobody has answered it.
+        Unclear: only the user can say what its answers mean.
     """
-    record = _record(row, tool, how)
     if not record.submissions:
         raise Refused("nobody has answered", broken=False)
     named = {ours: theirs for ours, theirs in how.columns.items() if ours != "choice"}
@@ -94,14 +106,6 @@ def choices(row: Row, how: Reading) -> list[JudgedRow | Unusable]:
     votes = counted_votes(row, said, ("b", "a") if choice == "b" else ("a", "b"))
     who = None if votes else annotator(row, how)
     return [judged(prompt, (a, b), choice, names, margin=margin, annotator=who, votes=votes)]
-
-
-def _record(row: Row, tool: Tool, how: Reading) -> Record:
-    if tool == "argilla":
-        return argilla.flat(row, how) if "fields" not in row and argilla.is_flat(row) else argilla.record(row, how)
-    if "data" not in row and label_studio.is_flat(row):
-        return label_studio.flat(row, how.label_config, how.columns.get("choice"))
-    return label_studio.task(row, how.label_config)
 
 
 def _question(record: Record, fields: Row, how: Reading) -> str | None:

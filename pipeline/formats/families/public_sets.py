@@ -1,4 +1,4 @@
-"""Public sets of comparisons between answers of chat models: Arena, UltraFeedback, SHP, HelpSteer, RewardBench.
+"""Public sets of comparisons between answers of chat models: Arena, SHP, HelpSteer, RewardBench.
 
 Their prompts are turns of a conversation, also where they are stored as text.
 """
@@ -11,18 +11,20 @@ from typing import Any
 
 from pipeline.base.records import Choice
 from pipeline.formats.cells import holds_texts, listed
-from pipeline.formats.judged import JudgedRow, Refused, Row, Unusable, absent, judged, number, person, text
-from pipeline.formats.messages import (
-    Message,
-    answered,
-    common_start,
-    conversation,
-    is_conversation,
-    last_answers,
-    messages,
-    objects,
+from pipeline.formats.judged import (
+    JudgedRow,
+    Refused,
+    Row,
+    Unusable,
+    absent,
+    judged,
+    needed_number,
+    number,
+    person,
+    zero_or_one,
 )
-from pipeline.formats.reading import Reading, ranked, side
+from pipeline.formats.messages import Message, conversation, is_conversation, messages, parted
+from pipeline.formats.reading import Reading, side, two_answers
 
 _TURN_MARK = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
 
@@ -35,39 +37,11 @@ def arena(row: Row, how: Reading) -> list[JudgedRow | Unusable]:
     prompt. About the set: Zheng et al. 2023 (arXiv:2306.05685).
     """
     names = ("conversation_a", "conversation_b")
-    a, b = messages(row.get(names[0]), names[0]), messages(row.get(names[1]), names[1])
-    common = common_start(a, b)
-    prompt, completions = last_answers(a[:common], (a[common:], b[common:]), how.render, names)
+    a, b = (messages(row.get(name), name) for name in names)
+    prompt, completions = parted(a, b, how.render, names)
     choice = side(row.get("winner"), "winner", how, names)
     who = row.get("judge_hash") if absent(row.get("judge")) else row["judge"]
     return [judged(prompt, completions, choice, names, annotator=person(who, how.salt))]
-
-
-def ultrafeedback(row: Row, how: Reading) -> list[JudgedRow | Unusable]:
-    """``instruction`` and ``completions``, each with ``response`` and ``overall_score``.
-
-    Cui et al. 2023 (arXiv:2310.01377). Scores stay with the vote; a margin is not made of them.
-    """
-    turns = conversation(row.get("instruction"), "instruction")
-    scored: list[tuple[str, float]] = []
-    prompt, bad = "", list[JudgedRow | Unusable]()
-    for completion in objects(row.get("completions"), "completions", "completions"):
-        try:
-            score = number(completion.get("overall_score"), "overall_score")
-            if score is None:
-                raise Refused("no overall_score")
-            fine = completion.get("fine-grained_score")
-            if score == 10 and isinstance(fine, (int, float)) and fine <= 2:
-                raise Refused("overall_score 10 beside a fine-grained_score of 2 or less: an error of the set")
-            prompt, said = answered(turns, text(completion.get("response"), "response"), "response", how.render)
-            if not said.strip():
-                raise Refused("empty response")
-            scored.append((said, score))
-        except Refused as refused:
-            bad.append(refused.unusable)
-    if len(scored) < 2:
-        bad.append(Unusable("fewer than two completions"))
-    return [*bad, *ranked(prompt, scored, how, keep_scores=True)]
 
 
 def shp(row: Row, how: Reading) -> list[JudgedRow | Unusable]:
@@ -75,26 +49,17 @@ def shp(row: Row, how: Reading) -> list[JudgedRow | Unusable]:
 
     About the set and the filter: Ethayarajh et al. 2022 (arXiv:2110.08420).
     """
-    if how.min_score_ratio is not None:
-        ratio = number(row.get("score_ratio"), "score_ratio")
-        if ratio is None:
-            raise Refused("no score_ratio")
-        if ratio < how.min_score_ratio:
-            raise Refused(f"score_ratio below {how.min_score_ratio:g}", broken=False)
-    label = number(row.get("labels"), "labels")
-    if label not in (0, 1):
-        raise Refused("labels is not 0 or 1" if label is not None else "no labels")
-    turns = conversation(row.get("history"), "history")
+    if how.min_score_ratio is not None and needed_number(row, "score_ratio") < how.min_score_ratio:
+        raise Refused(f"score_ratio below {how.min_score_ratio:g}", broken=False)
+    choice: Choice = "a" if zero_or_one(row, "labels") else "b"
     names = ("human_ref_A", "human_ref_B")
-    (prompt, a), (_, b) = (answered(turns, text(row.get(n), n), n, how.render) for n in names)
-    scores = number(row.get("score_A"), "score_A"), number(row.get("score_B"), "score_B")
-    first, second = scores
-    known: dict[str, Any] = {}
-    if first is not None and second is not None:
-        if (first - second) * (label - 0.5) < 0:
-            raise Refused("labels contradicts score_A and score_B")
-        known = {"scores": scores}
-    return [judged(prompt, (a, b), "a" if label == 1 else "b", names, **known)]
+    prompt, completions = two_answers(conversation(row.get("history"), "history"), row, names, how)
+    a, b = (number(row.get(name), name) for name in ("score_A", "score_B"))
+    if a is None or b is None:
+        return [judged(prompt, completions, choice, names)]
+    if (a < b and choice == "a") or (b < a and choice == "b"):
+        raise Refused("labels contradicts score_A and score_B")
+    return [judged(prompt, completions, choice, names, scores=(a, b))]
 
 
 def helpsteer(row: Row, how: Reading) -> list[JudgedRow | Unusable]:
@@ -103,24 +68,15 @@ def helpsteer(row: Row, how: Reading) -> list[JudgedRow | Unusable]:
     Below 0 the first is better; 0 is a tie; how far from 0 is the margin. HelpSteer2 writes ``response_1``,
     ``response_2`` and ``preference_strength``. Wang et al. 2024 (arXiv:2410.01257), 2025 (arXiv:2505.11475).
     """
-    row = helpsteer_names(row)
-    strength = number(row.get("overall_preference"), "overall_preference")
-    if strength is None:
-        raise Refused("no overall_preference")
+    strength = needed_number(row, "overall_preference")
     if abs(strength) > 3:
         raise Refused("overall_preference is not -3 to 3")
     given = row["context"] if row.get("context") is not None else row.get("prompt")
     turns = marked_turns(given) or conversation(given)
     names = ("response1", "response2")
-    (prompt, a), (_, b) = (answered(turns, text(row.get(n), n), n, how.render) for n in names)
+    prompt, completions = two_answers(turns, row, names, how)
     choice: Choice = "a" if strength < 0 else "b" if strength > 0 else "tie"
-    return [judged(prompt, (a, b), choice, names, margin=abs(strength))]
-
-
-def helpsteer_names(row: Row) -> dict[str, Any]:
-    """A row under the names of HelpSteer3."""
-    names = {"response_1": "response1", "response_2": "response2", "preference_strength": "overall_preference"}
-    return {names.get(k, k): v for k, v in row.items()}
+    return [judged(prompt, completions, choice, names, margin=abs(strength))]
 
 
 def rewardbench(row: Row, how: Reading) -> list[JudgedRow | Unusable]:
@@ -130,15 +86,13 @@ def rewardbench(row: Row, how: Reading) -> list[JudgedRow | Unusable]:
     whoever measures a reward model.
     """
     turns = conversation(row.get("prompt"))
-    sides = (_several(row.get("chosen"), "chosen"), _several(row.get("rejected"), "rejected"))
+    names = ("chosen", "rejected")
+    sides = (_several(row.get(name), name) for name in names)
     found: list[JudgedRow | Unusable] = []
     for good, bad in itertools.product(*sides):
         try:
-            (prompt, a), (_, b) = (
-                answered(turns, text(said, name), name, how.render)
-                for said, name in ((good, "chosen"), (bad, "rejected"))
-            )
-            found.append(judged(prompt, (a, b), "a", ("chosen", "rejected")))
+            prompt, completions = two_answers(turns, {"chosen": good, "rejected": bad}, names, how)
+            found.append(judged(prompt, completions, "a", names))
         except Refused as refused:
             found.append(refused.unusable)
     return found or [Unusable("no chosen or no rejected")]

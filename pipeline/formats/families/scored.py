@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pipeline.formats.cells import listed
 from pipeline.formats.families.public_sets import marked_turns
 from pipeline.formats.families.unpaired import Opinion, opinion
-from pipeline.formats.judged import JudgedRow, Refused, Row, Unusable, number, text
-from pipeline.formats.messages import answered, conversation, is_conversation, objects
+from pipeline.formats.judged import JudgedRow, Refused, Row, Unusable, needed_number, number, text
+from pipeline.formats.messages import Message, answered, conversation, is_conversation, objects
 from pipeline.formats.reading import Reading, plain, prompt_as_given, ranked, without_repeat
 
 Found = list[JudgedRow | Unusable]
+
+
+def ultrafeedback(row: Row, how: Reading) -> Found:
+    """``instruction`` and ``completions``, each with ``response`` and ``overall_score``.
+
+    Cui et al. 2023 (arXiv:2310.01377). Scores stay with the vote; a margin is not made of them.
+    """
+
+    def score(completion: Row) -> float:
+        overall, fine = needed_number(completion, "overall_score"), completion.get("fine-grained_score")
+        if overall == 10 and isinstance(fine, (int, float)) and fine <= 2:
+            raise Refused("overall_score 10 beside a fine-grained_score of 2 or less: an error of the set")
+        return overall
+
+    turns = conversation(row.get("instruction"), "instruction")
+    completions = objects(row.get("completions"), "completions", "completions")
+    return _ranked(turns, completions, "response", score, "completions", how, keep_scores=True)
 
 
 def nectar(row: Row, how: Reading) -> Found:
@@ -20,22 +38,34 @@ def nectar(row: Row, how: Reading) -> Found:
     Zhu et al. 2023, berkeley-nest/Nectar.
     """
     turns = conversation(row.get("prompt"))
+    answers = objects(row.get("answers"), "answers", "answers")
+    return _ranked(turns, answers, "answer", lambda answer: -needed_number(answer, "rank"), "answers", how)
+
+
+def _ranked(
+    turns: Sequence[Message],
+    answers: Iterable[Row],
+    name: str,
+    score: Callable[[Row], float],
+    kind: str,
+    how: Reading,
+    keep_scores: bool = False,
+) -> Found:
+    """The pairs of ``answers``, whose texts are under ``name``, by ``score``, and the answers that are refused."""
     scored: list[tuple[str, float]] = []
     prompt, bad = "", list[JudgedRow | Unusable]()
-    for given in objects(row.get("answers"), "answers", "answers"):
+    for answer in answers:
         try:
-            rank = number(given.get("rank"), "rank")
-            if rank is None:
-                raise Refused("no rank")
-            prompt, said = answered(turns, text(given.get("answer"), "answer"), "answer", how.render)
+            value = score(answer)
+            prompt, said = answered(turns, text(answer.get(name), name), name, how.render)
             if not said.strip():
-                raise Refused("empty answer")
-            scored.append((said, -rank))
+                raise Refused(f"empty {name}")
+            scored.append((said, value))
         except Refused as refused:
             bad.append(refused.unusable)
     if len(scored) < 2:
-        bad.append(Unusable("fewer than two answers"))
-    return [*bad, *ranked(prompt, scored, how)]
+        bad.append(Unusable(f"fewer than two {kind}"))
+    return [*bad, *ranked(prompt, scored, how, keep_scores)]
 
 
 def responses_scores(row: Row, how: Reading) -> Found:
@@ -77,9 +107,7 @@ def helpsteer_rated(row: Row, how: Reading) -> Opinion:
     One answer a row; those of one prompt are compared by helpfulness, the other four ratings are not read. Wang et
     al. 2023 (arXiv:2311.09528), 2024 (arXiv:2406.08673).
     """
-    score = number(row.get("helpfulness"), "helpfulness")
-    if score is None:
-        raise Refused("no helpfulness")
+    score = needed_number(row, "helpfulness")
     given: Any = row.get("prompt")
     turns = marked_turns(given) or conversation(given)
     prompt, said = answered(turns, text(row.get("response"), "response"), "response", how.render)

@@ -8,9 +8,21 @@ from typing import Any, cast
 
 from pipeline.base.records import Choice
 from pipeline.formats.cells import listed, parsed
-from pipeline.formats.judged import JudgedRow, Refused, Row, Unusable, judged, number, person, text, yes
-from pipeline.formats.messages import Message, answered, common_start, conversation, last_answers, user
-from pipeline.formats.reading import Reading
+from pipeline.formats.judged import (
+    JudgedRow,
+    Refused,
+    Row,
+    Unusable,
+    judged,
+    needed_number,
+    number,
+    person,
+    text,
+    yes,
+    zero_or_one,
+)
+from pipeline.formats.messages import Message, conversation, parted, user
+from pipeline.formats.reading import Reading, two_answers
 
 Found = list[JudgedRow | Unusable]
 
@@ -21,16 +33,14 @@ def arena_55k(row: Row, how: Reading) -> Found:
     The set of the Kaggle competition "LMSYS - Chatbot Arena Human Preference Predictions" (2024). Only what parts
     at the last answer is a choice between two answers to one prompt.
     """
-    sides = [_turns(row, name) for name in ("response_a", "response_b")]
-    common = common_start(*sides)
-    prompt, completions = last_answers(
-        sides[0][:common], (sides[0][common:], sides[1][common:]), how.render, ("response_a", "response_b")
-    )
+    names = ("response_a", "response_b")
+    a, b = (_turns(row, name) for name in names)
+    prompt, completions = parted(a, b, how.render, names)
     won = {name: yes(row.get(f"winner_{name}"), f"winner_{name}") for name in ("model_a", "model_b", "tie")}
     if sum(won.values()) != 1:
         raise Refused("not exactly one of winner_model_a, winner_model_b, winner_tie is 1")
     choice: Choice = "a" if won["model_a"] else "b" if won["model_b"] else "tie"
-    return [judged(prompt, completions, choice, ("response_a", "response_b"))]
+    return [judged(prompt, completions, choice, names)]
 
 
 def safe_rlhf(row: Row, how: Reading) -> Found:
@@ -40,9 +50,7 @@ def safe_rlhf(row: Row, how: Reading) -> Found:
     PKU-Alignment/PKU-SafeRLHF.
     """
     name = "choice" if "choice" in row else "better_response_id"
-    better = number(row.get(name), how.columns.get(name, name))
-    if better not in (0, 1):
-        raise Refused(f"no {name}" if better is None else f"{how.columns.get(name, name)} is not 0 or 1")
+    better = zero_or_one(row, name, how.columns.get(name, name))
     return _two(row, "prompt", ("response_0", "response_1"), "b" if better else "a", how)
 
 
@@ -51,9 +59,7 @@ def alpacafarm(row: Row, how: Reading) -> Found:
 
     Dubois et al. 2023 (arXiv:2305.14387). AlpacaEval's graded preferences (between 1 and 2) are the nearer side.
     """
-    preference = number(row.get("preference"), "preference")
-    if preference is None:
-        raise Refused("no preference")
+    preference = needed_number(row, "preference")
     if preference != 0 and not 1 <= preference <= 2:
         raise Refused("preference is not 1 to 2")
     choice: Choice = "tie" if preference in (0, 1.5) else "a" if preference < 1.5 else "b"
@@ -61,8 +67,8 @@ def alpacafarm(row: Row, how: Reading) -> Found:
     more = text(row.get("input") or "", "input")
     turns = user(f"{asked}\n\n{more}" if more.strip() else asked)
     names = ("output_1", "output_2")
-    (prompt, a), (_, b) = (answered(turns, text(row.get(n), n), n, how.render) for n in names)
-    return [judged(prompt, (a, b), choice, names)]
+    prompt, completions = two_answers(turns, row, names, how)
+    return [judged(prompt, completions, choice, names)]
 
 
 def webgpt(row: Row, how: Reading) -> Found:
@@ -72,13 +78,12 @@ def webgpt(row: Row, how: Reading) -> Found:
     """
     asked = parsed(row.get("question"), "question")
     question = asked.get("full_text") if isinstance(asked, dict) else row.get("question")
-    scores = [number(row.get(name), name) for name in ("score_0", "score_1")]
-    first, second = scores
+    first, second = (number(row.get(name), name) for name in ("score_0", "score_1"))
     if first is None or second is None:
         raise Refused("no score_0 or no score_1")
     choice: Choice = "tie" if first == second else "a" if first > second else "b"
-    known = {"scores": (first, second)}
-    return _two({**row, "question": question}, "question", ("answer_0", "answer_1"), choice, how, **known)
+    names, scores = ("answer_0", "answer_1"), (first, second)
+    return _two({**row, "question": question}, "question", names, choice, how, scores=scores)
 
 
 def summaries(row: Row, how: Reading) -> Found:
@@ -92,13 +97,10 @@ def summaries(row: Row, how: Reading) -> Found:
         raise Refused("info is no object")
     if two is None or len(two) != 2:
         raise Refused("summaries is not two")
-    choice = number(row.get("choice"), "choice")
-    if choice not in (0, 1):
-        raise Refused("no choice" if choice is None else "choice is not 0 or 1")
+    side: Choice = "b" if zero_or_one(row, "choice") else "a"
     said = [text(cast("dict[str, Any]", s).get("text") if isinstance(s, dict) else s, "a summary") for s in two]
     # Theirs begin with a blank; so does the text that follows a colon.
     a, b = (s if not s or s[0].isspace() else f" {s}" for s in said)
-    side: Choice = "b" if choice else "a"
     who = person(row.get("worker"), how.salt)
     return [judged(_post(info), (a, b), side, ("the first summary", "the second summary"), annotator=who)]
 
@@ -116,9 +118,8 @@ def _post(info: dict[str, Any]) -> str:
 
 
 def _two(row: Row, prompt: str, names: tuple[str, str], choice: Choice, how: Reading, **known: Any) -> Found:
-    turns = conversation(row.get(prompt), prompt)
-    (written, a), (_, b) = (answered(turns, text(row.get(n), n), n, how.render) for n in names)
-    return [judged(written, (a, b), choice, names, **known)]
+    written, completions = two_answers(conversation(row.get(prompt), prompt), row, names, how)
+    return [judged(written, completions, choice, names, **known)]
 
 
 def _turns(row: Row, name: str) -> list[Message]:

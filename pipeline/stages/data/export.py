@@ -1,13 +1,13 @@
-"""``python -m pipeline data export``: a preferences version as one file in another tool's format.
+"""``python -m pipeline data export``: write a preferences version as one file in another tool's format.
 
-What leaves: texts, choices, ids. What people agreed to is checked first, and of people only their ids leave. What
-the formats look like is :mod:`pipeline.formats.writing`'s.
+The file holds texts, choices and ids, of people their ids alone, and only of those who agreed to it.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import os
 import uuid
@@ -32,26 +32,25 @@ from pipeline.formats.writing import (
     holds_ties,
     write,
 )
+from pipeline.stages.data.consent import consent_basis
 from pipeline.store import refs
 from pipeline.store.store import Store
 from pipeline.store.version import Version
 
 Row = dict[str, Any]
 
-_NOT_NEEDED = "not needed"
-
 
 @dataclass
 class Exported:
-    """What was written.
+    """The result of an export.
 
     Attributes:
         rows: in the file.
         preferences: of ours among them, ties included.
-        left_out: what the format cannot hold at all, by reason.
-        lost: what it does not keep of what it holds.
+        left_out: preferences that the format cannot hold, by reason.
+        lost: what it does not keep of those it holds.
         without_consent: why rows of people who agreed to nothing may leave; None where there are none.
-        label_config: the file beside it with the labelling configuration for the Label Studio project it goes to.
+        label_config: the file beside it with the labelling configuration of a Label Studio project.
     """
 
     rows: int = 0
@@ -95,16 +94,17 @@ def export(
         raise DataError(version.where, f"holds {version.manifest.kind}, not preferences.", "Name another version.")
     version.shards(split)
     _check_name(out, format, force)
-    done = Exported(without_consent=_consent(store, version, split, without_consent))
+    done = Exported(without_consent=consent_basis(store, version, split, without_consent))
     about = {"version": version.ref, "id": version.id, "split": split, "format": format}
     temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
-    rows = _converted(_sources(store, version, split, format, done), format, done)
-    if format == "unpaired" and version.has_split(split, "unpaired"):
-        rows = _opinions(version, split, done)
+    if format == "unpaired" and version.has_split(split, "unpaired"):  # completions that were judged alone
+        rows = version.iter_rows(split, "unpaired", columns=["prompt", "completion", "label"])
+    else:
+        rows = _converted(_sources(store, version, split, format, done), format, done)
     with disk_errors(str(out), lambda: "nothing was written"):
         try:
             with temporary.open("w", encoding="utf-8", newline="") as file:
-                _write(file, out.suffix.lower(), rows)
+                done.rows = _write(file, out.suffix.lower(), rows)
                 file.flush()
                 os.fsync(file.fileno())
             if not done.rows:
@@ -121,12 +121,12 @@ def export(
 
 
 def about_path(out: Path) -> Path:
-    """Of the note beside an export; no reader of rows takes this name for rows."""
+    """The path of the note beside an export; no reader of rows takes this name for rows."""
     return out.with_name(out.name + ".about")
 
 
 def config_path(out: Path) -> Path:
-    """Of the labelling configuration beside an export for Label Studio."""
+    """The path of the labelling configuration beside an export for Label Studio."""
     return out.with_name(out.name + ".xml")
 
 
@@ -136,26 +136,16 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("out", metavar="OUT", type=Path, help="a file: .jsonl, .json or .csv")
     command.add_argument("--format", required=True, choices=EXPORT_FORMATS, help="of the rows")
     command.add_argument("--split", default="train", help="default: train")
-    command.add_argument(
-        "--without-consent",
-        metavar="BASIS",
-        help="also rows of people who agreed to nothing, for this reason, which is written down",
-    )
+    agreed = "also rows of people who agreed to nothing, for this reason, which is written down"
+    command.add_argument("--without-consent", metavar="BASIS", help=agreed)
     command.add_argument("--force", action="store_true", help="replace OUT")
 
 
 def run(store: Store, args: argparse.Namespace) -> int:
     """The command."""
     version = store.resolve(args.ref)
-    done = export(
-        store,
-        version,
-        args.out,
-        args.format,
-        split=args.split,
-        without_consent=args.without_consent,
-        force=args.force,
-    )
+    options = {"split": args.split, "without_consent": args.without_consent, "force": args.force}
+    done = export(store, version, args.out, args.format, **options)
     if args.json:
         put_json({"version": version.ref, "out": str(args.out), **vars(done)})
         return 0
@@ -168,7 +158,7 @@ def run(store: Store, args: argparse.Namespace) -> int:
 
 
 def _check_name(out: Path, format: ExportFormat, force: bool) -> None:
-    fitting = [".csv"] if format == "csv" else [".jsonl"] if format == "jsonl" else [".jsonl", ".json"]
+    fitting = [f".{format}"] if format in ("csv", "jsonl") else [".jsonl", ".json"]
     if out.suffix.lower() not in fitting:
         raise DataError(str(out), f"is no name for {format}.", f"Let it end in {' or '.join(fitting)}.")
     if not out.parent.is_dir():
@@ -178,73 +168,29 @@ def _check_name(out: Path, format: ExportFormat, force: bool) -> None:
         raise StoreError(str(out), "exists already.", "Choose another name, or add --force.")
 
 
-def _write(file: IO[str], kind: str, rows: Iterable[Row]) -> None:
+def _write(file: IO[str], kind: str, rows: Iterator[Row]) -> int:
+    """Write the rows as CSV, as a JSON array or as JSON lines; returns how many there are."""
+    count = 0
     if kind == ".csv":
-        writer: csv.DictWriter[str] | None = None
-        for row in rows:
-            if writer is None:
-                writer = csv.DictWriter(file, list(row))
-                writer.writeheader()
+        first = next(rows, {})
+        writer = csv.DictWriter(file, list(first))
+        writer.writeheader()
+        for row in itertools.chain([first] if first else [], rows):
             writer.writerow(row)
-        return
-    array = kind == ".json"
-    before = "[\n" if array else ""
-    for row in rows:
-        file.write(before + json.dumps(row, ensure_ascii=False))
-        before = ",\n" if array else "\n"
-    file.write("\n]\n" if array else "\n")
-
-
-# People's consent
-
-
-def _consent(store: Store, version: Version, split: str, basis: str | None) -> str | None:
-    """The basis that is needed, if any.
-
-    Raises:
-        DataError: one is needed and none is given.
-    """
-    if basis is not None and not basis.strip():
-        raise DataError("--without-consent", "is empty.", "Say in a sentence why these rows may leave.")
-    why = _without_consent(store, version, split)
-    if why is not None and basis is None:
-        mend = 'Ask them; or say why their rows may leave:  --without-consent "..."'
-        raise DataError(version.where, f"{why} Nothing was written.", mend)
-    return None if why is None or basis is None else basis.strip()
-
-
-def _without_consent(store: Store, version: Version, split: str) -> str | None:
-    """Whose rows have no consent, in a sentence; None where all have, or none needs one."""
-    said = str(version.manifest.governance.get("consent") or _NOT_NEEDED)
-    answers, people, asked = 0, set[str](), False
-    for config in ("votes", "edits"):
-        for row in version.iter_rows(split, config) if version.has_split(split, config) else ():
-            asked = asked or "consent" in row
-            if "consent" in row and not row["consent"] and is_person(row.get("annotator")):
-                answers += 1
-                people.add(row["annotator"])
-    if people:
-        return f"answers of people without their consent: {answers:,} (people: {len(people)})."
-    if not asked and not said.startswith(_NOT_NEEDED):
-        return f'the answers have no consent of their own, and the manifest says "{said[:80]}".'
-    for parent in version.manifest.parents:
-        if parent.role != "previous":  # whose rows are carried into this version
-            continue
-        try:
-            why = _without_consent(store, store.resolve(parent.ref), split)
-        except StoreError:
-            why = "what people agreed to is not known: it is gone."
-        if why is not None:
-            return f"of the rows from {parent.ref}: {why}"
-    return None
-
-
-# What is exported
+            count += 1
+        return count
+    start, between, end = ("[\n", ",\n", "\n]\n") if kind == ".json" else ("", "\n", "\n")
+    for count, row in enumerate(rows, 1):
+        file.write((between if count > 1 else start) + json.dumps(row, ensure_ascii=False))
+    file.write(end)
+    return count
 
 
 def _sources(store: Store, version: Version, split: str, format: ExportFormat, done: Exported) -> Iterator[Source]:
     decided = set[str]()
-    margins = format not in ALL_OR_NO_MARGINS or _all_have_margins(version, split)
+    margins = format not in ALL_OR_NO_MARGINS or not any(
+        absent(r["margin"]) for r in version.iter_rows(split, columns=["margin"])
+    )
     for r in version.iter_rows(split, columns=list(PREFERENCES)):
         decided.add(r["comparison_id"])
         margin = None if absent(r["margin"]) else float(r["margin"])
@@ -270,10 +216,6 @@ def _sources(store: Store, version: Version, split: str, format: ExportFormat, d
         yield Source(tie, row_id(prompt, a, b), id)
 
 
-def _all_have_margins(version: Version, split: str) -> bool:
-    return not any(absent(r["margin"]) for r in version.iter_rows(split, columns=["margin"]))
-
-
 def _called(choice: str) -> str:
     return "ties" if choice == "tie" else "pairs with both bad"
 
@@ -281,12 +223,12 @@ def _called(choice: str) -> str:
 def _undecided(version: Version, split: str, decided: set[str]) -> dict[str, str]:
     """``tie`` or ``both_bad`` by comparison, of those that gave no row.
 
-    What several votes come to is read where it is kept; elsewhere more than half of the votes must say so.
+    It is the outcome where the version keeps outcomes; elsewhere more than half of the votes must say so.
     """
     if version.has_split(split, "outcomes"):
-        rows = version.iter_rows(split, "outcomes")
-        found = {r["comparison_id"]: r["choice"] for r in rows if r["choice"] in ("tie", "both_bad")}
-        return {id: choice for id, choice in found.items() if id is not None and id not in decided}
+        rows = (r for r in version.iter_rows(split, "outcomes") if r["choice"] in ("tie", "both_bad"))
+        skip = {None, *decided}
+        return {r["comparison_id"]: r["choice"] for r in rows if r["comparison_id"] not in skip}
     votes: dict[str, Counter[str]] = {}
     for r in version.iter_rows(split, "votes") if version.has_split(split, "votes") else ():
         if r.get("choice") in ("a", "b", "tie", "both_bad") and r["comparison_id"] not in decided:
@@ -303,7 +245,7 @@ def _texts(store: Store, version: Version, split: str, wanted: dict[str, str]) -
         rows = (r for r in version.iter_rows(split, "items") if r["id"] in wanted)
         pairs = ((r, json.loads(r["completions"])) for r in rows)
         return {r["id"]: (r["prompt"], pair[0], pair[1]) for r, pair in pairs if len(pair) == 2}
-    found: dict[str, tuple[str, str, str]] = {}
+    texts: dict[str, tuple[str, str, str]] = {}
     for parent in version.manifest.parents:
         try:
             origin = store.resolve(parent.ref) if parent.role == "comparisons" else None
@@ -311,8 +253,8 @@ def _texts(store: Store, version: Version, split: str, wanted: dict[str, str]) -
             continue
         if origin is not None and origin.has_split(split):
             rows = (r for r in origin.iter_rows(split) if r["id"] in wanted)
-            found |= {r["id"]: (r["prompt"], r["completion_a"], r["completion_b"]) for r in rows}
-    return found
+            texts |= {r["id"]: (r["prompt"], r["completion_a"], r["completion_b"]) for r in rows}
+    return texts
 
 
 def _converted(sources: Iterable[Source], format: ExportFormat, done: Exported) -> Iterator[Row]:
@@ -332,12 +274,4 @@ def _converted(sources: Iterable[Source], format: ExportFormat, done: Exported) 
                 if key in seen:
                     continue
                 seen.add(key)
-            done.rows += 1
             yield row
-
-
-def _opinions(version: Version, split: str, done: Exported) -> Iterator[Row]:
-    """Completions that people liked or disliked one at a time."""
-    for row in version.iter_rows(split, "unpaired", columns=["prompt", "completion", "label"]):
-        done.rows += 1
-        yield row
