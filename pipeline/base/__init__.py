@@ -1,2 +1,1 @@
-"""What everything stands on: errors, files, processes, records, text for terminals. Needs the standard library
-only."""
+"""Errors, files, processes, records and terminal text: the base of all other packages. Standard library only."""

@@ -1,4 +1,4 @@
-"""What every command line of this package has in common: how it ends.
+"""Run a command line, and end it with its exit status and errors in one line.
 
 Parsing is left to the commands.
 """

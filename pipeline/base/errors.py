@@ -1,4 +1,4 @@
-"""Errors a user can mend; anything else is a bug and keeps its traceback.
+"""Errors that a user can fix; any other exception is a bug and keeps its traceback.
 
     PipelineError            one line on stderr, exit status 2
     ├── ConfigError          a config file or a command-line override

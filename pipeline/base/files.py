@@ -1,4 +1,4 @@
-"""Writing to disk so that it survives: fsync, atomic replace, locks, and OS failures told in one line.
+"""Write to disk durably: fsync, atomic replace, locks, and failures of the OS as one-line errors.
 
 Knows nothing of versions; it leaves out removing and listing, which need no care.
 """
@@ -35,7 +35,7 @@ DISK_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
 
 def disk_error(err: OSError, where: str, note: str = "") -> StoreError:
-    """An OSError as one line: where, what, what became of the versions (``note``), how to mend."""
+    """An OSError as a one-line StoreError; ``note`` says what became of the versions."""
     said = (err.strerror or str(err) or type(err).__name__).rstrip(".")
     at = f" at {err.filename}" if err.filename and str(err.filename) != where else ""
     mend = _MENDS.get(err.errno or 0, "Check the disk and run again.")
@@ -53,7 +53,7 @@ _HOME = re.compile(r"~([A-Za-z0-9._-]*/|$)")
 
 
 def expand_home(text: str, where: str) -> str:
-    """``text`` with ``~/`` or ``~name/`` at its beginning as that home, as a shell has it; else as it is.
+    """Expand ``~/`` or ``~name/`` at the beginning of ``text`` to that home, as a shell does.
 
     Raises:
         ConfigError: there is no such user.
@@ -67,7 +67,7 @@ def expand_home(text: str, where: str) -> str:
 
 
 def is_litter(name: str) -> bool:
-    """Whether a file of this name is of whoever looked at the directory, and not of what is in it."""
+    """Whether a file manager, an editor or a network file system leaves files of this name behind."""
     return _LITTER.fullmatch(name) is not None
 
 

@@ -1,1 +1,1 @@
-"""What rows mean: preferences, votes, likes, demonstrations, whoever wrote them."""
+"""Read and write rows of other people's formats: preferences, votes, likes, demonstrations."""

@@ -73,7 +73,7 @@ def no_list(value: Any, name: str) -> None:
 
 @functools.lru_cache(maxsize=8)  # the same cell is asked for what it is, and then read
 def _parse(said: str) -> list[Any] | dict[str, Any] | str | None:
-    """What is written there, None for any other text, or what is wrong with it."""
+    """The list or object in a text; None for any other text; a text that says why it cannot be read."""
     python = _PYTHON.match(said) is not None
     if len(said) > MOST_CHARACTERS:
         return f"a list as text of more than {MOST_CHARACTERS:,} characters" if python else None

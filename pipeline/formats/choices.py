@@ -75,7 +75,7 @@ def verdict(
 
 
 def accepted(names: tuple[str, str], choices: Mapping[str, str]) -> str:
-    """What is taken for a verdict, in words."""
+    """The values that are accepted as a verdict, as a sentence."""
     if choices:
         return "choices names " + ", ".join(choices)
     return (
@@ -129,7 +129,7 @@ def tokens(name: str) -> list[str]:
 
 
 def apart(one: str, other: str) -> tuple[str, str] | None:
-    """What alone tells two names apart, where that is a number, a letter, or first, left ...: (0, 1), (a, b).
+    """The only difference of two names, where it is a number, a letter, or first, left ...: (0, 1), (a, b).
 
     ``None`` where they differ in more than that: ``gpt2`` and ``tuned``.
     """
@@ -237,7 +237,7 @@ def _compared(match: re.Match[str], name: str, names: tuple[str, str], ordered: 
 
 
 def _contradicted(word: str, side: Choice, names: tuple[str, str]) -> bool:
-    """Whether what tells the columns apart says something else than a word for the first or the second one."""
+    """Whether the difference of the columns' names contradicts a word for the first or the second one."""
     marks = apart(*names)
     if marks is None:
         return False

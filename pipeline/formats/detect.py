@@ -66,7 +66,7 @@ def split_columns(columns: Columns) -> tuple[dict[str, str], dict[str, list[str]
 def detect_format(
     row: Mapping[str, Any], place: str, told: Format = "auto", columns: Columns | None = None
 ) -> Format:
-    """The format of a set, from its first row, unless the user ``told`` it.
+    """Detect the format of a set from its first row, unless the user named it (``told``).
 
     Args:
         columns: ``{our name: their name}``; None where the row's columns have our names already.
@@ -163,7 +163,7 @@ def read_judged(
 
 
 def _named(row: Row, layout: Layout, how: Reading) -> tuple[Row, Reading]:
-    """A row under our names and the format's, and how to read it; columns that nobody reads are noted."""
+    """A row under our names and the format's, and how to read it; unused columns are noted."""
     if not layout.record and not how.notices.looked_at(row):
         theirs = {*how.columns.values(), *(name for several in how.joined.values() for name in several)}
         aliases = {theirs for theirs, ours in layout.aliases.items() if ours not in row}

@@ -1,4 +1,4 @@
-"""What a source of rows would be read as, before anything is trained on it: counts, the first rows, what to mend.
+"""Inspect a source of rows before training on it: its format, counts, first rows, and what to fix.
 
 Every row is read as a stage reads it; of each only a few bytes are kept. Printing is left to who asks.
 """
@@ -42,7 +42,7 @@ class Reason:
 
 @dataclass
 class Look:
-    """What was seen of a source.
+    """The result of an inspection.
 
     Attributes:
         format: of judged rows; :data:`PROMPTS` or :data:`UNJUDGED` of rows that nobody has judged.
@@ -122,7 +122,7 @@ def look(
     render: Render = render_plain,
     watch: Any = iter,
 ) -> Look:
-    """Read all rows, or the first ``most``, and say what they are.
+    """Inspect all rows, or the first ``most``.
 
     Args:
         examples: rows to keep as they are read.
@@ -156,7 +156,7 @@ def look(
 
 
 def look_at_head(options: JudgedSet, where: str, render: Render = render_plain, rows: int = 1000) -> str:
-    """What a stage says of a source before it reads it: the short form, of its first rows.
+    """The short inspection that a stage prints before it reads a source, of its first rows.
 
     Columns that are not used are said by whoever reads, once all rows are known.
     """

@@ -1,4 +1,4 @@
-"""A judged comparison as it is read from somebody's row, and the checks that every format shares.
+"""The judged comparison that is read from a row, and the checks that all formats share.
 
 Which columns hold what is left to the formats.
 """
@@ -238,7 +238,7 @@ def is_person(annotator: Any) -> bool:
 
 
 def person(name: Any, salt: str) -> str | None:
-    """The id that stands for somebody's name or account; an id of ours stays. None where there is none.
+    """The pseudonymous id of a name or account; an id of ours stays. None where the cell is empty.
 
     Blanks around a name do not count, and 7, 7.0 and "7" are one account.
 

@@ -1,4 +1,4 @@
-"""What a file that is not read may be: said before a column is suggested."""
+"""Guess the format of rows that match none, and suggest how to map their columns."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _NOUN = re.compile(
 
 
 def looks_like(row: Row) -> str:
-    """What a row that is not read may be, from the columns it shares with a format: a sentence, or nothing."""
+    """The format that a row resembles, by the columns they share, as a sentence; empty where there is none."""
     there = set(row)
     if {"instance_id", "labels"} <= there or {"instance_id", "label_annotations"} <= there:
         return (

@@ -80,7 +80,7 @@ def is_conversation(value: Any, name: str = "a cell") -> bool:
 
 
 def objects(value: Any, name: str, kind: str) -> list[dict[str, Any]]:
-    """A list of objects, or the text of one. What is no object in it becomes an empty one. Raises Refused."""
+    """A list of objects, also one written as text. Any other item becomes an empty object. Raises Refused."""
     found = listed(value, name)
     if found is None:
         if isinstance(value, str):
@@ -149,7 +149,7 @@ def conversation(prompt: Any, name: str = "prompt") -> list[Message]:
 
 
 def check_turns(prompt: Sequence[Message]) -> None:
-    """Raises Refused where somebody says nothing."""
+    """Raises Refused where a turn is blank."""
     if any(not message["content"].strip() for message in prompt):
         raise Refused("empty turn" if len(prompt) > 1 else "empty prompt")
 

@@ -1,4 +1,4 @@
-"""What a reader did with rows that whoever brought them should hear of, and with how many."""
+"""Collect and count what the owner of the rows should know about how they were read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Notices:
         self.told.setdefault(line)
 
     def add(self, what: str) -> None:
-        """Count one more row of which ``what`` is true."""
+        """Count one more row under ``what``."""
         self.counts[what] += 1
 
     def looked_at(self, row: Row) -> bool:
@@ -35,7 +35,7 @@ class Notices:
         return tuple(row) in self._seen
 
     def columns(self, row: Row, used: Collection[str]) -> None:
-        """Keep the names of the columns of a row that nobody reads."""
+        """Keep the names of a row's unused columns."""
         if self.looked_at(row):
             return
         self._seen.add(tuple(row))

@@ -244,7 +244,7 @@ class Origins:
             yield place, row
 
     def start(self, row: Row) -> None:
-        """What follows is read from this row."""
+        """Make ``row`` the origin of the judgements that follow."""
         if not self._alone:
             self._row = short_hash(_SPELL(row))
             self._number = 0

@@ -1,4 +1,4 @@
-"""What besides the format decides how rows are read, and what several formats do in the same way."""
+"""The options of reading besides the format, and the steps that several formats share."""
 
 from __future__ import annotations
 

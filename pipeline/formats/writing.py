@@ -1,4 +1,4 @@
-"""Write a preference as a row of another tool's format, and name what that format does not keep of it.
+"""Write a preference as a row of another tool's format, and name the parts that are lost.
 
 Where two completions stand side by side, which is on which side depends on the texts alone
 (:meth:`JudgedRow.comparison`).
@@ -76,9 +76,9 @@ def holds_ids(format: ExportFormat) -> bool:
 
 
 def write(source: Source, format: ExportFormat) -> tuple[list[Row], list[str]] | Unusable:
-    """The rows of one preference, two for ``unpaired``, and what they do not keep of it.
+    """The rows of one preference, two for ``unpaired``, and the parts of it that are lost.
 
-    Each row is read back, so that what is said of a loss is what a reader will meet.
+    Each row is read back: the losses are those that a reader will meet.
 
     Returns:
         :class:`Unusable` where the format cannot hold it: read back, it would be no comparison.

@@ -1,4 +1,4 @@
-"""Datasets on the Hugging Face Hub at one commit: which commit a revision is, what it holds, and its files here.
+"""Read datasets of the Hugging Face Hub at one commit: resolve the revision, list its files, download them.
 
 The commit comes first, and only its files are read: offline, ``datasets.load_dataset`` gives what this machine
 prepared last, whatever revision is asked for. Which files are rows of what is :mod:`pipeline.sources.hub_files`'.
@@ -64,7 +64,7 @@ def dataset_at(dataset: str, revision: str | None, where: str) -> DatasetAt:
 
 
 def commit_of(dataset: str, revision: str | None) -> str | None:
-    """The commit of :func:`dataset_at`; None where it cannot be told, which reading will say."""
+    """The commit of :func:`dataset_at`; None where it cannot be resolved, and reading will fail."""
     if revision is not None and COMMIT.fullmatch(revision):
         return revision
     try:

@@ -1,4 +1,4 @@
-"""Which files of a Hub dataset are the rows of a subset and split: what its card says, or else its files' names.
+"""Find the files of a subset and split of a Hub dataset, by its card or else by the files' names.
 
 The card's ``configs`` are as the Hub documents them: config_name, default, data_dir, data_files with globs.
 """

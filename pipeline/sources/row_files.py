@@ -1,4 +1,4 @@
-"""Rows of one local file, one at a time, each with its place. Directories, splits and the Hub are in rows.py.
+"""Read the rows of one local file, one at a time, each with its place (``file:line``).
 
 No file is held in memory: lines and record batches are read as they are asked for. (The one exception is a
 broken ``.json``: it is read on to its end in search of the value's.)
@@ -266,7 +266,7 @@ def _header(fields: list[str], place: str) -> list[str]:
 
 
 def _separator(path: Path, header: str, expected: str) -> str:
-    """What separates the fields: ``expected``, unless the header has it nowhere and another one somewhere."""
+    """The separator of the fields: ``expected``, unless the header holds only another one."""
     bare = re.sub(r'"[^"]*"', "", header)  # a separator between quotes is none
     if expected in bare:
         return expected

@@ -1,4 +1,4 @@
-"""Which split a file of rows belongs to, told by its name: the habits of the Hub."""
+"""Name the split that a file of rows belongs to, by the Hub's conventions for file names."""
 
 from __future__ import annotations
 

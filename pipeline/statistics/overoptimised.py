@@ -1,4 +1,4 @@
-"""The one rule for over-optimisation: what is wanted falls while what is trained on rises.
+"""The one rule for over-optimisation: the wanted score falls while the trained one rises.
 
 PPO ends by it (``ppo.fall_patience``), ``evaluate`` finds the turning point by it, and the doctor warns by it.
 What is wanted is the gold score, or a judge, on prompts that are not trained on (Goodhart's law on a learnt
@@ -45,7 +45,7 @@ def evaluated(
     errors: Sequence[float],
     paired: Sequence[float | None] | None = None,
 ) -> list[Evaluated]:
-    """Evaluations from what was logged of them, in order.
+    """The logged evaluations, in order.
 
     Args:
         errors: standard errors of ``gold``.

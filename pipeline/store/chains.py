@@ -19,7 +19,7 @@ FINISHED = frozenset({"evaluation", "report"})
 
 
 def chains(known: Mapping[Key, Manifest]) -> dict[Key, str]:
-    """What chain each version is the end of. Not recursive: histories may be long.
+    """The chain that each version ends. Not recursive: histories may be long.
 
     Args:
         known: versions, and tombstones of collected ones, as chains go through these.
@@ -48,7 +48,7 @@ def ends(known: Mapping[Key, Manifest]) -> set[Key]:
 
 
 def parents(manifest: Manifest) -> list[Key]:
-    """What a version was made from."""
+    """The parents of a version."""
     return [(p.name, p.version) for p in manifest.parents]
 
 

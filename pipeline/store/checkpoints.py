@@ -1,4 +1,4 @@
-"""Checkpoints of one piece of work, so that a kill costs what was done since the last one and never more.
+"""Checkpoints of one piece of work: a kill loses the work since the last one and no more.
 
 What a checkpoint holds is its writer's business, and so is that only one process at a time writes here.
 """
@@ -114,7 +114,7 @@ class Checkpoints:
     def newest_intact(
         self, tell: Callable[[str], None], fits: Callable[[Path], bool] | None = None
     ) -> Path | None:
-        """The newest checkpoint whose files are as they were written, or None: then the work starts anew.
+        """The newest checkpoint with undamaged files; None where the work has to start again.
 
         A damaged one is put aside as ``damaged-<step>``, so that it is neither continued nor counted among those
         to keep. Only who holds the work may call this.
@@ -242,7 +242,7 @@ def in_words(seconds: float) -> str:
 
 
 def _disk_failure(err: BaseException, staged: Path) -> OSError | None:
-    """The OSError behind ``err`` where the disk is what failed, else None."""
+    """The OSError behind ``err`` where the disk failed, else None."""
     cause: BaseException | None = err
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in DISK_ERRNOS:

@@ -1,4 +1,4 @@
-"""Content ids: what a version holds, whatever the machine, the order of rows or the cut into shards."""
+"""Content ids: equal for equal content on any machine, in any order of rows and any cut into shards."""
 
 from __future__ import annotations
 

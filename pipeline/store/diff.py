@@ -1,4 +1,4 @@
-"""What changed between two versions: rows by id, votes, config, stats, parents."""
+"""Compare two versions: rows by id, votes, config, stats, parents."""
 
 from __future__ import annotations
 

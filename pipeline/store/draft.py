@@ -34,7 +34,7 @@ from pipeline.store.version import ADAPTER_CONFIG, UNLISTED, Version, adapter_di
 
 
 class Draft:
-    """What :meth:`Store.draft` gives; use it in a ``with`` block, and :attr:`version` after the block.
+    """A version being written; use it in a ``with`` block, and :attr:`version` after the block.
 
     Attributes:
         path: the staging directory; further files may be written into it (an adapter, metrics.jsonl).

@@ -1,4 +1,4 @@
-"""Interrupted work: who is at it, whether the same command may continue it, and what to say when it may not.
+"""Interrupted work: which process holds it, and whether the same command may continue it.
 
 Work has a directory of its own under ``.runs``, named after its key, so changed settings never continue a
 checkpoint of others by accident; ``run.json`` there says what the work is. It leaves out what a checkpoint holds.
@@ -28,7 +28,7 @@ SWEEPS = "sweeps"
 
 @dataclass(frozen=True)
 class Work:
-    """What a run is, as its ``run.json`` says it.
+    """A piece of work, as its ``run.json`` describes it.
 
     Attributes:
         settings: the part of the config that is learnt from.
@@ -103,7 +103,7 @@ def working(directory: Path, work: Work, fresh: bool) -> Generator[None]:
 
 
 def clear(directory: Path) -> None:
-    """Remove what a process left that died between publishing its work and clearing up."""
+    """Remove the work directory of a process that died after publishing its work."""
     with contextlib.suppress(OSError):
         if not is_held(directory):
             shutil.rmtree(directory, ignore_errors=True)
@@ -149,7 +149,7 @@ def left_behind(runs: Path) -> list[Left]:
 
 
 def remove(directory: Path) -> bool:
-    """Remove interrupted work, unless somebody is at it.
+    """Remove interrupted work, unless a process holds it.
 
     Raises:
         StoreError: the disk.

@@ -1,4 +1,4 @@
-"""What a version was made from, back to the first parents, through versions that were collected since."""
+"""The ancestors of a version, back to the first ones, through versions that were collected since."""
 
 from __future__ import annotations
 

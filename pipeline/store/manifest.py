@@ -1,4 +1,4 @@
-"""manifest.json: what a version holds and what it came from.
+"""manifest.json: the content and the origin of a version.
 
 It records and checks shape only; whether the files still match their sha256 is :meth:`Version.verify`'s business.
 """

@@ -1,4 +1,4 @@
-"""The moment of publishing: one rename turns staging into a version, under a lock that outlives nobody."""
+"""Publish a draft: one rename makes the staging directory a version, under a lock that dies with its process."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def newest_first(home: Path) -> Iterator[Version]:
 
 
 def head_note(home: Path) -> str:
-    """What a failed write left behind: nothing, and the head where it was."""
+    """The note of a failed write: nothing was published, and where the head is."""
     try:
         head = refs.read_head(home)
     except (StoreError, OSError):

@@ -1,4 +1,4 @@
-"""What is said of a published policy that is the one PPO began with, wherever it is shown."""
+"""The sentence shown with a published policy of which PPO kept no update."""
 
 from __future__ import annotations
 

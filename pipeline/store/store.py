@@ -154,7 +154,7 @@ class Store:
         return refs.read_head(home) or max(refs.numbers(home), default=None)
 
     def lineage(self, version: Version) -> Node:
-        """The tree of what ``version`` was made from, collected versions included."""
+        """The tree of the ancestors of ``version``, collected versions included."""
         return lineage(self.root, version)
 
     def ancestors(self, version: Version) -> list[Node]:
@@ -162,7 +162,7 @@ class Store:
         return self.lineage(version).ancestors()
 
     def diff(self, a: Version, b: Version) -> Diff:
-        """What changed from ``a`` to ``b``."""
+        """The changes from ``a`` to ``b``."""
         return diff(a, b)
 
     def gc(
@@ -181,7 +181,7 @@ class Store:
         return sweep(self.root, self.names(), self.rules(keep, drop, unfinished, runs), dry_run)
 
     def rules(self, keep: Iterable[str], drop: Iterable[str], unfinished: bool, runs: bool) -> Rules:
-        """What :meth:`gc` goes by, its references resolved."""
+        """The rules of :meth:`gc`, their references resolved."""
         kept, dropped = ([(v.name, v.number) for v in map(self.resolve, refs_)] for refs_ in (keep, drop))
         return Rules(kept, dropped, unfinished, runs)
 

@@ -1,4 +1,4 @@
-"""One published version: its manifest, its rows, and whether its files are what the manifest says."""
+"""One published version: its manifest, its rows, and the check of its files against the manifest."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ADAPTER_CONFIG, BASE_KEY = "adapter_config.json", "base_model_name_or_path"
 
 
 def adapter_digest(path: Path) -> str | None:
-    """A digest of what an adapter's config says, less the place of its base; None where it cannot be read."""
+    """A digest of an adapter's config without the path of its base; None where it cannot be read."""
     try:
         config = parse_json(path.read_text(encoding="utf-8"))
         return digest({k: v for k, v in config.items() if k != BASE_KEY})
@@ -127,7 +127,7 @@ class Version:
         return self.damage() + [f"{self.where}: {path} is not in the manifest" for path in strays]
 
     def damage(self) -> list[str]:
-        """What of the version is missing or changed, one line each; none means that it can be built on.
+        """The missing and changed files of the version, a line each; empty where it is intact.
 
         A file beside those of the manifest is no damage: a file manager or an editor left it, nobody reads it.
         """

@@ -1,1 +1,1 @@
-"""What a set of texts is like: words, sentences, diversity, collapse. Needs no torch."""
+"""Statistics of a set of texts: words, sentences, diversity, collapse. Needs no torch."""

@@ -37,7 +37,7 @@ SURE = 1.645
 
 @dataclass(frozen=True)
 class Collapse:
-    """What has collapsed, and how far.
+    """A collapse: its kind and its extent.
 
     Attributes:
         place: whether completions ``end`` or ``begin`` alike.

@@ -68,7 +68,7 @@ class Common:
 
 @dataclass(frozen=True)
 class Diversity:
-    """What :func:`diversity` measures on a set of completions.
+    """The result of :func:`diversity` on a set of completions.
 
     Attributes:
         n: completions.

@@ -1,4 +1,4 @@
-"""Sentences of a text, in any script and of texts without punctuation too. Leaves out every grammar.
+"""Split a text into sentences, in any script and without punctuation too.
 
 Rules on marks and blanks alone, the same for all texts: for counting it matters more that equal sentences are cut
 alike than that a rare abbreviation is seen through.
@@ -51,7 +51,7 @@ def closing(text: str, ended: bool = True) -> str:
 
 
 def same(sentence: str) -> str:
-    """What two sentences have in common that a reader would call the same one.
+    """The key under which sentences that a reader would call the same are equal.
 
     Case, blanks, quotes around it, end marks and the number or dash of a list do not count: a policy that varies
     these says nothing new.

@@ -1,4 +1,4 @@
-"""Words of a text, in any script: what metrics count. Leaves out stemming, stop words and any dictionary.
+"""Split a text into the words that metrics count, in any script, without stemming or stop words.
 
 Scripts that put no blanks between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese ...) are split into
 characters: that needs no dictionary, and every count goes on meaning something. Up to the next blank, whole
@@ -82,7 +82,7 @@ def opening(text: str, n: int) -> str:
 
 
 def is_character(word: str) -> bool:
-    """Whether a word is a character of a script without blanks, rather than what stood between two blanks."""
+    """Whether a word is a character of a script without blanks."""
     return not word.isascii() and _character().match(word) is not None
 
 

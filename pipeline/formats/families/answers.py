@@ -1,4 +1,4 @@
-"""What people answered to one record of a labelling tool, whatever the tool."""
+"""Answers of people to one record of a labelling tool, in one shape for all tools."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.formats.choices import apart, plain_word, tokens
 
 @dataclass(frozen=True)
 class Scored:
-    """Completions with what somebody gave them, higher better: ratings, or a ranking of items."""
+    """Completions with their scores, higher better: ratings, or a ranking of items."""
 
     items: tuple[tuple[Any, float], ...]
 
@@ -36,7 +36,7 @@ class Unread:
 
 @dataclass(frozen=True)
 class Several:
-    """Labels that somebody ticked together: which of them is better is not said."""
+    """Labels that were ticked together, so that none is the better one."""
 
     labels: tuple[Any, ...]
 
@@ -52,7 +52,7 @@ class Submission:
 
 @dataclass(frozen=True)
 class Record:
-    """What was shown, by the names of the fields, and every submission in its order.
+    """The fields that were shown, by name, and every submission in its order.
 
     ``unnamed``: a question that somebody left is not told from one whose answer is a word nobody knows.
     """
@@ -95,6 +95,6 @@ def about(question: str, fields: Mapping[str, Any]) -> str | None:
 
 
 def _mark(name: str, texts: list[str]) -> str | None:
-    """What tells a field apart from others of its kind: 1, b."""
+    """The mark that distinguishes a field from others of its kind: 1, b."""
     marks = {found[0] for other in texts if other != name and (found := apart(name, other))}
     return marks.pop() if len(marks) == 1 else None

@@ -160,7 +160,7 @@ def _person(who: Any, metadata: Mapping[str, Any]) -> Any:
 
 
 def _with_ratings(values: dict[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """With what the ratings of several completions come to, where each is a question of its own."""
+    """Add the scores of several completions, where each is rated by a question of its own."""
     scores: dict[str, float] = {}
     for question, value in values.items():
         if isinstance(value, (int, float)) and not isinstance(value, bool):

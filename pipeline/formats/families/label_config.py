@@ -29,7 +29,7 @@ class Control:
 
 @dataclass(frozen=True)
 class LabelConfig:
-    """What a labelling configuration says of the task's fields. ``controls`` by name."""
+    """The fields and the controls (by name) of a labelling configuration."""
 
     where: str
     controls: Mapping[str, Control]

@@ -1,4 +1,4 @@
-"""What our label page exports: one row for each answer, in any of its modes."""
+"""Read the export of our label page: one row for each answer, in any of its modes."""
 
 from __future__ import annotations
 

@@ -181,7 +181,7 @@ def _choice(given: Row, fields: tuple[str, ...], result: Row) -> Any:
 
 
 def _ranking(ranker: Row, data: Mapping[str, Any]) -> Any:
-    """The items of a list in the order somebody gave them, best first."""
+    """The items of a ranked list, best first."""
     if len(ranker) != 1:
         return Unread("a Ranker with buckets is not read")
     ids = [str(id) for id in list_in(next(iter(ranker.values()))) or []]

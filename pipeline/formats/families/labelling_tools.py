@@ -1,4 +1,4 @@
-"""Answers given in labelling tools, and tables of pairs with a verdict: which completion did somebody prefer?
+"""Read answers given in labelling tools, and tables of pairs with a verdict.
 
 What the tools' files look like is left to ``argilla`` and ``label_studio``. One record may hold several people's
 answers. Guesses of models (Argilla's suggestions, Label Studio's predictions) are left out on purpose: nobody has
@@ -41,14 +41,14 @@ NO_CHOICE = "submitted without a choice"
 
 
 def tool_of(row: Row) -> Tool | None:
-    """The tool whose record this unmistakably is."""
+    """The tool whose record this is beyond doubt."""
     if argilla.is_record(row) or argilla.is_flat(row):
         return "argilla"
     return "label_studio" if label_studio.is_task(row) or label_studio.is_flat(row) else None
 
 
 def fields_of(row: Row, tool: Tool) -> dict[str, Any]:
-    """What a record shows to the people who answer, by name; of a flat table every column."""
+    """The fields that a record shows, by name; of a flat table every column."""
     nested = row.get("fields" if tool == "argilla" else "data")
     return dict_of(nested) if isinstance(nested, dict) else dict(row)
 

@@ -205,7 +205,7 @@ def _row(row: Row, how: Reading, prompt: str, chosen: str, rejected: str) -> Jud
 
 
 def _scores(row: Row, tie: bool) -> tuple[tuple[float, float] | None, bool]:
-    """What both sides were given, where columns of :data:`SCORES` say so, and whether it is the same.
+    """The scores of both sides, where there are columns of :data:`SCORES`, and whether they are equal.
 
     Raises:
         Refused: the chosen one has less, and the row does not call it a tie.

@@ -17,7 +17,7 @@ from pipeline.formats.reading import Reading, annotator, as_given
 
 @dataclass(frozen=True)
 class Opinion:
-    """What somebody thought of one completion.
+    """One person's score of one completion.
 
     ``kind`` sets apart what is not compared: ratings of two people, opinions on two prompts.
     """

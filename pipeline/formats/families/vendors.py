@@ -1,4 +1,4 @@
-"""What other trainers, vendors and tools read or write: OpenAI, ms-swift, LLaMA-Factory, Prodigy, and binarised
+"""Read the formats of other trainers, vendors and tools: OpenAI, ms-swift, LLaMA-Factory, Prodigy, and binarised
 sets that name their columns in their own way.
 """
 
