@@ -28,21 +28,21 @@ def parsed(value: Any, name: str) -> list[Any] | dict[str, Any] | None:
         return cast("list[Any] | dict[str, Any]", value)
     if not isinstance(value, str):
         return None
-    said = value.strip()
-    if not said or said[0] not in "[{a" or said[-1] not in "]})":
-        if said.startswith(('[{"role"', '[{"from"', "[{'")):
+    written = value.strip()
+    if not written or written[0] not in "[{a" or written[-1] not in "]})":
+        if written.startswith(('[{"role"', '[{"from"', "[{'")):
             raise Refused(f"{name} is a list as text that ends too early")
         return None
-    found = _parse(said)
-    if isinstance(found, str):
-        raise Refused(f"{name} is {found}")
-    return found
+    contents = _parse(written)
+    if isinstance(contents, str):
+        raise Refused(f"{name} is {contents}")
+    return contents
 
 
 def listed(value: Any, name: str) -> list[Any] | None:
     """:func:`parsed`, of lists alone."""
-    found = parsed(value, name)
-    return found if isinstance(found, list) else None
+    contents = parsed(value, name)
+    return contents if isinstance(contents, list) else None
 
 
 def is_message(value: Any) -> bool:
@@ -64,10 +64,10 @@ def no_list(value: Any, name: str) -> None:
     """
     if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{", "a"):
         return
-    found = parsed(value, name)
-    if holds_texts(found):
+    contents = parsed(value, name)
+    if holds_texts(contents):
         raise Refused(f"{name} is a list of texts written as text")
-    if is_message(found) or (isinstance(found, list) and any(is_message(v) for v in found)):
+    if is_message(contents) or (isinstance(contents, list) and any(is_message(v) for v in contents)):
         raise Refused(f"{name} is a conversation written as text")
 
 
@@ -78,12 +78,12 @@ def _parse(said: str) -> list[Any] | dict[str, Any] | str | None:
     if len(said) > MOST_CHARACTERS:
         return f"a list as text of more than {MOST_CHARACTERS:,} characters" if python else None
     try:
-        found: Any = json.loads(said)
+        contents: Any = json.loads(said)
     except (json.JSONDecodeError, RecursionError):
-        found = _literal(said) if python else None
-        if found is None and python and not said.startswith("{"):
+        contents = _literal(said) if python else None
+        if contents is None and python and not said.startswith("{"):
             return "a list as Python or numpy writes it, which cannot be read back: export JSON lines or Parquet"
-    return cast("list[Any] | dict[str, Any]", found) if isinstance(found, (list, dict)) else None
+    return cast("list[Any] | dict[str, Any]", contents) if isinstance(contents, (list, dict)) else None
 
 
 def _literal(said: str) -> Any:

@@ -68,10 +68,10 @@ def verdict(
         return _mapped(word, name, choices)
     if re.fullmatch(r"[+-]?[0-9.]+(?:e[+-]?[0-9]+)?", word):
         return _numbered(word, name, names)
-    found = _of_word(word, name, names, ordered)
-    if found is None:
+    choice = _of_word(word, name, names, ordered)
+    if choice is None:
         raise Refused(f"unknown {name}", detail=f"the value is {shown(value)}; {accepted(names, choices)}")
-    return found
+    return choice
 
 
 def accepted(names: tuple[str, str], choices: Mapping[str, str]) -> str:
@@ -96,10 +96,10 @@ def spelled(value: Any) -> str:
     """
     if isinstance(value, bool):
         return "true" if value else "false"
-    said = unicodedata.normalize("NFKC", str(value)).strip()
-    if said.lower() in ("true", "false"):
-        return said.lower()
-    return re.sub(r"^\+?(-?[0-9]+)(\.0*)?$", r"\1", said)
+    word = unicodedata.normalize("NFKC", str(value)).strip()
+    if word.lower() in ("true", "false"):
+        return word.lower()
+    return re.sub(r"^\+?(-?[0-9]+)(\.0*)?$", r"\1", word)
 
 
 def plain_word(word: str) -> str:

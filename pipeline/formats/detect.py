@@ -158,8 +158,8 @@ def read_judged(
         yield from layout.all(((place, _named(row, layout, how)[0]) for place, row in rows), how)
     else:
         for place, row in rows:
-            for found in parse_rows(row, format, place, how):
-                yield place, found
+            for judgement in parse_rows(row, format, place, how):
+                yield place, judgement
 
 
 def _named(row: Row, layout: Layout, how: Reading) -> tuple[Row, Reading]:
@@ -184,7 +184,7 @@ def parse_rows(row: Row, format: Format, place: str, how: Reading) -> list[Judge
     layout = FORMATS[format]
     try:
         if layout.all is not None:
-            return [found for _, found in layout.all([(place, _named(row, layout, how)[0])], how)] or [
+            return [judgements for _, judgements in layout.all([(place, _named(row, layout, how)[0])], how)] or [
                 Unusable("a single message: it becomes a pair only among others")
             ]
         if layout.record and layout.row is not None:
@@ -193,10 +193,10 @@ def parse_rows(row: Row, format: Format, place: str, how: Reading) -> list[Judge
         if layout.row is not None:
             return layout.row(renamed, how)
         assert layout.alone is not None
-        found = layout.alone(renamed, how)
-        if isinstance(found, unpaired.Opinion):
+        judgements = layout.alone(renamed, how)
+        if isinstance(judgements, unpaired.Opinion):
             raise Refused("a single completion: it becomes a pair only among others")
-        return found
+        return judgements
     except Unclear as unclear:
         raise DataError(place, unclear.fact, unclear.mend) from None
     except Refused as refused:
@@ -216,8 +216,8 @@ def parse_row(
         DataError: only for ``auto``, when the format cannot be told.
     """
     # Those who ask for one comparison want its texts: whether an answer was submitted is of no account.
-    found = parse_rows(row, format, place, Reading(render, drafts="count"))
-    return next((one for one in found if isinstance(one, JudgedRow)), found[0])
+    judgements = parse_rows(row, format, place, Reading(render, drafts="count"))
+    return next((judgement for judgement in judgements if isinstance(judgement, JudgedRow)), judgements[0])
 
 
 def parse_prompt(value: Any, render: Render = render_plain) -> str | Unusable:

@@ -134,25 +134,29 @@ def look(
         format, first, _, located = options.rows(where)
     except DataError as refused:
         return _look_unjudged(options, where, refused, most, examples, render, watch)
-    found = _begin(options, str(format), first)
-    rows = _Counted(watch(located), found, most if most is not None else options.limit)
+    inspected = _begin(options, str(format), first)
+    rows = _Counted(watch(located), inspected, most if most is not None else options.limit)
     how = options.reading(render, options.dataset)
     comparisons, prompts, people = _Tally(), _Tally(), set[str]()
     for place, one in read_judged(rows, format, how):
         if isinstance(one, Unusable):
-            _refuse(found, one, place)
+            _refuse(inspected, one, place)
             continue
-        if len(found.first) < examples:
-            found.first.append((place, one))
-        _count(found, one)
+        if len(inspected.first) < examples:
+            inspected.first.append((place, one))
+        _count(inspected, one)
         a, b = (one.chosen, one.rejected) if one.chosen <= one.rejected else (one.rejected, one.chosen)
         comparisons.add((one.prompt, a, b))
         prompts.add(one.prompt)
         if one.annotator is not None:
             people.add(one.annotator)
-    found.comparisons, found.prompts, found.people = comparisons.distinct(), prompts.distinct(), len(people)
-    _end(found, options, how)
-    return found
+    inspected.comparisons, inspected.prompts, inspected.people = (
+        comparisons.distinct(),
+        prompts.distinct(),
+        len(people),
+    )
+    _end(inspected, options, how)
+    return inspected
 
 
 def look_at_head(options: JudgedSet, where: str, render: Render = render_plain, rows: int = 1000) -> str:

@@ -147,8 +147,8 @@ def check_texts(prompt: str, chosen: str, rejected: str, names: tuple[str, str] 
     """Raises Refused where one of the three is blank, or the completions are equal but for blanks around them."""
     if not (prompt.strip() or chosen.strip() or rejected.strip()):
         raise Refused("empty prompt and completions")
-    for name, said in (("prompt", prompt), (names[0], chosen), (names[1], rejected)):
-        if not said.strip():
+    for name, written in (("prompt", prompt), (names[0], chosen), (names[1], rejected)):
+        if not written.strip():
             raise Refused(f"empty {name}")
     if chosen.strip() == rejected.strip():
         raise Refused(f"{names[0]} equals {names[1]}")
@@ -163,10 +163,10 @@ def yes(value: Any, name: str) -> bool:
     """A cell that says true or false in one of the usual spellings; absent is false. Raises Refused."""
     if absent(value):
         return False
-    known = _YES.get(str(value).strip().lower())
-    if known is None:
+    meaning = _YES.get(str(value).strip().lower())
+    if meaning is None:
         raise Refused(f"{name} is not true or false", detail=f'the value is "{str(value)[:60]}"')
-    return known
+    return meaning
 
 
 def number(value: Any, name: str) -> float | None:
@@ -174,12 +174,12 @@ def number(value: Any, name: str) -> float | None:
     if absent(value):
         return None
     try:
-        found = float(value)
+        parsed = float(value)
     except (TypeError, ValueError):
-        found = math.nan
-    if not math.isfinite(found):
+        parsed = math.nan
+    if not math.isfinite(parsed):
         raise Refused(f"{name} is not a number", detail=f'the value is "{str(value)[:60]}"')
-    return found
+    return parsed
 
 
 def needed_number(row: Row, name: str) -> float:

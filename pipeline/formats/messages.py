@@ -52,8 +52,8 @@ def turns_of(prompt: str) -> list[Message] | None:
         return [{"role": r.lower(), "content": c} for r, c in zip(parts[1::2], parts[2::2], strict=True)]
     parts = HH_TURN.split(prompt.strip().removesuffix(_END))
     if len(parts) > 2 and not parts[0].strip() and parts[1] == "Human":
-        said = [c.removeprefix(" ") for c in parts[2::2]]
-        return [{"role": _ROLES[r], "content": c} for r, c in zip(parts[1::2], said, strict=True)]
+        contents = [c.removeprefix(" ") for c in parts[2::2]]
+        return [{"role": _ROLES[r], "content": c} for r, c in zip(parts[1::2], contents, strict=True)]
     return None
 
 
@@ -75,28 +75,28 @@ def is_conversation(value: Any, name: str = "a cell") -> bool:
     """
     if isinstance(value, list):
         return True
-    found = parsed(value, name)
-    return is_message(found) or (isinstance(found, list) and any(is_message(item) for item in found))
+    contents = parsed(value, name)
+    return is_message(contents) or (isinstance(contents, list) and any(is_message(item) for item in contents))
 
 
 def objects(value: Any, name: str, kind: str) -> list[dict[str, Any]]:
     """A list of objects, also one written as text. Any other item becomes an empty object. Raises Refused."""
-    found = listed(value, name)
-    if found is None:
+    items = listed(value, name)
+    if items is None:
         if isinstance(value, str):
             raise Refused(f"{name} is not JSON")
         raise Refused(f"{name} is not a list of {kind}" if value is not None else f"no {name}")
-    if not found:
+    if not items:
         raise Refused(f"empty {name}")
-    return [cast("dict[str, Any]", v) if isinstance(v, dict) else {} for v in found]
+    return [cast("dict[str, Any]", v) if isinstance(v, dict) else {} for v in items]
 
 
 def messages(value: Any, name: str) -> list[Message]:
     """The messages in a cell, or the only one. Raises Refused."""
-    found = parsed(value, name)
-    if isinstance(found, dict) and is_message(found):
-        return [_message(found, name)]
-    if holds_texts(found):
+    contents = parsed(value, name)
+    if isinstance(contents, dict) and is_message(contents):
+        return [_message(contents, name)]
+    if holds_texts(contents):
         raise Refused(f"{name} is a list of texts, not of messages: a message without role and text")
     return [_message(item, name) for item in objects(value, name, "messages")]
 
@@ -123,7 +123,7 @@ def _message(message: dict[str, Any], name: str) -> Message:
 
 def _parts(parts: list[Any], name: str) -> str:
     """The text of ``[{"type": "text", "text": ...}, ...]``. Raises Refused where a part is none."""
-    said: list[str] = []
+    texts: list[str] = []
     for part in parts:
         kind: Any = cast("dict[str, Any]", part).get("type", "text") if isinstance(part, dict) else None
         if isinstance(kind, str) and kind not in ("text", "input_text", "output_text"):
@@ -131,8 +131,8 @@ def _parts(parts: list[Any], name: str) -> str:
         words: Any = cast("dict[str, Any]", part).get("text") if isinstance(part, dict) else None
         if not isinstance(words, str):
             raise Refused("a message without role and text")
-        said.append(words)
-    return "".join(said)
+        texts.append(words)
+    return "".join(texts)
 
 
 def conversation(prompt: Any, name: str = "prompt") -> list[Message]:
@@ -143,9 +143,9 @@ def conversation(prompt: Any, name: str = "prompt") -> list[Message]:
     """
     if is_conversation(prompt, name):
         return messages(prompt, name)
-    said = text(prompt, name)
-    no_list(said, name)
-    return turns_of(said.rstrip()) or user(said)  # some end in "Assistant: "
+    written = text(prompt, name)
+    no_list(written, name)
+    return turns_of(written.rstrip()) or user(written)  # some end in "Assistant: "
 
 
 def check_turns(prompt: Sequence[Message]) -> None:

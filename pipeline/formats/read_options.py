@@ -137,8 +137,8 @@ class JudgedSet:
             self.dataset, split=self.split, subset=self.subset, revision=self.revision, where=where
         )
         place, first = next(located)
-        found = detect_format(first, place, self.format, self.columns)
-        return found, first, place, itertools.chain([(place, first)], located)
+        format = detect_format(first, place, self.format, self.columns)
+        return format, first, place, itertools.chain([(place, first)], located)
 
 
 @dataclass(frozen=True)
@@ -202,25 +202,25 @@ class Repeats:
         vote = short_hash(key.hex(), choice, judged.row.annotator or "")
         if not named:
             self._choices[key] = self._choices.get(key, 0) | 1 << CHOICES.index(choice)
-        said = vote if named else short_hash(vote.hex(), origin.hex())
-        if said not in self._said:
-            self._said.add(said)
+        key_of_row = vote if named else short_hash(vote.hex(), origin.hex())
+        if key_of_row not in self._said:
+            self._said.add(key_of_row)
             return True
         if named:
             self.duplicates += 1
         else:
-            self._copies.setdefault(said, (key, judged))
-            self._times[said] += 1
+            self._copies.setdefault(key_of_row, (key, judged))
+            self._times[key_of_row] += 1
         return False
 
     def copies(self) -> Iterator[Judged]:
         """The copies that are votes after all, when all rows are read; the others are counted as duplicates."""
         votes = any(self._choices[key].bit_count() > 1 for key, _ in self._copies.values())
-        for said, (_, judged) in self._copies.items():
+        for copy, (_, judged) in self._copies.items():
             if votes:
-                yield replace(judged, times=self._times[said])
+                yield replace(judged, times=self._times[copy])
             else:
-                self.duplicates += self._times[said]
+                self.duplicates += self._times[copy]
 
 
 _SPELL = json.JSONEncoder(sort_keys=True, default=repr, ensure_ascii=False).encode

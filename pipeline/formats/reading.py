@@ -86,20 +86,20 @@ def our_names(row: Row, how: Reading) -> tuple[Row, Reading]:
         renamed |= {ours: _joined(row, ours, several) for ours, several in how.joined.items()}
     if "system" not in how.columns and "system" not in how.joined:
         return renamed, how
-    said = renamed.pop("system", None)
-    if absent(said) or not text(said, "system").strip():
+    system = renamed.pop("system", None)
+    if absent(system) or not text(system, "system").strip():
         return renamed, how
-    no_list(said, "system")
-    return renamed, replace(how, system=said, render=_after_system(how.render, said))
+    no_list(system, "system")
+    return renamed, replace(how, system=system, render=_after_system(how.render, system))
 
 
 def _joined(row: Row, ours: str, several: Sequence[str]) -> str | None:
     there = [(name, row[name]) for name in several if not absent(row.get(name))]
-    for name, said in there:
-        if is_conversation(said):
+    for name, part in there:
+        if is_conversation(part):
             raise Refused(f"{name} is a conversation and cannot be joined; map the text before it to system")
-        no_list(text(said, name), name)
-    return "\n\n".join(said for _, said in there if said.strip()) if there else None
+        no_list(text(part, name), name)
+    return "\n\n".join(part for _, part in there if part.strip()) if there else None
 
 
 def _after_system(render: Render, said: str) -> Render:
@@ -115,18 +115,18 @@ def _after_system(render: Render, said: str) -> Render:
 
 def plain(value: Any, name: str, how: Reading) -> str:
     """A text that stays as it is. Raises Refused; a list of texts or messages written as text is none."""
-    said = text(value, name)
-    if said in _NOTHING:
-        how.notices.add(f'a {name} is the word "{said}", as tables write an empty cell')
-    if not how.lists_are_texts or is_conversation(said, name):
-        no_list(said, name)
-    return said
+    written = text(value, name)
+    if written in _NOTHING:
+        how.notices.add(f'a {name} is the word "{written}", as tables write an empty cell')
+    if not how.lists_are_texts or is_conversation(written, name):
+        no_list(written, name)
+    return written
 
 
 def prompt_as_given(value: Any, how: Reading) -> str:
     """A prompt of plain text, after the row's system text where there is one. Raises Refused."""
-    said = plain(value, "prompt", how)
-    return said if how.system is None or not said.strip() else f"{how.system}\n\n{said}"
+    prompt = plain(value, "prompt", how)
+    return prompt if how.system is None or not prompt.strip() else f"{how.system}\n\n{prompt}"
 
 
 def without_repeat(prompt: str, sides: Sequence[str], how: Reading) -> list[str]:
@@ -137,14 +137,15 @@ def without_repeat(prompt: str, sides: Sequence[str], how: Reading) -> list[str]
     asked = prompt.strip()
     if not asked or (asked.isalnum() and len(asked) < 12):
         return list(sides)
-    repeat = [_repeats(asked, said) for said in sides]
+    repeat = [_repeats(asked, completion) for completion in sides]
     if not all(repeat):
         if any(repeat):
             how.notices.add("the prompt begins one completion and not the other, and was left there")
         return list(sides)
     how.notices.add("the prompt was cut off the completions, which repeated it")
     return [
-        said.removeprefix(prompt) if said.startswith(prompt) else said.lstrip()[len(asked) :] for said in sides
+        completion.removeprefix(prompt) if completion.startswith(prompt) else completion.lstrip()[len(asked) :]
+        for completion in sides
     ]
 
 
@@ -164,9 +165,9 @@ def margin_of(row: Row, how: Reading) -> float | None:
             how.notices.add("the margin is below 0, as if what was chosen were the worse one")
         return margin
     except Refused:
-        said = row["margin"]
-        if isinstance(said, str) and any(c.isalpha() for c in said) and said.lower() not in ("nan", "inf"):
-            raise Refused(f'margin is the word "{said[:40]}", not a number: make it one, or rename it') from None
+        word = row["margin"]
+        if isinstance(word, str) and any(c.isalpha() for c in word) and word.lower() not in ("nan", "inf"):
+            raise Refused(f'margin is the word "{word[:40]}", not a number: make it one, or rename it') from None
         raise
 
 
@@ -186,12 +187,12 @@ def annotator(row: Row, how: Reading) -> str | None:
 def as_given(prompt: Any, completions: Sequence[tuple[str, Any]], how: Reading) -> tuple[str, list[str]]:
     """Prompt and completions (name, value) as texts; written out only where the prompt is messages."""
     if not is_conversation(prompt, "prompt"):
-        said = [plain(value, name, how) for name, value in completions]
+        texts = [plain(value, name, how) for name, value in completions]
         bare = plain(prompt, "prompt", how)
-        return prompt_as_given(prompt, how), without_repeat(bare, said, how) if len(said) > 1 else said
+        return prompt_as_given(prompt, how), without_repeat(bare, texts, how) if len(texts) > 1 else texts
     turns = messages(prompt, "prompt")
     written = [answered(turns, text(value, name), name, how.render) for name, value in completions]
-    return written[0][0], [said for _, said in written]
+    return written[0][0], [completion for _, completion in written]
 
 
 def two_answers(
@@ -221,12 +222,12 @@ def ranked(
     if how.pairs == "best_worst" and pairs:
         order = sorted(scored, key=lambda s: -s[1])  # stable: of equal ones, the first
         pairs = [(order[0], order[-1])]
-    found: list[JudgedRow | Unusable] = []
+    rows: list[JudgedRow | Unusable] = []
     for (a, score_a), (b, score_b) in pairs:
         choice: Choice = "a" if score_a > score_b else "b" if score_b > score_a else "tie"
         scores = {"scores": (score_a, score_b)} if keep_scores else {}
         try:
-            found.append(judged(prompt, (a, b), choice, ("a completion", "another one"), **scores, **known))
+            rows.append(judged(prompt, (a, b), choice, ("a completion", "another one"), **scores, **known))
         except Refused as refused:
-            found.append(refused.unusable)
-    return found
+            rows.append(refused.unusable)
+    return rows

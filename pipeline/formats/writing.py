@@ -147,7 +147,7 @@ def _conversational(source: Source) -> list[Row]:
 def _unpaired(source: Source) -> list[Row]:
     r = source.row
     sides = ((r.chosen, True), (r.rejected, False))
-    return [{"prompt": r.prompt, "completion": said, "label": label} for said, label in sides]
+    return [{"prompt": r.prompt, "completion": completion, "label": label} for completion, label in sides]
 
 
 def _hh(source: Source) -> list[Row]:
@@ -165,7 +165,7 @@ def _ultrafeedback(source: Source) -> list[Row]:
     (c, choice), turns = source.row.comparison(0), _turns(source.row.prompt)
     scores = {"a": (1.0, 0.0), "b": (0.0, 1.0), "tie": (1.0, 1.0), "both_bad": (0.0, 0.0)}[choice]
     sides = zip((c.completion_a, c.completion_b), scores, strict=True)
-    completions = [{"response": _said(said), "overall_score": score} for said, score in sides]
+    completions = [{"response": _said(completion), "overall_score": score} for completion, score in sides]
     return [{"instruction": _as_text(turns), "completions": completions}]
 
 

@@ -58,5 +58,7 @@ def _arrow_rows(path: Path, batches: Callable[[], Iterator[Any]], kind: str) -> 
     except UnicodeDecodeError as err:
         raise DataError(str(path), f"holds text that is not UTF-8 after row {number}.", _UTF8) from err
     except (pa.ArrowException, OSError) as err:
-        said = str(err).splitlines()[0][:160]
-        raise DataError(str(path), f"is not a readable {kind} file ({said}).", "Fetch or write it again.") from err
+        reason = str(err).splitlines()[0][:160]
+        raise DataError(
+            str(path), f"is not a readable {kind} file ({reason}).", "Fetch or write it again."
+        ) from err

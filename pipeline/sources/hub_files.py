@@ -95,12 +95,12 @@ def _configs(at: DatasetAt) -> list[Config]:
 def _patterns(given: Any, directory: Any) -> dict[str, list[str]]:
     """Globs by split of ``data_files``: a glob, a list of them, or a list of ``{split:, path:}``."""
     start = f"{str(directory).strip('/')}/" if directory else ""
-    found: dict[str, list[str]] = {}
+    patterns: dict[str, list[str]] = {}
     for item in _listed(given):
         entry = cast("Config", item) if isinstance(item, dict) else {"path": item}
         paths = [start + str(path).removeprefix("./") for path in _listed(entry.get("path"))]
-        found.setdefault(str(entry.get("split", "train")), []).extend(paths)
-    return found
+        patterns.setdefault(str(entry.get("split", "train")), []).extend(paths)
+    return patterns
 
 
 def _listed(value: Any) -> list[Any]:

@@ -176,9 +176,9 @@ def _prepared_rows(
     try:
         loaded: Any = datasets.load_dataset(str(at.path), subset, split=split)
     except Exception as err:  # whatever it is, it is about their files
-        said = (str(err).strip().splitlines() or [type(err).__name__])[0][:200]
+        reason = (str(err).strip().splitlines() or [type(err).__name__])[0][:200]
         local = "Or convert it elsewhere and give the path of a local file or directory instead."
-        raise DataError(where, f"{at.name} cannot be read: {said}", local) from err
+        raise DataError(where, f"{at.name} cannot be read: {reason}", local) from err
     if isinstance(loaded, dict):
         splits = cast("dict[str, Any]", loaded)
         loaded = splits[choose_split(list(splits), None, at.name, where)]

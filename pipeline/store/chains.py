@@ -24,21 +24,21 @@ def chains(known: Mapping[Key, Manifest]) -> dict[Key, str]:
     Args:
         known: versions, and tombstones of collected ones, as chains go through these.
     """
-    found: dict[Key, str] = {}
+    chains_by_end: dict[Key, str] = {}
     for start in known:
         stack = [start]
         while stack:
             key = stack[-1]
-            if key in found:
+            if key in chains_by_end:
                 stack.pop()
                 continue
-            waiting = [p for p in parents(known[key]) if p in known and p not in found and p not in stack]
+            waiting = [p for p in parents(known[key]) if p in known and p not in chains_by_end and p not in stack]
             if waiting:
                 stack += waiting
                 continue
-            found[key] = _identity(known[key], found)
+            chains_by_end[key] = _identity(known[key], chains_by_end)
             stack.pop()
-    return found
+    return chains_by_end
 
 
 def ends(known: Mapping[Key, Manifest]) -> set[Key]:

@@ -102,10 +102,10 @@ class Checkpoints:
         """
         with disk_errors(str(self.directory)):
             try:
-                found = [p for p in self.directory.iterdir() if _NAME.fullmatch(p.name) and p.is_dir()]
+                checkpoints = [p for p in self.directory.iterdir() if _NAME.fullmatch(p.name) and p.is_dir()]
             except FileNotFoundError:
                 return []
-        return sorted(found, key=self.step)
+        return sorted(checkpoints, key=self.step)
 
     def latest(self) -> Path | None:
         """The newest whole checkpoint, by step, or None."""

@@ -27,13 +27,13 @@ class Node:
 
     def ancestors(self) -> list[Node]:
         """Every node above this one, once, nearest first."""
-        found: dict[str, Node] = {}
+        nodes: dict[str, Node] = {}
         layer = [node for _, node in self.parents]
         while layer:
-            new = {n.ref: n for n in layer if n.ref not in found}
-            found.update(new)
+            new = {n.ref: n for n in layer if n.ref not in nodes}
+            nodes.update(new)
             layer = [node for n in new.values() for _, node in n.parents]
-        return list(found.values())
+        return list(nodes.values())
 
     def draw(self) -> list[str]:
         """The tree as lines. What was drawn once is only named again."""

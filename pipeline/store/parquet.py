@@ -153,18 +153,18 @@ class SplitWriter:
         fields: list[Any] = []
         for name in names:
             try:
-                found = pa.array([row.get(name) for row in chunk]).type
+                types = pa.array([row.get(name) for row in chunk]).type
             except (pa.ArrowException, TypeError, ValueError, OverflowError) as err:
                 raise DataError(
                     self.where, f'split "{self.split}": column "{name}" has no single type: {err}.'
                 ) from err
-            if pa.types.is_struct(found) and found.num_fields == 0:
+            if pa.types.is_struct(types) and types.num_fields == 0:
                 raise DataError(
                     self.where,
                     f'split "{self.split}": column "{name}" holds only empty mappings; Parquet cannot store that.',
                     "Store it as JSON text.",
                 )
-            fields.append((name, found))
+            fields.append((name, types))
         return pa.schema(fields)
 
     def _write_batch(self, batch: Any) -> None:

@@ -89,8 +89,8 @@ def _numbers_in(directory: Path, suffix: str) -> list[int]:
         return []
     except OSError as err:
         raise disk_error(err, str(directory)) from err
-    found = (_DIRECTORY.fullmatch(n.removesuffix(suffix)) for n in names if n.endswith(suffix))
-    return sorted(int(m[1]) for m in found if m)
+    numbers = (_DIRECTORY.fullmatch(n.removesuffix(suffix)) for n in names if n.endswith(suffix))
+    return sorted(int(m[1]) for m in numbers if m)
 
 
 def _ref_files(home: Path) -> list[Path]:

@@ -98,11 +98,11 @@ class Version:
         Raises:
             DataError: there is no such split.
         """
-        found = self.manifest.splits.get(split_key(split, config))
-        if found is None:
+        files = self.manifest.splits.get(split_key(split, config))
+        if files is None:
             there = ", ".join(self.manifest.splits) or "none"
             raise DataError(self.where, f'no split "{split_key(split, config)}".', f"There are: {there}.")
-        return [self.path / f.path for f in found.files]
+        return [self.path / f.path for f in files.files]
 
     def iter_rows(
         self, split: str = "train", config: str = "default", columns: list[str] | None = None

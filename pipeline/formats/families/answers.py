@@ -96,5 +96,5 @@ def about(question: str, fields: Mapping[str, Any]) -> str | None:
 
 def _mark(name: str, texts: list[str]) -> str | None:
     """The mark that distinguishes a field from others of its kind: 1, b."""
-    marks = {found[0] for other in texts if other != name and (found := apart(name, other))}
+    marks = {pair[0] for other in texts if other != name and (pair := apart(name, other))}
     return marks.pop() if len(marks) == 1 else None

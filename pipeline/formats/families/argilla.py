@@ -49,18 +49,18 @@ def record(row: Row, how: Reading) -> Record:
     if not is_record(row):
         raise Refused("no record of Argilla: fields and responses")
     fields = dict_of(row["fields"])
-    given: list[tuple[Any, str, Any, Any]] = []
+    answers: list[tuple[Any, str, Any, Any]] = []
     if isinstance(row["responses"], dict):
         for question, responses in dict_of(row["responses"]).items():
-            given += [
+            answers += [
                 (one.get("user_id"), question, one.get("value"), _status(one)) for one in dicts_of(responses)
             ]
     else:
         for one in dicts_of(row["responses"]):
             for question, value in (dict_of(one.get("values")) or {"": None}).items():
                 said = dict_of(value).get("value") if isinstance(value, dict) else value
-                given.append((one.get("user_id"), question, said, _status(one)))
-    return _record(fields, dict_of(row.get("metadata")), given, how)
+                answers.append((one.get("user_id"), question, said, _status(one)))
+    return _record(fields, dict_of(row.get("metadata")), answers, how)
 
 
 def flat(row: Row, how: Reading) -> Record:
@@ -90,24 +90,24 @@ def flat(row: Row, how: Reading) -> Record:
 def _cells(row: Row, name: str) -> list[Any] | None:
     """The list in a cell; None of an empty one. Raises Refused: it holds none that can be read."""
     value = row.get(name)
-    found = None if absent(value) else listed(value, name)
-    if found is None and not absent(value):
+    cells = None if absent(value) else listed(value, name)
+    if cells is None and not absent(value):
         raise Refused(f"{name} is not a list", detail=f'the value is "{str(value)[:60]}"')
-    return found
+    return cells
 
 
 def _old_questions(row: Row) -> dict[str, list[dict[str, Any]]]:
     """Columns of answers in version 1's sets on the Hub: a list of objects, or an object of lists."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    questions: dict[str, list[dict[str, Any]]] = {}
     for name, value in row.items():
         lists = dict_of(value)
         if set(lists) >= {"user_id", "value", "status"} and all(isinstance(v, list) for v in lists.values()):
-            found[name] = [dict(zip(lists, one, strict=True)) for one in zip(*lists.values(), strict=False)]
+            questions[name] = [dict(zip(lists, one, strict=True)) for one in zip(*lists.values(), strict=False)]
         elif isinstance(value, list):
             listed = dicts_of(value)
             if listed and all(set(one) >= {"user_id", "value", "status"} for one in listed):
-                found[name] = listed
-    return found
+                questions[name] = listed
+    return questions
 
 
 def _status(response: Row) -> Any:

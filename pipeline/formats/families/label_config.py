@@ -72,11 +72,11 @@ def read_label_config(path: Path) -> LabelConfig:
 
 def _tags(xml: bytes) -> list[tuple[str, dict[str, str]]]:
     """Every tag and its attributes, in small letters but for the attributes' values."""
-    found: list[tuple[str, dict[str, str]]] = []
+    tags: list[tuple[str, dict[str, str]]] = []
     parser = expat.ParserCreate()
 
     def start(tag: str, attributes: dict[str, str]) -> None:
-        found.append((tag.lower(), {key.lower(): value for key, value in attributes.items()}))
+        tags.append((tag.lower(), {key.lower(): value for key, value in attributes.items()}))
 
     def doctype(*_: Any) -> None:
         raise ValueError("a document type is not read")
@@ -84,4 +84,4 @@ def _tags(xml: bytes) -> list[tuple[str, dict[str, str]]]:
     parser.StartElementHandler = start
     parser.StartDoctypeDeclHandler = doctype
     parser.Parse(xml, True)
-    return found
+    return tags

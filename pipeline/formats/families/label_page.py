@@ -34,7 +34,10 @@ def answer(row: Row, how: Reading) -> Opinion | list[JudgedRow | Unusable]:
     if mode == "ranking":
         ranks = _ranks(choice, len(completions))
         return ranked(
-            prompt, [(said, -rank) for said, rank in zip(completions, ranks, strict=True)], how, annotator=who
+            prompt,
+            [(completion, -rank) for completion, rank in zip(completions, ranks, strict=True)],
+            how,
+            annotator=who,
         )
     side = known_side(choice)
     if mode != "pairwise" or len(completions) != 2 or side is None:
@@ -53,7 +56,7 @@ def _texts(row: Row) -> tuple[str, list[str]]:
             raise Refused("completions is not JSON") from None
     if not isinstance(listed, list) or not listed:
         raise Refused("no completions")
-    return prompt, [text(said, "a completion") for said in cast("list[Any]", listed)]
+    return prompt, [text(completion, "a completion") for completion in cast("list[Any]", listed)]
 
 
 def _ranks(choice: str, n: int) -> list[int]:

@@ -191,5 +191,5 @@ def _ranking(ranker: Row, data: Mapping[str, Any]) -> Any:
             texts = (
                 next((items[id][k] for k in ("body", "text", "title") if items[id].get(k)), None) for id in ids
             )
-            return Scored(tuple((said, -float(place)) for place, said in enumerate(texts)))
+            return Scored(tuple((body, -float(place)) for place, body in enumerate(texts)))
     return Unread("a Ranker whose items are not in the task")

@@ -82,15 +82,15 @@ def _answers(record: Record, how: Reading) -> list[JudgedRow | Unusable]:
         mend = "Name it:  columns: {choice: ...}  or  label_config: project.xml"
         raise Unclear("which column is the choice, where somebody made none?", mend)
     question = _question(record, fields, how)
-    found: list[JudgedRow | Unusable] = []
+    judgements: list[JudgedRow | Unusable] = []
     for submission in record.submissions:
         try:
-            found += _judged(fields, submission, question, how, record.unnamed)
+            judgements += _judged(fields, submission, question, how, record.unnamed)
         except Unclear:
             raise
         except Refused as refused:
-            found.append(refused.unusable)
-    return found
+            judgements.append(refused.unusable)
+    return judgements
 
 
 def choices(row: Row, how: Reading) -> list[JudgedRow | Unusable]:
@@ -102,8 +102,8 @@ def choices(row: Row, how: Reading) -> list[JudgedRow | Unusable]:
     prompt, (a, b) = as_given(row.get("prompt"), [(n, row.get(n)) for n in names], how)
     choice = side(row.get("choice"), "choice", how)
     margin = margin_of(row, how)
-    said = "chosen" if choice in ("a", "b") else choice
-    votes = counted_votes(row, said, ("b", "a") if choice == "b" else ("a", "b"))
+    word = "chosen" if choice in ("a", "b") else choice
+    votes = counted_votes(row, word, ("b", "a") if choice == "b" else ("a", "b"))
     who = None if votes else annotator(row, how)
     return [judged(prompt, (a, b), choice, names, margin=margin, annotator=who, votes=votes)]
 
@@ -114,17 +114,23 @@ def _question(record: Record, fields: Row, how: Reading) -> str | None:
     Raises:
         Refused: several could be it, or none is it.
     """
-    told = how.columns.get("choice")
-    given: dict[str, list[Any]] = {}
+    mapped = how.columns.get("choice")
+    values_by_question: dict[str, list[Any]] = {}
     for submission in record.submissions:
         for name, value in submission.values.items() if submission.left_out is None else ():
-            given.setdefault(name, []).append(value)
-    if told is not None or not given:
-        return told
+            values_by_question.setdefault(name, []).append(value)
+    if mapped is not None or not values_by_question:
+        return mapped
     decisive = [n for n, c in how.label_config.controls.items() if c.kind in _DECISIVE] if how.label_config else []
-    if len(decisive) == 1 and not any(isinstance(v, Scored) for values in given.values() for v in values):
+    if len(decisive) == 1 and not any(
+        isinstance(v, Scored) for values in values_by_question.values() for v in values
+    ):
         return decisive[0]
-    about = [name for name, values in given.items() if any(_is_verdict(value, fields, how) for value in values)]
+    about = [
+        name
+        for name, values in values_by_question.items()
+        if any(_is_verdict(value, fields, how) for value in values)
+    ]
     if len(about) > 1:
         named = ", ".join(sorted(about))
         raise Refused(
@@ -132,7 +138,7 @@ def _question(record: Record, fields: Row, how: Reading) -> str | None:
         )
     if about:
         return about[0]
-    return min(given)
+    return min(values_by_question)
 
 
 def _is_verdict(value: Any, fields: Row, how: Reading) -> bool:

@@ -24,9 +24,9 @@ def tree(row: Row, how: Reading) -> Found:
     root = parsed(row.get("prompt"), "prompt")
     if not isinstance(root, dict):
         raise Refused("prompt is no message with replies")
-    found: Found = []
-    _descend(root, [], how, found)
-    return found or [Unusable("no two ranked answers to one prompt", broken=False)]
+    pairs: Found = []
+    _descend(root, [], how, pairs)
+    return pairs or [Unusable("no two ranked answers to one prompt", broken=False)]
 
 
 def flat(rows: Iterable[tuple[str, Row]], how: Reading) -> Iterator[tuple[str, JudgedRow | Unusable]]:
@@ -107,8 +107,8 @@ def _ranked(turns: Sequence[Message], given: Sequence[Row], how: Reading) -> Fou
         rank = number(row.get("rank"), "rank")
         if rank is None:
             continue
-        prompt, said = answered(turns, text(row.get("text"), "text"), "text", how.render)
-        scored.append((said, -rank))
+        prompt, completion = answered(turns, text(row.get("text"), "text"), "text", how.render)
+        scored.append((completion, -rank))
     return ranked(prompt, scored, how) if len(scored) > 1 else []
 
 

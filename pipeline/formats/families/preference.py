@@ -47,12 +47,12 @@ SCORES = (
 
 def trl(row: Row, how: Reading) -> list[JudgedRow]:
     """``prompt``, ``chosen``, ``rejected``."""
-    given, chosen, rejected = (plain(row.get(name), name, how) for name in ("prompt", "chosen", "rejected"))
+    prompt, chosen, rejected = (plain(row.get(name), name, how) for name in ("prompt", "chosen", "rejected"))
     if not how.lists_are_texts:
         check_no_names(row, chosen, rejected)
-    if given.strip() and chosen.strip() and rejected.strip():
-        chosen, rejected = without_repeat(given, (chosen, rejected), how)
-    return [_row(row, how, prompt_as_given(given, how), chosen, rejected)]
+    if prompt.strip() and chosen.strip() and rejected.strip():
+        chosen, rejected = without_repeat(prompt, (chosen, rejected), how)
+    return [_row(row, how, prompt_as_given(prompt, how), chosen, rejected)]
 
 
 def check_no_names(row: Row, chosen: str, rejected: str) -> None:
@@ -173,19 +173,19 @@ def hh(row: Row, how: Reading) -> list[JudgedRow]:
     """
     chosen, rejected = text(row.get("chosen"), "chosen"), text(row.get("rejected"), "rejected")
     prompts: list[str] = []
-    for said in (chosen, rejected):
-        turns = HH_TURN.split(said.strip())
+    for side in (chosen, rejected):
+        turns = HH_TURN.split(side.strip())
         if len(turns) < 3 or turns[0].strip() or turns[1] != "Human":
             raise Refused("does not start with a Human turn")
         if turns[-2] != "Assistant":
             raise Refused("does not end with an Assistant turn")
         if any(not turn.strip() for turn in turns[2:-1:2]):
             raise Refused("empty turn")
-        prompts.append(said[: said.rindex(_ASSISTANT) + len(_ASSISTANT)])
+        prompts.append(side[: side.rindex(_ASSISTANT) + len(_ASSISTANT)])
     if prompts[0] != prompts[1]:
         raise Refused("prompts differ")
     cut = len(prompts[0])
-    if any(_SPEAKER.match(said[cut:]) for said in (chosen, rejected)):
+    if any(_SPEAKER.match(side[cut:]) for side in (chosen, rejected)):
         how.notices.add("an answer begins with a speaker's name")
     return [_row(row, how, prompts[0], chosen[cut:], rejected[cut:])]
 
@@ -232,7 +232,7 @@ def _implicit(chosen: str, rejected: str) -> tuple[str, str, str]:
     TRL cuts inside words: "was good" / "was great" share "was g".
     """
     end = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(chosen, rejected, strict=False)))
-    after = [said[end] for said in (chosen, rejected) if end < len(said)]
+    after = [side[end] for side in (chosen, rejected) if end < len(side)]
     if any(c.isalnum() for c in after):
         while end and chosen[end - 1].isalnum():
             end -= 1

@@ -71,8 +71,8 @@ def helpsteer(row: Row, how: Reading) -> list[JudgedRow | Unusable]:
     strength = needed_number(row, "overall_preference")
     if abs(strength) > 3:
         raise Refused("overall_preference is not -3 to 3")
-    given = row["context"] if row.get("context") is not None else row.get("prompt")
-    turns = marked_turns(given) or conversation(given)
+    context = row["context"] if row.get("context") is not None else row.get("prompt")
+    turns = marked_turns(context) or conversation(context)
     names = ("response1", "response2")
     prompt, completions = two_answers(turns, row, names, how)
     choice: Choice = "a" if strength < 0 else "b" if strength > 0 else "tie"
@@ -88,14 +88,14 @@ def rewardbench(row: Row, how: Reading) -> list[JudgedRow | Unusable]:
     turns = conversation(row.get("prompt"))
     names = ("chosen", "rejected")
     sides = (_several(row.get(name), name) for name in names)
-    found: list[JudgedRow | Unusable] = []
+    pairs: list[JudgedRow | Unusable] = []
     for good, bad in itertools.product(*sides):
         try:
             prompt, completions = two_answers(turns, {"chosen": good, "rejected": bad}, names, how)
-            found.append(judged(prompt, completions, "a", names))
+            pairs.append(judged(prompt, completions, "a", names))
         except Refused as refused:
-            found.append(refused.unusable)
-    return found or [Unusable("no chosen or no rejected")]
+            pairs.append(refused.unusable)
+    return pairs or [Unusable("no chosen or no rejected")]
 
 
 def is_rewardbench(row: Row) -> bool:
@@ -107,7 +107,7 @@ def is_rewardbench(row: Row) -> bool:
         sides = (_several(row["chosen"], "chosen"), _several(row["rejected"], "rejected"))
     except Refused:
         return False
-    return all(isinstance(said, str) and not is_conversation(said) for side in sides for said in side)
+    return all(isinstance(answer, str) and not is_conversation(answer) for side in sides for answer in side)
 
 
 def _several(value: Any, name: str) -> list[Any]:
@@ -121,4 +121,4 @@ def marked_turns(prompt: Any) -> list[Message] | None:
         return None
     first, *rest = _TURN_MARK.split(prompt)
     turns = zip(["User", *rest[::2]], [first, *rest[1::2]], strict=True)
-    return [{"role": role.lower(), "content": said} for role, said in turns]
+    return [{"role": role.lower(), "content": content} for role, content in turns]

@@ -57,10 +57,10 @@ def _ranked(
     for answer in answers:
         try:
             value = score(answer)
-            prompt, said = answered(turns, text(answer.get(name), name), name, how.render)
-            if not said.strip():
+            prompt, completion = answered(turns, text(answer.get(name), name), name, how.render)
+            if not completion.strip():
                 raise Refused(f"empty {name}")
-            scored.append((said, value))
+            scored.append((completion, value))
         except Refused as refused:
             bad.append(refused.unusable)
     if len(scored) < 2:
@@ -70,22 +70,24 @@ def _ranked(
 
 def responses_scores(row: Row, how: Reading) -> Found:
     """``prompt``, ``responses`` and as many ``scores``, higher better. Texts stay as they stand."""
-    said, scores = listed(row.get("responses"), "responses"), listed(row.get("scores"), "scores")
-    if said is None or scores is None:
-        raise Refused(f"{'responses' if said is None else 'scores'} is not a list")
-    if len(said) != len(scores):
+    responses, scores = listed(row.get("responses"), "responses"), listed(row.get("scores"), "scores")
+    if responses is None or scores is None:
+        raise Refused(f"{'responses' if responses is None else 'scores'} is not a list")
+    if len(responses) != len(scores):
         raise Refused("responses and scores are not equally many")
-    if len(said) < 2:
+    if len(responses) < 2:
         raise Refused("fewer than two responses")
-    given = row.get("prompt")
-    if is_conversation(given):
-        turns = conversation(given)
-        written = [answered(turns, text(one, "a response"), "a response", how.render) for one in said]
+    asked = row.get("prompt")
+    if is_conversation(asked):
+        turns = conversation(asked)
+        written = [
+            answered(turns, text(response, "a response"), "a response", how.render) for response in responses
+        ]
         prompt, completions = written[0][0], [completion for _, completion in written]
     else:
-        texts = [text(one, "a response") for one in said]
-        completions = without_repeat(plain(given, "prompt", how), texts, how)
-        prompt = prompt_as_given(given, how)
+        texts = [text(response, "a response") for response in responses]
+        completions = without_repeat(plain(asked, "prompt", how), texts, how)
+        prompt = prompt_as_given(asked, how)
     scored: list[tuple[str, float]] = []
     bad = list[JudgedRow | Unusable]()
     for completion, score in zip(completions, scores, strict=True):
@@ -108,7 +110,7 @@ def helpsteer_rated(row: Row, how: Reading) -> Opinion:
     al. 2023 (arXiv:2311.09528), 2024 (arXiv:2406.08673).
     """
     score = needed_number(row, "helpfulness")
-    given: Any = row.get("prompt")
-    turns = marked_turns(given) or conversation(given)
-    prompt, said = answered(turns, text(row.get("response"), "response"), "response", how.render)
-    return opinion(prompt, said, score, None, "helpfulness")
+    asked: Any = row.get("prompt")
+    turns = marked_turns(asked) or conversation(asked)
+    prompt, completion = answered(turns, text(row.get("response"), "response"), "response", how.render)
+    return opinion(prompt, completion, score, None, "helpfulness")

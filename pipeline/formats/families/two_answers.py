@@ -98,9 +98,9 @@ def summaries(row: Row, how: Reading) -> Found:
     if two is None or len(two) != 2:
         raise Refused("summaries is not two")
     side: Choice = "b" if zero_or_one(row, "choice") else "a"
-    said = [text(cast("dict[str, Any]", s).get("text") if isinstance(s, dict) else s, "a summary") for s in two]
+    texts = [text(cast("dict[str, Any]", s).get("text") if isinstance(s, dict) else s, "a summary") for s in two]
     # Theirs begin with a blank; so does the text that follows a colon.
-    a, b = (s if not s or s[0].isspace() else f" {s}" for s in said)
+    a, b = (s if not s or s[0].isspace() else f" {s}" for s in texts)
     who = person(row.get("worker"), how.salt)
     return [judged(_post(info), (a, b), side, ("the first summary", "the second summary"), annotator=who)]
 
@@ -124,13 +124,13 @@ def _two(row: Row, prompt: str, names: tuple[str, str], choice: Choice, how: Rea
 
 def _turns(row: Row, name: str) -> list[Message]:
     """Questions of ``prompt`` and answers of ``name`` by turns."""
-    asked, said = listed(row.get("prompt"), "prompt"), listed(row.get(name), name)
-    if asked is None or said is None:
+    asked, answers = listed(row.get("prompt"), "prompt"), listed(row.get(name), name)
+    if asked is None or answers is None:
         raise Refused(f"{'prompt' if asked is None else name} is not a list of turns")
-    if len(asked) != len(said):
+    if len(asked) != len(answers):
         raise Refused(f"{name} has another number of turns than prompt")
     turns: list[Message] = []
-    for question, answer in zip(asked, said, strict=True):
+    for question, answer in zip(asked, answers, strict=True):
         turns += user(text(question, "prompt"))
         turns += [{"role": "assistant", "content": text("" if answer is None else answer, name)}]
     return turns
