@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from pipeline.base.errors import ConfigError
-from pipeline.base.plugins import load_plugin
 from pipeline.base.records import Abstention, Annotation, Comparison
-from pipeline.workflow.config import parse_options
+from pipeline.workflow.plugins import annotator_module
+from pipeline.workflow.typed_keys import parse_options
 
 GoldScores = Callable[[Sequence[str], Sequence[str]], list[float] | None]
 
@@ -76,8 +75,6 @@ def load_annotator(name: str, args: Mapping[str, Any], context: Context) -> Anno
     Raises:
         ConfigError: no such annotator, or options it does not know.
     """
-    module = load_plugin("pipeline.annotators", name, context.where, "annotator")
-    if not (hasattr(module, "Options") and hasattr(module, "build")):
-        raise ConfigError(context.where, f'annotator "{name}" has no Options and build().')
+    module = annotator_module(name, context.where)
     options = parse_options(module.Options, args, context.where, prefix="collect.annotator_args.")
     return module.build(options, context)

@@ -1,6 +1,6 @@
 """The ``label`` section of a config: what people are asked, by which rule it is enough, and where the page is.
 
-The keys in :data:`pipeline.workflow.config.LABEL_LEARNING` decide what rows come out.
+The keys in :data:`pipeline.workflow.work_key.LABEL_LEARNING` decide what rows come out.
 """
 
 from __future__ import annotations

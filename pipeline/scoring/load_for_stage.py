@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.modeling.roles import Role, load_policy
 from pipeline.scoring.build_scorer import build
@@ -21,12 +21,14 @@ def load_sides(run: Run, directory: Path, device: Any) -> tuple[Role, Role, Any]
     return Role(load_policy(*run.base)[0].to(device)), Role(model), tokenizer
 
 
-def scorer(run: Run, model: Any, tokenizer: Any, device: Any, key: str = "reward") -> Scorer:
-    """The scorer of ``ppo.reward``, or of another key of that section with the same grammar."""
-    given = run.config.given("ppo")
+def scorer(
+    run: Run, model: Any, tokenizer: Any, device: Any, key: Literal["reward", "check"] = "reward"
+) -> Scorer:
+    """The scorer of ``ppo.reward`` or ``ppo.check``."""
+    ppo = run.config.ppo
 
     return build(
-        given.get(key),
+        ppo.check if key == "check" else ppo.reward,
         model=model,
         tokenizer=tokenizer,
         adapter_dir=run.version("reward").path if trains_reward(run.config) else None,
@@ -34,7 +36,7 @@ def scorer(run: Run, model: Any, tokenizer: Any, device: Any, key: str = "reward
         key=f"ppo.{key}",
         device=device,
         resolve=run.store.find_version,
-        combine=given.get("reward_combine") if key == "reward" else None,
-        std_coef=given.get("reward_std_coef", 1.0),
+        combine=ppo.reward_combine if key == "reward" else None,
+        std_coef=ppo.reward_std_coef,
         base=run.base,
     )

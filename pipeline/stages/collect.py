@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from pipeline.annotators import Context, Source, load_annotator
 from pipeline.base.errors import DataError
@@ -29,50 +29,12 @@ from pipeline.stages.voted_pairs import Voted
 from pipeline.tasks import VIEWS, Split, Task, load_task
 from pipeline.tasks._vader import VADER_NAME
 from pipeline.workflow.graph import collects_preferences, reward_sources
+from pipeline.workflow.sections.collect import CollectSection
 from pipeline.workflow.stage import Run, main_process, say
 
 SPLITS: tuple[Split, ...] = ("train", "test")
 FEWEST_TO_SELECT = 4
 """Prompts to train on, of which one can be kept for selection."""
-
-
-@dataclass
-class CollectSection:
-    """Keys of the ``collect`` section."""
-
-    annotator: str = field(
-        default="oracle", metadata={"help": "A module of pipeline/annotators or a dotted path."}
-    )
-    annotator_args: dict[str, Any] = field(default_factory=dict[str, Any])
-    comparisons: int = field(
-        default=1500, metadata={"help": "Prompts to sample completions of; a source brings its own."}
-    )
-    completions: int = field(
-        default=2, metadata={"help": "Completions of each prompt; every two of them are a comparison."}
-    )
-    temperature: float = field(default=1.0, metadata={"help": "Of sampling the completions."})
-    serve: bool = field(default=True, metadata={"help": "Where people annotate: serve the page, and wait."})
-    batch_size: int = field(default=128, metadata={"help": "Completions sampled at a time."})
-    test_share: float = field(default=0.1, metadata={"help": "Share held out for measuring the reward model."})
-    select_share: float = field(
-        default=0.1, metadata={"help": "Share of the training prompts by which only PPO's checks are made."}
-    )
-    split_by: Literal["prompt", "completion"] = field(
-        default="prompt",
-        metadata={"help": "What is on one side of the split only; completion where all prompts are alike."},
-    )
-
-    def __post_init__(self) -> None:
-        if self.comparisons < 2:
-            raise ValueError(f"comparisons {self.comparisons} is below 2")
-        if not 2 <= self.completions <= 16:
-            raise ValueError(f"completions {self.completions} should be 2 to 16")
-        if not 0 < self.test_share < 1:
-            raise ValueError(f"test_share {self.test_share} is not between 0 and 1")
-        if not 0 <= self.select_share < 1:
-            raise ValueError(f"select_share {self.select_share} is not in [0, 1)")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature {self.temperature} would sample the same completion twice")
 
 
 @dataclass(frozen=True)
@@ -87,7 +49,7 @@ class Judged:
 def collect(run: Run) -> None:
     """Write ``prompts``, ``comparisons`` and ``preferences``; the first alone where no reward model is trained."""
     config = run.config
-    options = config.options("collect", CollectSection)
+    options = config.collect
     task = load_task(config.task, config.task_args, str(config.path))
     prompts = prompts_by_split(task, options, config.seed)
     if not collects_preferences(config):

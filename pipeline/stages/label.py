@@ -19,7 +19,8 @@ from pipeline.labelling.session.project import Human
 from pipeline.labelling.session.session import Sitting
 from pipeline.stages.people import order, sampled_before, sampling_key, sitting_of
 from pipeline.store.store import Draft, Store, Version
-from pipeline.workflow.config import Config, load_config
+from pipeline.workflow.config import load_config
+from pipeline.workflow.experiment import Experiment
 from pipeline.workflow.graph import artefact
 from pipeline.workflow.stage import NOTHING_TO_DO, WORK_TO_DO, Planner, Run
 
@@ -30,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     config = load_config(args.config, args.overrides)
     store = Store(config.data_dir)
     human = Human.of(config, store)
-    run = Planner(config, store).plan("collect") if asks_people(config) else None
+    run = Planner(config, store).plan("collect") if config.asks_people else None
     made = sampled_before(run, sampling_key(run)) if run else named(config, store, args.comparisons)
     if args.check:
         return NOTHING_TO_DO if made is not None or being_sampled(human, run) else WORK_TO_DO
@@ -74,12 +75,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def asks_people(config: Config) -> bool:
-    """Whether it is people whom this experiment's ``collect`` waits for."""
-    return config.given("collect").get("annotator") == "human"
-
-
-def named(config: Config, store: Store, ref: str | None) -> Version | None:
+def named(config: Experiment, store: Store, ref: str | None) -> Version | None:
     """The comparisons to label; None where the experiment has none yet."""
     name = artefact(config, "comparisons")
     return store.resolve(ref or name) if ref or name in store.names() else None
@@ -93,12 +89,12 @@ def being_sampled(human: Human, run: Run | None) -> bool:
         return log.batch == human.batch(sampling_key(run))
 
 
-def open_log(human: Human, run: Run | None, made: Version | None, config: Config) -> Log:
+def open_log(human: Human, run: Run | None, made: Version | None, config: Experiment) -> Log:
     asked = sampling_key(run) if run else made.id if made else ""
     return human.open(human.batch(asked), {"config": str(config.path), "comparisons": made.ref if made else None})
 
 
-def beside(config: Config, store: Store, human: Human, log: Log) -> Sitting:
+def beside(config: Experiment, store: Store, human: Human, log: Log) -> Sitting:
     """A sitting over comparisons that somebody else judged too; publishes a version of its own."""
 
     def open_draft(made: Version, governance: dict[str, Any]) -> AbstractContextManager[Draft]:
@@ -129,9 +125,9 @@ def in_terminal(sitting: Sitting, name: str) -> None:
     session.label(sitting.log, settings, person, consent, guidelines=guidelines, title=settings.title or "")
 
 
-def training(config: Config, published: Version) -> str:
+def training(config: Experiment, published: Version) -> str:
     """The command that trains on what was published."""
-    if asks_people(config):
+    if config.asks_people:
         return f"make reward CONFIG={config.path}"
     given = f"inputs={{preferences: {published.ref}}}"
     return f'make report CONFIG={config.path} ARGS="reward.{given} report.{given}"'

@@ -24,7 +24,7 @@ from pipeline.labelling.session.session import SPLITS, Sitting
 from pipeline.store.store import Draft, Version
 from pipeline.workflow.graph import artefact, hub_datasets
 from pipeline.workflow.stage import Run
-from pipeline.workflow.work_key import fingerprint, local_files, output_format
+from pipeline.workflow.work_key import fingerprint, learning_part, local_files, output_format
 
 Row = dict[str, Any]
 
@@ -98,7 +98,7 @@ def order(sitting: Sitting, run: Run) -> None:
 
 def sampling_key(run: Run) -> str:
     """What decides which comparisons people get, less what is only about their answers."""
-    part = run.config.learning_part("collect")
+    part = learning_part(run.config, "collect")
     part["label"] = {k: v for k, v in part["label"].items() if k in ("dataset", "columns")}
     inputs = {role: fingerprint(found) for role, found in run.inputs.items() if role != "previous"}
     files = local_files(part) + [d["commit"] for d in hub_datasets(part) if d["commit"]]

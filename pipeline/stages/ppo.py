@@ -174,8 +174,7 @@ def gold_judge(task: Task) -> Any:
 
 def task_defaults(run: Run, task: Task) -> dict[str, Any]:
     """Sizes that follow from the task unless the config says otherwise."""
-    given = run.config.given("ppo")
-    return {} if given.get("response_length") else {"response_length": task.completion_tokens}
+    return {} if run.config.ppo.response_length else {"response_length": task.completion_tokens}
 
 
 def check_reward_base(run: Run) -> None:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.evaluation.policy.headline import verdict
@@ -20,16 +19,9 @@ from pipeline.workflow.graph import reward_sources
 from pipeline.workflow.stage import Run, say
 
 
-@dataclass
-class ReportSection:
-    """Keys of the ``report`` section."""
-
-    samples: int = field(default=4, metadata={"help": "Completions shown of each kind: gains, losses, random."})
-
-
 def report(run: Run) -> None:
     """Write a ``report`` version: report.html and its pictures."""
-    options = run.config.options("report", ReportSection)
+    options = run.config.report
     evaluation, policy = run.version("evaluation"), run.version("policy")
     reward = run.version("reward") if "reward" in run.inputs else None
     doctor = doctor_of(run.store, policy)

@@ -6,7 +6,6 @@ import argparse
 import concurrent.futures
 import contextlib
 import json
-import multiprocessing
 import queue
 import shlex
 import shutil
@@ -18,13 +17,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pipeline.base.errors import ConfigError, PipelineError
-from pipeline.base.process import quiet, say
+from pipeline.base.process import say
 from pipeline.base.records import digest
 from pipeline.base.terminal_text import put
 from pipeline.evaluation.policy.over_seeds import Measured, aggregate
 from pipeline.reporting import sweep_table
 from pipeline.store.store import Store
-from pipeline.workflow.config import Config, check_types
 from pipeline.workflow.sweep_launch import Launcher, StageFailed, Stopped, gpus, tail
 from pipeline.workflow.sweep_plan import Pace, SweepRun, in_words, part, plan, sweep_key
 from pipeline.workflow.work_key import output_format
@@ -35,38 +33,6 @@ ROWS = {
     "seed": "int64",
     **dict.fromkeys((figure.key for figure in sweep_table.FIGURES), "double"),
 }
-
-
-def check_keys(runs: Sequence[SweepRun]) -> None:
-    """Refuse a misspelt key now, and not when the first run comes to its stage.
-
-    In a process of its own, as the trainers' sections bring torch with them, which is of no more use here.
-
-    Raises:
-        ConfigError: an unknown key or a value of a wrong type in ``sft``, ``reward`` or ``ppo``.
-    """
-    spawn = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        found = pool.submit(wrong_key, [run.job.config for run in runs]).result()
-    if found is not None:
-        raise ConfigError(*found)
-
-
-def wrong_key(configs: Sequence[Config]) -> tuple[str, str, str] | None:
-    """The first error in the trainers' sections, as a ConfigError's parts."""
-    quiet()
-    from pipeline.trainers.ppo.section import PPOSection
-    from pipeline.trainers.reward import RewardSection
-    from pipeline.trainers.sft import SFTSection
-
-    sections = {"sft": SFTSection, "reward": RewardSection, "ppo": PPOSection}
-    for config in configs:
-        for stage, section in sections.items():
-            try:
-                check_types(section, config.given(stage), str(config.path), f"{stage}.")
-            except ConfigError as err:
-                return err.where, err.what, err.mend
-    return None
 
 
 class Progress:
@@ -250,7 +216,6 @@ def carry_out(chosen: Sequence[SweepRun], runs: Sequence[SweepRun], args: argpar
     if not todo:
         say("sweep", f"nothing to do: {len(chosen)} of {len(chosen)} runs are done")
         return []
-    check_keys(todo)
     if args.jobs > 1:  # of different seeds at first: those of one seed would wait for what they share
         groups = list(dict.fromkeys(run.group for run in runs))
         todo.sort(key=lambda run: groups.index(run.group))

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from pipeline.base.errors import ConfigError
-from pipeline.base.plugins import load_plugin
 from pipeline.tasks._vader import vader_view
-from pipeline.workflow.config import parse_options
+from pipeline.workflow.plugins import task_class
+from pipeline.workflow.typed_keys import parse_options
 
 Split = Literal["train", "test"]
 
@@ -60,7 +59,4 @@ def load_task(name: str, args: Mapping[str, Any], where: str) -> Task:
     Raises:
         ConfigError: no such task, or options it does not know.
     """
-    module = load_plugin("pipeline.tasks", name, where, "task")
-    if not hasattr(module, "Task"):
-        raise ConfigError(where, f'task "{name}" has no class Task.', "See CONTRIBUTING.md, Adding a task.")
-    return parse_options(module.Task, args, where, prefix="task_args.")
+    return parse_options(task_class(name, where), args, where, prefix="task_args.")

@@ -12,7 +12,6 @@ import pickle
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,16 +31,6 @@ from pipeline.trainers.common import closed_bar
 
 SHARE = 0.02
 """Most of the training's time that saving may take."""
-
-
-@dataclass
-class SavingFields:
-    """When to save where neither ``save_steps`` nor ``save_strategy`` is given."""
-
-    save_seconds: float = field(
-        default=5.0,
-        metadata={"help": "Least seconds between checkpoints; more where saving would take over 2 % of the time."},
-    )
 
 
 class SaveInTime(TrainerCallback):

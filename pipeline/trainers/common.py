@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,46 +17,23 @@ from pipeline.base.errors import ConfigError, ModelError
 from pipeline.base.files import disk_errors
 from pipeline.modeling.weights import non_finite
 from pipeline.trainers.curves import announce_curves
-from pipeline.workflow.config import Config, parse_options
+from pipeline.workflow.experiment import Experiment
+from pipeline.workflow.sections.training import TRACKERS, saving_defaults
+from pipeline.workflow.typed_keys import parse_options
 
 T = TypeVar("T")
 
 
-@dataclass
-class LoraFields:
-    """LoRA settings, the same keys in ``sft``, ``reward`` and ``ppo`` (TRL's ``ModelConfig`` names)."""
-
-    lora_r: int = field(default=8, metadata={"help": "Rank; vLLM serves at most 16 by default."})
-    lora_alpha: int = field(default=16, metadata={"help": "Scale: the update is alpha / r times B A."})
-    lora_dropout: float = field(default=0.0, metadata={"help": "Dropout before A."})
-    lora_target_modules: list[str] | None = field(
-        default=None, metadata={"help": "Layers to adapt; every linear layer of the blocks by default."}
-    )
-
-    def lora(self) -> dict[str, Any]:
-        """As keyword arguments of :func:`pipeline.modeling.lora.lora_config`."""
-        return {
-            "r": self.lora_r,
-            "alpha": self.lora_alpha,
-            "dropout": self.lora_dropout,
-            "target_modules": self.lora_target_modules,
-        }
-
-
-def training_arguments(config: Config, stage: str, cls: type[T], output_dir: Path, **defaults: Any) -> T:
+def training_arguments(config: Experiment, stage: str, cls: type[T], output_dir: Path, **defaults: Any) -> T:
     """The stage's section as TRL's arguments, with defaults that fit this machine.
 
     TRL asks for bf16 and gradient checkpointing by default, which fails or crawls on a CPU.
     """
     check_launch(stage)
-    given = config.given(stage)
-    if (
-        stage != "ppo"
-    ):  # all that is trained takes part in every loss; torch would look for what does not, and say so
+    chosen = config.chosen[stage]
+    if stage != "ppo":
+        # All that is trained takes part in every loss; torch would look for what does not, and say so.
         defaults = {"ddp_find_unused_parameters": False, **defaults}
-    saving: dict[str, Any] = {"save_strategy": "steps" if "save_steps" in given else "no"}
-    if hasattr(cls, "save_seconds") and ("save_steps" in given or "save_strategy" in given):
-        saving["save_seconds"] = 0.0
     arguments = parse_options(
         cls,
         {
@@ -67,13 +43,12 @@ def training_arguments(config: Config, stage: str, cls: type[T], output_dir: Pat
             "project": config.name,
             "run_name": f"{stage}-seed{config.seed}",
             "bf16": has_accelerator() and torch.cuda.is_bf16_supported(),
-            "gradient_checkpointing": False,
             "use_cpu": not has_accelerator(),
             "disable_tqdm": False,
             "dataloader_pin_memory": has_accelerator(),
-            **saving,
+            **saving_defaults(chosen),
             **defaults,
-            **given,
+            **chosen,
         },
         str(config.path),
         prefix=f"{stage}.",
@@ -104,14 +79,6 @@ def check_launch(stage: str) -> None:
             "Launch it with configs/accelerate/multi_gpu.yaml or gpu.yaml; sft and reward may keep DeepSpeed.",
         )
 
-
-TRACKERS = {
-    "azure_ml": "azureml",
-    "flyte": "flytekit",
-    **{k: k for k in ("clearml", "codecarbon", "comet_ml", "dagshub", "dvclive", "kubeflow", "mlflow", "neptune")},
-    **{k: k for k in ("swanlab", "tensorboard", "trackio", "wandb")},
-}
-"""The module that each of transformers' trackers needs."""
 
 OPTIMISERS = {
     "8bit": "bitsandbytes",

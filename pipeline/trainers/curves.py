@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from pipeline.base.process import say
-from pipeline.workflow.config import Config
+from pipeline.workflow.experiment import Experiment
 
 STARTED = "* Trackio project initialized: "
 ROUTINE = (
@@ -25,7 +25,7 @@ ROUTINE = (
 """What it prints about every run that it keeps on this machine, from which nothing is uploaded."""
 
 
-def announce_curves(config: Config, stage: str, args: Any) -> None:
+def announce_curves(config: Experiment, stage: str, args: Any) -> None:
     """Let Trackio print as the stage does; anything but routine passes, such as its warnings.
 
     Args:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -18,39 +18,17 @@ from pipeline.modeling.lora import lora_config
 from pipeline.modeling.tokens import encode_completions, encode_prompts, pad_id
 from pipeline.modeling.weights import require_finite
 from pipeline.scoring.reward_role import Position, score_position, scored_rows
-from pipeline.trainers.checkpointing import Checkpointed, SavingFields
-from pipeline.trainers.common import LoraFields, MetricsFile, StopDiverged, diverged_mend, show_progress
+from pipeline.trainers.checkpointing import Checkpointed
+from pipeline.trainers.common import MetricsFile, StopDiverged, diverged_mend, show_progress
+from pipeline.workflow.sections.reward import RewardFields
 
 
 @dataclass
-class RewardSection(LoraFields, SavingFields, RewardConfig):
-    """TRL's ``RewardConfig`` plus LoRA. One epoch and a centring term by default."""
-
-    loss: Literal["pairwise", "pointwise"] = field(
-        default="pairwise",
-        metadata={"help": "pairwise: chosen above rejected; pointwise: single completions, liked or disliked."},
-    )
-    num_train_epochs: float = 1.0
-    center_rewards_coefficient: float | None = 0.01
-    disable_dropout: bool | None = field(  # pyright: ignore[reportIncompatibleVariableOverride]
-        default=None, metadata={"help": "Of the base and LoRA; on by itself where lora_dropout is 0."}
-    )
-    reference_samples: int = field(
-        default=512,
-        metadata={"help": "Completions on which the score's mean and standard deviation are measured."},
-    )
-    test_sets: dict[str, Any] = field(
-        default_factory=dict[str, Any],
-        metadata={"help": "Sets of pairs to measure it on besides the held-out ones: {name: dataset}."},
-    )
+class RewardSection(RewardFields, RewardConfig):  # pyright: ignore[reportIncompatibleVariableOverride]
+    """TRL's ``RewardConfig`` with the keys of the section that are ours."""
 
     def __post_init__(self) -> None:
-        if self.disable_dropout and self.lora_dropout:
-            raise ValueError(
-                f"lora_dropout {self.lora_dropout} does nothing under disable_dropout: true; give one of them"
-            )
-        if self.disable_dropout is None:  # TRL's True would set LoRA's dropout to 0 as well
-            self.disable_dropout = not self.lora_dropout  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.check_rules()
         super().__post_init__()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +17,17 @@ from pipeline.modeling.lora import lora_config
 from pipeline.modeling.scratch import new_gpt2, train_tokenizer
 from pipeline.modeling.tokens import encode_completions
 from pipeline.modeling.weights import require_finite
-from pipeline.trainers.checkpointing import Checkpointed, SavingFields
-from pipeline.trainers.common import LoraFields, MetricsFile, StopDiverged, diverged_mend, show_progress
+from pipeline.trainers.checkpointing import Checkpointed
+from pipeline.trainers.common import MetricsFile, StopDiverged, diverged_mend, show_progress
+from pipeline.workflow.sections.sft import SFTFields
 
 
 @dataclass
-class SFTSection(LoraFields, SavingFields, SFTConfig):
-    """TRL's ``SFTConfig`` plus the shape of a model trained from scratch (when no ``base_model`` is given)."""
-
-    n_layer: int = field(default=4, metadata={"help": "Blocks of a model from scratch."})
-    n_embd: int = field(default=192, metadata={"help": "Width of a model from scratch."})
-    n_head: int = field(default=4, metadata={"help": "Attention heads of a model from scratch."})
-    n_positions: int = field(default=128, metadata={"help": "Longest text of a model from scratch, in tokens."})
-    vocab_size: int = field(default=1024, metadata={"help": "Byte-level BPE vocabulary trained on the corpus."})
-    tokenizer: str | None = field(default=None, metadata={"help": "Use this tokenizer instead of training one."})
-    eval_share: float = field(default=0.02, metadata={"help": "Share of the corpus held out for the eval loss."})
+class SFTSection(SFTFields, SFTConfig):
+    """TRL's ``SFTConfig`` with the keys of the section that are ours."""
 
     def __post_init__(self) -> None:
-        if self.n_embd % self.n_head:
-            raise ValueError(f"n_embd {self.n_embd} does not divide by n_head {self.n_head}")
-        if not 0 < self.eval_share < 1:
-            raise ValueError(f"eval_share {self.eval_share} is not between 0 and 1")
+        self.check_rules()
         super().__post_init__()
 
 

@@ -1,109 +1,42 @@
 """One YAML per experiment: shared keys, then one section per stage. Overrides: ``ppo.kl_coef=0.1``.
 
-This module knows keys and types, not what they mean: a stage passes in its dataclass. It leaves out resolving
-TRL's own defaults for the device, which needs torch and lives with the trainers.
+Reading one checks all of it, whichever stage asked: a mistake in ``evaluate`` is found before ``sft`` runs.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
-import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import expand_home
 from pipeline.workflow.bounds import check_numbers
+from pipeline.workflow.experiment import SECTIONS, Experiment, SharedKeys
+from pipeline.workflow.graph import check_inputs, reward_sources
 from pipeline.workflow.idle_keys import check_idle
 from pipeline.workflow.idle_together import check_together, without_taken_back
+from pipeline.workflow.judges import parse_judges
+from pipeline.workflow.plugins import annotator_module, label_section, task_class
+from pipeline.workflow.reward_sources import check_combine, parse_sources
 from pipeline.workflow.secret_values import refuse_secrets
+from pipeline.workflow.sections.training import saving_defaults
+from pipeline.workflow.typed_keys import build, check_types, parse_options, short, unknown_key
 from pipeline.workflow.yaml_text import parse_yaml, read_yaml
-
-T = TypeVar("T")
 
 MAX_NAME = 100
 """Characters of an experiment's name: files are called after it, and file systems stop at 255."""
 
-STAGES = ("sft", "collect", "reward", "ppo", "evaluate", "report")
-SECTIONS = (*STAGES, "label")
 
-# What people are asked and when it is enough: it decides what ``collect`` writes where people annotate. The other
-# keys of ``label`` are about the page, and may change between two evenings of labelling.
-LABEL_LEARNING = frozenset(
-    ["mode", "votes", "enough", "aggregate", "margin", "rank_up_to", "dataset", "columns", "gold"]
-)
-
-# Settings that change what is shown or how often it is saved, never what is learnt: two runs that differ only
-# here are the same run, so these stay out of the idempotency key.
-NOT_LEARNING = frozenset(
-    [
-        *("report_to", "run_name", "logging_steps", "logging_strategy", "disable_tqdm"),
-        *("save_steps", "save_total_limit", "save_strategy", "save_seconds", "output_dir"),
-        *("num_sample_generations", "serve"),
-        *("dataset_num_proc", "dataloader_num_workers"),
-    ]
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """A parsed experiment. ``sections`` holds each stage's keys as given, before defaults."""
-
-    path: Path
-    name: str
-    task: str
-    base_model: str | None = None
-    base_revision: str | None = None
-    seed: int = 0
-    data_dir: str = "data"
-    task_args: dict[str, Any] = dataclasses.field(default_factory=dict[str, Any])
-    sections: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict[str, dict[str, Any]])
-
-    def given(self, stage: str) -> dict[str, Any]:
-        """The keys of one section as the user wrote them, less ``inputs``, which names versions."""
-        return {k: v for k, v in self.sections.get(stage, {}).items() if k != "inputs"}
-
-    def inputs(self, stage: str) -> dict[str, str]:
-        """Versions to read instead of those this experiment made, by role: ``inputs: {reward: other@v2}``."""
-        given: dict[str, Any] = {"inputs": self.sections.get(stage, {}).get("inputs") or {}}
-        return check_types(_Inputs, given, str(self.path), f"{stage}.")["inputs"]
-
-    def options(self, stage: str, cls: type[T]) -> T:
-        """The section of ``stage`` as an instance of its dataclass.
-
-        Raises:
-            ConfigError: an unknown key (with the nearest known one) or a value of a wrong type.
-        """
-        return parse_options(cls, self.given(stage), str(self.path), prefix=f"{stage}.")
-
-    def learning_part(self, stage: str) -> dict[str, Any]:
-        """What of the config decides the stage's output: its own section, the task, the seed."""
-        own = {k: v for k, v in self.given(stage).items() if k not in NOT_LEARNING}
-        part: dict[str, Any] = {"task": self.task, "task_args": self.task_args, "seed": self.seed, stage: own}
-        if stage == "collect" and own.get("annotator") == "human":
-            part["label"] = {k: v for k, v in self.given("label").items() if k in LABEL_LEARNING}
-        # Scores of an evaluation come from where PPO's came from, also when its policy is somebody else's.
-        if stage == "evaluate" and self.given("ppo").get("reward") is not None:
-            keys = ("reward", "reward_combine", "reward_std_coef")
-            part["ppo"] = {k: v for k, v in self.given("ppo").items() if k in keys}
-        return part
-
-
-@dataclasses.dataclass
-class _Inputs:
-    inputs: dict[str, str]
-
-
-def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
-    """Read ``path`` and apply ``key=value`` overrides (values are YAML).
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Experiment:
+    """Read ``path``, apply ``key=value`` overrides (values are YAML), and check every key of every section.
 
     Raises:
         ConfigError: the file is missing or not YAML, a key is unknown or would have no effect, a value has the
-            wrong type, is a number outside its bounds or a secret.
+            wrong type, is a number outside its bounds or a secret, or keys contradict each other.
     """
     path = Path(path)
     raw = _read_config(path)
@@ -111,123 +44,115 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     _refuse_lost(given)
     for override in given:
         _apply_override(raw, override)
-    refuse_secrets(raw, str(path))
-    raw = expanded(raw, str(path))
-    check_numbers(raw, str(path))
-    check_idle(raw, str(path))
-    check_together(raw, str(path))
-    raw = without_taken_back(raw)
-    sections: dict[str, dict[str, Any]] = {}
+    where = str(path)
+    refuse_secrets(raw, where)
+    raw = without_taken_back(expanded(raw, where))
+    check_numbers(raw, where)
+    check_idle(raw, where)
+    shared, sections = _split(raw, where)
+    shared = _shared(shared, where)
+    inputs = {name: _inputs(keys, where, f"{name}.") for name, keys in sections.items()}
+    written = {name: {k: v for k, v in keys.items() if k != "inputs"} for name, keys in sections.items()}
+    chosen = _chosen(written, where)
+    with_inputs = {name: {**keys, "inputs": inputs.get(name)} for name, keys in chosen.items()}
+    check_together({**shared, **with_inputs}, where)
+    experiment = Experiment(
+        path=path,
+        written=written,
+        chosen=chosen,
+        named_inputs=inputs,
+        **shared,
+        **{name: _section(name, chosen[name], where) for name in SECTIONS},
+    )
+    _check_parts(experiment)
+    return experiment
+
+
+def _split(raw: Mapping[str, Any], where: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The keys of a config that are in no section, and its sections."""
+    names = [f.name for f in dataclasses.fields(SharedKeys)]
     shared: dict[str, Any] = {}
-    known = [f.name for f in dataclasses.fields(Config) if f.name not in ("path", "sections")]
+    sections: dict[str, dict[str, Any]] = {}
     for key, value in raw.items():
-        if key in SECTIONS:
+        if key in SECTIONS or key == "label":
             if not isinstance(value, dict | None):
-                raise ConfigError(str(path), f'"{key}" is a section and holds keys, not {_short(value)}.')
+                raise ConfigError(where, f'"{key}" is a section and holds keys, not {short(value)}.')
             sections[key] = typing.cast("dict[str, Any]", value) or {}
-        elif key in known:
+        elif key in names:
             shared[key] = value
         else:
-            raise _unknown_key(str(path), key, [*known, *SECTIONS])
+            raise unknown_key(where, key, [*names, *SECTIONS, "label"])
+    return shared, sections
+
+
+def _shared(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The keys of no section, checked."""
     for key in ("name", "task"):
-        if key not in shared:
-            raise ConfigError(str(path), f'"{key}" is missing.', f"Add a line  {key}: ...  at the top.")
-    values = check_types(Config, shared, str(path))
-    if not _is_plain_name(values["name"]):
+        if key not in values:
+            raise ConfigError(where, f'"{key}" is missing.', f"Add a line  {key}: ...  at the top.")
+    checked = check_types(SharedKeys, values, where)
+    if not _is_plain_name(checked["name"]):
         raise ConfigError(
-            str(path),
-            f"name {values['name'][:200]!r} becomes a directory name.",
+            where,
+            f"name {checked['name'][:200]!r} becomes a directory name.",
             f"Use letters, digits, . _ and -, up to {MAX_NAME}, beginning with a letter, a digit or _.",
         )
-    if "$" in values.get("data_dir", "") or not values.get("data_dir", "data").strip():
+    if "$" in checked.get("data_dir", "") or not checked.get("data_dir", "data").strip():
         mend = "Write the path itself, or ~/ for your home."
-        raise ConfigError(str(path), f"data_dir {values['data_dir']!r} is no path; variables are not read.", mend)
-    return Config(path=path, sections=sections, **values)
+        raise ConfigError(where, f"data_dir {checked['data_dir']!r} is no path; variables are not read.", mend)
+    return checked
 
 
-def parse_options(cls: type[T], values: Mapping[str, Any], where: str, prefix: str = "") -> T:
-    """Build the dataclass ``cls`` from ``values``, checking names and types.
-
-    Args:
-        where: the file, for messages.
-        prefix: what stands before a key in messages, such as ``"ppo."``.
-    Raises:
-        ConfigError: see :meth:`Config.options`; also what the dataclass's own ``__post_init__`` refuses.
-    """
-    checked = check_types(cls, values, where, prefix)
-    try:
-        return cls(**checked)
-    except (ValueError, TypeError) as err:
-        raise ConfigError(where, f"{prefix.rstrip('.') or cls.__name__}: {err}") from err
+@dataclasses.dataclass
+class _Inputs:
+    inputs: dict[str, str]
 
 
-def check_types(cls: type, values: Mapping[str, Any], where: str, prefix: str = "") -> dict[str, Any]:
-    """``values`` with every one converted to its field's type (YAML reads ``1e-3`` as a string).
-
-    Raises:
-        ConfigError: an unknown key or a value that does not convert.
-    """
-    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
-    hints = typing.get_type_hints(cls)
-    out: dict[str, Any] = {}
-    for key, value in values.items():
-        if key not in fields:
-            raise _unknown_key(where, prefix + str(key), [prefix + f for f in fields])
-        out[key] = _convert(value, hints[key], where, prefix + key)
-    return out
+def _inputs(section: Mapping[str, Any], where: str, prefix: str) -> dict[str, str]:
+    if prefix == "label." and "inputs" in section:
+        raise ConfigError(where, "label.inputs: people read no version.", "Leave it out.")
+    return check_types(_Inputs, {"inputs": section.get("inputs") or {}}, where, prefix)["inputs"]
 
 
-def _convert(value: Any, hint: Any, where: str, key: str) -> Any:
-    from pydantic import ConfigDict, TypeAdapter, ValidationError
-
-    if value is None and _allows_none(hint):
-        return None
-    # A bool is an int to Python; `epochs: yes` is a mistake, not 1.
-    if isinstance(value, bool) and not _mentions(hint, bool):
-        raise ConfigError(where, f"{key} = {_short(value)} should be {_spell(hint)}.")
-    try:
-        config = ConfigDict(arbitrary_types_allowed=True)
-        return TypeAdapter(hint, config=config).validate_python(value)
-    except ValidationError as err:
-        said = err.errors()[0]["msg"]
-        raise ConfigError(where, f"{key} = {_short(value)} should be {_spell(hint)} ({said}).") from err
-    except Exception:  # a hint pydantic cannot read, as TrainingArguments has some: its own __post_init__ checks
-        return value
+def _chosen(written: Mapping[str, Mapping[str, Any]], where: str) -> dict[str, dict[str, Any]]:
+    """The written keys of every section, their values of their types."""
+    chosen = {name: check_types(cls, written.get(name, {}), where, f"{name}.") for name, cls in SECTIONS.items()}
+    if "label" in written:
+        chosen["label"] = check_types(label_section(), written["label"], where, "label.")
+        build(label_section(), chosen["label"], where, "label.")
+    return chosen
 
 
-def _short(value: Any) -> str:
-    """``value`` as a message shows it."""
-    text = repr(value)
-    return text if len(text) <= 120 else f"{text[:117]}..."
+def _section(name: str, chosen: Mapping[str, Any], where: str) -> Any:
+    """The section, what is not chosen at its default, which may depend on what is."""
+    saving = saving_defaults(chosen) if name in ("sft", "reward", "ppo") else {}
+    return build(SECTIONS[name], {**saving, **chosen}, where, f"{name}.")
 
 
-def _allows_none(hint: Any) -> bool:
-    return hint is Any or type(None) in typing.get_args(hint)
+def _check_parts(config: Experiment) -> None:
+    """Check what keys hold that have a grammar of their own, and what the task and the annotator say of theirs."""
+    where = str(config.path)
+    parse_options(task_class(config.task, where), config.task_args, where, "task_args.")
+    args = config.collect.annotator_args
+    if not config.asks_people:
+        options = annotator_module(config.collect.annotator, where).Options
+        # A Hub model or a dataset may be missing as long as nobody is asked to annotate.
+        parse_options(options, args, where, "collect.annotator_args.")
+    elif args:
+        mend = "Move the keys to the section  label:"
+        raise ConfigError(where, "collect.annotator_args: people have none.", mend)
+    sources = reward_sources(config)
+    check_combine(config.ppo.reward_combine, [s.weight for s in sources], config.ppo.reward_std_coef, where)
+    if judges := reward_sources(config, "check"):
+        check_combine(None, [s.weight for s in judges], 1.0, where, "ppo.check")
+    if (unsure := config.chosen.get("label", {}).get("reward")) is not None:
+        parse_sources(unsure, where, "label.reward")
+    parse_judges(config.evaluate.judges, where)
+    if config.reward.test_sets:  # whose formats take a while to import
+        from pipeline.workflow.named_sets import parse_sets
 
-
-def _mentions(hint: Any, kind: type) -> bool:
-    return hint in (kind, Any) or any(_mentions(a, kind) for a in typing.get_args(hint))
-
-
-def _spell(hint: Any) -> str:
-    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-    if hint in names:
-        return names[hint]
-    if typing.get_origin(hint) is typing.Literal:
-        return "one of " + ", ".join(map(str, typing.get_args(hint)))
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        return " or ".join(_spell(a) for a in typing.get_args(hint) if a is not type(None))
-    if hint is dict or typing.get_origin(hint) is dict:
-        return "a mapping (key: value)"
-    if hint is list or typing.get_origin(hint) is list:
-        return "a list"
-    return getattr(hint, "__name__", str(hint))
-
-
-def _unknown_key(where: str, key: str, known: list[str]) -> ConfigError:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f'Did you mean "{near[0]}"?' if near else f"Known: {', '.join(sorted(known)[:12])} ..."
-    return ConfigError(where, f'unknown key "{key[:120]}".', hint)
+        parse_sets(config.reward.test_sets, where)
+    check_inputs(config)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -10,14 +10,16 @@ import dataclasses
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
+from pipeline.base.errors import ConfigError
 from pipeline.base.files import sha256_file
 from pipeline.base.records import digest
 from pipeline.sources.hub import cached_commit, commit_of
 from pipeline.sources.row_sources import hub_dataset
 from pipeline.store.store import Version
-from pipeline.workflow.config import Config
+from pipeline.workflow.experiment import Experiment
+from pipeline.workflow.judges import parse_judges
 from pipeline.workflow.reward_sources import RewardSource, parse_sources, uses_adapter
 
 
@@ -46,10 +48,10 @@ GRAPH = {
 }
 
 
-def graph(config: Config) -> dict[str, Node]:
+def graph(config: Experiment) -> dict[str, Node]:
     """:data:`GRAPH` as this experiment walks it: less the reward model where scores come from elsewhere."""
     nodes = dict(GRAPH)
-    if config.given("ppo").get("use_peft") is False:
+    if not config.ppo.use_peft:
         nodes["ppo"] = dataclasses.replace(GRAPH["ppo"], outputs={**GRAPH["ppo"].outputs, "policy": "model"})
     if trains_reward(config):
         return nodes
@@ -63,7 +65,7 @@ def graph(config: Config) -> dict[str, Node]:
     return nodes
 
 
-def reward_sources(config: Config, key: str = "reward") -> list[RewardSource]:
+def reward_sources(config: Experiment, key: Literal["reward", "check"] = "reward") -> list[RewardSource]:
     """Where scores come from: the entries of ``ppo.reward``; the experiment's own adapter when there is none.
 
     Args:
@@ -71,37 +73,40 @@ def reward_sources(config: Config, key: str = "reward") -> list[RewardSource]:
     Raises:
         ConfigError: see :func:`pipeline.workflow.reward_sources.parse_sources`.
     """
-    given = config.given("ppo").get(key)
-    return [] if given is None and key != "reward" else parse_sources(given, str(config.path), f"ppo.{key}")
+    value = config.ppo.check if key == "check" else config.ppo.reward
+    return [] if value is None and key == "check" else parse_sources(value, str(config.path), f"ppo.{key}")
 
 
-def scoring(config: Config, stage: str) -> dict[str, RewardSource]:
+def scoring(config: Experiment, stage: str) -> dict[str, RewardSource]:
     """What scores in a stage, by role: ``reward_1`` is the first entry of ``ppo.reward``."""
-    keys = {"ppo": ("reward", "check"), "evaluate": ("reward",)}.get(stage, ())
-    found = {f"{key}_{i}": s for key in keys for i, s in enumerate(reward_sources(config, key), 1)}
-    judges = config.given("evaluate").get("judges") if stage == "evaluate" else None
-    for i, entry in enumerate(cast("list[Any]", judges) if isinstance(judges, list) else ()):
-        if not (isinstance(entry, dict) and "llm" in entry):  # which reads nothing that is here
-            found[f"judge_{i + 1}"] = parse_sources(entry, str(config.path), f"evaluate.judges[{i}]")[0]
-    return found
+    scorers: dict[str, RewardSource] = {}
+    if stage in ("ppo", "evaluate"):
+        scorers |= {f"reward_{i}": source for i, source in enumerate(reward_sources(config), 1)}
+    if stage == "ppo":
+        scorers |= {f"check_{i}": source for i, source in enumerate(reward_sources(config, "check"), 1)}
+    if stage == "evaluate":
+        for i, judge in enumerate(parse_judges(config.evaluate.judges, str(config.path)), 1):
+            if isinstance(judge.source, RewardSource):  # a language model reads nothing that is here
+                scorers[f"judge_{i}"] = judge.source
+    return scorers
 
 
-def trains_reward(config: Config) -> bool:
+def trains_reward(config: Experiment) -> bool:
     """Whether the experiment scores with a reward adapter of its own, so that there is one to train."""
     return uses_adapter([*reward_sources(config), *reward_sources(config, "check")])
 
 
-def collects_preferences(config: Config) -> bool:
+def collects_preferences(config: Experiment) -> bool:
     """Whether ``collect`` asks an annotator: for a reward model, or because its section names one."""
-    return trains_reward(config) or "annotator" in config.given("collect")
+    return trains_reward(config) or "annotator" in config.chosen["collect"]
 
 
-def sft_needed(config: Config) -> bool:
+def sft_needed(config: Experiment) -> bool:
     """True when the experiment makes its own base: none is given, or one is given and ``sft`` adapts it."""
-    return config.base_model is None or "sft" in config.sections
+    return config.base_model is None or config.adapts_base
 
 
-def nothing_to_do(config: Config, stage: str) -> str | None:
+def nothing_to_do(config: Experiment, stage: str) -> str | None:
     """Why this experiment has no such stage, or None where it has."""
     if stage == "sft" and not sft_needed(config):
         return f"{config.base_model} is used as it is"
@@ -133,7 +138,21 @@ class External:
 Input = Version | External
 
 
-def artefact(config: Config, role: str) -> str:
+def check_inputs(config: Experiment) -> None:
+    """Check that ``inputs`` names only what a stage reads.
+
+    Raises:
+        ConfigError: another role.
+    """
+    for stage, node in graph(config).items():
+        roles = node.inputs + node.optional
+        for role in config.inputs(stage):
+            if role not in roles:
+                mend = f"It reads: {', '.join(roles) or 'nothing'}"
+                raise ConfigError(str(config.path), f'{stage}.inputs: "{role}" is not read by {stage}.', mend)
+
+
+def artefact(config: Experiment, role: str) -> str:
     """The name under which an experiment's artefact is stored: ``demo-preferences``."""
     return f"{config.name}-{role}"
 
@@ -147,9 +166,9 @@ def models(role: str, found: Input) -> list[dict[str, Any]]:
     return []
 
 
-def annotating_models(config: Config, stage: str) -> list[dict[str, Any]]:
+def annotating_models(config: Experiment, stage: str) -> list[dict[str, Any]]:
     """The manifest's entry of a Hub model that judges as the annotator of ``collect``."""
-    args = _mapping(config.given("collect").get("annotator_args") if stage == "collect" else None)
+    args = config.collect.annotator_args if stage == "collect" else {}
     model, revision = args.get("model"), args.get("revision")
     if not isinstance(model, str) or Path(model).expanduser().exists():
         return []

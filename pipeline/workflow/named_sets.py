@@ -11,7 +11,8 @@ from typing import Any, cast
 from pipeline.base.errors import ConfigError
 from pipeline.formats.read_options import JudgedSet
 from pipeline.sources.row_sources import check_source
-from pipeline.workflow.config import Config, parse_options
+from pipeline.workflow.experiment import Experiment
+from pipeline.workflow.typed_keys import parse_options
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 # Each set becomes a config of the scores, beside these; "data" is where the default one lies.
@@ -48,7 +49,7 @@ def parse_sets(value: Mapping[Any, Any], where: str, key: str = "reward.test_set
     return found
 
 
-def check_sets(config: Config, look: bool) -> None:
+def check_sets(config: Experiment, look: bool) -> None:
     """Refuse sets that could not be read or written down, before anything is trained.
 
     Args:
@@ -57,13 +58,8 @@ def check_sets(config: Config, look: bool) -> None:
         ConfigError: see :func:`parse_sets`.
         DataError: a set is not there, or its first row is of no known format.
     """
-    given = config.given("reward").get("test_sets")
-    if given is None:
-        return
     where = str(config.path)
-    if not isinstance(given, dict):
-        raise ConfigError(where, f"reward.test_sets = {given!r} should be a mapping (name: dataset).")
-    for name, options in parse_sets(cast("dict[Any, Any]", given), where).items():
+    for name, options in parse_sets(config.reward.test_sets, where).items():
         check_source(options.dataset, f"{where}: reward.test_sets.{name}")
         if look and Path(options.dataset).expanduser().exists():
             options.rows(f"{where}: reward.test_sets.{name}")

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.errors import ConfigError, PipelineError, StoreError
+from pipeline.base.errors import PipelineError, StoreError
 from pipeline.base.process import main_process, quiet, say, world_size
 from pipeline.base.records import digest
 from pipeline.store import interrupted
@@ -26,7 +26,8 @@ from pipeline.store.draft import plain
 from pipeline.store.lineage import Node
 from pipeline.store.store import Draft, Store, Version
 from pipeline.workflow.agreement import Together, disagreement, exchange, met_error
-from pipeline.workflow.config import Config, load_config
+from pipeline.workflow.config import load_config
+from pipeline.workflow.experiment import Experiment
 from pipeline.workflow.graph import (
     External,
     Input,
@@ -40,7 +41,7 @@ from pipeline.workflow.graph import (
     sft_needed,
     with_commit,
 )
-from pipeline.workflow.work_key import fingerprint, output_format, work_files, work_key
+from pipeline.workflow.work_key import fingerprint, learning_part, output_format, work_files, work_key
 
 __all__ = ["Input", "Planner", "Run", "main_process", "say", "stage_main"]
 
@@ -52,7 +53,7 @@ class Run:
     """One stage of one experiment, ready to run."""
 
     stage: str
-    config: Config
+    config: Experiment
     store: Store
     inputs: dict[str, Input]
     key: str
@@ -121,7 +122,7 @@ class Run:
             name=self.config.name,
             seed=self.config.seed,
             key=self.key,
-            settings=plain(self.config.learning_part(self.stage)),
+            settings=plain(learning_part(self.config, self.stage)),
             inputs={role: [i.ref, digest(fingerprint(i))] for role, i in self.inputs.items()},
             files=digest(self.files),
             version=output_format(self.stage),
@@ -139,7 +140,7 @@ class Run:
             stage=self.stage,
             key=self.key,
             parents=parents,
-            config={"name": self.config.name, **self.config.learning_part(self.stage)},
+            config={"name": self.config.name, **learning_part(self.config, self.stage)},
             seed=self.config.seed,
             **fields,
         ) as draft:
@@ -179,7 +180,7 @@ class Run:
 class Planner:
     """Finds inputs and keys of an experiment's stages. Needs no torch, loads nothing, looks at each thing once."""
 
-    def __init__(self, config: Config, store: Store) -> None:
+    def __init__(self, config: Experiment, store: Store) -> None:
         self.config, self.store = config, store
         self._plans: dict[str, Run] = {}
         self._outputs: dict[str, dict[str, Version] | None] = {}
@@ -189,11 +190,10 @@ class Planner:
 
         Raises:
             StoreError: an input does not exist yet, with the command that makes it.
-            ConfigError: ``inputs`` names a role that the stage does not read.
         """
         if stage not in self._plans:
             inputs = self._inputs(stage)
-            learning = self.config.learning_part(stage)
+            learning = learning_part(self.config, stage)
             prints = {role: fingerprint(source) for role, source in inputs.items()}
             datasets = hub_datasets(learning)
             # A branch that has moved is new work, as an edited file is.
@@ -222,14 +222,6 @@ class Planner:
 
     def _inputs(self, stage: str) -> dict[str, Input]:
         node, chosen = graph(self.config)[stage], self.config.inputs(stage)
-        unknown = [r for r in chosen if r not in node.inputs + node.optional]
-        if unknown:
-            reads = ", ".join(node.inputs + node.optional) or "nothing"
-            raise ConfigError(
-                str(self.config.path),
-                f'{stage}.inputs: "{unknown[0]}" is not read by {stage}.',
-                f"It reads: {reads}",
-            )
         inputs: dict[str, Input] = {}
         if stage == "sft" and self.config.base_model is not None:
             inputs["pretrained"] = self._named(self.config.base_model, self.config.base_revision)
@@ -370,9 +362,9 @@ def begin(planned: Run, fresh: bool, together: Together | None, held: contextlib
     return bool(standings[0]["done"])
 
 
-def check_sets(config: Config, look: bool) -> None:
+def check_sets(config: Experiment, look: bool) -> None:
     """See :func:`pipeline.workflow.named_sets.check_sets`, which is imported where there is something to check."""
-    if config.given("reward").get("test_sets") is not None:
+    if config.reward.test_sets:
         from pipeline.workflow import named_sets
 
         named_sets.check_sets(config, look)

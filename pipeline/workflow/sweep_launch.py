@@ -22,7 +22,8 @@ from pipeline.base.errors import StoreError
 from pipeline.base.files import is_held, make_dirs
 from pipeline.base.terminal_text import escape_for_terminal
 from pipeline.store.store import Store, Version
-from pipeline.workflow.config import STAGES, Config, replaced
+from pipeline.workflow.config import replaced
+from pipeline.workflow.experiment import STAGES, Experiment
 from pipeline.workflow.graph import nothing_to_do
 from pipeline.workflow.stage import Planner
 
@@ -54,7 +55,7 @@ class Stopped(Exception):
 class Launchable:
     """A config and what the command line needs to give it to a stage."""
 
-    config: Config
+    config: Experiment
     arguments: tuple[str, ...]
     """Overrides, as the stages take them."""
     log: Path
@@ -62,12 +63,12 @@ class Launchable:
     """``run_name`` of its stages, where a tracker would take it for another run of the same seed."""
 
 
-def stages(config: Config) -> list[str]:
+def stages(config: Experiment) -> list[str]:
     """Those that this experiment has, up to its figures."""
     return [s for s in MEASURED if nothing_to_do(config, s) is None]
 
 
-def made(config: Config) -> tuple[dict[str, dict[str, Version]], str | None]:
+def made(config: Experiment) -> tuple[dict[str, dict[str, Version]], str | None]:
     """What is done: (each finished stage's versions by role, the first stage that has work or None)."""
     planner = Planner(config, Store(config.data_dir))
     found: dict[str, dict[str, Version]] = {}
@@ -142,7 +143,7 @@ class Launcher:
         if stage in job.tracked_as:
             own.append(f"{stage}.run_name={json.dumps(job.tracked_as[stage])}")
         # People's page is not served from here: what they have not labelled, this run cannot do.
-        if stage == "collect" and job.config.given("collect").get("annotator") == "human":
+        if stage == "collect" and job.config.asks_people:
             own.append("collect.serve=false")
         command += replaced(job.arguments, own)
         # A bar in a file is a line each time it moves.

@@ -17,8 +17,10 @@ from typing import Any
 from pipeline.base.errors import ConfigError
 from pipeline.base.records import digest
 from pipeline.store.store import Version
-from pipeline.workflow.config import STAGES, Config, load_config, replaced
+from pipeline.workflow.config import load_config, replaced
+from pipeline.workflow.experiment import STAGES, Experiment
 from pipeline.workflow.sweep_launch import Launchable, made, stages
+from pipeline.workflow.work_key import learning_part
 from pipeline.workflow.yaml_text import parse_yaml
 
 NOT_SWEPT = ("name", "data_dir", "seed")
@@ -81,12 +83,12 @@ class Pace:
         return f", about {in_words(sum(means[stage] for stage in todo.values()) / self.jobs)} left"
 
 
-def works(config: Config) -> dict[str, str]:
+def works(config: Experiment) -> dict[str, str]:
     """What each stage's work depends on in the config: equal for runs that share it."""
     keys: dict[str, str] = {}
     key = digest([config.base_model, config.base_revision])
     for stage in stages(config):
-        key = digest([key, stage, config.learning_part(stage), config.inputs(stage)])
+        key = digest([key, stage, learning_part(config, stage), config.inputs(stage)])
         keys[stage] = key
     return keys
 

@@ -1,4 +1,4 @@
-"""What makes work count as done: the files and inputs that a stage's key is made of."""
+"""What makes work count as done: the settings, files and inputs that a stage's key is made of."""
 
 from __future__ import annotations
 
@@ -11,13 +11,43 @@ from typing import Any, cast
 from pipeline.base.files import is_litter, sha256_file
 from pipeline.base.records import digest
 from pipeline.store.manifest import Manifest
-from pipeline.workflow.config import Config
+from pipeline.workflow.experiment import Experiment
 from pipeline.workflow.graph import External, Input, scoring
 
 FORMATS = {"sft": 1, "collect": 1, "reward": 1, "ppo": 1, "evaluate": 1, "report": 1, "sweep": 1}
 """The format of what each stage writes, raised by one when the stage would write something else from the same
 inputs and settings. Finished work of another format is done again; that of other versions of this package is not.
 ``tests/stages/test_formats.py`` fails where an output changed and the number did not."""
+
+# What people are asked and when it is enough: it decides what ``collect`` writes where people annotate. The other
+# keys of ``label`` are about the page, and may change between two evenings of labelling.
+LABEL_LEARNING = frozenset(
+    ["mode", "votes", "enough", "aggregate", "margin", "rank_up_to", "dataset", "columns", "gold"]
+)
+
+# Settings that change what is shown or how often it is saved, never what is learnt: two runs that differ only
+# here are the same run, so these stay out of the idempotency key.
+NOT_LEARNING = frozenset(
+    [
+        *("report_to", "run_name", "logging_steps", "logging_strategy", "disable_tqdm"),
+        *("save_steps", "save_total_limit", "save_strategy", "save_seconds", "output_dir"),
+        *("num_sample_generations", "serve"),
+        *("dataset_num_proc", "dataloader_num_workers"),
+    ]
+)
+
+
+def learning_part(config: Experiment, stage: str) -> dict[str, Any]:
+    """The part of the config that decides the stage's output: its own section, the task, the seed, as written."""
+    own = {k: v for k, v in config.written.get(stage, {}).items() if k not in NOT_LEARNING}
+    part: dict[str, Any] = {"task": config.task, "task_args": config.task_args, "seed": config.seed, stage: own}
+    if stage == "collect" and config.asks_people:
+        part["label"] = {k: v for k, v in config.written.get("label", {}).items() if k in LABEL_LEARNING}
+    # Scores of an evaluation come from where PPO's came from, also when its policy is somebody else's.
+    if stage == "evaluate" and config.ppo.reward is not None:
+        keys = ("reward", "reward_combine", "reward_std_coef")
+        part["ppo"] = {k: v for k, v in config.written["ppo"].items() if k in keys}
+    return part
 
 
 def output_format(stage: str) -> str:
@@ -53,11 +83,11 @@ def manifest_fingerprint(manifest: Manifest) -> list[str]:
     return [manifest.id, *(f.sha256 for f in manifest.files if f.path.endswith(".parquet"))]
 
 
-def work_files(config: Config, stage: str) -> list[str]:
+def work_files(config: Experiment, stage: str) -> list[str]:
     """sha256 of every local file that the stage's settings name, reward functions' modules included."""
     functions = [s.value for s in scoring(config, stage).values() if s.kind == "function"]
     modules = [f for name in functions for f in module_files(name.partition(":")[0])]
-    return local_files(config.learning_part(stage)) + modules
+    return local_files(learning_part(config, stage)) + modules
 
 
 def local_files(value: Any) -> list[str]:

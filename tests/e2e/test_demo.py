@@ -20,7 +20,7 @@ import yaml
 from pipeline.store.store import Store
 from pipeline.tasks._review_grammar import BAD_CLOSINGS, BAD_SENTENCES
 from pipeline.tasks._review_truth import TRUTH_NAME
-from pipeline.workflow.config import STAGES
+from pipeline.workflow.experiment import STAGES
 from tests.stages.conftest import MINI
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from pipeline.store.store import Store, Version
-from pipeline.workflow.config import STAGES
+from pipeline.workflow.experiment import STAGES
 
 MINI: dict[str, Any] = {
     "name": "mini",

@@ -23,7 +23,7 @@ GOLD = {(0.02, 0): 0.1, (0.02, 1): 0.3, (0.1, 0): 0.4, (0.1, 1): 0.8}
 
 def work(run: Run, device: str | None, words: Sequence[str]) -> None:
     root = run.store.root.parent
-    coef, seed = run.config.given("ppo").get("kl_coef"), run.config.seed
+    coef, seed = run.config.ppo.kl_coef, run.config.seed
     place = f"{run.stage} {coef} {seed}"
     with (root / "calls").open("a") as calls:
         calls.write(json.dumps([place, device, words]) + "\n")

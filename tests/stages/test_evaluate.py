@@ -235,8 +235,8 @@ def test_a_judge_that_never_answers_is_said_to(
 
 
 def test_equal_texts_tie_without_being_asked(tmp_path: Path, double: Endpoint):
-    from pipeline.scoring.llm_judge import JudgeOptions
     from pipeline.stages.evaluate.judges import asked
+    from pipeline.workflow.judges import JudgeOptions
 
     before = len(double.bodies)
     run: Any = SimpleNamespace(store=Store(tmp_path))

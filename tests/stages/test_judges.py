@@ -12,6 +12,7 @@ from pipeline.base.records import Annotation, Comparison
 from pipeline.stages import collect
 from pipeline.tasks import Task, load_task
 from pipeline.tasks._vader import lexicon_words
+from pipeline.workflow.sections.collect import CollectSection
 from tests.stages.conftest import Project
 
 PROMPT = "We watched it with the whole family. The cast was"
@@ -72,8 +73,8 @@ def test_nothing_is_said_of_a_gold_score_that_is_not_there(capsys: pytest.Captur
 )
 def test_labels_that_share_the_judges_errors(gold: str, options: dict[str, str], shared: bool) -> None:
     task = load_task("reviews", {"gold": gold}, "x.yaml")
-    assert collect.shares_its_errors(collect.CollectSection(annotator_args=options), task) is shared
-    assert not collect.shares_its_errors(collect.CollectSection(annotator="replay"), task)
+    assert collect.shares_its_errors(CollectSection(annotator_args=options), task) is shared
+    assert not collect.shares_its_errors(CollectSection(annotator="replay"), task)
 
 
 def test_collect_says_that_the_judge_is_the_annotator(copy: Project, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline import __main__, reward
 from pipeline.stages import doctor
-from pipeline.workflow.config import STAGES
+from pipeline.workflow.experiment import STAGES
 from tests.stages.conftest import Project
 
 

@@ -23,7 +23,7 @@ from safetensors import safe_open
 from pipeline.base.records import digest
 from pipeline.store.version import Version
 from pipeline.workflow import work_key
-from pipeline.workflow.config import STAGES
+from pipeline.workflow.experiment import STAGES
 from pipeline.workflow.graph import GRAPH
 from tests.stages.conftest import MINI, Project
 

@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from pipeline.store.store import Version
-from pipeline.workflow.config import STAGES
+from pipeline.workflow.experiment import STAGES
 from tests.stages.conftest import NO_SHAPE, Project
 
 ROLES = ("base", "prompts", "comparisons", "preferences", "scores", "reward", "rollouts", "policy", "evaluation")

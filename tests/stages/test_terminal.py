@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.workflow.config import STAGES
+from pipeline.workflow.experiment import STAGES
 from tests.stages.conftest import Project
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.errors import DataError
 from pipeline.base.process import say
 from pipeline.base.records import digest
 from pipeline.formats.detect import COLUMNS, Notices
@@ -24,7 +24,9 @@ from pipeline.labelling.settings import LabelSection
 from pipeline.labelling.votes_to_rows import Labelled
 from pipeline.labelling.web.context import Consent
 from pipeline.store.store import Store
-from pipeline.workflow.config import LABEL_LEARNING, Config, parse_options
+from pipeline.workflow.experiment import Experiment
+from pipeline.workflow.typed_keys import parse_options
+from pipeline.workflow.work_key import LABEL_LEARNING
 
 
 class Human:
@@ -39,19 +41,9 @@ class Human:
     name = "human"
 
     @classmethod
-    def of(cls, config: Config, store: Store) -> Human:
-        """Those of an experiment.
-
-        Raises:
-            ConfigError: an unknown key, or a value that makes no sense.
-        """
-        if config.given("collect").get("annotator_args") and config.given("collect").get("annotator") == cls.name:
-            raise ConfigError(
-                str(config.path),
-                "collect.annotator_args: people have none.",
-                "Move the keys to the section  label:",
-            )
-        return cls(config.given("label"), store.home(f"{config.name}-labels"), str(config.path))
+    def of(cls, config: Experiment, store: Store) -> Human:
+        """Those of an experiment."""
+        return cls(config.chosen.get("label", {}), store.home(f"{config.name}-labels"), str(config.path))
 
     def __init__(self, label: Mapping[str, Any], directory: Path, where: str) -> None:
         self.settings = parse_options(LabelSection, label, where, prefix="label.")

@@ -7,7 +7,6 @@ over-optimisation.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from accelerate import PartialState
@@ -23,13 +22,15 @@ from pipeline.modeling.embedding import load_embedder
 from pipeline.scoring.load_for_stage import load_sides, scorer
 from pipeline.stages.evaluate.best_of_base import Given, best_of_base, best_of_n_closings
 from pipeline.stages.evaluate.history import missing_eos_penalty, over_optimisation
-from pipeline.stages.evaluate.judges import JUDGED, Judge, build_scorers, judge_all, parse_judges
+from pipeline.stages.evaluate.judges import JUDGED, build_scorers, judge_all
 from pipeline.stages.evaluate.sampled_sides import Found, Setting, Side, best_of_samples, measure
 from pipeline.statistics.spelling import interval, number
 from pipeline.store.model_card import adapter_card
 from pipeline.store.starting_policy import is_starting
 from pipeline.tasks import Task, load_task
 from pipeline.tasks._vader import VADER_NAME, lexicon_words
+from pipeline.workflow.judges import Judge, parse_judges
+from pipeline.workflow.sections.evaluate import EvaluateSection
 from pipeline.workflow.stage import Run, main_process, say
 
 ROWS = {
@@ -54,56 +55,10 @@ ROWS = {
 BEST = {"id": "string", "prompt": "string", "n": "int32", "score": "double", "gold_score": "double"}
 
 
-@dataclass
-class EvaluateSection:
-    """Keys of the ``evaluate`` section."""
-
-    prompts: int = field(default=400, metadata={"help": "Held-out prompts; all of them if there are fewer."})
-    seeds: int = field(default=2, metadata={"help": "Completions per prompt and side; seed, seed + 1, ..."})
-    temperature: float = field(default=1.0, metadata={"help": "Of sampling; 0 takes the most likely token."})
-    batch_size: int = field(default=128, metadata={"help": "Completions sampled at a time."})
-    seed: int = field(default=0, metadata={"help": "Of sampling, the same for base and policy."})
-    best_of: int | list[int] = field(
-        default_factory=lambda: [2, 4, 8, 16, 32], metadata={"help": "n of best-of-n from the base; 0 is off."}
-    )
-    best_of_prompts: int = field(
-        default=64, metadata={"help": "Prompts that best-of-n is measured on, the first."}
-    )
-    embedding_model: str | None = field(
-        default=None,
-        metadata={"help": "A sentence embedding model (directory or Hub id), for similarity by meaning."},
-    )
-    judges: list[Any] = field(
-        default_factory=list[Any], metadata={"help": "Who judges besides: as ppo.reward, or {llm: ..., url: ...}."}
-    )
-
-    def __post_init__(self) -> None:
-        for key in ("prompts", "best_of_prompts"):
-            if getattr(self, key) < 2:
-                raise ValueError(f"{key} {getattr(self, key)} is below 2: no interval could be given")
-        if self.seeds < 1:
-            raise ValueError(f"seeds {self.seeds} is below 1")
-        if self.temperature < 0:
-            raise ValueError(f"temperature {self.temperature} is below 0")
-        if self.ns and self.ns[0] < 2:
-            raise ValueError(f"best_of {self.ns[0]} is below 2: the best of one is the base itself")
-
-    @property
-    def draws(self) -> int:
-        """Completions per prompt and side; at temperature 0 all would be the same one."""
-        return self.seeds if self.temperature > 0 else 1
-
-    @property
-    def ns(self) -> list[int]:
-        """The n of best-of-n, ascending; none where it is off."""
-        given = [self.best_of] if isinstance(self.best_of, int) else self.best_of
-        return sorted({n for n in given if n != 0})
-
-
 def evaluate(run: Run) -> None:
     """Write an ``evaluation`` version: a row per prompt and seed, the comparison as its stats."""
     config = run.config
-    options = config.options("evaluate", EvaluateSection)
+    options = config.evaluate
     judges = parse_judges(options.judges, str(config.path))
     task = load_task(config.task, config.task_args, str(config.path))
     # Neither trained on nor looked at by PPO: its checks have a split of their own.

@@ -8,22 +8,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from pipeline.base.errors import ConfigError
 from pipeline.base.process import say
 from pipeline.base.records import digest
 from pipeline.evaluation.policy.length_control import length_controlled_win_rate
 from pipeline.evaluation.policy.policy_metrics import change_by_prompt
 from pipeline.evaluation.policy.verdicts import both_orders, outcomes_by_score, verdict_stats, win_rate_of
 from pipeline.scoring.build_scorer import build
-from pipeline.scoring.llm_judge import Answer, JudgeOptions, LLMJudge, Pair
+from pipeline.scoring.llm_judge import Answer, LLMJudge, Pair
 from pipeline.scoring.scorer import Scorer
 from pipeline.stages.evaluate.sampled_sides import Found
-from pipeline.workflow.config import parse_options
-from pipeline.workflow.reward_sources import RewardSource, parse_sources
+from pipeline.workflow.judges import Judge, JudgeOptions
+from pipeline.workflow.reward_sources import RewardSource
 from pipeline.workflow.stage import Run
 
 JUDGED = {
@@ -36,48 +35,6 @@ JUDGED = {
     "outcome": "double",
     "reason": "string",
 }
-
-
-@dataclass(frozen=True)
-class Judge:
-    """An entry of ``judges``.
-
-    Attributes:
-        entry: as it stands in the config.
-        source: how it is read, a scorer or a language model.
-    """
-
-    name: str
-    entry: Any
-    source: RewardSource | JudgeOptions
-
-
-def parse_judges(entries: Sequence[Any], where: str) -> list[Judge]:
-    """What ``evaluate.judges`` says; nothing is loaded yet.
-
-    Raises:
-        ConfigError: an entry that is neither a scorer nor a language model, a weight, the same name twice.
-    """
-    found: list[Judge] = []
-    for i, entry in enumerate(entries):
-        key = f"evaluate.judges[{i}]"
-        if isinstance(entry, dict) and "llm" in entry:
-            if "url" not in entry:
-                raise ConfigError(where, f"{key}: url is missing.", "Such as http://localhost:8000/v1")
-            options = parse_options(JudgeOptions, cast("dict[str, Any]", entry), where, f"{key}.")
-            found.append(Judge(options.llm, entry, options))
-            continue
-        if entry is None or isinstance(entry, list):
-            raise ConfigError(where, f"{key} = {entry!r} is no judge.", "Write a scorer, or {llm: ..., url: ...}")
-        source = parse_sources(entry, where, key)[0]
-        if source.weight is not None:
-            raise ConfigError(where, f"{key}.weight: a judge has none.", "Remove it.")
-        found.append(Judge("adapter" if source.kind == "adapter" else source.value, entry, source))
-    names = [judge.name for judge in found]
-    for i, name in enumerate(names):
-        if name in names[:i]:
-            raise ConfigError(where, f'evaluate.judges[{i}]: "{name}" is there twice.', "Give it once.")
-    return found
 
 
 def build_scorers(run: Run, judges: Sequence[Judge], model: Any, tokenizer: Any, device: Any) -> dict[str, Scorer]:

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from pipeline.base.errors import ConfigError, ModelError
-from pipeline.scoring.llm_judge import LARGEST_REPLY, Answer, JudgeOptions, LLMJudge, Pair, read_answer
-from pipeline.workflow.config import parse_options
+from pipeline.scoring.llm_judge import LARGEST_REPLY, Answer, LLMJudge, Pair, read_answer
+from pipeline.workflow.judges import JudgeOptions
+from pipeline.workflow.typed_keys import parse_options
 
 KEY = "sk-very-secret"
 PAIRS = [Pair(f"Prompt {i}", f"first {i}", f"second {i}") for i in range(6)]

@@ -10,12 +10,13 @@ import pytest
 import yaml
 
 from pipeline.base.errors import ConfigError
-from pipeline.trainers.common import OPTIMISERS, TRACKERS, training_arguments
+from pipeline.trainers.common import OPTIMISERS, training_arguments
 from pipeline.trainers.ppo.section import PPOSection
 from pipeline.trainers.reward import RewardSection
 from pipeline.trainers.sft import SFTSection
 from pipeline.workflow.config import load_config
 from pipeline.workflow.idle_keys import IDLE, check_idle
+from pipeline.workflow.sections.training import TRACKERS
 
 SECTIONS: dict[str, Any] = {"sft": SFTSection, "reward": RewardSection, "ppo": PPOSection}
 

@@ -14,6 +14,8 @@ import yaml
 from pipeline.base.errors import ConfigError
 from pipeline.workflow.bounds import ANNOTATORS, SECTIONS, TASKS, Bound, check_numbers
 from pipeline.workflow.config import load_config
+from pipeline.workflow.experiment import SECTIONS as KEYS
+from pipeline.workflow.plugins import label_section
 
 DERIVED = {
     *("world_size", "num_total_batches", "micro_batch_size", "local_batch_size", "batch_size"),
@@ -36,18 +38,7 @@ def is_number(hint: Any) -> bool:
 
 
 def sections() -> dict[str, Any]:
-    from pipeline.labelling.settings import LabelSection
-    from pipeline.stages.collect import CollectSection
-    from pipeline.stages.evaluate.evaluate import EvaluateSection
-    from pipeline.stages.report import ReportSection
-    from pipeline.trainers.ppo.section import PPOSection
-    from pipeline.trainers.reward import RewardSection
-    from pipeline.trainers.sft import SFTSection
-
-    return {
-        "sft": SFTSection, "collect": CollectSection, "reward": RewardSection, "ppo": PPOSection,
-        "evaluate": EvaluateSection, "report": ReportSection, "label": LabelSection,
-    }  # fmt: skip
+    return {**KEYS, "label": label_section()}
 
 
 # Fails when a section, or TRL or transformers, gets a number that nobody has thought about.

@@ -9,7 +9,8 @@ import pytest
 
 from pipeline.base.errors import ConfigError, StoreError
 from pipeline.store.store import Store
-from pipeline.workflow.config import STAGES, load_config
+from pipeline.workflow.config import load_config
+from pipeline.workflow.experiment import STAGES
 from pipeline.workflow.graph import GRAPH, External, graph, nothing_to_do
 from pipeline.workflow.stage import Planner, Run, stage_main
 from pipeline.workflow.work_key import FORMATS, fingerprint, local_files, module_files

@@ -1,0 +1,82 @@
+"""An experiment as its config describes it: every key of every section, checked and typed, known without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.workflow.sections.collect import CollectSection
+from pipeline.workflow.sections.evaluate import EvaluateSection
+from pipeline.workflow.sections.ppo import PPOKeys
+from pipeline.workflow.sections.report import ReportSection
+from pipeline.workflow.sections.reward import RewardKeys
+from pipeline.workflow.sections.sft import SFTKeys
+
+STAGES = ("sft", "collect", "reward", "ppo", "evaluate", "report")
+
+SECTIONS: Mapping[str, type] = {
+    "sft": SFTKeys,
+    "collect": CollectSection,
+    "reward": RewardKeys,
+    "ppo": PPOKeys,
+    "evaluate": EvaluateSection,
+    "report": ReportSection,
+}
+"""The keys of each stage. Those of ``label`` are the page's: :func:`pipeline.workflow.plugins.label_section`."""
+
+
+@dataclass(frozen=True)
+class SharedKeys:
+    """The keys of a config that are in no section."""
+
+    name: str = field(metadata={"help": "What its versions are called after: NAME-policy, NAME-preferences."})
+    task: str = field(
+        metadata={"help": "A module of pipeline/tasks or a dotted path: prompts, texts, gold score."}
+    )
+    base_model: str | None = field(
+        default=None,
+        metadata={"help": "A Hub id, a directory or a version; without it `sft` trains one from scratch."},
+    )
+    base_revision: str | None = field(default=None, metadata={"help": "Of a Hub id: branch, tag or commit."})
+    seed: int = field(default=0, metadata={"help": "Of everything that is drawn."})
+    data_dir: str = field(default="data", metadata={"help": "Where versions are kept."})
+    task_args: dict[str, Any] = field(default_factory=dict[str, Any], metadata={"help": "The task's own keys."})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment(SharedKeys):
+    """A config that was read, with what it leaves open at its defaults.
+
+    Attributes:
+        written: each section as the file and the overrides have it, before types and defaults. It decides whether
+            work is done (:mod:`pipeline.workflow.work_key`), and nothing else.
+        chosen: of each section the keys that are written, their values of their types.
+        named_inputs: of each section its ``inputs``.
+    """
+
+    path: Path
+    sft: SFTKeys
+    collect: CollectSection
+    reward: RewardKeys
+    ppo: PPOKeys
+    evaluate: EvaluateSection
+    report: ReportSection
+    written: Mapping[str, Mapping[str, Any]]
+    chosen: Mapping[str, Mapping[str, Any]]
+    named_inputs: Mapping[str, Mapping[str, str]]
+
+    def inputs(self, stage: str) -> dict[str, str]:
+        """Versions to read instead of those this experiment made, by role: ``inputs: {reward: other@v2}``."""
+        return dict(self.named_inputs.get(stage, {}))
+
+    @property
+    def adapts_base(self) -> bool:
+        """Whether there is a section ``sft``, be it empty."""
+        return "sft" in self.written
+
+    @property
+    def asks_people(self) -> bool:
+        """Whether it is people who annotate in ``collect``."""
+        return self.collect.annotator == "human"

@@ -1,0 +1,1 @@
+"""The sections of a config: their keys, types, defaults and what each is for, known without torch."""

@@ -1,0 +1,36 @@
+"""The ``collect`` section."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass
+class CollectSection:
+    """Its keys."""
+
+    annotator: str = field(
+        default="oracle",
+        metadata={"help": "A module of pipeline/annotators or a dotted path; `human`: people, on a page."},
+    )
+    annotator_args: dict[str, Any] = field(
+        default_factory=dict[str, Any], metadata={"help": "The annotator's own keys."}
+    )
+    comparisons: int = field(
+        default=1500, metadata={"help": "Prompts to sample completions of; a source brings its own."}
+    )
+    completions: int = field(
+        default=2, metadata={"help": "Completions of each prompt; every two of them are a comparison."}
+    )
+    temperature: float = field(default=1.0, metadata={"help": "Of sampling the completions."})
+    serve: bool = field(default=True, metadata={"help": "Where people annotate: serve the page, and wait."})
+    batch_size: int = field(default=128, metadata={"help": "Completions sampled at a time."})
+    test_share: float = field(default=0.1, metadata={"help": "Share held out for measuring the reward model."})
+    select_share: float = field(
+        default=0.1, metadata={"help": "Share of the training prompts by which only PPO's checks are made."}
+    )
+    split_by: Literal["prompt", "completion"] = field(
+        default="prompt",
+        metadata={"help": "What is on one side of the split only; `completion` where all prompts are alike."},
+    )

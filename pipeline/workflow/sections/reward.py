@@ -1,0 +1,50 @@
+"""The ``reward`` section."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pipeline.workflow.sections import trl_keys
+from pipeline.workflow.sections.training import TrainingFields, check_training
+
+
+@dataclass
+class RewardFields(TrainingFields):
+    """Our keys, and TRL's with another default: one epoch and a centring term."""
+
+    loss: Literal["pairwise", "pointwise"] = field(
+        default="pairwise",
+        metadata={"help": "`pairwise`: chosen above rejected; `pointwise`: single completions, liked or not."},
+    )
+    num_train_epochs: float = 1.0
+    center_rewards_coefficient: float | None = 0.01
+    disable_dropout: bool | None = field(
+        default=None, metadata={"help": "Of the base and LoRA; on by itself where `lora_dropout` is 0."}
+    )
+    reference_samples: int = field(
+        default=512,
+        metadata={"help": "Completions on which the score's mean and standard deviation are measured."},
+    )
+    test_sets: dict[str, Any] = field(
+        default_factory=dict[str, Any],
+        metadata={"help": "Sets of pairs to measure it on besides the held-out ones: `{name: dataset}`."},
+    )
+
+    def check_rules(self) -> None:
+        """Raises ValueError where our keys contradict each other."""
+        if self.disable_dropout and self.lora_dropout:
+            raise ValueError(
+                f"lora_dropout {self.lora_dropout} does nothing under disable_dropout: true; give one of them"
+            )
+        if self.disable_dropout is None:  # TRL's True would set LoRA's dropout to 0 as well
+            self.disable_dropout = not self.lora_dropout
+
+
+@dataclass
+class RewardKeys(RewardFields, trl_keys.RewardConfig):  # pyright: ignore[reportIncompatibleVariableOverride]
+    """All keys of the section: ours and TRL's."""
+
+    def __post_init__(self) -> None:
+        self.check_rules()
+        check_training(self)

@@ -1,0 +1,130 @@
+"""Keys and values checked against a dataclass: names, types and what is missing."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pipeline.base.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def parse_options(cls: type[T], values: Mapping[str, Any], where: str, prefix: str = "") -> T:
+    """Build the dataclass ``cls`` from ``values``, checking names and types.
+
+    Args:
+        where: the file, for messages.
+        prefix: what stands before a key in messages, such as ``"ppo."``.
+    Raises:
+        ConfigError: an unknown key (with the nearest known one), a value of a wrong type, a key without a default
+            that is missing, or what the dataclass's own ``__post_init__`` refuses.
+    """
+    return build(cls, check_types(cls, values, where, prefix), where, prefix)
+
+
+def build(cls: type[T], checked: Mapping[str, Any], where: str, prefix: str = "") -> T:
+    """The dataclass from values of the right types; see :func:`parse_options`."""
+    for field in dataclasses.fields(typing.cast("Any", cls)):
+        no_default = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if field.init and no_default and field.name not in checked:
+            raise ConfigError(where, f'"{prefix}{field.name}" is missing.')
+    try:
+        return cls(**checked)
+    except (ValueError, TypeError) as err:
+        raise ConfigError(where, f"{prefix.rstrip('.') or cls.__name__}: {err}") from err
+
+
+def check_types(cls: type, values: Mapping[str, Any], where: str, prefix: str = "") -> dict[str, Any]:
+    """``values`` with every one converted to its field's type (YAML reads ``1e-3`` as a string).
+
+    Raises:
+        ConfigError: an unknown key or a value that does not convert.
+    """
+    fields = [f.name for f in dataclasses.fields(cls) if f.init]
+    hints = typing.get_type_hints(cls)
+    for key in values:
+        if key not in fields:
+            raise unknown_key(where, prefix + str(key), [prefix + f for f in fields])
+    return {key: _convert(value, hints[key], where, prefix + key) for key, value in values.items()}
+
+
+def _convert(value: Any, hint: Any, where: str, key: str) -> Any:
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+    if value is None and _allows_none(hint):
+        return None
+    if value is False and "no" in _choices(hint):  # as YAML 1.1 reads the word no
+        return "no"
+    # A bool is an int to Python; `epochs: yes` is a mistake, not 1.
+    if _holds_bool(value) and not _mentions(hint, bool):
+        raise ConfigError(where, f"{key} = {short(value)} should be {spell(hint)}.")
+    try:
+        config = ConfigDict(arbitrary_types_allowed=True)
+        return TypeAdapter(hint, config=config).validate_python(value)
+    except ValidationError as err:
+        near = difflib.get_close_matches(str(value), [str(c) for c in _choices(hint)], n=1, cutoff=0.5)
+        mend = f'Did you mean "{near[0]}"?' if near else ""
+        reason = "" if _choices(hint) else f" ({err.errors()[0]['msg']})"
+        raise ConfigError(where, f"{key} = {short(value)} should be {spell(hint)}{reason}.", mend) from err
+    except Exception:  # a hint pydantic cannot read, as TrainingArguments has some: its own __post_init__ checks
+        return value
+
+
+def short(value: Any) -> str:
+    """``value`` as a message shows it."""
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def _allows_none(hint: Any) -> bool:
+    return hint is Any or type(None) in typing.get_args(hint)
+
+
+def _holds_bool(value: Any) -> bool:
+    items = typing.cast("list[Any]", value) if isinstance(value, list) else []
+    return isinstance(value, bool) or any(map(_holds_bool, items))
+
+
+def _mentions(hint: Any, kind: type) -> bool:
+    if hint in (kind, Any) or (isinstance(hint, kind)):
+        return True
+    return any(_mentions(a, kind) for a in typing.get_args(hint))
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    """The values of a Literal; none of other types."""
+    if typing.get_origin(hint) is typing.Literal:
+        return typing.get_args(hint)
+    return next((c for a in typing.get_args(hint) if (c := _choices(a))), ()) if _is_union(hint) else ()
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (types.UnionType, typing.Union)
+
+
+def spell(hint: Any) -> str:
+    """A type in words: ``a whole number``, ``one of eos``."""
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", Any: "anything"}
+    if hint in names:
+        return names[hint]
+    if typing.get_origin(hint) is typing.Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(hint)))
+    if _is_union(hint):
+        return " or ".join(spell(a) for a in typing.get_args(hint) if a is not type(None))
+    if hint is dict or typing.get_origin(hint) is dict:
+        return "a mapping (key: value)"
+    if hint is list or typing.get_origin(hint) is list:
+        return "a list"
+    return getattr(hint, "__name__", str(hint))
+
+
+def unknown_key(where: str, key: str, known: list[str]) -> ConfigError:
+    """The error of a key that is not known, with the nearest one that is."""
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f'Did you mean "{near[0]}"?' if near else f"Known: {', '.join(sorted(known)[:12])} ..."
+    return ConfigError(where, f'unknown key "{key[:120]}".', hint)
