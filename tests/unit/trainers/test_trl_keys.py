@@ -117,9 +117,10 @@ def test_lora_dropout_of_the_reward_model(overrides: tuple[str, ...], off: bool,
 
 
 def test_dropout_that_is_on_and_off(tmp_path: Path):
-    given = config(tmp_path, "reward.lora_dropout=0.1", "reward.disable_dropout=true")
     with pytest.raises(ConfigError, match="does nothing under disable_dropout"):
-        training_arguments(given, "reward", RewardSection, tmp_path)
+        config(tmp_path, "reward.lora_dropout=0.1", "reward.disable_dropout=true")
+    with pytest.raises(ValueError, match="does nothing under disable_dropout"):
+        RewardSection(lora_dropout=0.1, disable_dropout=True)
 
 
 def test_a_centring_term_of_single_completions(tmp_path: Path):

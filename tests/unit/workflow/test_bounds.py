@@ -140,6 +140,18 @@ def test_what_a_bound_says(tmp_path: Path):
         assert said in str(err.value)
 
 
-def test_what_is_no_number_is_left_to_types(tmp_path: Path):
-    given = ["sft.learning_rate=fast", "sft.max_steps=true", "evaluate.best_of={}", "task_args.nodes=two"]
-    assert load_config(config(tmp_path), given).given("sft") == {"learning_rate": "fast", "max_steps": True}
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("sft.learning_rate=fast", "sft.learning_rate = 'fast' should be a number"),
+        ("sft.max_steps=true", "sft.max_steps = True should be a whole number."),
+        ("evaluate.best_of={}", "evaluate.best_of = {} should be a whole number or a list"),
+        ("evaluate.best_of=[true]", "evaluate.best_of = [True] should be a whole number or a list."),
+        ("task_args.corpus_size=two", "task_args.corpus_size = 'two' should be a whole number"),
+        ("label.lease_minutes=[]", "label.lease_minutes = [] should be a number"),
+    ],
+)
+def test_what_is_no_number(override: str, said: str, tmp_path: Path):
+    with pytest.raises(ConfigError) as err:
+        load_config(config(tmp_path), [override])
+    assert said in str(err.value)

@@ -86,7 +86,7 @@ def test_a_path_in_the_home_is_one_place(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("HOME", "/home/me")
     text = """
         name: x
-        task: reviews
+        task: continuation
         data_dir: ~/data
         base_model: ~/base
         task_args: {dataset: ~/rows.jsonl}
@@ -94,14 +94,17 @@ def test_a_path_in_the_home_is_one_place(tmp_path: Path, monkeypatch: pytest.Mon
         ppo: {reward: [adapter, {model: ~/other}], inputs: {reward: ~/reward}}
         label: {dataset: ~/own, title: "5 ~ 6"}
     """
-    config = load_config(write(tmp_path, textwrap.dedent(text)), ["collect.dataset=~/rows", "sft.x=~nobodyhere"])
+    config = load_config(
+        write(tmp_path, textwrap.dedent(text)),
+        ["collect.annotator=replay", "collect.annotator_args={dataset: ~/rows}", "sft.run_name=~nobodyhere"],
+    )
     assert (config.data_dir, config.base_model) == ("/home/me/data", "/home/me/base")
     assert config.task_args == {"dataset": "/home/me/rows.jsonl"}
-    assert config.given("reward") == {"test_sets": {"a": "/home/me/a.jsonl", "b": {"dataset": "/home/me/b.jsonl"}}}
-    assert config.given("ppo") == {"reward": ["adapter", {"model": "/home/me/other"}]}
+    assert config.reward.test_sets == {"a": "/home/me/a.jsonl", "b": {"dataset": "/home/me/b.jsonl"}}
+    assert config.ppo.reward == ["adapter", {"model": "/home/me/other"}]
     assert config.inputs("ppo") == {"reward": "/home/me/reward"}
-    assert config.given("label") == {"dataset": "/home/me/own", "title": "5 ~ 6"}
-    assert config.given("collect") == {"dataset": "/home/me/rows"}
+    assert config.written["label"] == config.chosen["label"] == {"dataset": "/home/me/own", "title": "5 ~ 6"}
+    assert config.collect.annotator_args == {"dataset": "/home/me/rows"}
     assert str(Store("~/data").root) == "/home/me/data"
     with pytest.raises(ConfigError, match="a user who is not there"):
         load_config(write(tmp_path, "name: x\ntask: y"), ["data_dir=~nobodyhere/x"])
@@ -112,13 +115,14 @@ def test_a_path_in_the_home_is_one_place(tmp_path: Path, monkeypatch: pytest.Mon
 # Seen failing with: the last one winning without a word; {b: 2} over an earlier a=1.
 @pytest.mark.parametrize(
     "overrides",
-    [["ppo.a=1", "ppo.a=2"], ["ppo.a=1", "ppo={b: 2}"], ["ppo.a.b=1", "ppo.a=2"], ["seed=1", "seed=2"]],
+    [["ppo.lam=1", "ppo.lam=0"], ["ppo.lam=1", "ppo={gamma: 1}"], ["ppo.a.b=1", "ppo.a=2"], ["seed=1", "seed=2"]],
 )
 def test_an_override_does_not_take_another_away(tmp_path: Path, overrides: list[str]):
     path = write(tmp_path, "name: x\ntask: reviews\n")
     with pytest.raises(ConfigError, match="takes away"):
         load_config(path, overrides)
-    assert load_config(path, ["ppo={b: 2}", "ppo.a=1", "ppo.a=1"]).given("ppo") == {"b": 2, "a": 1}
+    config = load_config(path, ["ppo={gamma: 1}", "ppo.lam=1", "ppo.lam=1"])
+    assert config.written["ppo"] == {"gamma": 1, "lam": 1}
 
 
 @pytest.mark.parametrize(
@@ -139,11 +143,14 @@ def test_a_wrong_value_of_an_override_is_one_line(tmp_path: Path, override: str,
 
 def test_overrides_are_yaml_and_make_sections(tmp_path: Path):
     path = write(tmp_path, "name: x\ntask: reviews\nppo:\n")
-    config = load_config(path, ["ppo.kl_coef=1e-1", "reward.a.b=[1, 2]", "seed=7", "base_model="])
+    config = load_config(
+        path, ["ppo.kl_coef=1e-1", "reward.lr_scheduler_kwargs.a=[1, 2]", "seed=7", "base_model="]
+    )
     assert config.seed == 7
     assert config.base_model is None
-    assert config.given("ppo") == {"kl_coef": "1e-1"}
-    assert config.given("reward") == {"a": {"b": [1, 2]}}
+    assert config.written["ppo"] == {"kl_coef": "1e-1"}, "as it is written: work that is done stays done"
+    assert config.chosen["ppo"] == {"kl_coef": 0.1}
+    assert config.reward.lr_scheduler_kwargs == {"a": [1, 2]}
 
 
 def test_yaml_numbers_become_what_the_field_wants(tmp_path: Path):
@@ -183,9 +190,10 @@ def test_keys_are_texts_at_every_depth(tmp_path: Path) -> None:
     """``choices: {0: a, tie: tie}``: keys of several types have no order, and a run's key sorts them."""
     path = tmp_path / "x.yaml"
     path.write_text(
-        "name: x\ntask: t\ncollect: {annotator_args: {choices: {0: a, 1.5: b, true: tie, null: skip}}}\n"
+        "name: x\ntask: reviews\ncollect: {annotator: replay, "
+        "annotator_args: {dataset: d, choices: {0: a, 1.5: b, true: tie, null: skip}}}\n"
     )
     choices = {"0": "a", "1.5": "b", "true": "tie", "null": "skip"}
-    assert load_config(path).given("collect")["annotator_args"] == {"choices": choices}
+    assert load_config(path).collect.annotator_args["choices"] == choices
     override = "collect.annotator_args.choices={0: b, w: a}"
-    assert load_config(path, [override]).given("collect")["annotator_args"] == {"choices": {"0": "b", "w": "a"}}
+    assert load_config(path, [override]).collect.annotator_args["choices"] == {"0": "b", "w": "a"}

@@ -109,8 +109,8 @@ def test_a_command_line_takes_back_what_the_file_gives(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"To take it back: sft\.n_layer=null$"):
         load_config(path, ["base_model=org/base"])
     config = load_config(path, ["base_model=org/base", "sft.n_layer=null"])
-    assert config.sections["sft"] == {"max_steps": 2}
-    assert config.sections["ppo"] == {"stop_token": None}  # which says something
+    assert config.written["sft"] == {"max_steps": 2}
+    assert config.written["ppo"] == {"stop_token": None}  # which says something
 
 
 def test_the_configs_of_this_repository_are_obeyed():

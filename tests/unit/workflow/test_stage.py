@@ -39,13 +39,13 @@ def test_a_missing_input_names_the_command(tmp_path: Path):
 def test_keys_depend_on_settings_seed_and_local_files(tmp_path: Path):
     data = tmp_path / "texts.jsonl"
     data.write_text("one\n")
-    text = f"task_args: {{dataset: {data}}}\n"
+    text = f"collect: {{annotator: replay, annotator_args: {{dataset: {data}}}}}\nsft: {{tokenizer: {data}}}\n"
     first = planner(tmp_path, text).plan("sft").key
     assert planner(tmp_path, text).plan("sft").key == first
-    assert planner(tmp_path, text + "sft: {report_to: none}\n").plan("sft").key == first
+    assert planner(tmp_path, text.replace("sft: {", "sft: {report_to: none, ")).plan("sft").key == first
     assert planner(tmp_path, text + "ppo: {kl_coef: 1}\n").plan("sft").key == first
     assert planner(tmp_path, text + "seed: 1\n").plan("sft").key != first
-    assert planner(tmp_path, text + "sft: {max_steps: 1}\n").plan("sft").key != first
+    assert planner(tmp_path, text.replace("sft: {", "sft: {max_steps: 1, ")).plan("sft").key != first
     data.write_text("two\n")
     # Mutation caught: a key over the file's name only, so that an edited file is "up to date".
     assert planner(tmp_path, text).plan("sft").key != first
@@ -256,7 +256,7 @@ def test_a_policy_to_start_from_is_read_when_it_is_named(tmp_path: Path):
     plain = scored_by(tmp_path, "'m:f'").plan("ppo")
     assert set(plain.inputs) == {"base", "prompts"}
     path = plain.config.path
-    path.write_text(path.read_text().replace("prompts: p@v1", "prompts: p@v1, start: pi@v1"))
+    path.write_text(path.read_text().replace("prompts: p@v1", "prompts: p@v1, start: pi@v1", 1))
     started = Planner(load_config(path), plain.store).plan("ppo")
     assert started.version("start").ref == "pi@v000001"
     assert started.key != plain.key
