@@ -26,7 +26,7 @@ export TRL_EXPERIMENTAL_SILENCE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := demo
-.PHONY: help setup demo seeds sweep dashboard table data label check test test-slow bench clean $(STAGES)
+.PHONY: help setup demo seeds sweep dashboard table data label check test test-slow generated bench clean $(STAGES)
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -114,6 +114,9 @@ test: $(READY) ## the fast tests, no network
 
 test-slow: $(READY) ## learning over seeds, kill and resume, end to end (an hour)
 	@python -m pytest -m slow
+
+generated: $(READY) ## TRL's keys, the tables of keys in docs/ and configs/schema.json, from the code
+	@python -m tests.generated
 
 bench: $(READY) ## PPO updates against TRL's own, reading against load_dataset; QUICK=1 for one round
 	@python -m tests.bench

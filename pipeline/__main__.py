@@ -10,6 +10,7 @@ from pipeline.base.terminal_text import put
 _HELP = """\
 usage: python -m pipeline data look FILE       what somebody's rows would be read as, before anything is trained
        python -m pipeline data COMMAND         versions: list, show, diff, tag, verify, gc, export, forget
+       python -m pipeline keys [SECTION]       what a config may say: keys, types, defaults, what each is for
        python -m pipeline doctor RUN           what is wrong with a run of PPO, and what to change
        python -m pipeline.STAGE --config configs/X.yaml [section.key=value ...]
        python -m pipeline.sweep --config configs/X.yaml --seeds 5 --grid ppo.kl_coef=0.02,0.1
@@ -30,7 +31,7 @@ stages, in order:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Dispatch to the data commands; anything else gets the help."""
+    """Dispatch to the commands; anything else gets the help."""
     args = sys.argv[1:] if argv is None else argv
     if args[:2] == ["data", "forget"]:
         from pipeline.erasure import forget
@@ -44,6 +45,10 @@ def main(argv: list[str] | None = None) -> int:
         from pipeline.stages.data import data
 
         return data.main(args[1:])
+    if args[:1] == ["keys"]:
+        from pipeline.stages import keys
+
+        return keys.main(args[1:])
     if args[:1] == ["doctor"]:
         from pipeline.stages import doctor
 

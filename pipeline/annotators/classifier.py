@@ -34,6 +34,7 @@ class Options:
         temperature: 0 chooses the higher score; above, P(a) = sigmoid((score_a - score_b) / temperature).
         min_difference: abstain where the scores differ by less.
         batch_size: texts per forward pass.
+        revision: of a Hub id.
         device: by default the first CUDA device, else the CPU.
     """
 

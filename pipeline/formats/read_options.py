@@ -60,6 +60,9 @@ class JudgedSet:
             Argilla and Label Studio theirs are names of fields, and ``choice`` is the question. ``prompt`` may be
             a list of theirs, whose texts are joined with a blank line; ``system`` is a turn before the
             conversation, and before a prompt of plain text a text with a blank line after it.
+        split: read this one; by default train, or the only one.
+        subset: of the dataset, its configuration on the Hub or a directory.
+        revision: of a Hub id.
         limit: read no more than this many.
         chat_template: a tokenizer (directory or Hub id) whose chat template writes conversations out.
         pairs: of several completions with scores or ranks: every pair, or only the best against the worst one.

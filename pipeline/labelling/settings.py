@@ -24,53 +24,77 @@ FLAG_REASONS = ("harmful", PERSONAL_DATA, "broken text", "other")
 class LabelSection:
     """Keys of the ``label`` section."""
 
-    mode: Mode = field(default="pairwise", metadata={"help": "pairwise, thumbs, rating or ranking."})
+    mode: Mode = field(
+        default="pairwise",
+        metadata={
+            "help": "`pairwise`: which of two is better; `thumbs`: like or dislike one; `rating`: 1 to 5; "
+            "`ranking`: order up to `rank_up_to`."
+        },
+    )
     votes: int = field(default=1, metadata={"help": "People who answer each item before it counts as done."})
     enough: int | None = field(
         default=None, metadata={"help": "Items done that are enough to publish; all of them by default."}
     )
-    aggregate: Aggregation = field(default="majority", metadata={"help": "How several votes become one."})
+    aggregate: Aggregation = field(
+        default="majority",
+        metadata={
+            "help": "How several votes become one; `dawid_skene` weighs people by how they agree, `bradley_terry` "
+            "finds a strength for each completion of a prompt."
+        },
+    )
     margin: Margin = field(
         default="none",
-        metadata={"help": "TRL's margin: much = 2, slightly = 1 (strength), or the winner's lead (share)."},
+        metadata={"help": "TRL's `margin`: much = 2, slightly = 1 (`strength`), or the winner's lead (`share`)."},
     )
     rank_up_to: int = field(default=4, metadata={"help": "Most completions in one ranking."})
     dataset: str | None = field(
         default=None,
-        metadata={"help": "Your own pairs (prompt, completion_a, completion_b) instead of sampled ones."},
+        metadata={"help": "Your own pairs (`prompt`, `completion_a`, `completion_b`) instead of sampled ones."},
     )
     columns: dict[str, str | list[str]] = field(
-        default_factory=dict[str, "str | list[str]"], metadata={"help": "{our name: their name}."}
+        default_factory=dict[str, "str | list[str]"],
+        metadata={"help": "The columns of `dataset` and `gold`: `{our name: their name}`."},
     )
     gold: str | None = field(
-        default=None, metadata={"help": "A file of pairs with a column choice (a, b, ...): known answers."}
+        default=None,
+        metadata={
+            "help": "A file of items with a known `choice`, mixed in to see how well people do; never trained on."
+        },
     )
 
     host: str = field(default="127.0.0.1", metadata={"help": "Any other address is reachable by others."})
-    port: int = 8765
+    port: int = field(default=8765, metadata={"help": "0: any that is free."})
     public_url: str | None = field(
         default=None, metadata={"help": "Where a proxy serves the page, such as https://annotate.example.org."}
     )
     annotators: list[str] = field(
-        default_factory=lambda: ["me"], metadata={"help": "One link each; more on the operator's page."}
+        default_factory=lambda: ["me"], metadata={"help": "A link for each; more on the operator's page."}
     )
-    title: str | None = None
+    title: str | None = field(default=None, metadata={"help": "Of the page; the experiment's name by default."})
     guidelines: str | None = field(default=None, metadata={"help": "A text file, shown beside the items."})
     consent: str | None = field(
         default=None, metadata={"help": "A text file to agree to before the first vote; there is a short default."}
     )
     ask: list[Ask] = field(
-        default_factory=list[Ask], metadata={"help": "Also ask for: strength, tags, note, edit (a better answer)."}
+        default_factory=list[Ask],
+        metadata={"help": "Also ask for `strength`, `tags`, `note`, `edit` (a better answer)."},
     )
     tags: list[str] = field(default_factory=lambda: list(DEFAULT_TAGS), metadata={"help": "Reasons to pick from."})
     order: Literal["sampled", "random", "active"] = field(
-        default="random", metadata={"help": "active asks first what the reward model is least sure of."}
+        default="random", metadata={"help": "`active`: first what the reward model is least sure of."}
     )
     reward: str | list[str] | None = field(
-        default=None, metadata={"help": "Reward adapters for order: active; by default NAME-reward@latest."}
+        default=None, metadata={"help": "Reward adapters for `order: active`; by default NAME-reward@latest."}
     )
-    gold_share: float = field(default=0.05, metadata={"help": "Of the items shown, where there are gold items."})
-    repeat_share: float = field(default=0.0, metadata={"help": "Of a person's items, asked again later."})
+    gold_share: float = field(
+        default=0.05, metadata={"help": "Share of known answers among the items shown, where `gold` has some."}
+    )
+    repeat_share: float = field(
+        default=0.0,
+        metadata={
+            "help": "Share of a person's items asked again later, to see whether they agree with themselves."
+        },
+    )
     repeat_after: int = field(default=20, metadata={"help": "Answers between an item and its repeat, at least."})
     too_fast_ms: int = field(default=1500, metadata={"help": "Faster answers are counted as too fast."})
     lease_minutes: float = field(default=15.0, metadata={"help": "How long an item is kept for whoever sees it."})

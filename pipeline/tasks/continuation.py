@@ -27,6 +27,8 @@ class Task:
         dataset: a file, a directory or a Hub id, see :func:`pipeline.sources.row_sources.located_rows`.
         text_column: where the text is.
         split: read this one; by default train, or the only one.
+        subset: of the dataset, its configuration on the Hub or a directory.
+        revision: of a Hub id.
         test_split: take the test prompts from this split; by default they are cut off by hash of the prompt.
         prompt_words: opening words of a text that are a prompt; of scripts without blanks, characters.
         completion_tokens: most tokens in a completion.

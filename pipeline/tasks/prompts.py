@@ -58,6 +58,8 @@ class Task:
             the completion alone (a prompt may be a long conversation).
         test_share: share of the prompts that are test prompts, without ``test_split``.
         split: read this one; by default train, or the only one.
+        subset: of the dataset, its configuration on the Hub or a directory.
+        revision: of a Hub id.
         test_split: take the test prompts from this split; by default they are cut off by hash of the prompt.
         limit: read this many rows, the first ones.
         chat_template: a tokenizer (directory or Hub id) whose chat template writes conversations out.

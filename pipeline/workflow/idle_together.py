@@ -155,8 +155,8 @@ RULES: tuple[Rule, ...] = (
         "where nobody is asked for tags", "Add tags to label.ask.",
     ),
     Rule(
-        "label", ("columns",), lambda raw, own: own.get("dataset") is None,
-        "without label.dataset", "They are the columns of that one.", ({},),
+        "label", ("columns",), lambda raw, own: own.get("dataset") is None and own.get("gold") is None,
+        "without label.dataset and label.gold", "They are the columns of these.", ({},),
     ),
     Rule(
         "label", ("gold_share",), lambda raw, own: own.get("gold") is None,

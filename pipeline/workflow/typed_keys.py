@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from pipeline.base.errors import ConfigError
@@ -51,6 +52,15 @@ def check_types(cls: type, values: Mapping[str, Any], where: str, prefix: str = 
         if key not in fields:
             raise unknown_key(where, prefix + str(key), [prefix + f for f in fields])
     return {key: _convert(value, hints[key], where, prefix + key) for key, value in values.items()}
+
+
+def accepted(hint: Any, values: Iterable[Any]) -> list[Any]:
+    """Those of ``values`` that a key of this type may have, each once, as it would be read."""
+    found: list[Any] = []
+    for value in values:
+        with contextlib.suppress(ConfigError):
+            found.append(_convert(value, hint, "", ""))
+    return [v for i, v in enumerate(found) if v not in found[:i]]
 
 
 def _convert(value: Any, hint: Any, where: str, key: str) -> Any:

@@ -57,14 +57,16 @@ def annotation(hint: Any, choices: Any = None) -> str:
         # transformers writes "an enumeration or text" and takes the enumeration's texts alone.
         kept = [p for p in parts if not (names and p is str)]
         spelled = list(dict.fromkeys(annotation(p) for p in kept if p is not type(None)))
-        return " | ".join(spelled + (["None"] if type(None) in parts else []))
+        return " | ".join(dict.fromkeys(spelled + (["None"] if type(None) in parts else [])))
     if typing.get_origin(hint) is typing.Literal:
         return f"Literal[{', '.join(map(repr, parts))}]"
     if hint is dict:
         return "dict[str, Any]"
     if parts:
         return f"{hint.__origin__.__name__}[{', '.join(annotation(p) for p in parts)}]"
-    return hint.__name__ if hint in (int, float, str, bool) else "Any"
+    if hint in (int, float, str, bool):
+        return hint.__name__
+    return "Any" if hint is Any else "None"  # an object that no YAML holds
 
 
 def source_of(name: str, base: str | None, keys: dict[str, TRLKey], inherited: dict[str, TRLKey]) -> str:
@@ -99,7 +101,3 @@ def write() -> None:
         parts.append(source_of(cls.__name__, "TrainingArguments", keys_of(cls), base))
     TARGET.write_text("\n\n\n".join(parts) + "\n", encoding="utf-8")
     subprocess.run([sys.executable, "-m", "ruff", "format", "--quiet", str(TARGET)], check=True)
-
-
-if __name__ == "__main__":
-    write()

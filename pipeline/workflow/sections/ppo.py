@@ -100,7 +100,8 @@ class PPOFields(TrainingFields):
     keep_best: bool = field(
         default=False,
         metadata={
-            "help": "Publish the policy with the best held-out check (else score) in the budget, not the last."
+            "help": "Publish the policy with the best held-out check (else score) within the budget, not the "
+            "last. Where that is the one PPO began with, card, manifest, report and doctor say so first."
         },
     )
     fall_patience: int = field(

@@ -76,6 +76,7 @@ CASES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
     ({"label": {"rank_up_to": 3}}, "label.rank_up_to", {"label": {"rank_up_to": 3, "mode": "ranking"}}),
     ({"label": {"tags": ["a"]}}, "label.tags", {"label": {"tags": ["a"], "ask": ["tags"]}}),
     ({"label": {"columns": {"prompt": "q"}}}, "label.columns", {"label": {"dataset": "x"}}),
+    ({"label": {"columns": {"prompt": "q"}}}, "label.columns", {"label": {"gold": "x"}}),
     ({"label": {"gold_share": 0.1}}, "label.gold_share", {"label": {"gold_share": 0.1, "gold": "x"}}),
     ({"label": {"repeat_after": 3}}, "label.repeat_after", {"label": {"repeat_after": 3, "repeat_share": 0.1}}),
     ({"label": {"reward": "r"}}, "label.reward", {"label": {"reward": "r", "order": "active"}}),

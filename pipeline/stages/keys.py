@@ -1,0 +1,49 @@
+"""keys: what a config may say. ``python -m pipeline keys ppo`` prints a section, ``keys ppo.kl_coef`` one key."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+
+from pipeline.base.terminal_text import put
+from pipeline.workflow.key_table import SHARED, Key, find, in_yaml, keys_of, places
+
+WIDTH = 100
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print keys.
+
+    Raises:
+        ConfigError: no section or key is called so.
+    """
+    parser = argparse.ArgumentParser(prog="python -m pipeline keys", description=__doc__)
+    parser.add_argument(
+        "name", nargs="*", help="a section, a key, or such as 'task_args of reviews'; without it, all sections"
+    )
+    name = " ".join(parser.parse_args(argv).name)
+    if name:
+        _, keys = find(name)
+        put("\n".join(line for key in keys for line in lines(key)))
+        return 0
+    put("\n".join(line for key in keys_of(SHARED) for line in lines(key)))
+    put("\nsections, and what is told more of below them: python -m pipeline keys NAME\n")
+    for place, about in places().items():
+        if place != SHARED:
+            put(f"  {place:<36}  {about}, {len([k for k in keys_of(place) if k.idle is None])} keys")
+    return 0
+
+
+def lines(key: Key) -> list[str]:
+    """A key as lines: its name, type and default; then what it is for, or what to use instead."""
+    default = f" = {key.default}" if key.default else ", to be given"
+    text = key.help
+    if key.idle is not None:
+        others = [in_yaml(v) for v in key.allowed if v not in (None, "")]
+        text = f"Refused, but for {', '.join(others)}. {key.idle.mend}" if others else f"Refused. {key.idle.mend}"
+    return [*wrapped(f"{key.name}: {key.type}{default}", ""), *wrapped(text, "    ")]
+
+
+def wrapped(text: str, indent: str) -> list[str]:
+    """``text`` as lines of a terminal, from the second on indented."""
+    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent="    ", break_on_hyphens=False)

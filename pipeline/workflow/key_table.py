@@ -1,0 +1,177 @@
+"""Every key that a config may have: its type, bounds, default and what it is for, in words.
+
+``python -m pipeline keys`` prints them; the tables of docs/ and the JSON Schema of the configs are made of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.workflow.bounds import ANNOTATORS, SECTIONS, SEED, TASKS, Bound
+from pipeline.workflow.experiment import SECTIONS as STAGE_KEYS
+from pipeline.workflow.experiment import SharedKeys
+from pipeline.workflow.idle_keys import IDLE, Idle
+from pipeline.workflow.judges import JudgeOptions
+from pipeline.workflow.named_sets import PairSet
+from pipeline.workflow.plugins import annotator_module, label_section, task_class
+from pipeline.workflow.sections.trl_help import DECIDED, HELP
+from pipeline.workflow.typed_keys import accepted, spell, unknown_key
+
+TRAINED = ("sft", "reward", "ppo")
+SHARED = "config"
+"""The name here of the keys that are in no section."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key.
+
+    Attributes:
+        hint: its type.
+        default: in words; empty where it has to be given.
+        help: what it is for.
+        idle: what to use instead, where it does nothing; some values may be given all the same.
+    """
+
+    name: str
+    hint: Any
+    bound: Bound | None
+    default: str
+    help: str
+    idle: Idle | None = None
+
+    @property
+    def allowed(self) -> list[Any]:
+        """The values that ask for nothing, of a key that does nothing."""
+        return accepted(self.hint, self.idle.asks_nothing) if self.idle is not None else []
+
+    @property
+    def type(self) -> str:
+        """Type and bounds in words."""
+        bounds = f", {str(self.bound).removeprefix('a number ')}" if self.bound is not None else ""
+        return spell(self.hint) + bounds
+
+
+def places() -> dict[str, str]:
+    """Where keys stand, each with what the keys there are about."""
+    about = {
+        SHARED: "the experiment",
+        "sft": "the base model",
+        "collect": "comparisons, and who chooses",
+        "reward": "the reward model",
+        "ppo": "the policy",
+        "evaluate": "base against policy",
+        "report": "the page that says whether it worked",
+        "label": "what people are asked, and the page they answer on",
+        "reward.test_sets.NAME": "a set of pairs to measure the reward model on",
+        "evaluate.judges[]": "a language model as judge",
+    }
+    about |= {f"task_args of {name}": "the task" for name in TASKS}
+    return about | {f"collect.annotator_args of {name}": "the annotator" for name in ANNOTATORS}
+
+
+def keys_of(place: str) -> list[Key]:
+    """The keys of one of :func:`places`, those that do nothing last.
+
+    Raises:
+        ConfigError: there is no such place, with the nearest one.
+    """
+    if place not in places():
+        raise unknown_key("keys", place, list(places()))
+    cls, bounds = _class_of(place), _bounds_of(place)
+    idle = IDLE.get(place, {})
+    hints, texts = typing.get_type_hints(cls), _texts(cls)
+    fields = [f for f in dataclasses.fields(cls) if f.init]
+    # A key of the section itself comes before TRL's.
+    own = {f.name for f in fields if "help" in f.metadata}
+    fields.sort(key=lambda f: (f.name in idle, place in TRAINED and f.name not in own))
+    return [
+        Key(f.name, hints[f.name], bounds.get(f.name), _default(f, place), texts.get(f.name, ""), idle.get(f.name))
+        for f in fields
+    ]
+
+
+def find(name: str) -> tuple[str, list[Key]]:
+    """The place and the keys that ``ppo``, ``ppo.kl_coef`` or ``seed`` mean.
+
+    Raises:
+        ConfigError: no key is called so, with the nearest one.
+    """
+    if name in places():
+        return name, keys_of(name)
+    place, _, last = name.rpartition(".")
+    if place and place not in places():
+        raise unknown_key("keys", name, list(places()))
+    keys = keys_of(place or SHARED)
+    chosen = [key for key in keys if key.name == last]
+    if not chosen:
+        prefix = f"{place}." if place else ""
+        raise unknown_key("keys", name, [prefix + key.name for key in keys] + ([] if place else list(places())))
+    return place or SHARED, chosen
+
+
+def _class_of(place: str) -> type[Any]:
+    kind, _, name = place.partition(" of ")
+    if kind == "task_args":
+        return task_class(name, place)
+    if kind == "collect.annotator_args":
+        return annotator_module(name, place).Options
+    others = {SHARED: SharedKeys, "reward.test_sets.NAME": PairSet, "evaluate.judges[]": JudgeOptions}
+    if place == "label":
+        return label_section()
+    return {**STAGE_KEYS, **others}[place]
+
+
+def _bounds_of(place: str) -> Mapping[str, Bound]:
+    kind, _, name = place.partition(" of ")
+    if kind == "task_args":
+        return TASKS[name]
+    if kind == "collect.annotator_args":
+        return ANNOTATORS[name]
+    return SECTIONS.get(place, {"seed": SEED} if place == SHARED else {})
+
+
+def _texts(cls: type[Any]) -> dict[str, str]:
+    """What each key is for: from its field, from the docstring of the class that has it, else from TRL's list."""
+    texts = dict(HELP)
+    for base in reversed([c for c in cls.__mro__ if dataclasses.is_dataclass(c)]):
+        texts |= _documented(inspect.getdoc(base) or "")
+    return texts | {f.name: f.metadata["help"] for f in dataclasses.fields(cls) if "help" in f.metadata}
+
+
+def _documented(doc: str) -> dict[str, str]:
+    """The entries of ``Args:`` or ``Attributes:`` of a docstring, as sentences with `code` in them."""
+    texts: dict[str, str] = {}
+    section = re.search(r"^(?:Args|Attributes):\n((?:[ ]{4}.*\n?|\n)+)", doc, re.MULTILINE)
+    for entry in re.split(r"\n(?=[ ]{4}\S)", section.group(1).rstrip() if section else ""):
+        names, sign, text = entry.partition(":")
+        text = re.sub(r":\w+:`~?([^`]*)`", r"``\1``", " ".join(text.split())).replace("``", "`")
+        if sign and text:
+            texts |= {name.strip(): text[0].upper() + text[1:] for name in names.split(",")}
+    return texts
+
+
+def _default(field: dataclasses.Field[Any], place: str) -> str:
+    if place in TRAINED and field.name in DECIDED:
+        return DECIDED[field.name]
+    if field.default_factory is not dataclasses.MISSING:
+        return in_yaml(field.default_factory())
+    return "" if field.default is dataclasses.MISSING else in_yaml(field.default)
+
+
+def in_yaml(value: Any) -> str:
+    """A value as a config has it: ``null``, ``false``, ``[2, 4]``."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return f"[{', '.join(map(in_yaml, typing.cast('list[Any]', value)))}]"
+    if isinstance(value, dict):
+        entries = typing.cast("dict[str, Any]", value).items()
+        return f"{{{', '.join(f'{k}: {in_yaml(v)}' for k, v in entries)}}}"
+    return f"{value:g}" if isinstance(value, float) else str(value) or '""'

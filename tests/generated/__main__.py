@@ -1,0 +1,12 @@
+"""``make generated``: write what is made from the code."""
+
+from __future__ import annotations
+
+from tests.generated import trl_keys
+
+trl_keys.write()
+
+from tests.generated import docs_tables, schema  # noqa: E402 - they read what has just been written
+
+docs_tables.write()
+schema.write()
