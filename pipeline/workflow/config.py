@@ -51,8 +51,11 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Experiment:
     check_idle(raw, where)
     shared, sections = _split(raw, where)
     shared = _shared(shared, where)
-    inputs = {name: _inputs(keys, where, f"{name}.") for name, keys in sections.items()}
-    written = {name: {k: v for k, v in keys.items() if k != "inputs"} for name, keys in sections.items()}
+    inputs = {name: _inputs(sections.get(name, {}), where, f"{name}.") for name in SECTIONS}
+    written = {
+        name: {k: v for k, v in keys.items() if k != "inputs" or name == "label"}
+        for name, keys in sections.items()
+    }
     chosen = _chosen(written, where)
     with_inputs = {name: {**keys, "inputs": inputs.get(name)} for name, keys in chosen.items()}
     check_together({**shared, **with_inputs}, where)
@@ -109,8 +112,6 @@ class _Inputs:
 
 
 def _inputs(section: Mapping[str, Any], where: str, prefix: str) -> dict[str, str]:
-    if prefix == "label." and "inputs" in section:
-        raise ConfigError(where, "label.inputs: people read no version.", "Leave it out.")
     return check_types(_Inputs, {"inputs": section.get("inputs") or {}}, where, prefix)["inputs"]
 
 

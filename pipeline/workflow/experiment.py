@@ -16,7 +16,7 @@ from pipeline.workflow.sections.sft import SFTKeys
 
 STAGES = ("sft", "collect", "reward", "ppo", "evaluate", "report")
 
-SECTIONS: Mapping[str, type] = {
+SECTIONS: Mapping[str, type[Any]] = {
     "sft": SFTKeys,
     "collect": CollectSection,
     "reward": RewardKeys,

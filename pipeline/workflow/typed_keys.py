@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import functools
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -47,11 +48,16 @@ def check_types(cls: type, values: Mapping[str, Any], where: str, prefix: str = 
         ConfigError: an unknown key or a value that does not convert.
     """
     fields = [f.name for f in dataclasses.fields(cls) if f.init]
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     for key in values:
         if key not in fields:
             raise unknown_key(where, prefix + str(key), [prefix + f for f in fields])
     return {key: _convert(value, hints[key], where, prefix + key) for key, value in values.items()}
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 def accepted(hint: Any, values: Iterable[Any]) -> list[Any]:

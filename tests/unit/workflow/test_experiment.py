@@ -119,7 +119,7 @@ def test_every_command_finds_it(door: str, tmp_path: Path):
             "ppo.inputs={rewrd: a@v1}",
             'ppo.inputs: "rewrd" is not read by ppo. It reads: base, prompts, reward, start',
         ),
-        ("label.inputs={base: a@v1}", "label.inputs: people read no version."),
+        ("label.inputs={base: a@v1}", 'unknown key "label.inputs"'),
         ("label={order: active, reward: [a, a]}", 'label.reward[1]: "a" is there twice'),
         ("label.margin=strength", "margin: strength needs ask: [strength]"),
         ("evaluate.judges=[3]", "evaluate.judges[0] = 3 is neither a text nor a mapping"),
@@ -131,6 +131,31 @@ def test_what_a_stage_would_refuse_is_refused_at_once(override: str, said: str, 
     with pytest.raises(ConfigError) as err:
         load_config(write(tmp_path), [override])
     assert said in str(err.value)
+
+
+def test_the_keys_of_a_task_and_an_annotator_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    package = tmp_path / "own_things"
+    package.mkdir()
+    head = "import dataclasses\n@dataclasses.dataclass\n"
+    (package / "own_game.py").write_text(f"{head}class Task:\n    size: int = 3\n")
+    (package / "own_view.py").write_text(f"{head}class Options:\n    mood: str\nbuild = Options\n")
+    (package / "own_nothing.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    game, view = "own_things.own_game", "collect.annotator=own_things.own_view"
+    path = write(tmp_path, task=game)
+    config = load_config(path, ["task_args.size=4", view, "collect.annotator_args.mood=kind"])
+    assert config.task_args == {"size": 4}
+    for overrides, said in (
+        (["task_args.sise=4"], 'unknown key "task_args.sise". Did you mean "task_args.size"?'),
+        (["task_args.size=big"], "task_args.size = 'big' should be a whole number"),
+        ([view], '"collect.annotator_args.mood" is missing.'),
+        ([view, "collect.annotator_args.mod=a"], 'Did you mean "collect.annotator_args.mood"?'),
+        (["task=own_things.own_nothing"], "has no class Task"),
+        (["collect.annotator=own_things.own_nothing"], "has no Options and build()"),
+    ):
+        with pytest.raises(ConfigError) as err:
+            load_config(path, overrides)
+        assert said in str(err.value)
 
 
 # Seen failing with: the graph published kind "adapter" where the trainer trained a whole model.
