@@ -25,6 +25,7 @@ from torch import Tensor
 
 from pipeline.base.errors import ConfigError, ModelError
 from pipeline.scoring.scorer import Samples
+from pipeline.workflow.reward_sources import check_function_name
 
 _OFFERED = ("prompts", "completions", "prompt_ids", "completion_ids")
 _MEND = "It has to return one finite number for each completion, empty ones too."
@@ -36,15 +37,9 @@ def load_function(text: str, where: str) -> Callable[..., Any]:
     Raises:
         ConfigError: the text is no such name, or what it names cannot be imported or called.
     """
-    name, colon, attribute = text.partition(":")
+    check_function_name(text, where)
+    name, _, attribute = text.partition(":")
     said = f'function "{text}"'
-    if name.endswith(".py") or "/" in name:
-        module = ".".join(Path(name.removesuffix(".py")).parts)
-        raise ConfigError(
-            where, f"{said} names a file.", f"Write it as a module: {module}:{attribute or 'function'}"
-        )
-    if not colon or not all(p.isidentifier() for p in [*name.split("."), attribute]):
-        raise ConfigError(where, f"{said} is not module:function.", "For example: my_rewards:length")
     found = _attribute(_import(name, said, where), attribute, said, where)
     if inspect.isclass(found):
         try:

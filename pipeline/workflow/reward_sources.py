@@ -12,6 +12,7 @@ import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from pipeline.base.errors import ConfigError
@@ -70,6 +71,21 @@ def parse_sources(value: Any, where: str, key: str = "ppo.reward") -> list[Rewar
             )
         seen.add(same)
     return sources
+
+
+def check_function_name(text: str, where: str) -> None:
+    """Check that a text names a function as ``module:function``; nothing is imported.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    name, colon, attribute = text.partition(":")
+    if name.endswith(".py") or "/" in name:
+        module = ".".join(Path(name.removesuffix(".py")).parts)
+        mend = f"Write it as a module: {module}:{attribute or 'function'}"
+        raise ConfigError(where, f'function "{text}" names a file.', mend)
+    if not colon or not all(p.isidentifier() for p in [*name.split("."), attribute]):
+        raise ConfigError(where, f'function "{text}" is not module:function.', "For example: my_rewards:length")
 
 
 def uses_adapter(sources: Sequence[RewardSource]) -> bool:
@@ -131,6 +147,8 @@ def _parse(entry: Any, where: str, key: str) -> RewardSource:
     if value is None or (kind == "adapter" and value != "own"):
         mend = "Write {adapter: own}, or {model: ...} for another one." if kind == "adapter" else _EXAMPLE
         raise ConfigError(where, f"{key}.{kind} = {keys[kind]!r} is not known.", mend)
+    if kind == "function":
+        check_function_name(value, f"{where}: {key}")
     return RewardSource(
         kind,
         value,
@@ -147,7 +165,10 @@ def _from_text(text: str, where: str, key: str) -> RewardSource:
     if text == "adapter":
         return RewardSource("adapter", "own", key=key)
     # No Hub id or reference of a version has a colon; a directory with one can be given as {model: ...}.
-    return RewardSource("function" if ":" in text else "model", text, key=key)
+    if ":" not in text:
+        return RewardSource("model", text, key=key)
+    check_function_name(text, f"{where}: {key}")
+    return RewardSource("function", text, key=key)
 
 
 def _refuse_unknown(keys: dict[Any, Any], known: Sequence[str], where: str, key: str) -> None:

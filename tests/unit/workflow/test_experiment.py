@@ -113,6 +113,11 @@ def test_every_command_finds_it(door: str, tmp_path: Path):
         ("ppo.keep_best=true", "need held-out figures"),
         ("ppo.use_peft=2", "ppo.use_peft = 2 should be true or false"),
         ("ppo.reward=[adapter, adapter]", '"own" is there twice'),
+        ("ppo.reward='rewards/mine.py:length'", "names a file. Write it as a module: rewards.mine:length"),
+        (
+            "evaluate.judges=['my-rewards:length']",
+            'evaluate.judges[0]: function "my-rewards:length" is not module',
+        ),
         ("ppo.reward_combine=min", "compares scorers, and there is 1"),
         ("ppo={eval_strategy: steps, check: {model: m, weight: 0}}", "ppo.check: every one has weight 0"),
         (
