@@ -14,7 +14,8 @@ from typing import Any
 TARGET = Path(__file__).parents[2] / "pipeline" / "workflow" / "sections" / "trl_keys.py"
 HEAD = '''"""The keys of TRL's and transformers' arguments: names, types and defaults, known without torch.
 
-Written by ``make generated`` from the installed ones; a test compares them. Do not edit.
+Written by ``make generated`` from the installed ones; a test compares them. Do not edit. They are inherited
+from alone: methods of so many fields take a while to make.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def annotation(hint: Any, choices: Any = None) -> str:
 def source_of(name: str, base: str | None, keys: dict[str, TRLKey], inherited: dict[str, TRLKey]) -> str:
     """A dataclass of the keys that are not inherited as they are."""
     library = "transformers'" if base is None else "TRL's"
-    lines = ["@dataclass", f"class {name}{f'({base})' if base else ''}:"]
+    lines = ["@dataclass(init=False, repr=False, eq=False)", f"class {name}{f'({base})' if base else ''}:"]
     lines.append(f'    """The keys of {library} ``{name}``."""\n')
     for key, trl in keys.items():
         if inherited.get(key) == trl:

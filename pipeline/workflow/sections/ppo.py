@@ -9,7 +9,7 @@ from pipeline.workflow.sections import trl_keys
 from pipeline.workflow.sections.training import TrainingFields, check_training
 
 
-@dataclass
+@dataclass(init=False, repr=False, eq=False)
 class PPOFields(TrainingFields):
     """Our keys, and TRL's with another default; keys that both know mean the same."""
 
@@ -141,7 +141,7 @@ class PPOFields(TrainingFields):
             raise ValueError("value_model: adapter does not go with gradient_checkpointing: use head or model")
 
 
-@dataclass
+@dataclass(repr=False, eq=False)
 class PPOKeys(PPOFields, trl_keys.PPOConfig):  # pyright: ignore[reportIncompatibleVariableOverride]
     """All keys of the section: ours and TRL's."""
 

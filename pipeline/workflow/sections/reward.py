@@ -9,7 +9,7 @@ from pipeline.workflow.sections import trl_keys
 from pipeline.workflow.sections.training import TrainingFields, check_training
 
 
-@dataclass
+@dataclass(init=False, repr=False, eq=False)
 class RewardFields(TrainingFields):
     """Our keys, and TRL's with another default: one epoch and a centring term."""
 
@@ -41,7 +41,7 @@ class RewardFields(TrainingFields):
             self.disable_dropout = not self.lora_dropout
 
 
-@dataclass
+@dataclass(repr=False, eq=False)
 class RewardKeys(RewardFields, trl_keys.RewardConfig):  # pyright: ignore[reportIncompatibleVariableOverride]
     """All keys of the section: ours and TRL's."""
 

@@ -8,7 +8,7 @@ from pipeline.workflow.sections import trl_keys
 from pipeline.workflow.sections.training import TrainingFields, check_training
 
 
-@dataclass
+@dataclass(init=False, repr=False, eq=False)
 class SFTFields(TrainingFields):
     """Our keys: the shape of a model trained from scratch, when no ``base_model`` is given."""
 
@@ -26,7 +26,7 @@ class SFTFields(TrainingFields):
             raise ValueError(f"n_embd {self.n_embd} does not divide by n_head {self.n_head}")
 
 
-@dataclass
+@dataclass(repr=False, eq=False)
 class SFTKeys(SFTFields, trl_keys.SFTConfig):
     """All keys of the section: ours and TRL's."""
 

@@ -17,7 +17,7 @@ TRACKERS = {
 """The module that each of transformers' trackers needs."""
 
 
-@dataclass
+@dataclass(init=False, repr=False, eq=False)
 class TrainingFields:
     """Our keys of every section that trains. LoRA's have the names of TRL's ``ModelConfig``."""
 

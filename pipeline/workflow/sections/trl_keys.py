@@ -1,6 +1,7 @@
 """The keys of TRL's and transformers' arguments: names, types and defaults, known without torch.
 
-Written by ``make generated`` from the installed ones; a test compares them. Do not edit.
+Written by ``make generated`` from the installed ones; a test compares them. Do not edit. They are inherited
+from alone: methods of so many fields take a while to make.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 
-@dataclass
+@dataclass(init=False, repr=False, eq=False)
 class TrainingArguments:
     """The keys of transformers' ``TrainingArguments``."""
 
@@ -184,7 +185,7 @@ class TrainingArguments:
     local_rank: int = -1
 
 
-@dataclass
+@dataclass(init=False, repr=False, eq=False)
 class SFTConfig(TrainingArguments):
     """The keys of TRL's ``SFTConfig``."""
 
@@ -215,7 +216,7 @@ class SFTConfig(TrainingArguments):
     pad_token: str | None = None
 
 
-@dataclass
+@dataclass(init=False, repr=False, eq=False)
 class RewardConfig(TrainingArguments):
     """The keys of TRL's ``RewardConfig``."""
 
@@ -236,7 +237,7 @@ class RewardConfig(TrainingArguments):
     pad_token: str | None = None
 
 
-@dataclass
+@dataclass(init=False, repr=False, eq=False)
 class PPOConfig(TrainingArguments):
     """The keys of TRL's ``PPOConfig``."""
 
