@@ -6,7 +6,7 @@ import argparse
 import textwrap
 
 from pipeline.base.terminal_text import put
-from pipeline.workflow.key_table import SHARED, Key, find, in_yaml, keys_of, places
+from pipeline.workflow.key_table import SHARED, Key, find, in_yaml, places
 
 WIDTH = 100
 
@@ -22,15 +22,12 @@ def main(argv: list[str] | None = None) -> int:
         "name", nargs="*", help="a section, a key, or such as 'task_args of reviews'; without it, all sections"
     )
     name = " ".join(parser.parse_args(argv).name)
-    if name:
-        _, keys = find(name)
-        put("\n".join(line for key in keys for line in lines(key)))
-        return 0
-    put("\n".join(line for key in keys_of(SHARED) for line in lines(key)))
-    put("\nsections, and what is told more of below them: python -m pipeline keys NAME\n")
-    for place, about in places().items():
-        if place != SHARED:
-            put(f"  {place:<36}  {about}, {len([k for k in keys_of(place) if k.idle is None])} keys")
+    put("\n".join(line for key in find(name or SHARED) for line in lines(key)))
+    if not name:
+        put("\nsections, and the keys below them: python -m pipeline keys NAME\n")
+        for place, about in places().items():
+            if place != SHARED:
+                put(f"  {place:<36}  {about}")
     return 0
 
 

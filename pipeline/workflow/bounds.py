@@ -226,17 +226,39 @@ ANNOTATORS: Mapping[str, Mapping[str, Bound]] = {
 """``collect.annotator_args`` of the annotators that come with the package."""
 
 
+JUDGE: Mapping[str, Bound] = {"prompts": COUNT, "concurrency": COUNT, "timeout": POSITIVE, "attempts": COUNT}
+"""Of a language model in ``evaluate.judges``."""
+
+PAIRS: Mapping[str, Bound] = {"limit": COUNT, "min_score_ratio": NOT_NEGATIVE}
+"""Of a set in ``reward.test_sets``."""
+
+
 def check_numbers(raw: Mapping[str, Any], where: str) -> None:
     """Check every number of a config as it was read.
 
     Raises:
-        ConfigError: one that is outside its bounds, with its key, its value and the bounds.
+        ConfigError: one is outside its bounds or not finite, with its key, its value and the bounds.
     """
     for key, value, bound in _bounded(raw):
         for number in cast("list[Any]", value) if isinstance(value, list) else [value]:
             found = _number(number)
             if found is not None and not bound.holds(found):
                 raise ConfigError(where, f"{key} = {number} should be {bound}.")
+    for key, number in _numbers(raw, ""):  # also of what has no table, such as a task of one's own
+        if not math.isfinite(number):
+            raise ConfigError(where, f"{key} = {number} should be {FINITE}.")
+
+
+def _numbers(value: Any, key: str) -> Iterator[tuple[str, float]]:
+    """(key, value) of every number with a point, at any depth."""
+    if isinstance(value, float):
+        yield key, value
+    elif isinstance(value, dict):
+        for name, entry in cast("dict[Any, Any]", value).items():
+            yield from _numbers(entry, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for i, entry in enumerate(cast("list[Any]", value)):
+            yield from _numbers(entry, f"{key}[{i}]")
 
 
 def _bounded(raw: Mapping[str, Any]) -> Iterator[tuple[str, Any, Bound]]:
@@ -252,6 +274,11 @@ def _bounded(raw: Mapping[str, Any]) -> Iterator[tuple[str, Any, Bound]]:
             _of_plugin(ANNOTATORS, collect.get("annotator", "oracle"), "pipeline.annotators."),
         ),
     ]
+    judges: Any = _mapping(raw.get("evaluate")).get("judges")
+    for i, judge in enumerate(cast("list[Any]", judges) if isinstance(judges, list) else ()):
+        groups.append((f"evaluate.judges[{i}].", _mapping(judge), JUDGE))
+    for name, pairs in _mapping(_mapping(raw.get("reward")).get("test_sets")).items():
+        groups.append((f"reward.test_sets.{name}.", _mapping(pairs), PAIRS))
     for prefix, values, bounds in groups:
         for key, bound in bounds.items():
             if key in values:

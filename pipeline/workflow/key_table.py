@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.workflow.bounds import ANNOTATORS, SECTIONS, SEED, TASKS, Bound
+from pipeline.workflow.bounds import ANNOTATORS, JUDGE, PAIRS, SECTIONS, SEED, TASKS, Bound
 from pipeline.workflow.experiment import SECTIONS as STAGE_KEYS
 from pipeline.workflow.experiment import SharedKeys
 from pipeline.workflow.idle_keys import IDLE, Idle
@@ -97,14 +97,14 @@ def keys_of(place: str) -> list[Key]:
     ]
 
 
-def find(name: str) -> tuple[str, list[Key]]:
-    """The place and the keys that ``ppo``, ``ppo.kl_coef`` or ``seed`` mean.
+def find(name: str) -> list[Key]:
+    """The keys that ``ppo``, ``ppo.kl_coef`` or ``seed`` mean.
 
     Raises:
         ConfigError: no key is called so, with the nearest one.
     """
     if name in places():
-        return name, keys_of(name)
+        return keys_of(name)
     place, _, last = name.rpartition(".")
     if place and place not in places():
         raise unknown_key("keys", name, list(places()))
@@ -113,7 +113,7 @@ def find(name: str) -> tuple[str, list[Key]]:
     if not chosen:
         prefix = f"{place}." if place else ""
         raise unknown_key("keys", name, [prefix + key.name for key in keys] + ([] if place else list(places())))
-    return place or SHARED, chosen
+    return chosen
 
 
 def _class_of(place: str) -> type[Any]:
@@ -134,7 +134,8 @@ def _bounds_of(place: str) -> Mapping[str, Bound]:
         return TASKS[name]
     if kind == "collect.annotator_args":
         return ANNOTATORS[name]
-    return SECTIONS.get(place, {"seed": SEED} if place == SHARED else {})
+    others = {SHARED: {"seed": SEED}, "reward.test_sets.NAME": PAIRS, "evaluate.judges[]": JUDGE}
+    return {**SECTIONS, **others}[place]
 
 
 def _texts(cls: type[Any]) -> dict[str, str]:

@@ -12,9 +12,11 @@ import pytest
 import yaml
 
 from pipeline.base.errors import ConfigError
-from pipeline.workflow.bounds import ANNOTATORS, SECTIONS, TASKS, Bound, check_numbers
+from pipeline.workflow.bounds import ANNOTATORS, JUDGE, PAIRS, SECTIONS, TASKS, Bound, check_numbers
 from pipeline.workflow.config import load_config
 from pipeline.workflow.experiment import SECTIONS as KEYS
+from pipeline.workflow.judges import JudgeOptions
+from pipeline.workflow.named_sets import PairSet
 from pipeline.workflow.plugins import label_section
 
 DERIVED = {
@@ -57,6 +59,8 @@ def test_every_number_of_tasks_and_annotators_has_bounds():
     for name, bounds in ANNOTATORS.items():
         options = importlib.import_module(f"pipeline.annotators.{name}").Options
         assert set(bounds) == numbers(options), name
+    assert set(JUDGE) == numbers(JudgeOptions)
+    assert set(PAIRS) == numbers(PairSet)
 
 
 def outside(bound: Bound) -> list[float]:
@@ -133,6 +137,9 @@ def test_what_a_bound_says(tmp_path: Path):
         "evaluate.best_of=[4, 1]": "evaluate.best_of = 1 should be 2 or more, or 0: off.",
         "collect.annotator_args.length_bias=.inf": "length_bias = inf should be a finite number.",
         "seed=-1": "seed = -1 should be 0 to 4294967295.",
+        "evaluate.judges=[{llm: m, url: 'http://h', timeout: .nan}]": "judges[0].timeout = nan should be a number",
+        "reward.test_sets={a: {dataset: d, limit: 0}}": "reward.test_sets.a.limit = 0 should be 1 or more.",
+        "sft.lr_scheduler_kwargs={power: [.inf]}": "kwargs.power[0] = inf should be a finite number.",
         f"ppo.eval_steps='{'9' * 400}'": "should be a number above 0.",
     }.items():
         with pytest.raises(ConfigError) as err:
