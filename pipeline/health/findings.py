@@ -85,9 +85,11 @@ class Facts:
 
     @classmethod
     def of_settings(cls, ppo: Mapping[str, Any]) -> Facts:
-        """From keys of the ``ppo`` section; one that is not given has its default."""
+        """From keys of the ``ppo`` section; one that is not given has its default. A number may be a text: ``1e-1``."""
         stops = ppo.get("stop_token", "eos") is not None or ppo.get("stop_token_id") is not None
-        return cls(stops, kl_target=ppo.get("kl_target"), value_warmup=ppo.get("value_warmup_updates") or 0)
+        target = ppo.get("kl_target")
+        warmup = int(float(ppo.get("value_warmup_updates") or 0))
+        return cls(stops, kl_target=None if target is None else float(target), value_warmup=warmup)
 
 
 @dataclass(frozen=True)

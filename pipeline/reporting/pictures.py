@@ -20,6 +20,7 @@ from pipeline.reporting.run_tables import mean_interval
 from pipeline.statistics.spelling import dig, number
 from pipeline.store.ppo_history import read_ppo_history
 from pipeline.store.version import Version
+from pipeline.workflow.experiment import recorded
 
 MEASURES = {"gold_score": "gold", "score": "proxy"}
 
@@ -37,7 +38,7 @@ class Drawn:
 
 def draw(evaluation: Version, policy: Version, reward: Version | None) -> list[Drawn]:
     """Every picture there is data for."""
-    stats, ppo = evaluation.manifest.stats, policy.manifest.config.get("ppo") or {}
+    stats, ppo = evaluation.manifest.stats, recorded("ppo", policy.manifest.config)
     found = [*of_training(policy, ppo), *of_frontier(stats, ppo), *of_diversity(stats), *of_scores(evaluation)]
     return found if reward is None else [*found, *of_reward(reward.manifest.stats["evaluation"])]
 

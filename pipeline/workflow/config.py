@@ -137,7 +137,6 @@ def _check_parts(config: Experiment) -> None:
     args = config.collect.annotator_args
     if not config.asks_people:
         options = annotator_module(config.collect.annotator, where).Options
-        # A Hub model or a dataset may be missing as long as nobody is asked to annotate.
         parse_options(options, args, where, "collect.annotator_args.")
     elif args:
         mend = "Move the keys to the section  label:"

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.base.errors import ConfigError
 from pipeline.workflow.sections.collect import CollectSection
 from pipeline.workflow.sections.evaluate import EvaluateSection
 from pipeline.workflow.sections.ppo import PPOKeys
 from pipeline.workflow.sections.report import ReportSection
 from pipeline.workflow.sections.reward import RewardKeys
 from pipeline.workflow.sections.sft import SFTKeys
+from pipeline.workflow.typed_keys import check_types
 
 STAGES = ("sft", "collect", "reward", "ppo", "evaluate", "report")
 
@@ -25,6 +28,18 @@ SECTIONS: Mapping[str, type[Any]] = {
     "report": ReportSection,
 }
 """The keys of each stage. Those of ``label`` are the page's: :func:`pipeline.workflow.plugins.label_section`."""
+
+
+def recorded(section: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """A section as a version's manifest has it, with values of their types: there ``1e-1`` is a text.
+
+    What an earlier version of this program knew stays as it is.
+    """
+    values: dict[str, Any] = dict(config.get(section) or {})
+    for key, value in values.items():
+        with contextlib.suppress(ConfigError):
+            values |= check_types(SECTIONS[section], {key: value}, "manifest")
+    return values
 
 
 @dataclass(frozen=True)

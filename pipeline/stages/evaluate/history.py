@@ -10,6 +10,7 @@ from pipeline.base.errors import StoreError
 from pipeline.evaluation.policy import overoptimisation
 from pipeline.evaluation.policy.policy_metrics import by_prompt
 from pipeline.store.ppo_history import read_ppo_history
+from pipeline.workflow.experiment import recorded
 from pipeline.workflow.stage import Run
 
 
@@ -85,7 +86,7 @@ def entry_of(summary: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[st
 
 def ppo_settings(run: Run) -> dict[str, Any]:
     """The ``ppo`` section that made the policy, which may be another experiment's."""
-    return run.version("policy").manifest.config.get("ppo") or {}
+    return recorded("ppo", run.version("policy").manifest.config)
 
 
 def missing_eos_penalty(run: Run) -> float:

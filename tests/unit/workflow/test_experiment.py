@@ -16,8 +16,9 @@ import yaml
 
 from pipeline.base.cli import guard
 from pipeline.base.errors import ConfigError
+from pipeline.health.findings import Facts
 from pipeline.workflow.config import load_config
-from pipeline.workflow.experiment import SECTIONS, STAGES
+from pipeline.workflow.experiment import SECTIONS, STAGES, recorded
 from pipeline.workflow.graph import graph
 from pipeline.workflow.key_table import SHARED, keys_of, places
 from pipeline.workflow.stage import stage_main
@@ -175,6 +176,15 @@ def test_the_graph_and_the_trainer_see_the_same_value(off: str, tmp_path: Path):
     assert graph(load_config(write(tmp_path), ["ppo.use_peft=1"]))["ppo"].outputs["policy"] == "adapter"
     with pytest.raises(ConfigError, match=r"with ppo\.use_peft: false"):
         load_config(write(tmp_path), [f"ppo.use_peft={off}", "ppo.lora_r=4"])
+
+
+# Catches: kl_budget: 12e0, whose text was compared with a KL when PPO was done.
+def test_what_a_manifest_has_is_read_with_its_types():
+    ppo = {"kl_budget": "12e0", "use_peft": 0, "key_of_long_ago": "1e0", "reward": "m:f", "lora_r": "many"}
+    assert recorded("ppo", {"ppo": ppo}) == {**ppo, "kl_budget": 12.0, "use_peft": False}
+    assert recorded("sft", {"name": "x"}) == {}
+    facts = Facts.of_settings({"kl_target": "5e-1", "value_warmup_updates": "2"})
+    assert (facts.kl_target, facts.value_warmup) == (0.5, 2)
 
 
 def test_no_is_a_word_where_no_is_a_choice(tmp_path: Path):
