@@ -85,7 +85,7 @@ class Facts:
 
     @classmethod
     def of_settings(cls, ppo: Mapping[str, Any]) -> Facts:
-        """From keys of the ``ppo`` section; one that is not given has its default. A number may be a text: ``1e-1``."""
+        """From keys of the ``ppo`` section; those not given at their defaults; ``1e-1`` is a text."""
         stops = ppo.get("stop_token", "eos") is not None or ppo.get("stop_token_id") is not None
         target = ppo.get("kl_target")
         warmup = int(float(ppo.get("value_warmup_updates") or 0))
