@@ -42,7 +42,7 @@ class JudgeOptions:
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
             raise ValueError(f"url {self.url!r} is not an address such as http://localhost:8000/v1")
         # Settings are recorded in every version.
         if parts.username or parts.password or parts.query:
