@@ -25,8 +25,8 @@ from pipeline.erasure.erase import Known, bare_tombstone, drop_staging, erase, e
 from pipeline.erasure.find import Affected, Found, look
 from pipeline.erasure.mentions import name_somebody
 from pipeline.erasure.successors import replace
-from pipeline.labelling.log.database import FILE
 from pipeline.labelling.log.log import Log
+from pipeline.labelling.log.schema import FILE
 from pipeline.store import refs
 from pipeline.store.store import Store, Version
 
@@ -148,7 +148,7 @@ def find_case(store: Store, annotator: str) -> Case:
             put(f"warning: forgetting {who} was interrupted; run it again", sys.stderr)
     for directory in sorted(store.root.glob(f"*/{FILE}")):
         with contextlib.closing(Log(directory.parent)) as log:
-            theirs = {p.id for p in log.people() if annotator == p.name or p.id in ids}
+            theirs = {p.id for p in log.people.all() if annotator == p.name or p.id in ids}
         if theirs:
             known = case.projects.get(directory.parent.name, [])
             case.projects[directory.parent.name] = sorted({*known, *theirs})

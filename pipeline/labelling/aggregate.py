@@ -18,7 +18,7 @@ from pipeline.labelling.items import Item, ranking
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pipeline.labelling.log.events import Vote
+    from pipeline.labelling.log.answers import Vote
 
 EM_ITERATIONS = 100
 PRIOR_PRECISION = 1.0

@@ -18,7 +18,8 @@ from pipeline.statistics.intervals import SMALLEST_BOOTSTRAP, wilson
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pipeline.labelling.log.events import Event, Vote
+    from pipeline.labelling.log.answers import Vote
+    from pipeline.labelling.log.events import Event
 
 CHOICES: dict[Mode, tuple[str, ...]] = {
     "pairwise": PAIRWISE_CHOICES,

@@ -13,24 +13,24 @@ def publishable_items(log: Log) -> list[Item]:
 
     Such an item stays in the log; once the flag is taken off, it is published with the next version.
     """
-    flagged = {e.item for e in log.flags() if e.payload["reason"] == PERSONAL_DATA}
-    return [item for item in log.items() if item.id not in flagged]
+    flagged = {e.item for e in log.answers.flags() if e.payload["reason"] == PERSONAL_DATA}
+    return [item for item in log.batches.items() if item.id not in flagged]
 
 
 def publishable_rows(log: Log, settings: LabelSection) -> Labelled:
     """What the answers to :func:`publishable_items` come to; ``counts["personal_data"]`` items are left out."""
     items = publishable_items(log)
     kept = {item.id for item in items}
-    agreed = {p.id: log.consent_of(p.id) for p in log.people()}
+    agreed = {p.id: log.answers.consent_of(p.id) for p in log.people.all()}
     rows = labelled(
         items,
-        [v for v in log.votes() if v.item in kept],
-        [e for e in log.edits() if e.item in kept],
-        log.adjudications(),
+        [v for v in log.answers.votes() if v.item in kept],
+        [e for e in log.answers.edits() if e.item in kept],
+        log.answers.adjudications(),
         settings,
-        skips=[e for e in log.skips() if e.item in kept],
-        flags=log.flags(),
+        skips=[e for e in log.answers.skips() if e.item in kept],
+        flags=log.answers.flags(),
         consents={who: sha256 for who, sha256 in agreed.items() if sha256 is not None},
     )
-    rows.counts["personal_data"] = sum(1 for _ in log.items()) - len(items)
+    rows.counts["personal_data"] = sum(1 for _ in log.batches.items()) - len(items)
     return rows

@@ -16,7 +16,9 @@ from pipeline.base.records import OUTCOMES as OUTCOMES
 from pipeline.base.records import PEOPLES_VOTES, Comparison, bucket, digest, row_id
 from pipeline.labelling.aggregate import Outcome, adjudicated, aggregate, margin_of
 from pipeline.labelling.items import Item
-from pipeline.labelling.log.events import OPERATOR, Event, Vote
+from pipeline.labelling.log.answers import Vote
+from pipeline.labelling.log.events import Event
+from pipeline.labelling.log.new_event import OPERATOR, STRENGTHS
 from pipeline.labelling.settings import LabelSection
 
 UNPAIRED = {"id": "string", "prompt": "string", "completion": "string", "label": "bool", "annotator": "string"}
@@ -39,7 +41,6 @@ COUNTS = (
     "pairs", "unpaired", "edits", "repeated", "contradictory", "over_cap", "without_margin", "middling",
 )  # fmt: skip
 SPLITS = ("train", "test")
-STRENGTHS = {"much": 2.0, "slightly": 1.0}
 
 # Mean ratings from and up to which a completion counts as liked and as disliked.
 LIKED, DISLIKED = 4.0, 2.0

@@ -86,7 +86,7 @@ def being_sampled(human: Human, run: Run | None) -> bool:
     if run is None or not human.directory.is_dir():
         return False
     with contextlib.closing(Log(human.directory)) as log:
-        return log.batch == human.batch(sampling_key(run))
+        return log.batches.current == human.batch(sampling_key(run))
 
 
 def open_log(human: Human, run: Run | None, made: Version | None, config: Experiment) -> Log:
@@ -119,7 +119,7 @@ def in_terminal(sitting: Sitting, name: str) -> None:
     from pipeline.labelling.web.server import read_text
 
     settings = sitting.human.settings
-    person = sitting.log.add_person(name or settings.annotators[0])
+    person = sitting.log.people.add(name or settings.annotators[0])
     guidelines = read_text(settings.guidelines, "label.guidelines") if settings.guidelines else None
     consent = sitting.human.consent()
     session.label(sitting.log, settings, person, consent, guidelines=guidelines, title=settings.title or "")

@@ -91,8 +91,8 @@ def order(sitting: Sitting, run: Run) -> None:
         return
     from pipeline.stages.label_order import priorities
 
-    found = priorities(run, list(sitting.log.items()), sources)
-    sitting.log.set_priorities(found)
+    found = priorities(run, list(sitting.log.batches.items()), sources)
+    sitting.log.batches.set_priorities(found)
     say("label", f"{len(found)} items in the order of how unsure {sources} is")
 
 

@@ -1,6 +1,6 @@
 """How long a person waits for the log of labelling: 100,000 comparisons, 21 people, one with 60,000 answers.
 
-``python -m tests.bench.labelling`` prints one JSON object; it leaves out HTTP and the browser.
+``python -m tests.bench.labelling`` prints one JSON object. HTTP and the browser are not timed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.labelling.items import Item, order_of
-from pipeline.labelling.log.log import Log, NewEvent, Plan
+from pipeline.labelling.log.events import append_in
+from pipeline.labelling.log.log import Log
+from pipeline.labelling.log.new_event import NewUndo, NewVote
+from pipeline.labelling.log.queue import Plan
 
 ITEMS, PEOPLE, ANSWERS, BUSIEST = 100_000, 20, 2_000, 60_000
 PLAN = Plan(votes=2, gold_share=0.05, repeat_share=0.05)
@@ -51,20 +54,20 @@ def labelling() -> dict[str, Any]:
         # A server holds connections too; without one, each close would empty the write-ahead log.
         server = Log(directory)
         for who in people:
-            server.next(who, PLAN)
+            server.queue.next(who, PLAN)
         for i in range(CALLS):
             who = people[i % len(people)]
             log: Log = timed("open", Log, directory)
             log.close()  # so that the next call connects anew
-            assignment = timed("next", log.next, who, PLAN)
+            assignment = timed("next", log.queue.next, who, PLAN)
             log.close()
-            timed("append", log.append, vote(f"bench-{i:06}", who, assignment.item, pace))
-            timed("my_count", log.my_count, who, PLAN.votes)
-            timed("last", log.last, who)
-            timed("pace", log.pace, who)
+            timed("append", log.events.append, vote(f"bench-{i:06}", who, assignment.item, pace))
+            timed("my_count", log.queue.answered_and_left, who, PLAN.votes)
+            timed("last", log.answers.last, who)
+            timed("pace", log.queue.pace, who)
             timed("flush", flush, directory / "flush")
             if i % 50 == 0:
-                log.append(NewEvent(f"bench-undo-{i:06}", "undo", who))
+                log.events.append(NewUndo(key=f"bench-undo-{i:06}", annotator=who))
             log.close()
         for name, values in taken.items():
             values.sort()
@@ -86,10 +89,10 @@ def flush(path: Path) -> None:
 def whole(log: Log, who: str) -> dict[str, float]:
     """Milliseconds of what only the operator waits for."""
     works: dict[str, Callable[[], Any]] = {
-        "ready": lambda: log.ready(PLAN.votes, None),
-        "counts": log.counts,
-        "votes": log.votes,
-        "next_after_rebuild": lambda: log.next(who, PLAN),
+        "ready": lambda: log.batches.ready(PLAN.votes, None),
+        "counts": log.queue.counts,
+        "votes": log.answers.votes,
+        "next_after_rebuild": lambda: log.queue.next(who, PLAN),
         "rebuild": log.rebuild,
     }
     out: dict[str, float] = {}
@@ -106,29 +109,31 @@ def whole(log: Log, who: str) -> dict[str, float]:
 def build(directory: Path, pace: random.Random) -> list[str]:
     """A project half-way through; returns the people, the one with most answers first."""
     log = Log(directory)
-    log.open_batch("bench", {})
+    log.batches.open("bench", {})
     prompt, completion = "word " * 30, "word " * 40
     items = [Item(f"{prompt}{i}", (f"{completion}a", f"{completion}b")) for i in range(ITEMS)]
-    log.add_items(items, [pace.random() for _ in items])
+    log.batches.add_items(items, [pace.random() for _ in items])
     gold = [Item(f"gold {i}", (f"{completion}a", f"{completion}b"), gold="a") for i in range(200)]
-    log.add_items(gold)
-    log.finish_batch()
-    order = [item for item in log.items() if item.gold is None]
-    people = [log.add_person(f"person {i}").id for i in range(PEOPLE + 1)]
+    log.batches.add_items(gold)
+    log.batches.finish()
+    order = [item for item in log.batches.items() if item.gold is None]
+    people = [log.people.add(f"person {i}").id for i in range(PEOPLE + 1)]
     # One transaction; a flush to disk for each of 100,000 votes would take ten minutes.
-    with log._write() as db:
+    with log.database.write() as db:
         for i in range(BUSIEST):
-            log._append(db, vote(f"busiest-{i:06}", people[0], order[i], pace))
+            append_in(db, vote(f"busiest-{i:06}", people[0], order[i], pace))
         for n, who in enumerate(people[1:]):
             for i in range(ANSWERS):
-                log._append(db, vote(f"person{n}-{i:06}", who, order[n * ANSWERS + i], pace))
+                append_in(db, vote(f"person{n}-{i:06}", who, order[n * ANSWERS + i], pace))
     log.close()
     return people
 
 
-def vote(key: str, who: str, item: Item, pace: random.Random) -> NewEvent:
-    payload = {"choice": pace.choice(["a", "b", "tie"]), "order": order_of(item.id, who, "salt", 2)}
-    return NewEvent(key, "vote", who, item.id, payload, ms=pace.randrange(800, 30_000))
+def vote(key: str, who: str, item: Item, pace: random.Random) -> NewVote:
+    choice, order = pace.choice(["a", "b", "tie"]), order_of(item.id, who, "salt", 2)
+    return NewVote(
+        key=key, annotator=who, item=item.id, choice=choice, order=order, ms=pace.randrange(800, 30_000)
+    )
 
 
 if __name__ == "__main__":

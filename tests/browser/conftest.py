@@ -116,7 +116,7 @@ def desk(tmp_path: Path) -> Iterator[Callable[..., Desk]]:
     def make(items: list[Item], people: int = 1, *, whole: bool = True, **settings: Any) -> Desk:
         made.append(Desk(tmp_path / str(len(made)), items, people, **settings))
         if whole:
-            made[-1].log.finish_batch()
+            made[-1].log.batches.finish()
         made[-1].start()
         return made[-1]
 

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pipeline.labelling.items import Item
+from tests.unit.labelling.helpers import agree
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -75,7 +76,7 @@ def overflows(page: Page) -> bool:
 
 def meant(log: Any, vote: Any) -> str:
     """The text that a pairwise vote chose, or tie, or both_bad."""
-    texts = dict(zip("ab", log.item(vote.item).completions, strict=True))
+    texts = dict(zip("ab", log.batches.item(vote.item).completions, strict=True))
     return texts.get(vote.choice, vote.choice)
 
 
@@ -99,9 +100,9 @@ class Desk:
 
         self.log = Log(directory / "demo-labels")
         for n in range(people):
-            self.log.add_person(f"p{n + 1}")
-        self.log.open_batch("batch", {})
-        self.log.add_items(items)
+            self.log.people.add(f"p{n + 1}")
+        self.log.batches.open("batch", {})
+        self.log.batches.add_items(items)
         self.settings = LabelSection(**({"mode": items[0].mode, "port": 0, "title": "Demo"} | settings))
         self.server: Any = None
 
@@ -129,20 +130,18 @@ class Desk:
             self.server = None
 
     def id_of(self, name: str) -> str:
-        return next(person.id for person in self.log.people() if person.name == name)
+        return next(person.id for person in self.log.people.all() if person.name == name)
 
     def agree(self, name: str = "p1") -> None:
         """Consent, as if given on the page before."""
-        from pipeline.labelling.log.events import NewEvent
         from pipeline.labelling.web.server import read_consent
 
         consent = read_consent(self.settings.consent)
-        said = {"version": consent.version, "sha256": consent.sha256}
-        self.log.append(NewEvent(f"consent-{name}", "consent", self.id_of(name), None, said))
+        agree(self.log, self.id_of(name), consent.sha256, consent.version)
 
     def open(self, page: Page, name: str = "p1", *, agreed: bool = True) -> None:
         """Follow the person's link, and wait for the first item."""
-        if agreed and self.log.consent_of(self.id_of(name)) is None:
+        if agreed and self.log.answers.consent_of(self.id_of(name)) is None:
             self.agree(name)
         page.goto(dict(self.server.links())[name])
         if agreed:

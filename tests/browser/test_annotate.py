@@ -40,8 +40,8 @@ def test_pairwise_keys(page: Page, desk: Any) -> None:
         expected.append(cards(page)[place] if isinstance(place, int) else place)
         press(page, key)
     at_rest(page, "All done")
-    assert [meant(at.log, vote) for vote in at.log.votes()] == expected
-    assert all(vote.ms >= 300 for vote in at.log.votes())
+    assert [meant(at.log, vote) for vote in at.log.answers.votes()] == expected
+    assert all(vote.ms >= 300 for vote in at.log.answers.votes())
 
 
 def test_pairwise_mouse(page: Page, desk: Any) -> None:
@@ -54,7 +54,7 @@ def test_pairwise_mouse(page: Page, desk: Any) -> None:
         expected.append(cards(page)[place] if isinstance(place, int) else place)
         button(page, name).click()
     at_rest(page, "All done")
-    assert [meant(at.log, vote) for vote in at.log.votes()] == expected
+    assert [meant(at.log, vote) for vote in at.log.answers.votes()] == expected
 
 
 @pytest.mark.parametrize(
@@ -74,11 +74,11 @@ def test_one_completion(
         ready(page, number)
         button(page, one).click() if " " in one or "ike" in one else press(page, one)
     at_rest(page, "All done")
-    assert [vote.choice for vote in at.log.votes()] == choices
+    assert [vote.choice for vote in at.log.answers.votes()] == choices
 
 
 def ranked(log: Any, vote: Any) -> list[set[str]]:
-    texts = log.item(vote.item).completions
+    texts = log.batches.item(vote.item).completions
     return [{texts[i] for i in rank} for rank in ranking(vote.choice)]
 
 
@@ -95,7 +95,7 @@ def test_ranking_keys(page: Page, desk: Any, shot: Any) -> None:
     second = cards(page)
     press(page, "4", "3", "2", "1", "Enter")
     at_rest(page, "All done")
-    assert [ranked(at.log, vote) for vote in at.log.votes()] == [
+    assert [ranked(at.log, vote) for vote in at.log.answers.votes()] == [
         [{first[2]}, {first[0], first[3]}, {first[1]}],
         [{second[3]}, {second[2]}, {second[1]}, {second[0]}],
     ]
@@ -116,7 +116,7 @@ def test_ranking_mouse(page: Page, desk: Any) -> None:
     assert ranks.all_text_contents()[0].startswith("Completion 1: Rank 4")
     button(page, "Send").click()
     at_rest(page, "All done")
-    assert ranked(at.log, at.log.votes()[0]) == [{texts[1]}, {texts[2]}, {texts[3]}, {texts[0]}]
+    assert ranked(at.log, at.log.answers.votes()[0]) == [{texts[1]}, {texts[2]}, {texts[3]}, {texts[0]}]
 
 
 def test_strength(page: Page, desk: Any, shot: Any) -> None:
@@ -127,7 +127,7 @@ def test_strength(page: Page, desk: Any, shot: Any) -> None:
         ready(page, number)
         press(page, key)
     at_rest(page, "All done")
-    votes = at.log.votes()
+    votes = at.log.answers.votes()
     assert [vote.strength for vote in votes] == ["much", "slightly", "much", None]
     places = [vote.order.index("ab".index(vote.choice)) for vote in votes[:3]]
     assert places == [0, 0, 1]
@@ -142,7 +142,7 @@ def test_tags_and_note(page: Page, desk: Any, shot: Any) -> None:
     shot(page, "annotate-everything")
     press(page, "Enter")
     assert focused(page) == "item-heading"
-    assert at.log.votes() == []
+    assert at.log.answers.votes() == []
     press(page, "Enter")
     ready(page, 2)
     assert page.locator("#note").input_value() == ""
@@ -150,7 +150,7 @@ def test_tags_and_note(page: Page, desk: Any, shot: Any) -> None:
     button(page, "Both bad").click()
     button(page, "Send").click()
     at_rest(page, "All done")
-    votes = at.log.votes()
+    votes = at.log.answers.votes()
     assert [vote.tags for vote in votes] == [("on topic",), ("clear",)]
     assert [vote.note for vote in votes] == ["b2: the ending, I think", ""]
     assert [vote.strength for vote in votes] == ["slightly", None]
@@ -176,11 +176,11 @@ def test_edit(page: Page, desk: Any, shot: Any) -> None:
     assert area.input_value() == "1 Better by far."
     press(page, "Escape", "1")
     at_rest(page, "All done")
-    (edit,) = at.log.edits()
-    item = at.log.item(edit.item)
+    (edit,) = at.log.answers.edits()
+    item = at.log.batches.item(edit.item)
     assert item.completions[edit.payload["completion"]] == second
     assert edit.payload["text"] == "1 Better by far."
-    assert len(at.log.votes()) == 1
+    assert len(at.log.answers.votes()) == 1
 
 
 def test_skip(page: Page, desk: Any, shot: Any) -> None:
@@ -196,8 +196,8 @@ def test_skip(page: Page, desk: Any, shot: Any) -> None:
     button(page, "Skip").click()
     with page.expect_response("**/api/events"):  # what is said is the same as before
         page.get_by_role("button", name="I would rather not").click()
-    assert [skip.payload["reason"] for skip in at.log.skips()] == ["not my subject", "I would rather not"]
-    assert at.log.votes() == []
+    assert [skip.payload["reason"] for skip in at.log.answers.skips()] == ["not my subject", "I would rather not"]
+    assert at.log.answers.votes() == []
 
 
 def test_flag(page: Page, desk: Any, shot: Any) -> None:
@@ -212,12 +212,12 @@ def test_flag(page: Page, desk: Any, shot: Any) -> None:
     flag.wait_for()
     page.reload()
     flag.wait_for()
-    (event,) = at.log.flags()
+    (event,) = at.log.answers.flags()
     assert (event.payload["reason"], event.payload["note"]) == ("personal data", "1 a phone number")
     flag.click()
     with page.expect_response("**/api/events"):
         page.get_by_role("button", name="Remove the flag").click()
-    assert at.log.flags() == []
+    assert at.log.answers.flags() == []
     page.locator("#flag[aria-pressed=false]").wait_for()
 
 
@@ -231,12 +231,12 @@ def test_undo(page: Page, desk: Any, shot: Any, by: str) -> None:
     press(page, "u") if by == "key" else button(page, "Undo").click()
     page.locator("#item-note").get_by_text("Your earlier answer is marked.").wait_for()
     assert page.locator("#choices [aria-pressed=true]").all_text_contents() == ["B much better⇧2"]
-    assert at.log.votes() == []
+    assert at.log.answers.votes() == []
     shot(page, "annotate-undone")
     ready(page, 1)
     press(page, "t")
     ready(page, 2)
-    assert [vote.choice for vote in at.log.votes()] == ["tie"]
+    assert [vote.choice for vote in at.log.answers.votes()] == ["tie"]
 
 
 def test_undo_two_steps(page: Page, desk: Any) -> None:
@@ -252,7 +252,7 @@ def test_undo_two_steps(page: Page, desk: Any) -> None:
     assert page.locator("#item [aria-pressed=true]").all_text_contents() == ["correctc", "A is better1"]
     press(page, "Enter")
     at_rest(page, "All done")
-    (vote,) = at.log.votes()
+    (vote,) = at.log.answers.votes()
     assert (vote.tags, vote.note) == (("correct",), "so it is")
 
 
@@ -285,7 +285,7 @@ def test_double_click(page: Page, desk: Any) -> None:
     page.mouse.down()
     page.mouse.up()
     ready(page, 3)
-    assert len(at.log.votes()) == 2
+    assert len(at.log.answers.votes()) == 2
 
 
 def test_key_repeat(page: Page, desk: Any) -> None:
@@ -300,7 +300,7 @@ def test_key_repeat(page: Page, desk: Any) -> None:
     assert state(page) == "ready"
     press(page, "2")
     ready(page, 3)
-    assert len(at.log.votes()) == 2
+    assert len(at.log.answers.votes()) == 2
 
 
 def test_bouncing_key(page: Page, desk: Any) -> None:
@@ -314,7 +314,7 @@ def test_bouncing_key(page: Page, desk: Any) -> None:
     )
     press(page, "1")
     ready(page, 2)
-    assert len(at.log.votes()) == 1
+    assert len(at.log.answers.votes()) == 1
 
 
 def test_typing_is_no_answer(page: Page, desk: Any) -> None:
@@ -326,7 +326,7 @@ def test_typing_is_no_answer(page: Page, desk: Any) -> None:
     press(page, "Escape", "Control+1", "Alt+1", "Meta+1")
     assert page.locator("#choices [aria-pressed=true]").count() == 0
     assert page.locator("dialog[open]").count() == 0
-    assert list(at.log.votes()) == []
+    assert list(at.log.answers.votes()) == []
 
 
 def test_keys_can_be_turned_off(page: Page, desk: Any) -> None:
@@ -338,7 +338,7 @@ def test_keys_can_be_turned_off(page: Page, desk: Any) -> None:
     assert page.locator("dialog[open]").count() == 0
     button(page, "A is better").click()
     ready(page, 2)
-    assert len(at.log.votes()) == 1
+    assert len(at.log.answers.votes()) == 1
 
 
 # Coming back
@@ -375,7 +375,7 @@ def test_time_counts_while_visible(page: Page, desk: Any) -> None:
     page.clock.run_for(2000)
     press(page, "1")
     ready(page, 2)
-    assert 5000 <= at.log.votes()[0].ms < 8000
+    assert 5000 <= at.log.answers.votes()[0].ms < 8000
 
 
 def test_two_people_in_tabs(context: BrowserContext, desk: Any) -> None:
@@ -387,7 +387,7 @@ def test_two_people_in_tabs(context: BrowserContext, desk: Any) -> None:
     ready(one, 2)
     press(two, "t")
     ready(two, 2)
-    votes = {vote.annotator: vote for vote in at.log.votes()}
+    votes = {vote.annotator: vote for vote in at.log.answers.votes()}
     assert votes[at.id_of("p2")].choice == "tie"
     assert votes[at.id_of("p1")].choice in "ab"
 
@@ -402,7 +402,7 @@ def test_two_people_in_two_browsers(contexts: Callable[..., BrowserContext], des
     one.locator("#said").get_by_text("Saved.").wait_for()
     press(two, "b")
     at_rest(two, "All done")
-    assert len({vote.annotator for vote in at.log.votes()}) == 2
+    assert len({vote.annotator for vote in at.log.answers.votes()}) == 2
 
 
 def test_answered_in_another_tab(context: BrowserContext, desk: Any) -> None:
@@ -418,4 +418,4 @@ def test_answered_in_another_tab(context: BrowserContext, desk: Any) -> None:
     ready(two, 2)
     assert two.locator("#said.seen").is_visible()
     assert "answered" in two.locator("#said").text_content()
-    assert len(at.log.votes()) == 1
+    assert len(at.log.answers.votes()) == 1

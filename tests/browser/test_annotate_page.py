@@ -42,10 +42,10 @@ def test_consent_comes_first(page: Page, desk: Any, shot: Any, tmp_path: Any) ->
     press(page, "1", "?", "g", "u", "Enter")
     assert page.locator("dialog[open]").count() == 0
     assert page.locator("button:visible, a:visible, input:visible").count() == 1
-    assert list(at.log.events()) == []
+    assert list(at.log.events.read()) == []
     agree.dblclick()
     ready(page, 1)
-    assert [event.type for event in at.log.events()] == ["consent"]
+    assert [event.type for event in at.log.events.read()] == ["consent"]
     page.reload()
     ready(page, 1)
 
@@ -72,10 +72,10 @@ def test_new_consent_text(page: Page, desk: Any, tmp_path: Any) -> None:
     change("A third text.")
     press(page, "t")
     page.get_by_text("A third text.").wait_for()
-    assert at.log.votes() == []
+    assert at.log.answers.votes() == []
     agree.click()
     ready(page, 2)
-    assert [vote.choice for vote in at.log.votes()] == ["tie"]
+    assert [vote.choice for vote in at.log.answers.votes()] == ["tie"]
 
 
 def test_waiting_and_done(page: Page, desk: Any, shot: Any) -> None:
@@ -84,10 +84,10 @@ def test_waiting_and_done(page: Page, desk: Any, shot: Any) -> None:
     press(page, "1")
     at_rest(page, "Waiting for more items")
     shot(page, "annotate-waiting")
-    at.log.add_items(pairs(2))
+    at.log.batches.add_items(pairs(2))
     page.clock.run_for(5100)
     ready(page, 2)
-    at.log.finish_batch()
+    at.log.batches.finish()
     press(page, "1")
     at_rest(page, "All done")
     shot(page, "annotate-finished")
@@ -111,10 +111,10 @@ def test_link_withdrawn(page: Page, desk: Any) -> None:
     page.context.seen.refusals_are_expected = True  # pyright: ignore[reportAttributeAccessIssue]
     at = desk(pairs(2))
     at.open(page)
-    at.log.withdraw(at.id_of("p1"))
+    at.log.people.withdraw(at.id_of("p1"))
     press(page, "1")
     at_rest(page, "This link no longer works")
-    assert at.log.votes() == []
+    assert at.log.answers.votes() == []
 
 
 # Trouble
@@ -135,7 +135,7 @@ def test_server_stops(page: Page, desk: Any, shot: Any) -> None:
     page.get_by_role("button", name="Try again").click()
     ready(page, 2)
     assert banner.count() == 0 or not banner.is_visible()
-    assert [vote.choice for vote in at.log.votes()] == ["tie"]
+    assert [vote.choice for vote in at.log.answers.votes()] == ["tie"]
 
 
 def test_tries_again_by_itself(page: Page, desk: Any) -> None:
@@ -148,7 +148,7 @@ def test_tries_again_by_itself(page: Page, desk: Any) -> None:
     at.start()
     page.clock.run_for(4000)
     ready(page, 2)
-    assert len(at.log.votes()) == 1
+    assert len(at.log.answers.votes()) == 1
 
 
 def test_kept_over_a_reload(page: Page, desk: Any) -> None:
@@ -166,18 +166,18 @@ def test_kept_over_a_reload(page: Page, desk: Any) -> None:
     page.route("**/api/events", lose)
     press(page, "b")
     page.locator("#banner").wait_for()
-    assert len(at.log.votes()) == 1
+    assert len(at.log.answers.votes()) == 1
     page.unroute_all(behavior="wait")  # the page tries again by itself, maybe just now
     page.on("request", lambda r: r.method == "POST" and keys.append(r.post_data_json["key"]))
     page.reload()
     ready(page, 2)
     assert len(set(keys)) == 1
     assert len(keys) >= 2
-    assert [vote.choice for vote in at.log.votes()] == ["both_bad"]
+    assert [vote.choice for vote in at.log.answers.votes()] == ["both_bad"]
 
 
 def test_disk_full(page: Page, desk: Any, monkeypatch: Any) -> None:
-    from pipeline.labelling.log.events import LogFull
+    from pipeline.labelling.log.database import LogFull
 
     page.context.seen.refusals_are_expected = True  # pyright: ignore[reportAttributeAccessIssue]
     at = desk(pairs(2))
@@ -192,7 +192,7 @@ def test_disk_full(page: Page, desk: Any, monkeypatch: Any) -> None:
     monkeypatch.undo()
     page.clock.run_for(1000)
     ready(page, 2)
-    assert len(at.log.votes()) == 1
+    assert len(at.log.answers.votes()) == 1
 
 
 def test_edit_refused(page: Page, desk: Any) -> None:
@@ -210,7 +210,7 @@ def test_edit_refused(page: Page, desk: Any) -> None:
     page.get_by_role("button", name="Save").click()
     press(page, "1")
     at_rest(page, "All done")
-    assert [edit.payload["text"] for edit in at.log.edits()] == ["Short."]
+    assert [edit.payload["text"] for edit in at.log.answers.edits()] == ["Short."]
 
 
 # Texts
@@ -308,7 +308,7 @@ def test_phone(phone: Page, desk: Any, shot: Any, mode: Any) -> None:
         assert at_b["y"] > phone.locator("#completions .card").nth(0).bounding_box()["y"] + 50
         button(phone, "B is better").tap()
         ready(phone, 2)
-        assert at.log.votes()[0].order[1] == "ab".index(at.log.votes()[0].choice)
+        assert at.log.answers.votes()[0].order[1] == "ab".index(at.log.answers.votes()[0].choice)
     if mode == "ranking":
         for place in (3, 0, 1, 2):
             phone.locator(".rank").nth(place).tap()
@@ -408,7 +408,7 @@ def test_tab_and_enter_alone(page: Page, desk: Any, tmp_path: Any) -> None:
     ready(page, 2)
     assert focused(page) == "item-heading"
     assert page.locator("#said").text_content() == "Saved. Item 2."
-    assert at.log.votes()[0].choice == "tie"
+    assert at.log.answers.votes()[0].choice == "tie"
 
 
 def test_guidelines(page: Page, phone: Page, desk: Any, shot: Any, tmp_path: Any) -> None:

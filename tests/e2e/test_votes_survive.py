@@ -27,7 +27,8 @@ import pytest
 
 from pipeline.labelling.agreement import summary
 from pipeline.labelling.items import Item, order_of
-from pipeline.labelling.log.log import Log, Person
+from pipeline.labelling.log.log import Log
+from pipeline.labelling.log.people import Person
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -91,9 +92,9 @@ class Servers:
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[Log]:
     log = Log(tmp_path / "labels")
-    log.open_batch("b", {})
-    log.add_items(Item(f"prompt {i}", (f"x{i}", f"y{i}")) for i in range(20_000))
-    log.finish_batch()
+    log.batches.open("b", {})
+    log.batches.add_items(Item(f"prompt {i}", (f"x{i}", f"y{i}")) for i in range(20_000))
+    log.batches.finish()
     yield log
     log.close()
 
@@ -173,7 +174,7 @@ class Client:
 
 
 def clients(log: Log, port: int, n: int = PEOPLE) -> list[Client]:
-    return [Client(port, log.add_person(f"person {i}"), random.Random(i)) for i in range(n)]
+    return [Client(port, log.people.add(f"person {i}"), random.Random(i)) for i in range(n)]
 
 
 def meant(choice: str, order: tuple[int, ...]) -> str:
@@ -183,20 +184,20 @@ def meant(choice: str, order: tuple[int, ...]) -> str:
 def check(log: Log, people: list[Client]) -> None:
     """The log holds what was acknowledged, as it was meant, and no other vote."""
     sent = {key: (each, *said) for each in people for key, said in each.acknowledged.items()}
-    events = [e for e in log.events() if e.type == "vote"]
+    events = [e for e in log.events.read() if e.type == "vote"]
     assert len({e.key for e in events}) == len(events)
     assert {e.key: e.seq for e in events} == {key: seq for key, (_, seq, _, _) in sent.items()}
     choices: dict[str, list[str]] = {}
     for event in events:
         each, _, item, choice = sent[event.key]
-        order = order_of(item, each.person.id, log.salt, 2)
+        order = order_of(item, each.person.id, log.people.salt, 2)
         assert (event.annotator, event.item) == (each.person.id, item)
         assert (event.payload["order"], event.payload["choice"]) == (list(order), meant(choice, order))
         choices.setdefault(item, []).append(meant(choice, order))
-    assert len(log.votes()) == len(events)
+    assert len(log.answers.votes()) == len(events)
     assert len({(e.annotator, e.item) for e in events}) == len(events)
     pairs = [a == b for said in choices.values() for a, b in itertools.combinations(said, 2)]
-    found = summary({item.id: item for item in log.items()}, log.votes(), [], [], 0)["raw"]
+    found = summary({item.id: item for item in log.batches.items()}, log.answers.votes(), [], [], 0)["raw"]
     assert found["n"] == len(pairs)
     if pairs:
         assert found["value"] == pytest.approx(sum(pairs) / len(pairs), abs=1e-12)
@@ -241,10 +242,10 @@ def test_killed_at_a_hundred_moments(log: Log, servers: Servers) -> None:
         f"\n{sum(len(c.acknowledged) for c in people)} votes, {kills} kills in {time.monotonic() - began:.0f} s,"
         f" {sum(c.duplicates for c in people)} acknowledged by a retry"
     )
-    before = log.votes()
+    before = log.answers.votes()
     log.rebuild()
-    assert log.votes() == before
-    assert log._row("PRAGMA integrity_check") == ("ok",)
+    assert log.answers.votes() == before
+    assert log.database.row("PRAGMA integrity_check") == ("ok",)
 
 
 def test_the_same_vote_five_times_at_once(log: Log, servers: Servers) -> None:

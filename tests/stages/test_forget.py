@@ -27,12 +27,13 @@ from pipeline.base.records import COMPARISONS, PREFERENCES, Comparison, row_id
 from pipeline.erasure import amend, mentions, successors
 from pipeline.erasure import forget as forgetting
 from pipeline.labelling.items import Item, order_of
-from pipeline.labelling.log.log import Log, NewEvent
+from pipeline.labelling.log.log import Log
 from pipeline.labelling.session.project import Human
 from pipeline.labelling.session.session import Sitting
 from pipeline.store import refs
 from pipeline.store.parquet import read_batches
 from pipeline.store.store import Store, Version
+from tests.unit.labelling.helpers import agree, new_event
 
 ONE, TWO, THREE = "the first person", "the second person", "the third person"
 NOTE = "a note that only the first one could write"
@@ -59,7 +60,7 @@ class World:
 
     def ids(self) -> dict[str, str]:
         with closing(Log(self.root / "x-labels")) as log:
-            return {p.name: p.id for p in log.people()}
+            return {p.name: p.id for p in log.people.all()}
 
     def run(self, *args: str) -> int:
         return command.main(["data", "forget", *args, "--root", str(self.root)])
@@ -114,15 +115,14 @@ class Evening:
         self.sitting.ask_about(self.made)
 
     def say(self, who: str, kind: Any, item: Item | None, **payload: Any) -> None:
-        person = self.log.add_person(who)
-        if self.log.consent_of(person.id) is None:
-            agreed = {"version": "1", "sha256": "0" * 64}
-            self.log.append(NewEvent(f"consent-{person.id}", "consent", person.id, None, agreed))
+        person = self.log.people.add(who)
+        if self.log.answers.consent_of(person.id) is None:
+            agree(self.log, person.id)
         if kind == "vote":
             assert item is not None
-            payload["order"] = list(order_of(item.id, person.id, self.log.salt, 2))
+            payload["order"] = order_of(item.id, person.id, self.log.people.salt, 2)
         key = hashlib.sha256(repr((who, kind, item, payload)).encode()).hexdigest()
-        self.log.append(NewEvent(key, kind, person.id, item and item.id, payload, 2000))
+        self.log.events.append(new_event(kind, person.id, item and item.id, key=key, **payload))
 
     def publish(self) -> Version:
         self.sitting.published = None
@@ -134,7 +134,7 @@ class Evening:
 def label(world: World, without: str = "", evenings: int = 2) -> list[Version]:
     """Two evenings of three people; ``without`` leaves out everything of one of them."""
     evening = Evening(world.store, order="sampled")
-    items = list(evening.log.items())
+    items = list(evening.log.batches.items())
 
     def say(who: str, *args: Any, **payload: Any) -> None:
         if who != without:
@@ -152,7 +152,7 @@ def label(world: World, without: str = "", evenings: int = 2) -> list[Version]:
             say(THREE, "vote", item, choice="a")
     say(ONE, "edit", items[4], completion=1, text=EDIT)
     decided = {"choice": "b"}
-    evening.log.append(NewEvent("by-the-operator", "adjudicate", "operator", items[5].id, decided))
+    evening.log.events.append(new_event("adjudicate", "operator", items[5], key="by-the-operator", **decided))
     say(ONE, "flag", items[4], on=True, reason="other", note=NOTE)
     versions.append(evening.publish())
     if evenings > 1:
@@ -262,8 +262,8 @@ def test_nothing_of_the_person_is_left(world: World, made: World, capsys: pytest
     for text in (one, ONE, NOTE, EDIT):
         assert holding(world.root, text) == [], text
     with closing(Log(world.root / "x-labels")) as log:
-        assert one not in [e.annotator for e in log.events()]
-        assert sorted(p.name for p in log.people()) == [TWO, THREE]
+        assert one not in [e.annotator for e in log.events.read()]
+        assert sorted(p.name for p in log.people.all()) == [TWO, THREE]
     assert not (world.root / ".forgetting").exists()
     assert "still names" not in capsys.readouterr().err
 
@@ -340,7 +340,7 @@ def test_scores_without_such_rows_stay(world: World) -> None:
 def test_versions_that_carry_the_rows_are_replaced_too(world: World, never: World) -> None:
     for one in (world, never):
         evening = Evening(one.store, "y", previous=one.latest())
-        for item in list(evening.log.items()):
+        for item in list(evening.log.batches.items()):
             evening.say(TWO, "vote", item, choice="b")
         evening.publish()
         evening.log.close()
@@ -400,7 +400,7 @@ def test_carried_rows_of_others_stay(world: World) -> None:
         draft.write_rows("train", [{**row, "annotator": "oracle"}], carry=before)
     before = draft.version
     evening = Evening(world.store, "y", previous=before)
-    for item in list(evening.log.items()):
+    for item in list(evening.log.batches.items()):
         for who in (ONE, TWO):
             evening.say(who, "vote", item, choice="b")
     scored = [{"id": "own", "score": 1.0}]
@@ -417,7 +417,7 @@ def test_carried_rows_of_others_stay(world: World) -> None:
 def test_nothing_is_carried_from_a_version_that_left_nothing(tmp_path: Path) -> None:
     world = World(tmp_path / "data")
     evening = Evening(world.store)
-    for item in list(evening.log.items()):
+    for item in list(evening.log.batches.items()):
         evening.say(ONE, "vote", item, choice="a")
     carrying(world, evening.publish(), "z-preferences")
     evening.log.close()
@@ -460,7 +460,7 @@ def test_a_head_that_was_moved_back_goes_to_the_version_in_its_place(world: Worl
 def test_a_version_that_only_the_person_made_leaves_nothing(tmp_path: Path) -> None:
     world = World(tmp_path / "data")
     evening = Evening(world.store)
-    for item in list(evening.log.items()):
+    for item in list(evening.log.batches.items()):
         evening.say(ONE, "vote", item, choice="a")
     version = evening.publish()
     evening.log.close()
@@ -674,16 +674,16 @@ def test_doing_it_again_changes_nothing(world: World, capsys: pytest.CaptureFixt
 
 def names(world: World, project: str) -> list[tuple[str, str]]:
     with closing(Log(world.root / project)) as log:
-        return [(p.name, p.id) for p in log.people()]
+        return [(p.name, p.id) for p in log.people.all()]
 
 
 def test_one_name_in_two_projects(world: World) -> None:
     evening = Evening(world.store, "y")
-    for item in list(evening.log.items()):
+    for item in list(evening.log.batches.items()):
         for who in (ONE, TWO):
             evening.say(who, "vote", item, choice="b")
     evening.publish()
-    other = next(p.id for p in evening.log.people() if p.name == ONE)
+    other = next(p.id for p in evening.log.people.all() if p.name == ONE)
     evening.log.close()
     # An id is one person in one project.
     assert world.run(other, "--yes") == 0
@@ -691,7 +691,7 @@ def test_one_name_in_two_projects(world: World) -> None:
     assert ONE not in [p for p, _ in names(world, "y-labels")]
     assert {r["annotator"] for r in world.latest("y-preferences").rows(config="votes")} != {other}
     evening = Evening(world.store, "y")
-    evening.say(ONE, "vote", next(evening.log.items()), choice="b")
+    evening.say(ONE, "vote", next(evening.log.batches.items()), choice="b")
     evening.log.close()
     assert world.run(ONE, "--yes") == 0
     assert holding(world.root, EDIT) == holding(world.root, ONE) == []
@@ -933,7 +933,7 @@ def test_a_version_that_carries_rows_on_which_the_person_had_no_weight(tmp_path:
     """Its successor has the very files of the erased one, and is another version all the same."""
     world = World(tmp_path / "data")
     evening = Evening(world.store, order="sampled")
-    for item in list(evening.log.items()):
+    for item in list(evening.log.batches.items()):
         evening.say(ONE, "skip", item, reason="not my subject")
         evening.say(TWO, "vote", item, choice="a")
     rows = carrying(world, evening.publish(), "z-preferences").rows()

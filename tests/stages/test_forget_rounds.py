@@ -14,9 +14,10 @@ import pytest
 from pipeline import __main__ as command
 from pipeline.base.errors import StoreError
 from pipeline.labelling.items import Item, order_of
-from pipeline.labelling.log.log import Log, NewEvent
+from pipeline.labelling.log.log import Log
 from pipeline.store.parquet import read_batches
 from tests.stages.conftest import Project
+from tests.unit.labelling.helpers import agree, new_event
 
 LEAVER, SECOND, THIRD = "Leaver Name", "Second Name", "Third Name"
 NOTE = "a note in the words of the one who leaves"
@@ -64,18 +65,17 @@ class Sessions:
         self.round += 1
         assert self.project.run("collect") == 0
         with closing(Log(self.data / "mini-labels")) as log:
-            self.ids = {name: log.add_person(name).id for name in (LEAVER, SECOND, THIRD)}
+            self.ids = {name: log.people.add(name).id for name in (LEAVER, SECOND, THIRD)}
             for who in self.ids.values():
-                agreed = {"version": "1", "sha256": "0" * 64}
-                log.append(NewEvent(f"consent-{self.round}-{who}", "consent", who, None, agreed))
-            for n, item in enumerate(list(log.items())):
+                agree(log, who)
+            for n, item in enumerate(list(log.batches.items())):
                 self.answer(log, n, item)
         assert self.project.run("collect") == 0
 
     def answer(self, log: Log, n: int, item: Item) -> None:
         def say(who: str, kind: Any, **payload: Any) -> None:
             key = hashlib.sha256(repr((who, kind, item.id)).encode()).hexdigest()
-            log.append(NewEvent(key, kind, who, item.id, payload, 2000))
+            log.events.append(new_event(kind, who, item, key=key, **payload))
 
         names = list(self.ids)
         who = self.ids[names[n % 3]]
@@ -84,7 +84,7 @@ class Sessions:
             say(who, "skip", reason="not my subject", note=NOTE)
             who = self.ids[SECOND]
             note = ""
-        say(who, "vote", choice="ab"[n % 2], order=list(order_of(item.id, who, log.salt, 2)), note=note)
+        say(who, "vote", choice="ab"[n % 2], order=order_of(item.id, who, log.people.salt, 2), note=note)
         if n % 9 == 6:
             say(who, "edit", completion=1, text=EDIT)
             say(who, "flag", on=True, reason="other", note=NOTE)
@@ -126,7 +126,7 @@ def forgotten_after_two_rounds(sessions: Sessions, also_naming: list[str]) -> No
     assert sessions.forget(LEAVER, "--yes") == 0
     assert not any(search(sessions).values())
     with closing(Log(sessions.data / "mini-labels")) as log:
-        assert sorted(p.name for p in log.people()) == [SECOND, THIRD]
+        assert sorted(p.name for p in log.people.all()) == [SECOND, THIRD]
     for name in project.store.names():
         assert [problem for v in project.store.versions(name) for problem in v.verify()] == []
     # What others said in the first round is carried into the successor of the second.

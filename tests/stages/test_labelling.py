@@ -50,7 +50,7 @@ class People:
         while True:
             try:
                 log = self.log()
-                tokens = {"operator": log.operator_token} | {p.name: p.token for p in log.people()}
+                tokens = {"operator": log.people.operator_token} | {p.name: p.token for p in log.people.all()}
                 return Client(f"http://127.0.0.1:{self.number}/join/{tokens[name]}")
             except (KeyError, OSError, PipelineError):
                 assert time.monotonic() < until
@@ -287,12 +287,12 @@ def test_what_the_reward_model_is_least_sure_of_comes_first(
     project.run("reward")
     log = someone.log()
     run = Planner(load_config(project.config), project.store).plan("collect")
-    found = priorities(run, list(log.items()), "mini-reward")
+    found = priorities(run, list(log.batches.items()), "mini-reward")
     assert -0.7 < min(found.values()) < 0  # entropies, at most ln 2: the least sure has the lowest number
     expected = [i for i in sorted(found, key=lambda i: found[i]) if i not in random_order][:10]
 
     def visit_again() -> None:
-        while next(log.items()).id != min(found, key=lambda i: found[i]):
+        while next(log.batches.items()).id != min(found, key=lambda i: found[i]):
             time.sleep(0.05)
         visit()
 

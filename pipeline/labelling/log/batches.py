@@ -1,32 +1,38 @@
-"""The items to be answered, in sets of which one is current, and their order; it leaves out who gets which."""
+"""Batches of items to answer: one is current; each gives its items an order."""
 
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, repeat
 from typing import Any, cast
 
 from pipeline.base.errors import StoreError
 from pipeline.labelling.items import Item, Mode
-from pipeline.labelling.log.counters import EVERYBODY, Tallies, current_batch
+from pipeline.labelling.log import counters
+from pipeline.labelling.log.counters import EVERYBODY, current_batch
+from pipeline.labelling.log.database import Database
 from pipeline.labelling.settings import Ready
 
 _CHUNK = 500
 _ITEM = "SELECT i.mode, i.texts, p.split, p.gold FROM items i JOIN places p ON p.item = i.n"
 
 
-class Batches(Tallies):
+class Batches:
     """A *batch* is one set of comparisons. An item may be in several; a vote on it counts in each."""
 
-    def open_batch(self, batch: str, about: Mapping[str, Any]) -> None:
-        """Make a batch the current one, a new one if need be.
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def open(self, batch: str, about: Mapping[str, Any]) -> None:
+        """Make a batch the current one; create it where it is new.
 
         Args:
             batch: a comparisons version's id, or a stage's key.
-            about: what the operator is shown of it; replaces what it was.
+            about: what the operator is shown of it; replaces an earlier one.
         """
-        with self._write() as db:
+        with self._database.write() as db:
             before = current_batch(db)
             db.execute(
                 "INSERT INTO batches (name, about) VALUES (?, ?) ON CONFLICT DO UPDATE SET about = excluded.about",
@@ -34,25 +40,25 @@ class Batches(Tallies):
             )
             db.execute("UPDATE batches SET current = (name = ?)", (batch,))
             if current_batch(db) != before:
-                self._rebuild(db)
+                counters.rebuild(db)
 
     @property
-    def batch(self) -> str | None:
+    def current(self) -> str | None:
         """The name of the current batch."""
-        row = self._row("SELECT name FROM batches WHERE current")
+        row = self._database.row("SELECT name FROM batches WHERE current")
         return row[0] if row else None
 
     @property
     def about(self) -> dict[str, Any]:
-        """What :meth:`open_batch` was told of the current batch; empty without one."""
-        row = self._row("SELECT about FROM batches WHERE current")
+        """The ``about`` of the current batch; empty without one."""
+        row = self._database.row("SELECT about FROM batches WHERE current")
         return json.loads(row[0]) if row else {}
 
     def add_items(self, items: Iterable[Item], priorities: Iterable[float] | None = None) -> int:
         """Put items into the current batch, all or none; those that are in it already stay as they are.
 
         Args:
-            priorities: one per item: the lowest is asked first, equal ones in order of coming. 0 by default.
+            priorities: one per item: the lowest is asked first, equal ones in the order added. 0 by default.
         Returns:
             How many are new.
         Raises:
@@ -61,33 +67,21 @@ class Batches(Tallies):
         """
         # A list, as items may be sampled while this waits for them, and nobody could vote meanwhile.
         pairs = list(zip(items, priorities, strict=True) if priorities is not None else zip(items, repeat(0.0)))
-        with self._write() as db:
+        with self._database.write() as db:
             batch = current_batch(db)
             if batch is None:
-                raise StoreError(str(self._path), "has no batch to add items to.")
+                raise StoreError(str(self._database.path), "has no batch to add items to.")
             sql = "SELECT coalesce(max(coming) + 1, 0) FROM places WHERE batch = ?"
-            first = coming = db.execute(sql, (batch,)).fetchone()[0]
+            first = position = db.execute(sql, (batch,)).fetchone()[0]
             for item, priority in pairs:
-                values = (item.id, item.mode, json.dumps([item.prompt, *item.completions]))
-                db.execute("INSERT OR IGNORE INTO items (id, mode, texts) VALUES (?, ?, ?)", values)
-                coming += db.execute(
-                    "INSERT INTO places (batch, item, coming, priority, split, gold)"
-                    " SELECT ?, n, ?, ?, ?, ? FROM items WHERE id = ? ON CONFLICT DO NOTHING",
-                    (batch, coming, priority, item.split, item.gold, item.id),
-                ).rowcount
-            self._count_in(db, first)
-            db.execute(
-                "UPDATE cursors SET priority = p.priority, coming = p.coming FROM ("
-                " SELECT priority, coming FROM places WHERE batch = ? AND coming >= ?"
-                " ORDER BY priority, coming LIMIT 1) p"
-                " WHERE (cursors.priority, cursors.coming) > (p.priority, p.coming)",
-                (batch, first),
-            )
-            return coming - first
+                position += _insert(db, batch, position, item, priority)
+            counters.count_from(db, first)
+            _move_cursors_back(db, batch, first)
+            return position - first
 
     def set_priorities(self, priorities: Mapping[str, float]) -> None:
         """Change the order of the current batch; ids that are not in it are passed over."""
-        with self._write() as db:
+        with self._database.write() as db:
             batch = current_batch(db)
             db.executemany(
                 "UPDATE places SET priority = ? WHERE batch = ? AND item = (SELECT n FROM items WHERE id = ?)",
@@ -95,32 +89,32 @@ class Batches(Tallies):
             )
             db.execute("DELETE FROM cursors")
 
-    def finish_batch(self) -> None:
-        """Say that no item will be added to the current batch."""
-        with self._write() as db:
+    def finish(self) -> None:
+        """Declare that no item will be added to the current batch."""
+        with self._database.write() as db:
             db.execute("UPDATE batches SET whole = 1 WHERE current")
 
     @property
-    def batch_whole(self) -> bool:
+    def whole(self) -> bool:
         """Whether the number of items is final."""
-        return self._row("SELECT 1 FROM batches WHERE current AND whole") is not None
+        return self._database.row("SELECT 1 FROM batches WHERE current AND whole") is not None
 
     def item(self, item_id: str) -> Item | None:
         """An item of this project: of the current batch if it is in it, else of the newest that it is in."""
         sql = f"{_ITEM} JOIN batches b ON b.n = p.batch WHERE i.id = ? ORDER BY b.current DESC, b.n DESC LIMIT 1"
-        row = self._row(sql, (item_id,))
+        row = self._database.row(sql, (item_id,))
         return _item(row) if row else None
 
     def items(self) -> Iterator[Item]:
         """The current batch in order, gold items included."""
         sql = "SELECT p.batch, p.item FROM places p JOIN batches b ON b.n = p.batch WHERE b.current"
-        places = iter(self._rows(f"{sql} ORDER BY priority, coming"))
+        places = iter(self._database.rows(f"{sql} ORDER BY priority, coming"))
         # Not one long read, which would keep the WAL from being emptied while somebody iterates.
-        while some := list(islice(places, _CHUNK)):
-            marks = ",".join("?" * len(some))
-            rows = self._rows(
+        while chunk := list(islice(places, _CHUNK)):
+            marks = ",".join("?" * len(chunk))
+            rows = self._database.rows(
                 f"{_ITEM} WHERE p.batch = ? AND p.item IN ({marks}) ORDER BY p.priority, p.coming",
-                (some[0][0], *(item for _, item in some)),
+                (chunk[0][0], *(item for _, item in chunk)),
             )
             yield from map(_item, rows)
 
@@ -133,12 +127,34 @@ class Batches(Tallies):
             enough: how many done items are enough; None, all of them.
         """
         sql = "SELECT level >= ?, sum(n) FROM levels WHERE annotator = ? GROUP BY 1"
-        by_done = dict(self._rows(sql, (votes, EVERYBODY)))
+        by_done = dict(self._database.rows(sql, (votes, EVERYBODY)))
         done, items = by_done.get(1, 0), sum(by_done.values())
-        if self.batch_whole:
+        if self.whole:
             return Ready(done, items, min(enough or items, items))
         # All of them is one more than are done for as long as more may come.
         return Ready(done, items, enough or max(items, done + 1))
+
+
+def _insert(db: sqlite3.Connection, batch: int, position: int, item: Item, priority: float) -> int:
+    """Returns how many places are new: 1, or 0 where the item is in the batch already."""
+    values = (item.id, item.mode, json.dumps([item.prompt, *item.completions]))
+    db.execute("INSERT OR IGNORE INTO items (id, mode, texts) VALUES (?, ?, ?)", values)
+    return db.execute(
+        "INSERT INTO places (batch, item, coming, priority, split, gold)"
+        " SELECT ?, n, ?, ?, ?, ? FROM items WHERE id = ? ON CONFLICT DO NOTHING",
+        (batch, position, priority, item.split, item.gold, item.id),
+    ).rowcount
+
+
+def _move_cursors_back(db: sqlite3.Connection, batch: int, first: int) -> None:
+    """To the first of the places from ``position = first`` on, where that comes before a cursor."""
+    db.execute(
+        "UPDATE cursors SET priority = p.priority, coming = p.coming FROM ("
+        " SELECT priority, coming FROM places WHERE batch = ? AND coming >= ?"
+        " ORDER BY priority, coming LIMIT 1) p"
+        " WHERE (cursors.priority, cursors.coming) > (p.priority, p.coming)",
+        (batch, first),
+    )
 
 
 def _item(row: Sequence[Any]) -> Item:

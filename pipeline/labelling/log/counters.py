@@ -1,9 +1,12 @@
-"""What the log says in sum, kept in tables beside it so that nothing has to be counted while a person waits.
+"""Counts that follow from the log, kept in tables beside it so that no request has to count.
 
-``answers`` are the current votes and skips. The ``level`` of an item is its number of current first-round votes,
-and :data:`ADJUDICATED` more where the operator has decided it: with ``level >= votes`` it is done. ``levels``
-counts the items of the current batch by level: all of them (annotator ``''``), and those that one person has
-answered or skipped; the difference below ``votes`` is what is left for that person. Gold items have no part in it.
+Table ``answers`` holds the current votes and skips. ``answers_so_far`` of an item (column ``level``) is its number
+of current first-round votes, and :data:`ADJUDICATED` more where the operator has decided it: an item is done when
+that reaches ``votes``. Table ``levels`` counts the items of the current batch by ``answers_so_far``: all of them
+(annotator ``''``), and those that one person has answered or skipped; the difference below ``votes`` is left for
+that person. Gold items are not counted there.
+
+Every function runs in the transaction of the event that changes a count. Items are numbers (``items.n``).
 """
 
 from __future__ import annotations
@@ -11,114 +14,110 @@ from __future__ import annotations
 import sqlite3
 from typing import NamedTuple
 
-from pipeline.labelling.log.database import Database
-
 ADJUDICATED = 1_000_000
 """More votes than an item can have."""
 EVERYBODY = ""
 
-# An item's level from the log alone.
-_LEVEL = f"""
+# From the events alone.
+_ANSWERS_SO_FAR = f"""
     (SELECT count(*) FROM answers a WHERE a.item = places.item AND a.round = 0 AND a.vote)
     + {ADJUDICATED} * EXISTS (SELECT 1 FROM events e WHERE e.type = 'adjudicate' AND e.item = places.item)
 """
 
 
-class Tallies(Database):
-    """Changed in the transaction of the event that changes them. All items here are numbers (``items.n``)."""
+def rebuild(db: sqlite3.Connection) -> None:
+    """Compute every derived table again."""
+    for table in ("answers", "levels", "tallies", "cursors", "reopened"):
+        db.execute(f"DELETE FROM {table}")
+    db.execute("INSERT INTO answers SELECT annotator, item, round, seq, type = 'vote' FROM current_answers")
+    count_from(db, 0)
 
-    def rebuild(self) -> None:
-        """Make everything that follows from the log again; it changes nothing but the time of the next search."""
-        with self._write() as db:
-            self._rebuild(db)
 
-    def _rebuild(self, db: sqlite3.Connection) -> None:
-        for table in ("answers", "levels", "tallies", "cursors", "reopened"):
-            db.execute(f"DELETE FROM {table}")
-        db.execute("INSERT INTO answers SELECT annotator, item, round, seq, type = 'vote' FROM current_answers")
-        self._count_in(db, 0)
+def count_from(db: sqlite3.Connection, position: int) -> None:
+    """Count the items of the current batch from ``position`` on, none of which has been counted."""
+    batch = current_batch(db)
+    if batch is None:
+        return
+    values = {"batch": batch, "since": position}
+    db.execute(f"UPDATE places SET level = {_ANSWERS_SO_FAR} WHERE batch = :batch AND coming >= :since", values)
+    db.execute(
+        "INSERT INTO levels SELECT '', level, count(*) FROM places"
+        " WHERE batch = :batch AND coming >= :since AND gold IS NULL GROUP BY level"
+        " ON CONFLICT DO UPDATE SET n = n + excluded.n",
+        values,
+    )
+    # CROSS JOIN: from the new places to their answers, never the other way round.
+    answered = "FROM places p CROSS JOIN answers a ON a.item = p.item WHERE batch = :batch AND coming >= :since"
+    db.execute(
+        f"INSERT INTO levels SELECT a.annotator, p.level, count(*) {answered}"
+        " AND gold IS NULL AND a.round = 0 GROUP BY a.annotator, p.level"
+        " ON CONFLICT DO UPDATE SET n = n + excluded.n",
+        values,
+    )
+    db.execute(
+        f"INSERT INTO tallies SELECT a.annotator, sum(a.vote), sum(NOT a.vote) {answered} GROUP BY a.annotator"
+        " ON CONFLICT DO UPDATE"
+        " SET answered = answered + excluded.answered, skipped = skipped + excluded.skipped",
+        values,
+    )
 
-    def _count_in(self, db: sqlite3.Connection, since: int) -> None:
-        """Count the items of the current batch from ``coming = since`` on; none of them has been counted."""
-        batch = current_batch(db)
-        if batch is None:
-            return
-        which = {"batch": batch, "since": since}
-        db.execute(f"UPDATE places SET level = {_LEVEL} WHERE batch = :batch AND coming >= :since", which)
-        db.execute(
-            "INSERT INTO levels SELECT '', level, count(*) FROM places"
-            " WHERE batch = :batch AND coming >= :since AND gold IS NULL GROUP BY level"
-            " ON CONFLICT DO UPDATE SET n = n + excluded.n",
-            which,
-        )
-        # CROSS JOIN: from the new places to their answers, never the other way round.
-        answered = (
-            "FROM places p CROSS JOIN answers a ON a.item = p.item WHERE batch = :batch AND coming >= :since"
-        )
-        db.execute(
-            f"INSERT INTO levels SELECT a.annotator, p.level, count(*) {answered}"
-            " AND gold IS NULL AND a.round = 0 GROUP BY a.annotator, p.level"
-            " ON CONFLICT DO UPDATE SET n = n + excluded.n",
-            which,
-        )
-        db.execute(
-            f"INSERT INTO tallies SELECT a.annotator, sum(a.vote), sum(NOT a.vote) {answered} GROUP BY a.annotator"
-            " ON CONFLICT DO UPDATE"
-            " SET answered = answered + excluded.answered, skipped = skipped + excluded.skipped",
-            which,
-        )
 
-    def _answer(self, db: sqlite3.Connection, who: str, item: int, round_: int, seq: int, vote: bool) -> None:
-        """A person has voted on an item or skipped it."""
-        db.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?)", (who, item, round_, seq, vote))
-        place = place_of(db, item)
-        if place is not None:
-            _tally(db, who, vote, 1)
-            if round_ == 0:
-                if not place.gold:
-                    _count(db, who, place.level, 1)
-                self._raise(db, item, int(vote))
+def add_answer(db: sqlite3.Connection, who: str, item: int, round_: int, seq: int, vote: bool) -> None:
+    """Count a vote, or a skip, of a person."""
+    db.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?)", (who, item, round_, seq, vote))
+    place = place_of(db, item)
+    if place is not None:
+        _count_answer(db, who, vote, 1)
+        if round_ == 0:
+            if not place.gold:
+                _count_item(db, who, place.answers_so_far, 1)
+            _raise(db, item, int(vote))
 
-    def _take_back(self, db: sqlite3.Connection, who: str, item: int, round_: int, vote: bool) -> None:
-        """The reverse of :meth:`_answer`: the item may be open for all again, also for those who are past it."""
-        place = place_of(db, item)
-        if place is not None:
-            if round_ == 0:
-                self._raise(db, item, -int(vote))
-                if not place.gold:
-                    _count(db, who, place.level - int(vote), -1)
-            _tally(db, who, vote, -1)
-            db.execute("INSERT OR IGNORE INTO reopened VALUES (?)", (item,))
-        db.execute("DELETE FROM answers WHERE annotator = ? AND item = ? AND round = ?", (who, item, round_))
 
-    def _decide(self, db: sqlite3.Connection, item: int) -> None:
-        """The operator has decided an item, perhaps not for the first time."""
-        sql = "SELECT count(*) FROM events WHERE type = 'adjudicate' AND item = ?"
-        if db.execute(sql, (item,)).fetchone()[0] == 1:
-            self._raise(db, item, ADJUDICATED)
+def take_back_answer(db: sqlite3.Connection, who: str, item: int, round_: int, vote: bool) -> None:
+    """Reverse :func:`add_answer`. The item may be open for all again, also for those who are past it."""
+    place = place_of(db, item)
+    if place is not None:
+        if round_ == 0:
+            _raise(db, item, -int(vote))
+            if not place.gold:
+                _count_item(db, who, place.answers_so_far - int(vote), -1)
+        _count_answer(db, who, vote, -1)
+        db.execute("INSERT OR IGNORE INTO reopened VALUES (?)", (item,))
+    db.execute("DELETE FROM answers WHERE annotator = ? AND item = ? AND round = ?", (who, item, round_))
 
-    def _raise(self, db: sqlite3.Connection, item: int, by: int) -> None:
-        """Change the level of an item, and move it in the counts of everybody who has seen it."""
-        place = place_of(db, item)
-        if place is None or by == 0:
-            return
-        db.execute("UPDATE places SET level = level + ? WHERE batch = ? AND item = ?", (by, place.batch, item))
-        if place.gold:
-            return
-        seen = db.execute("SELECT annotator FROM answers WHERE item = ? AND round = 0", (item,)).fetchall()
-        for (who,) in [(EVERYBODY,), *seen]:
-            _count(db, who, place.level, -1)
-            _count(db, who, place.level + by, 1)
+
+def add_adjudication(db: sqlite3.Connection, item: int) -> None:
+    """Count the operator's decision on an item, whose event is recorded; a second one changes nothing."""
+    sql = "SELECT count(*) FROM events WHERE type = 'adjudicate' AND item = ?"
+    if db.execute(sql, (item,)).fetchone()[0] == 1:
+        _raise(db, item, ADJUDICATED)
+
+
+def _raise(db: sqlite3.Connection, item: int, by: int) -> None:
+    """Change an item's ``answers_so_far``, and move it in the counts of everybody who has seen it."""
+    place = place_of(db, item)
+    if place is None or by == 0:
+        return
+    db.execute("UPDATE places SET level = level + ? WHERE batch = ? AND item = ?", (by, place.batch, item))
+    if place.gold:
+        return
+    seen = db.execute("SELECT annotator FROM answers WHERE item = ? AND round = 0", (item,)).fetchall()
+    for (who,) in [(EVERYBODY,), *seen]:
+        _count_item(db, who, place.answers_so_far, -1)
+        _count_item(db, who, place.answers_so_far + by, 1)
 
 
 class Place(NamedTuple):
+    """An item in the current batch."""
+
     batch: int
-    level: int
+    answers_so_far: int
     gold: bool
 
 
 def place_of(db: sqlite3.Connection, item: int) -> Place | None:
-    """Of an item in the current batch."""
+    """None where the item is not in the current batch."""
     row = db.execute(
         "SELECT batch, level, gold IS NOT NULL FROM batches JOIN places ON batch = batches.n"
         " WHERE current AND item = ?",
@@ -133,14 +132,15 @@ def current_batch(db: sqlite3.Connection) -> int | None:
     return row and row[0]
 
 
-def _tally(db: sqlite3.Connection, who: str, vote: bool, by: int) -> None:
+def _count_answer(db: sqlite3.Connection, who: str, vote: bool, by: int) -> None:
     db.execute("INSERT OR IGNORE INTO tallies VALUES (?, 0, 0)", (who,))
     column = "answered" if vote else "skipped"
     db.execute(f"UPDATE tallies SET {column} = {column} + ? WHERE annotator = ?", (by, who))
 
 
-def _count(db: sqlite3.Connection, who: str, level: int, by: int) -> None:
+def _count_item(db: sqlite3.Connection, who: str, answers_so_far: int, by: int) -> None:
     db.execute(
-        "INSERT INTO levels VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n", (who, level, by)
+        "INSERT INTO levels VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n",
+        (who, answers_so_far, by),
     )
-    db.execute("DELETE FROM levels WHERE annotator = ? AND level = ? AND n = 0", (who, level))
+    db.execute("DELETE FROM levels WHERE annotator = ? AND level = ? AND n = 0", (who, answers_so_far))

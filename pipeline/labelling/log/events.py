@@ -1,66 +1,33 @@
-"""What the log of labelling holds and gives, as plain values, and what event is well-formed; it leaves out SQL."""
+"""The append-only events of the log: recording one, and reading all of them."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
 
-from pipeline.base.errors import PipelineError, StoreError
-from pipeline.labelling.items import Item, parse_choice
-from pipeline.labelling.settings import LabelSection
+from pipeline.labelling.log import counters
+from pipeline.labelling.log.database import Database, Refused
+from pipeline.labelling.log.new_event import NewAdjudication, NewConsent, NewEvent, NewSkip, NewUndo, NewVote
+from pipeline.labelling.log.people import require_active
 
 EventType = Literal["vote", "skip", "flag", "undo", "edit", "consent", "adjudicate"]
-TYPES: tuple[EventType, ...] = get_args(EventType)
-OPERATOR = "operator"
-"""The ``annotator`` of an ``adjudicate`` event; no person has this id."""
 
-_KEY = re.compile(r"[A-Za-z0-9_-]{8,64}")
-_STRENGTHS = (None, "much", "slightly")
+NOT_SHOWN = 0.0
+"""``until`` of an assignment that no page has shown yet: one that an undo opened again."""
 
-
-class Refused(PipelineError):
-    """A well-formed event that cannot be, or a person that is not known: nothing was recorded."""
-
-
-class LogFull(StoreError):
-    """The log cannot be written: a full or read-only disk, or another process that never lets go.
-
-    Nothing was recorded. (When the disk fails in the very act of flushing, nobody can tell; sending the event
-    again with the same key is right in every case.)
-    """
-
-
-@dataclass(frozen=True)
-class NewEvent:
-    """An event that somebody wants recorded.
-
-    Attributes:
-        key: idempotency key, 8 to 64 of ``A-Za-z0-9_-``. The sender draws one per action, keeps it over retries.
-        annotator: a person's id; :data:`OPERATOR` for ``adjudicate``.
-        item: an item's id; None for ``consent`` and ``undo``.
-        payload: in canonical words. vote: ``choice``, ``order``, and if wanted ``strength`` (much, slightly),
-            ``tags``, ``note``. skip: ``reason``, ``note``. flag: ``on``, ``reason``, ``note``. edit:
-            ``completion`` (index), ``text``. consent: ``version``, ``sha256``. adjudicate: ``choice``.
-            undo: nothing.
-        ms: milliseconds the person spent.
-    """
-
-    key: str
-    type: EventType
-    annotator: str
-    item: str | None = None
-    payload: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    ms: int | None = None
+_CHUNK = 1000
 
 
 @dataclass(frozen=True)
 class Event:
     """An event of the log. Order is ``seq``; ``at`` (ISO 8601, UTC, this machine's clock) is only for people.
 
-    ``payload`` is complete (see :func:`checked`); that of an ``undo`` is ``{"undoes": seq}``, and its ``item`` and
-    ``round`` are those of what it undoes.
+    ``payload`` is that of a :data:`~pipeline.labelling.log.new_event.NewEvent`; of an ``undo`` it is
+    ``{"undoes": seq}``, and its ``item`` and ``round`` are those of the answer it undoes.
     """
 
     seq: int
@@ -76,188 +43,164 @@ class Event:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What :meth:`Log.append` did. ``item``: the event's; of an undo, the one that is open again."""
+    """What :meth:`Events.append` did. ``item``: the event's; of an undo, the one that is open again."""
 
     seq: int
     duplicate: bool
     item: str | None
 
 
-@dataclass(frozen=True)
-class Vote:
-    """A current vote: one that is not undone.
+class Events:
+    """Table ``events``, and the counters that follow from it."""
 
-    Attributes:
-        order: what stood where on the page: place ``i`` showed ``completions[order[i]]``.
-        round: 0, or 1 for a planned repeat.
-        consent: sha256 of the newest text that the person had agreed to before voting; None without consent.
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def append(self, event: NewEvent) -> Receipt:
+        """Record an event; it is durable when this returns.
+
+        A key that was seen before with the same content (the time spent apart) gives the receipt of the first, and
+        nothing is recorded. A vote or a skip is of the first round, or of the planned repeat if one is assigned.
+
+        Raises:
+            Refused: unknown item or annotator, withdrawn annotator, answered already, nothing to undo, or a key
+                that was used for something else.
+            LogFull: cannot be written; nothing was recorded.
+        """
+        with self._database.write() as db:
+            return append_in(db, event)
+
+    def read(self, since: int = 0) -> Iterator[Event]:
+        """Every event with ``seq`` above ``since``, of all batches, undone ones and undos included."""
+        sql = f"{select_events()} WHERE e.seq > ? ORDER BY e.seq LIMIT {_CHUNK}"
+        while rows := self._database.rows(sql, (since,)):
+            yield from map(event_of, rows)
+            since = rows[-1][0]
+
+
+def append_in(db: sqlite3.Connection, event: NewEvent) -> Receipt:
+    """:meth:`Events.append` inside a transaction."""
+    item_id = None if isinstance(event, NewUndo | NewConsent) else event.item
+    item = None if item_id is None else _number(db, item_id)
+    # ASCII: an older log may hold half a surrogate pair, which SQLite does not take.
+    payload = json.dumps(event.payload, sort_keys=True)
+    if (earlier := _receipt(db, event, item_id, payload)) is not None:
+        return earlier
+    if not isinstance(event, NewAdjudication):
+        require_active(db, event.annotator)
+    if isinstance(event, NewUndo):
+        return _undo(db, event)
+    if item is None or not isinstance(event, NewVote | NewSkip):
+        seq = _insert(db, event, payload, item)
+        if item is not None and isinstance(event, NewAdjudication):
+            counters.add_adjudication(db, item)
+        return Receipt(seq, False, item_id)
+    round_ = _round(db, event, item)
+    seq = _insert(db, event, payload, item, round_)
+    own = (event.annotator, item, round_)
+    db.execute("DELETE FROM leases WHERE annotator = ? AND item = ? AND round = ?", own)
+    counters.add_answer(db, *own, seq, event.type == "vote")
+    return Receipt(seq, False, item_id)
+
+
+def _undo(db: sqlite3.Connection, event: NewUndo) -> Receipt:
+    answer = last_answer(db, event.annotator)
+    if answer is None:
+        raise Refused("undo", "there is nothing to take back.")
+    item = db.execute("SELECT n FROM items WHERE id = ?", (answer.item,)).fetchone()[0]
+    seq = _insert(db, event, "{}", item, answer.round, answer.seq)
+    counters.take_back_answer(db, event.annotator, item, answer.round, answer.type == "vote")
+    # A repeat of what is open again would be no repeat.
+    db.execute("DELETE FROM leases WHERE annotator = ? AND item = ?", (event.annotator, item))
+    db.execute(
+        "INSERT INTO leases (annotator, item, round, until) VALUES (?, ?, ?, ?)",
+        (event.annotator, item, answer.round, NOT_SHOWN),
+    )
+    return Receipt(seq, False, answer.item)
+
+
+def last_answer(db: sqlite3.Connection, annotator: str) -> Event | None:
+    """The newest current vote or skip of a person, which an undo takes back.
+
+    None where there is none, or where it is on an item that is not in the current batch.
     """
-
-    seq: int
-    item: str
-    annotator: str
-    choice: str
-    order: tuple[int, ...]
-    strength: Literal["much", "slightly"] | None
-    tags: tuple[str, ...]
-    note: str
-    ms: int | None
-    at: str
-    round: int
-    consent: str | None
+    row = db.execute(
+        f"{select_events()} {IN_BATCH} WHERE e.seq = max("
+        " coalesce((SELECT max(seq) FROM answers WHERE annotator = :who AND vote = 0), 0),"
+        " coalesce((SELECT max(seq) FROM answers WHERE annotator = :who AND vote = 1), 0))",
+        {"who": annotator},
+    ).fetchone()
+    return event_of(row) if row else None
 
 
-@dataclass(frozen=True)
-class Person:
-    """An annotator. ``token`` makes the link; the name is for the operator alone."""
-
-    id: str
-    name: str
-    token: str
-    active: bool
+def select_events(source: str = "events") -> str:
+    """The start of a query whose rows :func:`event_of` reads; ``e`` are the events."""
+    return (
+        "SELECT e.seq, e.key, e.type, e.annotator, i.id, e.payload, e.undoes, e.ms, e.at, e.round"
+        f" FROM {source} e LEFT JOIN items i ON i.n = e.item"
+    )
 
 
-@dataclass(frozen=True)
-class PersonCounts:
-    """What one person did on the current batch; gold items and repeats included.
-
-    Attributes:
-        answered, skipped: current votes and skips.
-        flagged: items whose flag is on.
-        undone: how often they took something back.
-        pace_ms: median milliseconds of the newest 50 answers that say; None without any.
-        last_at: time of the newest event of any kind, in any batch.
-    """
-
-    annotator: str
-    answered: int
-    skipped: int
-    flagged: int
-    undone: int
-    pace_ms: float | None
-    last_at: str | None
+IN_BATCH = "JOIN places p ON p.item = e.item JOIN batches b ON b.n = p.batch AND b.current"
+"""Added to :func:`select_events`: only events on items of the current batch."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """By which rules :meth:`Log.next` chooses. Shares are of the items shown."""
-
-    votes: int = 1
-    gold_share: float = 0.0
-    repeat_share: float = 0.0
-    repeat_after: int = 20
-    lease_seconds: float = 900.0
-
-    @classmethod
-    def of(cls, settings: LabelSection) -> Plan:
-        return cls(
-            settings.votes,
-            settings.gold_share,
-            settings.repeat_share,
-            settings.repeat_after,
-            settings.lease_minutes * 60,
-        )
+def event_of(row: Sequence[Any]) -> Event:
+    """One row of :func:`select_events`."""
+    seq, key, kind, annotator, item, payload, undoes, ms, at, round_ = row
+    content = {"undoes": undoes} if kind == "undo" else json.loads(payload)
+    return Event(seq, key, kind, annotator, item, content, ms, at, round_)
 
 
-@dataclass(frozen=True)
-class Assignment:
-    """What a person is to answer now.
-
-    Attributes:
-        round: 0, or 1 for a planned repeat.
-        until: until when nobody else is given it, in seconds since the epoch.
-        undone: the vote or skip that the person took back, where the item is open again because of that.
-    """
-
-    item: Item
-    round: int
-    until: float
-    undone: Event | None = None
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def checked(event: NewEvent, item: Item | None) -> dict[str, Any]:
-    """The payload, complete and in its one spelling.
-
-    Args:
-        item: what ``event.item`` names; None where it names nothing.
-    Raises:
-        ValueError: the event is malformed; the message says how.
-    """
-    if not _KEY.fullmatch(event.key):
-        raise ValueError("key should be 8 to 64 letters, digits, _ or -")
-    if event.type not in TYPES:
-        raise ValueError(f"type {event.type!r:.50} is none of {', '.join(TYPES)}")
-    if event.ms is not None and not (_is_int(event.ms) and 0 <= event.ms < 10**10):
-        raise ValueError(f"ms = {event.ms!r} should be milliseconds")
-    if (event.annotator == OPERATOR) != (event.type == "adjudicate"):
-        raise ValueError(f"{event.type} is not for {event.annotator}")
-    if (item is None) != (event.type in ("consent", "undo")):
-        raise ValueError(f"{event.type} {'needs an item' if item is None else 'has no item'}")
-    fields = _Fields(event.type, dict(event.payload))
-    n = 0 if item is None else len(item.completions)
-    match event.type:
-        case "vote" | "adjudicate":
-            assert item is not None
-            out: dict[str, Any] = {"choice": parse_choice(fields.text("choice", None), item.mode, n)}
-            if event.type == "vote":
-                out["order"] = fields.permutation("order", n)
-                out["strength"] = fields.one_of("strength", _STRENGTHS)
-                out["tags"] = fields.texts("tags")
-                out["note"] = fields.text("note")
-        case "skip":
-            out = {"reason": fields.text("reason"), "note": fields.text("note")}
-        case "flag":
-            out = {"on": fields.one_of("on", (True, False)), "reason": fields.text("reason")}
-            out["note"] = fields.text("note")
-        case "edit":
-            out = {"completion": fields.one_of("completion", range(n)), "text": fields.text("text", None)}
-        case "consent":
-            out = {"version": fields.text("version", None), "sha256": fields.text("sha256", None)}
-        case "undo":
-            out = {}
-    fields.no_others()
-    return out
+def _receipt(db: sqlite3.Connection, event: NewEvent, item_id: str | None, payload: str) -> Receipt | None:
+    """That of an event recorded under this key before. Raises Refused where it says something else."""
+    row = db.execute(
+        "SELECT e.seq, i.id, e.type, e.annotator, e.payload FROM events e LEFT JOIN items i ON i.n = e.item"
+        " WHERE e.key = ?",
+        (event.key,),
+    ).fetchone()
+    if row is None:
+        return None
+    seq, item, *content = row
+    if content != [event.type, event.annotator, payload] or (event.type != "undo" and item != item_id):
+        raise Refused(f"key {event.key}", "was used for another event already.", "Load the page again.")
+    return Receipt(seq, True, item)
 
 
-class _Fields:
-    """The payload of a malformed event may be anything that JSON can be."""
-
-    def __init__(self, kind: str, payload: dict[str, Any]) -> None:
-        self._kind = kind
-        self._left = payload
-
-    def _wrong(self, name: str, value: Any, wanted: str) -> ValueError:
-        return ValueError(f"{self._kind}: {name} = {value!r:.50} should be {wanted}")
-
-    def text(self, name: str, default: str | None = "") -> str:
-        value = self._left.pop(name, default)
-        if not isinstance(value, str):
-            raise self._wrong(name, value, "a text")
-        return value
-
-    def texts(self, name: str) -> list[str]:
-        value = self._left.pop(name, [])
-        if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
-            raise self._wrong(name, value, "a list of texts")
-        return list(value)
-
-    def one_of(self, name: str, values: Iterable[Any]) -> Any:
-        value = self._left.pop(name, None)
-        # 1 == True in Python, and a log that holds 1 for "on" reads differently elsewhere.
-        if not any(value == v and type(value) is type(v) for v in values):
-            raise self._wrong(name, value, f"one of {', '.join(map(str, values))}")
-        return value
-
-    def permutation(self, name: str, n: int) -> list[int]:
-        value = self._left.pop(name, None)
-        if not isinstance(value, list | tuple) or not all(map(_is_int, value)) or sorted(value) != list(range(n)):
-            raise self._wrong(name, value, f"the numbers 0 to {n - 1} in the order shown")
-        return list(value)
-
-    def no_others(self) -> None:
-        if self._left:
-            raise ValueError(f"{self._kind}: nothing is known of {', '.join(map(repr, self._left))}")
+def _number(db: sqlite3.Connection, item: str) -> int:
+    row = db.execute("SELECT n FROM items WHERE id = ?", (item,)).fetchone()
+    if row is None:
+        raise Refused(f"item {item:.12}", "is not known.", "Load the page again.")
+    return row[0]
 
 
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _round(db: sqlite3.Connection, event: NewVote | NewSkip, item: int) -> int:
+    """Of a vote or skip that comes now. Raises Refused where the person has answered already."""
+    own = (event.annotator, item)
+    if not db.execute("SELECT 1 FROM answers WHERE annotator = ? AND item = ? AND round = 0", own).fetchone():
+        return 0
+    if db.execute("SELECT 1 FROM leases WHERE annotator = ? AND item = ? AND round = 1", own).fetchone():
+        return 1
+    raise Refused(f"item {event.item:.12}", "was answered by this person already.", "Load the page again.")
+
+
+def _insert(
+    db: sqlite3.Connection,
+    event: NewEvent,
+    payload: str,
+    item: int | None,
+    round_: int = 0,
+    undoes: int | None = None,
+) -> int:
+    ms = event.ms if isinstance(event, NewVote | NewSkip) else None
+    cursor = db.execute(
+        "INSERT INTO events (key, at, annotator, type, item, round, payload, undoes, ms)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (event.key, now(), event.annotator, event.type, item, round_, payload, undoes, ms),
+    )
+    assert cursor.lastrowid is not None
+    return cursor.lastrowid

@@ -1,4 +1,4 @@
-"""Which item a person is asked next, how far everybody is, and at what pace; it leaves out what they answered."""
+"""Which item a person is asked next, how many are left for them, and at what pace they answer."""
 
 from __future__ import annotations
 
@@ -10,25 +10,87 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipeline.base.records import bucket
+from pipeline.labelling.items import Item
 from pipeline.labelling.log.batches import Batches
 from pipeline.labelling.log.counters import EVERYBODY, current_batch
-from pipeline.labelling.log.database import IN_BATCH, event_of, select_events
-from pipeline.labelling.log.events import Assignment, PersonCounts, Plan, Refused
-from pipeline.labelling.log.people import People
+from pipeline.labelling.log.database import Database
+from pipeline.labelling.log.events import IN_BATCH, NOT_SHOWN, Event, event_of, select_events
+from pipeline.labelling.log.people import People, require_active
+from pipeline.labelling.settings import LabelSection
 
-NOT_SHOWN = 0.0
-"""``until`` of an assignment that :meth:`Queue.next` has not given out yet: one that an undo opened again."""
-
+PACE_FROM = 5
+"""Answers before a person's own pace says anything about the time left."""
 
 _UNSEEN = "NOT EXISTS (SELECT 1 FROM answers a WHERE a.annotator = ? AND a.item = p.item AND a.round = 0)"
 
 
-class Queue(People, Batches):
+@dataclass(frozen=True)
+class Plan:
+    """By which rules :meth:`Queue.next` chooses. Shares are of the items shown."""
+
+    votes: int = 1
+    gold_share: float = 0.0
+    repeat_share: float = 0.0
+    repeat_after: int = 20
+    lease_seconds: float = 900.0
+
+    @classmethod
+    def of(cls, settings: LabelSection) -> Plan:
+        return cls(
+            settings.votes,
+            settings.gold_share,
+            settings.repeat_share,
+            settings.repeat_after,
+            settings.lease_minutes * 60,
+        )
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a person is to answer now.
+
+    Attributes:
+        round: 0, or 1 for a planned repeat.
+        until: until when nobody else is given it, in seconds since the epoch.
+        undone: the vote or skip that the person took back, where the item is open again because of that.
+    """
+
+    item: Item
+    round: int
+    until: float
+    undone: Event | None = None
+
+
+@dataclass(frozen=True)
+class PersonCounts:
+    """What one person did on the current batch; gold items and repeats included.
+
+    Attributes:
+        answered, skipped: current votes and skips.
+        flagged: items whose flag is on.
+        undone: how often they took something back.
+        pace_ms: median milliseconds of the newest 50 answers that have a time; None without any.
+        last_at: time of the newest event of any kind, in any batch.
+    """
+
+    annotator: str
+    answered: int
+    skipped: int
+    flagged: int
+    undone: int
+    pace_ms: float | None
+    last_at: str | None
+
+
+class Queue:
     """A person is never asked the same twice, but for planned repeats.
 
     What is assigned is leased: others get something else until the lease is over. That is at its end, and also
     when its end is further away than any lease can be: then the clock was set back.
     """
+
+    def __init__(self, database: Database, people: People, batches: Batches) -> None:
+        self._database, self._people, self._batches = database, people, batches
 
     def next(self, annotator: str, plan: Plan) -> Assignment | None:
         """What this person answers now; None when nothing is left for them.
@@ -40,12 +102,12 @@ class Queue(People, Batches):
         Raises:
             Refused: the annotator is unknown or was withdrawn.
         """
-        with self._write() as db:
-            must_be_active(db, annotator)
+        with self._database.write() as db:
+            require_active(db, annotator)
             batch = current_batch(db)
             if batch is None:
                 return None
-            turn = _Turn(db, batch, annotator, plan, self.salt, time.time())
+            turn = _Turn(db, batch, annotator, plan, self._people.salt, time.time())
             if not turn.renewed():
                 item = turn.ordinary()
                 if item is None:
@@ -55,7 +117,7 @@ class Queue(People, Batches):
 
     def current(self, annotator: str) -> Assignment | None:
         """The person's newest unanswered assignment in the current batch, without making or renewing one."""
-        row = self._row(
+        row = self._database.row(
             "SELECT i.id, i.n, l.round, l.until FROM leases l JOIN items i ON i.n = l.item"
             " JOIN places p ON p.item = l.item JOIN batches b ON b.n = p.batch AND b.current"
             " WHERE l.annotator = ? ORDER BY l.n DESC LIMIT 1",
@@ -64,16 +126,16 @@ class Queue(People, Batches):
         if row is None:
             return None
         item_id, n, round_, until = row
-        undone = self._row(
+        undone = self._database.row(
             f"{select_events()} JOIN events u ON u.undoes = e.seq"
             " WHERE e.item = ? AND e.annotator = ? AND e.round = ? ORDER BY u.seq DESC LIMIT 1",
             (n, annotator, round_),
         )
-        item = self.item(item_id)
+        item = self._batches.item(item_id)
         assert item is not None
         return Assignment(item, round_, until, event_of(undone) if undone else None)
 
-    def my_count(self, annotator: str, votes: int) -> tuple[int, int]:
+    def answered_and_left(self, annotator: str, votes: int) -> tuple[int, int]:
         """How much this person has answered in the current batch, and how much is left for them.
 
         Args:
@@ -82,8 +144,8 @@ class Queue(People, Batches):
             Answers, gold items and repeats included; and the items, gold ones left out, that are neither done nor
             answered or skipped by the person.
         """
-        answered = self._row("SELECT answered FROM tallies WHERE annotator = ?", (annotator,))
-        left = self._row(
+        answered = self._database.row("SELECT answered FROM tallies WHERE annotator = ?", (annotator,))
+        left = self._database.row(
             "SELECT coalesce(sum(CASE annotator WHEN '' THEN n ELSE -n END), 0) FROM levels"
             " WHERE annotator IN ('', ?) AND level < ?",
             (annotator, votes),
@@ -92,18 +154,23 @@ class Queue(People, Batches):
         return answered[0] if answered else 0, left[0]
 
     def pace(self, annotator: str) -> float | None:
-        """Median milliseconds of the person's newest 50 answers that say; None without any."""
-        rows = self._rows(
+        """Median milliseconds of the person's newest 50 answers that have a time; None without any."""
+        rows = self._database.rows(
             "SELECT e.ms FROM answers a JOIN events e ON e.seq = a.seq"
             " WHERE a.annotator = ? AND a.vote = 1 AND e.ms IS NOT NULL ORDER BY a.seq DESC LIMIT 50",
             (annotator,),
         )
         return statistics.median(ms for (ms,) in rows) if rows else None
 
+    def seconds_left(self, annotator: str, answered: int, left: int) -> float | None:
+        """How long ``left`` items take at the person's own pace; None before they have ``answered`` enough."""
+        pace = self.pace(annotator) if answered >= PACE_FROM else None
+        return None if pace is None else pace * left / 1000
+
     def counts(self) -> list[PersonCounts]:
         """What each person did on the current batch, in order of coming."""
         here = f"{IN_BATCH} WHERE e.annotator = w.id"
-        rows = self._rows(
+        rows = self._database.rows(
             "SELECT w.id, coalesce(t.answered, 0), coalesce(t.skipped, 0),"
             f" (SELECT count(*) FROM current_flags e {here}),"
             f" (SELECT count(*) FROM events e {here} AND e.type = 'undo'),"
@@ -111,14 +178,6 @@ class Queue(People, Batches):
             " FROM people w LEFT JOIN tallies t ON t.annotator = w.id ORDER BY w.n"
         )
         return [PersonCounts(*row[:5], pace_ms=self.pace(row[0]), last_at=row[5]) for row in rows]
-
-
-def must_be_active(db: sqlite3.Connection, annotator: str) -> None:
-    """Raises Refused where nobody active has this id."""
-    row = db.execute("SELECT active FROM people WHERE id = ?", (annotator,)).fetchone()
-    if not row or not row[0]:
-        what = "was withdrawn." if row else "is not known."
-        raise Refused(f"annotator {annotator}", what, "Ask for a new link.")
 
 
 @dataclass(frozen=True)
@@ -133,7 +192,7 @@ class _Turn:
     now: float
 
     def renewed(self) -> bool:
-        """Whether the person has an open assignment, which is then the newest and leased anew.
+        """Whether the person has an open assignment; its lease is then renewed.
 
         One that was left lying until others had done the item is dropped.
         """
@@ -164,7 +223,7 @@ class _Turn:
         return self.now + self.plan.lease_seconds
 
     def ordinary(self) -> int | None:
-        """The first item that needs this person's answer, whoever else has it only when there is no other."""
+        """The first item that needs this person's answer; one that is leased to enough others only if all are."""
         leased = dict(
             self.db.execute(
                 "SELECT item, count(*) FROM leases"
@@ -173,14 +232,14 @@ class _Turn:
             ).fetchall()
         )
         first = None
-        for item, level in self._open():
+        for item, answers_so_far in self._open():
             first = first or item
-            if level + leased.get(item, 0) < self.plan.votes:
+            if answers_so_far + leased.get(item, 0) < self.plan.votes:
                 return item
         return first
 
     def _open(self) -> Iterator[tuple[int, int]]:
-        """(item, level) of what is neither done nor seen by this person, in order."""
+        """(item, answers_so_far) of what is neither done nor seen by this person, in order."""
         self.db.execute(
             "DELETE FROM reopened WHERE NOT EXISTS ("
             " SELECT 1 FROM places p WHERE p.batch = ? AND p.item = reopened.item AND p.level < ?)",
@@ -195,14 +254,14 @@ class _Turn:
         ).fetchall()
         first = next(self._search(EVERYBODY, (float("-inf"), 0)), None)
         rest = self._search(self.annotator, first[2:]) if first else ()
-        for item, level, *_ in heapq.merge(reopened, rest, key=lambda row: row[2:]):
-            yield item, level
+        for item, answers_so_far, *_ in heapq.merge(reopened, rest, key=lambda row: row[2:]):
+            yield item, answers_so_far
 
     def _search(self, who: str, start: tuple[float, int]) -> Iterator[tuple[int, int, float, int]]:
-        """(item, level, priority, coming) of what is not done, nor seen by ``who``, in order from ``start`` on.
+        """(item, answers_so_far, priority, position) of items not done, nor seen by ``who``, from ``start`` on.
 
-        What is done or seen stays so, or comes into ``reopened``; hence the next search begins where this one
-        found something. A cursor made for another number of votes says nothing.
+        What is done or seen stays so, or comes into ``reopened``; hence the next search begins at the first item
+        of this one. A cursor made for another number of votes says nothing.
         """
         sql = "SELECT priority, coming FROM cursors WHERE annotator = ? AND votes = ?"
         cursor = self.db.execute(sql, (who, self.plan.votes)).fetchone()

@@ -74,16 +74,16 @@ class Human:
     def open(self, batch: str, about: Mapping[str, Any]) -> Log:
         """The log, with ``batch`` as the set of items that is asked about, known answers among them."""
         log = Log(self.directory)
-        log.open_batch(batch, dict(about))
+        log.batches.open(batch, dict(about))
         if self.settings.gold is not None:
-            log.add_items(
+            log.batches.add_items(
                 own_data.gold_items(self.settings.gold, self.settings.columns, self.settings.mode, self.where)
             )
         return log
 
     def enough(self, log: Log) -> bool:
         """Whether the stop rule holds: ``label.enough`` items, or all, have ``label.votes`` answers."""
-        return log.batch_whole and log.ready(self.settings.votes, self.settings.enough).enough
+        return log.batches.whole and log.batches.ready(self.settings.votes, self.settings.enough).enough
 
     @contextlib.contextmanager
     def page(self, log: Log, publish: Callable[[], str] | None) -> Iterator[Any]:
@@ -95,7 +95,7 @@ class Human:
         from pipeline.labelling.web.server import Server
 
         for name in self.settings.annotators:
-            log.add_person(name)
+            log.people.add(name)
         project = self.settings.title or self.directory.name.removesuffix("-labels")
         with Server(log, self.settings, project, publish) as server:
             for name, url in server.links():
@@ -106,11 +106,11 @@ class Human:
         """Show how many items are done until ``until`` holds; Ctrl-C ends it too, as KeyboardInterrupt."""
         from tqdm import tqdm
 
-        with tqdm(total=log.ready(self.settings.votes, self.settings.enough).needed, unit="item") as bar:
+        with tqdm(total=log.batches.ready(self.settings.votes, self.settings.enough).needed, unit="item") as bar:
             bar.set_description("labelled")
 
             def look() -> bool:
-                ready = log.ready(self.settings.votes, self.settings.enough)
+                ready = log.batches.ready(self.settings.votes, self.settings.enough)
                 if (ready.needed, ready.done) != (bar.total, bar.n):
                     bar.total, bar.n = ready.needed, ready.done
                     bar.refresh()

@@ -71,13 +71,13 @@ class Sitting:
         """Ask about these too, in the order that ``label.order`` says; returns how many are new."""
         items = list(items)
         sampled = self.human.settings.order == "sampled"
-        return self.log.add_items(items, None if sampled else [bucket(i.id, "order") for i in items])
+        return self.log.batches.add_items(items, None if sampled else [bucket(i.id, "order") for i in items])
 
     def ask_about(self, comparisons: Version) -> None:
         """Ask about the items of this version, which are all there are."""
         rows = ((s, row) for s in SPLITS if comparisons.has_split(s) for row in comparisons.iter_rows(s))
         self.add(items_from(rows, self.human.settings.mode, self.human.settings.rank_up_to))
-        self.log.finish_batch()
+        self.log.batches.finish()
         self.comparisons = comparisons
 
     def wait(self, stay: bool = False) -> None:
@@ -97,7 +97,7 @@ class Sitting:
         if self.human.enough(self.log):  # published before, it may be more now
             say("label", self.publish())
         elif self.published is None:
-            ready = self.log.ready(self.human.settings.votes, self.human.settings.enough)
+            ready = self.log.batches.ready(self.human.settings.votes, self.human.settings.enough)
             say("label", f"{ready.sentence()}; nothing published. To go on: {self.mend}")
         return self.published is not None
 

@@ -1,7 +1,4 @@
-"""Texts for a terminal and keys from one: nothing that others wrote reaches it raw, and it stays as it was found.
-
-What the texts and keys mean is left to :mod:`pipeline.labelling.terminal.session`.
-"""
+"""Print untrusted texts on a terminal, escaped and wrapped; read keys, and restore its mode afterwards."""
 
 from __future__ import annotations
 
@@ -105,7 +102,8 @@ class Keys:
         self.screen.line()
         if not line:
             raise EOFError
-        return line.rstrip("\n")
+        # Half a surrogate pair and a NUL are in no text that the log takes.
+        return line.encode("utf-8", "replace").decode().replace("\0", "").rstrip("\n")
 
     def settle(self) -> None:
         """Drop what was typed before the person could see what it answers."""
@@ -121,7 +119,7 @@ _ESCAPE = re.compile(r"\x1b(?:\[|O)[0-9;]*(.)|\x1b", re.DOTALL)
 
 
 class TerminalKeys(Keys):
-    """Single keys. Whenever this program does not wait for one, the terminal is as it was before."""
+    """Single keys. The terminal's mode is changed only while this program waits for one."""
 
     def __init__(self, source: TextIO, screen: Screen) -> None:
         super().__init__(source, screen)

@@ -1,6 +1,6 @@
-"""Labelling in a terminal, one item at a time, for people on a machine without a browser.
+"""Label in a terminal, one item at a time, on a machine without a browser.
 
-It leaves out what needs a page: ratings, rankings, better answers, the differences between two texts.
+Ratings, rankings, edits and the differences between two texts need the page.
 """
 
 from __future__ import annotations
@@ -16,7 +16,11 @@ from pipeline.base.errors import ConfigError, StoreError
 from pipeline.base.terminal_text import escape_lines
 from pipeline.labelling.conversation import turns
 from pipeline.labelling.items import Item, as_meant, as_shown, order_of
-from pipeline.labelling.log.events import Assignment, Event, EventType, NewEvent, Person, Plan, Receipt, Refused
+from pipeline.labelling.log.database import Refused
+from pipeline.labelling.log.events import Event, Receipt
+from pipeline.labelling.log.new_event import Asked, Malformed, parse_event
+from pipeline.labelling.log.people import Person
+from pipeline.labelling.log.queue import Assignment, Plan
 from pipeline.labelling.settings import FLAG_REASONS, SKIP_REASONS, LabelSection
 from pipeline.labelling.terminal.keys import Keys, Screen, keyboard
 
@@ -25,9 +29,6 @@ if TYPE_CHECKING:
     from pipeline.labelling.web.context import Consent
 
 POLL_SECONDS = 2.0
-PACE_FROM = 5
-"""Answers before a person's own pace says anything about the time left."""
-MOST_MS = 24 * 3600 * 1000
 
 CHOICES = {
     "pairwise": {"1": "a", "left": "a", "2": "b", "right": "b", "t": "tie", "b": "both_bad"},
@@ -84,13 +85,13 @@ def label(
                 session.run()
         except (EOFError, KeyboardInterrupt):
             screen.line()
-    answered, _ = log.my_count(person.id, settings.votes)
+    answered, _ = log.queue.answered_and_left(person.id, settings.votes)
     screen.line(f"{answered} answered, all of them kept. The same command continues.")
     return 0
 
 
 class _Session:
-    """One person's evening."""
+    """One person, from the consent to the last answer."""
 
     def __init__(
         self,
@@ -108,7 +109,7 @@ class _Session:
 
     def agreed(self, consent: Consent) -> bool:
         """Whether the person has agreed to this very text, which is asked first."""
-        if self.log.consent_of(self.person.id) == consent.sha256:
+        if self.log.answers.consent_of(self.person.id) == consent.sha256:
             return True
         self.screen.text(consent.text)
         while (key := self.keys.key("Do you agree? [y]es  [n]o ")) not in ("y", "n", "q"):
@@ -116,7 +117,7 @@ class _Session:
         if key != "y":
             self.screen.line("Without that you are asked nothing.")
             return False
-        return self.send("consent", None, {"version": consent.version, "sha256": consent.sha256}) is not None
+        return self.send("consent", version=consent.version, sha256=consent.sha256) is not None
 
     def run(self) -> None:
         """Until nothing is left, or the person stops."""
@@ -124,10 +125,10 @@ class _Session:
             self.screen.text(self.guidelines)
         go_on = True
         while go_on:
-            assignment = self.log.next(self.person.id, self.plan)
+            assignment = self.log.queue.next(self.person.id, self.plan)
             if assignment is not None:
                 go_on = self.item(assignment)
-            elif self.log.batch_whole:
+            elif self.log.batches.whole:
                 go_on = self.nothing_left()
             else:
                 go_on = self.waiting()
@@ -135,7 +136,7 @@ class _Session:
     def item(self, assignment: Assignment) -> bool:
         """Show one item and take an answer; False where the person stops."""
         item = assignment.item
-        order = order_of(item.id, self.person.id, self.log.salt, len(item.completions))
+        order = order_of(item.id, self.person.id, self.log.people.salt, len(item.completions))
         self.note = ""
         self.show(item, order, assignment.undone)
         started, self.keys.away = time.monotonic(), 0.0
@@ -144,7 +145,7 @@ class _Session:
         done: Receipt | None = None
         while done is None:
             key = self.keys.key(self.keys_line())
-            ms = min(round((time.monotonic() - started - self.keys.away) * 1000), MOST_MS)
+            ms = round((time.monotonic() - started - self.keys.away) * 1000)
             if key == "q":
                 return False
             if key in choices:
@@ -158,7 +159,7 @@ class _Session:
         return True
 
     def aside(self, key: str, item: Item, order: Sequence[int]) -> None:
-        """What a key does that answers nothing."""
+        """Handle a key that records no answer."""
         if key == "f":
             self.flag(item)
         elif key == "n" and "note" in self.settings.ask:
@@ -180,60 +181,61 @@ class _Session:
             strength = self.choose("better:", ("slightly", "much"))
             if strength is None:
                 return None
-        payload = {
-            "choice": as_meant(shown, item.mode, order),
-            "order": list(order),
-            "strength": strength,
-            "tags": self.tags() if "tags" in ask else [],
-            "note": self.note,
-        }
-        return self.send("vote", item, payload, ms)
+        return self.send(
+            "vote",
+            item,
+            choice=as_meant(shown, item.mode, order),
+            order=tuple(order),
+            strength=strength,
+            tags=self.tags() if "tags" in ask else [],
+            note=self.note,
+            ms=ms,
+        )
 
     def tags(self) -> list[str]:
         """Reasons, by their numbers."""
-        known = self.settings.tags
-        listed = "  ".join(f"[{n}] {escape_lines(tag)}" for n, tag in enumerate(known, 1))
+        names = self.settings.tags
+        listed = "  ".join(f"[{n}] {escape_lines(tag)}" for n, tag in enumerate(names, 1))
         numbers = re.findall(r"\d+", self.keys.line(f"why: {listed}  (numbers, or nothing) "))
-        return [known[i] for i in dict.fromkeys(int(n) - 1 for n in numbers) if 0 <= i < len(known)]
+        return [names[i] for i in dict.fromkeys(int(n) - 1 for n in numbers) if 0 <= i < len(names)]
 
     def skip(self, item: Item, ms: int) -> Receipt | None:
         reason = self.choose("skip:", SKIP_REASONS)
         if reason is None:
             return None
-        return self.send("skip", item, {"reason": reason, "note": self.note}, ms)
+        return self.send("skip", item, reason=reason, note=self.note, ms=ms)
 
     def flag(self, item: Item) -> None:
         """Flag the item, or take the flag off."""
-        on = not self.log.flagged(self.person.id, item.id)
+        on = not self.log.answers.flagged(self.person.id, item.id)
         reason = self.choose("flag:", FLAG_REASONS) if on else ""
         if reason is None:
             return
-        payload = {"on": on, "reason": reason, "note": self.note if on else ""}
-        if self.send("flag", item, payload) is not None:
+        if self.send("flag", item, on=on, reason=reason, note=self.note if on else "") is not None:
             self.screen.line(f"flagged: {reason}" if on else "no longer flagged")
 
     def choose(self, question: str, words: Sequence[str]) -> str | None:
-        """One of some words by its number; None where the person thinks better of it."""
+        """One of ``words`` by its number; None for any other key."""
         listed = "  ".join(f"[{n}] {word}" for n, word in enumerate(words, 1))
         key = self.keys.key(f"{question} {listed}  (any other key: back) ")
         return dict(zip("123456789", words, strict=False)).get(key)
 
-    def send(
-        self,
-        kind: EventType,
-        item: Item | None = None,
-        payload: dict[str, Any] | None = None,
-        ms: int | None = None,
-    ) -> Receipt | None:
+    def send(self, kind: str, item: Item | None = None, **content: Any) -> Receipt | None:
         """Record an event. Where the disk refuses, the same event with the same key is tried again on demand."""
-        event = NewEvent(uuid.uuid4().hex, kind, self.person.id, item and item.id, payload or {}, ms)
+        values = {"key": uuid.uuid4().hex, "type": kind, "annotator": self.person.id, **content}
+        try:
+            event = parse_event(values | ({"item": item.id} if item else {}), Asked(item, self.settings))
+        except Malformed as err:  # a note that is too long
+            self.screen.line(escape_lines(str(err)))
+            self.note = ""
+            return None
         while True:
             try:
-                return self.log.append(event)
+                return self.log.events.append(event)
             except Refused as err:
                 self.screen.line(escape_lines(str(err)))
                 # Answered meanwhile on the page, perhaps: show what is to be answered now.
-                return Receipt(0, False, event.item) if kind in ("vote", "skip") else None
+                return Receipt(0, False, item and item.id) if kind in ("vote", "skip") else None
             except StoreError as err:
                 self.screen.line(escape_lines(str(err)))
             if self.keys.key("NOT recorded. [r] try again  (any other key: do without) ") != "r":
@@ -243,7 +245,7 @@ class _Session:
         """Tell so; False ends the evening. The last answer can still be taken back."""
         self.screen.rule()
         self.screen.line("Nothing is left for you. Thank you.")
-        if self.log.last(self.person.id) is None:
+        if self.log.answers.last(self.person.id) is None:
             return False
         self.keys.settle()
         key = self.keys.key("[u]ndo your last answer  (any other key: end) ")
@@ -252,7 +254,7 @@ class _Session:
     def waiting(self) -> bool:
         """Until there is an item; False where the person stops."""
         self.screen.line("Waiting for more items: they are being sampled. [q]uit")
-        while not self.log.batch_whole and self.log.next(self.person.id, self.plan) is None:
+        while not self.log.batches.whole and self.log.queue.next(self.person.id, self.plan) is None:
             if self.keys.pause(POLL_SECONDS) == "q":
                 return False
         return True
@@ -269,16 +271,16 @@ class _Session:
             screen.rule(str(place) if len(order) > 1 else "")
             screen.text(item.completions[i])
         screen.rule()
-        if self.log.flagged(self.person.id, item.id):
+        if self.log.answers.flagged(self.person.id, item.id):
             screen.line("You have flagged this.")
         if undone is not None:
-            screen.line(f"You had said: {_said(undone, item, order)}")
+            screen.line(f"You had said: {_words_of(undone, item, order)}")
 
     def progress(self) -> str:
         """How much is answered, how much is left, and how long that takes at this person's own pace."""
-        answered, left = self.log.my_count(self.person.id, self.settings.votes)
-        pace = self.log.pace(self.person.id) if answered >= PACE_FROM else None
-        time_left = f", about {_duration(pace / 1000 * left)}" if pace is not None and left else ""
+        answered, left = self.log.queue.answered_and_left(self.person.id, self.settings.votes)
+        seconds = self.log.queue.seconds_left(self.person.id, answered, left)
+        time_left = f", about {_duration(seconds)}" if seconds is not None and left else ""
         return f"{answered} answered, {left} left{time_left}"
 
     def keys_line(self) -> str:
@@ -298,7 +300,7 @@ class _Session:
             self.screen.line(line)
 
 
-def _said(undone: Event, item: Item, order: Sequence[int]) -> str:
+def _words_of(undone: Event, item: Item, order: Sequence[int]) -> str:
     if undone.type == "skip":
         return "skip"
     choice = as_shown(undone.payload["choice"], item.mode, order)

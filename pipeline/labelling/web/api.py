@@ -1,4 +1,7 @@
-"""What the annotator's page asks for and sends, in words of places, which hide what is where."""
+"""JSON routes of the annotator's page.
+
+Completions are addressed by position on screen, so the client cannot tell which is which.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,13 @@ from starlette.routing import Route
 
 from pipeline.labelling.conversation import turns
 from pipeline.labelling.items import Item, as_shown, order_of
-from pipeline.labelling.log.events import Event, Person
+from pipeline.labelling.log.events import Event
+from pipeline.labelling.log.new_event import STRENGTHS
+from pipeline.labelling.log.people import Person
 from pipeline.labelling.settings import FLAG_REASONS, SKIP_REASONS
 from pipeline.labelling.web.context import Site, json_response, page
-from pipeline.labelling.web.parse_event import STRENGTHS, event_of
+from pipeline.labelling.web.parse_event import event_of
 from pipeline.labelling.web.request_checks import Refusal, read_json
-
-PACE_FROM = 5
-"""Answers before a person's own pace says anything about the time left."""
 
 
 def routes() -> list[Route]:
@@ -45,7 +47,7 @@ def _state(request: Request) -> Response:
             "title": site.title,
             "mode": settings.mode,
             "consent": {
-                "needed": site.log.consent_of(person.id) != consent.sha256,
+                "needed": site.log.answers.consent_of(person.id) != consent.sha256,
                 "text": consent.text,
                 "version": consent.version,
                 "sha256": consent.sha256,
@@ -76,38 +78,35 @@ async def _events(request: Request) -> Response:
 
 
 def _record(site: Site, person: Person, body: dict[str, Any]) -> Response:
-    """Record an event. Should what follows fail, it is durable all the same, and a retry with its key finds it."""
+    """Record an event. It is durable even where this request then fails; a retry with its key finds it."""
     event = event_of(body, person.id, site)
-    if event.type != "consent" and site.log.consent_of(person.id) != site.consent.sha256:
+    if event.type != "consent" and site.log.answers.consent_of(person.id) != site.consent.sha256:
         raise Refusal(403, "Agree to the text first.", "no consent", "consent")
-    try:
-        receipt = site.log.append(event)
-    except ValueError as err:
-        raise Refusal(400, f"{err}.", "malformed") from err
+    receipt = site.log.events.append(event)
     return json_response({"seq": receipt.seq, "duplicate": receipt.duplicate, "next": next_for(site, person)})
 
 
 def next_for(site: Site, person: Person) -> dict[str, Any]:
     """The person's open item as the page shows it. Whether it is gold or a repeat shows in nothing."""
-    assignment = site.log.next(person.id, site.plan)
+    assignment = site.log.queue.next(person.id, site.plan)
     if assignment is None:
-        why = "done" if site.log.batch_whole else "waiting"
+        why = "done" if site.log.batches.whole else "waiting"
         return {"item": None, "why": why, **_progress(site, person)}
     item = assignment.item
-    order = order_of(item.id, person.id, site.log.salt, len(item.completions))
-    shown = {
+    order = order_of(item.id, person.id, site.log.people.salt, len(item.completions))
+    page_item = {
         "id": item.id,
         "mode": item.mode,
         "turns": [{"role": role, "text": text} for role, text in turns(item.prompt)],
         "completions": [item.completions[i] for i in order],
-        "flagged": site.log.flagged(person.id, item.id),
-        "undone": None if assignment.undone is None else _taken_back(assignment.undone, item),
+        "flagged": site.log.answers.flagged(person.id, item.id),
+        "undone": None if assignment.undone is None else _undone(assignment.undone, item),
     }
-    return {"item": shown, "why": None, **_progress(site, person, open_item=True)}
+    return {"item": page_item, "why": None, **_progress(site, person, open_item=True)}
 
 
-def _taken_back(event: Event, item: Item) -> dict[str, Any]:
-    """What was answered before the undo, so that only the change is asked for. Of a skip: its reason and note."""
+def _undone(event: Event, item: Item) -> dict[str, Any]:
+    """The answer before the undo, to fill in the form again. Of a skip: its reason and note."""
     payload = event.payload
     if event.type == "skip":
         return {"reason": payload["reason"], "note": payload["note"]}
@@ -120,17 +119,17 @@ def _taken_back(event: Event, item: Item) -> dict[str, Any]:
 
 
 def _progress(site: Site, person: Person, open_item: bool = False) -> dict[str, Any]:
-    answered, left = site.log.my_count(person.id, site.plan.votes)
-    left = site.horizon.left(person.id, answered, left)
+    answered, left = site.log.queue.answered_and_left(person.id, site.plan.votes)
+    left = site.remaining.left(person.id, answered, left)
     if open_item:
         left = max(left, 1)
-    pace = site.log.pace(person.id) if answered >= PACE_FROM else None
+    seconds_left = site.log.queue.seconds_left(person.id, answered, left)
     return {
         "progress": {
             "answered": answered,
             "left": left,
             "total": answered + left,
-            "seconds_left": None if pace is None else round(pace * left / 1000),
+            "seconds_left": None if seconds_left is None else round(seconds_left),
         },
-        "can_undo": site.log.last(person.id) is not None,
+        "can_undo": site.log.answers.last(person.id) is not None,
     }

@@ -14,7 +14,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from pipeline.base.errors import PipelineError
-from pipeline.labelling.log.events import LogFull, Refused
+from pipeline.labelling.log.database import LogFull, Refused
 from pipeline.labelling.public_url import PublicAddress
 from pipeline.labelling.settings import LabelSection
 from pipeline.labelling.web import api, operator

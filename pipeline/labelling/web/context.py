@@ -1,4 +1,4 @@
-"""What the routes of one labelling page share: its project, who is asking, how pages and refusals are drawn."""
+"""The state that the routes of one labelling page share, who sends a request, and how pages are rendered."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from pipeline.base.records import digest
-from pipeline.labelling.log.events import Person, Plan
+from pipeline.labelling.log.people import Person
+from pipeline.labelling.log.queue import Plan
 from pipeline.labelling.public_url import PublicAddress
 from pipeline.labelling.settings import LabelSection
 from pipeline.labelling.web.request_checks import Rate, Refusal
@@ -35,7 +36,7 @@ MESSAGES = 50
 STATISTICS_SECONDS = 5.0
 _TOKEN = re.compile(r"[0-9a-f]{16,128}")
 
-# What would be invisible, or would break the line it stands in, as a sign that can be seen.
+# Control characters, but those that HTML lays out, by their visible signs (U+2400 and on).
 _CONTROLS = {c: 0x2400 + c for c in range(32) if chr(c) not in "\n\t\r"} | {0x7F: 0x2421}
 
 
@@ -48,12 +49,12 @@ class Consent:
     sha256: str
 
 
-class Horizon:
-    """How many items are left for a person, told so that it falls by one with each answer whatever the item was.
+class RemainingEstimate:
+    """An upper estimate of a person's remaining items that decreases by one per answer, whatever the item was.
 
-    Gold items and repeats come on top of what is really left. Were they not foreseen, the number would stand still
-    at each of them and give them away. So two standard deviations more than are to be expected are counted in, and
-    never fewer than are really left; others' answers make the number fall faster.
+    Gold items and repeats come on top of the items left. Without them in the estimate it would stand still at each
+    of them, and so reveal them. It therefore adds their expected number and two standard deviations; it is never
+    below the number left, and others' answers make it fall faster.
 
     Args:
         extra: share of the items shown that are gold or repeats.
@@ -68,26 +69,26 @@ class Horizon:
             return left
         expected = left * self.extra / (1 - self.extra)
         most = left + math.ceil(expected + 2 * math.sqrt(expected))
-        told = min(max(self._total.get(who, answered + most) - answered, left), most)
-        self._total[who] = answered + told
-        return told
+        estimate = min(max(self._total.get(who, answered + most) - answered, left), most)
+        self._total[who] = answered + estimate
+        return estimate
 
 
 @dataclass(frozen=True)
 class Message:
-    """What an action of the operator came to. ``place``: the part of the page where it is shown."""
+    """The outcome of an operator's action. ``place``: the part of the page where it is shown."""
 
     text: str
     good: bool
     place: str
 
 
-class Desk:
-    """What the operator's page remembers between two requests.
+class OperatorState:
+    """What the operator's page keeps between two requests.
 
     Attributes:
         publishing: held while a version is being published.
-        last: (time, what it said, whether it went well) of the last publishing.
+        last: (time, message, success) of the last publishing.
     """
 
     def __init__(self) -> None:
@@ -98,9 +99,9 @@ class Desk:
         self._statistics: Any = None
         self._next = 0.0
 
-    def say(self, message: Message) -> str:
-        """Keep it for the page that a redirect opens, under the number returned: not in its address, where anybody
-        could write one."""
+    def add_message(self, message: Message) -> str:
+        """Keep a message for the page that a redirect opens, under the number returned. A message in the address
+        could be written by anybody."""
         with self._lock:
             number = secrets.token_hex(4)
             self._messages[number] = message
@@ -114,8 +115,8 @@ class Desk:
             return self._messages.get(number or "")
 
     def statistics(self, make: Callable[[], Any], stale: Callable[[Any], bool]) -> Any:
-        """What ``make`` gives, made anew only where ``stale`` says so; however often the page is loaded, at most
-        every few seconds, and a tenth of the time at most."""
+        """The result of ``make``, cached until ``stale`` holds; it runs every few seconds at most, and a tenth of
+        the time at most, however often the page is loaded."""
         with self._counting:
             now = time.monotonic()
             if self._statistics is None or (now >= self._next and stale(self._statistics)):
@@ -130,8 +131,8 @@ class Site:
     """One labelling project being served.
 
     Attributes:
-        publish: makes a version of what is labelled; returns what to tell the operator, raises PipelineError with
-            why not. None where this page publishes nothing.
+        publish: publishes a version; returns the operator's message, raises PipelineError where it cannot. None
+            where this page publishes nothing.
         public: the address of a proxy in front of this page.
     """
 
@@ -143,21 +144,21 @@ class Site:
     publish: Callable[[], str] | None
     public: PublicAddress | None = None
     rate: Rate = field(default_factory=Rate)
-    desk: Desk = field(default_factory=Desk)
+    state: OperatorState = field(default_factory=OperatorState)
 
     @cached_property
     def project(self) -> str:
         """Tells this project's cookies from those of others: cookies do not see ports."""
-        return digest(["project", self.log.salt])[:12]
+        return digest(["project", self.log.people.salt])[:12]
 
     @cached_property
     def plan(self) -> Plan:
         return Plan.of(self.settings)
 
     @cached_property
-    def horizon(self) -> Horizon:
+    def remaining(self) -> RemainingEstimate:
         plan = self.plan
-        return Horizon(min(plan.repeat_share + (plan.gold_share if self.settings.gold else 0), 0.9))
+        return RemainingEstimate(min(plan.repeat_share + (plan.gold_share if self.settings.gold else 0), 0.9))
 
     def encrypted(self, request: Request) -> bool:
         """Whether the browser speaks HTTPS, as far as can be told; only then may a cookie be for HTTPS alone."""
@@ -189,10 +190,10 @@ class Site:
 
     def person_of(self, token: str) -> Person | None:
         """The active person a token belongs to."""
-        return self.log.person_of(token) if _TOKEN.fullmatch(token) else None
+        return self.log.people.by_token(token) if _TOKEN.fullmatch(token) else None
 
     def is_operator(self, token: str) -> bool:
-        return _TOKEN.fullmatch(token) is not None and hmac.compare_digest(token, self.log.operator_token)
+        return _TOKEN.fullmatch(token) is not None and hmac.compare_digest(token, self.log.people.operator_token)
 
     def operator(self, request: Request) -> None:
         """Raises Refusal 403 where the cookie is not the operator's."""
@@ -215,8 +216,8 @@ def json_response(value: Any, status: int = 200) -> Response:
 def refuse(request: Request, refusal: Refusal) -> Response:
     """A refusal as the caller reads it: JSON for the page's script, a page for a person."""
     if "/api/" in request.scope["path"]:
-        said = {"error": " ".join(refusal.told.split())[:300]} | ({"code": refusal.code} if refusal.code else {})
-        return json_response(said, refusal.status)
+        body = {"error": " ".join(refusal.told.split())[:300]} | ({"code": refusal.code} if refusal.code else {})
+        return json_response(body, refusal.status)
     again = request.scope["path"] if refusal.code == "link" and request.scope["method"] == "GET" else None
     title = "This page needs your link" if refusal.code == "link" else "This did not work"
     return page("message.html.jinja", {"title": title, "text": refusal.told, "again": again}, refusal.status)

@@ -1,4 +1,4 @@
-"""What the operator's page says: every number rounded, every sentence written. Leaves out HTML and statistics."""
+"""The values of the operator's page: numbers rounded, sentences written; the template only lays them out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 from pipeline.labelling.conversation import turns
 from pipeline.labelling.items import PAIRWISE_CHOICES, RATING_CHOICES, THUMBS_CHOICES, Item
-from pipeline.labelling.log.events import Event, PersonCounts
+from pipeline.labelling.log.events import Event
+from pipeline.labelling.log.queue import PersonCounts
 from pipeline.labelling.web.context import Site
 from pipeline.labelling.wording import (
     CHOICE_WORDS,
@@ -60,39 +61,39 @@ def values(site: Site, address: str) -> dict[str, Any]:
         address: scheme and host for the links.
     """
     log, settings = site.log, site.settings
-    found = site.desk.statistics(lambda: _statistics(site), lambda old: _changed(site, old))
-    ready = log.ready(settings.votes, settings.enough)
-    people = log.people()
-    counts = {c.annotator: c for c in log.counts()}
+    found = site.state.statistics(lambda: _statistics(site), lambda old: _changed(site, old))
+    ready = log.batches.ready(settings.votes, settings.enough)
+    people = log.people.all()
+    counts = {c.annotator: c for c in log.queue.counts()}
     names = {p.id: p.name for p in people}
-    settled = log.adjudications()
+    settled = log.answers.adjudications()
     disputed = [d for d in found["disputed"] if d["item"] not in settled]
     return {
         "title": site.title,
         "mode": settings.mode,
         "votes": settings.votes,
         "at": found["at"],
-        "about": log.about,
+        "about": log.batches.about,
         "ready": ready,
-        "whole": log.batch_whole,
+        "whole": log.batches.whole,
         "answers": sum(c.answered for c in counts.values()),
         "people": [_person(site, p, counts.get(p.id), found, address) for p in people],
         "agreement": _agreement(found),
         "choices": _choices(found),
-        "queue": [_disputed(log.item(d["item"]), d["votes"]) for d in disputed[:QUEUE_SHOWN]],
+        "queue": [_disputed(log.batches.item(d["item"]), d["votes"]) for d in disputed[:QUEUE_SHOWN]],
         "disputed": len(disputed),
         "settled": len(settled),
         "skips": found["skips"],
-        "flags": Counter(e.payload["reason"] or "no reason" for e in log.flags()).most_common(),
+        "flags": Counter(e.payload["reason"] or "no reason" for e in log.answers.flags()).most_common(),
         **_flagged(site, names),
         "guidelines": site.guidelines,
         "consent": site.consent,
-        "agreed": sum(log.consent_of(p.id) == site.consent.sha256 for p in people if p.active),
+        "agreed": sum(log.answers.consent_of(p.id) == site.consent.sha256 for p in people if p.active),
         "can_publish": site.publish is not None,
         "rows": _named(found["counts"], _ROWS),
         "items": _named(found["counts"], _ITEMS),
-        "publishing": site.desk.publishing.locked(),
-        "last": site.desk.last,
+        "publishing": site.state.publishing.locked(),
+        "last": site.state.last,
     }
 
 
@@ -101,24 +102,30 @@ def _statistics(site: Site) -> dict[str, Any]:
     from pipeline.labelling.log_rows import publishable_rows
 
     log = site.log
-    batch, votes, skips, flags, edits = log.batch, log.votes(), log.skips(), log.flags(), log.edits()
-    items = {item.id: item for item in log.items()}
+    batch, votes, skips, flags, edits = (
+        log.batches.current,
+        log.answers.votes(),
+        log.answers.skips(),
+        log.answers.flags(),
+        log.answers.edits(),
+    )
+    items = {item.id: item for item in log.batches.items()}
     return {
         **summary(items, votes, skips, flags, site.settings.too_fast_ms),
         "counts": publishable_rows(log, site.settings).counts,
         "at": time.strftime("%H:%M:%S"),
         "skips": Counter(e.payload["reason"] or "no reason" for e in skips).most_common(),
         "batch": batch,
-        "people": [p.id for p in log.people()],
+        "people": [p.id for p in log.people.all()],
         "newest": max((e.seq for some in (votes, skips, flags, edits) for e in some), default=0),
     }
 
 
 def _changed(site: Site, old: Mapping[str, Any]) -> bool:
     # Anything after what was counted. An undo as the newest event passes for a change each time: harmless.
-    people = [p.id for p in site.log.people()]  # one fewer where somebody was forgotten
-    return (site.log.batch, people) != (old["batch"], old["people"]) or next(
-        iter(site.log.events(since=old["newest"])), None
+    people = [p.id for p in site.log.people.all()]  # one fewer where somebody was forgotten
+    return (site.log.batches.current, people) != (old["batch"], old["people"]) or next(
+        iter(site.log.events.read(since=old["newest"])), None
     ) is not None
 
 
@@ -126,7 +133,7 @@ def _person(
     site: Site, person: Any, counts: PersonCounts | None, found: Mapping[str, Any], address: str
 ) -> dict[str, Any]:
     own = found["annotators"].get(person.id, {})
-    answered, left = site.log.my_count(person.id, site.settings.votes)
+    answered, left = site.log.queue.answered_and_left(person.id, site.settings.votes)
     bias, fast = own.get("position_bias"), own.get("too_fast")
     return {
         "id": person.id,
@@ -214,10 +221,10 @@ def _disputed(item: Item | None, votes: Mapping[str, int]) -> dict[str, Any]:
 
 def _flagged(site: Site, names: Mapping[str, str]) -> dict[str, Any]:
     by_item: dict[str, list[Event]] = defaultdict(list)
-    for event in site.log.flags():
+    for event in site.log.answers.flags():
         by_item[str(event.item)].append(event)
     some = list(by_item.items())[:FLAGS_SHOWN]
-    shown = [(site.log.item(item_id), events) for item_id, events in some]
+    shown = [(site.log.batches.item(item_id), events) for item_id, events in some]
     return {
         "flagged_items": len(by_item),
         "flagged": [

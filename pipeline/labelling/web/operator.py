@@ -1,13 +1,10 @@
-"""The operator's pages: progress, people, disputes, publish, export. Forms and links; no script.
-
-Leaves out the numbers and the wording of the page, which are dashboard.py's.
-"""
+"""Routes of the operator's page: progress, people, disputes, publishing, export. Forms and links; no script."""
 
 from __future__ import annotations
 
 import secrets
 import time
-from typing import Any
+from collections.abc import Callable
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -15,8 +12,8 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from pipeline.base.errors import DataError, PipelineError
-from pipeline.labelling.items import parse_choice
-from pipeline.labelling.log.events import OPERATOR, NewEvent, Refused
+from pipeline.labelling.log.database import Refused
+from pipeline.labelling.log.new_event import Asked, parse_adjudication
 from pipeline.labelling.web import dashboard, votes_download
 from pipeline.labelling.web.context import Message, Site, page
 from pipeline.labelling.web.request_checks import Refusal, read_form
@@ -38,7 +35,7 @@ def _page(request: Request) -> Response:
     site: Site = request.app.state.site
     site.operator(request)
     values = dashboard.values(site, site.address(request))
-    message = site.desk.message(request.query_params.get("m"))
+    message = site.state.message(request.query_params.get("m"))
     return _own_referrer(page("operator.html.jinja", values | {"message": message, "key": secrets.token_hex}))
 
 
@@ -56,34 +53,34 @@ def _export(request: Request) -> Response:
     if kind not in votes_download.FORMATS:
         raise Refusal(400, f"format must be one of: {', '.join(votes_download.FORMATS)}.", "format")
     try:
-        found = votes_download.rows(site.log)
+        rows = votes_download.rows(site.log)
     except DataError as err:
         raise Refusal(409, str(err), "nothing to export") from err
     media, write = votes_download.FORMATS[kind]
-    name = f"votes-{(site.log.batch or '')[:12]}.{kind}"
+    name = f"votes-{(site.log.batches.current or '')[:12]}.{kind}"
     return StreamingResponse(
-        write(found), media_type=media, headers={"Content-Disposition": f'attachment; filename="{name}"'}
+        write(rows), media_type=media, headers={"Content-Disposition": f'attachment; filename="{name}"'}
     )
 
 
 async def _add(request: Request) -> Response:
     site, form = await _form(request, "name")
-    return await run_in_threadpool(_told, site, _added, form, "people")
+    return await run_in_threadpool(_act, site, _person_added, form, "people")
 
 
 async def _withdraw(request: Request) -> Response:
     site, form = await _form(request, "annotator")
-    return await run_in_threadpool(_told, site, _withdrawn, form, "people")
+    return await run_in_threadpool(_act, site, _person_withdrawn, form, "people")
 
 
 async def _adjudicate(request: Request) -> Response:
     site, form = await _form(request, "key", "item", "choice")
-    return await run_in_threadpool(_told, site, _settled, form, "queue")
+    return await run_in_threadpool(_act, site, _adjudicated, form, "queue")
 
 
 async def _publish(request: Request) -> Response:
     site, form = await _form(request)
-    return await run_in_threadpool(_told, site, _published, form, "publish")
+    return await run_in_threadpool(_act, site, _published, form, "publish")
 
 
 async def _form(request: Request, *names: str) -> tuple[Site, dict[str, str]]:
@@ -92,47 +89,49 @@ async def _form(request: Request, *names: str) -> tuple[Site, dict[str, str]]:
     return site, await read_form(request, names)
 
 
-def _told(site: Site, act: Any, form: dict[str, str], place: str) -> Response:
-    """Do it, and lead back to the page, which says how it went."""
+def _act(site: Site, action: Callable[[Site, dict[str, str]], str], form: dict[str, str], place: str) -> Response:
+    """Run an action and redirect to the page, which shows its message."""
     try:
-        text, good = act(site, form), True
+        text, good = action(site, form), True
     except PipelineError as err:
         text, good = str(err), False
-    number = site.desk.say(Message(text, good, place))
+    number = site.state.add_message(Message(text, good, place))
     return _own_referrer(RedirectResponse(f"/operator/?m={number}#{place}", 303))
 
 
-def _added(site: Site, form: dict[str, str]) -> str:
-    person = site.log.add_person(form["name"])
+def _person_added(site: Site, form: dict[str, str]) -> str:
+    person = site.log.people.add(form["name"])
     return f"{person.name} has a link now. It is in the list: give it to them alone."
 
 
-def _withdrawn(site: Site, form: dict[str, str]) -> str:
-    person = next((p for p in site.log.people() if p.id == form["annotator"]), None)
+def _person_withdrawn(site: Site, form: dict[str, str]) -> str:
+    person = next((p for p in site.log.people.all() if p.id == form["annotator"]), None)
     if person is None:
         raise Refused("people", "nobody has this id.")
-    site.log.withdraw(person.id)
+    site.log.people.withdraw(person.id)
     return f"The link of {person.name} is withdrawn. Their answers stay; add the name again for a new link."
 
 
-def _settled(site: Site, form: dict[str, str]) -> str:
-    item = site.log.item(form["item"])
+def _adjudicated(site: Site, form: dict[str, str]) -> str:
+    item = site.log.batches.item(form["item"])
     if item is None:
         raise Refused("adjudicate", "there is no such item.")
     try:
-        written = from_letters(form["choice"]) if item.mode == "ranking" else form["choice"]
-        choice = parse_choice(written, item.mode, len(item.completions))
-        site.log.append(NewEvent(form["key"], "adjudicate", OPERATOR, item.id, {"choice": choice}))
+        choice = from_letters(form["choice"]) if item.mode == "ranking" else form["choice"]
+        event = parse_adjudication(
+            {"key": form["key"], "item": item.id, "choice": choice}, Asked(item, site.settings)
+        )
     except ValueError as err:
-        raise Refused("adjudicate", f"{err}.") from err
-    return f"Settled: {choice_words(choice, item.mode)}."
+        raise Refused("adjudicate", f"{str(err).rstrip('.')}.") from err
+    site.log.events.append(event)
+    return f"Settled: {choice_words(event.choice, item.mode)}."
 
 
 def _published(site: Site, form: dict[str, str]) -> str:
-    desk = site.desk
+    state = site.state
     if site.publish is None:
         raise Refused("publish", "this page publishes nothing.", "Run: make collect")
-    if not desk.publishing.acquire(blocking=False):
+    if not state.publishing.acquire(blocking=False):
         raise Refused("publish", "it is being published already.", "Reload in a moment.")
     good = False
     text = "It failed by a bug; the server's terminal says where."
@@ -143,5 +142,5 @@ def _published(site: Site, form: dict[str, str]) -> str:
         text = str(err)
         raise
     finally:
-        desk.last = (time.strftime("%Y-%m-%d %H:%M"), text, good)
-        desk.publishing.release()
+        state.last = (time.strftime("%Y-%m-%d %H:%M"), text, good)
+        state.publishing.release()

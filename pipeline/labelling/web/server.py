@@ -114,9 +114,10 @@ class Server:
 
     def links(self) -> list[tuple[str, str]]:
         """(name, link) of the operator and of each active person. Each link is a key: for that person alone."""
-        people = [(person.name, person.token) for person in self.log.people() if person.active]
+        people = [(person.name, person.token) for person in self.log.people.all() if person.active]
         return [
-            (name, f"{self.url}/join/{token}") for name, token in [("operator", self.log.operator_token), *people]
+            (name, f"{self.url}/join/{token}")
+            for name, token in [("operator", self.log.people.operator_token), *people]
         ]
 
     def wait(self, until: Callable[[], bool]) -> None:

@@ -25,8 +25,8 @@ def rows(log: Log) -> Iterator[Row]:
     Raises:
         DataError: before the first row, where there is none.
     """
-    items = {item.id: item for item in log.items()}
-    votes = [vote for vote in log.votes() if vote.item in items]
+    items = {item.id: item for item in log.batches.items()}
+    votes = [vote for vote in log.answers.votes() if vote.item in items]
     agreed = [vote for vote in votes if vote.consent is not None]
     if not agreed:
         what = (

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.labelling.aggregate import Outcome, adjudicated, aggregate, dawid_skene, pair_choices, strengths
 from pipeline.labelling.items import Item, Mode
-from pipeline.labelling.log.events import Vote
+from pipeline.labelling.log.answers import Vote
 from pipeline.labelling.settings import Aggregation
 
 HOW: tuple[Aggregation, ...] = ("majority", "dawid_skene", "bradley_terry")

@@ -15,7 +15,8 @@ import pytest
 
 from pipeline.labelling.agreement import krippendorff_alpha, summary
 from pipeline.labelling.items import Item, Mode
-from pipeline.labelling.log.events import Event, Vote
+from pipeline.labelling.log.answers import Vote
+from pipeline.labelling.log.events import Event
 
 
 def item(name: str, mode: Mode = "pairwise", gold: str | None = None) -> Item:

@@ -15,7 +15,8 @@ from pipeline.base.records import PEOPLES_VOTES, Comparison, row_id
 from pipeline.base.records import VOTES as COLLECT_VOTES
 from pipeline.labelling import aggregate
 from pipeline.labelling.items import Item, Mode
-from pipeline.labelling.log.events import Event, Vote
+from pipeline.labelling.log.answers import Vote
+from pipeline.labelling.log.events import Event
 from pipeline.labelling.settings import LabelSection
 from pipeline.labelling.votes_to_rows import (
     EDITS,

@@ -27,11 +27,16 @@ import pytest
 from pipeline.base.errors import ConfigError
 from pipeline.base.terminal_text import columns, escape_lines
 from pipeline.labelling.items import Item, order_of
-from pipeline.labelling.log.log import Log, LogFull, NewEvent, Person, Refused
+from pipeline.labelling.log.database import LogFull, Refused
+from pipeline.labelling.log.log import Log
+from pipeline.labelling.log.new_event import NewEvent, NewVote
+from pipeline.labelling.log.people import Person
+from pipeline.labelling.log.queue import Queue
 from pipeline.labelling.settings import LabelSection
 from pipeline.labelling.terminal import session
 from pipeline.labelling.terminal.keys import Keys, wrap
 from pipeline.labelling.web.context import Consent
+from tests.unit.labelling.helpers import new_event, open_log
 
 TEXT = "You are asked to read.\n"
 CONSENT = Consent(TEXT, "1", hashlib.sha256(TEXT.encode()).hexdigest())
@@ -42,13 +47,8 @@ def items(count: int) -> list[Item]:
 
 
 def project(directory: Path, some: list[Item], whole: bool = True) -> tuple[Log, Person]:
-    log = Log(directory)
-    person = log.add_person("somebody")
-    log.open_batch("batch", {})
-    log.add_items(some)
-    if whole:
-        log.finish_batch()
-    return log, person
+    log = open_log(directory, some, whole=whole)
+    return log, log.people.add("somebody")
 
 
 @pytest.fixture
@@ -73,10 +73,10 @@ def run(log: Log, person: Person, lines: str, out: Any = None, **settings: Any) 
 
 def choices(log: Log) -> dict[str, str]:
     """What was chosen, by prompt: the text, or the word where it is no text."""
-    some = {i.id: i for i in log.items()}
+    some = {i.id: i for i in log.batches.items()}
     return {
         some[v.item].prompt: dict(zip("ab", some[v.item].completions, strict=False)).get(v.choice, v.choice)
-        for v in log.votes()
+        for v in log.answers.votes()
     }
 
 
@@ -91,10 +91,10 @@ def test_the_completion_shown_at_the_key_is_the_one_chosen(tmp_path: Path) -> No
         shown = re.findall(rf"(?:first|second)-{i}\b", out)
         assert choices(log)[f"prompt-{i}"] == shown[0]
         assert len(shown) == 2
-    votes = log.votes()
+    votes = log.answers.votes()
     assert {v.choice for v in votes} == {"a", "b"}
     for v in votes:
-        assert v.order == order_of(v.item, person.id, log.salt, 2)
+        assert v.order == order_of(v.item, person.id, log.people.salt, 2)
         assert (v.consent, v.note, v.strength, v.tags) == (CONSENT.sha256, "", None, ())
         assert v.ms is not None
         assert 0 <= v.ms < 5000
@@ -114,7 +114,7 @@ def test_a_skip_has_a_reason_and_can_be_thought_better_of(opened: tuple[Log, Per
     log, person = opened
     run(log, person, "y s x 1 s 2")
     assert list(choices(log)) == ["prompt-0"]
-    skips = [(e.item, e.payload["reason"]) for e in log.skips()]
+    skips = [(e.item, e.payload["reason"]) for e in log.answers.skips()]
     assert skips == [(items(2)[1].id, "not my subject")]
 
 
@@ -126,10 +126,10 @@ def test_undo_asks_again_and_says_what_was_said(opened: tuple[Log, Person]) -> N
     assert "You had said: skip" in out
     first, second = items(2)
     assert choices(log) == {
-        first.prompt: first.completions[order_of(first.id, person.id, log.salt, 2)[0]],
+        first.prompt: first.completions[order_of(first.id, person.id, log.people.salt, 2)[0]],
         second.prompt: "tie",
     }
-    assert log.skips() == []
+    assert log.answers.skips() == []
 
 
 # Mutation: what was said told in the words of the log. (All orders are alike once in 512 times.)
@@ -148,10 +148,10 @@ def test_the_last_answer_can_be_taken_back_at_the_end(opened: tuple[Log, Person]
 def test_a_flag_goes_on_and_off_and_answers_nothing(opened: tuple[Log, Person]) -> None:
     log, person = opened
     out = run(log, person, "y f 2 f f 1 r q")
-    assert [(e.item, e.payload["reason"]) for e in log.flags()] == [(items(1)[0].id, "harmful")]
-    assert [e.type for e in log.events()] == ["consent", "flag", "flag", "flag"]
+    assert [(e.item, e.payload["reason"]) for e in log.answers.flags()] == [(items(1)[0].id, "harmful")]
+    assert [e.type for e in log.events.read()] == ["consent", "flag", "flag", "flag"]
     assert out.count("You have flagged this.") == 1
-    assert log.votes() == []
+    assert log.answers.votes() == []
 
 
 def test_notes_strength_and_tags_only_where_asked_for(opened: tuple[Log, Person]) -> None:
@@ -160,7 +160,7 @@ def test_notes_strength_and_tags_only_where_asked_for(opened: tuple[Log, Person]
     assert "n means nothing here" in out
     # A strength can be thought better of; a tie has none; tags may be none, and numbers without a tag are no tags.
     run(log, person, "n because 2 x 1 2 3,1,9,0 t ,", ask=["strength", "tags", "note"])
-    _, second, third = log.votes()
+    _, second, third = log.answers.votes()
     assert (second.strength, second.tags, second.note) == ("much", ("on topic", "correct"), "because")
     assert (third.choice, third.strength, third.tags, third.note) == ("tie", None, (), "")
 
@@ -171,7 +171,7 @@ def test_thumbs(tmp_path: Path) -> None:
     out = run(log, person, "y t 1 2", mode="thumbs")
     assert "t means nothing here" in out
     assert "[t]ie" not in out
-    assert [v.choice for v in log.votes()] == ["like", "dislike"]
+    assert [v.choice for v in log.answers.votes()] == ["like", "dislike"]
 
 
 @pytest.mark.parametrize("mode", ["rating", "ranking"])
@@ -188,9 +188,9 @@ def test_consent_comes_first_and_only_once(opened: tuple[Log, Person]) -> None:
     out = run(log, person, "1 n")
     assert "You are asked to read." in out
     assert "prompt-0" not in out
-    assert list(log.events()) == []
+    assert list(log.events.read()) == []
     run(log, person, "y t")
-    assert log.consent_of(person.id) == CONSENT.sha256
+    assert log.answers.consent_of(person.id) == CONSENT.sha256
     assert "You are asked to read." not in run(log, person, "t")
     other = Consent("Another text.", "2", "0" * 64)
     out = io.StringIO()
@@ -216,7 +216,7 @@ def test_an_answer_is_in_the_log_before_the_next_item_is_shown(opened: tuple[Log
     class Out(io.StringIO):
         def write(self, text: str) -> int:
             if text.startswith("prompt-"):
-                seen.append((text.strip(), len(other.votes())))
+                seen.append((text.strip(), len(other.answers.votes())))
             return super().write(text)
 
     run(log, person, "y t t t", out=Out())
@@ -228,8 +228,8 @@ def test_waiting_for_items_ends_when_there_are_some(tmp_path: Path, monkeypatch:
     log, person = project(tmp_path / "x-labels", [], whole=False)
     rounds: list[Callable[[], object]] = [
         lambda: None,
-        lambda: log.add_items(items(1)),
-        log.finish_batch,
+        lambda: log.batches.add_items(items(1)),
+        log.batches.finish,
     ]
 
     def pause(keys: Keys, seconds: float) -> str:
@@ -241,20 +241,20 @@ def test_waiting_for_items_ends_when_there_are_some(tmp_path: Path, monkeypatch:
     assert rounds == []
     assert out.count("Waiting for more items") == 2
     assert "Nothing is left" in out
-    assert len(log.votes()) == 1
+    assert len(log.answers.votes()) == 1
 
 
 def test_the_time_left_is_at_the_persons_own_pace(
     opened: tuple[Log, Person], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log, person = opened
-    monkeypatch.setattr(Log, "pace", lambda *_: 90_000.0)
+    monkeypatch.setattr(Queue, "pace", lambda *_: 90_000.0)
     for counted, said in [
         ((4, 3), "4 answered, 3 left ─"),
         ((5, 3), "left, about 4 min"),
         ((9, 100), "2 h 30 min"),
     ]:
-        monkeypatch.setattr(Log, "my_count", lambda *_, counted=counted: counted)
+        monkeypatch.setattr(Queue, "answered_and_left", lambda *_, counted=counted: counted)
         assert said in run(log, person, "y q" if counted[0] == 4 else "q")
 
 
@@ -266,7 +266,7 @@ def test_a_disk_that_is_full_loses_no_answer_and_makes_no_second_one(
 ) -> None:
     log, person = opened
     run(log, person, "y q")
-    append, keys = log.append, list[str]()
+    append, keys = log.events.append, list[str]()
 
     def full(event: NewEvent) -> Any:
         keys.append(event.key)
@@ -276,14 +276,14 @@ def test_a_disk_that_is_full_loses_no_answer_and_makes_no_second_one(
             raise LogFull("data/x-labels", "the disk is full.")
         return append(event)
 
-    monkeypatch.setattr(log, "append", full)
+    monkeypatch.setattr(log.events, "append", full)
     out = run(log, person, "t r r q")
     assert out.count("data/x-labels: the disk is full.") == 2
     assert "prompt-1" in out
     # Mutation: a new key for each try.
     assert len(set(keys)) == 1
     assert re.fullmatch(r"[0-9a-f]{32}", keys[0])
-    assert len(log.votes()) == 1
+    assert len(log.answers.votes()) == 1
 
 
 def test_an_answer_given_up_leaves_the_item_open(
@@ -295,12 +295,12 @@ def test_an_answer_given_up_leaves_the_item_open(
     def full(event: NewEvent) -> Any:
         raise LogFull("data/x-labels", "the disk is full.")
 
-    monkeypatch.setattr(log, "append", full)
+    monkeypatch.setattr(log.events, "append", full)
     out = run(log, person, "t x q")
     assert "NOT recorded" in out
     assert out.count("prompt-0") == 1
     assert "prompt-1" not in out
-    assert log.votes() == []
+    assert log.answers.votes() == []
 
 
 def test_an_item_answered_meanwhile_on_the_page_is_left_behind(
@@ -308,24 +308,25 @@ def test_an_item_answered_meanwhile_on_the_page_is_left_behind(
 ) -> None:
     log, person = opened
     run(log, person, "y q")
-    append = log.append
+    append = log.events.append
 
     def late(event: NewEvent) -> Any:
-        monkeypatch.setattr(log, "append", append)
-        order = order_of(event.item or "", person.id, log.salt, 2)
-        append(NewEvent("from-the-page", "vote", person.id, event.item, {"choice": "a", "order": list(order)}))
+        monkeypatch.setattr(log.events, "append", append)
+        assert isinstance(event, NewVote)
+        order = order_of(event.item, person.id, log.people.salt, 2)
+        append(new_event("vote", person.id, event.item, key="from-the-page", choice="a", order=tuple(order)))
         return append(event)
 
-    monkeypatch.setattr(log, "append", late)
+    monkeypatch.setattr(log.events, "append", late)
     out = run(log, person, "t t q")
     assert "prompt-2" in out
-    assert [v.choice for v in log.votes()] == ["a", "tie"]
+    assert [v.choice for v in log.answers.votes()] == ["a", "tie"]
 
 
 def test_somebody_who_was_withdrawn_is_told(opened: tuple[Log, Person]) -> None:
     log, person = opened
     run(log, person, "y q")
-    log.withdraw(person.id)
+    log.people.withdraw(person.id)
     with pytest.raises(Refused):
         run(log, person, "t")
 
@@ -364,10 +365,10 @@ def test_nothing_in_a_text_reaches_the_terminal_raw(tmp_path: Path, monkeypatch:
     assert controls(out.getvalue()) == set()
     for sign in ("␛[2J", "␇", "<U+009B>31m", "<U+202E>reversed", "␈", "␡", "<U+200B>", "<U+2028>", "<U+E0041>"):
         assert sign in out.getvalue()
-    assert len(log.votes()) == 1
+    assert len(log.answers.votes()) == 1
     # Errors quote what was given.
     for err in (LogFull(f"data/{HOSTILE}", HOSTILE), Refused(HOSTILE, HOSTILE)):
-        monkeypatch.setattr(log, "append", raising(err))
+        monkeypatch.setattr(log.events, "append", raising(err))
         said = run(log, person, "y q", out=io.StringIO())
         assert "␛[2J" in said
         assert controls(said) == set()
@@ -419,7 +420,7 @@ def test_an_ascii_terminal_is_given_ascii(opened: tuple[Log, Person]) -> None:
     out = io.TextIOWrapper(raw, encoding="ascii")
     session.label(log, LabelSection(), person, CONSENT, title="é", stdin=io.StringIO("y\nt\n"), stdout=out)
     assert b"\\xe9" in raw.getvalue()
-    assert len(log.votes()) == 1
+    assert len(log.answers.votes()) == 1
 
 
 # On a terminal
@@ -439,15 +440,16 @@ SHELL = """
         signal.signal(signal.SIGTTOU, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
         from pipeline.base.cli import guard
-        from pipeline.labelling.terminal import keys, session
         from pipeline.labelling.log.log import Log
+        from pipeline.labelling.log.queue import Queue
         from pipeline.labelling.settings import LabelSection
+        from pipeline.labelling.terminal import keys, session
         from pipeline.labelling.web.context import Consent
         def main(argv):
             log = Log(Path(sys.argv[1]))
-            person = log.people()[0]
+            person = log.people.all()[0]
             if sys.argv[3] == "crash":
-                Log.my_count = lambda *_: 1 / 0
+                Queue.answered_and_left = lambda *_: 1 / 0
             if sys.argv[3] == "slow":
                 keys.SETTLE_SECONDS = 2.0
             section = LabelSection(gold_share=0.0, ask=["note"])
@@ -547,9 +549,9 @@ def test_a_key_is_enough(opened: tuple[Log, Person], tty: Callable[..., Tty]) ->
     assert person_at.expect("SHELL: ended").count("3 answered") == 1
     person_at.expect("0 cooked")
     second = items(2)[1]
-    right = second.completions[order_of(second.id, person.id, log.salt, 2)[1]]
+    right = second.completions[order_of(second.id, person.id, log.people.salt, 2)[1]]
     assert list(choices(log).values()) == ["tie", right, "both_bad"]
-    assert log.votes()[2].note == "why: \x1b[2J"
+    assert log.answers.votes()[2].note == "why: \x1b[2J"
     assert "\x1b[2J" not in person_at.output
     assert "\x1b[1m" in person_at.output
 
@@ -564,13 +566,13 @@ def test_a_key_held_down_answers_one_item(opened: tuple[Log, Person], tty: Calla
     person_at.send("t")
     person_at.answer("q")
     person_at.expect("SHELL: ended 0 cooked")
-    assert len(opened[0].votes()) == 1
+    assert len(opened[0].answers.votes()) == 1
 
 
 def test_lines_fit_the_width_and_no_color_is_heeded(opened: tuple[Log, Person], tty: Callable[..., Tty]) -> None:
     log, _ = opened
     long = Item("word " * 60, ("x" * 150, "漢" * 60))
-    log.add_items([long], [-1.0])
+    log.batches.add_items([long], [-1.0])
     person_at = tty(width=30, NO_COLOR="1")
     person_at.expect("[n]o ")
     person_at.send("y")
@@ -593,7 +595,7 @@ def test_however_it_is_stopped_the_terminal_is_as_before(
     person_at.answer("t", key)
     person_at.expect("1 answered, all of them kept.")
     person_at.expect("SHELL: ended 0 cooked")
-    assert len(opened[0].votes()) == 1
+    assert len(opened[0].answers.votes()) == 1
 
 
 def test_a_signal_or_a_bug_leaves_the_terminal_as_before(
@@ -607,7 +609,7 @@ def test_a_signal_or_a_bug_leaves_the_terminal_as_before(
     # The shell's child is the group in the foreground.
     os.killpg(os.tcgetpgrp(person_at.master), signal.SIGTERM)
     person_at.expect("SHELL: ended 143 cooked")
-    assert len(opened[0].votes()) == 1
+    assert len(opened[0].answers.votes()) == 1
     crashing = tty(how="crash")
     crashing.expect("ZeroDivisionError")
     crashing.expect("SHELL: ended 1 cooked")
@@ -632,7 +634,7 @@ def test_suspended_and_continued(opened: tuple[Log, Person], tty: Callable[..., 
     person_at.send("\n")
     person_at.answer("q")
     person_at.expect("SHELL: ended 0 cooked")
-    (vote,) = log.votes()
+    (vote,) = log.answers.votes()
     assert vote.ms is not None
     # Mutation: the time away is counted as spent on the item.
     assert vote.ms < (seconds - 0.75) * 1000

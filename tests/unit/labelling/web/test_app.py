@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +9,18 @@ import pytest
 from starlette.testclient import TestClient
 
 from pipeline.labelling.items import Item, order_of
-from pipeline.labelling.log.events import NewEvent
-from pipeline.labelling.log.log import Log, LogFull
+from pipeline.labelling.log.database import LogFull
+from pipeline.labelling.log.events import Events
+from pipeline.labelling.log.log import Log
+from pipeline.labelling.log.new_event import NewEvent
 from pipeline.labelling.settings import LabelSection
 from pipeline.labelling.web.app import Consent, build_app
-from pipeline.labelling.web.context import Horizon
+from pipeline.labelling.web.context import RemainingEstimate
 from pipeline.labelling.web.request_checks import Rate
+from tests.unit.labelling.helpers import KEYS, open_log, pairs
 
 BASE = "http://127.0.0.1:8765"
 CONSENT = Consent("You agree to this.", "v2", "c" * 64)
-KEYS = (f"key-{n:08d}" for n in itertools.count())
 NASTY = "<script>alert(1)</script> \"'& \u202e\u0001 \ud800 </textarea>"
 
 
@@ -27,7 +28,7 @@ class Page:
     """A person's tab: a client with that person's cookie."""
 
     def __init__(self, app: Any, log: Log, name: str, consent: bool = True) -> None:
-        self.person = log.add_person(name)
+        self.person = log.people.add(name)
         self.client = TestClient(app, base_url=BASE, follow_redirects=False)
         assert self.client.get(f"/join/{self.person.token}").status_code == 303
         if consent:
@@ -53,14 +54,12 @@ class Page:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Log:
-    log = Log(tmp_path)
-    log.open_batch("b", {})
-    return log
+    return open_log(tmp_path)
 
 
 def serve(log: Log, items: list[Item] | None = None, **settings: Any) -> Any:
-    log.add_items(pairs(12) if items is None else items)
-    log.finish_batch()
+    log.batches.add_items(pairs(12) if items is None else items)
+    log.batches.finish()
     app = build_app(
         log, LabelSection(**settings), title="Reviews", guidelines="Be fair.", consent=CONSENT, publish=None,
         hosts=["127.0.0.1"],
@@ -69,13 +68,9 @@ def serve(log: Log, items: list[Item] | None = None, **settings: Any) -> Any:
     return app
 
 
-def pairs(n: int, gold: str | None = None, word: str = "text") -> list[Item]:
-    return [Item(f"{word} {i}", (f"one {i}", f"two {i}"), gold=gold) for i in range(n)]
-
-
 def test_join_trades_the_token_for_a_cookie(log):
     app = serve(log)
-    person = log.add_person("one")
+    person = log.people.add("one")
     client = TestClient(app, base_url=BASE, follow_redirects=False)
     answer = client.get(f"/join/{person.token}")
     assert answer.status_code == 303
@@ -91,7 +86,7 @@ def test_join_trades_the_token_for_a_cookie(log):
 
 def test_a_wrong_token_is_a_404(log):
     client = TestClient(serve(log), base_url=BASE)
-    for token in ("0" * 32, "x", "%00", "Ünicode", log.salt, "a" * 500):
+    for token in ("0" * 32, "x", "%00", "Ünicode", log.people.salt, "a" * 500):
         answer = client.get(f"/join/{token}", follow_redirects=False)
         assert answer.status_code == 404
         assert "set-cookie" not in answer.headers
@@ -117,7 +112,7 @@ def test_a_person_who_comes_from_another_site_can_go_on(log):
     # Browsers leave out a SameSite=Strict cookie where the first click was on another site, also after a redirect;
     # the second click is on our own page. Seen in Chromium.
     app = serve(log)
-    path = f"/a/{log.add_person('one').id}/"
+    path = f"/a/{log.people.add('one').id}/"
     answer = TestClient(app, base_url=BASE).get(path)
     assert answer.status_code == 403
     assert f'href="{path}"' in answer.text
@@ -127,7 +122,7 @@ def test_a_person_who_comes_from_another_site_can_go_on(log):
 def test_a_withdrawn_link_is_dead_and_a_new_one_works(log):
     app = serve(log)
     one = Page(app, log, "one")
-    log.withdraw(one.person.id)
+    log.people.withdraw(one.person.id)
     assert one.client.get(f"/a/{one.person.id}/api/next").status_code == 403
     assert one.send("undo").status_code == 403
     assert one.client.get(f"/join/{one.person.token}").status_code == 404
@@ -138,7 +133,7 @@ def test_a_withdrawn_link_is_dead_and_a_new_one_works(log):
 
 def test_several_people_in_tabs_of_one_browser(log):
     app = serve(log)
-    one, two = log.add_person("one"), log.add_person("two")
+    one, two = log.people.add("one"), log.people.add("two")
     client = TestClient(app, base_url=BASE)
     client.get(f"/join/{one.token}")
     client.get(f"/join/{two.token}")
@@ -168,7 +163,7 @@ def test_no_answer_counts_before_consent(log):
     ):
         answer = page.send(kind, **rest)
         assert (answer.status_code, answer.json()["code"]) == (403, "consent"), kind
-    assert not list(log.events())
+    assert not list(log.events.read())
 
 
 def test_consent_is_to_the_text_of_now(log):
@@ -179,7 +174,7 @@ def test_consent_is_to_the_text_of_now(log):
     assert page.send("consent", item=None, version="v2", sha256="c" * 64).status_code == 200
     assert not page.get("state")["consent"]["needed"]
     page.vote()
-    assert log.votes()[0].consent == "c" * 64
+    assert log.answers.votes()[0].consent == "c" * 64
     # Another text: everybody is asked again.
     new = Consent("Another.", "v3", "d" * 64)
     other = build_app(
@@ -196,10 +191,10 @@ def test_pairwise_votes_are_stored_in_the_words_of_the_item(log):
     swapped = 0
     for choice in ["a", "b", "tie", "both_bad"] * 10:
         item = page.get("next")["item"]
-        stored = log.item(item["id"])
+        stored = log.batches.item(item["id"])
         assert stored is not None
         page.vote(choice)
-        vote = log.votes()[-1]
+        vote = log.answers.votes()[-1]
         chosen = {"a": 0, "b": 1}.get(choice)
         if chosen is None:
             assert vote.choice == choice
@@ -216,7 +211,7 @@ def test_rankings_are_stored_in_the_words_of_the_item(log):
     for choice in ["2>0=1>3", "0>1>2>3", "3>2>1>0", "1=2>0=3"] * 5:
         item = page.get("next")["item"]
         page.vote(choice)
-        vote, stored = log.votes()[-1], log.item(item["id"])
+        vote, stored = log.answers.votes()[-1], log.batches.item(item["id"])
         assert stored is not None
         shown = [{item["completions"][int(i)] for i in rank.split("=")} for rank in choice.split(">")]
         kept = [{stored.completions[int(i)] for i in rank.split("=")} for rank in vote.choice.split(">")]
@@ -230,7 +225,7 @@ def test_one_completion_at_a_time(log, mode, choices):
     for choice in choices:
         assert len(page.get("next")["item"]["completions"]) == 1
         page.vote(choice)
-    assert [v.choice for v in log.votes()] == choices
+    assert [v.choice for v in log.answers.votes()] == choices
 
 
 def test_the_place_differs_between_people_and_stays_for_one(log):
@@ -244,11 +239,11 @@ def test_the_place_differs_between_people_and_stays_for_one(log):
 def test_strength_tags_and_note_are_kept(log):
     page = Page(serve(log, ask=["strength", "tags", "note"], tags=["clear", "safe"]), log, "one")
     page.vote("a", strength="much", tags=["safe", "clear", "safe"], note="ünï\n" + "x" * 5000)
-    vote = log.votes()[0]
+    vote = log.answers.votes()[0]
     assert (vote.strength, vote.tags, vote.ms) == ("much", ("safe", "clear"), 2000)
     assert vote.note == "ünï\n" + "x" * 5000
     page.vote("tie", strength="much")
-    assert log.votes()[1].strength is None
+    assert log.answers.votes()[1].strength is None
 
 
 def test_a_retry_is_recorded_once(log):
@@ -261,7 +256,7 @@ def test_a_retry_is_recorded_once(log):
     assert again["next"]["item"]["id"] == first["next"]["item"]["id"] != first_item
     other = page.send("vote", item=first_item, key="same-key-1", choice="tie", ms=1)
     assert other.status_code == 409
-    assert len(log.votes()) == 1
+    assert len(log.answers.votes()) == 1
 
 
 def test_a_second_vote_on_an_item_is_refused(log):
@@ -285,7 +280,7 @@ def test_undo_opens_the_item_again_with_what_was_chosen(log):
     assert page.get("next")["item"] == back["item"], "a reload shows the same"
     assert page.send("undo").status_code == 409
     page.vote("0>1>2", item=item["id"])
-    assert len(log.votes()) == 1
+    assert len(log.answers.votes()) == 1
 
 
 def test_undo_of_a_skip(log):
@@ -293,18 +288,18 @@ def test_undo_of_a_skip(log):
     assert page.send("skip", reason="I cannot tell", note="n", ms=5).status_code == 200
     back = page.send("undo").json()["next"]["item"]
     assert back["undone"] == {"reason": "I cannot tell", "note": "n"}
-    assert not log.skips()
+    assert not log.answers.skips()
 
 
 def test_flags_go_on_and_off(log):
     page = Page(serve(log), log, "one")
     on = page.send("flag", on=True, reason="harmful", note="why").json()["next"]["item"]
     assert on["flagged"]
-    assert [(f.item, f.payload["reason"], f.payload["note"]) for f in log.flags()] == [
+    assert [(f.item, f.payload["reason"], f.payload["note"]) for f in log.answers.flags()] == [
         (on["id"], "harmful", "why")
     ]
     assert page.send("flag", on=False).json()["next"]["item"]["flagged"] is False
-    assert not log.flags()
+    assert not log.answers.flags()
 
 
 def test_an_edit_is_of_the_completion_at_that_place(log):
@@ -312,20 +307,20 @@ def test_an_edit_is_of_the_completion_at_that_place(log):
     item = page.get("next")["item"]
     for place in range(3):
         assert page.send("edit", completion=place, text=f"better {place}").status_code == 200
-    stored = log.item(item["id"])
+    stored = log.batches.item(item["id"])
     assert stored is not None
-    kept = {stored.completions[e.payload["completion"]]: e.payload["text"] for e in log.edits()}
+    kept = {stored.completions[e.payload["completion"]]: e.payload["text"] for e in log.answers.edits()}
     assert kept == {item["completions"][place]: f"better {place}" for place in range(3)}
 
 
 def test_the_last_answer_ends_it_and_sampling_is_waited_for(log):
-    log.add_items(pairs(1))
+    log.batches.add_items(pairs(1))
     app = build_app(
         log, LabelSection(), title="", guidelines=None, consent=CONSENT, publish=None, hosts=["127.0.0.1"]
     )
     page = Page(app, log, "one")
     assert page.vote()["next"]["why"] == "waiting"
-    log.finish_batch()
+    log.batches.finish()
     end = page.get("next")
     assert (end["item"], end["why"]) == (None, "done")
 
@@ -352,7 +347,7 @@ def test_hostile_text_comes_through_whole(log):
     assert item["turns"] == [{"role": "", "text": NASTY}]
     assert sorted(item["completions"]) == [NASTY + "1", NASTY + "2"]
     page.vote(note="</script>\u202e\u0001")
-    assert log.votes()[0].note == "</script>\u202e\u0001"
+    assert log.answers.votes()[0].note == "</script>\u202e\u0001"
 
 
 def test_conversations_come_in_turns(log):
@@ -362,7 +357,7 @@ def test_conversations_come_in_turns(log):
 
 def test_gold_items_and_repeats_look_like_all_others(log):
     """No key, no type and no step of the progress tells which of the answers were tests."""
-    log.add_items(pairs(30, gold="a", word="gold"))
+    log.batches.add_items(pairs(30, gold="a", word="gold"))
     app = serve(log, pairs(60), gold="gold.csv", gold_share=0.2, repeat_share=0.1, repeat_after=3)
     page = Page(app, log, "one")
     shapes, steps = {}, []
@@ -371,7 +366,7 @@ def test_gold_items_and_repeats_look_like_all_others(log):
         item, before = answer["item"], answer["progress"]
         shape = tuple(sorted((k, type(v)) for k, v in item.items())), tuple(sorted(answer))
         answer = page.send("vote", item=item["id"], choice="a", ms=1).json()["next"]
-        vote, stored = log.votes()[-1], log.item(item["id"])
+        vote, stored = log.answers.votes()[-1], log.batches.item(item["id"])
         assert stored is not None
         kind = "gold" if stored.gold else "repeat" if vote.round else "first"
         shapes.setdefault(kind, set()).add(shape)
@@ -385,13 +380,13 @@ def test_gold_items_and_repeats_look_like_all_others(log):
 
 
 def test_what_is_left_follows_what_others_do():
-    horizon = Horizon(0.1)
-    assert horizon.left("p", 0, 90) == 90 + 17  # 10 are expected on top, and two deviations of sqrt(10)
-    assert horizon.left("p", 1, 90) == 106  # a gold item
-    assert horizon.left("p", 2, 89) == 105
-    assert horizon.left("p", 2, 9) == 9 + 3  # others did 80: 1 is expected on top, and two deviations of 1
-    assert horizon.left("p", 2, 0) == 0
-    assert Horizon(0.0).left("p", 7, 5) == 5
+    remaining = RemainingEstimate(0.1)
+    assert remaining.left("p", 0, 90) == 90 + 17  # 10 are expected on top, and two deviations of sqrt(10)
+    assert remaining.left("p", 1, 90) == 106  # a gold item
+    assert remaining.left("p", 2, 89) == 105
+    assert remaining.left("p", 2, 9) == 9 + 3  # others did 80: 1 is expected on top, and two deviations of 1
+    assert remaining.left("p", 2, 0) == 0
+    assert RemainingEstimate(0.0).left("p", 7, 5) == 5
 
 
 def test_two_people_get_what_both_must_answer(log):
@@ -400,8 +395,8 @@ def test_two_people_get_what_both_must_answer(log):
     for tab in (one, two):
         while tab.get("next")["item"]:
             tab.vote()
-    assert log.ready(2, None).done == 3
-    assert len(log.votes()) == 6
+    assert log.batches.ready(2, None).done == 3
+    assert len(log.answers.votes()) == 6
 
 
 def test_an_open_item_counts_as_left(log):
@@ -417,14 +412,14 @@ def test_an_open_item_counts_as_left(log):
 def test_a_full_disk_says_so_and_the_next_request_works(log, monkeypatch):
     page = Page(serve(log), log, "one")
     item = page.get("next")["item"]["id"]
-    append, full = Log.append, [True]
+    append, full = Events.append, [True]
 
-    def sometimes(self: Log, event: NewEvent) -> Any:
+    def sometimes(self: Events, event: NewEvent) -> Any:
         if full[0]:
             raise LogFull("labels.sqlite3", "the disk is full.", "Free some space.")
         return append(self, event)
 
-    monkeypatch.setattr(Log, "append", sometimes)
+    monkeypatch.setattr(Events, "append", sometimes)
     answer = page.send("vote", item=item, choice="a", ms=1)
     assert (answer.status_code, answer.json()["code"]) == (507, "full")
     assert "disk is full" in answer.json()["error"]
@@ -435,5 +430,5 @@ def test_a_full_disk_says_so_and_the_next_request_works(log, monkeypatch):
 def test_the_order_is_of_this_project_alone(log, tmp_path):
     other = Log(tmp_path / "other")
     items = pairs(64)
-    same = [order_of(i.id, "p", log.salt, 2) == order_of(i.id, "p", other.salt, 2) for i in items]
+    same = [order_of(i.id, "p", log.people.salt, 2) == order_of(i.id, "p", other.people.salt, 2) for i in items]
     assert 10 < sum(same) < 54

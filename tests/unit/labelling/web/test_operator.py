@@ -17,12 +17,13 @@ from starlette.testclient import TestClient
 from pipeline.base.errors import DataError
 from pipeline.labelling import wording
 from pipeline.labelling.items import Item
-from pipeline.labelling.log.events import NewEvent
-from pipeline.labelling.log.log import Log, LogFull
+from pipeline.labelling.log.database import LogFull
+from pipeline.labelling.log.people import People
 from pipeline.labelling.session.project import Human
 from pipeline.labelling.settings import LabelSection
 from pipeline.labelling.web import dashboard
 from pipeline.labelling.web.app import Consent, build_app
+from tests.unit.labelling.helpers import agree, new_event, open_log, pairs, vote
 
 BASE = "http://127.0.0.1:8765"
 FORM = {"content-type": "application/x-www-form-urlencoded", "origin": BASE}
@@ -56,35 +57,31 @@ class Desk:
     """A served project with an operator who has joined."""
 
     def __init__(self, directory: Path, items: list[Item], publish: Any = None, **settings: Any) -> None:
-        self.log = Log(directory)
-        self.log.open_batch("b", {"config": "configs/x.yaml"})
-        self.log.add_items(items)
-        self.items = list(self.log.items())
+        self.log = open_log(directory, items)
+        self.log.batches.open("b", {"config": "configs/x.yaml"})
+        self.items = list(self.log.batches.items())
         self.consent = Consent("Agree <b>here</b>.", "v2", "c" * 64)
         self.app = build_app(
             self.log, LabelSection(**settings), title="Reviews", guidelines="Be <i>fair</i>.",
             consent=self.consent, publish=publish, hosts=["127.0.0.1"],
         )  # fmt: skip
         self.client = TestClient(self.app, base_url=BASE)
-        assert self.client.get(f"/join/{self.log.operator_token}").status_code == 200
+        assert self.client.get(f"/join/{self.log.people.operator_token}").status_code == 200
 
     def person(self, name: str, consent: bool = True) -> str:
-        person = self.log.add_person(name).id
+        person = self.log.people.add(name).id
         if consent:
-            agreed = {"version": "v2", "sha256": self.consent.sha256}
-            self.log.append(NewEvent(next(KEYS), "consent", person, None, agreed))
+            agree(self.log, person, self.consent.sha256)
         return person
 
     def vote(self, who: str, item: Item, choice: str, ms: int = 3000) -> None:
-        payload = {"choice": choice, "order": list(range(len(item.completions)))}
-        self.log.append(NewEvent(next(KEYS), "vote", who, item.id, payload, ms))
+        self.log.events.append(vote(who, item, choice, ms=ms))
 
     def flag(self, who: str, item: Item, reason: str = "harmful", note: str = "") -> None:
-        payload = {"on": True, "reason": reason, "note": note}
-        self.log.append(NewEvent(next(KEYS), "flag", who, item.id, payload))
+        self.log.events.append(new_event("flag", who, item, on=True, reason=reason, note=note))
 
     def page(self, path: str = "/operator/") -> Reader:
-        self.app.state.site.desk._next = 0.0  # as if the last statistics were old
+        self.app.state.site.state._next = 0.0  # as if the last statistics were old
         answer = self.client.get(path)
         assert answer.status_code == 200, answer.text
         return Reader(answer.text)
@@ -94,10 +91,6 @@ class Desk:
         assert answer.status_code == 200, answer.text
         assert answer.history[0].status_code == 303
         return Reader(answer.text)
-
-
-def pairs(n: int) -> list[Item]:
-    return [Item(f"prompt {i}", (f"one {i}", f"two {i}")) for i in range(n)]
 
 
 def test_an_empty_project_has_a_page(tmp_path):
@@ -128,7 +121,7 @@ def test_progress_people_and_choices(tmp_path):
     for item, (a, b) in zip(desk.items, [("a", "a"), ("b", "b"), ("tie", "both_bad")], strict=False):
         desk.vote(one, item, a, ms=1000)
         desk.vote(two, item, b, ms=20_000)
-    desk.log.append(NewEvent(next(KEYS), "skip", two, desk.items[3].id, {"reason": "not my subject"}, 10))
+    desk.log.events.append(new_event("skip", two, desk.items[3], reason="not my subject", ms=10))
     text = desk.page().text
     assert "3 of 4 items done" in text
     assert "still being sampled: 4 items so far" in text
@@ -140,7 +133,7 @@ def test_progress_people_and_choices(tmp_path):
     assert "one is better 4 67 % equally good 1 17 % both bad 1 17 %" in text
     assert "not my subject 1" in text
     assert "agreed to by 1" in text
-    desk.log.finish_batch()
+    desk.log.batches.finish()
     assert "still being sampled" not in desk.page().text
 
 
@@ -170,10 +163,10 @@ def test_disputed_items_are_shown_whole_and_settled(tmp_path):
     assert "Settled: B is better." in told.text
     assert "Disputed 1" in told.text
     assert "prompt 0" not in told.text
-    assert desk.log.adjudications() == {desk.items[0].id: "b"}
+    assert desk.log.answers.adjudications() == {desk.items[0].id: "b"}
     # The same form sent twice: seen failing with a key drawn per request.
     assert "Settled" in desk.send("adjudicate", key="decide-1", item=desk.items[0].id, choice="b").text
-    assert sum(e.type == "adjudicate" for e in desk.log.events()) == 1
+    assert sum(e.type == "adjudicate" for e in desk.log.events.read()) == 1
 
 
 @pytest.mark.parametrize("choice", ["c", "", "0>1", "<b>"])
@@ -182,7 +175,7 @@ def test_a_wrong_decision_is_told_in_one_line(tmp_path, choice):
     told = desk.send("adjudicate", key="decide-1", item=desk.items[0].id, choice=choice)
     assert "is none of a, b, tie, both_bad" in told.text
     assert "there is no such item" in desk.send("adjudicate", key="decide-2", item="f" * 64, choice="a").text
-    assert not desk.log.adjudications()
+    assert not desk.log.answers.adjudications()
 
 
 def test_rankings_are_settled_in_letters(tmp_path):
@@ -192,10 +185,10 @@ def test_rankings_are_settled_in_letters(tmp_path):
     desk.vote(desk.person("two"), item, "0>1>2")
     assert "C > A = B 1 vote" in desk.page().text
     assert "Settled: B > A = C." in desk.send("adjudicate", key="decide-1", item=item.id, choice=" b> a =C").text
-    assert desk.log.adjudications() == {item.id: "1>0=2"}
+    assert desk.log.answers.adjudications() == {item.id: "1>0=2"}
     for wrong in ("A > B", "A > B > C > D", "1>0=2", "A B C", "drop table"):
         assert "Settled" not in desk.send("adjudicate", key=next(KEYS), item=item.id, choice=wrong).text
-    assert desk.log.adjudications() == {item.id: "1>0=2"}
+    assert desk.log.answers.adjudications() == {item.id: "1>0=2"}
 
 
 def test_flags_are_listed_with_their_text(tmp_path):
@@ -213,17 +206,17 @@ def test_flags_are_listed_with_their_text(tmp_path):
 def test_people_are_added_and_withdrawn(tmp_path):
     desk = Desk(tmp_path, pairs(1))
     page = desk.send("annotators", name="  New   Reader ")
-    (person,) = desk.log.people()
+    (person,) = desk.log.people.all()
     assert person.name == "New Reader"
     assert f"{BASE}/join/{person.token}" in page.text
     assert "New Reader has a link now" in page.text
-    assert len(desk.log.people()) == 1
+    assert len(desk.log.people.all()) == 1
     told = desk.send("withdraw", annotator=person.id)
     assert "is withdrawn" in told.text
     assert "/join/" not in told.text
     assert "nobody has this id" in desk.send("withdraw", annotator="p_0000000000").text
     desk.send("annotators", name="New Reader")
-    (again,) = desk.log.people()
+    (again,) = desk.log.people.all()
     assert (again.id, again.active) == (person.id, True)
     assert again.token != person.token
 
@@ -232,7 +225,7 @@ def test_people_are_added_and_withdrawn(tmp_path):
 def test_a_name_that_cannot_be_shown_is_refused(tmp_path, name):
     desk = Desk(tmp_path, [])
     assert "characters that can be shown" in desk.send("annotators", name=name).text
-    assert not desk.log.people()
+    assert not desk.log.people.all()
 
 
 @pytest.mark.parametrize("body", ["", "name=a&name=b", "name=a&x=1", "nam=a", "name", "name=%ff", "a=1&" * 50])
@@ -240,7 +233,7 @@ def test_a_form_has_exactly_its_fields(tmp_path, body):
     desk = Desk(tmp_path, [])
     answer = desk.client.post("/operator/annotators", content=body, headers=FORM)
     assert answer.status_code == 400
-    assert not desk.log.people()
+    assert not desk.log.people.all()
 
 
 def test_texts_and_names_come_out_as_text(tmp_path):
@@ -328,10 +321,10 @@ def test_no_button_where_nothing_can_be_published(tmp_path):
 def test_a_full_disk_is_told(tmp_path, monkeypatch):
     desk = Desk(tmp_path, [])
 
-    def full(self: Log, name: str) -> None:
+    def full(self: People, name: str) -> None:
         raise LogFull("labels.sqlite3", "the disk is full.", "Free some space.")
 
-    monkeypatch.setattr(Log, "add_person", full)
+    monkeypatch.setattr(People, "add", full)
     assert "the disk is full" in desk.send("annotators", name="x").text
 
 
@@ -384,7 +377,7 @@ def test_statistics_are_not_made_again_for_nothing(tmp_path, monkeypatch):
     assert len(made) == 2, "not within five seconds"
     desk.page()
     assert len(made) == 3
-    other = desk.log.add_person("two").id
+    other = desk.log.people.add("two").id
     desk.page()
     desk.log.forget(other)
     desk.page()

@@ -14,10 +14,11 @@ from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from pipeline.labelling.items import Item
-from pipeline.labelling.log.log import Log
+from pipeline.labelling.log.queue import Queue
 from pipeline.labelling.settings import LabelSection
 from pipeline.labelling.web.app import Consent, build_app
 from pipeline.labelling.web.request_checks import BODY_BYTES, Rate, Refusal, host_allowed, read_body
+from tests.unit.labelling.helpers import open_log
 
 BASE = "http://127.0.0.1:8765"
 SECRET = "a-private-word"
@@ -36,10 +37,8 @@ class Place:
     """A served project with one person, who agreed, and an operator."""
 
     def __init__(self, directory: Path) -> None:
-        self.log = Log(directory)
-        self.log.open_batch("b", {})
-        self.log.add_items([Item(f"{SECRET} {i}", (f"{SECRET} x{i}", f"{SECRET} y{i}")) for i in range(5)])
-        self.log.finish_batch()
+        items = [Item(f"{SECRET} {i}", (f"{SECRET} x{i}", f"{SECRET} y{i}")) for i in range(5)]
+        self.log = open_log(directory, items, whole=True)
         consent = Consent("text", "v", "c" * 64)
         settings = LabelSection(ask=["strength", "tags", "note", "edit"])
         self.app = build_app(
@@ -47,10 +46,10 @@ class Place:
             hosts=["127.0.0.1", "localhost"],
         )  # fmt: skip
         self.client = TestClient(self.app, base_url=BASE, follow_redirects=False)
-        self.person = self.log.add_person(SECRET)
+        self.person = self.log.people.add(SECRET)
         self.client.get(f"/join/{self.person.token}")
         self.operator = TestClient(self.app, base_url=BASE, follow_redirects=False)
-        self.operator.get(f"/join/{self.log.operator_token}")
+        self.operator.get(f"/join/{self.log.people.operator_token}")
         self.events = f"/a/{self.person.id}/api/events"
         agreed = {"key": "agree-agree", "type": "consent", "version": "v", "sha256": "c" * 64}
         assert self.post(agreed).status_code == 200
@@ -150,8 +149,8 @@ def test_a_change_needs_the_own_origin(still, origin):
         headers = {"content-type": "application/x-www-form-urlencoded"} | ({"origin": origin} if origin else {})
         answer = still.operator.post(f"/operator/{name}", content=form, headers=headers)
         assert answer.status_code == 403, name
-    assert [p.active for p in still.log.people()] == [True]
-    assert not still.log.votes()
+    assert [p.active for p in still.log.people.all()] == [True]
+    assert not still.log.answers.votes()
 
 
 def test_the_origin_goes_with_the_host_that_was_asked(place):
@@ -319,7 +318,7 @@ def test_only_utf_8_is_read(still):
 )
 def test_a_malformed_vote_is_refused(still, changes):
     refused(still.post(still.vote(**changes)), 400)
-    assert not still.log.votes()
+    assert not still.log.answers.votes()
 
 
 @pytest.mark.parametrize(
@@ -347,9 +346,9 @@ def test_a_malformed_vote_is_refused(still, changes):
     ids=str,
 )
 def test_other_malformed_events_are_refused(still, body):
-    before = len(list(still.log.events()))
+    before = len(list(still.log.events.read()))
     refused(still.post({"key": "12345678", "item": still.item, **body}), 400)
-    assert len(list(still.log.events())) == before
+    assert len(list(still.log.events.read())) == before
 
 
 def test_what_is_not_asked_for_is_refused(tmp_path):
@@ -376,7 +375,7 @@ def test_an_unknown_item_is_a_404(still):
 
 def test_a_day_at_most_is_spent(place):
     assert place.post(place.vote(ms=10**9)).status_code == 200
-    assert place.log.votes()[0].ms == 24 * 3600 * 1000
+    assert place.log.answers.votes()[0].ms == 24 * 3600 * 1000
 
 
 # Rates
@@ -423,7 +422,7 @@ def test_the_operator_pages_need_the_operator(still):
     thief = TestClient(still.app, base_url=BASE)
     thief.cookies.set(still.app.state.site.cookie("operator"), next(iter(annotators.values())))
     assert thief.get("/operator/").status_code == 403
-    assert len(still.log.people()) == 1
+    assert len(still.log.people.all()) == 1
 
 
 def test_the_operator_cannot_answer_for_somebody(still):
@@ -468,7 +467,7 @@ def test_only_the_files_meant_are_served(still):
 
 
 def test_tokens_are_in_no_later_address(place):
-    tokens = (place.person.token, place.log.operator_token)
+    tokens = (place.person.token, place.log.people.operator_token)
     joined = place.client.get(f"/join/{place.person.token}")
     shown = place.client.get(joined.headers["location"])
     added = place.operator.post(
@@ -501,7 +500,7 @@ def test_stderr_has_one_line_per_refusal_and_no_content(place, capfd):
         assert re.fullmatch(
             r"\[label\] \d{4}-\d\d-\d\d \d\d:\d\d:\d\d (GET|POST) /\S*( forged/)? 4\d\d .+", line
         ), line
-        for secret in (hidden, SECRET, token, token[::-1], place.log.operator_token, "Cookie"):
+        for secret in (hidden, SECRET, token, token[::-1], place.log.people.operator_token, "Cookie"):
             assert secret not in line
     # What went well says nothing.
     place.post(place.vote(note=hidden))
@@ -509,10 +508,10 @@ def test_stderr_has_one_line_per_refusal_and_no_content(place, capfd):
 
 
 def test_a_bug_shows_where_and_not_what(place, capfd, monkeypatch):
-    def broken(self: Log, annotator: str, plan: Any) -> None:
+    def broken(self: Queue, annotator: str, plan: Any) -> None:
         raise KeyError(SECRET)
 
-    monkeypatch.setattr(Log, "next", broken)
+    monkeypatch.setattr(Queue, "next", broken)
     answer = place.client.get(f"/a/{place.person.id}/api/next")
     assert (answer.status_code, SECRET in answer.text) == (500, False)
     assert answer.headers["x-content-type-options"] == "nosniff"

@@ -22,20 +22,17 @@ from typing import Any
 import pytest
 
 from pipeline.base.errors import ConfigError
-from pipeline.labelling.items import Item
 from pipeline.labelling.log.log import Log
 from pipeline.labelling.settings import LabelSection
 from pipeline.labelling.web import connections
 from pipeline.labelling.web import server as module
 from pipeline.labelling.web.server import Server, is_loopback, own_names, read_consent, read_text
+from tests.unit.labelling.helpers import open_log, pairs
 
 
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[Log]:
-    log = Log(tmp_path / "labels")
-    log.open_batch("b", {})
-    log.add_items([Item(f"p{i}", (f"x{i}", f"y{i}")) for i in range(5)])
-    log.finish_batch()
+    log = open_log(tmp_path / "labels", pairs(5), whole=True)
     yield log
     log.close()
 
@@ -67,9 +64,9 @@ def joined(server: Server, place: int = 1) -> tuple[str, dict[str, str]]:
 
 
 def test_links_lead_to_the_pages(log):
-    log.add_person("one")
-    gone = log.add_person("gone")
-    log.withdraw(gone.id)
+    log.people.add("one")
+    gone = log.people.add("gone")
+    log.people.withdraw(gone.id)
     with serve(log) as server:
         assert [name for name, _ in server.links()] == ["operator", "one"]
         assert server.url == f"http://127.0.0.1:{server.port}"
@@ -84,7 +81,7 @@ def test_links_lead_to_the_pages(log):
 
 
 def test_the_title_is_the_project_unless_set(log):
-    log.add_person("one")
+    log.people.add("one")
     for settings, title in (({}, "reviews"), ({"title": "Mine"}, "Mine")):
         with serve(log, **settings) as server:
             path, headers = joined(server)
@@ -162,7 +159,7 @@ PUBLIC = "https://annotate.example.org"
 
 def test_a_proxy_in_front(log, capsys):
     """As nginx passes requests on: plain, with the public Host, or with this page's own."""
-    log.add_person("one")
+    log.people.add("one")
     with serve(log, public_url=f"{PUBLIC}/") as server:
         assert server.url == PUBLIC
         assert all(link.startswith(f"{PUBLIC}/join/") for _, link in server.links())
@@ -223,7 +220,7 @@ def test_which_addresses_are_this_machine_alone():
 
 
 def test_slow_clients_hold_nobody_up(log):
-    log.add_person("one")
+    log.people.add("one")
     with serve(log) as server:
         path, headers = joined(server)
         head = f"POST {path}api/events HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
@@ -283,7 +280,7 @@ def test_idle_connections_make_room_for_others(log, monkeypatch):
 def test_those_that_send_a_body_make_room_when_none_is_idle(log, monkeypatch):
     monkeypatch.setattr(connections, "MOST_CONNECTIONS", 16)
     monkeypatch.setattr(connections, "BACKLOG", 2)
-    log.add_person("one")
+    log.people.add("one")
     with serve(log) as server, contextlib.ExitStack() as stack:
         path, headers = joined(server)
         head = f"POST {path}api/events HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
@@ -333,7 +330,7 @@ def test_as_many_connections_as_there_may_be_files(monkeypatch):
 
 
 def test_a_body_without_a_length_is_refused_on_the_way(log):
-    log.add_person("one")
+    log.people.add("one")
     with serve(log) as server:
         path, headers = joined(server)
         head = f"POST {path}api/events HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nTransfer-Encoding: chunked\r\n"
@@ -376,7 +373,7 @@ def test_a_server_that_died_is_a_bug(log, monkeypatch):
 
 
 def test_it_ends_in_two_seconds_whatever_is_open(log, capfd):
-    log.add_person("one")
+    log.people.add("one")
     begun, go = threading.Event(), threading.Event()
 
     def publish() -> str:

@@ -11,35 +11,29 @@ import pytest
 
 from pipeline.base.errors import DataError
 from pipeline.labelling.items import Item
-from pipeline.labelling.log.events import NewEvent
 from pipeline.labelling.log.log import Log
 from pipeline.labelling.web import votes_download
+from tests.unit.labelling.helpers import agree, new_event, open_log
 
 
 @pytest.fixture
 def log(tmp_path: Path) -> Log:
-    log = Log(tmp_path)
-    log.open_batch("b", {})
-    log.add_items([Item("=HYPERLINK(1)", ("x\ny", '"+'), split="test"), Item("plain", ("@SUM(A1)", "\tz"))])
-    return log
+    items = [Item("=HYPERLINK(1)", ("x\ny", '"+'), split="test"), Item("plain", ("@SUM(A1)", "\tz"))]
+    return open_log(tmp_path, items)
 
 
-def vote(log: Log, who: str, item: Item, choice: str, note: str = "", key: str = "") -> None:
-    payload = {"choice": choice, "order": [1, 0], "strength": None, "tags": ["clear"], "note": note}
-    log.append(NewEvent(key or f"vote-{who}-{item.id[:8]}", "vote", who, item.id, payload, 1234))
-
-
-def agree(log: Log, who: str) -> None:
-    log.append(NewEvent(f"consent-{who}", "consent", who, None, {"version": "v", "sha256": "c" * 64}))
+def vote(log: Log, who: str, item: Item, choice: str, note: str = "") -> None:
+    content = {"choice": choice, "order": (1, 0), "tags": ("clear",), "note": note, "ms": 1234}
+    log.events.append(new_event("vote", who, item, **content))
 
 
 def test_only_current_votes_of_those_who_agreed(log):
-    one, two = log.add_person("Name One"), log.add_person("Name Two")
-    first, second = log.items()
+    one, two = log.people.add("Name One"), log.people.add("Name Two")
+    first, second = log.batches.items()
     agree(log, one.id)
     vote(log, one.id, first, "b", note="+why")
     vote(log, one.id, second, "tie")
-    log.append(NewEvent("undo-undo", "undo", one.id))
+    log.events.append(new_event("undo", one.id, key="undo-undo"))
     vote(log, two.id, first, "a")
     rows = [json.loads(line) for line in votes_download.as_jsonl(votes_download.rows(log))]
     assert len(rows) == 1
@@ -54,9 +48,9 @@ def test_only_current_votes_of_those_who_agreed(log):
 
 
 def test_a_spreadsheet_runs_no_cell(log):
-    one = log.add_person("one")
+    one = log.people.add("one")
     agree(log, one.id)
-    for item, note in zip(log.items(), ("-2+3", "\rx"), strict=True):
+    for item, note in zip(log.batches.items(), ("-2+3", "\rx"), strict=True):
         vote(log, one.id, item, "a", note)
     text = b"".join(votes_download.as_csv(votes_download.rows(log))).decode()
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
@@ -83,7 +77,7 @@ def test_half_a_surrogate_pair_is_written(log):
 def test_nothing_to_export_is_said_in_one_line(log):
     with pytest.raises(DataError, match="no answers yet"):
         votes_download.rows(log)
-    one = log.add_person("one")
-    vote(log, one.id, next(iter(log.items())), "a")
+    one = log.people.add("one")
+    vote(log, one.id, next(iter(log.batches.items())), "a")
     with pytest.raises(DataError, match="none of 1 answers is of somebody who agreed"):
         votes_download.rows(log)
