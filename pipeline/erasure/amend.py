@@ -1,7 +1,4 @@
-"""What may change in a version that stays: texts about somebody who is to be forgotten, and the key of its work.
-
-Rows and weights never do. Which versions, and why, is the caller's to know.
-"""
+"""Amend a version that stays: redact texts about a person, change the key of its work. Rows and weights stay."""
 
 from __future__ import annotations
 
@@ -21,11 +18,11 @@ from pipeline.store.store import Store
 from pipeline.store.version import Version
 
 REDACTED = "redacted"
-"""Governance key of a version out of whose texts somebody was taken: when, and which files."""
+"""Governance key of a version with redacted texts: when, and which files."""
 
 
 def redact(store: Store, version: Version, words: Collection[str], files: Iterable[str]) -> None:
-    """Take somebody out of the texts of a version that stays: its manifest's figures, its card, a report's page.
+    """Redact a person from the texts of a version: its manifest's figures, its card, a report's page.
 
     Its rows, weights, number and id stay. The manifest is written first: after a death the files that still hold a
     word are found again, and become what it says.
@@ -48,8 +45,8 @@ def redact(store: Store, version: Version, words: Collection[str], files: Iterab
             name: redacted_value(getattr(manifest, name), words)
             for name in ("config", "models", "datasets", "environment", "stats", "governance")
         }
-        told = {"at": refs.now(), "files": sorted({*files, "manifest.json"})}
-        changed["governance"][REDACTED] = [*changed["governance"].get(REDACTED, []), told]
+        entry = {"at": refs.now(), "files": sorted({*files, "manifest.json"})}
+        changed["governance"][REDACTED] = [*changed["governance"].get(REDACTED, []), entry]
         entries = [_entry(f, texts.get(f.path)) for f in manifest.files]
         new = dataclasses.replace(manifest, files=entries, **changed)
         make_dirs(aside)
@@ -59,7 +56,7 @@ def redact(store: Store, version: Version, words: Collection[str], files: Iterab
 
 
 def rekey(store: Store, version: Version, key: str) -> None:
-    """Give a version that stays the key under which its work is looked for from now on.
+    """Change the key of a version's work.
 
     Raises:
         StoreError: the disk.

@@ -1,7 +1,7 @@
-"""What garbage collection never does: put one version in the place of another, and leave nothing of a version.
+"""Replace a version by a corrected one, or delete it completely. (gc does neither.)
 
-Which versions, and why, is the caller's to know. An erased version leaves a tombstone without content: lineage,
-numbers of rows, and the sha256 of its manifest, which listed the sha256 of every file.
+An erased version leaves a tombstone without content: lineage, numbers of rows, and the sha256 of its manifest,
+which listed the sha256 of every file.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Key = tuple[str, int]
 
 
 @dataclass(frozen=True)
-class Known:
+class VersionRecord:
     """A version of the store, or the tombstone of one (``path`` is None then)."""
 
     manifest: Manifest
@@ -47,30 +47,30 @@ class Known:
         return self.manifest.ref
 
     @property
-    def heir(self) -> str | None:
-        """What took the place of an erased version."""
+    def replacement(self) -> str | None:
+        """The reference of the version in the place of an erased one."""
         return self.manifest.governance.get(ERASED, {}).get("heir")
 
 
-def everything(store: Store) -> tuple[dict[Key, Known], list[str]]:
+def all_records(store: Store) -> tuple[dict[Key, VersionRecord], list[str]]:
     """All versions and all tombstones of the store, and a line about each that cannot be read."""
-    found: dict[Key, Known] = {}
+    records: dict[Key, VersionRecord] = {}
     damaged: list[str] = []
     for home in homes(store):
         for number in refs.tombstones(home):
             path = refs.tombstone_path(home, number)
             try:
                 manifest = Manifest.from_json(path.read_text("utf-8"), str(path))
-                found[manifest.name, manifest.version] = Known(manifest, None)
+                records[manifest.name, manifest.version] = VersionRecord(manifest, None)
             except (StoreError, OSError, UnicodeDecodeError) as err:
                 damaged.append(f"{path}: {err}")
         for number in refs.numbers(home):
             try:
                 version = Version.open(refs.version_path(home, number))
-                found[version.name, version.number] = Known(version.manifest, version.path)
+                records[version.name, version.number] = VersionRecord(version.manifest, version.path)
             except StoreError as err:
                 damaged.append(str(err))
-    return found, damaged
+    return records, damaged
 
 
 def homes(store: Store) -> list[Path]:
@@ -81,37 +81,39 @@ def homes(store: Store) -> list[Path]:
     return [p for p in names if refs.numbers(p) or refs.tombstones(p)]
 
 
-def descendants(known: Mapping[Key, Known], origins: Iterable[Key]) -> list[Known]:
+def descendants(records: Mapping[Key, VersionRecord], origins: Iterable[Key]) -> list[VersionRecord]:
     """Everything made from ``origins``, directly or not, each once, nearest first; collected ones included."""
-    children: dict[Key, list[Known]] = {}
-    for one in known.values():
-        for parent in one.manifest.parents:
-            children.setdefault((parent.name, parent.version), []).append(one)
-    found: dict[Key, Known] = {}
+    children: dict[Key, list[VersionRecord]] = {}
+    for record in records.values():
+        for parent in record.manifest.parents:
+            children.setdefault((parent.name, parent.version), []).append(record)
+    below: dict[Key, VersionRecord] = {}
     seen = set(origins)
     layer = sorted(seen)
     while layer:
         new = {c.key: c for key in layer for c in children.get(key, []) if c.key not in seen}
         seen |= new.keys()
-        found |= new
+        below |= new
         layer = list(new)
-    return list(found.values())
+    return list(below.values())
 
 
-def heir_of(known: Mapping[Key, Known], old: Key) -> Known | None:
+def replacement_of(records: Mapping[Key, VersionRecord], old: Key) -> VersionRecord | None:
     """The newest version published in the place of ``old``, also by an attempt that died before its end."""
     ref = f"{old[0]}@{refs.spell(old[1])}"
-    heirs = [k for k in known.values() if k.path is not None and k.manifest.governance.get(REPLACES) == ref]
-    return max(heirs, key=lambda k: k.key[1], default=None)
+    replacements = [
+        r for r in records.values() if r.path is not None and r.manifest.governance.get(REPLACES) == ref
+    ]
+    return max(replacements, key=lambda record: record.key[1], default=None)
 
 
-def inherit(store: Store, old: Version, parents: Sequence[Parent], key: str | None) -> Draft:
+def draft_replacement(store: Store, old: Version, parents: Sequence[Parent], key: str | None) -> Draft:
     """A draft of the version to stand in the place of ``old``: its settings and models, none of its rows or stats.
 
     Publishing moves the head, as always; see :func:`place_heads`.
 
     Args:
-        parents: those of ``old``, with erased ones replaced by their heirs.
+        parents: those of ``old``, with erased ones replaced.
         key: that of ``old``, so that its work still counts as done; None where that is not wanted.
     """
     kept = {k: v for k, v in old.manifest.governance.items() if k not in (REPLACES, "hub")}
@@ -130,7 +132,7 @@ def inherit(store: Store, old: Version, parents: Sequence[Parent], key: str | No
     return draft
 
 
-def erase(store: Store, version: Version, heir: Version | None = None) -> list[str]:
+def erase(store: Store, version: Version, replacement: Version | None = None) -> list[str]:
     """Remove a version whatever refers to it; a tombstone without content stays.
 
     Safe to repeat after a death at any moment: the tombstone is written first, the rows are renamed away in one
@@ -148,8 +150,8 @@ def erase(store: Store, version: Version, heir: Version | None = None) -> list[s
             tags = [tag for tag, number in refs.read_tags(home).items() if number == version.number]
             tags = sorted({*tags, *_tags_before(home, version.number)})
             sha = sha256_file(version.path / "manifest.json")
-            bare = _bare(version.manifest, sha, heir.ref if heir else None, tags)
-            replace_json(refs.tombstone_path(home, version.number), dataclasses.asdict(bare))
+            tombstone = redacted_tombstone(version.manifest, sha, replacement.ref if replacement else None, tags)
+            replace_json(refs.tombstone_path(home, version.number), dataclasses.asdict(tombstone))
             for tag in tags:
                 (home / "refs" / "tags" / f"{tag}.json").unlink(missing_ok=True)
             if tags:
@@ -161,13 +163,13 @@ def erase(store: Store, version: Version, heir: Version | None = None) -> list[s
     return tags
 
 
-def bare_tombstone(store: Store, name: str, number: int) -> None:
+def redact_tombstone(store: Store, name: str, number: int) -> None:
     """Take the content (config, stats, names of files) out of the tombstone of a version collected earlier."""
     path = refs.tombstone_path(store.home(name), number)
     with disk_errors(str(path)):
         manifest = Manifest.from_json(path.read_text("utf-8"), str(path))
         if ERASED not in manifest.governance:
-            replace_json(path, dataclasses.asdict(_bare(manifest, sha256_file(path), None, [])))
+            replace_json(path, dataclasses.asdict(redacted_tombstone(manifest, sha256_file(path), None, [])))
 
 
 def drop_staging(home: Path) -> list[Path]:
@@ -194,11 +196,11 @@ def drop_staging(home: Path) -> list[Path]:
 
 
 def place_heads(store: Store, before: Mapping[str, int]) -> None:
-    """Point heads at the heirs of what they named; call it when everything that goes is erased.
+    """Point heads at the replacements of the versions they named; call it when all of these are erased.
 
     Args:
-        before: the head of each name before the first heir was published. One that was erased without an heir
-            gives its place to the newest version that is left. A head that somebody else moved since stays.
+        before: the head of each name before the first replacement was published. One that was erased without a
+            replacement gives its place to the newest version left. A head that somebody else moved since stays.
     """
     for name, number in before.items():
         home = store.home(name)
@@ -218,8 +220,8 @@ def place_heads(store: Store, before: Mapping[str, int]) -> None:
 
 def _follow(home: Path, number: int, there: list[int]) -> int | None:
     while number not in there:
-        heir = _erasure(home, number).get("heir")
-        after = refs.parse_ref(heir).number if heir else None
+        replacement = _erasure(home, number).get("heir")
+        after = refs.parse_ref(replacement).number if replacement else None
         if after is None or after <= number:
             return max(there, default=None)
         number = after
@@ -241,12 +243,13 @@ def _tags_before(home: Path, number: int) -> list[str]:
 
 def erased(store: Store) -> set[str]:
     """References of all versions that were erased: what reads one cannot go on."""
-    known, _ = everything(store)
-    return {one.ref for one in known.values() if ERASED in one.manifest.governance}
+    records, _ = all_records(store)
+    return {record.ref for record in records.values() if ERASED in record.manifest.governance}
 
 
-def _bare(manifest: Manifest, sha256: str, heir: str | None, tags: list[str]) -> Manifest:
+def redacted_tombstone(manifest: Manifest, sha256: str, replacement: str | None, tags: list[str]) -> Manifest:
     kept = {k: manifest.governance[k] for k in (REPLACES, "hub") if k in manifest.governance}
+    erasure = {"at": refs.now(), "manifest_sha256": sha256, "heir": replacement, "tags": tags}
     return Manifest(
         name=manifest.name,
         version=manifest.version,
@@ -261,5 +264,5 @@ def _bare(manifest: Manifest, sha256: str, heir: str | None, tags: list[str]) ->
         code=manifest.code,
         models=manifest.models,
         splits={key: Split(s.rows, s.bytes, []) for key, s in manifest.splits.items()},
-        governance={**kept, ERASED: {"at": refs.now(), "manifest_sha256": sha256, "heir": heir, "tags": tags}},
+        governance={**kept, ERASED: erasure},
     )

@@ -1,6 +1,6 @@
-"""What of some people is in the versions: which hold rows of theirs, and what they would be without them.
+"""Find the versions that contain given people's answers, and compute each version without them.
 
-It changes nothing. Their events and names are the log's (:meth:`pipeline.labelling.log.log.Log.forget`).
+Their events and names are in the log: :meth:`pipeline.labelling.log.log.Log.forget` erases those.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.base.errors import PipelineError
-from pipeline.erasure.erase import ERASED, REPLACES, Key, Known, descendants, everything, heir_of
+from pipeline.erasure.erase import ERASED, REPLACES, Key, VersionRecord, all_records, descendants, replacement_of
 from pipeline.erasure.mentions import naming_versions
 from pipeline.erasure.replacement import of_people, without
-from pipeline.labelling.items import Item
 from pipeline.labelling.votes_to_rows import Labelled
 from pipeline.store import refs
 from pipeline.store.parquet import read_footer
@@ -26,27 +25,26 @@ _SAMPLED = ("prompts", "comparisons", "rollouts")
 
 @dataclass
 class Affected:
-    """A version that holds rows of theirs, or carries those of one that does.
+    """A version that holds rows of these people, or carries those of one that does.
 
     Attributes:
         theirs: their rows, by split.
         fate: replaced by one without them; or nothing takes its place: a later version of the same work has
             ``followed`` it and no head or tag names it, or it would be ``emptied``.
-        work: the key for the version in its place; None where a later version stands for the work.
-        heir: what takes its place already: an attempt before this one got so far.
-        found: what the others' answers amount to; None where no answers of people are in it, only carried rows.
+        work_key: the key for the version in its place; None where a later version stands for the work.
+        replacement: the version in its place already: an earlier attempt got so far.
+        labelled: what the others' answers come to; None where it holds no answers of people, only carried rows.
         previous: the version whose rows it carries.
-        gone: ids of the rows that go; ``before`` and ``after`` count those of each split.
+        after, gone: ids of the rows that stay, and of those that go.
     """
 
     version: Version
     theirs: dict[str, int]
     previous: Key | None
-    work: str | None
+    work_key: str | None
     fate: Fate = "replaced"
-    heir: Version | None = None
-    items: list[Item] = field(default_factory=list["Item"])
-    found: Labelled | None = None
+    replacement: Version | None = None
+    labelled: Labelled | None = None
     after: set[str] = field(default_factory=set[str])
     gone: set[str] = field(default_factory=set[str])
 
@@ -56,8 +54,8 @@ class Affected:
 
 
 @dataclass
-class Found:
-    """What :func:`look` found.
+class Traces:
+    """What there is of some people in the versions of a store.
 
     Attributes:
         affected: one that carries another's rows comes after it.
@@ -72,30 +70,30 @@ class Found:
 
     affected: list[Affected]
     derived: list[tuple[Version, int]]
-    made: list[Known]
-    perhaps: list[Known]
-    origins: list[Known]
+    made: list[VersionRecord]
+    perhaps: list[VersionRecord]
+    origins: list[VersionRecord]
     named: list[tuple[Version, list[str]]]
     imported: list[Version]
     damaged: list[str]
 
 
-def look(store: Store, people: Collection[str], earlier: Collection[str] = ()) -> Found:
-    """Everything of these annotators in the versions of ``store``.
+def find_traces(store: Store, people: Collection[str], earlier: Collection[str] = ()) -> Traces:
+    """Find every trace of these annotators in the versions of ``store``.
 
     Args:
         people: annotators' ids.
         earlier: references of versions that an attempt before this one found, and may have erased since.
     """
-    known, damaged = everything(store)
-    affected, imported = _affected(store, known, people, damaged)
+    records, damaged = all_records(store)
+    affected, imported = _affected(store, records, people, damaged)
     for one in affected.values():
-        _work_out(store, known, affected, one, people)
-    sure = _back(known, {*affected, *map(_key, earlier)})
+        _work_out(store, records, affected, one, people)
+    sure = _back(records, {*affected, *map(_key, earlier)})
     gone = {i for one in affected.values() for i in one.gone}
     names = {name for name, _ in sure}
-    erased = {k for k, v in known.items() if ERASED in v.manifest.governance}
-    made = [k for k in descendants(known, sure) if k.key not in erased | set(affected)]
+    erased = {k for k, v in records.items() if ERASED in v.manifest.governance}
+    made = [k for k in descendants(records, sure) if k.key not in erased | set(affected)]
     derived: list[tuple[Version, int]] = []
     for version in filter(None, map(_version, made)):
         try:
@@ -108,14 +106,14 @@ def look(store: Store, people: Collection[str], earlier: Collection[str] = ()) -
     shown = {(v.name, v.number) for v, _ in derived}
     certain = {k.key for k in made}
     before = {k for k in erased if k[0] in names}
-    maybe = [k for k in descendants(known, before | sure) if k.key not in certain | set(affected) | erased]
-    return Found(
+    maybe = [k for k in descendants(records, before | sure) if k.key not in certain | set(affected) | erased]
+    return Traces(
         affected=list(affected.values()),
         derived=derived,
         made=[k for k in made if k.key not in shown],
         perhaps=maybe,
-        origins=[known[k] for k in sorted(sure) if k in known],
-        named=naming_versions(known, {*affected, *shown, *((v.name, v.number) for v in imported)}, people),
+        origins=[records[k] for k in sorted(sure) if k in records],
+        named=naming_versions(records, {*affected, *shown, *((v.name, v.number) for v in imported)}, people),
         imported=imported,
         damaged=damaged,
     )
@@ -125,13 +123,13 @@ def look(store: Store, people: Collection[str], earlier: Collection[str] = ()) -
 
 
 def _affected(
-    store: Store, known: Mapping[Key, Known], people: Collection[str], damaged: list[str]
+    store: Store, records: Mapping[Key, VersionRecord], people: Collection[str], damaged: list[str]
 ) -> tuple[dict[Key, Affected], list[Version]]:
     theirs: dict[Key, dict[str, int]] = {}
     imported: list[Version] = []
-    for key, one in known.items():
-        version = _version(one)
-        if version is None or one.manifest.kind != "preferences":
+    for key, record in records.items():
+        version = _version(record)
+        if version is None or record.manifest.kind != "preferences":
             continue
         try:
             rows = _rows_of(version, people)
@@ -143,21 +141,23 @@ def _affected(
         elif rows:
             theirs[key] = rows
     ordered: dict[Key, Affected] = {}
-    for key in _carriers_last(known):
-        version, previous = _version(known[key]), _previous(known[key])
+    for key in _carriers_last(records):
+        version, previous = _version(records[key]), _previous(records[key])
         if version is not None and (key in theirs or previous in ordered):
             ordered[key] = Affected(version, theirs.get(key, {}), previous, version.manifest.key)
     for one in ordered.values():
         carried = any(other.previous == one.key for other in ordered.values())
-        if _later(known, one.version):
-            one.work = None
+        if _later(records, one.version):
+            one.work_key = None
             one.fate = "replaced" if carried or _named(store, one.version) else "followed"
-    return ordered, [v for v in imported if _brought(v, _previous(known[v.name, v.number]), known, people)]
+    return ordered, [v for v in imported if _brought(v, _previous(records[v.name, v.number]), records, people)]
 
 
-def _brought(version: Version, previous: Key | None, known: Mapping[Key, Known], people: Collection[str]) -> bool:
+def _brought(
+    version: Version, previous: Key | None, records: Mapping[Key, VersionRecord], people: Collection[str]
+) -> bool:
     """Whether rows of theirs came into this very version, and not with the rows that it carries."""
-    carried = _version(known[previous]) if previous is not None and previous in known else None
+    carried = _version(records[previous]) if previous is not None and previous in records else None
     ids = _ids(carried) if carried is not None else set[str]()
     for key in version.splits:
         if "annotator" in _columns(version, key):
@@ -168,15 +168,15 @@ def _brought(version: Version, previous: Key | None, known: Mapping[Key, Known],
     return False
 
 
-def _carriers_last(known: Mapping[Key, Known]) -> Iterator[Key]:
+def _carriers_last(records: Mapping[Key, VersionRecord]) -> Iterator[Key]:
     """Every version once, after the one whose rows it carries; else in the order of numbers."""
     done: set[Key] = set()
-    waiting = sorted(known)
+    waiting = sorted(records)
     while waiting:
         later: list[Key] = []
         for key in waiting:
-            previous = _previous(known[key])
-            if previous in known and previous not in done:
+            previous = _previous(records[key])
+            if previous in records and previous not in done:
                 later.append(key)
             else:
                 done.add(key)
@@ -195,12 +195,12 @@ def _rows_of(version: Version, people: Collection[str]) -> dict[str, int]:
     return {key: n for key, n in counts.items() if n}
 
 
-def _later(known: Mapping[Key, Known], version: Version) -> bool:
+def _later(records: Mapping[Key, VersionRecord], version: Version) -> bool:
     """Whether a later version has its key: that one stands for the work."""
     key = version.manifest.key
     return key is not None and any(
         k.path is not None and k.manifest.key == key and k.key[0] == version.name and k.key[1] > version.number
-        for k in known.values()
+        for k in records.values()
     )
 
 
@@ -208,14 +208,14 @@ def _named(store: Store, version: Version) -> bool:
     return version.number in [store.head(version.name), *store.tags(version.name).values()]
 
 
-def _back(known: Mapping[Key, Known], keys: set[Key]) -> set[Key]:
-    """With the versions in whose place these stand: they held the same rows, and models were trained on them."""
-    found: set[Key] = set()
+def _back(records: Mapping[Key, VersionRecord], keys: set[Key]) -> set[Key]:
+    """``keys`` and the versions that these replaced: they held the same rows, and models were trained on them."""
+    reached: set[Key] = set()
     while keys:
-        found |= keys
-        replaced = (known[k].manifest.governance.get(REPLACES) for k in keys if k in known)
-        keys = {_key(ref) for ref in replaced if ref} - found
-    return found
+        reached |= keys
+        replaced = (records[k].manifest.governance.get(REPLACES) for k in keys if k in records)
+        keys = {_key(ref) for ref in replaced if ref} - reached
+    return reached
 
 
 # What they would be
@@ -223,39 +223,39 @@ def _back(known: Mapping[Key, Known], keys: set[Key]) -> set[Key]:
 
 def _work_out(
     store: Store,
-    known: Mapping[Key, Known],
+    records: Mapping[Key, VersionRecord],
     affected: Mapping[Key, Affected],
     one: Affected,
     people: Collection[str],
 ) -> None:
-    heir = heir_of(known, one.key)
-    one.heir = _version(heir) if heir is not None else None
+    replacement = replacement_of(records, one.key)
+    one.replacement = _version(replacement) if replacement is not None else None
     before = _ids(one.version)
-    carried = _carried(known, affected, one)
-    if one.heir is not None:
-        one.after, one.fate = _ids(one.heir), "replaced"
+    carried = _carried(records, affected, one)
+    if one.replacement is not None:
+        one.after, one.fate = _ids(one.replacement), "replaced"
     elif of_people(one.version):
-        one.items, one.found = without(one.version, people)
-        parts = [one.found.preferences, one.found.unpaired, one.found.edits]
+        one.labelled = without(one.version, people)
+        parts = [one.labelled.preferences, one.labelled.unpaired, one.labelled.edits]
         own = {row["id"] for part in parts for rows in part.values() for row in rows}
         one.after = carried | own
-        if not one.after and not any(one.found.votes.values()):
+        if not one.after and not any(one.labelled.votes.values()):
             one.fate = "emptied"
     else:
         assert one.previous is not None
-        before_it = _version(known[one.previous])
+        before_it = _version(records[one.previous])
         one.after = carried | (before - (_ids(before_it) if before_it else set[str]()))
         if not one.after:
             one.fate = "emptied"
     one.gone = before - one.after
 
 
-def _carried(known: Mapping[Key, Known], affected: Mapping[Key, Affected], one: Affected) -> set[str]:
+def _carried(records: Mapping[Key, VersionRecord], affected: Mapping[Key, Affected], one: Affected) -> set[str]:
     if one.previous is None:
         return set()
     if one.previous in affected:
         return affected[one.previous].after
-    previous = _version(known[one.previous]) if one.previous in known else None
+    previous = _version(records[one.previous]) if one.previous in records else None
     return _ids(previous) if previous is not None else set()
 
 
@@ -290,15 +290,15 @@ def _split(key: str) -> tuple[str, str]:
     return split, config or "default"
 
 
-def _version(known: Known) -> Version | None:
-    return None if known.path is None else Version(known.path, known.manifest)
+def _version(record: VersionRecord) -> Version | None:
+    return None if record.path is None else Version(record.path, record.manifest)
 
 
-def _previous(known: Known) -> Key | None:
+def _previous(record: VersionRecord) -> Key | None:
     """The version whose rows it carries; what ``collect`` makes beside preferences carries none."""
-    if known.manifest.kind != "preferences":
+    if record.manifest.kind != "preferences":
         return None
-    return next(((p.name, p.version) for p in known.manifest.parents if p.role == "previous"), None)
+    return next(((p.name, p.version) for p in record.manifest.parents if p.role == "previous"), None)
 
 
 def _key(ref: str) -> Key:

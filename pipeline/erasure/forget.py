@@ -1,8 +1,8 @@
-"""forget: erase a person from the logs of labelling and from every version, and tell what cannot be erased.
+"""forget: erase a person from the logs of labelling and from every version, and list what cannot be erased.
 
-Versions are immutable: those that hold the person's answers are replaced by new ones without them, and what was
-made from the answers and shows them goes too. Models that were trained on them stay, and are named; figures about
-the person are taken out of their texts.
+Versions are immutable: those that hold the person's answers are replaced by new ones without them, and versions
+derived from the answers that show them are erased. Models that were trained on them stay, and are listed; figures
+about the person are redacted from their texts.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from pipeline.base.files import disk_errors, fsync, is_held, read_json, replace_
 from pipeline.base.records import PERSON_ID, digest
 from pipeline.base.terminal_text import put
 from pipeline.erasure.amend import redact
-from pipeline.erasure.erase import Known, bare_tombstone, drop_staging, erase, erased, homes, place_heads
-from pipeline.erasure.find import Affected, Found, look
+from pipeline.erasure.erase import VersionRecord, drop_staging, erase, erased, homes, place_heads, redact_tombstone
+from pipeline.erasure.find import Affected, Traces, find_traces
 from pipeline.erasure.mentions import name_somebody
 from pipeline.erasure.successors import replace
 from pipeline.labelling.log.log import Log
@@ -67,11 +67,11 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     store = Store(args.root)
     case = find_case(store, args.annotator)
-    found = look(store, case.annotators, case.versions)
-    if not (case.projects or case.versions or found.affected or found.named or _remains(store, case)):
-        return _nothing(args, store, case, found)
-    _refuse_if_busy(store, case, found)
-    for line in told(case, found):
+    traces = find_traces(store, case.annotators, case.versions)
+    if not (case.projects or case.versions or traces.affected or traces.named or _remains(store, case)):
+        return _nothing(args, store, case, traces)
+    _refuse_if_busy(store, case, traces)
+    for line in describe(case, traces):
         put(line)
     if args.dry_run:
         return 0
@@ -85,12 +85,12 @@ def main(argv: list[str] | None = None) -> int:
         raise
     put("\n".join(lines))
     # A successor has what was imported into the version before it.
-    return _left(store, case, look(store, case.annotators) if found.imported else found)
+    return _left(store, case, find_traces(store, case.annotators) if traces.imported else traces)
 
 
-def _left(store: Store, case: Case, found: Found) -> int:
+def _left(store: Store, case: Case, traces: Traces) -> int:
     """Tell which files still name them, imported rows apart; 1 where there are some."""
-    apart = [version.path for version in found.imported]
+    apart = [version.path for version in traces.imported]
     left = name_somebody(store.root, case.annotators) if case.annotators else []
     left = [path for path in left if not any(path.is_relative_to(p) for p in apart)]
     for path in left:
@@ -111,13 +111,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _nothing(args: argparse.Namespace, store: Store, case: Case, found: Found) -> int:
-    if found.imported:
-        listed = ", ".join(v.ref for v in found.imported)
+def _nothing(args: argparse.Namespace, store: Store, case: Case, traces: Traces) -> int:
+    if traces.imported:
+        listed = ", ".join(v.ref for v in traces.imported)
         mend = "Remove them there, then make the version anew; make data ARGS=gc collects the old one."
         raise DataError(args.annotator, f"the rows of {listed} that are theirs were imported.", mend)
     if PERSON_ID.fullmatch(args.annotator):
-        if _left(store, case, found):
+        if _left(store, case, traces):
             return 1
         put(f"Nothing of {args.annotator} is in {args.root}.")
         return 0
@@ -135,7 +135,7 @@ def _confirmed() -> bool:
 
 
 def find_case(store: Store, annotator: str) -> Case:
-    """What is known of a person, and of an erasure of theirs that did not come to its end."""
+    """Load or create the erasure case of a person, including an interrupted one."""
     annotator = " ".join(annotator.split())
     case = Case(annotator)
     ids = {annotator} if PERSON_ID.fullmatch(annotator) else set[str]()
@@ -150,16 +150,16 @@ def find_case(store: Store, annotator: str) -> Case:
         with contextlib.closing(Log(directory.parent)) as log:
             theirs = {p.id for p in log.people.all() if annotator == p.name or p.id in ids}
         if theirs:
-            known = case.projects.get(directory.parent.name, [])
-            case.projects[directory.parent.name] = sorted({*known, *theirs})
+            earlier = case.projects.get(directory.parent.name, [])
+            case.projects[directory.parent.name] = sorted({*earlier, *theirs})
             ids |= theirs
     case.annotators = sorted(ids)
     return case
 
 
-def _refuse_if_busy(store: Store, case: Case, found: Found) -> None:
+def _refuse_if_busy(store: Store, case: Case, traces: Traces) -> None:
     """Raises StoreError where a stage is at work that would write down again what is erased."""
-    versions = {v.ref for v, _ in (*found.derived, *found.named)} | {a.version.ref for a in found.affected}
+    versions = {v.ref for v, _ in (*traces.derived, *traces.named)} | {a.version.ref for a in traces.affected}
     for path in sorted((store.root / ".runs").glob("*/run.json")):
         try:
             work = read_json(path) if is_held(path.parent) else {}
@@ -175,36 +175,38 @@ def _refuse_if_busy(store: Store, case: Case, found: Found) -> None:
 # What is told
 
 
-def told(case: Case, found: Found) -> Iterator[str]:
-    """What would become of what, in lines."""
+def describe(case: Case, traces: Traces) -> Iterator[str]:
+    """Describe what would be erased, in lines."""
     for project, ids in case.projects.items():
         yield f"{', '.join(ids)} in {project}: every event and the name are erased"
-    if found.affected:
+    if traces.affected:
         yield "\nversions with their rows"
-        for one in found.affected:
+        for one in traces.affected:
             yield f"  {one.version.ref}: {_fate(one)}"
-    if found.derived:
+    if traces.derived:
         yield "\nmade from them, and showing rows that go: erased"
-        for version, rows in found.derived:
+        for version, rows in traces.derived:
             yield f"  {version.ref}: {version.manifest.kind}, {rows:,} such rows"
-    if found.named:
+    if traces.named:
         yield "\nnaming them in their texts: these lines are taken out, and the rest stays"
-        for version, texts in found.named:
+        for version, texts in traces.named:
             yield f"  {version.ref}: {version.manifest.kind}, {', '.join(texts)}"
-    yield from _made("models trained on them, which stay", _models(found.made))
+    yield from _made("models trained on them, which stay", _models(traces.made))
     yield from _made(
-        "also made from them, without such rows", [k for k in found.made if k not in _models(found.made)]
+        "also made from them, without such rows", [k for k in traces.made if k not in _models(traces.made)]
     )
     yield from _made(
-        "models made from versions erased earlier, perhaps from their rows too", _models(found.perhaps)
+        "models made from versions erased earlier, perhaps from their rows too", _models(traces.perhaps)
     )
-    copies = hub_copies([*found.origins, *found.made, *(Known(v.manifest, v.path) for v, _ in found.derived)])
+    copies = hub_copies(
+        [*traces.origins, *traces.made, *(VersionRecord(v.manifest, v.path) for v, _ in traces.derived)]
+    )
     if copies:
         yield "\ncopies on the Hub, which stay until you delete them there"
         yield from (f"  {ref}: {repo} at {revision}" for ref, repo, revision in copies)
-    for version in found.imported:
+    for version in traces.imported:
         yield f"\n{version.ref} has rows of theirs that were imported: it stays as it is"
-    for line in found.damaged:
+    for line in traces.damaged:
         yield f"\nwarning: cannot be looked into, and stays: {line}"
 
 
@@ -218,7 +220,7 @@ def _fate(one: Affected) -> str:
     return f"{theirs}; {becomes[one.fate]}"
 
 
-def _made(title: str, made: list[Known]) -> Iterator[str]:
+def _made(title: str, made: list[VersionRecord]) -> Iterator[str]:
     if made:
         yield f"\n{title}"
     for one in made:
@@ -226,24 +228,25 @@ def _made(title: str, made: list[Known]) -> Iterator[str]:
         yield f"  {one.ref}: {one.manifest.kind}, from {parents}{'' if one.path else ' (collected)'}"
 
 
-def _models(made: Iterable[Known]) -> list[Known]:
+def _models(made: Iterable[VersionRecord]) -> list[VersionRecord]:
     return [k for k in made if k.manifest.kind in _MODELS]
 
 
-def hub_copies(versions: Iterable[Known]) -> list[tuple[str, str, str]]:
+def hub_copies(versions: Iterable[VersionRecord]) -> list[tuple[str, str, str]]:
     """(version, repository, revision) of every push that a manifest records, as ``hub: [{repo, revision}]``."""
-    found: list[tuple[str, str, str]] = []
-    for one in versions:
-        pushes: list[dict[str, Any]] = one.manifest.governance.get("hub") or one.manifest.stats.get("hub") or []
-        found += [(one.ref, p.get("repo", "?"), p.get("revision", "?")) for p in pushes]
-    return found
+    copies: list[tuple[str, str, str]] = []
+    for record in versions:
+        manifest = record.manifest
+        pushes: list[dict[str, Any]] = manifest.governance.get("hub") or manifest.stats.get("hub") or []
+        copies += [(record.ref, p.get("repo", "?"), p.get("revision", "?")) for p in pushes]
+    return copies
 
 
 # What is done
 
 
 def forget(store: Store, case: Case) -> Iterator[str]:
-    """Do it, and tell what was done, in lines.
+    """Erase, and describe what was done, in lines.
 
     A death at any moment leaves something that the same command finishes: what is under way is written down first
     and struck off last, and new versions are there before old ones go.
@@ -258,26 +261,26 @@ def forget(store: Store, case: Case) -> Iterator[str]:
             events += sum(log.forget(one) for one in ids)
     yield f"\nerased {events:,} events in {', '.join(case.projects) or 'no log'}, and the name"
     # Again: somebody may have published in between, from now on nobody can.
-    found = look(store, case.annotators, case.versions)
-    doomed = [a.version for a in found.affected] + [v for v, _ in found.derived]
-    case.versions = sorted({*case.versions, *(a.version.ref for a in found.affected)})
+    traces = find_traces(store, case.annotators, case.versions)
+    doomed = [a.version for a in traces.affected] + [v for v, _ in traces.derived]
+    case.versions = sorted({*case.versions, *(a.version.ref for a in traces.affected)})
     case.heads = {v.name: store.head(v.name) or 0 for v in doomed} | case.heads
     case.tags = sorted({*case.tags, *(f"{v.name}@{t}" for v in doomed for t in _tags(store, v))})
     _write(record, case)
-    heirs = replace(store, found)
-    for version, _ in found.derived:
+    replacements = replace(store, traces)
+    for version, _ in traces.derived:
         erase(store, version)
         yield f"{version.ref} -> erased"
-    for one in reversed(found.affected):
-        heir = heirs.get(one.key)
-        erase(store, one.version, heir)
-        yield f"{one.version.ref} -> {heir.ref if heir else 'erased'}"
-    for version, texts in found.named:
+    for one in reversed(traces.affected):
+        replacement = replacements.get(one.key)
+        erase(store, one.version, replacement)
+        yield f"{one.version.ref} -> {replacement.ref if replacement else 'erased'}"
+    for version, texts in traces.named:
         redact(store, version, case.annotators, texts)
         yield f"{version.ref}: taken out of {', '.join(texts)}"
-    yield from _tidy(store, case, {version.name for version, _ in found.named})
+    yield from _tidy(store, case, {version.name for version, _ in traces.named})
     place_heads(store, case.heads)
-    yield from _advice(case, found)
+    yield from _advice(case, traces)
     with disk_errors(str(record)):
         record.unlink()
         fsync(record.parent)
@@ -300,7 +303,7 @@ def _tidy(store: Store, case: Case, named: Collection[str]) -> Iterator[str]:
         for number in refs.tombstones(home):
             text = refs.tombstone_path(home, number).read_text("utf-8", "replace")
             if any(one in text for one in case.annotators):
-                bare_tombstone(store, home.name, number)
+                redact_tombstone(store, home.name, number)
     gone = erased(store)
     for path in sorted((store.root / ".runs").glob("*/run.json")):
         with contextlib.suppress(OSError, StoreError):  # finished while we looked
@@ -310,10 +313,10 @@ def _tidy(store: Store, case: Case, named: Collection[str]) -> Iterator[str]:
                 yield f"interrupted work is erased, as what it read is gone: {path.parent}"
 
 
-def _advice(case: Case, found: Found) -> Iterator[str]:
+def _advice(case: Case, traces: Traces) -> Iterator[str]:
     for tag in case.tags:
         yield f"tag removed: {tag}; a tag never moves, and what it named is gone"
-    models = _models(found.made)
+    models = _models(traces.made)
     if models:
         names = ", ".join(sorted({str(m.manifest.config.get("name", m.manifest.name)) for m in models}))
         yield f"\nThese keep what they learned: {', '.join(m.ref for m in models)}."

@@ -1,4 +1,4 @@
-"""Where an id of somebody stands: in the texts of versions, and in any file below a directory."""
+"""Find the files that contain an annotator's id: in versions, and below any directory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base.errors import PipelineError
-from pipeline.erasure.erase import Key, Known
+from pipeline.erasure.erase import Key, VersionRecord
 from pipeline.store.parquet import arrow, read_batches
 from pipeline.store.version import Version, list_files
 
@@ -18,7 +18,7 @@ _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".npz", ".npy")
 
 def name_somebody(root: Path, people: Collection[str]) -> list[Path]:
     """Files under ``root`` that hold an id, as text or in a column; or are unreadable. Models and logs apart."""
-    found: list[Path] = []
+    holding: list[Path] = []
     for relative in list_files(root):
         path = root / relative
         if path.suffix in _WEIGHTS or path.is_symlink():
@@ -28,19 +28,19 @@ def name_somebody(root: Path, people: Collection[str]) -> list[Path]:
         except (PipelineError, OSError):
             holds = True
         if holds:
-            found.append(path)
-    return found
+            holding.append(path)
+    return holding
 
 
 def naming_versions(
-    known: Mapping[Key, Known], apart: Collection[Key], people: Collection[str]
+    records: Mapping[Key, VersionRecord], apart: Collection[Key], people: Collection[str]
 ) -> list[tuple[Version, list[str]]]:
     """The versions, without those ``apart``, that have texts which hold an id; rows and weights are no texts."""
     naming: list[tuple[Version, list[str]]] = []
-    for key, one in sorted(known.items()):
-        if one.path is None or key in apart:
+    for key, record in sorted(records.items()):
+        if record.path is None or key in apart:
             continue
-        version = Version(one.path, one.manifest)
+        version = Version(record.path, record.manifest)
         texts = [f for f in list_files(version.path) if Path(f).suffix not in (*_WEIGHTS, ".parquet")]
         texts = [f for f in texts if not (version.path / f).is_symlink() and _in_bytes(version.path / f, people)]
         if texts:
@@ -52,7 +52,7 @@ def _in_bytes(path: Path, people: Collection[str]) -> bool:
     if not path.stat().st_size:
         return False
     with path.open("rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return any(content.find(one.encode()) >= 0 for one in people)
+        return any(content.find(person.encode()) >= 0 for person in people)
 
 
 def _in_columns(path: Path, people: Collection[str]) -> bool:
@@ -60,6 +60,6 @@ def _in_columns(path: Path, people: Collection[str]) -> bool:
     compute: Any = import_module("pyarrow.compute")
     for batch in read_batches([path], str(path)):
         texts = [c for c in batch.columns if pa.types.is_string(c.type) or pa.types.is_large_string(c.type)]
-        if any(compute.any(compute.match_substring(c, one)).as_py() for c in texts for one in people):
+        if any(compute.any(compute.match_substring(c, person)).as_py() for c in texts for person in people):
             return True
     return False

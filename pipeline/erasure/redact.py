@@ -1,7 +1,6 @@
-"""Texts about somebody without them: what a manifest, a card or a report says of one person is taken out of it.
+"""Redact a person from the text of a manifest, a card or a report.
 
-Nothing is read or written here. What is left of a text depends on the text and the words alone, so that doing it
-again after a death gives the same bytes.
+The result depends on the text and the words alone, so that repeating it after a crash gives the same bytes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The key of work whose input was replaced, so that it counts as done for whoever names the input's successor.
+"""Compute the key of work whose input was replaced, by which it still counts as done.
 
 A key covers the inputs' contents (:func:`pipeline.workflow.work_key.work_key`). All that it is made of is in the
 manifest, local files apart that the settings name.

@@ -1,7 +1,4 @@
-"""Preferences without some people's answers: what the answers of all others amount to, and a version of that.
-
-Which versions need one is :mod:`pipeline.erasure.find`'s to find.
-"""
+"""Compute preferences without some people's answers, and publish them in the place of a version."""
 
 from __future__ import annotations
 
@@ -9,18 +6,13 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from pipeline.base.records import PREFERENCES
-from pipeline.erasure.erase import inherit
-from pipeline.labelling.items import Item, items_from_rows
+from pipeline.erasure.erase import draft_replacement
+from pipeline.labelling.items import items_from_rows
+from pipeline.labelling.row_schemas import SPLITS
+from pipeline.labelling.rows_to_votes import adjudications_from_rows, edits_from_rows, votes_from_rows
 from pipeline.labelling.session.publishing import write_rows
 from pipeline.labelling.settings import LabelSection
-from pipeline.labelling.votes_to_rows import (
-    SPLITS,
-    Labelled,
-    adjudications_from_rows,
-    edits_from_rows,
-    labelled,
-    votes_from_rows,
-)
+from pipeline.labelling.votes_to_rows import Labelled, Labelling, labelled
 from pipeline.store.manifest import Parent
 from pipeline.store.store import Draft, Store, Version
 
@@ -30,8 +22,8 @@ def of_people(version: Version) -> bool:
     return any(version.has_split(split, "items") for split in SPLITS)
 
 
-def without(version: Version, people: Collection[str]) -> tuple[list[Item], Labelled]:
-    """What the answers of all others amount to, by the settings that the version was made with."""
+def without(version: Version, people: Collection[str]) -> Labelled:
+    """What the answers of all others come to, by the settings that the version was made with."""
 
     def rows(config: str) -> Iterator[dict[str, Any]]:
         for split in SPLITS:
@@ -45,48 +37,48 @@ def without(version: Version, people: Collection[str]) -> tuple[list[Item], Labe
         for item in items_from_rows(version.iter_rows(split, "items"), split)
     ]
     votes, skips = votes_from_rows(rows("votes"))
-    found = labelled(
-        items,
-        [v for v in votes if v.annotator not in people],
-        [e for e in edits_from_rows(rows("edits")) if e.annotator not in people],
-        adjudications_from_rows(rows("outcomes")),
-        settings_of(version),
-        skips=[s for s in skips if s.annotator not in people],
+    return labelled(
+        Labelling(
+            items=items,
+            settings=settings_of(version),
+            votes=[v for v in votes if v.annotator not in people],
+            skips=[s for s in skips if s.annotator not in people],
+            edits=[e for e in edits_from_rows(rows("edits")) if e.annotator not in people],
+            adjudications=adjudications_from_rows(rows("outcomes")),
+        )
     )
-    return items, found
 
 
 def settings_of(version: Version) -> LabelSection:
-    """Those that decided a version's rows, as its manifest has them."""
-    given = version.manifest.stats.get("label") or version.manifest.config.get("label") or {}
-    # What else people were asked is not recorded; a margin by strength was possible as they were asked for it.
-    return LabelSection(**{**given, "ask": ["strength"]})
+    """The settings that decided a version's rows, from its manifest."""
+    recorded = version.manifest.stats.get("label") or version.manifest.config.get("label") or {}
+    # The manifest has no ``ask``, and a margin by strength is refused without it.
+    return LabelSection(**{**recorded, "ask": ["strength"]})
 
 
-def publish_heir(
+def publish_replacement(
     store: Store,
     old: Version,
     parents: Sequence[Parent],
-    work: str | None,
+    key: str | None,
     previous: Version | None,
-    answers: tuple[Sequence[Item], Labelled] | None,
+    labelled: Labelled | None,
     kept: Collection[str],
 ) -> Version:
-    """Publish what takes the place of ``old``.
+    """Publish a version in the place of ``old``.
 
     Args:
-        work: its key.
+        key: of its work.
         previous: whose training rows stand before its own.
-        answers: items and what was answered; None where ``old`` holds no answers of people, only carried rows.
+        labelled: None where ``old`` holds no answers of people, only carried rows.
         kept: ids of the rows of ``old`` that stay, where it holds no answers.
     """
-    with inherit(store, old, parents, work) as draft:
+    with draft_replacement(store, old, parents, key) as draft:
         draft.stats.update(old.manifest.stats)
-        if answers is not None:
-            items, found = answers
-            write_rows(draft, found, items, previous)
+        if labelled is not None:
+            write_rows(draft, labelled, previous)
             # Who flagged what is in the log alone.
-            draft.stats.update(found.counts)
+            draft.stats.update(labelled.counts)
             del draft.stats["flagged"]
         else:
             _copy(draft, old, previous, kept)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Protocol
 
 from pipeline.annotators import Context, Source, load_annotator
@@ -23,9 +25,12 @@ from pipeline.base.records import (
     split_of,
 )
 from pipeline.evaluation.reward.labels import label_agreement
+from pipeline.formats.detect import Notices
+from pipeline.labelling.session.session import LabellingSession
 from pipeline.modeling.comparisons import Sampling
-from pipeline.stages.people import Asked, ask
+from pipeline.stages.people import open_session, sampled_before, sampling_key, set_order, write_comparisons
 from pipeline.stages.voted_pairs import Voted
+from pipeline.store.store import Draft
 from pipeline.tasks import VIEWS, Split, Task, load_task
 from pipeline.tasks._vader import VADER_NAME
 from pipeline.workflow.graph import collects_preferences, reward_sources
@@ -57,7 +62,7 @@ def collect(run: Run) -> None:
         say("collect", f"prompts only, nobody is asked to choose: ppo.reward is {sources}")
         publish_prompts(run, prompts)
         return
-    if options.annotator == "human":
+    if config.asks_people:
         if main_process():  # one page, one log
             ask_people(run, options, task, prompts)
         return
@@ -185,23 +190,54 @@ def draw(
 
 
 def ask_people(run: Run, options: CollectSection, task: Task, prompts: dict[str, list[dict[str, Any]]]) -> None:
-    """Write ``prompts`` and ``comparisons`` as soon as they are there, ``preferences`` when people have labelled
-    enough of them; see :mod:`pipeline.stages.people`.
-    """
+    """Write ``prompts`` and ``comparisons`` as soon as they are there, ``preferences`` when enough is labelled."""
+    sampling = sampling_key(run)
+    with open_session(run, sampling) as session:
+        with session.page() if options.serve else contextlib.nullcontext():
+            comparisons = sampled_before(run, sampling)
+            if comparisons is None or comparisons.manifest.key != run.key:
+                publish_prompts(run, prompts)
+                with run.draft("comparisons") as draft:
+                    if comparisons is None:
+                        report = show_comparisons(run, options, task, prompts, draft, session)
+                        draft.stats.update(report, sampling=sampling)
+                    else:  # only what counts as enough, or as decided, has changed since
+                        for split in SPLITS:
+                            draft.write_rows(split, [], carry=comparisons)
+                        draft.stats.update(comparisons.manifest.stats)
+                comparisons = draft.version
+            session.ask_about(comparisons)
+            set_order(session, run)
+            session.wait()
+        session.conclude()
 
-    def sampled() -> tuple[Iterator[tuple[str, Comparison]], Callable[[], dict[str, Any]]]:
-        sampling, splits = draw(run, options, task, prompts, at_a_time=options.batch_size)
-        return ((splits[i], comparison) for i, comparison in sampling), sampling.report
 
-    ask(
-        run,
-        Asked(
-            sampled=sampled,
-            side=lambda prompt, completions: side(prompt, completions, options),
-            write_prompts=lambda: publish_prompts(run, prompts),
-            serve=options.serve,
-        ),
+def show_comparisons(
+    run: Run,
+    options: CollectSection,
+    task: Task,
+    prompts: dict[str, list[dict[str, Any]]],
+    draft: Draft,
+    session: LabellingSession,
+) -> dict[str, Any]:
+    """Write the user's own completions, or sample some; people see each comparison at once. Returns counts."""
+    notices = Notices()
+    own = session.project.own_groups(notices)
+    if own is None:
+        drawn, splits = draw(run, options, task, prompts, at_a_time=options.batch_size)
+        write_comparisons(
+            draft, session, ((splits[i], c.prompt, (c.completion_a, c.completion_b)) for i, c in drawn)
+        )
+        return drawn.report()
+    groups = (
+        (side(prompt, group, options), prompt, group)
+        for prompt, completions in own
+        for group in (combinations(completions, 2) if len(completions) > 1 else [completions])
     )
+    counts = write_comparisons(draft, session, groups)
+    for line in notices.lines():
+        say("label", f"{session.project.settings.dataset}: {line}")
+    return counts | ({"notices": lines} if (lines := notices.lines()) else {})
 
 
 def publish_prompts(run: Run, prompts: dict[str, list[dict[str, Any]]]) -> None:

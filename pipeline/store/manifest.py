@@ -20,7 +20,7 @@ from pipeline.base.files import parse_json
 
 SCHEMA_VERSION = 1
 ERASED = "erased"
-"""Governance key of a tombstone without content: when, the manifest's sha256, the heir, the tags it had."""
+"""Governance key of a tombstone without content: when, the manifest's sha256, its replacement, the tags it had."""
 
 _PACKAGES = ("torch", "trl", "transformers", "peft", "accelerate", "datasets", "tokenizers", "pyarrow")
 

@@ -28,8 +28,8 @@ from pipeline.erasure import amend, mentions, successors
 from pipeline.erasure import forget as forgetting
 from pipeline.labelling.items import Item, order_of
 from pipeline.labelling.log.log import Log
-from pipeline.labelling.session.project import Human
-from pipeline.labelling.session.session import Sitting
+from pipeline.labelling.session.project import LabellingProject
+from pipeline.labelling.session.session import LabellingSession
 from pipeline.store import refs
 from pipeline.store.parquet import read_batches
 from pipeline.store.store import Store, Version
@@ -95,8 +95,8 @@ class Evening:
     def __init__(self, store: Store, name: str = "x", previous: Version | None = None, **label: Any) -> None:
         self.made = comparisons(store, f"{name}-comparisons")
         settings = {"votes": 3, "ask": ["note", "edit", "strength"], "margin": "strength", **label}
-        self.human = Human(settings, store.home(f"{name}-labels"), "x.yaml")
-        self.log = self.human.open(f"{name}-batch", {})
+        self.project = LabellingProject(settings, store.home(f"{name}-labels"), "x.yaml")
+        self.log = self.project.open(f"{name}-batch", {})
 
         def open_draft(made: Version, governance: dict[str, Any]) -> Any:
             parents = [(made, "comparisons")] + ([(previous, "previous")] if previous else [])
@@ -111,8 +111,8 @@ class Evening:
                 again=True,
             )
 
-        self.sitting = Sitting(self.human, self.log, open_draft, previous)
-        self.sitting.ask_about(self.made)
+        self.session = LabellingSession(self.project, self.log, open_draft, previous)
+        self.session.ask_about(self.made)
 
     def say(self, who: str, kind: Any, item: Item | None, **payload: Any) -> None:
         person = self.log.people.add(who)
@@ -125,10 +125,10 @@ class Evening:
         self.log.events.append(new_event(kind, person.id, item and item.id, key=key, **payload))
 
     def publish(self) -> Version:
-        self.sitting.published = None
-        self.sitting.publish()
-        assert self.sitting.published is not None
-        return self.sitting.published
+        self.session.published = None
+        self.session.publish()
+        assert self.session.published is not None
+        return self.session.published
 
 
 def label(world: World, without: str = "", evenings: int = 2) -> list[Version]:
@@ -479,7 +479,7 @@ def test_heads_and_tags_of_older_versions(world: World) -> None:
     world.store.tag("x-preferences@v1", "first")
     assert world.run(ONE, "--yes") == 0
     assert world.latest() == draft.version
-    # v1 was tagged, so it has an heir; the work's key is with the heir of v2.
+    # v1 was tagged, so it is replaced; the work's key is with the replacement of v2.
     keys = {v.number: v.manifest.key for v in world.store.versions("x-preferences")}
     assert keys == {3: "oracle", 4: None, 5: "key of x"}
     assert world.store.tags("x-preferences") == {}
@@ -707,7 +707,7 @@ class Died(BaseException):
 POINTS = [
     (forgetting, "_write"),
     (Log, "forget"),
-    (successors, "publish_heir"),
+    (successors, "publish_replacement"),
     (forgetting, "erase"),
     (forgetting, "redact"),
     (forgetting, "drop_staging"),
@@ -800,7 +800,7 @@ def test_a_death_between_any_two_steps_is_mended_by_the_same_command(
     step = 0
     while campaign.die_before(step, monkeypatch, capsys):
         step += 1
-    # Record, log, record; three heirs; four erasures; two with figures by person; staging of five names; heads.
+    # Record, log, record; three replacements; four erasures; two with figures by person; five stagings; heads.
     assert step == 18
 
 
@@ -1006,7 +1006,7 @@ def test_a_full_disk_is_told_and_loses_nothing_of_others(world: World, monkeypat
         raise StoreError("data/x-preferences", "No space left on device.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(successors, "publish_heir", full)
+        patch.setattr(successors, "publish_replacement", full)
         with pytest.raises(StoreError, match="No space left"):
             world.run(ONE, "--yes")
     assert world.latest().number == 2

@@ -16,14 +16,14 @@ import pytest
 from pipeline.base.errors import StoreError
 from pipeline.erasure import erase as erasing
 from pipeline.erasure.erase import (
-    bare_tombstone,
+    all_records,
     descendants,
+    draft_replacement,
     drop_staging,
     erase,
-    everything,
-    heir_of,
-    inherit,
     place_heads,
+    redact_tombstone,
+    replacement_of,
 )
 from pipeline.store import refs
 from pipeline.store.draft import Draft
@@ -44,7 +44,7 @@ def publish(store: Store, some: Iterable[Mapping[str, Any]], name: str = "prefs"
 
 
 def replace(store: Store, old: Version, some: Iterable[Mapping[str, Any]]) -> Version:
-    with inherit(store, old, old.manifest.parents, old.manifest.key) as draft:
+    with draft_replacement(store, old, old.manifest.parents, old.manifest.key) as draft:
         draft.write_rows("train", some)
     erase(store, old, draft.version)
     return draft.version
@@ -71,27 +71,27 @@ def test_an_heir_has_the_key_and_what_was_recorded_but_none_of_the_rows(store: S
         governance={"license": "mit", "hub": [{"repo": "o/p", "revision": "v1"}]},
     )
     parents = [erasing.Parent(other.name, other.number, other.id, "base")]
-    with inherit(store, old, parents, "k") as draft:
+    with draft_replacement(store, old, parents, "k") as draft:
         draft.write_rows("train", rows("b"))
-    heir = draft.version
-    m = heir.manifest
-    assert (heir.number, m.key, m.seed, m.config) == (2, "k", 7, {"label": {"votes": 2}})
+    replacement = draft.version
+    m = replacement.manifest
+    assert (replacement.number, m.key, m.seed, m.config) == (2, "k", 7, {"label": {"votes": 2}})
     assert [p.ref for p in m.parents] == ["base@v000002"]
     # Mutation: hub kept. Nobody has pushed this version.
     assert m.governance == {"license": "mit", "replaces": "prefs@v000001"}
     assert m.stats == {}
-    assert heir.rows() == rows("b")
+    assert replacement.rows() == rows("b")
     # The newest version with the key is the one that counts as done.
-    assert store.find("prefs", "k") == heir
-    erase(store, old, heir)
-    assert store.find("prefs", "k") == heir
-    known, damaged = everything(store)
+    assert store.find("prefs", "k") == replacement
+    erase(store, old, replacement)
+    assert store.find("prefs", "k") == replacement
+    known, damaged = all_records(store)
     assert damaged == []
-    found = heir_of(known, ("prefs", 1))
+    found = replacement_of(known, ("prefs", 1))
     assert found is not None
     assert found.ref == "prefs@v000002"
-    assert known["prefs", 1].heir == "prefs@v000002"
-    assert heir_of(known, ("prefs", 2)) is None
+    assert known["prefs", 1].replacement == "prefs@v000002"
+    assert replacement_of(known, ("prefs", 2)) is None
 
 
 # Erasing
@@ -194,11 +194,11 @@ def _exit_without_tidying(self: Draft, kind: Any, err: BaseException | None, tra
 
 def replace_the_first(store: Store) -> None:
     """Everything, from whatever a death left behind."""
-    known, _ = everything(store)
+    known, _ = all_records(store)
     if known["prefs", 1].path is not None:
         old = Version.open(store.root / "prefs/versions/v000001")
-        if heir_of(known, ("prefs", 1)) is None:
-            with inherit(store, old, [], "k") as draft:
+        if replacement_of(known, ("prefs", 1)) is None:
+            with draft_replacement(store, old, [], "k") as draft:
                 draft.write_rows("train", rows("b"))
         erase(store, old, store.resolve("prefs@v3"))
     drop_staging(store.root / "prefs")
@@ -225,8 +225,8 @@ def test_a_death_before_any_step_is_mended_by_doing_it_again(
             except Died:
                 steps += 1
         replace_the_first(store)
-        erased = everything(store)[0]["prefs", 1]
-        assert (erased.path, erased.heir) == (None, "prefs@v000003")
+        erased = all_records(store)[0]["prefs", 1]
+        assert (erased.path, erased.replacement) == (None, "prefs@v000003")
         assert erased.manifest.governance["erased"]["tags"] == ["gold"]
         assert store.tags("prefs") == {}
         assert refs.numbers(store.root / "prefs") == [2, 3]
@@ -244,7 +244,7 @@ def test_a_death_before_any_step_is_mended_by_doing_it_again(
 @pytest.mark.parametrize(
     ("head", "gone", "expected"),
     [
-        (3, {3: True}, 4),  # the head has an heir
+        (3, {3: True}, 4),  # the head is replaced
         (3, {1: True}, 3),  # another one has: "latest" still means what it meant
         (3, {1: True, 3: True}, 5),
         (2, {1: True, 2: True}, 5),  # a head moved back by hand
@@ -256,14 +256,14 @@ def test_a_death_before_any_step_is_mended_by_doing_it_again(
 def test_heads(store: Store, head: int, gone: dict[int, bool], expected: int | None) -> None:
     versions = {n: publish(store, rows(f"r{n}")) for n in (1, 2, 3)}
     refs.move_head(store.root / "prefs", head, versions[head].id)
-    heirs: dict[int, Version] = {}
+    replacements: dict[int, Version] = {}
     for number, has_heir in gone.items():
         if has_heir:
-            with inherit(store, versions[number], [], None) as draft:
+            with draft_replacement(store, versions[number], [], None) as draft:
                 draft.write_rows("train", rows(f"h{number}"))
-            heirs[number] = draft.version
+            replacements[number] = draft.version
     for number in gone:
-        erase(store, versions[number], heirs.get(number))
+        erase(store, versions[number], replacements.get(number))
     place_heads(store, {"prefs": head})
     assert refs.read_head(store.root / "prefs") == expected
 
@@ -298,14 +298,14 @@ def test_descendants_are_found_across_names_and_through_collected_versions(store
     )
     publish(store, rows("u"), "unrelated", parents=[(aside, "x")])
     erase(store, reward)
-    known, _ = everything(store)
+    known, _ = all_records(store)
     assert [k.ref for k in descendants(known, [("prefs", 1)])] == [report.ref, reward.ref, policy.ref]
     assert known["reward", 1].path is None
     assert known["policy", 1].path == policy.path
 
 
 def test_nothing_yet(store: Store) -> None:
-    assert everything(store) == ({}, [])
+    assert all_records(store) == ({}, [])
 
 
 def test_what_cannot_be_read_is_told(store: Store) -> None:
@@ -313,7 +313,7 @@ def test_what_cannot_be_read_is_told(store: Store) -> None:
     (old.path / "manifest.json").write_text("{")
     publish(store, rows("b"))
     (store.root / "README.md").touch()  # as data/ has one
-    known, damaged = everything(store)
+    known, damaged = all_records(store)
     assert list(known) == [("prefs", 2)]
     assert len(damaged) == 1
     assert "prefs/versions/v000001: manifest.json is damaged" in damaged[0]
@@ -328,11 +328,11 @@ def test_an_older_tombstone_is_bared(store: Store) -> None:
     store.gc(unfinished=True)
     path = store.root / "prefs/tombstones/v000001.json"
     assert SECRET in path.read_text()
-    bare_tombstone(store, "prefs", 1)
+    redact_tombstone(store, "prefs", 1)
     once = path.read_text()
     assert SECRET not in once
     assert json.loads(once)["splits"]["train"]["rows"] == 1
-    bare_tombstone(store, "prefs", 1)
+    redact_tombstone(store, "prefs", 1)
     assert path.read_text() == once
 
 

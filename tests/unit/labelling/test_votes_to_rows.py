@@ -17,17 +17,10 @@ from pipeline.labelling import aggregate
 from pipeline.labelling.items import Item, Mode
 from pipeline.labelling.log.answers import Vote
 from pipeline.labelling.log.events import Event
+from pipeline.labelling.row_schemas import EDITS, OUTCOMES, UNPAIRED
+from pipeline.labelling.rows_to_votes import adjudications_from_rows, edits_from_rows, votes_from_rows
 from pipeline.labelling.settings import LabelSection
-from pipeline.labelling.votes_to_rows import (
-    EDITS,
-    OUTCOMES,
-    UNPAIRED,
-    Labelled,
-    adjudications_from_rows,
-    edits_from_rows,
-    labelled,
-    votes_from_rows,
-)
+from pipeline.labelling.votes_to_rows import Labelled, Labelling, labelled
 
 SEQ = count(1)
 PAIR = Item("prompt", ("x", "y"))
@@ -55,13 +48,13 @@ def make(
     adjudications: Mapping[str, str] = {},
     skips: Sequence[Event] = (),
     flags: Sequence[Event] = (),
-    consents: Mapping[str, str] | None = None,
+    consents: Mapping[str, str] = {},
     needed: int = 1,
     **settings: Any,
 ) -> Labelled:
     items = list(items)
     section = LabelSection(**{"mode": items[0].mode, "ask": ["strength"], "votes": needed, **settings})
-    return labelled(items, votes, edits, adjudications, section, skips, flags, consents)
+    return labelled(Labelling(items, section, votes, skips, edits, flags, adjudications, consents))
 
 
 @pytest.fixture(autouse=True)

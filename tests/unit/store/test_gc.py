@@ -218,13 +218,13 @@ def test_the_newest_intact_one_stays_beside_a_damaged_one(store: Store) -> None:
 def test_what_was_trained_on_erased_rows_goes_once_it_is_trained_anew(store: Store) -> None:
     prefs = publish(store, "x-prefs", "preferences", config={"n": 8})
     old = publish(store, "x-reward", "adapter", ((prefs, "preferences"),))
-    with erase.inherit(store, prefs, [], None) as draft:
+    with erase.draft_replacement(store, prefs, [], None) as draft:
         (draft.path / "content.bin").write_bytes(b"less")
-    heir = draft.version
-    erase.erase(store, prefs, heir)
-    new = publish(store, "x-reward", "adapter", ((heir, "preferences"),))
+    replacement = draft.version
+    erase.erase(store, prefs, replacement)
+    new = publish(store, "x-reward", "adapter", ((replacement, "preferences"),))
     assert refs_of(store.gc().versions) == {old.ref}
-    assert there(store) == {heir.ref, new.ref}
+    assert there(store) == {replacement.ref, new.ref}
 
 
 def test_long_histories_are_no_recursion(store: Store) -> None:

@@ -19,7 +19,7 @@ from pipeline.labelling import wording
 from pipeline.labelling.items import Item
 from pipeline.labelling.log.database import LogFull
 from pipeline.labelling.log.people import People
-from pipeline.labelling.session.project import Human
+from pipeline.labelling.log_rows import publishable_rows
 from pipeline.labelling.settings import LabelSection
 from pipeline.labelling.web import dashboard
 from pipeline.labelling.web.app import Consent, build_app
@@ -108,7 +108,7 @@ def test_the_rows_announced_are_those_that_publishing_writes(tmp_path):
     assert "preference pairs 6" in desk.page().text
     desk.flag(one, desk.items[1], "personal data")
     desk.flag(one, desk.items[2], "harmful")
-    published = Human({}, tmp_path, "x.yaml").labelled(desk.log)
+    published = publishable_rows(desk.log, LabelSection())
     assert sum(map(len, published.preferences.values())) == 5
     text = desk.page().text
     assert "preference pairs 5" in text

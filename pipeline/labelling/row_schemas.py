@@ -1,0 +1,21 @@
+"""Columns of the rows that votes become, beside those of :mod:`pipeline.base.records`."""
+
+from __future__ import annotations
+
+from pipeline.base.records import OUTCOMES as OUTCOMES
+
+SPLITS = ("train", "test")
+
+UNPAIRED = {"id": "string", "prompt": "string", "completion": "string", "label": "bool", "annotator": "string"}
+"""Schema of liked and disliked completions: TRL's unpaired preferences."""
+
+EDITS = {
+    "id": "string",
+    "prompt": "string",
+    "completion": "string",
+    "annotator": "string",
+    "item_id": "string",
+    "replaced": "int64",
+    "consent": "string",
+}
+"""Schema of what people wrote: TRL's prompt and completion, and the place in the item of what it replaced."""
