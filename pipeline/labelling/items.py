@@ -80,19 +80,19 @@ def items_of(groups: Iterable[tuple[str, str, Sequence[str]]], mode: Mode, rank_
         rank_up_to: most completions of one ranking; a prompt with more makes several rankings.
     """
     if mode == "pairwise":
-        pairs = (Item(p, two, mode, split) for split, p, some in groups for two in combinations(some, 2))
+        pairs = (Item(p, two, mode, split) for split, p, group in groups for two in combinations(group, 2))
         yield from unique(pairs)
         return
     by_prompt: dict[tuple[str, str], dict[str, None]] = {}
-    for split, prompt, some in groups:
-        by_prompt.setdefault((split, prompt), {}).update(dict.fromkeys(some))
+    for split, prompt, group in groups:
+        by_prompt.setdefault((split, prompt), {}).update(dict.fromkeys(group))
     size = rank_up_to if mode == "ranking" else 1
     for (split, prompt), completions in by_prompt.items():
         texts = list(completions)
         for start in range(0, len(texts), size):
-            some = tuple(texts[start : start + size])
-            if mode != "ranking" or len(some) > 1:
-                yield Item(prompt, some, mode, split)
+            group = tuple(texts[start : start + size])
+            if mode != "ranking" or len(group) > 1:
+                yield Item(prompt, group, mode, split)
 
 
 def unique(items: Iterable[Item]) -> Iterator[Item]:
@@ -136,10 +136,10 @@ def parse_choice(choice: str, mode: Mode, n: int) -> str:
     Raises:
         ValueError: it is none of the mode's choices.
     """
-    known = {"pairwise": PAIRWISE_CHOICES, "thumbs": THUMBS_CHOICES, "rating": RATING_CHOICES}.get(mode)
-    if known is not None:
-        if choice not in known:
-            raise ValueError(f"choice {choice!r} is none of {', '.join(known)}")
+    choices = {"pairwise": PAIRWISE_CHOICES, "thumbs": THUMBS_CHOICES, "rating": RATING_CHOICES}.get(mode)
+    if choices is not None:
+        if choice not in choices:
+            raise ValueError(f"choice {choice!r} is none of {', '.join(choices)}")
         return choice
     ranks = ranking(choice)
     if sorted(i for rank in ranks for i in rank) != list(range(n)):

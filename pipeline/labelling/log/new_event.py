@@ -57,7 +57,7 @@ def _asked(info: ValidationInfo) -> Asked | None:
 
 
 def _wrong(message: str, **values: Any) -> PydanticCustomError:
-    # A message may hold braces of the sender.
+    # Not as the template: a message may hold braces of the sender.
     return PydanticCustomError("wrong", "{message}", {"message": message, **values})
 
 
@@ -129,10 +129,6 @@ def _vote_note(note: str, info: ValidationInfo) -> str:
     return note
 
 
-def _skip_reason(value: Any, info: ValidationInfo) -> Any:
-    return _one_of(value, SKIP_REASONS, info)
-
-
 def _flag_reason(value: Any, info: ValidationInfo) -> Any:
     return _one_of(value, FLAG_REASONS, info) if info.data.get("on") else ""
 
@@ -152,7 +148,7 @@ def _not_blank(text: str) -> str:
     return text
 
 
-def _whole_ms(ms: int) -> int:
+def _milliseconds(ms: int) -> int:
     if ms < 0:
         raise _wrong(f"ms = {ms} should be milliseconds.")
     # A page left open for days says nothing of the time spent, and its answer is as good as any.
@@ -162,7 +158,7 @@ def _whole_ms(ms: int) -> int:
 Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
 """Idempotency key. The sender draws one per action and keeps it over retries."""
 Note = Annotated[str, BeforeValidator(lambda note: "" if note is None else note), _at_most(NOTE_BYTES)]
-Milliseconds = Annotated[int, AfterValidator(_whole_ms)]
+Milliseconds = Annotated[int, AfterValidator(_milliseconds)]
 """That the person spent."""
 
 
@@ -202,7 +198,7 @@ class NewVote(_OnItem):
 
 class NewSkip(_OnItem):
     type: Literal["skip"] = "skip"
-    reason: Annotated[str, BeforeValidator(_skip_reason)]
+    reason: Annotated[str, BeforeValidator(lambda value, info: _one_of(value, SKIP_REASONS, info))]
     note: Note = ""
     ms: Milliseconds
 

@@ -84,8 +84,8 @@ def _join(request: Request) -> Response:
 
 
 def _front(request: Request) -> Response:
-    told = "Open the link that you were given: it begins like this address and ends in your own key."
-    return page("message.html.jinja", {"title": "This page needs your link", "text": told, "again": None})
+    text = "Open the link that you were given: it begins like this address and ends in your own key."
+    return page("message.html.jinja", {"title": "This page needs your link", "text": text, "again": None})
 
 
 def _no_icon(request: Request) -> Response:
@@ -95,8 +95,8 @@ def _no_icon(request: Request) -> Response:
 def _refused(request: Request, err: Exception) -> Response:
     """Starlette's own refusals (no such route, wrong method) told and logged as all others."""
     status = err.status_code if isinstance(err, HTTPException) else 500
-    told = {404: "There is no such page.", 405: "That cannot be done here."}.get(status, "This cannot be served.")
-    raise Refusal(status, told)
+    text = {404: "There is no such page.", 405: "That cannot be done here."}.get(status, "This cannot be served.")
+    raise Refusal(status, text)
 
 
 def _cannot(request: Request, err: Exception) -> Response:

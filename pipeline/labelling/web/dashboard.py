@@ -61,37 +61,37 @@ def values(site: Site, address: str) -> dict[str, Any]:
         address: scheme and host for the links.
     """
     log, settings = site.log, site.settings
-    found = site.state.statistics(lambda: _statistics(site), lambda old: _changed(site, old))
+    statistics = site.state.statistics(lambda: _statistics(site), lambda old: _changed(site, old))
     ready = log.batches.ready(settings.votes, settings.enough)
     people = log.people.all()
     counts = {c.annotator: c for c in log.queue.counts()}
     names = {p.id: p.name for p in people}
     settled = log.answers.adjudications()
-    disputed = [d for d in found["disputed"] if d["item"] not in settled]
+    disputed = [d for d in statistics["disputed"] if d["item"] not in settled]
     return {
         "title": site.title,
         "mode": settings.mode,
         "votes": settings.votes,
-        "at": found["at"],
+        "at": statistics["at"],
         "about": log.batches.about,
         "ready": ready,
         "whole": log.batches.whole,
         "answers": sum(c.answered for c in counts.values()),
-        "people": [_person(site, p, counts.get(p.id), found, address) for p in people],
-        "agreement": _agreement(found),
-        "choices": _choices(found),
+        "people": [_person(site, p, counts.get(p.id), statistics, address) for p in people],
+        "agreement": _agreement(statistics),
+        "choices": _choices(statistics),
         "queue": [_disputed(log.batches.item(d["item"]), d["votes"]) for d in disputed[:QUEUE_SHOWN]],
         "disputed": len(disputed),
         "settled": len(settled),
-        "skips": found["skips"],
+        "skips": statistics["skips"],
         "flags": Counter(e.payload["reason"] or "no reason" for e in log.answers.flags()).most_common(),
         **_flagged(site, names),
         "guidelines": site.guidelines,
         "consent": site.consent,
         "agreed": sum(log.answers.consent_of(p.id) == site.consent.sha256 for p in people if p.active),
         "can_publish": site.publish is not None,
-        "rows": _named(found["counts"], _ROWS),
-        "items": _named(found["counts"], _ITEMS),
+        "rows": _named(statistics["counts"], _ROWS),
+        "items": _named(statistics["counts"], _ITEMS),
         "publishing": site.state.publishing.locked(),
         "last": site.state.last,
     }
@@ -117,7 +117,7 @@ def _statistics(site: Site) -> dict[str, Any]:
         "skips": Counter(e.payload["reason"] or "no reason" for e in skips).most_common(),
         "batch": batch,
         "people": [p.id for p in log.people.all()],
-        "newest": max((e.seq for some in (votes, skips, flags, edits) for e in some), default=0),
+        "newest": max((e.seq for listed in (votes, skips, flags, edits) for e in listed), default=0),
     }
 
 
@@ -130,9 +130,9 @@ def _changed(site: Site, old: Mapping[str, Any]) -> bool:
 
 
 def _person(
-    site: Site, person: Any, counts: PersonCounts | None, found: Mapping[str, Any], address: str
+    site: Site, person: Any, counts: PersonCounts | None, statistics: Mapping[str, Any], address: str
 ) -> dict[str, Any]:
-    own = found["annotators"].get(person.id, {})
+    own = statistics["annotators"].get(person.id, {})
     answered, left = site.log.queue.answered_and_left(person.id, site.settings.votes)
     bias, fast = own.get("position_bias"), own.get("too_fast")
     return {
@@ -156,9 +156,9 @@ def _person(
     }
 
 
-def _agreement(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def _agreement(statistics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """(what, number with its interval, how to read it)."""
-    raw, alpha, bias = found["raw"], found["alpha"], found["position_bias"]
+    raw, alpha, bias = statistics["raw"], statistics["alpha"], statistics["position_bias"]
     rows = [
         (
             "Pairs of answers that agree",
@@ -197,10 +197,10 @@ def _read_bias(bias: Mapping[str, Any]) -> str:
     return f"people lean to the {place} place; as places are drawn by lot, that is noise and no slant of the data"
 
 
-def _choices(found: Mapping[str, Any]) -> list[tuple[str, int, str]]:
+def _choices(statistics: Mapping[str, Any]) -> list[tuple[str, int, str]]:
     """(choice, how often, share). Which completion won says nothing, so those two are one line."""
     counts: Counter[str] = Counter()
-    for choice, n in found["choices"].items():
+    for choice, n in statistics["choices"].items():
         counts["one is better" if choice in ("a", "b") else CHOICE_WORDS.get(choice, f"{choice} of 5")] += n
     total = sum(counts.values()) or 1
     return [(words, n, f"{100 * n / total:.0f} %") for words, n in counts.items() if n]
@@ -208,13 +208,13 @@ def _choices(found: Mapping[str, Any]) -> list[tuple[str, int, str]]:
 
 def _disputed(item: Item | None, votes: Mapping[str, int]) -> dict[str, Any]:
     assert item is not None  # the statistics are of the same log
-    known = _CHOICES.get(item.mode) or sorted(votes, key=lambda c: -votes[c])
+    choices = _CHOICES.get(item.mode) or sorted(votes, key=lambda c: -votes[c])
     return {
         **_shown(item),
         "mode": item.mode,
         "buttons": [
             (to_letters(c) if item.mode == "ranking" else c, choice_words(c, item.mode), votes.get(c, 0))
-            for c in known
+            for c in choices
         ],
     }
 
@@ -223,8 +223,8 @@ def _flagged(site: Site, names: Mapping[str, str]) -> dict[str, Any]:
     by_item: dict[str, list[Event]] = defaultdict(list)
     for event in site.log.answers.flags():
         by_item[str(event.item)].append(event)
-    some = list(by_item.items())[:FLAGS_SHOWN]
-    shown = [(site.log.batches.item(item_id), events) for item_id, events in some]
+    listed = list(by_item.items())[:FLAGS_SHOWN]
+    shown = [(site.log.batches.item(item_id), events) for item_id, events in listed]
     return {
         "flagged_items": len(by_item),
         "flagged": [
@@ -243,8 +243,8 @@ def _flagged(site: Site, names: Mapping[str, str]) -> dict[str, Any]:
 
 def _excerpt(item: Item) -> str:
     """The end of the prompt on one line: what people were asked last."""
-    said = " ".join(turns(item.prompt)[-1][1].split())
-    return said if len(said) <= EXCERPT else f"{said[:EXCERPT].rstrip()}…"
+    prompt = " ".join(turns(item.prompt)[-1][1].split())
+    return prompt if len(prompt) <= EXCERPT else f"{prompt[:EXCERPT].rstrip()}…"
 
 
 def _named(counts: Mapping[str, int], names: Mapping[str, str]) -> list[tuple[str, int]]:

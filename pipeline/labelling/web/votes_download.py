@@ -59,17 +59,17 @@ def rows(log: Log) -> Iterator[Row]:
     return each()
 
 
-def as_jsonl(found: Iterable[Row]) -> Iterator[bytes]:
+def as_jsonl(rows: Iterable[Row]) -> Iterator[bytes]:
     """Each row as a line of JSON."""
-    for row in found:
+    for row in rows:
         # Half a surrogate pair has no UTF-8; inside a JSON string \udXXX is just that.
         yield json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
-def as_csv(found: Iterable[Row]) -> Iterator[bytes]:
+def as_csv(rows: Iterable[Row]) -> Iterator[bytes]:
     """A header, then each row; lists as JSON. A text that a spreadsheet would run gets an apostrophe before it."""
     header = False
-    for row in found:
+    for row in rows:
         if not header:
             yield _line(row)
             header = True
