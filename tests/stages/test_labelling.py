@@ -119,7 +119,7 @@ def test_from_the_page_to_a_reward_model(people: People) -> None:
     rows = [row for split in ("train", "test") for row in made.iter_rows(split)]
     assert rows
     assert all(len(row["chosen"]) > len(row["rejected"]) for row in rows)
-    person = next(p.id for p in people.log().people() if p.name == "p1")
+    person = next(p.id for p in people.log().people.all() if p.name == "p1")
     assert {row["annotator"] for row in rows} == {person}
     votes = [v for split in ("train", "test") for v in made.iter_rows(split, "votes")]
     assert len(votes) == made.manifest.stats["items"] == len(rows) + made.manifest.stats["ties"]
@@ -156,7 +156,7 @@ def test_people_label_while_completions_are_sampled(people: People, monkeypatch:
             time.sleep(0.05)
         client.post(item=found["item"]["id"], ms=2000, **longer(found["item"]))
         voted.set()
-        while people.log().batch_whole is False:
+        while people.log().batches.whole is False:
             time.sleep(0.05)
         client.label(longer)
 
