@@ -38,3 +38,11 @@ def masked_var(values: Tensor, mask: Tensor) -> Tensor:
     count = mask.sum()
     centred = (values - masked_mean(values, mask)) * mask
     return (centred**2).sum() / (count - 1).clamp(min=1)
+
+
+def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
+    """1 - Var(returns - values) / Var(returns) over the positions that count; 0 when returns do not vary."""
+    spread = masked_var(returns, mask)
+    if spread < 1e-12:
+        return torch.zeros(())
+    return 1.0 - masked_var(returns - values, mask) / spread

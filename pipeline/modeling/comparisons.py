@@ -96,7 +96,7 @@ class Sampling:
                         model,
                         prompt_ids[part],
                         max_new_tokens=self._tokens,
-                        eos_id=tokenizer.eos_token_id,
+                        eos_id=tokens.eos_id(tokenizer),
                         temperature=self._temperature,
                         noise=noise[part],
                         batch_size=self._batch_size,

@@ -7,8 +7,9 @@ batch, and whether every row has ended is looked up only now and then.
 A graph holds addresses. ``roles.merged`` swaps the weights for other tensors, which a graph of earlier weights
 would not see, so a decoder lives for one call of ``generate`` and captures anew in the next.
 
-Neither run nor measured on a GPU so far. On a CPU the same step is tested uncaptured, and the order of warming up,
-capturing and replaying against stand-ins for ``torch.cuda``; the tests for a GPU are in ``tests/gpu``.
+Opt-in (``ppo.cuda_graph_decoding``, ``generate(cuda_graphs=True)``): neither run nor measured on a GPU so far.
+On a CPU the same step is tested uncaptured, and the order of warming up, capturing and replaying against stand-ins
+for ``torch.cuda``; the tests for a GPU are in ``tests/gpu``.
 """
 
 from __future__ import annotations

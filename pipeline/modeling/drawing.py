@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
+
+from pipeline.modeling.types import Device
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ def uniforms(rows: int, tokens: int, generator: torch.Generator | None = None) -
     return torch.rand(rows, tokens, dtype=torch.float64, generator=generator)
 
 
-def attention_mask(lm: Any, visible: Tensor, queries: int) -> Tensor:
+def attention_mask(lm: PreTrainedModel, visible: Tensor, queries: int) -> Tensor:
     """(B, 1, Q, K) for the fused attention, made here as the library's own takes longer than a small model's step.
 
     A column of padding sees itself, as a softmax over nothing would be NaN and NaN spreads.
@@ -90,7 +92,7 @@ def draw(logits: Tensor, uniform: Tensor, temperature: float, block: int = 256) 
     return token.squeeze(1), logprob.squeeze(1)
 
 
-def left_pad(prompts: Sequence[Sequence[int]], device: Any) -> tuple[Tensor, Tensor]:
+def left_pad(prompts: Sequence[Sequence[int]], device: Device) -> tuple[Tensor, Tensor]:
     width = max(len(p) for p in prompts)
     ids = torch.zeros(len(prompts), width, dtype=torch.long)
     mask = torch.zeros(len(prompts), width, dtype=torch.bool)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import PreTrainedModel
 
 from pipeline.base.errors import ModelError
 from pipeline.modeling.foreign import load_foreign, positions, require_embeddings
+from pipeline.modeling.types import Device, Tokenizer
 
 _POOLING = "1_Pooling/config.json"
 _READ = {"pooling_mode_cls_token", "pooling_mode_mean_tokens", "pooling_mode_mean_sqrt_len_tokens"}
@@ -26,7 +27,7 @@ class TextEmbedder:
     unless their ``1_Pooling/config.json`` says that the first token stands for the text.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, first_token: bool = False) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer: Tokenizer, first_token: bool = False) -> None:
         self.model, self.tokenizer, self.first_token = model, tokenizer, first_token
         self.limit = min(int(tokenizer.model_max_length), positions(model), 512)
 
@@ -53,7 +54,7 @@ class TextEmbedder:
         return found
 
 
-def load_embedder(source: str, device: Any, where: str, key: str) -> TextEmbedder:
+def load_embedder(source: str, device: Device, where: str, key: str) -> TextEmbedder:
     """The model of ``source`` (directory or Hub id) in evaluation mode.
 
     Args:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from pipeline.base.errors import ModelError
 from pipeline.modeling.loading import silent
+from pipeline.modeling.types import Tokenizer
 from pipeline.modeling.weights import require_finite
 
 
@@ -60,7 +62,9 @@ def load_foreign(
     return model.eval().requires_grad_(False), tokenizer
 
 
-def _require_whole(model: Any, info: dict[str, Any], where: str, name: str, unread: Sequence[str]) -> None:
+def _require_whole(
+    model: PreTrainedModel, info: dict[str, Any], where: str, name: str, unread: Sequence[str]
+) -> None:
     missing = sorted(k for k in info["missing_keys"] if not k.startswith(tuple(unread)))
     kind = ", ".join(model.config.architectures or ["model of no stated architecture"])
     if missing:
@@ -79,7 +83,7 @@ def _require_whole(model: Any, info: dict[str, Any], where: str, name: str, unre
     require_finite(model, f"{where}: {name}", "Download it again: no training mends them.")
 
 
-def _prepare_tokenizer(tokenizer: Any, where: str, name: str) -> None:
+def _prepare_tokenizer(tokenizer: Tokenizer, where: str, name: str) -> None:
     """Make it pad, or raise ModelError where it cannot be used."""
     # Without files transformers makes one up from the model's config, which knows its special tokens alone.
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
@@ -101,7 +105,9 @@ def _prepare_tokenizer(tokenizer: Any, where: str, name: str) -> None:
         )
 
 
-def require_embeddings(model: Any, tokenizer: Any, where: str, name: str, also: Sequence[int] = ()) -> None:
+def require_embeddings(
+    model: PreTrainedModel, tokenizer: Tokenizer, where: str, name: str, also: Sequence[int] = ()
+) -> None:
     """Check that the model has an embedding of every token that a text is made of, and of those put around one.
 
     A special token out of range is borne otherwise: there are models whose padding is one.
@@ -123,12 +129,12 @@ def require_embeddings(model: Any, tokenizer: Any, where: str, name: str, also: 
         )
 
 
-def embeddings(model: Any) -> int:
+def embeddings(model: PreTrainedModel) -> int:
     """How many tokens the model has an embedding of."""
-    return len(model.get_input_embeddings().weight)
+    return len(cast("Tensor", model.get_input_embeddings().weight))
 
 
-def positions(model: Any) -> int:
+def positions(model: PreTrainedModel) -> int:
     """Most tokens the model has positions for."""
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if not isinstance(limit, int) or limit <= 0:

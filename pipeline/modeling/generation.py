@@ -17,8 +17,10 @@ from torch import Tensor
 
 from pipeline.functional.masks import length_mask
 from pipeline.modeling.cache import roomy_cache
+from pipeline.modeling.cuda_graph_decoding import StaticDecoder
 from pipeline.modeling.drawing import Completions, attention_mask, draw, left_pad, uniforms
 from pipeline.modeling.roles import language_model
+from pipeline.modeling.types import CausalLM
 
 KEEP_ROWS = 7 / 8
 """Finished rows are dropped from the batch once at most this share of it is still going."""
@@ -26,7 +28,7 @@ KEEP_ROWS = 7 / 8
 
 @torch.no_grad()
 def generate(
-    model: Any,
+    model: CausalLM,
     prompt_ids: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
@@ -37,7 +39,7 @@ def generate(
     batch_size: int = 64,
     value_head: Callable[[Tensor], Tensor] | None = None,
     progress: Callable[[int], object] | None = None,
-    static: bool | None = None,
+    cuda_graphs: bool = False,
 ) -> Completions:
     """Sample one completion for each prompt under the model's active role.
 
@@ -50,21 +52,16 @@ def generate(
         noise: (B, max_new_tokens) uniforms to use instead, see :func:`uniforms`.
         value_head: from states (B, H) to values (B,), read at every token.
         progress: called with the number of rows done after each batch.
-        static: decode as :mod:`pipeline.modeling.cuda_graph_decoding` does; by default on CUDA, for models that
-            it fits.
+        cuda_graphs: decode as :mod:`pipeline.modeling.cuda_graph_decoding` does, for models that it fits.
     """
-    from pipeline.modeling.cuda_graph_decoding import StaticDecoder, fits  # which builds on this module
-
     if noise is None:
         noise = uniforms(len(prompt_ids), max_new_tokens, generator)
     lm, steps = language_model(model), noise.shape[1]
-    if static is None:
-        static = lm.get_output_embeddings().weight.device.type == "cuda" and fits(lm)
     settings: dict[str, Any] = {"eos_id": eos_id, "temperature": temperature, "value_head": value_head}
     parts: list[Completions] = []
     with ExitStack() as stack:
         decode = partial(_decode, model, **settings)
-        if static:
+        if cuda_graphs:
             rows, room = min(batch_size, len(prompt_ids)), max(map(len, prompt_ids)) + steps
             decode = stack.enter_context(StaticDecoder(lm, rows, room, steps, **settings)).decode
         for start in range(0, len(prompt_ids), batch_size):
@@ -76,7 +73,7 @@ def generate(
 
 
 def _decode(
-    model: Any,
+    model: CausalLM,
     prompts: Sequence[Sequence[int]],
     noise: Tensor,
     eos_id: int | None,

@@ -6,15 +6,19 @@ import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+import torch
+from transformers import PreTrainedModel
 
 from pipeline.base.errors import ModelError
+from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.modeling.weights import require_finite
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 
-def load_tokenizer(source: str, revision: str | None = None) -> Any:
+def load_tokenizer(source: str, revision: str | None = None) -> Tokenizer:
     """The tokenizer of ``source`` (Hub id or directory).
 
     Raises:
@@ -35,7 +39,7 @@ def load_tokenizer(source: str, revision: str | None = None) -> Any:
     return tokenizer
 
 
-def load_causal_lm(source: str, revision: str | None = None, dtype: Any = "auto") -> Any:
+def load_causal_lm(source: str, revision: str | None = None, dtype: torch.dtype | str = "auto") -> PreTrainedModel:
     """The causal language model of ``source`` in evaluation mode, dropout off by being in ``eval()``.
 
     Raises:
@@ -68,7 +72,7 @@ def load_causal_lm(source: str, revision: str | None = None, dtype: Any = "auto"
     return fuse_activations(model).eval()
 
 
-def _require_whole(model: Any, info: dict[str, Any], source: str) -> None:
+def _require_whole(model: CausalLM, info: dict[str, Any], source: str) -> None:
     """Raises ModelError where a weight is not in the files, which would be drawn at random, or is no number."""
     missing = sorted(info["missing_keys"])
     if missing:
@@ -80,13 +84,13 @@ def _require_whole(model: Any, info: dict[str, Any], source: str) -> None:
     require_finite(model, source, "Download it again: no training mends them.")
 
 
-def require_fit(model: Any, tokenizer: Any, source: str) -> None:
+def require_fit(model: CausalLM, tokenizer: Tokenizer, source: str) -> None:
     """Check that the model has a row of its embedding for each of the tokenizer's tokens.
 
     Raises:
         ModelError: it has fewer.
     """
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = len(cast("torch.Tensor", cast("PreTrainedModel", model).get_input_embeddings().weight))
     highest = max(tokenizer.get_vocab().values(), default=0)
     if highest >= rows:
         raise ModelError(
@@ -109,7 +113,7 @@ def silent() -> Generator[None]:
         logging.set_verbosity(before)
 
 
-def save_model(model: Any, tokenizer: Any, directory: Path) -> None:
+def save_model(model: PreTrainedModel, tokenizer: Tokenizer, directory: Path) -> None:
     """Write a whole model and its tokenizer in Hub format, without transformers' bar for its shards."""
     from transformers.utils import logging
 
@@ -123,7 +127,7 @@ def save_model(model: Any, tokenizer: Any, directory: Path) -> None:
     tokenizer.save_pretrained(directory)
 
 
-def fuse_activations(model: Any) -> Any:
+def fuse_activations(model: PreTrainedModel) -> PreTrainedModel:
     """Replace GPT-2's activation of seven operations by the fused kernel of the same function.
 
     Equal up to rounding; 6 % of a PPO update at 124M.

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+from peft import LoraConfig, PeftModel
+from torch import Tensor, nn
 
 from pipeline.base.errors import ModelError
+from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.modeling.weights import non_finite
 
 
 def lora_config(
-    model: Any,
+    model: CausalLM,
     *,
     r: int,
     alpha: int,
@@ -20,7 +24,7 @@ def lora_config(
     target_modules: list[str] | None,
     task_type: str,
     first_layer: int = 0,
-) -> Any:
+) -> LoraConfig:
     """A PEFT ``LoraConfig`` for ``model``; every linear layer of the blocks for ``target_modules`` None.
 
     PEFT's own default for GPT-2 is ``c_attn`` alone.
@@ -56,7 +60,7 @@ def lora_config(
     )
 
 
-def fuse_lora(model: Any) -> None:
+def fuse_lora(model: nn.Module) -> None:
     """Have PEFT's LoRA layers add their update in one product, in the dtype of the states.
 
     PEFT casts the states to LoRA's fp32, scales the update and adds it: three passes over the widest activations,
@@ -70,7 +74,7 @@ def fuse_lora(model: Any) -> None:
             layer.forward = partial(_lora_forward, layer)
 
 
-def _lora_forward(layer: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+def _lora_forward(layer: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     import torch
 
     active = layer.active_adapters
@@ -87,7 +91,7 @@ def _lora_forward(layer: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
     return flat.view(result.shape)
 
 
-def read_adapter(directory: Path) -> tuple[Any, dict[str, Any]]:
+def read_adapter(directory: Path) -> tuple[LoraConfig, dict[str, Any]]:
     """The config and the tensors of the adapter in ``directory``.
 
     Raises:
@@ -111,7 +115,7 @@ def read_adapter(directory: Path) -> tuple[Any, dict[str, Any]]:
     return config, state
 
 
-def with_adapter(model: Any, directory: Path, adapter: str, base: str) -> Any:
+def with_adapter(model: CausalLM, directory: Path, adapter: str, base: str) -> PeftModel:
     """``model`` as a PEFT model, with a new adapter of the settings that the one in ``directory`` has.
 
     Raises:
@@ -131,7 +135,7 @@ def with_adapter(model: Any, directory: Path, adapter: str, base: str) -> Any:
         ) from err
 
 
-def add_role(model: Any, directory: Path, adapter: str) -> dict[str, Any]:
+def add_role(model: CausalLM, directory: Path, adapter: str) -> dict[str, Any]:
     """Load the adapter in ``directory`` onto the causal LM ``model`` as role ``adapter``, frozen.
 
     A reward adapter was trained on a sequence classifier over the same base, whose blocks bear the same names; its
@@ -149,7 +153,7 @@ def add_role(model: Any, directory: Path, adapter: str) -> dict[str, Any]:
     lora = {k: v for k, v in state.items() if "lora_" in k}
     try:
         if adapter not in model.peft_config:
-            model.add_adapter(adapter, config)
+            cast("PeftModel", model).add_adapter(adapter, config)
         left = set_peft_model_state_dict(model, lora, adapter_name=adapter)
     except (RuntimeError, ValueError) as err:
         raise ModelError(
@@ -178,7 +182,7 @@ def add_role(model: Any, directory: Path, adapter: str) -> dict[str, Any]:
 
 
 def save_adapter(
-    model: Any, adapter: str, directory: Path, *, base: str, revision: str | None, tokenizer: Any
+    model: CausalLM, adapter: str, directory: Path, *, base: str, revision: str | None, tokenizer: Tokenizer
 ) -> None:
     """Write one adapter as a Hub repository's root: config, safetensors weights, tokenizer. No card.
 
@@ -207,7 +211,7 @@ def save_adapter(
     tokenizer.save_pretrained(str(directory))
 
 
-def _from_layer(model: Any, first: int) -> list[int] | None:
+def _from_layer(model: CausalLM, first: int) -> list[int] | None:
     if first == 0:
         return None
     layers = model.config.num_hidden_layers
@@ -216,7 +220,7 @@ def _from_layer(model: Any, first: int) -> list[int] | None:
     return list(range(first, layers))
 
 
-def _is_linear(module: Any) -> bool:
+def _is_linear(module: nn.Module) -> bool:
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 

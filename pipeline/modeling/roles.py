@@ -6,9 +6,10 @@ trained on is none of its business.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,18 +19,19 @@ from pipeline.base.errors import ModelError
 from pipeline.functional.logprobs import selected_logprobs
 from pipeline.functional.masks import completion_positions, length_mask, take_positions
 from pipeline.modeling.tokens import right_pad
+from pipeline.modeling.types import CausalLM, Tokenizer
 
 
 @dataclass(frozen=True)
 class Role:
     """A model under one of its adapters; None for adapters off, or for a model that has none."""
 
-    model: Any
+    model: CausalLM
     adapter: str | None = None
 
 
 @contextmanager
-def role(model: Any, adapter: str | None) -> Iterator[None]:
+def role(model: CausalLM, adapter: str | None) -> Iterator[None]:
     """Run with one adapter active, or with all off for None (the base, bit for bit).
 
     The active adapter and every ``requires_grad`` flag are as before afterwards, also after an exception. A model
@@ -38,32 +40,34 @@ def role(model: Any, adapter: str | None) -> Iterator[None]:
     if not hasattr(model, "peft_config"):
         yield
         return
-    before, flags = model.active_adapter, [(p, p.requires_grad) for p in model.parameters()]
+    peft: Any = model
+    before, flags = peft.active_adapter, [(p, p.requires_grad) for p in model.parameters()]
     try:
         if adapter is None:
-            with model.disable_adapter():
+            with peft.disable_adapter():
                 yield
         else:
-            model.set_adapter(adapter)
+            peft.set_adapter(adapter)
             yield
     finally:
         if adapter is not None:
-            model.set_adapter(before)
+            peft.set_adapter(before)
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
 
 
-def language_model(model: Any) -> Any:
+def language_model(model: CausalLM) -> Any:
     """The Hugging Face causal LM inside a PEFT model, or the model itself."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
+    peft: Any = model
+    return peft.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def output_embedding(model: Any) -> Tensor:
+def output_embedding(model: CausalLM) -> Tensor:
     """(V, H) weight that turns states into logits."""
     return language_model(model).get_output_embeddings().weight
 
 
-def hidden_states(model: Any, input_ids: Tensor) -> Tensor:
+def hidden_states(model: CausalLM, input_ids: Tensor) -> Tensor:
     """(B, L, H) last states, final norm included, of right-padded rows under the active role.
 
     No attention mask: attention is causal, so what stands on the right of a real token cannot reach it.
@@ -72,7 +76,12 @@ def hidden_states(model: Any, input_ids: Tensor) -> Tensor:
 
 
 def completion_states(
-    model: Any, input_ids: Tensor, prompt_lengths: Tensor, width: int, trunk: Tensor | None = None, below: int = 0
+    model: CausalLM,
+    input_ids: Tensor,
+    prompt_lengths: Tensor,
+    width: int,
+    trunk: Tensor | None = None,
+    below: int = 0,
 ) -> Tensor:
     """(B, T, H) states under the active role that predict the completion's tokens.
 
@@ -85,7 +94,7 @@ def completion_states(
 
 
 @contextmanager
-def quick_attention(model: Any, input_ids: Tensor) -> Iterator[None]:
+def quick_attention(model: CausalLM, input_ids: Tensor) -> Iterator[None]:
     """Plain attention where the fused one is slow: its bf16 backward on a CPU.
 
     12.0 against 2.0 ms for 8 rows of 80 tokens and 12 heads, 26 against 11 at 256 tokens; past 384 it wins.
@@ -103,7 +112,7 @@ def quick_attention(model: Any, input_ids: Tensor) -> Iterator[None]:
 
 
 @torch.no_grad()
-def trunk_states(model: Any, input_ids: Tensor, below: int) -> Tensor:
+def trunk_states(model: CausalLM, input_ids: Tensor, below: int) -> Tensor:
     """(B, L, H) output of the lowest ``below`` blocks: the same under every role that leaves them as they are."""
     found: list[Tensor] = []
     _, blocks = _blocks(model)
@@ -121,7 +130,7 @@ def trunk_states(model: Any, input_ids: Tensor, below: int) -> Tensor:
 
 
 @contextmanager
-def above_trunk(model: Any, trunk: Tensor | None, below: int) -> Iterator[None]:
+def above_trunk(model: CausalLM, trunk: Tensor | None, below: int) -> Iterator[None]:
     """Run the blocks from ``below`` up only, on ``trunk`` as their input; all blocks for None."""
     if trunk is None:
         yield
@@ -141,7 +150,7 @@ def above_trunk(model: Any, trunk: Tensor | None, below: int) -> Iterator[None]:
         hook.remove()
 
 
-def _blocks(model: Any) -> tuple[str, torch.nn.ModuleList]:
+def _blocks(model: CausalLM) -> tuple[str, torch.nn.ModuleList]:
     """The decoder's blocks, and the name under which its body holds them."""
     body = language_model(model).base_model
     lists = [(n, m) for n, m in body.named_children() if isinstance(m, torch.nn.ModuleList)]
@@ -155,7 +164,7 @@ def _blocks(model: Any) -> tuple[str, torch.nn.ModuleList]:
 
 
 @contextmanager
-def _only(model: Any, first: int, last: int) -> Iterator[None]:
+def _only(model: CausalLM, first: int, last: int) -> Iterator[None]:
     body, (name, blocks) = language_model(model).base_model, _blocks(model)
     setattr(body, name, blocks[first:last])
     try:
@@ -165,7 +174,7 @@ def _only(model: Any, first: int, last: int) -> Iterator[None]:
 
 
 @contextmanager
-def merged(model: Any, adapter: str | None) -> Iterator[None]:
+def merged(model: CausalLM, adapter: str | None) -> Iterator[None]:
     """Fold one adapter into the base's weights while decoding, and put the very same tensors back.
 
     PEFT's own merge and unmerge add and subtract, which leaves the base changed in the last bits; here the
@@ -190,8 +199,8 @@ def merged(model: Any, adapter: str | None) -> Iterator[None]:
 
 
 def load_policy(
-    source: str, revision: str | None, policy: Any = None, dtype: Any = torch.float32
-) -> tuple[Any, Any]:
+    source: str, revision: str | None, policy: Path | None = None, dtype: torch.dtype = torch.float32
+) -> tuple[CausalLM, Tokenizer]:
     """The base with its tokenizer, and on it the adapter in directory ``policy`` as role ``policy``.
 
     A directory that holds a whole model instead, trained without LoRA, takes the base's place.
@@ -216,7 +225,12 @@ def load_policy(
 
 @torch.no_grad()
 def sequence_logprobs(
-    model: Any, prompt_ids: Any, completion_ids: Any, adapter: str | None, temperature: float, batch_size: int = 64
+    model: CausalLM,
+    prompt_ids: Sequence[Sequence[int]],
+    completion_ids: Sequence[Sequence[int]],
+    adapter: str | None,
+    temperature: float,
+    batch_size: int = 64,
 ) -> list[list[float]]:
     """Log-probability in nats of every completion token under one role, a list for each row."""
     weight = output_embedding(model)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import cast
+
+from transformers import PreTrainedModel
+
+from pipeline.modeling.types import Tokenizer
 
 EOS, PAD = "<|endoftext|>", "<|pad|>"
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """A byte-level BPE tokenizer whose padding token is not its end-of-sequence token."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -28,7 +32,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
     )
 
 
-def new_gpt2(tokenizer: Any, *, n_layer: int, n_embd: int, n_head: int, n_positions: int) -> Any:
+def new_gpt2(tokenizer: Tokenizer, *, n_layer: int, n_embd: int, n_head: int, n_positions: int) -> PreTrainedModel:
     """A randomly initialised ``GPT2LMHeadModel`` for ``tokenizer``; seed torch before.
 
     Dropout is off and the activation is the fused tanh GELU: same function as ``gelu_new`` to rounding, faster.
@@ -41,9 +45,9 @@ def new_gpt2(tokenizer: Any, *, n_layer: int, n_embd: int, n_head: int, n_positi
         n_embd=n_embd,
         n_head=n_head,
         n_positions=n_positions,
-        bos_token_id=tokenizer.eos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=cast("int", tokenizer.eos_token_id),
+        eos_token_id=cast("int", tokenizer.eos_token_id),
+        pad_token_id=cast("int", tokenizer.pad_token_id),
         activation_function="gelu_pytorch_tanh",
         resid_pdrop=0.0,
         embd_pdrop=0.0,

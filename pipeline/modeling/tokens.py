@@ -9,7 +9,7 @@ in the text.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 import torch
 from jinja2 import TemplateError
@@ -19,35 +19,38 @@ from pipeline.base.errors import ModelError
 from pipeline.formats.detect import Message, Render, render_plain
 from pipeline.formats.judged import Refused
 from pipeline.modeling.loading import load_tokenizer
+from pipeline.modeling.types import CausalLM, Device, Tokenizer
 
 
-def encode_prompts(tokenizer: Any, prompts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
+def encode_prompts(tokenizer: Tokenizer, prompts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
     """Ids of each prompt, never empty: an empty prompt becomes the token a document starts with.
 
     Longer ones lose their beginning, the end being what a completion continues.
     """
     if not prompts:
         return []
-    start = tokenizer.bos_token_id if _usable(tokenizer, tokenizer.bos_token_id) else tokenizer.eos_token_id
-    rows = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
+    bos_id = cast("int | None", tokenizer.bos_token_id)
+    start = bos_id if bos_id is not None and _usable(tokenizer, bos_id) else eos_id(tokenizer)
+    rows = cast("list[list[int]]", tokenizer(list(prompts), add_special_tokens=False)["input_ids"])
     return [(row or [start])[-max_length:] if max_length else (row or [start]) for row in rows]
 
 
-def encode_conversation(tokenizer: Any, messages: Any, max_length: int | None = None) -> list[int]:
+def encode_conversation(
+    tokenizer: Tokenizer, messages: Sequence[Message], max_length: int | None = None
+) -> list[int]:
     """Ids of a conversation up to where the assistant answers, as :func:`chat_render` writes it."""
     return encode_prompts(tokenizer, [chat_render(tokenizer)(messages, "")[0]], max_length)[0]
 
 
-def chat_render(tokenizer: Any) -> Render:
+def chat_render(tokenizer: Tokenizer) -> Render:
     """How messages become text: by the tokenizer's chat template, or written out where it has none."""
     if not getattr(tokenizer, "chat_template", None):
         return render_plain
 
     def render(messages: Sequence[Message], answer: str) -> tuple[str, str]:
         try:
-            return tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=True
-            ), answer
+            text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+            return cast("str", text), answer
         except (TemplateError, TypeError, ValueError, KeyError, IndexError) as err:
             roles = ", ".join(message["role"] for message in messages[:6]) + (", ..." if len(messages) > 6 else "")
             raise ModelError(
@@ -86,19 +89,19 @@ def template_render(source: str | None) -> Render:
     return refusing
 
 
-def encode_completions(tokenizer: Any, completions: Sequence[str]) -> list[list[int]]:
+def encode_completions(tokenizer: Tokenizer, completions: Sequence[str]) -> list[list[int]]:
     """Ids of each completion, no special token added to those that are in it."""
     if not completions:
         return []
-    return tokenizer(list(completions), add_special_tokens=False)["input_ids"]
+    return cast("list[list[int]]", tokenizer(list(completions), add_special_tokens=False)["input_ids"])
 
 
-def decode(tokenizer: Any, ids: Sequence[int]) -> str:
+def decode(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     """Text of a completion, its special tokens included, up to its end: see :func:`said_ids`."""
     return decode_all(tokenizer, said_ids(tokenizer, ids))
 
 
-def said_ids(tokenizer: Any, ids: Sequence[int]) -> list[int]:
+def said_ids(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
     """What of a completion is said: all before its end-of-sequence token but padding, which says nothing."""
     row = list(ids)
     if tokenizer.eos_token_id in row:
@@ -106,17 +109,24 @@ def said_ids(tokenizer: Any, ids: Sequence[int]) -> list[int]:
     return [i for i in row if i != tokenizer.pad_token_id]
 
 
-def decode_all(tokenizer: Any, ids: Sequence[int], without_special: bool = False) -> str:
+def decode_all(tokenizer: Tokenizer, ids: Sequence[int], without_special: bool = False) -> str:
     """Text of all ``ids``, end-of-sequence tokens too."""
-    return tokenizer.decode(list(ids), skip_special_tokens=without_special, clean_up_tokenization_spaces=False)
+    text = tokenizer.decode(list(ids), skip_special_tokens=without_special, clean_up_tokenization_spaces=False)
+    return cast("str", text)
 
 
-def pad_id(tokenizer: Any) -> int:
+def pad_id(tokenizer: Tokenizer) -> int:
     """An id that fits the embedding, for cells that no mask counts."""
-    return tokenizer.pad_token_id if _usable(tokenizer, tokenizer.pad_token_id) else tokenizer.eos_token_id
+    pad = cast("int | None", tokenizer.pad_token_id)
+    return pad if pad is not None and _usable(tokenizer, pad) else eos_id(tokenizer)
 
 
-def right_pad(rows: Sequence[Sequence[int]], fill: int, device: Any = None) -> tuple[Tensor, Tensor]:
+def eos_id(tokenizer: Tokenizer) -> int:
+    """The end-of-sequence token, which :func:`pipeline.modeling.loading.load_tokenizer` requires."""
+    return cast("int", tokenizer.eos_token_id)
+
+
+def right_pad(rows: Sequence[Sequence[int]], fill: int, device: Device | None = None) -> tuple[Tensor, Tensor]:
     """(B, L) ids padded on the right and (B,) lengths."""
     lengths = torch.tensor([len(r) for r in rows], device=device)
     out = torch.full((len(rows), int(lengths.max())), fill, dtype=torch.long)
@@ -125,7 +135,7 @@ def right_pad(rows: Sequence[Sequence[int]], fill: int, device: Any = None) -> t
     return out.to(device), lengths
 
 
-def prompt_limit(model: Any, completion_tokens: int) -> int:
+def prompt_limit(model: CausalLM, completion_tokens: int) -> int:
     """Most tokens of a prompt that leave room for a completion.
 
     Raises:
@@ -141,6 +151,6 @@ def prompt_limit(model: Any, completion_tokens: int) -> int:
     return positions - completion_tokens
 
 
-def _usable(tokenizer: Any, token_id: int | None) -> bool:
+def _usable(tokenizer: Tokenizer, token_id: int) -> bool:
     # There are real tokenizers whose special tokens lie outside the vocabulary (a bos of 50256 among 53 tokens).
-    return token_id is not None and 0 <= token_id < len(tokenizer)
+    return 0 <= token_id < len(tokenizer)

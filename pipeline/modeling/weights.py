@@ -1,21 +1,38 @@
-"""Whether a model's weights are numbers, and whether training has moved them."""
+"""The weights of a model: the trained ones, copies of them, and checks that they are numbers and have moved."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import torch
+from torch import Tensor, nn
 
 from pipeline.base.errors import ModelError
 
 
-def non_finite(parameters: Iterable[tuple[str, torch.Tensor]]) -> str | None:
+def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Every parameter that gets a gradient, by name, in the module's order."""
+    return {n: p for n, p in module.named_parameters() if p.requires_grad}
+
+
+def snapshot(parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """Copy the parameters' values to the CPU."""
+    return {n: p.detach().to("cpu", copy=True) for n, p in parameters.items()}
+
+
+@torch.no_grad()
+def restore(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> None:
+    """Write the values of a :func:`snapshot` back."""
+    for name, value in values.items():
+        parameters[name].copy_(value)
+
+
+def non_finite(parameters: Iterable[tuple[str, Tensor]]) -> str | None:
     """The name of the first tensor that holds a NaN or an infinity, or None."""
     return next((name for name, p in parameters if not bool(torch.isfinite(p.detach()).all())), None)
 
 
-def require_finite(model: Any, where: str, mend: str) -> None:
+def require_finite(model: nn.Module, where: str, mend: str) -> None:
     """Check all weights of ``model``, adapters included.
 
     Raises:
@@ -26,12 +43,12 @@ def require_finite(model: Any, where: str, mend: str) -> None:
         raise ModelError(where, f"the weights {name} hold NaN or infinity.", mend)
 
 
-def norms(parameters: Iterable[torch.Tensor]) -> list[float]:
+def norms(parameters: Iterable[Tensor]) -> list[float]:
     """The length of every tensor in double precision: a change of any of them shows that something was learnt."""
     return [torch.linalg.vector_norm(p.detach(), dtype=torch.float64).item() for p in parameters]
 
 
-def require_moved(before: list[float], parameters: Iterable[torch.Tensor], stage: str, steps: int) -> None:
+def require_moved(before: list[float], parameters: Iterable[Tensor], stage: str, steps: int) -> None:
     """Check that training has changed a weight.
 
     Args:

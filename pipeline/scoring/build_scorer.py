@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ import torch
 from torch import Tensor
 
 from pipeline.base.errors import ConfigError
+from pipeline.modeling.types import CausalLM, Device, Tokenizer
 from pipeline.scoring.reward_functions import FunctionScorer, load_function
 from pipeline.scoring.reward_models import ClassifierScorer, RewardAdapters, adapter_directory
 from pipeline.scoring.scorer import Samples, Scorer
 from pipeline.store.version import Version
 from pipeline.workflow.reward_sources import Combine, RewardSource, check_combine, parse_sources
 
-__all__ = ["Ensemble", "Samples", "Scorer", "build"]
+__all__ = ["Ensemble", "Samples", "Scorer", "ScorerContext", "build"]
 
 Resolve = Callable[[str], Version | None]
 """The version that a text names, or None: :meth:`pipeline.store.store.Store.find_version`."""
@@ -71,34 +73,47 @@ class Ensemble:
         return total / self.weights.sum() if self.combine == "mean" else total
 
 
+@dataclass(frozen=True)
+class ScorerContext:
+    """The surroundings of a config's scorers: where names are looked up, and what is loaded already.
+
+    Attributes:
+        where: the config file, for messages.
+        device: of the models that are loaded.
+        resolve: see :data:`Resolve`.
+        model, tokenizer: the policy's; reward adapters over its base become roles of it.
+        adapter_dir: of this experiment's own reward adapter, None where it is not among the sources.
+        base: where the base of ``model`` was loaded from, (directory or Hub id, revision). Without it only a
+            directory is known again in other adapters.
+    """
+
+    where: str
+    device: Device
+    resolve: Resolve
+    model: CausalLM | None = None
+    tokenizer: Tokenizer | None = None
+    adapter_dir: Path | None = None
+    base: tuple[str, str | None] | None = None
+
+
 def build(
     sources: Any,
-    *,
-    model: Any,
-    tokenizer: Any,
-    adapter_dir: Path | None,
-    where: str,
-    device: Any,
-    resolve: Resolve,
+    context: ScorerContext,
+    key: str = "ppo.reward",
     combine: str | None = None,
     std_coef: float = 1.0,
-    base: tuple[str, str | None] | None = None,
-    key: str = "ppo.reward",
 ) -> Scorer:
     """The scorer that a config asks for.
 
     Args:
         sources: the value of ``ppo.reward``, see :mod:`pipeline.workflow.reward_sources`.
-        model, tokenizer: the policy's; reward adapters over its base become roles of it.
-        adapter_dir: of this experiment's own reward adapter, None where it is not among the sources.
-        device: of the models that are loaded here.
-        base: where the base of ``model`` was loaded from, (directory or Hub id, revision). Without it only a
-            directory is known again in other adapters.
-        where, key: the file and the key that ``sources`` stand in, for messages.
+        key: of ``sources``, for messages.
+        combine, std_coef: how several scores become one, see :class:`Ensemble`.
     Raises:
         ConfigError: ``sources`` or ``combine`` make no sense, a function or directory is not there.
         ModelError: a model cannot be loaded.
     """
+    where = context.where
     parsed = parse_sources(sources, where, key)
     chosen = check_combine(combine, [s.weight for s in parsed], std_coef, where, key)
     # Functions first: a mistake in one is told before models are loaded.
@@ -107,14 +122,14 @@ def build(
         for i, s in enumerate(parsed)
         if s.kind == "function"
     }
-    adapters = RewardAdapters(model, tokenizer, base, device)
+    adapters = RewardAdapters(context.model, context.tokenizer, context.base, context.device)
     for i, source in enumerate(parsed):
         if source.kind == "adapter":
-            if adapter_dir is None:
+            if context.adapter_dir is None:
                 raise ConfigError(where, f"{source.key}: there is no reward adapter.", "Train one: make reward")
-            members[i] = adapters.own(adapter_dir)
+            members[i] = adapters.own(context.adapter_dir)
         elif source.kind == "model":
-            members[i] = _reward_model(source, adapters, where, device, resolve)
+            members[i] = _reward_model(source, adapters, context)
     scorers = [members[i] for i in range(len(parsed))]
     if len(scorers) == 1 and parsed[0].weight in (None, 1.0):
         return scorers[0]
@@ -122,10 +137,8 @@ def build(
     return Ensemble(scorers, chosen, [s.weight for s in parsed], std_coef, names, where)
 
 
-def _reward_model(
-    source: RewardSource, adapters: RewardAdapters, where: str, device: Any, resolve: Resolve
-) -> Scorer:
-    version = resolve(source.value)
+def _reward_model(source: RewardSource, adapters: RewardAdapters, context: ScorerContext) -> Scorer:
+    where, version = context.where, context.resolve(source.value)
     path = None if version is None else version.path
     if path is None and Path(source.value).expanduser().is_dir():
         path = Path(source.value).expanduser()
@@ -143,7 +156,7 @@ def _reward_model(
     directory = adapter_directory(named, source.revision)
     if directory is None:
         return ClassifierScorer.load(
-            named, revision=source.revision, label=source.label, device=device, where=where, key=source.key
+            named, revision=source.revision, label=source.label, device=context.device, where=where, key=source.key
         )
     if source.label is not None:
         raise ConfigError(

@@ -12,6 +12,7 @@ from pipeline.base.errors import ConfigError, ModelError
 from pipeline.functional.masks import length_mask
 from pipeline.modeling.foreign import embeddings, load_foreign, positions, require_embeddings
 from pipeline.modeling.tokens import right_pad
+from pipeline.modeling.types import Device, Tokenizer
 
 _OTHER_HEADS = ("ForTokenClassification", "ForMultipleChoice", "ForQuestionAnswering")
 """Ends of architectures whose heads may bear the names and shapes of a sequence classifier's."""
@@ -20,7 +21,7 @@ _OTHER_HEADS = ("ForTokenClassification", "ForMultipleChoice", "ForQuestionAnswe
 class SequenceClassifier:
     """A Hugging Face model with a classification head, and its tokenizer."""
 
-    def __init__(self, model: Any, tokenizer: Any, where: str = "classifier") -> None:
+    def __init__(self, model: Any, tokenizer: Tokenizer, where: str = "classifier") -> None:
         self.model, self.tokenizer, self.where = model, tokenizer, where
         self.names = [str(model.config.id2label[i]) for i in range(model.config.num_labels)]
         self.limit = min(int(tokenizer.model_max_length), positions(model))
@@ -90,7 +91,7 @@ class SequenceClassifier:
         tokenizer = self.tokenizer
         return self._first_usable(tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
 
-    def _first_usable(self, *ids: int | None) -> int:
+    def _first_usable(self, *ids: Any) -> int:
         # There are tokenizers whose special tokens lie outside the embedding.
         rows = embeddings(self.model)
         return next((i for i in ids if i is not None and i < rows), 0)
@@ -100,11 +101,11 @@ def load_classifier(
     source: str,
     *,
     revision: str | None,
-    device: Any,
+    device: Device,
     where: str,
     key: str,
     truncation_side: str = "left",
-    dtype: Any = "auto",
+    dtype: torch.dtype | str = "auto",
 ) -> SequenceClassifier:
     """The classifier of ``source`` (directory or Hub id) in evaluation mode.
 

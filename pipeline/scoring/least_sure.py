@@ -12,6 +12,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from pipeline.modeling.types import Tokenizer
 from pipeline.scoring.build_scorer import Ensemble
 from pipeline.scoring.scorer import Samples, Scorer
 
@@ -33,7 +34,7 @@ def least_sure(
     scorer: Scorer,
     prompt_ids: Sequence[Sequence[int]],
     completion_ids: Sequence[Sequence[Sequence[int]]],
-    tokenizer: object,
+    tokenizer: Tokenizer,
 ) -> list[float]:
     """:func:`unsureness` of each item.
 

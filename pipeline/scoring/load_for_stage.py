@@ -2,41 +2,51 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, cast
+
+from torch import nn
 
 from pipeline.modeling.roles import Role, load_policy
-from pipeline.scoring.build_scorer import build
+from pipeline.modeling.types import CausalLM, Device, Tokenizer
+from pipeline.scoring.build_scorer import ScorerContext, build
 from pipeline.scoring.scorer import Scorer
 from pipeline.workflow.graph import trains_reward
 from pipeline.workflow.stage import Run
 
 
-def load_sides(run: Run, directory: Path, device: Any) -> tuple[Role, Role, Any]:
+def load_sides(run: Run, directory: Path, device: Device) -> tuple[Role, Role, Tokenizer]:
     """The base and the policy in ``directory``, one model where the policy is an adapter; and their tokenizer."""
     model, tokenizer = load_policy(*run.base, directory)
-    model.to(device)
+    cast("nn.Module", model).to(device)
     if hasattr(model, "peft_config"):
         return Role(model), Role(model, "policy"), tokenizer
-    return Role(load_policy(*run.base)[0].to(device)), Role(model), tokenizer
+    return Role(cast("CausalLM", cast("nn.Module", load_policy(*run.base)[0]).to(device))), Role(model), tokenizer
+
+
+def scorer_context(run: Run, model: CausalLM, tokenizer: Tokenizer, device: Device) -> ScorerContext:
+    """The stage's models and versions for its scorers."""
+    return ScorerContext(
+        where=str(run.config.path),
+        device=device,
+        resolve=run.store.find_version,
+        model=model,
+        tokenizer=tokenizer,
+        base=run.base,
+    )
 
 
 def scorer(
-    run: Run, model: Any, tokenizer: Any, device: Any, key: Literal["reward", "check"] = "reward"
+    run: Run, model: CausalLM, tokenizer: Tokenizer, device: Device, key: Literal["reward", "check"] = "reward"
 ) -> Scorer:
     """The scorer of ``ppo.reward`` or ``ppo.check``."""
-    ppo = run.config.ppo
-
+    section = run.config.ppo
+    own = run.version("reward").path if trains_reward(run.config) else None
     return build(
-        ppo.check if key == "check" else ppo.reward,
-        model=model,
-        tokenizer=tokenizer,
-        adapter_dir=run.version("reward").path if trains_reward(run.config) else None,
-        where=str(run.config.path),
+        section.check if key == "check" else section.reward,
+        replace(scorer_context(run, model, tokenizer, device), adapter_dir=own),
         key=f"ppo.{key}",
-        device=device,
-        resolve=run.store.find_version,
-        combine=ppo.reward_combine if key == "reward" else None,
-        std_coef=ppo.reward_std_coef,
-        base=run.base,
+        combine=section.reward_combine if key == "reward" else None,
+        std_coef=section.reward_std_coef,
     )

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from pipeline.base.errors import DataError
 from pipeline.base.records import Annotation, Comparison, row_id
@@ -19,6 +19,7 @@ from pipeline.formats.detect import ALONE, JudgedRow, read_judged, render_plain
 from pipeline.formats.messages import bot, turns_of
 from pipeline.formats.read_options import Aggregation, Judged, Margin, Origins, Repeats
 from pipeline.modeling.tokens import template_render
+from pipeline.modeling.types import Tokenizer
 from pipeline.scoring.reward_models import AdapterScorer, ClassifierScorer
 from pipeline.scoring.scorer import Conversation, Samples, Scorer
 from pipeline.sources.row_sources import require_columns
@@ -256,7 +257,7 @@ def _samples(rows: Sequence[Row], side: str, messages: bool) -> Samples:
         prompts.append(turns or row["prompt"])
         said.append(bot(row[side])[0]["content"] if turns else row[side])
     nothing: list[list[int]] = [[] for _ in rows]
-    return _Texts(nothing, nothing, None, prompts, said)
+    return _Texts(nothing, nothing, cast("Tokenizer", None), prompts, said)
 
 
 def _why_not(choice: str | None, row: Row, trained_on: Collection[str]) -> str | None:

@@ -7,9 +7,10 @@ Generative judges are left out on purpose: they answer in prose.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from peft import PeftModel
 from torch import Tensor
 
 from pipeline.base.errors import ConfigError, ModelError
@@ -17,7 +18,8 @@ from pipeline.formats.detect import render_plain
 from pipeline.modeling.loading import load_causal_lm, load_tokenizer, loaded_commit, require_fit
 from pipeline.modeling.lora import with_adapter
 from pipeline.modeling.roles import language_model
-from pipeline.modeling.tokens import encode_completions, encode_conversation, encode_prompts
+from pipeline.modeling.tokens import encode_completions, encode_conversation, encode_prompts, eos_id
+from pipeline.modeling.types import CausalLM, Device, Tokenizer
 from pipeline.scoring.classifiers import SequenceClassifier, label_index, load_classifier
 from pipeline.scoring.reward_role import RewardRole
 from pipeline.scoring.scorer import Conversation, Samples
@@ -43,7 +45,7 @@ class ClassifierScorer:
 
     @classmethod
     def load(
-        cls, source: str, *, revision: str | None, label: str | None, device: Any, where: str, key: str
+        cls, source: str, *, revision: str | None, label: str | None, device: Device, where: str, key: str
     ) -> ClassifierScorer:
         """Load a directory or Hub id.
 
@@ -100,7 +102,7 @@ class ClassifierScorer:
         messages = [*prompt, {"role": "assistant", "content": completion}]
         try:
             # The template writes the special tokens itself.
-            return self.classifier.tokenizer.apply_chat_template(messages, tokenize=False), False
+            return cast("str", self.classifier.tokenizer.apply_chat_template(messages, tokenize=False)), False
         except TemplateError as err:
             roles = ", ".join(m["role"] for m in messages)
             raise ModelError(
@@ -114,7 +116,7 @@ class AdapterScorer:
     The text is tokenised anew, prompt and completion apart, as the reward stage did in training.
     """
 
-    def __init__(self, role: RewardRole, tokenizer: Any) -> None:
+    def __init__(self, role: RewardRole, tokenizer: Tokenizer) -> None:
         self.role, self.tokenizer = role, tokenizer
 
     def __call__(self, samples: Samples) -> Tensor:
@@ -143,15 +145,21 @@ class RewardAdapters:
         device: of the bases that are loaded here.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, base: tuple[str, str | None] | None, device: Any) -> None:
-        name = getattr(language_model(model), "name_or_path", "")
+    def __init__(
+        self,
+        model: CausalLM | None,
+        tokenizer: Tokenizer | None,
+        base: tuple[str, str | None] | None,
+        device: Device,
+    ) -> None:
+        name = "" if model is None else getattr(language_model(model), "name_or_path", "")
         if base is None and name and Path(name).is_dir():
             base = (name, None)
         self._policy, self._tokenizer, self._device = model, tokenizer, device
         self._own = None if base is None else _identity(*base)
-        self._bases: dict[tuple[str, str | None], tuple[Any, Any]] = {}
+        self._bases: dict[tuple[str, str | None], tuple[CausalLM, Tokenizer]] = {}
         # A base that is trained itself fits no adapter any more.
-        if self._own is not None and hasattr(model, "peft_config"):
+        if self._own is not None and isinstance(model, PeftModel) and tokenizer is not None:
             self._bases[self._own] = (model, tokenizer)
 
     def own(self, directory: Path) -> RewardRole:
@@ -160,7 +168,7 @@ class RewardAdapters:
         Raises:
             ModelError: see :meth:`load`.
         """
-        if hasattr(self._policy, "peft_config"):
+        if isinstance(self._policy, PeftModel) and self._tokenizer is not None:
             return _add_role(self._policy, self._tokenizer, directory)
         return _add_role(*self._base(directory)[1:], directory)
 
@@ -180,7 +188,7 @@ class RewardAdapters:
         role = _add_role(model, tokenizer, directory)
         return role if key == self._own else AdapterScorer(role, tokenizer)
 
-    def _base(self, directory: Path) -> tuple[tuple[str, str | None], Any, Any]:
+    def _base(self, directory: Path) -> tuple[tuple[str, str | None], CausalLM, Tokenizer]:
         """What base the adapter stands on, as a PEFT model with its tokenizer."""
         source, revision = named_base(directory)
         key = _identity(source, revision)
@@ -188,7 +196,7 @@ class RewardAdapters:
             self._bases[key] = self._load_base(directory, source, revision)
         return key, *self._bases[key]
 
-    def _load_base(self, directory: Path, source: str, revision: str | None) -> tuple[Any, Any]:
+    def _load_base(self, directory: Path, source: str, revision: str | None) -> tuple[CausalLM, Tokenizer]:
         """The base as a PEFT model, which needs an adapter to begin with: one that is never active."""
         try:
             base, tokenizer = load_causal_lm(source, revision, torch.float32), load_tokenizer(source, revision)
@@ -198,11 +206,11 @@ class RewardAdapters:
         return with_adapter(base, directory, "unused", source).to(self._device).eval(), tokenizer
 
 
-def _add_role(model: Any, tokenizer: Any, directory: Path) -> RewardRole:
+def _add_role(model: Any, tokenizer: Tokenizer, directory: Path) -> RewardRole:
     """The adapter under a name that no role of ``model`` has."""
     names = ("reward", *(f"reward{i}" for i in range(1, len(model.peft_config) + 1)))
     free = next(n for n in names if n not in model.peft_config)
-    return RewardRole.load(model, directory, tokenizer.eos_token_id, adapter=free)
+    return RewardRole.load(model, directory, eos_id(tokenizer), adapter=free)
 
 
 def adapter_directory(source: str, revision: str | None) -> Path | None:

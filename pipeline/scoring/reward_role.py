@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from pipeline.base.errors import ModelError
 from pipeline.modeling.lora import add_role
 from pipeline.modeling.roles import hidden_states, role
 from pipeline.modeling.tokens import pad_id, right_pad
+from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.scoring.scorer import Samples
 
 Position = Literal["eos", "last"]
@@ -55,7 +56,7 @@ class Scoring:
             ) from err
 
 
-def score_position(tokenizer: Any) -> Position:
+def score_position(tokenizer: Tokenizer) -> Position:
     """Where this tokenizer's texts are scored; see the module's text."""
     return "last" if pad_id(tokenizer) == tokenizer.eos_token_id else "eos"
 
@@ -75,7 +76,7 @@ def scored_rows(
 
 
 @torch.no_grad()
-def score_rows(model: Any, head: Tensor, rows: Sequence[Sequence[int]], batch_size: int = 64) -> Tensor:
+def score_rows(model: CausalLM, head: Tensor, rows: Sequence[Sequence[int]], batch_size: int = 64) -> Tensor:
     """(N,) raw scores: the head (1, H) on the last state of each row, under the model's active role."""
     if not rows:
         return torch.zeros(0)
@@ -95,12 +96,14 @@ class RewardRole:
     ``truncated`` counts the rows that were longer than the base's positions and lost their beginning.
     """
 
-    def __init__(self, model: Any, head: Tensor, scoring: Scoring, eos_id: int, adapter: str = "reward") -> None:
+    def __init__(
+        self, model: CausalLM, head: Tensor, scoring: Scoring, eos_id: int, adapter: str = "reward"
+    ) -> None:
         self.model, self.head, self.scoring, self.eos_id, self.adapter = model, head, scoring, eos_id, adapter
         self.truncated = 0
 
     @classmethod
-    def load(cls, model: Any, directory: Path, eos_id: int, adapter: str = "reward") -> RewardRole:
+    def load(cls, model: CausalLM, directory: Path, eos_id: int, adapter: str = "reward") -> RewardRole:
         """Add the reward adapter in ``directory`` to ``model`` (a PEFT model over the same base) as a role.
 
         Raises:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
 from pipeline.modeling.tokens import decode, decode_all, encode_completions, said_ids
+from pipeline.modeling.types import Tokenizer
 
 Conversation = Sequence[dict[str, str]]
 """Messages ``{"role": ..., "content": ...}``."""
@@ -28,7 +29,7 @@ class Samples:
 
     prompt_ids: Sequence[Sequence[int]]
     completion_ids: Sequence[Sequence[int]]
-    tokenizer: Any
+    tokenizer: Tokenizer
     given: Sequence[str | Conversation | None] | None = None
 
     def __len__(self) -> int:

@@ -11,6 +11,7 @@ from pipeline.modeling.roles import load_policy
 from pipeline.modeling.tokens import encode_completions, encode_prompts
 from pipeline.scoring.build_scorer import build
 from pipeline.scoring.least_sure import least_sure
+from pipeline.scoring.load_for_stage import scorer_context
 from pipeline.workflow.stage import Run
 
 
@@ -23,17 +24,7 @@ def priorities(run: Run, items: Sequence[Item], sources: Any) -> dict[str, float
         ConfigError, ModelError, StoreError: see :func:`pipeline.scoring.build_scorer.build`.
     """
     model, tokenizer = load_policy(*run.base)
-    scorer = build(
-        sources,
-        model=model,
-        tokenizer=tokenizer,
-        adapter_dir=None,
-        where=str(run.config.path),
-        key="label.reward",
-        device=model.device,
-        resolve=run.store.find_version,
-        base=run.base,
-    )
+    scorer = build(sources, scorer_context(run, model, tokenizer, model.device), key="label.reward")
     by_size: dict[int, list[Item]] = defaultdict(list)
     for item in items:
         if item.gold is None:

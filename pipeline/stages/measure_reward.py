@@ -20,7 +20,7 @@ from pipeline.evaluation.reward.pair_set_metrics import metrics_of_set
 from pipeline.formats.detect import Format
 from pipeline.formats.read_options import Aggregation
 from pipeline.labelling.judgements import Judgements, summary
-from pipeline.scoring.build_scorer import Ensemble, build
+from pipeline.scoring.build_scorer import Ensemble, ScorerContext, build
 from pipeline.scoring.pair_sets import PairRows, parse_sets, read_pairs, score_pairs, score_unit, vote_shares
 from pipeline.statistics.spelling import interval
 from pipeline.store.store import Store
@@ -151,15 +151,11 @@ def _scores(store: Store, args: argparse.Namespace, rows: list[Row]) -> tuple[li
         raise ConfigError(
             WHERE, "--evaluate adapter names no model here.", "Name a version, such as demo-reward@v1."
         )
+    context = ScorerContext(WHERE, "cuda" if has_accelerator() else "cpu", store.find_version)
     scorer = build(
         [{"model": text, "label": args.label} if args.label else text for text in args.evaluate],
-        model=None,
-        tokenizer=None,
-        adapter_dir=None,
-        where=WHERE,
+        context,
         key="--evaluate",
-        device="cuda" if has_accelerator() else "cpu",
-        resolve=store.find_version,
     )
     members = scorer.members if isinstance(scorer, Ensemble) else [scorer]
     scored = [(*score_pairs(member, rows), score_unit(member)) for member in members]

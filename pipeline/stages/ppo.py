@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import PartialState
@@ -32,7 +32,7 @@ from pipeline.tasks import Task, load_task
 from pipeline.trainers.common import MetricsFile, StopDiverged, diverged_mend, training_arguments
 from pipeline.trainers.ppo import section
 from pipeline.trainers.ppo import trainer as ppo
-from pipeline.trainers.ppo.doctor_callback import Watching
+from pipeline.trainers.ppo.doctor_callback import DoctorCallback
 from pipeline.workflow.stage import Run, main_process, say
 
 ROLLOUTS = {
@@ -59,7 +59,7 @@ def train_policy(run: Run) -> None:
     args = training_arguments(config, "ppo", section.PPOSection, run.workdir, **task_defaults(run, task))
     check_reward_base(run)
     model, tokenizer = load_model(run, args)
-    device = PartialState().device
+    device = cast("torch.device", PartialState().device)
     reward = scorer(run, model, tokenizer, device)
     judge = scorer(run, model, tokenizer, device, "check") if args.check is not None else gold_judge(task)
     if judge is None:
@@ -85,7 +85,11 @@ def train_policy(run: Run) -> None:
         check=judge,
         on_rollout=recorder.record,
         checkpoints=checkpoints,
-        callbacks=[MetricsFile(run.workdir / "metrics.jsonl"), StopDiverged("ppo"), Watching(recorder.written)],
+        callbacks=[
+            MetricsFile(run.workdir / "metrics.jsonl"),
+            StopDiverged("ppo"),
+            DoctorCallback(recorder.written),
+        ],
     )
     if start is not None:
         say("ppo", resuming(start, trainer.updates))
@@ -268,7 +272,7 @@ def publish(run: Run, trainer: Any, model: Any, tokenizer: Any, recorder: Record
     """Write the rollouts, then the policy in Hub format: an adapter, or a whole model without LoRA."""
     updates = [row for row in trainer.state.log_history if "update" in row]
     last = updates[-1] if updates else {}
-    args, best = trainer.args, trainer.watch.best
+    args, best = trainer.args, trainer.best_policies.monitor.best
     with run.draft("rollouts") as draft:
         draft.write_rows("train", recorder.rows(), schema=ROLLOUTS)
     with run.draft("policy", parents=[(draft.version, "rollouts")]) as draft:
@@ -297,7 +301,7 @@ def publish(run: Run, trainer: Any, model: Any, tokenizer: Any, recorder: Record
         judged = f"held-out {'check' if best.checks else 'score'} {best.rank:.2f} at KL {best.kl:.1f} nats"
         varied = "" if best.closings is None else f", {best.closings:.1f} effective closing sentences"
         say("ppo", f"published: the best policy, after update {best.update} of {len(updates)}, {judged}{varied}")
-    elif trainer.went_back is not None:
+    elif trainer.best_policies.went_back is not None:
         say("ppo", f"published: the policy after update {trainer.published} of {len(updates)}")
     if trainer.published == 0:
         say("ppo", f"{SENTENCE} Run: python -m pipeline doctor {draft.version.ref}")

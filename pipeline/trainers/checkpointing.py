@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from accelerate.utils import broadcast_object_list
 from peft import PeftModel
 from safetensors import SafetensorError
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
 from pipeline.base.errors import StoreError
@@ -42,10 +42,12 @@ class SaveInTime(TrainerCallback):
     def __init__(self, least: float) -> None:
         self.least, self.took, self.last = least, 0.0, 0.0
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
         self.last = time.monotonic()
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         due = [time.monotonic() - self.last >= max(self.least, self.took / SHARE)]
         if args.world_size > 1:  # clocks differ, and all ranks write or none
             broadcast_object_list(due)
@@ -63,7 +65,9 @@ class _Continue(TrainerCallback):
     def __init__(self, trainer: Checkpointed) -> None:
         self.trainer = trainer
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
         if self.trainer.start is not None:
             state.compute_steps(args, state.max_steps)  # how often to log may have changed since
             if state.best_global_step:  # the path in the state is of where the data directory was then

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+from transformers import (
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from pipeline.base.errors import ConfigError, ModelError
 from pipeline.base.files import disk_errors
@@ -21,7 +29,7 @@ from pipeline.workflow.experiment import Experiment
 from pipeline.workflow.sections.training import TRACKERS, saving_defaults
 from pipeline.workflow.typed_keys import parse_options
 
-T = TypeVar("T")
+T = TypeVar("T", bound=TrainingArguments)
 
 
 def training_arguments(config: Experiment, stage: str, cls: type[T], output_dir: Path, **defaults: Any) -> T:
@@ -101,7 +109,7 @@ OPTIMISERS = {
 """The module that transformers' optimisers need, by a part of their name; the last that fits counts."""
 
 
-def require_packages(args: Any, stage: str) -> None:
+def require_packages(args: TrainingArguments, stage: str) -> None:
     """Check that what the arguments name is installed, which transformers finds out when it is too late.
 
     Raises:
@@ -143,12 +151,21 @@ class MetricsFile(TrainerCallback):
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
         if state.is_world_process_zero:
             with disk_errors(str(self.path)):
                 self.path.write_text("".join(_line(row) for row in state.log_history), encoding="utf-8")
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
         if state.is_world_process_zero and logs:
             with disk_errors(str(self.path)), self.path.open("a", encoding="utf-8") as out:
                 out.write(_line({"step": state.global_step, **logs}))
@@ -160,7 +177,7 @@ class StopDiverged(TrainerCallback):
     def __init__(self, stage: str) -> None:
         self.stage = stage
 
-    def on_log(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
         trained = ((n, p) for n, p in given["model"].named_parameters() if p.requires_grad)
         if (name := non_finite(trained)) is not None:
             raise ModelError(
@@ -184,7 +201,14 @@ class ProgressBar(ProgressCallback):
 
     SHOWN = ("loss", "accuracy")
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
         logs = logs or {}
         shown = {key: f"{logs[key]:.3g}" for key in self.SHOWN if key in logs}
         if shown and self.training_bar is not None:
@@ -192,7 +216,7 @@ class ProgressBar(ProgressCallback):
 
 
 @contextmanager
-def closed_bar(trainer: Any) -> Generator[None]:
+def closed_bar(trainer: Trainer) -> Generator[None]:
     """End the line of the bar where training ends in an error, so that what is said of it has its own."""
     try:
         yield
@@ -203,7 +227,7 @@ def closed_bar(trainer: Any) -> Generator[None]:
         raise
 
 
-def show_progress(trainer: Any) -> None:
+def show_progress(trainer: Trainer) -> None:
     """Replace the bar that prints every logged dictionary; a run with ``disable_tqdm`` keeps its plain lines."""
     if not trainer.args.disable_tqdm:
         trainer.remove_callback(ProgressCallback)

@@ -15,7 +15,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from pipeline.base.errors import DataError
 from pipeline.modeling.lora import lora_config
-from pipeline.modeling.tokens import encode_completions, encode_prompts, pad_id, right_pad
+from pipeline.modeling.tokens import encode_completions, encode_prompts, eos_id, pad_id, right_pad
+from pipeline.modeling.types import Tokenizer
 from pipeline.scoring.reward_role import Position, scored_rows
 from pipeline.trainers.common import MetricsFile, StopDiverged
 from pipeline.trainers.reward import RewardSection, Trainer, classifier, finish, require_batch
@@ -36,12 +37,12 @@ class Labelled:
 
 
 def tokenize_labelled(
-    tokenizer: Any, rows: Sequence[dict[str, Any]], max_length: int, position: Position
+    tokenizer: Tokenizer, rows: Sequence[dict[str, Any]], max_length: int, position: Position
 ) -> Labelled:
     """Tokenise ``unpaired`` rows as pairs are; those over ``max_length`` tokens are dropped and counted."""
     prompts = encode_prompts(tokenizer, [r["prompt"] for r in rows])
     completions = encode_completions(tokenizer, [r["completion"] for r in rows])
-    ids = scored_rows(prompts, completions, tokenizer.eos_token_id, position)
+    ids = scored_rows(prompts, completions, eos_id(tokenizer), position)
     kept = [i for i, row in enumerate(ids) if len(row) <= max_length]
     return Labelled(
         [ids[i] for i in kept],
@@ -136,7 +137,7 @@ class Collator:
 
 
 def train(
-    args: RewardSection, base: str, revision: str | None, tokenizer: Any, rows: Labelled, metrics: Path
+    args: RewardSection, base: str, revision: str | None, tokenizer: Tokenizer, rows: Labelled, metrics: Path
 ) -> tuple[Any, dict[str, Any]]:
     """Train a reward model on single labelled ``rows``, as :func:`pipeline.trainers.reward.train` does on pairs.
 

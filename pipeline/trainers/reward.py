@@ -15,7 +15,8 @@ from trl import RewardConfig, RewardTrainer
 from pipeline.base.errors import DataError
 from pipeline.modeling.loading import silent
 from pipeline.modeling.lora import lora_config
-from pipeline.modeling.tokens import encode_completions, encode_prompts, pad_id
+from pipeline.modeling.tokens import encode_completions, encode_prompts, eos_id, pad_id
+from pipeline.modeling.types import Tokenizer
 from pipeline.modeling.weights import require_finite
 from pipeline.scoring.reward_role import Position, score_position, scored_rows
 from pipeline.trainers.checkpointing import Checkpointed
@@ -55,11 +56,13 @@ class Pairs:
         return Dataset.from_dict(columns)
 
 
-def tokenize_pairs(tokenizer: Any, rows: Sequence[dict[str, Any]], max_length: int, position: Position) -> Pairs:
+def tokenize_pairs(
+    tokenizer: Tokenizer, rows: Sequence[dict[str, Any]], max_length: int, position: Position
+) -> Pairs:
     """Tokenise preference rows; pairs with a side over ``max_length`` tokens are dropped and counted."""
     prompts = encode_prompts(tokenizer, [r["prompt"] for r in rows])
     sides = [
-        scored_rows(prompts, encode_completions(tokenizer, [r[k] for r in rows]), tokenizer.eos_token_id, position)
+        scored_rows(prompts, encode_completions(tokenizer, [r[k] for r in rows]), eos_id(tokenizer), position)
         for k in ("chosen", "rejected")
     ]
     lengths = [max(len(sides[0][i]), len(sides[1][i])) for i in range(len(rows))]
@@ -77,7 +80,7 @@ def tokenize_pairs(tokenizer: Any, rows: Sequence[dict[str, Any]], max_length: i
 
 
 def train(
-    args: RewardSection, base: str, revision: str | None, tokenizer: Any, pairs: Pairs, metrics: Path
+    args: RewardSection, base: str, revision: str | None, tokenizer: Tokenizer, pairs: Pairs, metrics: Path
 ) -> tuple[Any, dict[str, Any]]:
     """Train a reward model on ``pairs``, from the newest checkpoint where there is one; the base stays frozen.
 
@@ -124,7 +127,7 @@ def classifier(base: str, revision: str | None, seed: int) -> Any:
     return model
 
 
-def finish(trainer: Trainer, tokenizer: Any) -> tuple[Any, dict[str, Any]]:
+def finish(trainer: Trainer, tokenizer: Tokenizer) -> tuple[Any, dict[str, Any]]:
     """Train to the end: the trained model, and the figures that any loss has."""
     # RewardTrainer finds the scored position as the last token that is not padding; that is ours as long as the
     # padding token is the one our rows were built for.

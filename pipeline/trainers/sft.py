@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import set_seed
+from transformers import PreTrainedModel, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from pipeline.base.errors import DataError
 from pipeline.modeling.lora import lora_config
 from pipeline.modeling.scratch import new_gpt2, train_tokenizer
 from pipeline.modeling.tokens import encode_completions
+from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.modeling.weights import require_finite
 from pipeline.trainers.checkpointing import Checkpointed
 from pipeline.trainers.common import MetricsFile, StopDiverged, diverged_mend, show_progress
@@ -35,7 +36,9 @@ class Trainer(Checkpointed, SFTTrainer):
     """TRL's, which continues where it was killed."""
 
 
-def scratch_model(args: SFTSection, corpus: Sequence[str], tokenizer: Any | None) -> tuple[Any, Any]:
+def scratch_model(
+    args: SFTSection, corpus: Sequence[str], tokenizer: Tokenizer | None
+) -> tuple[PreTrainedModel, Tokenizer]:
     """A new GPT-2 and its tokenizer, the same for the same seed."""
     set_seed(args.seed)
     tokenizer = tokenizer or train_tokenizer(corpus, args.vocab_size)
@@ -43,14 +46,14 @@ def scratch_model(args: SFTSection, corpus: Sequence[str], tokenizer: Any | None
     return new_gpt2(tokenizer, **shape), tokenizer
 
 
-def tokenize_corpus(tokenizer: Any, corpus: Sequence[str], max_length: int) -> tuple[list[list[int]], int]:
+def tokenize_corpus(tokenizer: Tokenizer, corpus: Sequence[str], max_length: int) -> tuple[list[list[int]], int]:
     """Ids of each text with its end-of-sequence token, cut to ``max_length``; and how many texts were cut."""
     rows = [[*ids, tokenizer.eos_token_id] for ids in encode_completions(tokenizer, corpus)]
     return [r[:max_length] for r in rows], sum(len(r) > max_length for r in rows)
 
 
 def train(
-    args: SFTSection, model: Any, tokenizer: Any, corpus: Sequence[str], *, adapt: bool, metrics: Path
+    args: SFTSection, model: CausalLM, tokenizer: Tokenizer, corpus: Sequence[str], *, adapt: bool, metrics: Path
 ) -> tuple[Any, dict[str, Any]]:
     """Train ``model`` on ``corpus``, from the newest checkpoint in ``args.output_dir`` where there is one.
 

@@ -27,9 +27,8 @@ from pipeline.scoring.scorer import Samples
 from pipeline.store.checkpoints import Checkpoints
 from tests.conftest import tiny_gpt2
 from tests.unit.trainers.ppo import test_trl_defects
-from tests.unit.trainers.ppo.test_ppo import PROMPTS, trainer
-from tests.unit.trainers.ppo.test_ppo_resume import CLOCKS, EVERYTHING
-from tests.unit.trainers.ppo.test_trl_defects import ends_often
+from tests.unit.trainers.ppo.helpers import PROMPTS, ends_often, trainer
+from tests.unit.trainers.ppo.test_checkpoint import CLOCKS, EVERYTHING
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -56,9 +56,14 @@ def value_head(states: torch.Tensor) -> torch.Tensor:
 
 
 def sampled(model: Any, **more: Any) -> Completions:
-    settings: dict[str, Any] = {"max_new_tokens": STEPS, "eos_id": 51, "value_head": value_head, **more}
+    settings: dict[str, Any] = {
+        "max_new_tokens": STEPS,
+        "eos_id": 51,
+        "value_head": value_head,
+        "cuda_graphs": True,
+    }
     draws = uniforms(len(PROMPTS), STEPS, torch.Generator().manual_seed(3))
-    return generate(model, PROMPTS, noise=draws, **settings)
+    return generate(model, PROMPTS, noise=draws, **settings | more)
 
 
 def check_same(one: Completions, other: Completions, tolerance: float = 1e-4) -> None:
@@ -71,17 +76,17 @@ def check_same(one: Completions, other: Completions, tolerance: float = 1e-4) ->
 @pytest.mark.parametrize("settings", [{}, {"batch_size": 5}, {"temperature": 0.0}, {"eos_id": None}], ids=str)
 def test_captured_decoding_equals_the_plain_loop(base: Any, settings: dict[str, Any], graphs: list[bool]):
     model = base.to(DEVICE)
-    check_same(sampled(model, **settings), sampled(model, **settings, static=False))
-    assert graphs == [True], "the first call was to capture without being asked, the second not at all"
+    check_same(sampled(model, **settings), sampled(model, **settings, cuda_graphs=False))
+    assert graphs == [True], "the first call was to capture, the second not at all"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_replayed_step_is_the_step(base: Any, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
     model = base.to(DEVICE, dtype)
-    replayed = sampled(model, static=True)
+    replayed = sampled(model)
     monkeypatch.setattr(StaticDecoder, "advance", StaticDecoder.step)
     # The same kernels on the same numbers: nothing may differ, in bf16 either.
-    check_same(replayed, sampled(model, static=True), 0.0)
+    check_same(replayed, sampled(model), 0.0)
 
 
 def test_weights_swapped_between_calls_are_seen(base: Any, graphs: list[bool]):
@@ -94,7 +99,7 @@ def test_weights_swapped_between_calls_are_seen(base: Any, graphs: list[bool]):
                     parameter.mul_(scale)
         with merged(model, "policy"):
             captured = sampled(model)
-            check_same(captured, sampled(model, static=False))
+            check_same(captured, sampled(model, cuda_graphs=False))
         found.append(captured.rows())
     assert found[0] != found[1]
     assert graphs == [True, True]
@@ -106,7 +111,7 @@ def test_a_step_that_waits_for_the_gpu_is_not_captured(graphs: list[bool]):
     def waiting(states: torch.Tensor) -> torch.Tensor:
         return value_head(states) + float(states[0, 0]) * 0
 
-    check_same(sampled(model, value_head=waiting), sampled(model, static=False))
+    check_same(sampled(model, value_head=waiting), sampled(model, cuda_graphs=False))
     assert graphs == [False]
 
 
@@ -153,6 +158,7 @@ def test_an_update_of_ppo(make: Any, dtype: torch.dtype, tmp_path: Path, graphs:
         total_episodes=32,
         response_length=12,
         learning_rate=1e-3,
+        cuda_graph_decoding=True,
     )
     policy = with_lora(make().to(dtype), noise=0.0)
     trainer: Any = PPOTrainer(section, tiny_tokenizer(), policy, None, likes_seven, PROMPTS)

@@ -68,10 +68,11 @@ def evaluate(run: Run) -> None:
         prompts *= options.prompts
         say("evaluate", f"the task has one prompt, also trained on; it is sampled {options.prompts} times")
     state = PartialState()
-    base, policy, tokenizer = load_sides(run, run.version("policy").path, state.device)
-    proxy = scorer(run, base.model, tokenizer, state.device)
-    others = build_scorers(run, judges, base.model, tokenizer, state.device)
-    embed = embedder(run, options, state.device) if main_process() else None
+    device: Any = state.device
+    base, policy, tokenizer = load_sides(run, run.version("policy").path, device)
+    proxy = scorer(run, base.model, tokenizer, device)
+    others = build_scorers(run, judges, base.model, tokenizer, device)
+    embed = embedder(run, options, device) if main_process() else None
     setting = Setting(tokenizer, task, proxy, others, options.temperature, options.batch_size)
 
     def of_all(mine: list[int], part: list[Any]) -> list[Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,10 @@ from pipeline.base.records import digest
 from pipeline.evaluation.policy.length_control import length_controlled_win_rate
 from pipeline.evaluation.policy.policy_metrics import change_by_prompt
 from pipeline.evaluation.policy.verdicts import both_orders, outcomes_by_score, verdict_stats, win_rate_of
+from pipeline.modeling.types import CausalLM, Device, Tokenizer
 from pipeline.scoring.build_scorer import build
 from pipeline.scoring.llm_judge import Answer, LLMJudge, Pair
+from pipeline.scoring.load_for_stage import scorer_context
 from pipeline.scoring.scorer import Scorer
 from pipeline.stages.evaluate.sampled_sides import Found
 from pipeline.workflow.judges import Judge, JudgeOptions
@@ -37,24 +39,18 @@ JUDGED = {
 }
 
 
-def build_scorers(run: Run, judges: Sequence[Judge], model: Any, tokenizer: Any, device: Any) -> dict[str, Scorer]:
+def build_scorers(
+    run: Run, judges: Sequence[Judge], model: CausalLM, tokenizer: Tokenizer, device: Device
+) -> dict[str, Scorer]:
     """The scorers among the judges, by name.
 
     Args:
         model, tokenizer: the base's; reward adapters over it become roles of it.
     """
+    own = run.version("reward").path if "reward" in run.inputs else None
+    context = replace(scorer_context(run, model, tokenizer, device), adapter_dir=own)
     return {
-        judge.name: build(
-            judge.entry,
-            model=model,
-            tokenizer=tokenizer,
-            adapter_dir=run.version("reward").path if "reward" in run.inputs else None,
-            where=str(run.config.path),
-            key=judge.source.key,
-            device=device,
-            resolve=run.store.find_version,
-            base=run.base,
-        )
+        judge.name: build(judge.entry, context, key=judge.source.key)
         for judge in judges
         if isinstance(judge.source, RewardSource)
     }

@@ -13,12 +13,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+from transformers import (
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from pipeline.base.terminal_text import columns, cut, escape_for_terminal, put
 from pipeline.modeling.tokens import decode
+from pipeline.modeling.types import Tokenizer
 from pipeline.scoring.scorer import Samples
 from pipeline.trainers.ppo.rollout import Rollout
+from pipeline.trainers.ppo.section import PPOSection
 
 HEADER_EVERY = 20
 SAMPLES = 3
@@ -79,7 +89,7 @@ class Console(TrainerCallback):
         self.held_out: Sample | None = None
         self.times: deque[tuple[int, float]] = deque(maxlen=RECENT + 1)
 
-    def take(self, update: int, rollout: Rollout, prompts: Sequence[Sequence[int]], tokenizer: Any) -> None:
+    def take(self, update: int, rollout: Rollout, prompts: Sequence[Sequence[int]], tokenizer: Tokenizer) -> None:
         """Keep the first completions of an update until its line is there; their order is already a random one.
 
         Args:
@@ -90,7 +100,9 @@ class Console(TrainerCallback):
             return
         rows = zip(prompts[:SAMPLES], rollout.completions(), rollout.score.tolist(), strict=False)
         self.samples = [
-            Sample(tokenizer.decode(prompt, skip_special_tokens=True), decode(tokenizer, completion), score)
+            Sample(
+                str(tokenizer.decode(list(prompt), skip_special_tokens=True)), decode(tokenizer, completion), score
+            )
             for prompt, completion, score in rows
         ]
 
@@ -99,13 +111,22 @@ class Console(TrainerCallback):
         check = checks[0] if checks else None
         self.held_out = Sample(samples.prompts[0], samples.completions[0], scores[0], check)
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
         self.lines = 0
         self.times.clear()
         # The pace is this process's: what was done before a kill says nothing about it.
         self.times.append((state.global_step, time.monotonic()))
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
         logs = logs or {}
         if not state.is_world_process_zero:
             return
@@ -117,11 +138,11 @@ class Console(TrainerCallback):
             self.lines += 1
             put(line(logs, state.max_steps, self.seconds_left(state.max_steps)))
         if "eval/scores" in logs:
-            put(held_out(logs))
+            put(held_out_line(logs))
             if self.held_out is not None:
-                put(told(self.held_out, shutil.get_terminal_size((WIDTH, 24)).columns))
+                put(sample_line(self.held_out, shutil.get_terminal_size((WIDTH, 24)).columns))
         for sample in self.samples:
-            put(told(sample, shutil.get_terminal_size((WIDTH, 24)).columns))
+            put(sample_line(sample, shutil.get_terminal_size((WIDTH, 24)).columns))
         self.samples = []
 
     def seconds_left(self, updates: int) -> float | None:
@@ -168,22 +189,22 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def held_out(logs: dict[str, Any]) -> str:
-    """What the held-out prompts say, where they were just sampled."""
-    found = [f"proxy {logs['eval/scores']:.3f}"]
+def held_out_line(logs: dict[str, Any]) -> str:
+    """The line of a held-out evaluation."""
+    figures = [f"proxy {logs['eval/scores']:.3f}"]
     if "eval/check" in logs:
-        found.append(
+        figures.append(
             f"check {logs['eval/check']:.3f} (standard error {logs.get('eval/check_error', math.nan):.3f})"
         )
     if "eval/closings" in logs:
         left = f" ({logs['eval/closings_left']:.0%})" if "eval/closings_left" in logs else ""
-        found.append(f"{logs['eval/closings']:.1f}{left} effective closings")
-    found += [f"KL k1 {logs['eval/kl']:.2f} nats", f"{logs['eval/length']:.1f} tokens"]
-    return f"{'held out':>{UPDATE_WIDTH}}  " + ", ".join(found)
+        figures.append(f"{logs['eval/closings']:.1f}{left} effective closings")
+    figures += [f"KL k1 {logs['eval/kl']:.2f} nats", f"{logs['eval/length']:.1f} tokens"]
+    return f"{'held out':>{UPDATE_WIDTH}}  " + ", ".join(figures)
 
 
-def told(sample: Sample, width: int) -> str:
-    """One completion in ``width`` columns: its score, the end of its prompt, its beginning. Neither is obeyed."""
+def sample_line(sample: Sample, width: int) -> str:
+    """One completion in ``width`` columns: score, end of the prompt, start of the completion; both escaped."""
     judged = "" if sample.check is None else f" (check {sample.check:.3f})"
     start = f"{'sample':>{UPDATE_WIDTH}}{cell(sample.score, COLUMNS[0])}{judged}  "
     room = max(width - len(start) - len(" → "), 20)
@@ -193,13 +214,12 @@ def told(sample: Sample, width: int) -> str:
     return f"{start}{first} → {cut(completion, room - columns(first))}"
 
 
-def add_console(trainer: Any) -> Console | None:
+def add_console(trainer: Trainer, args: PPOSection, updates: int) -> Console | None:
     """Lines in the place of the bar; a run with ``disable_tqdm`` keeps Hugging Face's plain dictionaries."""
-    args = trainer.args
     if args.disable_tqdm:
         return None
     times = args.num_sample_generations
-    console = Console(max(1, trainer.updates // times) if times > 0 else 0)
+    console = Console(max(1, updates // times) if times > 0 else 0)
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(console)

@@ -1,4 +1,6 @@
-"""What PPOTrainer accepts: prompts as ids, texts or conversations; scorers and value models in several shapes."""
+"""The inputs that PPOTrainer accepts: prompts as ids, texts or conversations; scorers and value models of several
+kinds.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +8,24 @@ import copy
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 import torch
+from peft import PeftModel
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from pipeline.base.errors import DataError
+from pipeline.formats.detect import Message
 from pipeline.modeling.roles import output_embedding
 from pipeline.modeling.tokens import encode_conversation, encode_prompts, prompt_limit
+from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.scoring.reward_role import score_rows
 from pipeline.scoring.scorer import Samples, Scorer
 from pipeline.trainers.ppo.policy_and_value import ValueHead
 from pipeline.trainers.ppo.section import PPOSection
 
-Given = str | Sequence[dict[str, str]] | None
+PromptAsGiven: TypeAlias = "str | Sequence[dict[str, str]] | None"
 
 
 @dataclass(frozen=True)
@@ -27,10 +33,12 @@ class Prompts:
     """Prompts as the policy reads them, and as they were given: a text, a conversation, or None for ids."""
 
     ids: list[list[int]]
-    given: list[Given]
+    as_given: list[PromptAsGiven]
 
 
-def read_prompts(rows: Iterable[Any], tokenizer: Any, model: Any, completion_tokens: int, where: str) -> Prompts:
+def read_prompts(
+    rows: Iterable[Any], tokenizer: Tokenizer, model: CausalLM, completion_tokens: int, where: str
+) -> Prompts:
     """Prompts from a dataset with ``input_ids`` or ``prompt``, or from a list of ids, texts or conversations.
 
     Too long ones lose their beginning, so that a completion fits.
@@ -40,7 +48,7 @@ def read_prompts(rows: Iterable[Any], tokenizer: Any, model: Any, completion_tok
     """
     limit = prompt_limit(model, completion_tokens)
     ids: list[list[int]] = []
-    given: list[Given] = []
+    as_given: list[PromptAsGiven] = []
     for i, row in enumerate(rows):
         if isinstance(row, dict):
             if "input_ids" not in row and "prompt" not in row:
@@ -52,33 +60,42 @@ def read_prompts(rows: Iterable[Any], tokenizer: Any, model: Any, completion_tok
             row = row["input_ids"] if "input_ids" in row else row["prompt"]
         if isinstance(row, str):
             ids.append(encode_prompts(tokenizer, [row], limit)[0])
-            given.append(row)
+            as_given.append(row)
         elif isinstance(row, Sequence | Tensor) and len(row) and isinstance(row[0], dict):
-            ids.append(encode_conversation(tokenizer, row, limit))
-            given.append(row)  # pyright: ignore[reportArgumentType]
+            ids.append(encode_conversation(tokenizer, cast("Sequence[Message]", row), limit))
+            as_given.append(row)  # pyright: ignore[reportArgumentType]
         elif isinstance(row, Sequence | Tensor) and len(row):
             ids.append([int(t) for t in row][-limit:])
-            given.append(None)
+            as_given.append(None)
         else:
             raise DataError(f"{where}, row {i}", f"{row!r} is no prompt.", "Give a text, a conversation or ids.")
     if not ids:
-        raise DataError(where, "holds no prompts.", "Bring some.")
-    return Prompts(ids, given)
+        raise DataError(where, "is empty.", "Give at least one prompt.")
+    return Prompts(ids, as_given)
+
+
+def held_out_rows(dataset: Iterable[Any] | None, args: PPOSection) -> list[Any]:
+    """The first ``eval_prompts`` rows; of a dataset of one prompt as many copies, each a sample of its own."""
+    if dataset is None or args.eval_strategy == "no":
+        return []
+    rows = list(dataset)[: args.eval_prompts]
+    return rows * args.eval_prompts if len(rows) == 1 else rows
 
 
 class SameTokenizerScorer:
     """A sequence classifier with the policy's tokenizer, read at the last token of prompt + completion."""
 
-    def __init__(self, model: Any, device: torch.device) -> None:
-        self.model = model.to(device).eval().requires_grad_(False)
+    def __init__(self, model: PreTrainedModel, device: torch.device) -> None:
+        self.model: Any = model.requires_grad_(False).eval()
+        self.model.to(device)
 
     def __call__(self, samples: Samples) -> Tensor:
         rows = [[*p, *c] for p, c in zip(samples.prompt_ids, samples.completion_ids, strict=True)]
         return score_rows(self.model, self.model.score.weight, rows)
 
 
-def require_free_trunk(policy: Any, below: int) -> None:
-    """Check that nothing is trained in the lowest ``below`` blocks, whose output is computed once per update.
+def check_trunk_is_frozen(policy: nn.Module, below: int) -> None:
+    """Check that no weight of the lowest ``below`` blocks is trained; their output is computed once per update.
 
     Raises:
         ValueError: something is.
@@ -91,13 +108,21 @@ def require_free_trunk(policy: Any, below: int) -> None:
             raise ValueError(f"trunk_layers {below}, but {name} is trained: adapt the blocks from {below} up only")
 
 
-def adapter_parameters(model: Any, adapter: str) -> list[nn.Parameter]:
+def policy_adapter(policy: CausalLM, name: str | None) -> str | None:
+    """The adapter that is trained: ``name`` or ``policy``, else the active one; None where there is none."""
+    if not isinstance(policy, PeftModel):
+        return None
+    adapter = name or "policy"
+    return adapter if adapter in policy.peft_config else str(policy.active_adapter)
+
+
+def adapter_parameters(model: nn.Module, adapter: str) -> list[nn.Parameter]:
     """The LoRA weights of one adapter; a module of the base's may bear the adapter's name."""
     return [p for n, p in model.named_parameters() if "lora_" in n and f".{adapter}." in n]
 
 
-def in_bf16(model: Any, adapted: bool) -> None:
-    """Keep the frozen base in bf16 and LoRA in fp32. Without LoRA all stays in fp32: steps would be rounded away.
+def cast_base_to_bf16(model: nn.Module, adapted: bool) -> None:
+    """Cast the frozen base to bf16; LoRA stays fp32. Without LoRA all stays fp32: steps would be rounded away.
 
     Args:
         adapted: LoRA is yet to come.
@@ -109,32 +134,32 @@ def in_bf16(model: Any, adapted: bool) -> None:
             parameter.data = parameter.data.to(torch.bfloat16)
 
 
-def as_scorer(source: Any, device: torch.device) -> Scorer:
+def as_scorer(source: Scorer | PreTrainedModel | None, device: torch.device) -> Scorer:
     """``source`` itself where it is a scorer, or a scorer of the sequence classifier that TRL would be given."""
     if source is None:
         raise ValueError("reward_model is missing: give a scorer or a sequence classifier")
-    return SameTokenizerScorer(source, device) if isinstance(source, nn.Module) else source
+    return SameTokenizerScorer(source, device) if isinstance(source, PreTrainedModel) else source
 
 
-def as_value_model(given: Any, model: Any, args: PPOSection) -> ValueHead:
-    """The value model that ``args.value_model`` asks for, or one around the sequence classifier that was given.
+def as_value_model(classifier: PreTrainedModel | None, model: CausalLM, args: PPOSection) -> ValueHead:
+    """The value model that ``args.value_model`` asks for, or one around a sequence classifier.
 
-    What is trained whole is trained in fp32, also where it was stored in bf16, whose steps would be rounded away.
+    A model that is trained whole is cast to fp32: in bf16 its steps would be rounded away.
     """
     size = output_embedding(model).shape[1]
-    if given is not None:
-        head = ValueHead(size, backbone=given.float().requires_grad_(True))
-        head.linear = given.score
+    if classifier is not None:
+        head = ValueHead(size, backbone=cast("PreTrainedModel", classifier.float().requires_grad_(True)))
+        head.linear = cast("nn.Linear", classifier.score)
         return head
     if args.value_model == "adapter":
-        if not hasattr(model, "peft_config"):
+        if not isinstance(model, PeftModel):
             raise ValueError("value_model: adapter needs a model that already has its LoRA adapter")
-        model.add_adapter("value", copy.deepcopy(model.peft_config[model.active_adapter]))
+        model.add_adapter("value", copy.deepcopy(model.peft_config[str(model.active_adapter)]))
         for parameter in adapter_parameters(model, "value"):
             parameter.requires_grad_(True)
         return ValueHead(size, adapter="value")
     if args.value_model == "model":
-        backbone = copy.deepcopy(model)
+        backbone: Any = copy.deepcopy(model)
         backbone = (backbone.unload() if hasattr(backbone, "unload") else backbone).float().requires_grad_(True)
         head = backbone.get_output_embeddings()
         if head.weight is not backbone.get_input_embeddings().weight:

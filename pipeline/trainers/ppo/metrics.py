@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import statistics
+from collections import Counter
+
 from torch import Tensor
 
 from pipeline.functional.kl import kl_k1, kl_k3
-from pipeline.functional.losses import explained_variance
-from pipeline.functional.masks import masked_mean, masked_var
+from pipeline.functional.masks import explained_variance, masked_mean, masked_var
+from pipeline.scoring.scorer import Samples
+from pipeline.texts.diversity import closings, effective_number
+from pipeline.texts.sentences import same
 from pipeline.texts.words import repetition
+from pipeline.trainers.ppo.held_out import HeldOutEval, OveroptimisationMonitor
 from pipeline.trainers.ppo.rollout import Rollout
 
 
@@ -64,3 +71,36 @@ def training_metrics(steps: list[dict[str, float]]) -> dict[str, float]:
         "val/ratio_var": max(mean["ratio2"] - mean["ratio"] ** 2, 0.0),
         "val/ratio_first": steps[0]["ratio"],
     }
+
+
+def held_out_eval(update: int, rollout: Rollout, samples: Samples, checks: list[float]) -> HeldOutEval:
+    """The held-out figures of the policy after ``update`` updates.
+
+    Args:
+        samples: the rollout's, as scorers read them.
+        checks: the judge's score of each; empty without a judge.
+    """
+    kl = (kl_k1(rollout.old_logprobs, rollout.ref_logprobs) * rollout.completion_mask).sum(1).mean()
+    counts = Counter(map(same, closings(samples.completions, rollout.ended.tolist())))
+    return HeldOutEval(
+        update, float(kl), float(rollout.score.mean()), checks, closings=effective_number(counts.values())
+    )
+
+
+def held_out_metrics(held: HeldOutEval, monitor: OveroptimisationMonitor, rollout: Rollout) -> dict[str, float]:
+    """The figures of an evaluation that ``monitor`` has compared with those before."""
+    figures = {
+        "eval/scores": held.score,
+        "eval/kl": held.kl,
+        "eval/length": float(rollout.lengths.float().mean()),
+    }
+    if held.closings is not None:
+        figures["eval/closings"] = held.closings
+    if (left := monitor.closings_left(held)) is not None:
+        figures["eval/closings_left"] = left
+    if held.check is not None:
+        error = statistics.pstdev(held.checks) / math.sqrt(max(len(held.checks) - 1, 1))
+        figures |= {"eval/check": held.check, "eval/check_error": error}
+    if held.fall_error is not None:
+        figures["eval/check_fall_error"] = held.fall_error
+    return figures

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from pipeline.functional.logprobs import selected_logprobs
 from pipeline.modeling.roles import completion_states, language_model, output_embedding, quick_attention, role
+from pipeline.modeling.types import CausalLM
 
 
 class ValueHead(nn.Module):
@@ -27,7 +29,9 @@ class ValueHead(nn.Module):
         backbone: a model of its own to read states from.
     """
 
-    def __init__(self, hidden_size: int, adapter: str | None = None, backbone: nn.Module | None = None) -> None:
+    def __init__(
+        self, hidden_size: int, adapter: str | None = None, backbone: PreTrainedModel | None = None
+    ) -> None:
         super().__init__()
         self.linear = nn.Linear(hidden_size, 1)
         nn.init.zeros_(self.linear.weight)
@@ -39,7 +43,7 @@ class ValueHead(nn.Module):
         """True when values are read from the policy's own states, in decoding as well."""
         return self.adapter is None and self.backbone is None
 
-    def states(self, policy: Any, batch: Batch) -> Tensor:
+    def states(self, policy: CausalLM, batch: Batch) -> Tensor:
         """(B, T, H) states that values are read from, where they are not the policy's own."""
         width = batch.completion_mask.shape[1]
         if self.backbone is not None:
@@ -68,13 +72,17 @@ class Batch:
     completion_ids: Tensor
     completion_mask: Tensor
     trunk: Tensor | None = None
-    """(B, L, H) what the blocks below the policy's LoRA gave, where that is kept."""
+    """(B, L, H) the output of the blocks below the policy's LoRA, where it is kept."""
+
+    def columns(self) -> dict[str, Tensor | None]:
+        """The fields by name, as :meth:`PolicyAndValue.forward` takes them: DDP wants tensors, not objects."""
+        return {f.name: getattr(self, f.name) for f in fields(Batch)}
 
 
 class PolicyAndValue(nn.Module):
     """All that needs a gradient, in one ``forward``. Passes without one go to the unwrapped module's parts."""
 
-    def __init__(self, policy: Any, value_model: ValueHead) -> None:
+    def __init__(self, policy: CausalLM, value_model: ValueHead) -> None:
         super().__init__()
         self.policy, self.value_model = policy, value_model
         self.checkpointing = False

@@ -1,25 +1,37 @@
-"""One update's experience: what was sampled, and everything PPO needs to know about it.
+"""One update's experience: sampled completions with their log-probabilities, values and scores.
 
 Rows are right-padded prompt + completion; masks come from lengths. No gradient is needed anywhere here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
 from pipeline.base.errors import ModelError
 from pipeline.functional.logprobs import selected_logprobs
 from pipeline.functional.masks import length_mask
+from pipeline.modeling.cuda_graph_decoding import fits
 from pipeline.modeling.generation import generate
-from pipeline.modeling.roles import Role, completion_states, merged, output_embedding, role, trunk_states
+from pipeline.modeling.roles import (
+    Role,
+    completion_states,
+    language_model,
+    merged,
+    output_embedding,
+    role,
+    trunk_states,
+)
 from pipeline.modeling.tokens import right_pad
+from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.scoring.scorer import Samples, Scorer
 from pipeline.trainers.ppo.policy_and_value import Batch, PolicyAndValue
+from pipeline.trainers.ppo.section import PPOSection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +85,8 @@ def at(batch: Batch, index: Tensor) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How completions are drawn, and under which roles they are measured.
+class SamplingSettings:
+    """How completions are drawn, and under which adapter.
 
     Attributes:
         policy: adapter that is sampled from; None for a model without adapters.
@@ -88,6 +100,31 @@ class Sampling:
     batch_size: int
     policy: str | None
     rescore: bool
+    cuda_graphs: bool = False
+
+    @classmethod
+    def of(cls, args: PPOSection, model: CausalLM, stop_id: int | None, policy: str | None) -> SamplingSettings:
+        """The settings of ``args`` for this model.
+
+        Raises:
+            ModelError: ``cuda_graph_decoding`` is set, and the model cannot be decoded so.
+        """
+        weight = output_embedding(model)
+        if args.cuda_graph_decoding and not (weight.is_cuda and fits(language_model(model))):
+            raise ModelError(
+                "ppo.cuda_graph_decoding",
+                "needs a CUDA device, sdpa attention and plain cache layers, which this run does not have.",
+                "Set it to false.",
+            )
+        return cls(
+            max_new_tokens=args.completion_tokens(),
+            temperature=args.temperature,
+            stop_id=stop_id,
+            batch_size=args.local_rollout_forward_batch_size,
+            policy=policy,
+            rescore=weight.dtype != torch.float32 if args.rescore is None else args.rescore,
+            cuda_graphs=args.cuda_graph_decoding,
+        )
 
 
 @torch.no_grad()
@@ -96,16 +133,16 @@ def collect_rollout(
     reference: Role,
     scorer: Scorer,
     prompt_ids: Sequence[Sequence[int]],
-    sampling: Sampling,
+    sampling: SamplingSettings,
     noise: Tensor,
-    tokenizer: Any,
-    given: Sequence[Any] | None = None,
+    tokenizer: Tokenizer,
+    as_given: Sequence[Any] | None = None,
 ) -> Rollout:
     """Sample completions and measure them under every role.
 
     Args:
         noise: (B, max_new_tokens) uniforms.
-        given: the prompts as text or conversations, for scorers that read them so.
+        as_given: the prompts as text or conversations, for scorers that read them so.
     """
     model, value_head = wrapper.policy, wrapper.value_model
     with merged(model, sampling.policy):
@@ -118,6 +155,7 @@ def collect_rollout(
             noise=noise,
             batch_size=sampling.batch_size,
             value_head=value_head if value_head.shares_states and not sampling.rescore else None,
+            cuda_graphs=sampling.cuda_graphs,
         )
     device = output_embedding(model).device
     completions = sampled.rows()
@@ -150,7 +188,7 @@ def collect_rollout(
         old_logprobs=old_logprobs,
         ref_logprobs=logprobs_under(reference, batch, sampling, below if shared else 0),
         old_values=old_values,
-        score=checked(scorer(Samples(prompt_ids, completions, tokenizer, given)), len(completions)).to(device),
+        score=checked(scorer(Samples(prompt_ids, completions, tokenizer, as_given)), len(completions)).to(device),
     )
 
 
@@ -161,14 +199,14 @@ def checked(score: Tensor, count: int) -> Tensor:
         ModelError: it is not one finite number per completion; one NaN would spread to every weight.
     """
     if tuple(score.shape) != (count,) or not bool(score.isfinite().all()):
-        found = f"of shape {tuple(score.shape)}" if tuple(score.shape) != (count,) else "not all finite"
+        fault = f"of shape {tuple(score.shape)}" if tuple(score.shape) != (count,) else "not all finite"
         raise ModelError(
-            "ppo.reward", f"the scores of {count} completions are {found}.", "Give a number for each."
+            "ppo.reward", f"the scores of {count} completions are {fault}.", "Give a number for each."
         )
     return score.float()
 
 
-def logprobs_under(reference: Role, batch: Batch, sampling: Sampling, below: int = 0) -> Tensor:
+def logprobs_under(reference: Role, batch: Batch, sampling: SamplingSettings, below: int = 0) -> Tensor:
     """(B, T) log-probabilities of the completions under the reference, from the batch's trunk if ``below``."""
     weight = output_embedding(reference.model)
 
@@ -185,11 +223,11 @@ def logprobs_under(reference: Role, batch: Batch, sampling: Sampling, below: int
         return _by_parts(batch, sampling.batch_size, measure)
 
 
-def _training_pass(wrapper: PolicyAndValue, batch: Batch, sampling: Sampling) -> tuple[Tensor, Tensor]:
+def _training_pass(wrapper: PolicyAndValue, batch: Batch, sampling: SamplingSettings) -> tuple[Tensor, Tensor]:
     def measure(part: Batch) -> Tensor:
         mask = part.completion_mask
         out = torch.zeros(*mask.shape, 2, device=mask.device)
-        logprobs, _, values = wrapper(**vars(part), temperature=sampling.temperature)
+        logprobs, _, values = wrapper(**part.columns(), temperature=sampling.temperature)
         out[mask] = torch.stack([logprobs, values], -1)
         return out
 
@@ -197,7 +235,7 @@ def _training_pass(wrapper: PolicyAndValue, batch: Batch, sampling: Sampling) ->
     return logprobs, values
 
 
-def _by_parts(batch: Batch, size: int, measure: Any) -> Tensor:
+def _by_parts(batch: Batch, size: int, measure: Callable[[Batch], Tensor]) -> Tensor:
     """``measure`` on ``size`` rows at a time, joined; masked cells are 0."""
     out = [
         measure(Batch(**at(batch, rows)))
@@ -206,11 +244,10 @@ def _by_parts(batch: Batch, size: int, measure: Any) -> Tensor:
     return torch.cat(out)
 
 
-def gathered(rollout: Rollout, accelerator: Any) -> Rollout:
+def gathered(rollout: Rollout, accelerator: Accelerator) -> Rollout:
     """The rollouts of all ranks as one, in the order of ranks; every rank gets all of it.
 
-    Whatever is estimated from it - moments, advantages, which rows form a minibatch - is then the same on every
-    rank and the same as in one process.
+    Moments, advantages and minibatches are then the same on every rank and the same as in one process.
     """
     if accelerator.num_processes == 1:
         return rollout
@@ -224,5 +261,5 @@ def gathered(rollout: Rollout, accelerator: Any) -> Rollout:
             local = local.to(torch.uint8)
         if local.dim() > 1:
             local = accelerator.pad_across_processes(local, dim=1)
-        whole[f.name] = accelerator.gather(local).to(kind)
+        whole[f.name] = cast("Tensor", accelerator.gather(local)).to(kind)
     return Rollout(**whole)

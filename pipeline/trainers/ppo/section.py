@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from trl.experimental.ppo import PPOConfig
-
+from pipeline.trainers.ppo.trl_parent import DERIVED_SETTINGS, PPOConfig
 from pipeline.workflow.sections.ppo import PPOFields
 
 
@@ -18,12 +17,20 @@ class PPOSection(PPOFields, PPOConfig):  # pyright: ignore[reportIncompatibleVar
         self.check_rules()
         super().__post_init__()
 
+    def completion_tokens(self) -> int:
+        """``response_length``, which has no default here.
+
+        Raises:
+            ValueError: it is not set.
+        """
+        if self.response_length is None:
+            raise ValueError("response_length is not set: give the most tokens of a completion")
+        return self.response_length
+
     @classmethod
     def of(cls, args: PPOConfig) -> PPOSection:
         """TRL's own arguments, ours at their defaults, so that our trainer takes the place of TRL's."""
         if isinstance(args, cls):
             return args
-        given = {f.name: getattr(args, f.name) for f in dataclasses.fields(args) if f.init}
-        derived = ("world_size", "num_total_batches", "micro_batch_size", "local_batch_size", "batch_size")
-        derived += ("local_mini_batch_size", "mini_batch_size")
-        return cls(**{k: v for k, v in given.items() if k not in derived}, save_seconds=0.0)
+        settings = {f.name: getattr(args, f.name) for f in dataclasses.fields(args) if f.init}
+        return cls(**{k: v for k, v in settings.items() if k not in DERIVED_SETTINGS}, save_seconds=0.0)

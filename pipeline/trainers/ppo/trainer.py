@@ -1,8 +1,9 @@
 """PPO with LoRA roles on one base: TRL's PPOTrainer with its loop cut into named steps.
 
 Kept from TRL 1.12: its config, constructor, optimiser, scheduler, callbacks, state and logging keys, so that it
-goes where TRL's goes. Replaced: ``train()``, whose masks look for padding ids, whose score lands on padding, whose
-minibatches and seeds do not do what they say, and which cannot resume.
+goes where TRL's goes; :mod:`pipeline.trainers.ppo.trl_parent` lists them. Replaced: ``train()``, whose masks look
+for padding ids, whose score lands on padding, whose minibatches and seeds do not do what they say, and which
+cannot resume.
 """
 
 from __future__ import annotations
@@ -10,50 +11,51 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-import trl.experimental.ppo.ppo_trainer as trl_ppo
-from datasets import Dataset
-from torch import Tensor, nn
-from transformers import set_seed
-from trl.experimental.ppo import PPOConfig
+from accelerate.utils import broadcast_object_list, gather_object
+from peft import PeftConfig
+from torch import Tensor
+from transformers import PreTrainedModel, TrainerCallback, set_seed
 
 from pipeline.functional.advantages import gae, token_rewards, whiten
 from pipeline.functional.kl import AdaptiveKL, kl_k1, kl_k3
 from pipeline.functional.moments import RunningMoments
 from pipeline.modeling.drawing import uniforms
 from pipeline.modeling.lora import fuse_lora
-from pipeline.modeling.roles import Role, output_embedding
-from pipeline.scoring.scorer import Scorer
+from pipeline.modeling.roles import Role
+from pipeline.modeling.types import CausalLM, Tokenizer
+from pipeline.modeling.weights import trained_parameters
+from pipeline.scoring.scorer import Samples, Scorer
 from pipeline.store.checkpoints import Checkpoints
 from pipeline.trainers.checkpointing import SaveInTime
-from pipeline.trainers.ppo import state
+from pipeline.trainers.ppo import checkpoint, trl_parent
+from pipeline.trainers.ppo.best_policy import BestPolicies
 from pipeline.trainers.ppo.console import add_console
 from pipeline.trainers.ppo.inputs import (
     Prompts,
     as_scorer,
     as_value_model,
-    in_bf16,
+    cast_base_to_bf16,
+    check_trunk_is_frozen,
+    held_out_rows,
+    policy_adapter,
     read_prompts,
-    require_free_trunk,
 )
-from pipeline.trainers.ppo.keeping import Keeping
-from pipeline.trainers.ppo.metrics import rollout_metrics, training_metrics
-from pipeline.trainers.ppo.optimise import generator_of
+from pipeline.trainers.ppo.metrics import held_out_eval, held_out_metrics, rollout_metrics, training_metrics
+from pipeline.trainers.ppo.optimise import build_optimizer, optimise, seeded_generator
 from pipeline.trainers.ppo.policy_and_value import PolicyAndValue
-from pipeline.trainers.ppo.rollout import Rollout, Sampling, collect_rollout, gathered
+from pipeline.trainers.ppo.rollout import Rollout, SamplingSettings, collect_rollout, gathered
 from pipeline.trainers.ppo.section import PPOSection
-from pipeline.trainers.ppo.stopping import Watch
 
 OnRollout = Callable[[int, list[int], Rollout, Tensor], dict[str, float]]
-"""Called by the main process with the update, its prompts' indices, the rollout and its final scores; what it
-returns is logged beside TRL's figures, such as the gold score of what was sampled."""
+"""Called by the main process with the update, its prompts' indices, the rollout and its final scores. It returns
+figures to log beside TRL's, such as the gold score of the completions."""
 
 
-class PPOTrainer(Keeping):
+class PPOTrainer(trl_parent.TRLPPOTrainer):
     """PPO; with LoRA, the reference is the same model with its adapters off.
 
     Args:
@@ -63,102 +65,94 @@ class PPOTrainer(Keeping):
         ref_model: reference of its own; by default adapters off, or a copy of a model without adapters.
         reward_model: a scorer, or a sequence classifier with the policy's tokenizer, as TRL takes it.
         train_dataset: prompts: a dataset with ``input_ids`` or ``prompt`` (texts or conversations), or a list.
-        value_model: a sequence classifier; by default what ``args.value_model`` says.
+        value_model: a sequence classifier; by default the one that ``args.value_model`` names.
         eval_dataset: held-out prompts, sampled every ``eval_steps`` updates.
-        check: scorer of what was sampled on them, never trained on.
+        check: scorer of the completions of those, never trained on.
         on_rollout: see :data:`OnRollout`.
         checkpoints: where the run's state is kept; ``output_dir`` by default, with ``save_strategy``.
+
+    Attributes:
+        best_policies: weights set aside, and the rules that put them back.
+        stopped: why the run ended before its last update.
     """
+
+    # What TRL declares more widely.
+    args: PPOSection  # pyright: ignore[reportIncompatibleVariableOverride]
+    processing_class: Tokenizer  # pyright: ignore[reportIncompatibleVariableOverride]
+    model: torch.nn.Module  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(
         self,
-        args: PPOConfig,
-        processing_class: Any,
-        model: Any,
-        ref_model: Any = None,
-        reward_model: Any = None,
+        args: trl_parent.PPOConfig,
+        processing_class: Tokenizer,
+        model: CausalLM,
+        ref_model: PreTrainedModel | None = None,
+        reward_model: Scorer | PreTrainedModel | None = None,
         train_dataset: Any = None,
-        value_model: Any = None,
+        value_model: PreTrainedModel | None = None,
         data_collator: Any = None,
         eval_dataset: Any = None,
         optimizers: tuple[Any, Any] = (None, None),
-        callbacks: list[Any] | None = None,
-        peft_config: Any = None,
+        callbacks: list[TrainerCallback] | None = None,
+        peft_config: PeftConfig | None = None,
         *,
         check: Scorer | None = None,
         on_rollout: OnRollout | None = None,
         checkpoints: Checkpoints | None = None,
     ) -> None:
         section = PPOSection.of(args)
-        if section.response_length is None:
-            raise ValueError("response_length is not set: give the most tokens of a completion")
-        self.prompts = read_prompts(
-            train_dataset, processing_class, model, section.response_length, "train_dataset"
-        )
-        held_out = [] if eval_dataset is None else list(eval_dataset)[: section.eval_prompts]
-        if len(held_out) == 1:  # a task of one prompt: each of its completions is a sample of its own
-            held_out *= section.eval_prompts
-        self.held_out: Prompts | None = None
-        if held_out and section.eval_strategy != "no":
-            self.held_out = read_prompts(
-                held_out, processing_class, model, section.response_length, "eval_dataset"
-            )
+        tokens = section.completion_tokens()
+        self.prompts = read_prompts(train_dataset, processing_class, model, tokens, "train_dataset")
+        rows = held_out_rows(eval_dataset, section)
+        self.held_out = read_prompts(rows, processing_class, model, tokens, "eval_dataset") if rows else None
         if section.bf16:
-            in_bf16(model, adapted=peft_config is not None)
+            cast_base_to_bf16(model, adapted=peft_config is not None)
         set_seed(section.seed)
-        if checkpoints is None and section.save_strategy != "no":
-            checkpoints = Checkpoints(Path(str(section.output_dir)), section.save_total_limit or 2)
-        self.check, self.on_rollout, self.checkpoints = check, on_rollout, checkpoints
-        with _wrapper_class(PolicyAndValue):
-            super().__init__(
-                args=section,
-                processing_class=processing_class,
-                model=model,
-                ref_model=ref_model,
-                reward_model=nn.Identity(),  # pyright: ignore[reportArgumentType] - the scorer takes its place
-                train_dataset=Dataset.from_dict({"input_ids": self.prompts.ids}),
-                value_model=as_value_model(value_model, model, section),  # pyright: ignore[reportArgumentType]
-                data_collator=data_collator,
-                eval_dataset=None,
-                optimizers=optimizers,
-                callbacks=callbacks,
-                peft_config=peft_config,
-            )
-        self.console = add_console(self)
-        wrapper: Any = self.accelerator.unwrap_model(self.model)
-        fuse_lora(wrapper)
-        if section.gradient_checkpointing:
-            wrapper.gradient_checkpointing_enable(
-                gradient_checkpointing_kwargs=section.gradient_checkpointing_kwargs
-            )
-        # Losses are already divided by the tokens of the whole step; Accelerate would divide once more.
-        self.accelerator.gradient_accumulation_steps = 1
-        self.scorer = as_scorer(reward_model, self.accelerator.device)
-        own = wrapper.policy if self.ref_model is None else self.ref_model
-        self.reference = Role(own, self.ref_adapter_name)
-        wrapper.trunk_layers = section.trunk_layers
-        require_free_trunk(wrapper.policy, section.trunk_layers)
-        adapter = self.model_adapter_name or ("policy" if self.is_peft_model else None)
-        if self.is_peft_model and adapter not in wrapper.policy.peft_config:
-            adapter = wrapper.policy.active_adapter
-        exact = output_embedding(wrapper.policy).dtype == torch.float32
-        self.sampling = Sampling(
-            max_new_tokens=section.response_length,
-            temperature=section.temperature,
-            stop_id=cast("int | None", self.stop_token_id),
-            batch_size=section.local_rollout_forward_batch_size,
-            policy=adapter,
-            rescore=not exact if section.rescore is None else section.rescore,
+        trl_parent.initialise(
+            self,
+            PolicyAndValue,
+            args=section,
+            processing_class=processing_class,
+            model=model,
+            prompt_ids=self.prompts.ids,
+            ref_model=ref_model,
+            value_model=as_value_model(value_model, model, section),
+            data_collator=data_collator,
+            optimizers=optimizers,
+            callbacks=callbacks,
+            peft_config=peft_config,
         )
-        self.kl_controller = AdaptiveKL(section.kl_coef, section.kl_target, section.kl_horizon)
+        self.check, self.on_rollout = check, on_rollout
+        self.console = add_console(self, section, self.updates)
+        self._set_up_roles(as_scorer(reward_model, self.accelerator.device))
+        self._set_up_state(checkpoints)
+
+    def _set_up_roles(self, scorer: Scorer) -> None:
+        """The models that sample, score and are the reference."""
+        args, wrapper = self.args, self.wrapper
+        fuse_lora(wrapper)
+        if args.gradient_checkpointing:
+            wrapper.gradient_checkpointing_enable(gradient_checkpointing_kwargs=args.gradient_checkpointing_kwargs)
+        wrapper.trunk_layers = args.trunk_layers
+        check_trunk_is_frozen(wrapper.policy, args.trunk_layers)
+        self.scorer = scorer
+        reference = wrapper.policy if self.ref_model is None else cast("CausalLM", self.ref_model)
+        self.reference = Role(reference, self.ref_adapter_name)
+        adapter = policy_adapter(wrapper.policy, self.model_adapter_name)
+        self.sampling = SamplingSettings.of(args, wrapper.policy, cast("int | None", self.stop_token_id), adapter)
+
+    def _set_up_state(self, checkpoints: Checkpoints | None) -> None:
+        """Everything that changes from update to update, beside the weights."""
+        args = self.args
+        self.kl_controller = AdaptiveKL(args.kl_coef, args.kl_target, args.kl_horizon)
         self.moments = RunningMoments()
-        self.watch = Watch(section.kl_budget, section.fall_patience, diversity_floor=section.diversity_floor)
-        self.copies: dict[str, dict[str, Tensor]] = {}
-        self.within: list[float] | None = None
+        self.best_policies = BestPolicies(self.wrapper, args)
         self.stopped: str | None = None
-        self.went_back: int | None = None
-        self.timer = SaveInTime(section.save_seconds)
-        if checkpoints is not None and section.save_seconds > 0:
+        if checkpoints is None and args.save_strategy != "no":
+            checkpoints = Checkpoints(Path(str(args.output_dir)), args.save_total_limit or 2)
+        self.checkpoints = checkpoints
+        self.timer = SaveInTime(args.save_seconds)
+        if checkpoints is not None and args.save_seconds > 0:
             self.add_callback(self.timer)
 
     def train(self, resume_from_checkpoint: Path | str | None = None) -> None:
@@ -168,11 +162,12 @@ class PPOTrainer(Keeping):
             resume_from_checkpoint: a directory that :meth:`save_checkpoint` wrote; the run goes on as if it had
                 never ended.
         """
-        args: Any = self.args
-        updates = self.updates
+        args, updates = self.args, self.updates
+        batch_size = cast("int", args.batch_size)
         self.state.global_step, self.state.episode = 0, 0
         self.state.max_steps = updates
-        self.state.num_train_epochs = args.total_episodes / self.train_dataset_len
+        epochs = cast("int", args.total_episodes) / self.train_dataset_len
+        self.state.num_train_epochs = epochs  # pyright: ignore[reportAttributeAccessIssue] - as TRL does
         self.state.compute_steps(args, updates)
         if resume_from_checkpoint is not None:
             self.load_checkpoint(Path(resume_from_checkpoint))
@@ -185,8 +180,8 @@ class PPOTrainer(Keeping):
             started = time.perf_counter()
             metrics = self.step(update)
             seconds = time.perf_counter() - started
-            metrics["eps"] = args.batch_size / seconds
-            metrics["tokens_per_second"] = metrics["length/mean"] * args.batch_size / seconds
+            metrics["eps"] = batch_size / seconds
+            metrics["tokens_per_second"] = metrics["length/mean"] * batch_size / seconds
             self.state.global_step = update + 1
             self.state.epoch = self.state.episode / self.train_dataset_len
             self.control = self.callback_handler.on_step_end(args, self.state, self.control)
@@ -199,21 +194,20 @@ class PPOTrainer(Keeping):
                 self.save_checkpoint()
             if self.control.should_training_stop:
                 break
-        if args.keep_best and "best" in self.copies:
-            state.put_back(self.trained, self.copies["best"])
+        self.best_policies.restore_best()
         self.control = self.callback_handler.on_train_end(args, self.state, self.control)
 
     @property
     def updates(self) -> int:
         """How many the run has: ``total_episodes`` in batches, or ``max_steps`` if that is less."""
-        args: Any = self.args
-        return min(args.num_total_batches, args.max_steps) if args.max_steps > 0 else args.num_total_batches
+        total = cast("int", self.args.num_total_batches)
+        return min(total, self.args.max_steps) if self.args.max_steps > 0 else total
 
     def step(self, update: int) -> dict[str, float]:
         """One update: sample, score, penalise, estimate advantages, optimise, measure."""
-        args: Any = self.args
+        args = self.args
         indices = self.prompt_indices(update)
-        rollout = self.sample(self.prompts, indices, generator_of(args.seed, update))
+        rollout = self.sample(self.prompts, indices, seeded_generator(args.seed, update))
         mask = rollout.completion_mask
         score = self.final_score(rollout)
         kl = (kl_k1 if args.kl_estimator == "k1" else kl_k3)(rollout.old_logprobs, rollout.ref_logprobs) * mask
@@ -229,9 +223,13 @@ class PPOTrainer(Keeping):
         self.state.episode += len(rollout)
         metrics |= {"kl_coef": self.kl_controller.coef, "lr": self.optimizer.param_groups[0]["lr"]}
         metrics |= {"update": update + 1, "episode": self.state.episode}
-        if self.over_budget(update, metrics["objective/kl"]):
+        self.stopped = self.best_policies.over_budget(update, metrics["objective/kl"])
+        if self.stopped is not None:
             return metrics
-        metrics |= training_metrics(self.optimise(update, rollout, whiten(advantages, mask), returns))
+        advantages = whiten(advantages, mask)
+        steps = optimise(self.model, self.optimizer, self.accelerator, rollout, advantages, returns, args, update)
+        self.lr_scheduler.step()
+        metrics |= training_metrics(steps)
         self.kl_controller.update(metrics["objective/kl"], len(rollout))
         return metrics
 
@@ -240,22 +238,21 @@ class PPOTrainer(Keeping):
 
         The noise is drawn for all rows, so how many ranks there are changes no completion.
         """
-        wrapper: Any = self.accelerator.unwrap_model(self.model)
         noise = uniforms(len(indices), self.sampling.max_new_tokens, generator)
         share = math.ceil(len(indices) / self.accelerator.num_processes)
         first = share * self.accelerator.process_index
         # A rank past the end samples the last row again: ranks must not wait for one that has nothing to do.
-        mine = [min(i, len(indices) - 1) for i in range(first, first + share)]
-        given = [prompts.given[indices[i]] for i in mine]
+        rows = [min(i, len(indices) - 1) for i in range(first, first + share)]
+        as_given = [prompts.as_given[indices[i]] for i in rows]
         rollout = collect_rollout(
-            wrapper,
+            self.wrapper,
             self.reference,
             self.scorer,
-            [prompts.ids[indices[i]] for i in mine],
+            [prompts.ids[indices[i]] for i in rows],
             self.sampling,
-            noise[mine],
+            noise[rows],
             self.processing_class,
-            None if None in given else given,
+            None if None in as_given else as_given,
         )
         whole = gathered(rollout, self.accelerator)
         return whole.take(torch.arange(len(indices), device=whole.input_ids.device))
@@ -265,18 +262,18 @@ class PPOTrainer(Keeping):
 
         With ``num_generations`` of each, all of them come once before the first comes again.
         """
-        args: Any = self.args
-        size = args.batch_size // args.num_generations
+        args = self.args
+        size = cast("int", args.batch_size) // args.num_generations
         first, count = update * size, len(self.prompts.ids)
         passes = range(first // count, (first + size - 1) // count + 1)
-        shuffles = [torch.randperm(count, generator=generator_of(args.seed, p, 1)) for p in passes]
+        shuffles = [torch.randperm(count, generator=seeded_generator(args.seed, p, 1)) for p in passes]
         order: list[int] = torch.cat(shuffles).tolist()
         start = first - passes.start * count
         return order[start : start + size] * args.num_generations
 
     def final_score(self, rollout: Rollout) -> Tensor:
         """(B,) the score that enters the reward: scaled, clipped, less the penalty where no stop token came."""
-        args: Any = self.args
+        args = self.args
         score = rollout.score
         if args.scale_score == "running" or (args.scale_score == "ref" and self.moments.count == 0):
             self.moments.update(score)
@@ -288,13 +285,90 @@ class PPOTrainer(Keeping):
             score = score - args.missing_eos_penalty * ~rollout.ended
         return score
 
+    def evaluate_held_out(self) -> dict[str, float]:
+        """Sample the held-out prompts, always with the same noise; keep the best policy, notice a fall."""
+        prompts = self.held_out
+        assert prompts is not None
+        rollout = self.sample(prompts, range(len(prompts.ids)), seeded_generator(self.args.seed, 0, 1000))
+        samples = Samples(prompts.ids, rollout.completions(), self.processing_class, prompts.as_given)
+        checks: list[float] = []
+        if self.check is not None:
+            # One rank judges for all: a judge that draws from a generator must not part them.
+            checks = broadcast_object_list([self.check(samples).double().tolist()])[0]
+        if self.console is not None and self.is_world_process_zero():
+            self.console.take_held_out(samples, rollout.score.tolist(), checks)
+        held = held_out_eval(self.best_policies.current(self.state.global_step), rollout, samples, checks)
+        self.stopped = self.best_policies.add(held) or self.stopped
+        return held_out_metrics(held, self.best_policies.monitor, rollout)
 
-@contextmanager
-def _wrapper_class(cls: type[nn.Module]):
-    """Have TRL's constructor prepare ``cls`` instead of its own wrapper, whose forward runs a second backbone."""
-    original = trl_ppo.PolicyAndValueWrapper
-    trl_ppo.PolicyAndValueWrapper = cls  # pyright: ignore[reportAttributeAccessIssue]
-    try:
-        yield
-    finally:
-        trl_ppo.PolicyAndValueWrapper = original
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The hook by which TRL's constructor makes the optimiser."""
+        if self.optimizer is None:
+            self.optimizer = build_optimizer(cast("PolicyAndValue", self.model), self.args)
+        return self.optimizer
+
+    def save_checkpoint(self) -> None:
+        """Write all that :meth:`train` needs to go on, atomically, from rank 0."""
+        # Sharded parameters would need every rank's share; a run under FSDP or DeepSpeed starts over.
+        if self.checkpoints is None or self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            return
+        started = time.monotonic()
+        ranks = gather_object([checkpoint.random_state()])
+        if self.is_world_process_zero():
+            state = checkpoint.RunState(
+                global_step=self.state.global_step,
+                episode=self.state.episode,
+                log_history=self.state.log_history,
+                scheduler=self.lr_scheduler.state_dict(),
+                kl_coef=self.kl_controller.coef,
+                moments=self.moments,
+                monitor=self.best_policies.monitor,
+                stopped=self.stopped,
+                within=self.best_policies.within,
+                went_back=self.best_policies.went_back,
+                ranks=ranks,
+            )
+            with self.checkpoints.writing(self.state.global_step) as directory:
+                checkpoint.save(
+                    directory, self.trained, _unwrapped(self.optimizer), self.best_policies.copies, state
+                )
+        self.accelerator.wait_for_everyone()
+        self.timer.wrote(time.monotonic() - started)
+
+    def load_checkpoint(self, directory: Path) -> None:
+        """Continue from a directory that :meth:`save_checkpoint` wrote.
+
+        Raises:
+            ModelError: it is of another model or of another number of ranks.
+            StoreError: it is damaged.
+        """
+        best, ranks = self.best_policies, self.accelerator.num_processes
+        state, best.copies = checkpoint.load(directory, self.trained, _unwrapped(self.optimizer), ranks)
+        self.state.global_step, self.state.episode = state.global_step, state.episode
+        self.state.log_history = state.log_history
+        self.state.epoch = self.state.episode / self.train_dataset_len
+        self.lr_scheduler.load_state_dict(state.scheduler)
+        for group, rate in zip(self.optimizer.param_groups, state.scheduler["_last_lr"], strict=True):
+            group["lr"] = rate
+        self.kl_controller.coef, self.moments, self.stopped = state.kl_coef, state.moments, state.stopped
+        best.monitor, best.within, best.went_back = state.monitor, state.within, state.went_back
+        checkpoint.set_random_state(state.ranks[self.accelerator.process_index])
+
+    @property
+    def wrapper(self) -> PolicyAndValue:
+        """Policy and value model, without what Accelerate has put around them."""
+        return cast("PolicyAndValue", self.accelerator.unwrap_model(self.model))
+
+    @property
+    def trained(self) -> dict[str, torch.nn.Parameter]:
+        """Everything that is trained, by name."""
+        return trained_parameters(self.wrapper)
+
+    @property
+    def published(self) -> int:
+        """The number of updates behind the policy that the weights are, once the run has ended."""
+        return self.best_policies.published(self.state.global_step)
+
+
+def _unwrapped(optimizer: Any) -> torch.optim.Optimizer:
+    return getattr(optimizer, "optimizer", optimizer)

@@ -89,6 +89,9 @@ class PPOFields(TrainingFields):
     rescore: bool | None = field(
         default=None, metadata={"help": "Measure old log-probabilities again; by default unless fp32."}
     )
+    cuda_graph_decoding: bool = field(
+        default=False, metadata={"help": "Sample with captured CUDA graphs; not yet measured on a GPU."}
+    )
 
     eval_prompts: int = field(
         default=64,

@@ -40,7 +40,7 @@ def both(model: Any, prompts: list[list[int]] = PROMPTS, **more: Any) -> tuple[C
         "value_head": value_head,
         **more,
     }
-    plain, fast = (generate(model, prompts, static=static, **settings) for static in (False, True))
+    plain, fast = (generate(model, prompts, cuda_graphs=graphs, **settings) for graphs in (False, True))
     return plain, fast
 
 
@@ -79,7 +79,7 @@ def test_prompts_of_one_width_need_no_mask(base: Any):
 
 def test_weights_of_the_call_are_the_ones_used(base: Any):
     model = with_lora(base)
-    before = generate(model, PROMPTS, max_new_tokens=STEPS, eos_id=51, noise=noise(16), static=True).rows()
+    before = generate(model, PROMPTS, max_new_tokens=STEPS, eos_id=51, noise=noise(16), cuda_graphs=True).rows()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
@@ -100,7 +100,7 @@ def test_it_stops_soon_after_the_last_row_has(monkeypatch: pytest.MonkeyPatch):
     taken: list[int] = []
     step = StaticDecoder.step
     monkeypatch.setattr(StaticDecoder, "step", lambda self: (taken.append(1), step(self))[1])
-    sampled = generate(model, PROMPTS, max_new_tokens=STEPS, eos_id=51, static=True)
+    sampled = generate(model, PROMPTS, max_new_tokens=STEPS, eos_id=51, cuda_graphs=True)
     assert sampled.rows() == [[51]] * len(PROMPTS)
     assert len(taken) == LOOK_EVERY - 1
     assert not sampled.logprobs[:, 1:].any()
@@ -157,7 +157,7 @@ def test_buffers_go_with_the_call(monkeypatch: pytest.MonkeyPatch):
     )
     gc.disable()
     try:
-        generate(tiny_gpt2(), PROMPTS, max_new_tokens=3, eos_id=51, static=True)
+        generate(tiny_gpt2(), PROMPTS, max_new_tokens=3, eos_id=51, cuda_graphs=True)
         # Mutation caught: a decoder that holds itself, whose memory would wait for the garbage collector.
         assert made[0]() is None
     finally:
@@ -171,15 +171,16 @@ def test_which_models_it_fits(base: Any):
     base.set_attn_implementation("eager")
     assert not fits(base)
     with pytest.raises(ValueError, match="sdpa"):
-        generate(base, PROMPTS, max_new_tokens=3, eos_id=51, static=True)
+        generate(base, PROMPTS, max_new_tokens=3, eos_id=51, cuda_graphs=True)
     shape: dict[str, Any] = {"vocab_size": 53, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
     more: dict[str, Any] = {"intermediate_size": 8, "num_key_value_heads": 2}
     assert not fits(MistralForCausalLM(MistralConfig(**shape, **more, sliding_window=4)))
     assert fits(MistralForCausalLM(MistralConfig(**shape, **more, sliding_window=None)))
 
 
-def test_a_cpu_decodes_plainly(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(StaticDecoder, "__init__", lambda *_, **__: pytest.fail("made on a CPU"))
+# Catches: graphs by default, which nobody has measured on a GPU.
+def test_it_is_only_used_when_asked_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(StaticDecoder, "__init__", lambda *_, **__: pytest.fail("made without being asked for"))
     generate(tiny_gpt2(), PROMPTS, max_new_tokens=3, eos_id=51)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.modeling.novelty import closings, common_sentences, trigrams
-from pipeline.scoring.build_scorer import build
+from pipeline.scoring.build_scorer import ScorerContext, build
 from pipeline.scoring.scorer import Samples
 
 Novelty = Callable[[Sequence[str]], list[float]]
@@ -86,9 +86,7 @@ def test_beside_another_reward() -> None:
         {"function": "tests.unit.modeling.test_novelty:length"},
         {"function": "pipeline.modeling.novelty:closings", "weight": 0.5},
     ]
-    scorer = build(
-        config, model=None, tokenizer=None, adapter_dir=None, where="x.yaml", device="cpu", resolve=lambda _: None
-    )
+    scorer = build(config, ScorerContext("x.yaml", "cpu", lambda _: None))
     texts = ["So it is.", "So it is.", "No."]
     assert torch.equal(scorer(samples(texts)), torch.tensor([9.0 - 0.25, 9.0 - 0.25, 3.0]))
     # The same text among others. Mutation caught: scores kept by text.

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline.base.errors import ConfigError
-from pipeline.scoring.build_scorer import Ensemble, build
+from pipeline.scoring.build_scorer import Ensemble, ScorerContext, build
 from pipeline.scoring.reward_functions import FunctionScorer
 from pipeline.scoring.scorer import Samples, Scorer
 from tests.conftest import tiny_gpt2, tiny_tokenizer
@@ -116,8 +116,8 @@ def test_built_from_functions(tmp_path: Any, monkeypatch: Any):
     (tmp_path / "some_rewards.py").write_text(MODULE)
 
     def make(sources: Any, **more: Any) -> Scorer:
-        given: dict[str, Any] = {"model": tiny_gpt2(), "tokenizer": tiny_tokenizer(), "adapter_dir": None}
-        return build(sources, **given, where="c.yaml", device="cpu", resolve=lambda text: None, **more)
+        context = ScorerContext("c.yaml", "cpu", lambda text: None, tiny_gpt2(), tiny_tokenizer())
+        return build(sources, context, **more)
 
     assert isinstance(make("some_rewards:length"), FunctionScorer)
     scorer = make(["some_rewards:length", {"function": "some_rewards:one", "weight": -2}])

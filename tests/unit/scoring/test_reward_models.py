@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 
 from pipeline.base.errors import ConfigError, ModelError
 from pipeline.modeling.lora import lora_config, save_adapter
-from pipeline.scoring.build_scorer import Ensemble, Scorer, build
+from pipeline.scoring.build_scorer import Ensemble, Scorer, ScorerContext, build
 from pipeline.scoring.reward_models import AdapterScorer, ClassifierScorer, adapter_directory
 from pipeline.scoring.reward_role import RewardRole, Scoring, score_position
 from pipeline.scoring.scorer import Samples
@@ -217,8 +218,9 @@ def alone(make: Any, directory: Path, samples: Samples) -> torch.Tensor:
 
 
 def make_scorer(sources: Any, model: Any, adapter_dir: Path | None = None, **more: Any) -> Scorer:
-    given: dict[str, Any] = {"tokenizer": POLICY, "where": "c.yaml", "device": "cpu", "resolve": lambda text: None}
-    return build(sources, model=model, adapter_dir=adapter_dir, **given | more)
+    settings = {k: more.pop(k) for k in ("combine", "std_coef", "key") if k in more}
+    context = ScorerContext("c.yaml", "cpu", lambda text: None, model, POLICY, adapter_dir)
+    return build(sources, replace(context, **more), **settings)
 
 
 @pytest.mark.parametrize("pad", ["<pad>", "<eos>"])

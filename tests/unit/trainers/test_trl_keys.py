@@ -55,7 +55,8 @@ WORKS = {
         num_ppo_epochs whiten_rewards kl_coef kl_estimator cliprange vf_coef cliprange_value gamma lam
         trunk_layers use_peft reward reward_combine reward_std_coef check scale_score clip_score
         kl_target kl_horizon kl_budget diversity_floor num_generations target_kl entropy_coef
-        value_model value_learning_rate value_warmup_updates rescore eval_prompts keep_best fall_patience
+        value_model value_learning_rate value_warmup_updates rescore cuda_graph_decoding eval_prompts
+        keep_best fall_patience
     """,
 }  # fmt: skip
 """Keys that are obeyed. Those that are not are in :data:`pipeline.workflow.idle_keys.IDLE`."""

@@ -20,7 +20,7 @@ from pipeline.evaluation.policy.overoptimisation import (
 )
 from pipeline.health import examined
 from pipeline.stages.evaluate.history import above_floor
-from pipeline.trainers.ppo.stopping import Held, Watch
+from pipeline.trainers.ppo.held_out import HeldOutEval, OveroptimisationMonitor
 
 LAWS = {"best_of_n": lambda d, a, b: d * (a - b * d), "rl": lambda d, a, b: d * (a - b * np.log(d))}
 
@@ -123,13 +123,13 @@ def test_turning_point_is_the_trainers(gold: list[float], score: list[float], in
     found = turning_point(each, score)
     assert found["index"] == index
     assert (found["reason"] is None) == (index is not None)
-    watch = Watch(None, 2)
+    monitor = OveroptimisationMonitor(None, 2)
     for i, column in enumerate(each.T.tolist()):
-        watch.take(Held(i, float(i), score[i], column))
-    assert watch.overoptimised == (index is not None)
+        monitor.add(HeldOutEval(i, float(i), score[i], column))
+    assert monitor.overoptimised == (index is not None)
     if index is not None:
-        assert watch.best is not None
-        assert watch.best.update == index
+        assert monitor.best is not None
+        assert monitor.best.update == index
 
 
 # One history had three verdicts: the run was ended, "has not fallen measurably", nothing found.
@@ -141,10 +141,10 @@ def test_trainer_evaluation_and_doctor_agree() -> None:
         means = 0.3 + np.cumsum(rng.normal(0.02, 0.1, 8))
         checks = means + rng.normal(0, 0.3, (48, 1)) + rng.normal(0, 0.15, (48, 8))
         scores = np.cumsum(rng.normal(0.3, 0.3, 8))
-        watch, rows = Watch(None, 2), list[dict[str, Any]]()
+        monitor, rows = OveroptimisationMonitor(None, 2), list[dict[str, Any]]()
         for i, column in enumerate(checks.T.tolist()):
-            held = Held(i, float(i), float(scores[i]), column)
-            watch.take(held)
+            held = HeldOutEval(i, float(i), float(scores[i]), column)
+            monitor.add(held)
             error = float(np.std(column)) / math.sqrt(47)
             figures = {"eval/kl": held.kl, "eval/scores": held.score, "eval/check": held.check}
             fall = {} if held.fall_error is None else {"eval/check_fall_error": held.fall_error}
@@ -152,9 +152,9 @@ def test_trainer_evaluation_and_doctor_agree() -> None:
         evaluated = over_training(rows)
         assert evaluated is not None
         doctor = {finding.rule for finding in examined(rows).findings if finding.until is None}
-        assert (evaluated["turning_point"]["index"] is not None) == watch.overoptimised
-        assert ("over-optimisation" in doctor) == watch.overoptimised
-        verdicts.append(watch.overoptimised)
+        assert (evaluated["turning_point"]["index"] is not None) == monitor.overoptimised
+        assert ("over-optimisation" in doctor) == monitor.overoptimised
+        verdicts.append(monitor.overoptimised)
     assert 15 < sum(verdicts) < 135
 
 

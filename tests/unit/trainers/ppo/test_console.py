@@ -21,11 +21,11 @@ from pipeline.trainers.ppo.console import (  # fmt: skip
     cell,
     clock,
     header,
-    held_out,
+    held_out_line,
     line,
-    told,
+    sample_line,
 )
-from tests.unit.trainers.ppo.test_ppo import PROMPTS, trainer
+from tests.unit.trainers.ppo.helpers import PROMPTS, trainer
 
 ROW: dict[str, Any] = {
     "update": 12, "objective/scores": 1.2345, "objective/gold_scores": -0.5, "objective/kl": 3.456,
@@ -107,7 +107,7 @@ def test_one_rank_speaks(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_a_sample_is_one_line(prompt: str, completion: str, width: int) -> None:
-    text = told(Sample(prompt, completion, -1.5), width)
+    text = sample_line(Sample(prompt, completion, -1.5), width)
     assert columns(text) <= width
     assert text.isprintable()
     assert "-1.500" in text
@@ -124,10 +124,10 @@ def test_held_out_prompts() -> None:
         "eval/length": 9,
     }
     said = "proxy 0.500, check 0.250 (standard error 0.013), KL k1 2.00 nats, 9.0 tokens"
-    assert held_out(figures).split("  ")[-1] == said
-    assert "check" not in held_out({k: v for k, v in figures.items() if "check" not in k})
+    assert held_out_line(figures).split("  ")[-1] == said
+    assert "check" not in held_out_line({k: v for k, v in figures.items() if "check" not in k})
     figures |= {"eval/closings": 12.34, "eval/closings_left": 0.341}
-    assert ", 12.3 (34%) effective closings, KL" in held_out(figures)
+    assert ", 12.3 (34%) effective closings, KL" in held_out_line(figures)
 
 
 def test_a_held_out_sample_is_read_beside_its_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

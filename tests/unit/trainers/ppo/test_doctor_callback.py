@@ -15,11 +15,9 @@ from transformers import PrinterCallback
 
 from pipeline.health import Facts, diagnose
 from pipeline.scoring.scorer import Samples
-from pipeline.trainers.ppo.doctor_callback import Watching
+from pipeline.trainers.ppo.doctor_callback import DoctorCallback
 from tests.conftest import tiny_gpt2, with_lora
-from tests.unit.trainers.ppo.test_ppo import PROMPTS, likes_seven, trainer
-from tests.unit.trainers.ppo.test_ppo_invariants import gold, proxy
-from tests.unit.trainers.ppo.test_trl_defects import ends_often
+from tests.unit.trainers.ppo.helpers import PROMPTS, ends_often, gold, likes_seven, proxy, trainer
 
 ROWS = 32
 
@@ -31,7 +29,7 @@ def run(tmp_path: Path, updates: int, model: Any = None, **more: Any) -> Any:
         "total_episodes": ROWS * updates,
         **more,
     }
-    made = trainer(tmp_path, model, prompts=PROMPTS * (ROWS // 8), callbacks=[Watching()], **settings)
+    made = trainer(tmp_path, model, prompts=PROMPTS * (ROWS // 8), callbacks=[DoctorCallback()], **settings)
     del made.log  # the real one, which calls back
     made.remove_callback(PrinterCallback)
     made.train()
@@ -82,19 +80,19 @@ def test_a_run_that_is_continued_repeats_nothing(capsys: pytest.CaptureFixture[s
     rows = [{"update": i, "objective/scores": 1.0, "objective/scores_std": 0.0} for i in range(1, 20)]
     late = {"update": 20, "loss/value_avg": float("nan")}
     for known, expected in ((rows[:3], ["score-constant", "not-finite"]), (rows[:6], ["not-finite"])):
-        watching = Watching()
+        callback = DoctorCallback()
         state = SimpleNamespace(log_history=known, is_world_process_zero=True)
-        watching.on_train_begin(SimpleNamespace(), state, None)
+        callback.on_train_begin(SimpleNamespace(), state, None)
         for row in [*rows[len(known) :], late]:
-            watching.on_log(None, state, None, logs=row)
+            callback.on_log(None, state, None, logs=row)
         # Mutation caught: a doctor who begins anew.
         assert told(capsys) == expected
 
 
 def test_one_rank_tells(capsys: pytest.CaptureFixture[str]):
-    watching, state = Watching(), SimpleNamespace(log_history=[], is_world_process_zero=False)
-    watching.on_train_begin(SimpleNamespace(), state, None)
-    watching.on_log(None, state, None, logs={"update": 1, "loss/value_avg": float("nan")})
+    callback, state = DoctorCallback(), SimpleNamespace(log_history=[], is_world_process_zero=False)
+    callback.on_train_begin(SimpleNamespace(), state, None)
+    callback.on_log(None, state, None, logs={"update": 1, "loss/value_avg": float("nan")})
     assert told(capsys) == []
 
 

@@ -19,16 +19,12 @@ from pipeline.trainers.ppo.rollout import Rollout
 from pipeline.trainers.ppo.section import PPOSection
 from pipeline.trainers.ppo.trainer import PPOTrainer
 from tests.conftest import tiny_gpt2, tiny_tokenizer, with_lora
-from tests.unit.trainers.ppo.test_ppo import PROMPTS
+from tests.unit.trainers.ppo.helpers import PROMPTS, classifier, ends_often, optimiser, spy
 from tests.unit.trainers.ppo.test_trl_defects import (
     DATA,
     SETTINGS,
     build,
-    classifier,
-    ends_often,
-    optimiser,
     rollouts,
-    spy,
 )
 
 LORA = LoraConfig(

@@ -22,7 +22,7 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import GPT2Config, GPT2ForSequenceClassification, TrainerCallback
+from transformers import TrainerCallback
 from trl.experimental.ppo import PPOConfig
 from trl.experimental.ppo import PPOTrainer as TRLTrainer
 
@@ -36,7 +36,7 @@ from pipeline.trainers.ppo.rollout import Rollout
 from pipeline.trainers.ppo.section import PPOSection
 from pipeline.trainers.ppo.trainer import PPOTrainer
 from tests.conftest import tiny_gpt2, tiny_tokenizer, with_lora
-from tests.unit.trainers.ppo.test_ppo import PROMPTS, SMALL, trained
+from tests.unit.trainers.ppo.helpers import PROMPTS, SMALL, classifier, ends_often, optimiser, spy, trained
 
 BOTH = pytest.mark.parametrize("cls", [TRLTrainer, PPOTrainer], ids=["trl", "ours"])
 EOS, TOKENS = 51, 4
@@ -55,24 +55,6 @@ SETTINGS: dict[str, Any] = {
 def no_collection(monkeypatch: pytest.MonkeyPatch) -> None:
     """TRL collects garbage several times an update, which in a process of this size takes most of its time."""
     monkeypatch.setattr(gc, "collect", lambda *_: 0)
-
-
-def ends_often(token: int = EOS) -> Any:
-    """A policy that samples ``token`` in about half of its completions, so that some end early."""
-    model = tiny_gpt2()
-    with torch.no_grad():
-        model.transformer.wte.weight[token] = 1.5 * model.transformer.wte.weight[48]
-    return with_lora(model)
-
-
-def classifier(policy: Any, seed: int = 4) -> Any:
-    """A sequence classifier of the policy's shape."""
-    torch.manual_seed(seed)
-    return GPT2ForSequenceClassification(
-        GPT2Config(
-            **{**policy.config.to_dict(), "num_labels": 1, "id2label": {0: "score"}, "label2id": {"score": 0}}
-        )
-    )
 
 
 def build(
@@ -109,10 +91,6 @@ def build(
     return made
 
 
-def optimiser(made: Any) -> torch.optim.Optimizer:
-    return getattr(made.optimizer, "optimizer", made.optimizer)
-
-
 def steps_per_update(cls: type[TRLTrainer], tmp_path: Path, **more: Any) -> list[int]:
     """Optimiser steps, not calls of a wrapper that may leave them out, in every update."""
     counts, now = list[int](), list[int]()
@@ -126,20 +104,6 @@ def steps_per_update(cls: type[TRLTrainer], tmp_path: Path, **more: Any) -> list
     optimiser(made).register_step_post_hook(lambda *_: now.append(1))
     made.train()
     return counts
-
-
-def spy(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[tuple[tuple[Any, ...], Any]]:
-    """Arguments and result of every call of ``module.name``."""
-    calls: list[tuple[tuple[Any, ...], Any]] = []
-    original = getattr(module, name)
-
-    def recorded(*args: Any, **kwargs: Any) -> Any:
-        copied = tuple(a.clone() if isinstance(a, torch.Tensor) else a for a in (*args, *kwargs.values()))
-        calls.append((copied, original(*args, **kwargs)))
-        return calls[-1][1]
-
-    monkeypatch.setattr(module, name, recorded)
-    return calls
 
 
 def rollouts(made: PPOTrainer) -> list[tuple[Rollout, torch.Tensor]]:

@@ -1,4 +1,4 @@
-"""The floor of diversity: a policy that says one thing ends the run, and the last one above it is published."""
+"""When a run ends, and which policy it leaves: the KL budget, the floor of diversity, the best held-out check."""
 
 from __future__ import annotations
 
@@ -7,12 +7,73 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from pipeline.trainers.ppo.stopping import Held, Watch
-from tests.unit.trainers.ppo.test_ppo import PROMPTS, likes_seven, trainer
-from tests.unit.trainers.ppo.test_ppo_invariants import LEARNS, Remember, are
-from tests.unit.trainers.ppo.test_ppo_resume import assert_same, build, disturb
+from tests.conftest import tiny_gpt2, with_lora
+from tests.unit.trainers.ppo.helpers import LEARNS, Remember, are, gold, likes_seven, proxy, trainer
+from tests.unit.trainers.ppo.test_checkpoint import assert_same, build, disturb
+
+
+def test_the_kl_budget_goes_back_to_the_last_policy_within(tmp_path: Path):
+    remember = Remember()
+    more: dict[str, Any] = {"kl_budget": 0.5, "kl_coef": 0.0, "learning_rate": 5e-3, "total_episodes": 160}
+    made = trainer(tmp_path, callbacks=[remember], **more)
+    made.train()
+    kls = [row["objective/kl"] for row in made.state.log_history]
+    assert len(kls) > 2
+    assert max(kls[:-1]) <= 0.5 < kls[-1]
+    assert "kl_budget 0.5" in made.stopped
+    # The last one measured within is what the update before the last began with. Mutation caught: none put back.
+    assert are(made, remember.states[len(kls) - 2])
+    assert "policy/steps" not in made.state.log_history[-1]
+
+
+def test_a_start_over_budget_trains_nothing(tmp_path: Path):
+    remember = Remember()
+    made = trainer(tmp_path, with_lora(tiny_gpt2()), kl_budget=0.1, total_episodes=32, callbacks=[remember])
+    made.train()
+    assert made.state.global_step == 1
+    assert are(made, remember.states[0])
+
+
+@pytest.mark.parametrize("keep_best", [True, False])
+def test_the_best_is_published(keep_best: bool, tmp_path: Path):
+    remember = Remember()
+    made = trainer(tmp_path, scorer=proxy, check=gold, keep_best=keep_best, callbacks=[remember], **LEARNS)
+    made.train()
+    checks = [row["eval/check"] for row in made.state.log_history if "eval/check" in row]
+    assert len(checks) == 17
+    best = int(np.argmax(checks))
+    assert 0 < best < 16, "the test needs a best that is neither first nor last"
+    # Mutation caught: ranked by the proxy although there is a judge.
+    assert are(made, remember.states[best if keep_best else 16])
+
+
+def test_a_hacked_reward_ends_the_run_before_it_is_lost(tmp_path: Path):
+    remember = Remember()
+    made = trainer(
+        tmp_path, scorer=proxy, check=gold, keep_best=True, fall_patience=2, callbacks=[remember], **LEARNS
+    )
+    made.train()
+    rows = [row for row in made.state.log_history if "eval/check" in row]
+    best, last = max(rows, key=lambda row: row["eval/check"]), rows[-1]
+    assert "fell" in made.stopped
+    assert made.state.global_step < 16
+    assert best.get("update", 0) < last["update"] - 1
+    assert last["eval/scores"] > best["eval/scores"]
+    assert last["eval/check"] < best["eval/check"]
+    # The kept one is from before the fall. Mutation caught: the one that stopped the run.
+    assert are(made, remember.states[int(best["update"])])
+    assert made.evaluate_held_out()["eval/check"] == pytest.approx(best["eval/check"])
+
+
+def test_without_a_fall_the_run_goes_on(tmp_path: Path):
+    made = trainer(tmp_path, scorer=proxy, check=proxy, fall_patience=1, **{**LEARNS, "total_episodes": 32 * 6})
+    made.train()
+    assert made.stopped is None
+    assert made.state.global_step == 6
+
 
 # A reward for one token, of completions of three tokens: soon all of them say it three times.
 COLLAPSES: dict[str, Any] = {
@@ -57,15 +118,6 @@ def test_below_the_floor_the_run_ends_at_the_last_policy_above(keep_best: bool, 
     assert made.evaluate_held_out()["eval/closings_left"] == pytest.approx(held_out(made)[-2][1])
 
 
-def test_keep_best_keeps_none_below_without_a_stop(tmp_path: Path):
-    watch = Watch(None, 0, diversity_floor=0.5)
-    taken = [watch.take(Held(u, 1.0, float(u), [], c)) for u, c in enumerate([40.0, 30.0, 20.0, 19.9, 25.0, 8.0])]
-    assert taken == [True, True, True, False, True, False]
-    assert (watch.best and watch.best.update, watch.varied and watch.varied.update) == (4, 4)
-    # Of an evaluation that counted none nothing is said.
-    assert watch.take(Held(9, 1.0, 9.0))
-
-
 def test_the_number_is_that_of_the_closing_sentences(tmp_path: Path):
     from pipeline.texts.diversity import effective_number
 
@@ -95,7 +147,7 @@ def test_resumed_with_a_floor(tmp_path: Path):
         made.train(path)
         # Mutations caught: first, varied, copies or went_back not in the checkpoint.
         assert_same(made, whole)
-        assert (made.published, made.went_back) == (whole.published, whole.went_back)
+        assert (made.published, made.best_policies.went_back) == (whole.published, whole.best_policies.went_back)
 
 
 def test_what_the_kl_budget_puts_back_is_above_the_floor(tmp_path: Path):
@@ -143,22 +195,3 @@ def test_the_kl_budget_says_what_is_published(tmp_path: Path):
 def test_settings_that_make_no_sense(settings: dict[str, Any], said: str, tmp_path: Path):
     with pytest.raises(ValueError, match=re.escape(said)):
         trainer(tmp_path, **settings)
-
-
-def test_several_completions_of_each_prompt(tmp_path: Path):
-    once = trainer(tmp_path, per_device_train_batch_size=4, total_episodes=32)
-    thrice = trainer(tmp_path, per_device_train_batch_size=12, num_generations=3, total_episodes=96)
-    for update in range(5):
-        prompts = once.prompt_indices(update)
-        # The same prompts as with one completion of each, all once before the first comes again.
-        assert thrice.prompt_indices(update) == prompts * 3
-    assert sorted(thrice.prompt_indices(0)[:4] + thrice.prompt_indices(1)[:4]) == list(range(len(PROMPTS)))
-    rollouts: list[Any] = []
-    made = trainer(
-        tmp_path, num_generations=4, on_rollout=lambda u, i, r, s: (rollouts.append((i, r.completions())), {})[1]
-    )
-    made.train()
-    ((indices, completions),) = rollouts
-    assert Counter(indices).most_common(1)[0][1] == 4
-    # Each of its own noise. Mutation caught: one completion, four times.
-    assert len({tuple(c) for i, c in zip(indices, completions, strict=True) if i == indices[0]}) > 1

@@ -16,11 +16,16 @@ from torch import Tensor
 from pipeline.base.errors import ModelError
 from pipeline.scoring.scorer import Samples
 from pipeline.store.checkpoints import Checkpoints
+from pipeline.trainers.ppo import optimise
 from tests.conftest import tiny_gpt2, with_lora
-from tests.unit.trainers.ppo.test_ppo import PROMPTS, likes_seven, trained, trainer
+from tests.unit.trainers.ppo.helpers import PROMPTS, likes_seven, trained, trainer
 
 UPDATES = 5
+
+
 CLOCKS = ("eps", "tokens_per_second")
+
+
 EVERYTHING: dict[str, Any] = {
     "per_device_train_batch_size": 4,
     "gradient_accumulation_steps": 2,
@@ -60,17 +65,24 @@ def result(made: Any) -> dict[str, Any]:
     """All that a run leaves, but for how fast it was."""
     log = [{k: v for k, v in row.items() if k not in CLOCKS} for row in made.state.log_history]
     state = {k: vars(made.state)[k] for k in ("global_step", "episode", "max_steps")}
-    return {"log": log, **state, "coef": made.kl_controller.coef, "moments": made.moments, "watch": made.watch,
-            "stopped": made.stopped, "lr": [g["lr"] for g in made.optimizer.param_groups]}  # fmt: skip
+    return {
+        "log": log,
+        **state,
+        "coef": made.kl_controller.coef,
+        "moments": made.moments,
+        "monitor": made.best_policies.monitor,
+        "stopped": made.stopped,
+        "lr": [g["lr"] for g in made.optimizer.param_groups],
+    }
 
 
 def assert_same(made: Any, whole: Any) -> None:
     assert result(made) == result(whole)
     weights = trained(whole)
     assert all(torch.equal(p, weights[n]) for n, p in trained(made).items())
-    assert made.copies.keys() == whole.copies.keys()
-    for label, copy in whole.copies.items():
-        assert all(torch.equal(made.copies[label][n], p) for n, p in copy.items())
+    assert made.best_policies.copies.keys() == whole.best_policies.copies.keys()
+    for label, copy in whole.best_policies.copies.items():
+        assert all(torch.equal(made.best_policies.copies[label][n], p) for n, p in copy.items())
 
 
 def disturb() -> None:
@@ -97,22 +109,22 @@ def test_resumed_at_every_update(tmp_path: Path):
         assert_same(made, whole)
 
 
-def test_killed_in_the_middle_of_every_update(tmp_path: Path):
+def test_killed_in_the_middle_of_every_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Every start gets one update further and dies inside the next, its weights and generators moved on."""
 
     class Killed(Exception):
         pass
 
-    def dies_in(made: Any, fatal: int) -> Any:
-        step = made.minibatch_step
+    step = optimise.minibatch_step
 
+    def dies_in(made: Any, fatal: int) -> Any:
         def minibatch_step(*args: Any, **kwargs: Any) -> Any:
             figures = step(*args, **kwargs)
             if made.state.global_step == fatal:
                 raise Killed
             return figures
 
-        made.minibatch_step = minibatch_step
+        monkeypatch.setattr(optimise, "minibatch_step", minibatch_step)
         return made
 
     whole = build(tmp_path / "whole")
@@ -122,6 +134,7 @@ def test_killed_in_the_middle_of_every_update(tmp_path: Path):
         made = dies_in(build(tmp_path), fatal)
         with pytest.raises(Killed):
             made.train(made.checkpoints.latest())
+    monkeypatch.undo()
     made = build(tmp_path)
     made.train(made.checkpoints.latest())
     assert_same(made, whole)

@@ -1,73 +1,42 @@
-"""PPO: parity with TRL's own trainer where the two agree, and the invariants that hold by construction."""
+"""PPO: parity with TRL's own trainer where the two agree, and what holds whatever the batch, model or settings."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import trl.experimental.ppo.ppo_trainer as trl_ppo
+from datasets import Dataset
+from torch import Tensor
+from transformers import GPT2Config, GPT2ForSequenceClassification
+from trl.experimental.ppo import PPOConfig
 
+import pipeline.trainers.ppo.trainer as our_ppo
 from pipeline.modeling.drawing import Completions
 from pipeline.scoring.scorer import Samples
 from pipeline.trainers.ppo import rollout as rollout_module
+from pipeline.trainers.ppo.rollout import Rollout
 from pipeline.trainers.ppo.section import PPOSection
 from pipeline.trainers.ppo.trainer import PPOTrainer
 from tests.conftest import tiny_gpt2, tiny_llama, tiny_tokenizer, with_lora
-
-PROMPTS = [[5, 6, 7], [8], [1, 2, 3, 4, 9], [11, 12], [13, 14, 15], [16, 17], [18], [19, 20, 21, 22]]
-
-SMALL: dict[str, Any] = {
-    "report_to": "none",
-    "use_cpu": True,
-    "bf16": False,
-    "gradient_checkpointing": False,
-    "save_strategy": "no",
-    "disable_tqdm": True,
-    "per_device_train_batch_size": 8,
-    "total_episodes": 8,
-    "response_length": 6,
-    "learning_rate": 1e-2,
-}
-
-
-def likes_seven(samples: Samples) -> torch.Tensor:
-    """A reward with a known optimum: the share of token 7."""
-    return torch.tensor([sum(t == 7 for t in c) / max(len(c), 1) for c in samples.completion_ids])
-
-
-def section(tmp_path: Path, **more: Any) -> PPOSection:
-    return PPOSection(**{"output_dir": str(tmp_path), **SMALL, **more})
-
-
-def trainer(
-    tmp_path: Path,
-    model: Any = None,
-    *,
-    scorer: Any = likes_seven,
-    prompts: Any = None,
-    tokenizer: Any = None,
-    callbacks: Any = None,
-    **more: Any,
-) -> Any:
-    own = {k: more.pop(k) for k in ("on_rollout", "check", "eval_dataset", "checkpoints") if k in more}
-    made: Any = PPOTrainer(
-        section(tmp_path, **more),
-        tokenizer or tiny_tokenizer(),
-        with_lora(tiny_gpt2(), noise=0.0) if model is None else model,
-        None,
-        scorer,
-        PROMPTS if prompts is None else prompts,
-        callbacks=callbacks,
-        **own,
-    )
-    made.log = lambda logs, *_: made.state.log_history.append(logs)
-    return made
-
-
-def trained(made: Any) -> dict[str, torch.Tensor]:
-    return {n: p.detach().clone() for n, p in made.model.named_parameters() if p.requires_grad}
+from tests.unit.trainers.ppo.helpers import (
+    MODELS,
+    PROMPTS,
+    SMALL,
+    assert_finite,
+    collect,
+    ends_often,
+    noise,
+    section,
+    spy,
+    trained,
+    trainer,
+)
 
 
 def test_parity_with_trl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -77,10 +46,6 @@ def test_parity_with_trl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     No stop token, one minibatch: here every deviation of ours from TRL vanishes (where the score lands, what the
     masks count, how micro-batches are averaged), so whatever is left must agree.
     """
-    import trl.experimental.ppo.ppo_trainer as trl_ppo
-    from datasets import Dataset
-    from transformers import GPT2Config, GPT2ForSequenceClassification
-    from trl.experimental.ppo import PPOConfig
 
     shared: dict[str, Any] = {
         "output_dir": str(tmp_path),
@@ -182,21 +147,6 @@ def test_zero_lora_has_no_divergence(tmp_path: Path):
     assert metrics["objective/kl_k3"] == pytest.approx(0.0, abs=1e-5)
 
 
-def test_optimiser_steps_are_epochs_times_minibatches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    made = trainer(
-        tmp_path,
-        per_device_train_batch_size=2,
-        gradient_accumulation_steps=4,
-        num_mini_batches=2,
-        num_ppo_epochs=3,
-    )
-    steps: list[int] = []
-    step = made.optimizer.step
-    monkeypatch.setattr(made.optimizer, "step", lambda *a, **k: (steps.append(1), step(*a, **k))[1])
-    made.step(0)
-    assert len(steps) == 3 * 2
-
-
 @pytest.mark.parametrize("make", [tiny_gpt2, tiny_llama])
 def test_a_trunk_computed_once_changes_nothing(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from peft import get_peft_model
@@ -277,3 +227,156 @@ def test_it_learns_a_reward_with_a_known_optimum(tmp_path: Path):
 def test_sizes_that_do_not_divide_are_refused(settings: dict[str, Any], said: str, tmp_path: Path):
     with pytest.raises(ValueError, match=said):
         section(tmp_path, **settings)
+
+
+@pytest.mark.parametrize("estimator", ["k1", "k3"])
+def test_the_penalty_is_the_estimator_asked_for(estimator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    penalised = spy(monkeypatch, our_ppo, "token_rewards")
+    seen: list[Rollout] = []
+    made = trainer(
+        tmp_path,
+        with_lora(tiny_gpt2()),
+        kl_estimator=estimator,
+        on_rollout=lambda u, i, r, s: (seen.append(r), {})[1],
+    )
+    made.step(0)
+    log_ratio = (seen[0].ref_logprobs - seen[0].old_logprobs).double().numpy()
+    expected = -log_ratio if estimator == "k1" else np.exp(log_ratio) - 1 - log_ratio
+    np.testing.assert_allclose(penalised[0][0][1].numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", ["ref", "running"])
+def test_scores_are_scaled_then_clipped(scale: str, tmp_path: Path):
+    made = trainer(tmp_path, scale_score=scale, clip_score=1.0, missing_eos_penalty=0.5)
+    rollout = dataclasses.replace(
+        collect(made, list(range(4)), noise()), ended=torch.tensor([True, True, True, False])
+    )
+    batches = [np.array([1.0, 2.0, 3.0, 6.0]), np.array([-4.0, 0.0, 0.5, 9.0])]
+    for i, batch in enumerate(batches):
+        known = batches[0] if scale == "ref" else np.concatenate(batches[: i + 1])
+        expected = ((batch - known.mean()) / known.std(ddof=1)).clip(-1, 1) - np.array([0, 0, 0, 0.5])
+        score = made.final_score(dataclasses.replace(rollout, score=torch.tensor(batch)))
+        # Mutations caught: ref moments that go on running; clipped before scaled; the penalty scaled too.
+        np.testing.assert_allclose(score.numpy(), expected, atol=1e-6)
+
+
+def test_the_coefficient_adapts_by_hand(tmp_path: Path):
+    made = trainer(
+        tmp_path,
+        with_lora(tiny_gpt2()),
+        kl_target=2.0,
+        kl_horizon=40,
+        kl_coef=0.2,
+        total_episodes=64,
+        learning_rate=5e-2,
+    )
+    made.train()
+    rows = made.state.log_history
+    errors = [row["objective/kl"] / 2.0 - 1.0 for row in rows]
+    assert min(errors) < -0.2 < 0.2 < max(errors), "the test needs an error on either side"
+    for now, after, error in zip(rows, rows[1:], errors, strict=False):
+        # Mutation caught: steps of the optimiser counted instead of episodes.
+        assert after["kl_coef"] == pytest.approx(now["kl_coef"] * (1 + min(max(error, -0.2), 0.2) * 8 / 40))
+
+
+def always(token: int) -> Any:
+    """A policy that samples nothing but ``token``."""
+    model = tiny_gpt2()
+    with torch.no_grad():
+        model.transformer.ln_f.bias.zero_()
+        model.transformer.ln_f.bias[0] = 50.0
+        model.transformer.wte.weight[:, 0] = 0.0
+        model.transformer.wte.weight[token, 0] = 5.0
+    return with_lora(model, noise=0.0)
+
+
+@pytest.mark.parametrize("rows", [8, 1])
+def test_completions_that_end_at_once(rows: int, tmp_path: Path):
+    read: list[str] = []
+
+    def reward(samples: Samples) -> Tensor:
+        read.extend(samples.completions)
+        return torch.zeros(len(samples))
+
+    made = trainer(tmp_path, always(51), scorer=reward, per_device_train_batch_size=rows, total_episodes=2 * rows)
+    made.train()
+    assert read == [""] * 2 * rows
+    logged = made.state.log_history[-1]
+    assert (logged["length/mean"], logged["length/max"], logged["eos_rate"]) == (1.0, 1.0, 1.0)
+    assert_finite(made)
+
+
+@pytest.mark.parametrize("stop", [None, "eos"])
+def test_completions_that_never_end(stop: Any, tmp_path: Path):
+    made = trainer(tmp_path, always(9), stop_token=stop, missing_eos_penalty=1.0, total_episodes=16)
+    made.train()
+    logged = made.state.log_history[-1]
+    assert (logged["length/mean"], logged["eos_rate"]) == (6.0, 0.0)
+    # Without a stop token there is none that could be missing.
+    assert logged["objective/rlhf_reward"] == pytest.approx(0.0 if stop is None else -1.0, abs=1e-5)
+    assert_finite(made)
+
+
+def test_another_stop_token_ends_and_eos_does_not(tmp_path: Path):
+    seen: list[Rollout] = []
+    policy = ends_often()
+    with torch.no_grad():
+        policy.get_base_model().transformer.wte.weight[7] = policy.get_base_model().transformer.wte.weight[51]
+    made = trainer(
+        tmp_path, policy, stop_token=None, stop_token_id=7, on_rollout=lambda u, i, r, s: (seen.append(r), {})[1]
+    )
+    made.train()
+    rows = seen[0].completions()
+    assert [r[-1] == 7 for r in rows] == seen[0].ended.tolist()
+    assert not any(7 in r[:-1] for r in rows)
+    assert any(51 in r[:-1] for r in rows), "the test needs an eos in the middle"
+    assert seen[0].ended.any()
+
+
+def test_what_pads_is_nothing_to_the_update(tmp_path: Path):
+    """Vocabulary of 53 with a bos out of its range; pad a token of its own, the eos, or none at all."""
+    results: list[dict[str, Tensor]] = []
+    none = tiny_tokenizer()
+    none.pad_token = None
+    for tokenizer in (tiny_tokenizer(), tiny_tokenizer(pad_is_eos=True), none):
+        made = trainer(tmp_path, ends_often(), tokenizer=tokenizer, prompts=["w5 w6 w7", "", "w8", "w9 w1"] * 2)
+        assert made.prompts.ids[1] == [51], "an empty prompt begins as a document does"
+        made.train()
+        assert_finite(made)
+        results.append(trained(made))
+    assert all(torch.equal(other[n], p) for other in results[1:] for n, p in results[0].items())
+
+
+@MODELS
+def test_a_bf16_base_trains_fp32_lora(make: Any, tmp_path: Path):
+    made = trainer(tmp_path, with_lora(make().bfloat16()), total_episodes=24)
+    assert made.sampling.rescore
+    before, base = trained(made), {n: p.detach().clone() for n, p in made.model.named_parameters()}
+    made.train()
+    assert {p.dtype for p in before.values()} == {torch.float32}
+    assert {p.dtype for n, p in base.items() if n not in before and "norm" not in n} == {torch.bfloat16}
+    for row in made.state.log_history:
+        # Mutation caught: no rescoring, so that the decode loop's log-probabilities stand.
+        assert row["val/ratio_first"] == pytest.approx(1.0, abs=1e-2)
+    assert all(not torch.equal(p, before[n]) for n, p in trained(made).items())
+    assert all(torch.equal(p, base[n]) for n, p in made.model.named_parameters() if n not in before)
+    assert_finite(made)
+
+
+def test_several_completions_of_each_prompt(tmp_path: Path):
+    once = trainer(tmp_path, per_device_train_batch_size=4, total_episodes=32)
+    thrice = trainer(tmp_path, per_device_train_batch_size=12, num_generations=3, total_episodes=96)
+    for update in range(5):
+        prompts = once.prompt_indices(update)
+        # The same prompts as with one completion of each, all once before the first comes again.
+        assert thrice.prompt_indices(update) == prompts * 3
+    assert sorted(thrice.prompt_indices(0)[:4] + thrice.prompt_indices(1)[:4]) == list(range(len(PROMPTS)))
+    rollouts: list[Any] = []
+    made = trainer(
+        tmp_path, num_generations=4, on_rollout=lambda u, i, r, s: (rollouts.append((i, r.completions())), {})[1]
+    )
+    made.train()
+    ((indices, completions),) = rollouts
+    assert Counter(indices).most_common(1)[0][1] == 4
+    # Each of its own noise. Mutation caught: one completion, four times.
+    assert len({tuple(c) for i, c in zip(indices, completions, strict=True) if i == indices[0]}) > 1

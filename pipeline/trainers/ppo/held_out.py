@@ -1,8 +1,7 @@
-"""When to stop, and which policy to keep: the KL budget, the floor of diversity, and a held-out score that falls
-while the proxy rises.
+"""Figures of the policy on held-out prompts, and the rules that read them: which policy is the best, when to stop.
 
 Over-optimisation is Goodhart's law at work on a learnt reward (Gao et al. 2023, arXiv:2210.10760): past some KL
-the proxy goes on rising and what it stands for falls. It is looked for on held-out prompts, by a score that is not
+the proxy goes on rising while the quality it stands for falls. The monitor looks for it by a score that is not
 trained on: the task's gold score, or a judge such as an ensemble.
 """
 
@@ -16,16 +15,16 @@ from pipeline.statistics.overoptimised import Evaluated, fell, paired_error
 
 
 @dataclass
-class Held:
+class HeldOutEval:
     """Figures of the policy on the held-out prompts at one update.
 
     Attributes:
         update: the policy after that many updates.
         kl: mean KL k1 in nats per completion.
         score: mean proxy score.
-        checks: of each completion, in the order of the prompts; empty without a judge.
-        fall_error: standard error of the difference of the judge's mean to the best before, paired by prompt; None
-            where there is none.
+        checks: the judge's score of each completion, in the order of the prompts; empty without a judge.
+        fall_error: standard error of the difference between the judge's mean and the best one before, paired by
+            prompt; None where there is none.
         closings: effective number of the completions' closing sentences; None where it was not measured.
     """
 
@@ -43,27 +42,30 @@ class Held:
 
     @property
     def rank(self) -> float:
-        """By which the best is chosen: the judge where there is one, else the proxy."""
+        """The best evaluation has the highest: the judge's mean where there is a judge, else the proxy's."""
         return self.score if self.check is None else self.check
 
 
 @dataclass
-class Watch:
-    """Takes held-out figures in order; says which policy is the best within budget and when to stop."""
+class OveroptimisationMonitor:
+    """Compares held-out evaluations in their order: the best within the budget, the last above the floor, falls.
+
+    Its fields are written to checkpoints under their names.
+    """
 
     kl_budget: float | None
     patience: int
-    best: Held | None = None
+    best: HeldOutEval | None = None
     falls: int = 0
     diversity_floor: float | None = None
-    first: Held | None = None
-    top: Held | None = None
-    """The best by the judge, within the budget or not: what the others have fallen from."""
-    varied: Held | None = None
+    first: HeldOutEval | None = None
+    top: HeldOutEval | None = None
+    """The best by the judge, within the budget or not; falls are measured from it."""
+    varied: HeldOutEval | None = None
     """The last evaluation above the floor."""
 
-    def take(self, held: Held) -> bool:
-        """Take one evaluation into account; True when it is the best so far within budget and above the floor."""
+    def add(self, held: HeldOutEval) -> bool:
+        """Compare one evaluation with those before; True when it is the best within budget and above the floor."""
         if self.first is None:
             self.first = held
         if self.above_floor(held):
@@ -83,10 +85,12 @@ class Watch:
         return False
 
     @classmethod
-    def of(cls, figures: dict[str, Any]) -> Watch:
-        """From its figures as plain JSON, as :func:`dataclasses.asdict` gives them."""
-        held = {k: v and Held(**v) for k, v in figures.items() if k in ("best", "first", "top", "varied")}
-        return cls(**{**figures, **held})
+    def from_json(cls, fields: dict[str, Any]) -> OveroptimisationMonitor:
+        """Undo :func:`dataclasses.asdict`."""
+        evaluations = {
+            k: fields[k] and HeldOutEval(**fields[k]) for k in ("best", "first", "top", "varied") if k in fields
+        }
+        return cls(**{**fields, **evaluations})
 
     @property
     def first_closings(self) -> float:
@@ -94,28 +98,26 @@ class Watch:
         first = None if self.first is None else self.first.closings
         return math.nan if first is None else first
 
-    def left(self, held: Held) -> float | None:
+    def closings_left(self, held: HeldOutEval) -> float | None:
         """The share of the first evaluation's effective closing sentences; None where they were not counted.
 
-        The first is that of the policy before any step, on the same prompts with the same randomness, and of as
-        many completions: effective numbers of different sample sizes cannot be compared.
+        The first evaluation is of the policy before any step, on the same prompts with the same randomness, and of
+        as many completions: effective numbers of different sample sizes cannot be compared.
         """
-        return (
-            None
-            if math.isnan(self.first_closings) or held.closings is None
-            else held.closings / self.first_closings
-        )
+        if math.isnan(self.first_closings) or held.closings is None:
+            return None
+        return held.closings / self.first_closings
 
-    def described(self, held: Held | None) -> str:
+    def closings_text(self, held: HeldOutEval | None) -> str:
         """``12.3 (34%) effective closing sentences``; empty where they were not counted."""
-        left = None if held is None else self.left(held)
-        return (
-            "" if held is None or left is None else f"{held.closings:.1f} ({left:.0%}) effective closing sentences"
-        )
+        left = None if held is None else self.closings_left(held)
+        if held is None or left is None:
+            return ""
+        return f"{held.closings:.1f} ({left:.0%}) effective closing sentences"
 
-    def above_floor(self, held: Held) -> bool:
+    def above_floor(self, held: HeldOutEval) -> bool:
         """True where there is no floor."""
-        left = self.left(held)
+        left = self.closings_left(held)
         return self.diversity_floor is None or left is None or left >= self.diversity_floor
 
     @property
@@ -123,8 +125,8 @@ class Watch:
         """True once the judge fell and the proxy rose ``patience`` evaluations in a row."""
         return self.patience > 0 and self.falls >= self.patience
 
-    def _fell(self, now: Held) -> bool:
-        """By the rule that ``evaluate`` and the doctor go by too: :mod:`pipeline.statistics.overoptimised`."""
+    def _fell(self, now: HeldOutEval) -> bool:
+        """Apply the rule of ``evaluate`` and the doctor, :mod:`pipeline.statistics.overoptimised`."""
         first, top = self.first, self.top
         if first is None or top is None or first.check is None or top.check is None or now.check is None:
             return False
