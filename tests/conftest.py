@@ -10,9 +10,12 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("ACCELERATE_USE_CPU", "true")
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from pipeline.store.store import Store
 
 
 def tiny_gpt2(vocab: int = 53, eos: int = 51, pad: int | None = 52, seed: int = 0) -> Any:
@@ -75,3 +78,8 @@ def with_lora(model: Any, adapter: str = "policy", noise: float = 0.1, seed: int
 @pytest.fixture(params=["gpt2", "llama"])
 def base(request: pytest.FixtureRequest) -> Any:
     return tiny_gpt2() if request.param == "gpt2" else tiny_llama()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "data")

@@ -31,11 +31,6 @@ CUT = bent(healthy(gold=True), ILL["cut"].bends)
 CLIPPED = bent(healthy(gold=True), ILL["clipped"].bends)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "data")
-
-
 def lines(rows: Iterable[dict[str, Any]]) -> str:
     return "".join(json.dumps(r) + "\n" for r in rows)
 

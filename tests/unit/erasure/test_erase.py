@@ -50,11 +50,6 @@ def replace(store: Store, old: Version, some: Iterable[Mapping[str, Any]]) -> Ve
     return draft.version
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "data")
-
-
 # Heirs
 
 

@@ -20,11 +20,6 @@ from pipeline.store.store import Store, Version
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "data")
-
-
 def publish(
     store: Store,
     ids: str,

@@ -35,11 +35,6 @@ KEEPS_PEOPLE = {"arena", "argilla", "label_studio", "csv", "jsonl"}
 CONVERSATIONS = {"conversational", "ultrafeedback", "shp", "helpsteer", "arena"}
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "data")
-
-
 def preference(prompt: str, chosen: str, rejected: str, margin: float | None = None, by: str = "oracle") -> Any:
     texts = {"id": row_id(prompt, chosen, rejected), "prompt": prompt, "chosen": chosen, "rejected": rejected}
     return {**texts, "margin": margin, "annotator": by, "comparison_id": Comparison(prompt, chosen, rejected).id}

@@ -30,11 +30,6 @@ from pipeline.store.store import Store, Version
 Parents = tuple[tuple[Version, str], ...]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "data")
-
-
 def publish(store: Store, name: str, kind: str, parents: Parents = (), **settings: Any) -> Version:
     settings = {"stage": kind, **settings}
     with store.draft(name, kind=kind, parents=parents, **settings) as draft:
