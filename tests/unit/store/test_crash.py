@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import subprocess
 import sys
@@ -14,6 +13,8 @@ import pytest
 
 from pipeline.store import refs
 from pipeline.store.store import Store
+from tests.helpers.dying import die_before_every_step
+from tests.helpers.versions import publish
 
 ROWS = 200
 
@@ -91,55 +92,25 @@ def test_kill_9_campaign(tmp_path: Path) -> None:
     assert counts[-1] > 150
 
 
-# Publishes in forked children, each into a copy of a store with one version, or into an empty one.
-# The n-th child dies right before its n-th call that changes or flushes the disk.
-EVERY_STEP = """
-    import importlib.metadata, json, os, pyarrow, pyarrow.parquet, shutil, yaml
-    from pathlib import Path
-    from pipeline.store.manifest import code
-    code()
-    def armed(step):
-        calls = 0
-        def arm(name):
-            call = getattr(os, name)
-            def stepping(*args, **kwargs):
-                nonlocal calls
-                calls += 1
-                if calls == step:
-                    os._exit(9)
-                return call(*args, **kwargs)
-            setattr(os, name, stepping)
-        for name in ("fsync", "rename", "replace", "mkdir"):
-            arm(name)
-    # pyarrow starts threads once it writes, and a process with threads cannot be forked: all writing is a child's.
-    def in_child(root, step):
-        child = os.fork()
-        if child == 0:
-            armed(step)
-            publish(root, "x")
-            os._exit(0)
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    root, before, outcomes = Path(sys.argv[1]), int(sys.argv[2]), []
-    for _ in range(before):
-        in_child(root / "before", 0)
-    while not outcomes or outcomes[-1] == 9:
-        step = len(outcomes) + 1
-        if before:
-            shutil.copytree(root / "before", root / str(step))
-        outcomes.append(in_child(root / str(step), step))
-    print(json.dumps(outcomes))
+PUBLISH_ONE = f"""
+import importlib.metadata, pyarrow, pyarrow.parquet, yaml
+from pipeline.store.manifest import code
+{PUBLISH}
+code()
+def work(root):
+    publish(root, "x")
 """
 
 
 # Seen failing with: the head moved before the rename; a copy instead of the rename.
 @pytest.mark.parametrize("before", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_death_before_every_single_step(tmp_path: Path, before: int) -> None:
-    outcome, _ = start(EVERY_STEP, tmp_path, before).communicate(timeout=120)
-    outcomes = json.loads(outcome)
-    assert outcomes[-1] == 0
+    for _ in range(before):
+        publish(Store(tmp_path / "before"), ({"id": f"x-{i}"} for i in range(ROWS)))
+    copies = die_before_every_step(tmp_path, PUBLISH_ONE, ("fsync", "rename", "replace", "mkdir"))
     # At least: shard, file, manifest, card, three directories, rename, head.
-    assert len(outcomes) > 9
-    counts = [check_intact(Store(tmp_path / str(i + 1))) for i in range(len(outcomes))]
+    assert len(copies) > 9
+    counts = [check_intact(Store(copy)) for copy in copies]
     assert counts == sorted(counts)
     assert (counts[0], counts[-1]) == (before, before + 1)
 

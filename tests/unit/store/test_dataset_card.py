@@ -42,18 +42,25 @@ def test_load_dataset_opens_a_version(store: Store, load: Any) -> None:
     assert votes["train"].features["ids"].feature.dtype == "int32"
 
 
+# Catches: the word `list` for a large list, which datasets then reads as another type.
 def test_the_card_says_what_datasets_would_say(store: Store) -> None:
+    import pyarrow as pa
     import pyarrow.parquet as pq
     import yaml
 
     datasets = pytest.importorskip("datasets")
     row = {"a": 1, "b": 0.5, "c": "x", "d": [1], "e": [[{"f": 1}]], "g": {"h": [True]}, "i": None, "j": b"x"}
+    large = pa.schema(
+        {"k": pa.large_list(pa.int32()), "l": pa.list_(pa.large_list(pa.struct({"m": pa.string()})))}
+    )
     with new(store) as draft:
         draft.write_rows("train", [{"id": "1", **row}])
+        draft.write_rows("train", [{"k": [1], "l": [[{"m": "x"}]]}], config="large", schema=large)
     v = draft.version
     front = yaml.safe_load((v.path / "README.md").read_text().split("---")[1])
-    written = datasets.Features.from_arrow_schema(pq.read_schema(v.shards()[0]))
-    assert front["dataset_info"]["features"] == written._to_yaml_list()
+    for info, config in zip(front["dataset_info"], ("default", "large"), strict=True):
+        written = datasets.Features.from_arrow_schema(pq.read_schema(v.shards(config=config)[0]))
+        assert info["features"] == written._to_yaml_list()
     assert front["size_categories"] == ["n<1K"]
     assert front["license"] == "unknown"
 

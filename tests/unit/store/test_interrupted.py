@@ -234,6 +234,12 @@ def test_an_edited_file_and_another_output_format_are_named(
     experiment.dies(20, given)
     rows.write_text("two")
     assert "other settings: the content of a file that the config names." in experiment.refused(given)
+    # Another file has other content: its name says it. Mutation caught: both named, as if two things had changed.
+    other = experiment.root / "others.jsonl"
+    other.write_text("two")
+    assert f"other settings: task_args.dataset {rows}, now {other}. Set" in experiment.refused(
+        f"task_args.dataset={other}"
+    )
     rows.write_text("one")
     monkeypatch.setitem(FORMATS, "sft", 2)
     assert "other settings: output format 0.1.0, now 2." in experiment.refused(given)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from pipeline.stages.data import data
 from pipeline.store.store import Store, Version
 from pipeline.workflow.graph import External
 from pipeline.workflow.relocate import named_base, relocate
+from tests.helpers.dying import die_before_every_step
 
 Parents = list[tuple[Version, str]]
 
@@ -125,40 +123,15 @@ def test_a_version_of_before_is_relocated_too(moved: Store) -> None:
     assert relocate(moved).moved == []
 
 
-# A child relocates, and dies right before its n-th call that changes or flushes the disk.
-# Seen failing with: the new sha256 written into the manifest, before or after the file.
-EVERY_STEP = """
-    import os, sys, shutil, json
-    from pathlib import Path
-    from pipeline.workflow.relocate import relocate
-    from pipeline.store.store import Store
-    def armed(step):
-        calls = 0
-        def arm(name):
-            call = getattr(os, name)
-            def stepping(*args, **kwargs):
-                nonlocal calls
-                calls += 1
-                if calls == step:
-                    os._exit(9)
-                return call(*args, **kwargs)
-            setattr(os, name, stepping)
-        for name in ("fsync", "rename", "replace", "mkdir", "unlink", "open"):
-            arm(name)
-    root, outcomes = Path(sys.argv[1]), []
-    while not outcomes or outcomes[-1] == 9:
-        copy = root / str(len(outcomes) + 1) / "data"
-        shutil.copytree(root / "before", copy)
-        child = os.fork()
-        if child == 0:
-            armed(len(outcomes) + 1)
-            relocate(Store(copy))
-            os._exit(0)
-        outcomes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-    print(json.dumps(outcomes))
+RELOCATE = """
+from pipeline.store.store import Store
+from pipeline.workflow.relocate import relocate
+def work(root):
+    relocate(Store(root))
 """
 
 
+# Seen failing with: the new sha256 written into the manifest, before or after the file.
 @pytest.mark.parametrize("old", [False, True], ids=["new", "of before"])
 def test_death_before_every_single_step(moved: Store, tmp_path: Path, old: bool) -> None:
     if old:
@@ -167,14 +140,11 @@ def test_death_before_every_single_step(moved: Store, tmp_path: Path, old: bool)
     root = tmp_path / "copies"
     root.mkdir()
     moved.root.rename(root / "before")
-    code = [sys.executable, "-c", textwrap.dedent(EVERY_STEP), str(root)]
-    done = subprocess.run(code, capture_output=True, text=True, timeout=120, check=True)
-    outcomes = json.loads(done.stdout)
-    assert outcomes[-1] == 0
-    assert len(outcomes) > (6 if old else 4)
-    for i in range(len(outcomes)):
-        store = Store(root / str(i + 1) / "data")
-        assert store.find("x-reward", "x-reward") is not None, i
+    copies = die_before_every_step(root, RELOCATE, ("fsync", "rename", "replace", "mkdir", "unlink", "open"))
+    assert len(copies) > (6 if old else 4)
+    for copy in copies:
+        store = Store(copy)
+        assert store.find("x-reward", "x-reward") is not None, copy
         assert named_base(store.resolve("x-reward").path)[0] == str(store.resolve("x-base").path)
         relocate(store)
         assert named(store, "x-reward") == str(store.resolve("x-base").path.resolve())
