@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -75,6 +74,8 @@ def test_every_text_format_gives_the_same_rows(tmp_path: Path, name: str, conten
 
 
 def test_parquet_and_arrow(tmp_path: Path) -> None:
+    import datasets
+
     assert read(parquet(tmp_path / "a.parquet", ROWS)) == ROWS
     datasets.Dataset.from_list(ROWS).save_to_disk(str(tmp_path / "saved"))
     assert read(str(tmp_path / "saved")) == ROWS
@@ -208,7 +209,7 @@ def test_missing_file_names_who_asked_and_the_nearest(tmp_path: Path) -> None:
 
 def test_a_local_typo_does_not_go_to_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: pytest.fail("asked the Hub"))
+    monkeypatch.setattr("datasets.load_dataset", lambda *a, **k: pytest.fail("asked the Hub"))
     (tmp_path / "data").mkdir()
     for source in ("data/typo", "./nothing/here", "file.csv", "org/file.parquet", "name@v3"):
         with pytest.raises(DataError, match="no file or directory"):
@@ -255,6 +256,8 @@ def test_several_splits_none_of_them_train(tmp_path: Path) -> None:
 
 
 def test_saved_dataset_dict(tmp_path: Path) -> None:
+    import datasets
+
     saved = datasets.DatasetDict(
         {"train": datasets.Dataset.from_list(ROWS), "odd": datasets.Dataset.from_list(ROWS[:1])}
     )
