@@ -195,7 +195,7 @@ def commands() -> list[tuple[str, list[str]]]:
 def targets_and_variables() -> tuple[set[str], set[str]]:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     return set(re.findall(r"(?m)^([a-z-]+):", makefile)), set(
-        re.findall(r"(?m)^(?:export )?([A-Z_]+) *[?:]?=", makefile)
+        re.findall(r"(?m)^(?:export )?([A-Z_]+) *[?:]?=|\$\(if \$\(([A-Z]+)\)", makefile)
     )
 
 

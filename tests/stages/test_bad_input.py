@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
+import resource
 import shutil
-import subprocess
-import sys
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -225,22 +226,26 @@ def test_a_data_directory_that_cannot_be_written(project: Project, capsys: pytes
     assert str(project.root / "data") in line_of(project, "sft", capsys=capsys)
 
 
-def test_a_full_disk(finished: Project, tmp_path: Path):
+@contextlib.contextmanager
+def files_no_larger_than(size: int) -> Iterator[None]:
     """RLIMIT_FSIZE stands in for a full disk: every write past it fails."""
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk(finished: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     project = Project(tmp_path)
     shutil.copytree(finished.root / "data", tmp_path / "data")
     project.write()
     before = sorted(p for p in (tmp_path / "data").rglob("v*") if p.is_dir())
-    code = (
-        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
-        "from pipeline.base.cli import guard; import pipeline.collect as c; "
-        f"guard(c.main, ['--config', {str(project.config)!r}, 'collect.comparisons=60'])"
-    )
-    env = {**os.environ, "HF_DATASETS_OFFLINE": "1"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=env)
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+    with files_no_larger_than(4096):
+        said = line_of(project, "collect", "collect.comparisons=60", capsys=capsys)
+    assert "File too large; nothing was published" in said
     assert sorted(p for p in (tmp_path / "data").rglob("v*") if p.is_dir()) == before
 
 

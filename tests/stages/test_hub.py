@@ -32,10 +32,11 @@ def test_a_base_and_preferences_from_the_hub(finished: Project, project: Project
         server.repos = {"models/org/tiny": finished.latest("base").path, "datasets/org/prefs": data}
         env = {**os.environ, "HF_ENDPOINT": server.url, "HF_HOME": str(project.root / "cache")}
         env |= {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
-        for stage in ("collect", "reward"):
-            command = [sys.executable, "-m", f"pipeline.{stage}", "--config", str(project.config)]
-            done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stderr
+        # In a process of its own, as the Hub's address is read when its client is imported.
+        code = "import sys; from pipeline import collect, reward; sys.exit(collect.main() or reward.main())"
+        command = [sys.executable, "-c", code, "--config", str(project.config)]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
         assert any("/org/tiny/resolve/" in line for line in server.asked)
         assert any("datasets/org/prefs" in line for line in server.asked)
     reward = project.latest("reward")

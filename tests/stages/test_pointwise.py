@@ -12,7 +12,7 @@ from pipeline.base.errors import DataError
 from pipeline.base.records import digest
 from pipeline.store.checkpoints import Checkpoints
 from pipeline.store.store import Version
-from tests.stages.conftest import MINI, Project
+from tests.stages.conftest import MINI, Project, plain_figures
 from tests.stages.test_resume import REWARD, Killed, figures, kill_after, metrics, weights
 
 UNPAIRED = {"id": "string", "prompt": "string", "completion": "string", "label": "bool", "annotator": "string"}
@@ -69,9 +69,12 @@ def rows(finished: Project) -> Rows:
 
 
 # Catches: what is written for pairs asked of single completions, in any of the stages that follow.
-def test_single_completions_lead_to_a_report(finished: Project, tmp_path: Path, rows: Rows):
+def test_single_completions_lead_to_a_report(
+    finished: Project, tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
+):
     from datasets import load_dataset
 
+    plain_figures(monkeypatch)
     pairs = fewer_pairs(finished.latest("preferences"), train=3, test=4)
     made = project_with(finished, tmp_path / "made", rows, pairs)
     for stage in ("reward", "ppo", "evaluate", "report"):
@@ -124,8 +127,10 @@ def test_the_results_table_has_the_pairs_accuracy_or_none(
     assert row[head.index("reward-model accuracy")] == "–"
 
 
-# Seen failing with: no optimiser, no rng or no figures in the checkpoint.
-def test_interrupted_at_every_step(
+# Seen failing with: no optimiser, no rng or no figures in the checkpoint. Of the steps, 4 is logged and 5 is not.
+@pytest.mark.parametrize("at", [[1, 4, 5], pytest.param([1, 2, 3, 4, 5, 6], marks=pytest.mark.slow)], ids=str)
+def test_interrupted_and_continued(
+    at: list[int],
     finished: Project,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -135,7 +140,7 @@ def test_interrupted_at_every_step(
     whole = project_with(finished, tmp_path / "whole", rows, {}, **REWARD)
     assert whole.run("reward") == 0
     ours = project_with(finished, tmp_path / "ours", rows, {}, **REWARD)
-    for step in range(1, 7):
+    for step in at:
         kill_after(monkeypatch, step)
         with pytest.raises(Killed):
             ours.run("reward", "reward.save_steps=1")
@@ -144,7 +149,7 @@ def test_interrupted_at_every_step(
     kill_after(monkeypatch, None)
     capsys.readouterr()
     assert ours.run("reward", "reward.save_steps=100") == 0
-    assert "[reward] resuming at step 6 of 7, checkpoint " in capsys.readouterr().out
+    assert f"[reward] resuming at step {at[-1]} of 7, checkpoint " in capsys.readouterr().out
     assert weights(ours.latest("reward")) == weights(whole.latest("reward"))
     assert figures(ours.latest("reward")) == figures(whole.latest("reward"))
     assert metrics(ours.latest("reward")) == metrics(whole.latest("reward"))

@@ -84,7 +84,8 @@ def figures(version: Version) -> dict[str, Any]:
     ],
     ids=["sft from scratch", "sft with LoRA", "reward"],
 )
-def test_interrupted_at_every_step(
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["some", "every step"])
+def test_interrupted_and_continued(
     finished: Project,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -93,11 +94,13 @@ def test_interrupted_at_every_step(
     role: str,
     steps: int,
     changes: dict[str, Any],
+    every: bool,
 ):
     whole = copy_of(finished, tmp_path / "whole", stage, **changes)
     assert whole.run(stage) == 0
     ours = copy_of(finished, tmp_path / "ours", stage, **changes)
-    for step in range(1, steps):
+    # The first, one that is logged, one that is not, the last.
+    for step in range(1, steps) if every else sorted({1, 3, steps // 2 + 1, steps - 1}):
         kill_after(monkeypatch, step)
         with pytest.raises(Killed):
             ours.run(stage, f"{stage}.save_steps=1")
@@ -116,8 +119,8 @@ def test_interrupted_at_every_step(
     assert weights(ours.latest(role)) == weights(whole.latest(role))
     assert figures(ours.latest(role)) == figures(whole.latest(role))
     assert metrics(ours.latest(role)) == metrics(whole.latest(role))
-    every = 2 if stage == "reward" else 3
-    assert steps_of_rows(ours.latest(role)) == list(range(every, steps + 1, every))
+    logged = 2 if stage == "reward" else 3
+    assert steps_of_rows(ours.latest(role)) == list(range(logged, steps + 1, logged))
 
 
 def steps_of_rows(version: Version) -> list[int]:
@@ -167,14 +170,29 @@ def test_killed_after_the_last_step(
     assert weights(ours.latest("base")) == weights(whole.latest("base"))
 
 
+@pytest.fixture(scope="module")
+def interrupted_once(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    made = copy_of(finished, tmp_path_factory.mktemp("interrupted") / "made", "reward")
+    with pytest.MonkeyPatch.context() as patched:
+        kill_after(patched, 3)
+        with pytest.raises(Killed):
+            made.run("reward", "reward.save_steps=1")
+    return made
+
+
 @pytest.fixture
-def interrupted(finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+def interrupted(interrupted_once: Project, tmp_path: Path) -> Project:
     """A reward stage that died after step 3."""
-    made = copy_of(finished, tmp_path / "made", "reward")
-    kill_after(monkeypatch, 3)
-    with pytest.raises(Killed):
-        made.run("reward", "reward.save_steps=1")
-    kill_after(monkeypatch, None)
+    made = Project(tmp_path / "made")
+    shutil.copytree(interrupted_once.root, made.root)
+    made.write(reward=REWARD)
+    return made
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    made = copy_of(finished, tmp_path_factory.mktemp("uninterrupted") / "made", "reward")
+    assert made.run("reward", "reward.save_steps=1") == 0
     return made
 
 
@@ -222,10 +240,8 @@ def test_a_damaged_checkpoint_without_checksums_is_one_line(interrupted: Project
 # were published; a bit in the JSON ended the run until the checkpoint was removed by hand.
 @pytest.mark.parametrize("damaged", [[3], [3, 2]], ids=["the last", "both"])
 def test_a_flipped_bit_costs_steps_and_nothing_else(
-    finished: Project, interrupted: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str], damaged: list[int]
+    uninterrupted: Project, interrupted: Project, capsys: pytest.CaptureFixture[str], damaged: list[int]
 ):
-    whole = copy_of(finished, tmp_path / "whole", "reward")
-    assert whole.run("reward", "reward.save_steps=1") == 0
     work = next((interrupted.root / "data" / ".runs").iterdir())
     for step, name in zip(damaged, ("adapter_model.safetensors", "optimizer.pt"), strict=False):
         path = work / f"checkpoint-{step}" / name
@@ -242,8 +258,8 @@ def test_a_flipped_bit_costs_steps_and_nothing_else(
         assert "the checkpoint of step 2 is damaged (optimizer.pt does not match" in said
         assert "starting anew" in said
         assert "resuming" not in said
-    assert weights(interrupted.latest("reward")) == weights(whole.latest("reward"))
-    assert metrics(interrupted.latest("reward")) == metrics(whole.latest("reward"))
+    assert weights(interrupted.latest("reward")) == weights(uninterrupted.latest("reward"))
+    assert metrics(interrupted.latest("reward")) == metrics(uninterrupted.latest("reward"))
 
 
 def test_fresh_trains_from_the_start(interrupted: Project, capsys: pytest.CaptureFixture[str]):
