@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.workflow.config import STAGES
 
 ROOT = Path(__file__).parents[2]
 LONGEST_FUNCTION = 50
@@ -25,6 +24,7 @@ IMPORTS_IN_FUNCTIONS = 30
 """Of our own modules. A number that only falls: lower it with every one that goes."""
 MODULES_IN_A_FOLDER = 20
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "datasets"}
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 LIGHT_ROOMS = ("base", "statistics", "texts", "sources", "formats", "store", "workflow", "health", "labelling")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -163,7 +163,7 @@ for module, args in json.loads(sys.argv[1]):
 def test_help_and_check_import_no_torch(tmp_path: Path):
     checked = ["--check", "--config", str(ROOT / "configs" / "demo.yaml"), f"data_dir={tmp_path}"]
     calls = [("pipeline.__main__", command) for command in COMMANDS]
-    calls += [(f"pipeline.{stage}", ["--help"]) for stage in (*STAGES, "label", "sweep")]
+    calls += [(f"pipeline.{path.stem}", ["--help"]) for path in (ROOT / "pipeline").glob("[a-z]*.py")]
     calls += [("pipeline.sft", checked)]
     done = subprocess.run(
         [sys.executable, "-c", IN_ONE_PROCESS, json.dumps(calls), *sorted(HEAVY)],
@@ -178,7 +178,7 @@ def test_help_and_check_import_no_torch(tmp_path: Path):
 def commands() -> list[tuple[str, list[str]]]:
     """Every command line in a code block or code span of the documents, as where it stands and its words."""
     lines: list[tuple[str, str]] = []
-    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))):
+    for path in DOCUMENTS:
         text = path.read_text(encoding="utf-8")
         for block in re.findall(r"```[a-z]*\n(.*?)```", text, re.DOTALL):
             lines += [(path.name, line) for line in block.replace("\\\n", " ").splitlines()]
@@ -193,10 +193,11 @@ def commands() -> list[tuple[str, list[str]]]:
 
 
 def targets_and_variables() -> tuple[set[str], set[str]]:
+    """What make can be given: targets, and variables that are set in the Makefile or only used there."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    return set(re.findall(r"(?m)^([a-z-]+):", makefile)), set(
-        re.findall(r"(?m)^(?:export )?([A-Z_]+) *[?:]?=|\$\(if \$\(([A-Z]+)\)", makefile)
-    )
+    targets = re.findall(r"(?m)^([a-z-]+):", makefile)
+    variables = re.findall(r"(?m)^(?:export )?([A-Z_]+) *[?:]?=", makefile)
+    return set(targets), {*variables, *re.findall(r"\$\(if \$\(([A-Z]+)\)", makefile)}
 
 
 def test_every_documented_make_target_and_variable_exists():
@@ -206,6 +207,14 @@ def test_every_documented_make_target_and_variable_exists():
     for where, word in documented:
         name, is_variable, _ = word.partition("=")
         assert name in (variables if is_variable else targets | {"make", "&&"}), f"{where}: make knows no {word}"
+
+
+def test_every_file_that_the_documents_name_exists():
+    pattern = re.compile(r"\b(?:tests|pipeline|configs|docs)/[\w/.-]*\.(?:py|md|yaml|json|png)\b")
+    named = {(path.name, name) for path in DOCUMENTS for name in pattern.findall(path.read_text(encoding="utf-8"))}
+    assert len(named) > 40
+    missing = [(where, name) for where, name in sorted(named) if not (ROOT / name).is_file()]
+    assert [pair for pair in missing if "/my_" not in pair[1]] == []
 
 
 def own_modules() -> list[tuple[str, str, list[str]]]:

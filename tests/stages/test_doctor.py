@@ -22,8 +22,8 @@ from pipeline.health.facts import examine, facts_of, read_history, related
 from pipeline.statistics.bootstrap import wilson
 from pipeline.store import refs
 from pipeline.store.store import Store, Version
+from tests.helpers.histories import ILL, bent, healthy, measured
 from tests.stages.conftest import Project
-from tests.unit.health.test_health import ILL, bent, healthy, measured
 
 Rows = list[dict[str, Any]]
 

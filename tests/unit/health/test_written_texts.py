@@ -15,7 +15,7 @@ from pipeline.health import Doctor, Finding, diagnose, examined
 from pipeline.health.facts import written_under_way
 from pipeline.health.written_texts import TEXTS, Written, written
 from pipeline.texts.collapse import percent
-from tests.unit.health.test_health import GOLD, Row, healthy
+from tests.helpers.histories import GOLD, Row, healthy
 
 Rows = list[dict[str, Any]]
 

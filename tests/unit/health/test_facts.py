@@ -1,0 +1,24 @@
+"""Facts of a run: its settings, and error rates of labels."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.health import Facts
+from pipeline.health.facts import _differing, _error_rate
+
+
+def test_settings():
+    settings = {"kl_target": 6.0, "value_warmup_updates": 3, "learning_rate": 1.0}
+    assert Facts.of_settings(settings) == Facts(kl_target=6.0, value_warmup=3)
+
+
+def test_error_rates_by_hand():
+    # Two people who are wrong on one in five differ on 2 x .2 x .8 = .32.
+    assert _error_rate(0.32) == pytest.approx(0.2)
+    assert _error_rate(0.0) == 0.0
+    assert _error_rate(0.5) == _error_rate(0.7) == 0.5
+    # Pairs of votes a-a, a-b, a-b.
+    assert _differing(["a", "a", "b"]) == pytest.approx(2 / 3)
+    assert _differing(["a", "a"]) == 0.0
+    assert _differing(["a", "b"]) == 1.0
