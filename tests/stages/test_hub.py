@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 
-from tests.hub_double import COMMIT, hub
+from tests.helpers.hub_double import COMMIT, hub
 from tests.stages.conftest import Project
 
 

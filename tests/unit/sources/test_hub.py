@@ -16,7 +16,7 @@ from pipeline.sources import hub as hub_module
 from pipeline.sources.hub import cached_commit, commit_of
 from pipeline.sources.hub_files import _glob
 from pipeline.sources.row_sources import located_rows, read_rows
-from tests.hub_double import COMMIT, Hub, hub
+from tests.helpers.hub_double import COMMIT, Hub, hub
 
 V1, V2 = "1" * 40, "2" * 40
 Offline = Callable[[bool], None]

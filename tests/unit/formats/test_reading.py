@@ -19,20 +19,15 @@ from pipeline.formats.detect import (
     split_columns,
 )
 from pipeline.formats.judged import person
-
-Row = dict[str, Any]
-
-
-def user(text: str) -> Row:
-    return {"role": "user", "content": text}
+from tests.helpers.read_rows import Row, said, user
 
 
 def bot(text: Any, **more: Any) -> Row:
-    return {"role": "assistant", "content": text, **more}
+    return {**said("assistant", text), **more}
 
 
 def system(text: str) -> Row:
-    return {"role": "system", "content": text}
+    return said("system", text)
 
 
 def one(row: Row, format: Format = "auto", how: Reading | None = None, **columns: Any) -> JudgedRow | Unusable:

@@ -14,7 +14,7 @@ from pipeline.base.errors import DataError
 from pipeline.formats.detect import JudgedRow, Reading, Unusable, detect_format, parse_rows
 from pipeline.formats.families.label_config import read_label_config
 from pipeline.sources.row_files import read_file
-from tests.read_rows import read, short, shuffled, who
+from tests.helpers.read_rows import read, short, shuffled, who
 
 DATA = {"prompt": "Why?", "answer1": "Yes", "answer2": "No"}
 CONFIG = """<?xml version="1.0"?>

@@ -1,4 +1,4 @@
-"""Public sets and single opinions: rows as they are published, and what is refused of them."""
+"""Public sets as published: Arena, UltraFeedback, SHP, HelpSteer, RewardBench; and what is refused of them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,12 @@ from pipeline.formats.detect import (
     detect_format,
     parse_row,
     parse_rows,
-    read_judged,
-    render_plain,
 )
-from pipeline.formats.messages import turns_of
+from tests.helpers import read_rows
+from tests.helpers.read_rows import bot, user
 
 P = "User: Why?\n\nAssistant:"
 NAN = float("nan")
-
-
-def user(text: str) -> dict[str, str]:
-    return {"role": "user", "content": text}
-
-
-def bot(text: str) -> dict[str, str]:
-    return {"role": "assistant", "content": text}
 
 
 def parsed(row: dict[str, Any], **how: Any) -> list[JudgedRow | Unusable]:
@@ -43,16 +34,9 @@ def refused(row: dict[str, Any], format: Format = "auto", **how: Any) -> str:
     return found.reason
 
 
-def short(found: list[JudgedRow | Unusable]) -> list[str]:
-    """``good > bad``, ``one = other``, ``one x other`` for both bad, or the reason."""
-    signs = {(False, False): ">", (True, False): "=", (True, True): "x"}
-    return [
-        f.reason if isinstance(f, Unusable) else f"{f.chosen} {signs[f.tie, f.both_bad]} {f.rejected}".strip()
-        for f in found
-    ]
-
-
-# Arena
+def short(rows: list[JudgedRow | Unusable]) -> list[str]:
+    """As there, without the space that the first completion begins with."""
+    return [line.strip() for line in read_rows.short(rows)]
 
 
 def battle(winner: Any = "model_a", **other: Any) -> dict[str, Any]:
@@ -136,9 +120,6 @@ def test_arena_turns_that_are_shared_are_the_prompt() -> None:
     (found,) = parsed(battle(conversation_a=[*TWO, bot("Yes")], conversation_b=[*TWO, bot("No")]))
     assert isinstance(found, JudgedRow)
     assert found.prompt == "User: Why?\n\nAssistant: So.\n\nUser: And?\n\nAssistant:"
-
-
-# UltraFeedback
 
 
 def feedback(*scored: tuple[Any, Any], **other: Any) -> dict[str, Any]:
@@ -247,9 +228,6 @@ def test_refused_posts(row: dict[str, Any], reason: str) -> None:
     assert refused(row) == reason
 
 
-# HelpSteer
-
-
 def steer(preference: Any, **other: Any) -> dict[str, Any]:
     row = {"domain": "general", "context": [user("Why?")], "response1": "Yes", "response2": "No"}
     return {**row, "overall_preference": preference, **other}
@@ -293,76 +271,6 @@ def test_refused_steering(row: dict[str, Any], reason: str) -> None:
     assert refused(row, "helpsteer") == reason
 
 
-# Opinions on single completions
-
-
-def opinions(*rows: tuple[str, Any, Any], **how: Any) -> list[JudgedRow | Unusable]:
-    found = [
-        (f"x:{i}", dict(zip(("prompt", "completion", "label"), row, strict=True))) for i, row in enumerate(rows)
-    ]
-    assert detect_format(found[0][1], "x") == "unpaired"
-    return [one for _, one in read_judged(found, "unpaired", Reading(**how))]
-
-
-def test_unpaired_pairs_what_was_liked_with_what_was_not() -> None:
-    rows = [("p", "a", True), ("q", "x", 1), ("p", "b", "false"), ("p", "c", "True"), ("p", "d", 0), ("p", "a", 1)]
-    found = opinions(*rows)
-    # By hand: a and c against b and d; q has nothing to be paired with; the second "a" is the first one again.
-    assert sorted(short(found)) == sorted(
-        ["a > b", "a > d", "c > b", "c > d", "all opinions on the prompt are the same"]
-    )
-    assert {f.prompt for f in found if isinstance(f, JudgedRow)} == {"p"}
-    assert [f.broken for f in found if isinstance(f, Unusable)] == [False]
-    assert short(opinions(*rows, pairs="best_worst"))[0] == "a > b"
-    assert len(opinions(*rows, pairs="best_worst")) == 2
-
-
-def test_the_same_completion_liked_and_disliked_is_no_error() -> None:
-    # As when it won one comparison and lost another.
-    found = opinions(("p", "a", True), ("p", "a ", False), ("p", "b", False))
-    assert sorted(short(found)) == ["a > b", "the same completion, liked and disliked"]
-    assert [f.broken for f in found if isinstance(f, Unusable)] == [False]
-
-
-def test_the_pairs_of_one_prompt_are_bounded() -> None:
-    def both(liked: int, disliked: int) -> list[JudgedRow | Unusable]:
-        good = [("p", f"good {i}", True) for i in range(liked)]
-        return opinions(*good, *[("p", f"bad {i}", False) for i in range(disliked)])
-
-    found = both(100, 40)
-    pairs = {(f.chosen, f.rejected) for f in found if isinstance(f, JudgedRow)}
-    # By hand: each of the 100 with 16 different others; each of the 40 with 1600 / 40, give or take a turn of 8.
-    assert len(pairs) == 1600
-    assert all(32 <= sum(p[1] == f"bad {i}" for p in pairs) <= 48 for i in range(40))
-    assert short(found)[0] == "a prompt with more pairs than 16 a completion"
-    # Few of a kind are compared with all of the other kind, on whichever side they are.
-    for liked, disliked in ((3, 50), (50, 3)):
-        assert len(set(short(both(liked, disliked)))) == len(both(liked, disliked)) == 150
-
-
-def test_unpaired_conversations() -> None:
-    rows = [([user("Why?")], [bot(said)], label) for said, label in (("Yes", True), ("No", False))]
-    (found,) = opinions(*rows)
-    assert isinstance(found, JudgedRow)
-    assert (found.prompt, found.chosen, found.rejected) == (P, " Yes", " No")
-
-
-def test_refused_opinions() -> None:
-    bad = [("", "a", True), ("p", " ", True), ("p", None, True), ("p", "a", None), ("p", "a", "perhaps")]
-    assert short(opinions(*bad)) == [
-        *("empty prompt", "empty completion", "no completion", "no label", "label is not true or false")
-    ]
-
-
-def test_one_opinion_alone_is_no_row() -> None:
-    found = parse_row({"prompt": "p", "completion": "c", "label": True}, "auto", "x")
-    assert isinstance(found, Unusable)
-    assert found.reason.startswith("a single completion")
-
-
-# Telling formats apart
-
-
 @pytest.mark.parametrize(
     ("row", "format"),
     [
@@ -385,39 +293,6 @@ def test_a_named_format_needs_its_columns() -> None:
         detect_format({"conversation_a": 1, "conversation_b": 1}, "x", "arena")
     with pytest.raises(DataError, match='no column "response2"'):
         detect_format({"response_1": "a"}, "x", "helpsteer")
-
-
-# Prompts and the texts they become
-
-
-@pytest.mark.parametrize(
-    "turns",
-    [
-        [user("Hi")],
-        [{"role": "system", "content": "Be\n\nkind."}, user("Hi"), bot("Hello"), user("Why: because\nof")],
-        [user("a"), user("b")],
-    ],
-)
-def test_a_rendering_can_be_read_back(turns: list[dict[str, str]]) -> None:
-    assert turns_of(render_plain(turns, "")[0]) == turns
-
-
-def test_hh_prompts_have_turns_too() -> None:
-    assert turns_of("\n\nHuman: Hi\n\nAssistant: Yes?\n\nHuman: Why\n\nAssistant:") == [
-        user("Hi"),
-        bot("Yes?"),
-        user("Why"),
-    ]
-
-
-@pytest.mark.parametrize(
-    "text", ["Hi", "User: Hi", "Note: x\n\nAssistant:", "\n\nAssistant:", "x\n\nUser: a\n\nAssistant:"]
-)
-def test_other_texts_are_no_conversations(text: str) -> None:
-    assert turns_of(text) is None
-
-
-# RewardBench
 
 
 def bench(**other: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 from pipeline.base.errors import DataError
 from pipeline.formats.choices import apart, in_order
 from pipeline.formats.detect import JudgedRow, Unusable, detect_format
-from tests.read_rows import read, short, who
+from tests.helpers.read_rows import read, short, who
 
 
 def pair(choice: Any = "b", **other: Any) -> dict[str, Any]:

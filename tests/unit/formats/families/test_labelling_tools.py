@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.base.errors import DataError
 from pipeline.formats.detect import Format, JudgedRow, Reading, Unusable, detect_format, read_judged
-from tests.read_rows import read, short
+from tests.helpers.read_rows import read, short
 
 FIELDS = {"prompt": "Größe?", "response1": "Yes", "response2": "No"}
 RECORDS: dict[Format, list[dict[str, Any]]] = {

@@ -20,16 +20,9 @@ from pipeline.formats.detect import (
     parse_row,
     render_plain,
 )
+from tests.helpers.read_rows import bot, user
 
 GOOD = {"prompt": "p", "chosen": " c", "rejected": " r"}
-
-
-def user(text: str) -> Message:
-    return {"role": "user", "content": text}
-
-
-def bot(text: str) -> Message:
-    return {"role": "assistant", "content": text}
 
 
 def parsed(row: dict[str, Any], format: Format = "auto") -> JudgedRow:

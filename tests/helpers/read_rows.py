@@ -6,7 +6,22 @@ import random
 from hashlib import sha256
 from typing import Any
 
-from pipeline.formats.detect import Format, JudgedRow, Reading, Unusable, parse_rows
+from pipeline.formats.detect import Format, JudgedRow, Reading, Unusable, detect_format, parse_rows
+
+Row = dict[str, Any]
+
+
+def said(role: str, text: str) -> Row:
+    """One turn of a conversation."""
+    return {"role": role, "content": text}
+
+
+def user(text: str) -> Row:
+    return said("user", text)
+
+
+def bot(text: str) -> Row:
+    return said("assistant", text)
 
 
 def who(name: Any, salt: str = "set") -> str:
@@ -27,6 +42,27 @@ def short(found: list[JudgedRow | Unusable], people: bool = False) -> list[str]:
         else f"{f.chosen} {signs[f.tie, f.both_bad]} {f.rejected}" + (f" {f.annotator}" if people else "")
         for f in found
     ]
+
+
+def parsed(row: Row, **how: Any) -> list[JudgedRow | Unusable]:
+    """A row read in the format that it is found to have."""
+    return parse_rows(row, detect_format(row, "x"), "x", Reading(**how))
+
+
+def short_stripped(row: Row, **how: Any) -> list[str]:
+    """As :func:`short`, of a row, without the space that an answer begins with."""
+    return [
+        f"{f.chosen.strip()} {'=' if f.tie else '>'} {f.rejected.strip()}"
+        if isinstance(f, JudgedRow)
+        else f.reason
+        for f in parsed(row, **how)
+    ]
+
+
+def first(row: Row, **how: Any) -> JudgedRow:
+    found = parsed(row, **how)[0]
+    assert isinstance(found, JudgedRow), found
+    return found
 
 
 def shuffled(value: Any, dice: random.Random) -> Any:

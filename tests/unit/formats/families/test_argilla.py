@@ -11,7 +11,7 @@ import pytest
 from pipeline.base.errors import DataError
 from pipeline.formats.detect import JudgedRow, Unusable, detect_format, parse_row
 from pipeline.formats.families.argilla import account
-from tests.read_rows import read, short, shuffled, who
+from tests.helpers.read_rows import read, short, shuffled, who
 
 FIELDS = {"prompt": "Größe?", "response1": "Yes", "response2": "No"}
 
