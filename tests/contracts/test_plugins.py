@@ -20,6 +20,7 @@ from pipeline.annotators import Annotator, Context, Source, load_annotator
 from pipeline.base.errors import ConfigError
 from pipeline.base.records import Abstention, Annotation, Comparison
 from pipeline.tasks import Task, load_task
+from tests.helpers.row_files import write_rows
 
 Args = Callable[[Path], dict[str, Any]]
 
@@ -30,8 +31,7 @@ def rows_file(directory: Path) -> str:
         {"prompt": f"Number {i} is", "chosen": f" good {i}", "rejected": f" bad {i}", "text": f"{i} b c d e f g h"}
         for i in range(60)
     )
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
+    return write_rows(path, rows)
 
 
 def tiny_model(directory: Path) -> str:

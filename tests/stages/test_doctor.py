@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +22,13 @@ from pipeline.statistics.bootstrap import wilson
 from pipeline.store import refs
 from pipeline.store.store import Store, Version
 from tests.helpers.histories import ILL, bent, healthy, measured
+from tests.helpers.row_files import json_lines
 from tests.stages.conftest import Project
 
 Rows = list[dict[str, Any]]
 
 CUT = bent(healthy(gold=True), ILL["cut"].bends)
 CLIPPED = bent(healthy(gold=True), ILL["clipped"].bends)
-
-
-def lines(rows: Iterable[dict[str, Any]]) -> str:
-    return "".join(json.dumps(r) + "\n" for r in rows)
 
 
 def texts(n: int, name: str = "prompt") -> Rows:
@@ -77,7 +73,7 @@ def make(
     with store.draft(
         "ill-policy", kind="adapter", stage="ppo", parents=parents, config={"ppo": ppo or {}}
     ) as draft:
-        (draft.path / "metrics.jsonl").write_text(lines([{"loss": 1.0, "step": 1}, *history]))
+        (draft.path / "metrics.jsonl").write_text(json_lines([{"loss": 1.0, "step": 1}, *history]))
         draft.stats.update(stopped=stopped)
     policy = draft.version
     with store.draft("ill-evaluation", kind="evaluation", stage="evaluate", parents=[(policy, "policy")]):
@@ -142,12 +138,12 @@ def test_paths_of_a_run(store: Store, capsys: pytest.CaptureFixture[str], monkey
 def test_a_run_under_way(store: Store, capsys: pytest.CaptureFixture[str]):
     metrics = store.root / ".runs" / "new-ppo-0123456789ab" / "metrics.jsonl"
     metrics.parent.mkdir(parents=True)
-    metrics.write_text(lines(CUT)[:-20])  # the last line is being written
+    metrics.write_text(json_lines(CUT)[:-20])  # the last line is being written
     assert doctor(store, "new") == 1
     assert capsys.readouterr().out.startswith("new, under way: 59 updates")
     newer = metrics.parents[1] / "new-ppo-0000000000ab" / "metrics.jsonl"
     newer.parent.mkdir()
-    newer.write_text(lines(healthy(20)))
+    newer.write_text(json_lines(healthy(20)))
     os.utime(metrics, (1, 1))
     assert doctor(store, "new") == 0
     assert capsys.readouterr().out.startswith("new, under way: 20 updates")
@@ -159,10 +155,10 @@ def test_what_is_no_run(store: Store, tmp_path: Path):
         doctor(store, "nope")
     with pytest.raises(StoreError, match="no such version"):
         doctor(store, "ill-policy@v7")
-    (tmp_path / "sft.jsonl").write_text(lines([{"loss": 1.0}]))
+    (tmp_path / "sft.jsonl").write_text(json_lines([{"loss": 1.0}]))
     with pytest.raises(DataError, match="holds no update of PPO"):
         doctor(store, str(tmp_path / "sft.jsonl"))
-    (tmp_path / "broken.jsonl").write_text(lines(CUT) + "{\n")
+    (tmp_path / "broken.jsonl").write_text(json_lines(CUT) + "{\n")
     with pytest.raises(DataError, match=r"broken.jsonl:61: is not JSON"):
         doctor(store, str(tmp_path / "broken.jsonl"))
 
@@ -200,7 +196,7 @@ def test_the_nearest_of_each_kind(store: Store):
         draft.stats.update(evaluation=measured(0.9, 0.88, 0.92))
     parents = [(old, "start"), (draft.version, "reward")]
     with store.draft("new-policy", kind="adapter", stage="ppo", parents=parents) as draft:
-        (draft.path / "metrics.jsonl").write_text(lines(healthy()))
+        (draft.path / "metrics.jsonl").write_text(json_lines(healthy()))
     found = related(store, draft.version)
     assert (found.policy, found.reward) == (draft.version, store.resolve("new-reward"))
     assert found.prompts == store.resolve("ill-prompts")

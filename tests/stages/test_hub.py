@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 from tests.helpers.hub_double import COMMIT, hub
+from tests.helpers.row_files import write_rows
 from tests.stages.conftest import Project
 
 
@@ -15,7 +16,7 @@ def test_a_base_and_preferences_from_the_hub(finished: Project, project: Project
     data = project.root / "repo"
     data.mkdir()
     rows = [{"prompt": f"question {i}", "chosen": f" good {i}.", "rejected": f" bad {i}."} for i in range(60)]
-    (data / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    write_rows(data / "train.jsonl", rows)
     project.write(
         base_model="org/tiny",
         task="prompts",

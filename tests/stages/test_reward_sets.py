@@ -12,6 +12,7 @@ import pytest
 from pipeline import reward
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.records import PREFERENCES, VOTES, Comparison, row_id
+from tests.helpers.row_files import write_rows
 from tests.stages.conftest import Project
 
 Rows = list[dict[str, Any]]
@@ -21,11 +22,6 @@ TEXTS = ("prompt", "chosen", "rejected")
 def rows_of(finished: Project, split: str, n: int | None = None) -> Rows:
     rows = finished.latest("preferences").rows(split)[:n]
     return [{k: r[k] for k in TEXTS} for r in rows]
-
-
-def written(path: Path, rows: Rows) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
 
 
 def long_text(finished: Project) -> str:
@@ -42,7 +38,7 @@ def measured(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Pro
     seen = [{**row, "kind": "seen"} for row in train[:3]]
     own = [{**row, "kind": "even" if i % 2 == 0 else "odd"} for i, row in enumerate(test)]
     long = {"prompt": "p", "chosen": long_text(finished), "rejected": "It was bad.", "kind": "long"}
-    file = written(made.root / "set.jsonl", [*seen, *own, long])
+    file = write_rows(made.root / "set.jsonl", [*seen, *own, long])
     sets = {"mine": {"dataset": file, "slice": "kind"}}
     made.write(reward={"seed": 5, "test_sets": sets, "inputs": {"preferences": "mini-voted@v1"}})
     assert made.run("reward") == 0
@@ -151,7 +147,7 @@ def test_any_function_and_any_file(measured: Project, tmp_path: Path, capsys: py
         }
         for i in range(8)
     ]
-    file = written(tmp_path / "bench.jsonl", [{**row, "rejected_model": "y"} for row in rows])
+    file = write_rows(tmp_path / "bench.jsonl", [{**row, "rejected_model": "y"} for row in rows])
     said = command(measured, capsys, "tests.stages.test_reward_sets:length", "--on", file)
     assert f"tests.stages.test_reward_sets:length on {file} (rewardbench): 8 pairs" in said
     assert "The reward model is right on 1.00" in said

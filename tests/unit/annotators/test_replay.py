@@ -14,13 +14,10 @@ import pytest
 from pipeline.annotators import Context, Source, load_annotator
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.records import Annotation, Comparison, preference_from
+from tests.helpers.refusals import refusal
+from tests.helpers.row_files import write_rows
 
 HH = "\n\nHuman: {}\n\nAssistant:{}"
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
 
 
 def replay(dataset: str, seed: int = 0, **options: Any) -> Source:
@@ -40,7 +37,7 @@ def pairs(n: int) -> list[dict[str, Any]]:
 
 def test_preferences_come_back_as_they_went_in(tmp_path: Path) -> None:
     rows = [{**row, "margin": i / 2} for i, row in enumerate(pairs(40))]
-    source = replay(write(tmp_path / "a.jsonl", rows))
+    source = replay(write_rows(tmp_path / "a.jsonl", rows))
     back = [preference_from(*pair) for pair in source.judged()]
     assert [(p.prompt, p.chosen, p.rejected, p.margin) for p in back if p] == [tuple(row.values()) for row in rows]
     assert {p.annotator for p in back if p} == {"replay:a.jsonl"}
@@ -49,7 +46,7 @@ def test_preferences_come_back_as_they_went_in(tmp_path: Path) -> None:
 
 def test_sides_are_a_coin(tmp_path: Path) -> None:
     # 3.3 standard deviations of Binomial(1000, 1/2). Catches: chosen always A.
-    source = write(tmp_path / "a.jsonl", pairs(1000))
+    source = write_rows(tmp_path / "a.jsonl", pairs(1000))
     one, two = judged(replay(source)), judged(replay(source, seed=1))
     assert abs(Counter(a.choice for _, a in one)["a"] - 500) <= 52
     assert judged(replay(source)) == one
@@ -67,7 +64,7 @@ def test_report_counts_everything(tmp_path: Path) -> None:
         {**other, "chosen": "x", "rejected": "x"},
         {"prompt": "p", "chosen": "x"},
     ]
-    source = replay(write(tmp_path / "a.jsonl", rows), on_bad_row="skip")
+    source = replay(write_rows(tmp_path / "a.jsonl", rows), on_bad_row="skip")
     first = judged(source)
     expected = {
         "dataset": str(tmp_path / "a.jsonl"),
@@ -89,7 +86,7 @@ def test_report_counts_everything(tmp_path: Path) -> None:
 
 def test_votes_stay_with_the_comparison(tmp_path: Path) -> None:
     rows = [{**pairs(1)[0], "votes_chosen": 3, "votes_rejected": 2}]
-    (comparison, for_it), (same, against) = judged(replay(write(tmp_path / "a.jsonl", rows)))
+    (comparison, for_it), (same, against) = judged(replay(write_rows(tmp_path / "a.jsonl", rows)))
     assert comparison.meta == {"votes_chosen": 3, "votes_rejected": 2}
     assert comparison == same
     assert (for_it.count, against.count) == (3, 2)
@@ -111,12 +108,12 @@ def test_votes_stay_with_the_comparison(tmp_path: Path) -> None:
     ids=str,
 )
 def test_counts_that_make_no_sense(tmp_path: Path, votes: dict[str, Any], said: str) -> None:
-    assert said in refused(replay(write(tmp_path / "a.jsonl", [{**pairs(1)[0], **votes}])))
+    assert said in refused(replay(write_rows(tmp_path / "a.jsonl", [{**pairs(1)[0], **votes}])))
 
 
 def counts(rows: list[dict[str, Any]], tmp_path: Path, **options: Any) -> dict[str, int]:
     found = Counter[str]()
-    for comparison, vote in judged(replay(write(tmp_path / "a.jsonl", rows), **options)):
+    for comparison, vote in judged(replay(write_rows(tmp_path / "a.jsonl", rows), **options)):
         one = preference_from(comparison, vote)
         found[one.chosen if one is not None else vote.choice] += vote.count
     return dict(found)
@@ -163,7 +160,7 @@ def test_one_of_our_versions(tmp_path: Path) -> None:
 
 def test_limit_is_of_usable_rows(tmp_path: Path) -> None:
     rows = pairs(5)
-    source = replay(write(tmp_path / "a.jsonl", [rows[0], rows[0], *rows[1:]]), limit=2)
+    source = replay(write_rows(tmp_path / "a.jsonl", [rows[0], rows[0], *rows[1:]]), limit=2)
     assert [c.prompt for c, _ in judged(source)] == ["p0", "p1"]
     assert source.report()["duplicates"] == 1
 
@@ -177,7 +174,7 @@ def hh_rows() -> list[dict[str, Any]]:
 
 
 def test_hh_reports_its_odd_rows(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl", hh_rows())
+    path = write_rows(tmp_path / "a.jsonl", hh_rows())
     source = replay(path)
     assert [c.prompt for c, _ in judged(source)] == [HH.format("hi", "")]
     assert source.report()["skipped"] == {"empty turn": 1, "prompts differ": 1}
@@ -235,7 +232,7 @@ def test_the_same_person_twice_is_a_duplicate_unless_the_choice_differs(tmp_path
 
 def test_scores_stay_with_the_side_they_were_given_to(tmp_path: Path) -> None:
     row = {"instruction": "Why?", "completions": [{"response": f"r{i}", "overall_score": i} for i in range(6)]}
-    votes = judged(replay(write(tmp_path / "a.jsonl", [row])))
+    votes = judged(replay(write_rows(tmp_path / "a.jsonl", [row])))
     assert len(votes) == 15
     # Mutation caught: score_a is the chosen one's; half of the chosen ones are B.
     for comparison, a in votes:
@@ -243,7 +240,7 @@ def test_scores_stay_with_the_side_they_were_given_to(tmp_path: Path) -> None:
         assert comparison.completion_b == f" r{a.score_b:.0f}"
         assert a.margin is None
     assert {a.choice for _, a in votes} == {"a", "b"}
-    (one,) = judged(replay(write(tmp_path / "a.jsonl", [row]), pairs="best_worst"))
+    (one,) = judged(replay(write_rows(tmp_path / "a.jsonl", [row]), pairs="best_worst"))
     assert {one[0].completion_a, one[0].completion_b} == {" r0", " r5"}
 
 
@@ -256,25 +253,25 @@ def test_both_bad_and_ties_of_the_arena(tmp_path: Path) -> None:
         return {**sides, "winner": winner, "judge": "u1", "model_a": "x", "model_b": "y"}
 
     rows = [battle(i, w) for i, w in enumerate(("tie", "tie (bothbad)", "model_b", "model_c"))]
-    source = replay(write(tmp_path / "a.jsonl", rows))
+    source = replay(write_rows(tmp_path / "a.jsonl", rows))
     assert Counter(a.choice for _, a in judged(source)) in (
         {"tie": 1, "both_bad": 1, "a": 1},
         {"tie": 1, "both_bad": 1, "b": 1},
     )
     # One person, two verdicts on one comparison: both are there.
     same = [battle(0, "tie"), battle(0, "tie (bothbad)"), battle(0, "tie")]
-    assert len(judged(replay(write(tmp_path / "b.jsonl", same)))) == 2
+    assert len(judged(replay(write_rows(tmp_path / "b.jsonl", same)))) == 2
     # A public set: bad rows are counted.
     assert source.report()["skipped"] == {"unknown winner": 1}
     assert source.report()["ties"] == 1
     with pytest.raises(DataError, match=r"a\.jsonl:4: .*format arena: unknown winner"):
-        judged(replay(write(tmp_path / "a.jsonl", rows), on_bad_row="error"))
+        judged(replay(write_rows(tmp_path / "a.jsonl", rows), on_bad_row="error"))
 
 
 def test_a_filter_never_stops(tmp_path: Path) -> None:
     post = {"history": "p", "human_ref_A": "a", "human_ref_B": "b", "labels": 1}
     rows = [{**post, "score_ratio": 1.5}, {**post, "score_ratio": 2.5, "history": "q"}]
-    source = replay(write(tmp_path / "a.jsonl", rows), min_score_ratio=2, on_bad_row="error")
+    source = replay(write_rows(tmp_path / "a.jsonl", rows), min_score_ratio=2, on_bad_row="error")
     assert len(judged(source)) == 1
     assert source.report()["skipped"] == {"score_ratio below 2": 1}
 
@@ -282,7 +279,7 @@ def test_a_filter_never_stops(tmp_path: Path) -> None:
 def test_unpaired_rows_become_pairs(tmp_path: Path) -> None:
     rows = [{"prompt": "p", "completion": c, "label": c == "a"} for c in "abc"]
     rows.append({"prompt": "q", "completion": "x", "label": True})
-    source = replay(write(tmp_path / "a.jsonl", rows))
+    source = replay(write_rows(tmp_path / "a.jsonl", rows))
     back = [preference_from(*pair) for pair in judged(source)]
     assert [(p.prompt, p.chosen, p.rejected) for p in back if p] == [("p", "a", "b"), ("p", "a", "c")]
     assert source.report()["rows"] == 4
@@ -291,7 +288,7 @@ def test_unpaired_rows_become_pairs(tmp_path: Path) -> None:
 
 def test_names_in_a_column_become_ids(tmp_path: Path) -> None:
     rows = [{**row, "annotator": "oracle", "worker": f"Worker {i % 2}"} for i, row in enumerate(pairs(4))]
-    path = write(tmp_path / "a.jsonl", rows)
+    path = write_rows(tmp_path / "a.jsonl", rows)
     # A column that happens to be called so is not read, as our own versions have one.
     assert {a.annotator for _, a in judged(replay(path))} == {"replay:a.jsonl"}
     people = {a.annotator for _, a in judged(replay(path, columns={"annotator": "worker"}))}
@@ -307,14 +304,11 @@ def test_names_in_a_column_become_ids(tmp_path: Path) -> None:
 
 
 def refused(source: Source) -> str:
-    with pytest.raises(DataError) as caught:
-        judged(source)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    return refusal(DataError, judged, source)
 
 
 def test_the_first_bad_row_stops_by_default(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl", [*pairs(2), {"prompt": "p", "chosen": "", "rejected": "x"}])
+    path = write_rows(tmp_path / "a.jsonl", [*pairs(2), {"prompt": "p", "chosen": "", "rejected": "x"}])
     said = refused(replay(path))
     assert said.startswith(f"{path}:3: ")
     assert "empty chosen" in said
@@ -322,7 +316,7 @@ def test_the_first_bad_row_stops_by_default(tmp_path: Path) -> None:
 
 
 def test_missing_column(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl", [{"question": "q", "chosen": "a", "rejected": "b"}])
+    path = write_rows(tmp_path / "a.jsonl", [{"question": "q", "chosen": "a", "rejected": "b"}])
     said = refused(replay(path))
     assert said.startswith(f"{path}:1: ")
     assert "question, chosen, rejected" in said
@@ -337,7 +331,7 @@ def test_missing_file(tmp_path: Path) -> None:
 
 
 def test_nothing_usable(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl", [{"prompt": "p", "chosen": "a", "rejected": "a"}] * 3)
+    path = write_rows(tmp_path / "a.jsonl", [{"prompt": "p", "chosen": "a", "rejected": "a"}] * 3)
     said = refused(replay(path, on_bad_row="skip"))
     assert "none of 3 rows is usable as trl: chosen equals rejected (3)" in said
 
@@ -359,7 +353,7 @@ def test_refused_options(options: dict[str, Any], fact: str) -> None:
 
 def test_what_was_done_to_rows_is_reported(tmp_path: Path) -> None:
     rows = [{"id": i, "prompt": f"Why {i}?", "chosen": f"Why {i}? x", "rejected": f"Why {i}? y"} for i in range(3)]
-    source = replay(write(tmp_path / "a.jsonl", rows))
+    source = replay(write_rows(tmp_path / "a.jsonl", rows))
     for _ in range(2):  # catches: notices that survive into a second reading
         assert {c.completion_a for c, _ in judged(source)} <= {" x", " y"}
         assert source.report()["notices"] == [
@@ -370,7 +364,7 @@ def test_what_was_done_to_rows_is_reported(tmp_path: Path) -> None:
 
 def test_columns_can_be_joined_in_a_config(tmp_path: Path) -> None:
     rows = [{"context": "Text.", "question": f"Why {i}?", "chosen": "x", "rejected": "y"} for i in range(2)]
-    source = replay(write(tmp_path / "a.jsonl", rows), columns={"prompt": ["context", "question"]})
+    source = replay(write_rows(tmp_path / "a.jsonl", rows), columns={"prompt": ["context", "question"]})
     assert [c.prompt for c, _ in judged(source)] == ["Text.\n\nWhy 0?", "Text.\n\nWhy 1?"]
     assert "notices" not in source.report()
     for columns in ({"chosen": ["context", "question"]}, {"prompt": []}):
@@ -383,7 +377,7 @@ def test_columns_can_be_joined_in_a_config(tmp_path: Path) -> None:
 
 def test_options_of_verdicts_reach_the_rows(tmp_path: Path) -> None:
     rows = [{"prompt": f"p{i}", "x": "good", "y": "bad", "best": i % 3} for i in range(6)]
-    path = write(tmp_path / "a.jsonl", rows)
+    path = write_rows(tmp_path / "a.jsonl", rows)
     columns = {"completion_a": "x", "completion_b": "y", "choice": "best"}
     said = refused(replay(path, columns=columns))
     assert "the value is 0; accepted are x, y; a/b, left/right" in said
@@ -402,7 +396,7 @@ def test_options_of_verdicts_reach_the_rows(tmp_path: Path) -> None:
 def test_a_coding_that_is_not_clear_stops_even_where_rows_may_be_skipped(tmp_path: Path) -> None:
     rows = [{"prompt": f"p{i}", "r_1": "good", "r_2": "bad", "best": best} for i, best in enumerate((1, 1, 0))]
     columns = {"completion_a": "r_1", "completion_b": "r_2", "choice": "best"}
-    path = write(tmp_path / "a.jsonl", rows)
+    path = write_rows(tmp_path / "a.jsonl", rows)
     # 0 says that 1 was the second one all along. Mutation caught: the row is skipped, and the others are inverted.
     said = refused(replay(path, columns=columns, on_bad_row="skip"))
     assert said.startswith(f"{path}:3: best is 0, which is no number of the columns")

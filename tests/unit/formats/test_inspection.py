@@ -16,13 +16,9 @@ from pipeline.base.terminal_text import columns
 from pipeline.formats.inspection import look, look_at_head
 from pipeline.formats.read_options import JudgedSet
 from pipeline.stages import look as command
+from tests.helpers.row_files import write_rows
 
 Row = dict[str, Any]
-
-
-def write(path: Path, rows: list[Row]) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
 
 
 def votes(n: int = 4) -> list[Row]:
@@ -51,7 +47,7 @@ def test_counts_of_votes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         *votes(),
         {"prompt": "q", "completion_a": "x", "completion_b": "y", "choice": "maybe", "worker": "ann"},
     ]
-    found = as_json(capsys, write(tmp_path / "a.jsonl", rows), "--columns", "annotator=worker")
+    found = as_json(capsys, write_rows(tmp_path / "a.jsonl", rows), "--columns", "annotator=worker")
     counts = {k: found[k] for k in ("rows", "comparisons", "prompts", "decided", "ties", "votes", "people")}
     assert counts == {"rows": 9, "comparisons": 4, "prompts": 4, "decided": 7, "ties": 1, "votes": 8, "people": 2}
     ((reason, about),) = found["broken"].items()
@@ -70,7 +66,9 @@ def test_the_lines_for_the_config_are_one(tmp_path: Path, capsys: pytest.Capture
     from pipeline.annotators.replay import Options
     from pipeline.workflow.typed_keys import parse_options
 
-    path = write(tmp_path / "a.jsonl", [{"question": "q", "chosen": "x", "rejected": f"y{i}"} for i in range(4)])
+    path = write_rows(
+        tmp_path / "a.jsonl", [{"question": "q", "chosen": "x", "rejected": f"y{i}"} for i in range(4)]
+    )
     found = as_json(capsys, path, "--columns", "{prompt: question}", "--split", "train", "--pairs", "best_worst")
     written = yaml.safe_load("\n".join(found["config"]))["collect"]
     assert written["split_by"] == "completion"  # all share one prompt
@@ -83,7 +81,7 @@ def test_it_fits_a_terminal_and_nothing_in_it_is_obeyed(
 ) -> None:
     nasty = "\x1b[31mred\x1b[0m\nsecond \u202eline " + "日本語の長い文章" * 60 + " \x07"
     rows = [{"prompt": nasty, "chosen": nasty + "!", "rejected": nasty * 9, "\x1b]0;title\x07": 1}]
-    out = run(capsys, write(tmp_path / "a.jsonl", rows))
+    out = run(capsys, write_rows(tmp_path / "a.jsonl", rows))
     above, _, lines_to_copy = out.partition("write in the config:")
     assert all(columns(line) <= 80 for line in above.splitlines())
     assert f"dataset: {tmp_path / 'a.jsonl'}" in lines_to_copy
@@ -94,12 +92,12 @@ def test_it_fits_a_terminal_and_nothing_in_it_is_obeyed(
 
 def test_prompts_and_completions_to_be_labelled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"prompt": f"q{i % 3}", "source": "web"} for i in range(6)]
-    path = write(tmp_path / "p.jsonl", [*rows, {"prompt": ""}])
+    path = write_rows(tmp_path / "p.jsonl", [*rows, {"prompt": ""}])
     found = as_json(capsys, path)
     assert (found["format"], found["rows"], found["prompts"], found["unused"]) == ("prompts", 7, 3, ["source"])
     assert found["broken"] == {"empty prompt": {"rows": 1, "first": f"{path}:7"}}
     assert found["config"] == ["task: prompts", "task_args:", f"  dataset: {path}"]
-    path = write(tmp_path / "c.jsonl", [{"prompt": "q", "completions": ["a", "b"]}])
+    path = write_rows(tmp_path / "c.jsonl", [{"prompt": "q", "completions": ["a", "b"]}])
     found = as_json(capsys, path)
     assert found["format"] == "completions without a verdict"
     assert found["config"][:3] == ["collect:", "  annotator: human", "label:"]
@@ -108,7 +106,7 @@ def test_prompts_and_completions_to_be_labelled(tmp_path: Path, capsys: pytest.C
 
 
 def test_what_cannot_be_told_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = write(tmp_path / "a.jsonl", [{"q": "x", "good": "y", "winner": 1}])
+    path = write_rows(tmp_path / "a.jsonl", [{"q": "x", "good": "y", "winner": 1}])
     for args, kind in (
         ([path], DataError),
         ([str(tmp_path / "none.jsonl")], DataError),
@@ -157,7 +155,7 @@ def test_the_command_line_knows_every_option_of_a_set(monkeypatch: pytest.Monkey
 
 
 def test_columns_that_nobody_reads(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl", [{"prompt": "q", "chosen": "x", "rejected": "y", "colour": 1}] * 2)
+    path = write_rows(tmp_path / "a.jsonl", [{"prompt": "q", "chosen": "x", "rejected": "y", "colour": 1}] * 2)
     assert look(JudgedSet(path), "x").unused == ["colour"]
     assert "columns not used: colour" in look(JudgedSet(path), "x").sentence()
 
@@ -165,13 +163,15 @@ def test_columns_that_nobody_reads(tmp_path: Path) -> None:
 # Catches: a table of pairs passed over as a list of prompts, because nobody said which columns are which.
 def test_prompts_beside_answers_and_a_verdict_are_not_taken_for_prompts_alone(tmp_path: Path) -> None:
     row = {"prompt": "q", "answer_1": "x", "answer_2": "y", "preferred": "answer_1"}
-    (warning,) = look(JudgedSet(write(tmp_path / "a.jsonl", [row] * 2)), "x").warnings
+    (warning,) = look(JudgedSet(write_rows(tmp_path / "a.jsonl", [row] * 2)), "x").warnings
     assert "columns: {completion_a: answer_1, completion_b: answer_2, choice: preferred}" in warning
-    assert look(JudgedSet(write(tmp_path / "b.jsonl", [{"prompt": "q"}, {"prompt": "r"}])), "x").warnings == []
+    assert (
+        look(JudgedSet(write_rows(tmp_path / "b.jsonl", [{"prompt": "q"}, {"prompt": "r"}])), "x").warnings == []
+    )
 
 
 def test_the_head(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl", votes(10))
+    path = write_rows(tmp_path / "a.jsonl", votes(10))
     assert look_at_head(JudgedSet(path), "x", rows=4) == (
         f"{path}: the first 4 rows read as choices; 2 comparisons, 3 decided, 1 ties"
     )
@@ -179,7 +179,7 @@ def test_the_head(tmp_path: Path) -> None:
 
 
 def test_it_is_quick_to_start_and_ends_with_2(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl", votes())
+    path = write_rows(tmp_path / "a.jsonl", votes())
     code = (
         "import sys; from pipeline.__main__ import main; "
         f"main(['data', 'look', {path!r}]); "

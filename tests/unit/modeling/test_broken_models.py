@@ -19,6 +19,7 @@ from pipeline.modeling.lora import lora_config, save_adapter
 from pipeline.modeling.roles import load_policy
 from pipeline.scoring.reward_role import Scoring
 from tests.conftest import tiny_gpt2, tiny_tokenizer
+from tests.helpers.refusals import refusal
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +50,7 @@ def load(models: Path) -> Any:
 
 
 def refused(models: Path) -> str:
-    with pytest.raises(ModelError) as err:
-        load(models)
-    assert "\n" not in str(err.value)
-    return str(err.value)
+    return refusal(ModelError, load, models)
 
 
 def without(path: Path, part: str) -> None:

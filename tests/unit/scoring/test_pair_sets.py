@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,14 @@ from pipeline.scoring.reward_functions import FunctionScorer
 from pipeline.scoring.reward_models import AdapterScorer, ClassifierScorer
 from pipeline.scoring.reward_role import Scoring
 from pipeline.store.store import Store
+from tests.helpers.row_files import write_rows
 
 read_pairs = partial(pair_sets.read_pairs, judgements=Judgements)
 BENCH = {"chosen_model": "x", "rejected_model": "y"}
 
 
 def file_of(path: Path, *rows: dict[str, Any]) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
+    return write_rows(path, rows)
 
 
 def pair(n: int, **other: Any) -> dict[str, Any]:
