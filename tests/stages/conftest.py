@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
         if not (made.root / "done").exists():
             made.write()
             with pytest.MonkeyPatch.context() as patched:
-                plain_figures(patched)
+                arrange_no_axes(patched)
                 made.run_all()
             (made.root / "done").touch()
     finally:
@@ -108,6 +109,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return made
 
 
-def plain_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out arranging the axes, which is half the time of a report. For tests of what is in one."""
-    monkeypatch.setattr("matplotlib.layout_engine.ConstrainedLayoutEngine.execute", lambda *_: None)
+@pytest.fixture(autouse=True)
+def plain_figures() -> Iterator[None]:
+    """Reports are drawn without arranging the axes, most of their time: no test here looks at a picture."""
+    with pytest.MonkeyPatch.context() as patched:
+        arrange_no_axes(patched)
+        yield
+
+
+def arrange_no_axes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("matplotlib.figure.Figure.get_layout_engine", lambda *_: None)

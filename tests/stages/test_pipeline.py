@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -183,32 +184,40 @@ def test_the_policy_opens_in_everybodys_tools(finished: Project):
     assert not [p for pattern in forbidden for p in Path(policy).glob(pattern)]
 
 
-def test_the_reward_adapter_scores_the_same_in_a_fresh_process(finished: Project):
-    reward, scores = finished.latest("reward"), finished.latest("scores").rows("test")
-    code = """
+SCORE = """
 import json, sys, torch
 from peft import AutoPeftModelForSequenceClassification
 from transformers import AutoTokenizer
-path, rows = sys.argv[1], json.load(sys.stdin)
-model = AutoPeftModelForSequenceClassification.from_pretrained(path, num_labels=1).eval()
-tokenizer = AutoTokenizer.from_pretrained(path)
-model.config.pad_token_id = tokenizer.pad_token_id
-out = []
-for prompt, chosen in rows:
-    ids = [t for text in (prompt, chosen) for t in tokenizer(text)["input_ids"]] + [tokenizer.eos_token_id]
-    with torch.no_grad():
-        out.append(model(input_ids=torch.tensor([ids])).logits.item())
-print(json.dumps(out))
+
+def score(path, rows):
+    model = AutoPeftModelForSequenceClassification.from_pretrained(path, num_labels=1).eval()
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    scores = []
+    for prompt, chosen in rows:
+        ids = [t for text in (prompt, chosen) for t in tokenizer(text)["input_ids"]] + [tokenizer.eos_token_id]
+        with torch.no_grad():
+            scores.append(model(input_ids=torch.tensor([ids])).logits.item())
+    return scores
+
+if __name__ == "__main__":
+    print(json.dumps(score(sys.argv[1], json.load(sys.stdin))))
 """
+
+
+# A process of its own has none of our imports, and costs five seconds.
+@pytest.mark.parametrize("fresh", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["here", "alone"])
+def test_the_reward_adapter_scores_the_same_in_peft_alone(finished: Project, fresh: bool):
+    path, scores = str(finished.latest("reward").path), finished.latest("scores").rows("test")
     rows = [[r["prompt"], r["chosen"]] for r in scores]
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(reward.path)],
-        input=json.dumps(rows),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = json.loads(done.stdout.splitlines()[-1])
+    if fresh:
+        command = [sys.executable, "-c", SCORE, path]
+        done = subprocess.run(command, input=json.dumps(rows), capture_output=True, text=True, check=True)
+        found = json.loads(done.stdout.splitlines()[-1])
+    else:
+        script: dict[str, Any] = {"__name__": "score"}
+        exec(SCORE, script)
+        found = script["score"](path, rows)
     # Mutation caught: the score head left out of the file, or read at another token than in training.
     assert found == pytest.approx([r["chosen_score"] for r in scores], abs=1e-5)
 

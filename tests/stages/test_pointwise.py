@@ -12,7 +12,7 @@ from pipeline.base.errors import DataError
 from pipeline.base.records import digest
 from pipeline.store.checkpoints import Checkpoints
 from pipeline.store.store import Version
-from tests.stages.conftest import MINI, Project, plain_figures
+from tests.stages.conftest import MINI, Project
 from tests.stages.test_resume import REWARD, Killed, figures, kill_after, metrics, weights
 
 UNPAIRED = {"id": "string", "prompt": "string", "completion": "string", "label": "bool", "annotator": "string"}
@@ -69,12 +69,9 @@ def rows(finished: Project) -> Rows:
 
 
 # Catches: what is written for pairs asked of single completions, in any of the stages that follow.
-def test_single_completions_lead_to_a_report(
-    finished: Project, tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
-):
+def test_single_completions_lead_to_a_report(finished: Project, tmp_path: Path, rows: Rows):
     from datasets import load_dataset
 
-    plain_figures(monkeypatch)
     pairs = fewer_pairs(finished.latest("preferences"), train=3, test=4)
     made = project_with(finished, tmp_path / "made", rows, pairs)
     for stage in ("reward", "ppo", "evaluate", "report"):

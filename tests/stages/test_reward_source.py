@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stages.conftest import Project, plain_figures
+from tests.stages.conftest import Project
 
 
 @pytest.fixture
@@ -48,11 +48,10 @@ def test_there_is_no_reward_model_to_train(scored: Project, capsys: pytest.Captu
 
 # Seen failing with: run.version("reward") read by the report, and by the table of results.
 def test_the_report_leaves_out_what_there_is_not(
-    finished: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    finished: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     from pipeline.stages.several_runs import table
 
-    plain_figures(monkeypatch)
     shutil.copytree(finished.root / "data", tmp_path / "data")
     made = Project(tmp_path)
     inputs = {role: f"mini-{role}@v1" for role in ("base", "policy", "evaluation")}
