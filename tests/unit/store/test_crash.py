@@ -29,10 +29,9 @@ def publish(root, tag, key=None):
 """
 
 
-def start(code: str, *args: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", PUBLISH + textwrap.dedent(code), *map(str, args)], stdout=subprocess.PIPE, text=True
-    )
+def start(code: str, *args: object, stdin: int | None = None) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", PUBLISH + textwrap.dedent(code), *map(str, args)]
+    return subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, text=True)
 
 
 def check_intact(store: Store) -> int:
@@ -93,10 +92,10 @@ def test_kill_9_campaign(tmp_path: Path) -> None:
 
 
 PUBLISH_ONE = f"""
-import importlib.metadata, pyarrow, pyarrow.parquet, yaml
-from pipeline.store.manifest import code
+import pandas, pyarrow, pyarrow.parquet, yaml  # pyarrow looks for pandas when it first writes
+from pipeline.store.manifest import code, environment
 {PUBLISH}
-code()
+code(), environment("")
 def work(root):
     publish(root, "x")
 """
@@ -115,38 +114,57 @@ def test_death_before_every_single_step(tmp_path: Path, before: int) -> None:
     assert (counts[0], counts[-1]) == (before, before + 1)
 
 
+# Each begins when all are there, and again before the work that all have in common.
 RACE = """
-    import time
-    root, me, start_at = sys.argv[1], sys.argv[2], float(sys.argv[3])
     import pyarrow.parquet
-    time.sleep(max(0, start_at - time.time()))
-    for turn in range(int(sys.argv[4])):
-        version = publish(root, f"{me}-{turn}", key=sys.argv[5] or None)
-        print(version.number, me, turn, flush=True)
+    own, same, me = sys.argv[1:]
+    for root, key in ((own, None), (same, "k{}")):
+        print("ready", flush=True)
+        sys.stdin.readline()
+        for turn in range(5):
+            version = publish(root, f"{me}-{turn}", key=key and key.format(turn))
+            print(version.number, me, turn, flush=True)
 """
 
 
-def race(root: Path, turns: int, key: str = "") -> list[list[str]]:
-    begin = time.time() + 1.5
-    writers = [start(RACE, root, me, begin, turns, key) for me in range(4)]
-    outputs = [writer.communicate(timeout=120)[0] for writer in writers]
+@pytest.fixture(scope="module")
+def race(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Store, list[tuple[int, str]]]]:
+    """Two stores, and what four writers say they published there: the number, its writer and its turn."""
+    roots = [tmp_path_factory.mktemp(name) for name in ("own", "same")]
+    writers = [start(RACE, *roots, me, stdin=subprocess.PIPE) for me in range(4)]
+    said: list[list[tuple[int, str]]] = [[], []]
+    for lines in said:
+        for writer in writers:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == "ready\n"
+        for writer in writers:
+            assert writer.stdin is not None
+            writer.stdin.write("go\n")
+            writer.stdin.flush()
+        for writer in writers:
+            assert writer.stdout is not None
+            for _ in range(5):
+                number, me, turn = writer.stdout.readline().split()
+                lines.append((int(number), f"{me}-{turn}"))
+    for writer in writers:
+        writer.communicate(timeout=120)
     assert [writer.returncode for writer in writers] == [0] * 4
-    return [line.split() for output in outputs for line in output.splitlines()]
+    return [(Store(root), lines) for root, lines in zip(roots, said, strict=True)]
 
 
 # Seen failing with: no lock, and a copy instead of the rename (numbers shared, versions lost).
-def test_four_writers_lose_nothing_and_share_no_number(tmp_path: Path) -> None:
-    said = race(tmp_path, turns=5)
-    assert sorted(int(number) for number, _, _ in said) == list(range(1, 21))
-    assert check_intact(Store(tmp_path)) == 20
-    store = Store(tmp_path)
-    for number, me, turn in said:
-        assert store.resolve(f"prefs@v{number}").rows()[0]["id"] == f"{me}-{turn}-0"
+def test_four_writers_lose_nothing_and_share_no_number(race: list[tuple[Store, list[tuple[int, str]]]]) -> None:
+    store, lines = race[0]
+    assert sorted(number for number, _ in lines) == list(range(1, 21))
+    assert check_intact(store) == 20
+    for number, tag in lines:
+        assert store.resolve(f"prefs@v{number}").rows()[0]["id"] == f"{tag}-0"
     assert store.resolve("prefs").number == 20
 
 
 # Seen failing with: publishing without the lock.
-def test_four_writers_of_the_same_work_publish_it_once(tmp_path: Path) -> None:
-    said = race(tmp_path, turns=2, key="k")
-    assert {number for number, _, _ in said} == {"1"}
-    assert check_intact(Store(tmp_path)) == 1
+def test_four_writers_of_the_same_work_publish_it_once(race: list[tuple[Store, list[tuple[int, str]]]]) -> None:
+    store, lines = race[1]
+    for turn in range(5):
+        assert len({number for number, tag in lines if tag.endswith(f"-{turn}")}) == 1
+    assert check_intact(store) == 5
