@@ -32,3 +32,22 @@ def chain(store: Store) -> Version:
     publish(store, name="prefs", parents=[(prompts, "prompts")])
     second = publish(store, name="prefs", parents=[(store.resolve("prefs@v1"), "base"), (prompts, "prompts")])
     return publish(store, name="adapter", kind="adapter", stage="ppo", parents=[(second, "preferences")])
+
+
+def publish_votes(
+    store: Store,
+    ids: str,
+    votes: Mapping[str, str] | None = None,
+    name: str = "prefs",
+    stats: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> Version:
+    """A version of rows with one letter each for an id, and of one person's choices: ``{"x": "a"}``."""
+    with new(store, name, **settings) as draft:
+        draft.write_rows("train", [{"id": i} for i in ids])
+        rows = [{"id": i, "annotator": "me", "choice": c} for i, c in (votes or {}).items()]
+        draft.write_rows(
+            "train", rows, config="votes", schema=dict.fromkeys(("id", "annotator", "choice"), "string")
+        )
+        draft.stats.update(stats or {})
+    return draft.version
