@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.base.errors import DataError
-from pipeline.statistics.intervals import LARGEST_BCA, SMALLEST_BOOTSTRAP, Interval, finite, wilson
+from pipeline.statistics.intervals import LARGEST_BCA, SMALLEST_BOOTSTRAP, Estimate, finite, wilson
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "RESAMPLES",
-    "Interval",
+    "Estimate",
     "as_finite",
     "bootstrap_mean",
     "exponential",
@@ -37,7 +37,7 @@ FEW_DIFFERENT = 20
 
 def bootstrap_mean(
     values: ArrayLike, seed: int, level: float = 0.95, resamples: int = RESAMPLES, differences: bool = False
-) -> Interval:
+) -> Estimate:
     """A mean with its interval, for observations that are independent.
 
     The bootstrap (BCa, Efron 1987). Fewer than 20 values fall back to Student's t, more than 5,000 to percentiles;
@@ -55,27 +55,27 @@ def bootstrap_mean(
     data = as_finite(values, "values")
     n = len(data)
     if n == 0:
-        return Interval(math.nan, math.nan, math.nan, 0)
+        return Estimate(math.nan, math.nan, math.nan, 0)
     mean = float(data.mean())
     if np.ptp(data) == 0:
-        return Interval(mean, math.nan, math.nan, n)
+        return Estimate(mean, math.nan, math.nan, n)
     scored = _score_limits(data, level, differences)
     if n < SMALLEST_BOOTSTRAP:
         by_t = _student(data, level)
         if scored is None:
             return by_t
         # Few values of which most are equal: the wider of the two.
-        return Interval(mean, min(by_t.low, scored[0]), max(by_t.high, scored[1]), n, "score")
+        return Estimate(mean, min(by_t.low, scored[0]), max(by_t.high, scored[1]), n, "score")
     if scored is not None:
-        return Interval(mean, *scored, n, "score")
+        return Estimate(mean, *scored, n, "score")
     method = "BCa" if n <= LARGEST_BCA else "percentile"
     low, high = _bootstrap_limits(data, seed, level, resamples, method)
-    return Interval(mean, low, high, n, f"bootstrap ({method})")
+    return Estimate(mean, low, high, n, f"bootstrap ({method})")
 
 
 def paired_difference(
     before: ArrayLike, after: ArrayLike, seed: int, level: float = 0.95, resamples: int = RESAMPLES
-) -> Interval:
+) -> Estimate:
     """The mean of ``after - before`` over pairs: positive when it rose.
 
     The pair is resampled as one, so what both sides share (an easy prompt) cancels out of the interval.
@@ -90,10 +90,10 @@ def paired_difference(
     return bootstrap_mean(second - first, seed, level, resamples, differences=True)
 
 
-def exponential(found: Interval) -> Interval:
+def exponential(found: Estimate) -> Estimate:
     """The interval of exp of what ``found`` is of, such as a ratio from the difference of two logarithms."""
     value, low, high = (math.exp(x) if math.isfinite(x) else x for x in (found.value, found.low, found.high))
-    return Interval(value, low, high, found.n, found.method)
+    return Estimate(value, low, high, found.n, found.method)
 
 
 def as_finite(values: ArrayLike | Sequence[float], name: str) -> NDArray[np.float64]:
@@ -109,12 +109,12 @@ def as_finite(values: ArrayLike | Sequence[float], name: str) -> NDArray[np.floa
     return data
 
 
-def _student(data: NDArray[np.float64], level: float) -> Interval:
+def _student(data: NDArray[np.float64], level: float) -> Estimate:
     from scipy.stats import t
 
     n, mean = len(data), float(data.mean())
     half = float(t.ppf((1 + level) / 2, n - 1)) * float(data.std(ddof=1)) / math.sqrt(n)
-    return Interval(mean, mean - half, mean + half, n, "Student's t")
+    return Estimate(mean, mean - half, mean + half, n, "Student's t")
 
 
 def _score_limits(data: NDArray[np.float64], level: float, differences: bool) -> tuple[float, float] | None:

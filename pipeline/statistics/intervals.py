@@ -16,7 +16,7 @@ SMALLEST_BOOTSTRAP, LARGEST_BCA = 20, 5000
 
 
 @dataclass(frozen=True)
-class Interval:
+class Estimate:
     """An estimate and its confidence limits.
 
     Attributes:
@@ -51,7 +51,7 @@ def finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def wilson(successes: float, n: int, level: float = 0.95) -> Interval:
+def wilson(successes: float, n: int, level: float = 0.95) -> Estimate:
     """A proportion with Wilson's score interval (1927), which stays honest near 0 and 1 and for small n.
 
     Args:
@@ -63,7 +63,7 @@ def wilson(successes: float, n: int, level: float = 0.95) -> Interval:
     if not 0 <= successes <= n:
         raise ValueError(f"{successes} successes in {n} trials")
     if n == 0:
-        return Interval(math.nan, 0.0, 1.0, 0, WILSON)
+        return Estimate(math.nan, 0.0, 1.0, 0, WILSON)
     z = NormalDist().inv_cdf((1 + level) / 2)
     share = successes / n
     shrink = 1 + z * z / n
@@ -72,4 +72,4 @@ def wilson(successes: float, n: int, level: float = 0.95) -> Interval:
     # At the ends the formula gives exactly 0 or 1; rounding would put the limit past the estimate.
     low = 0.0 if successes == 0 else middle - half
     high = 1.0 if successes == n else middle + half
-    return Interval(share, low, high, n, WILSON)
+    return Estimate(share, low, high, n, WILSON)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from pipeline.statistics.bootstrap import Interval, as_finite, bootstrap_mean, finite
+from pipeline.statistics.bootstrap import Estimate, as_finite, bootstrap_mean, finite
 from pipeline.statistics.overoptimised import PATIENCE, evaluated, falls, paired_error
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def law_gain(d: ArrayLike, alpha: float, beta: float, law: LawName) -> NDArray[n
 
 def _from_residuals(
     design: NDArray[np.float64], values: NDArray[np.float64], level: float
-) -> tuple[Interval, Interval]:
+) -> tuple[Estimate, Estimate]:
     from scipy.stats import t
 
     solve = np.linalg.pinv(design)
@@ -89,7 +89,7 @@ def _from_residuals(
     variance = float(((values - design @ coefficients) ** 2).sum()) / freedom
     half = float(t.ppf((1 + level) / 2, freedom)) * np.sqrt(variance * np.diag(solve @ solve.T))
     first, second = (
-        Interval(float(c), float(c - h), float(c + h), len(values))
+        Estimate(float(c), float(c - h), float(c + h), len(values))
         for c, h in zip(coefficients, half, strict=True)
     )
     return first, second

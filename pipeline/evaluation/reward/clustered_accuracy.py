@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.statistics.bootstrap import Interval
+from pipeline.statistics.bootstrap import Estimate
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -74,7 +74,7 @@ def dyadic_variance(right: NDArray[np.bool_], first: Sequence[Hashable], second:
 
 def effective_wilson(
     right: NDArray[np.bool_], variance: float, units: int, level: float = 0.95
-) -> tuple[Interval, float]:
+) -> tuple[Estimate, float]:
     """Wilson's interval for n independent pairs whose share had this variance, n being at most those there are.
 
     All right or all wrong, nothing shows how they go together: then a unit counts as one pair.
@@ -88,14 +88,14 @@ def effective_wilson(
 
     n, share = len(right), float(right.mean())
     if units < 2:
-        return Interval(share, 0.0, 1.0, n), 1.0
+        return Estimate(share, 0.0, 1.0, n), 1.0
     spread = share * (1 - share)
     worth = min(spread / variance, float(n)) if spread > 0 and variance > 0 else float(min(units, n))
     z = float(t.ppf((1 + level) / 2, units - 1))
     shrink = 1 + z * z / worth
     middle = (share + z * z / (2 * worth)) / shrink
     half = z / shrink * math.sqrt(spread / worth + z * z / (4 * worth * worth))
-    return Interval(share, min(max(middle - half, 0.0), share), max(min(middle + half, 1.0), share), n), worth
+    return Estimate(share, min(max(middle - half, 0.0), share), max(min(middle + half, 1.0), share), n), worth
 
 
 def _sums(values: NDArray[np.float64], keys: Iterable[Hashable]) -> list[float]:

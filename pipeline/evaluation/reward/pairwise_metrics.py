@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.evaluation.reward.clustered_accuracy import dependent_accuracy
-from pipeline.statistics.bootstrap import Interval, as_finite, bootstrap_mean, finite, wilson
+from pipeline.statistics.bootstrap import Estimate, as_finite, bootstrap_mean, finite, wilson
 from pipeline.texts import words
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Baseline:
     """A baseline's accuracy, or the reason there is none."""
 
     name: str
-    accuracy: Interval | None
+    accuracy: Estimate | None
     reason: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def reward_metrics(
     }
 
 
-def pair_accuracy(margins: ArrayLike, level: float = 0.95) -> Interval:
+def pair_accuracy(margins: ArrayLike, level: float = 0.95) -> Estimate:
     """Share of margins (chosen - rejected score) above 0. A tie is not correct: a constant model gets 0."""
     data = as_finite(margins, "margins")
     return wilson(int((data > 0).sum()), len(data), level)
@@ -260,7 +260,7 @@ def gold_agreement(test: ScoredPairs, level: float = 0.95) -> dict[str, Any] | N
 
 
 def verdict(
-    accuracy: Interval, baselines: Sequence[Baseline], dependent: dict[str, Any] | None = None
+    accuracy: Estimate, baselines: Sequence[Baseline], dependent: dict[str, Any] | None = None
 ) -> tuple[bool, str]:
     """Whether the lower limit clears one half and the best baseline, and a sentence saying so.
 
@@ -293,7 +293,7 @@ def verdict(
     return True, f"{opening}: its interval lies above {rival}."
 
 
-def _coin_wilson(signs: NDArray[np.float64], level: float) -> Interval:
+def _coin_wilson(signs: NDArray[np.float64], level: float) -> Estimate:
     """Accuracy of decisions in -1, 0, 1 where a 0 is decided by a coin."""
     return wilson(float((signs > 0).sum() + (signs == 0).sum() / 2), len(signs), level)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.evaluation.reward.pairwise_metrics import length_correlation, sigmoid
-from pipeline.statistics.bootstrap import Interval, as_finite, finite, wilson
+from pipeline.statistics.bootstrap import Estimate, as_finite, finite, wilson
 from pipeline.texts import words
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class AucBaseline:
     """A baseline's AUC, or the reason there is none."""
 
     name: str
-    auc: Interval | None
+    auc: Estimate | None
     reason: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def pointwise_metrics(
     }
 
 
-def auc(scores: ArrayLike, liked: ArrayLike, level: float = 0.95) -> Interval:
+def auc(scores: ArrayLike, liked: ArrayLike, level: float = 0.95) -> Estimate:
     """Share of (like, dislike) couples in which the like scores higher; a tie is half, so a constant gets 0.5.
 
     The Mann-Whitney statistic, with Newcombe's score interval (2006, Statistics in Medicine 25, method 5). Rows
@@ -119,9 +119,9 @@ def auc(scores: ArrayLike, liked: ArrayLike, level: float = 0.95) -> Interval:
     values, labels = as_finite(scores, "scores"), np.asarray(liked, dtype=bool)
     m, n = int(labels.sum()), int((~labels).sum())
     if m == 0 or n == 0:
-        return Interval(math.nan, 0.0, 1.0, len(values))
+        return Estimate(math.nan, 0.0, 1.0, len(values))
     area = float((rankdata(values)[labels].sum() - m * (m + 1) / 2) / (m * n))
-    return Interval(area, _newcombe(area, m, n, level), 1 - _newcombe(1 - area, m, n, level), len(values))
+    return Estimate(area, _newcombe(area, m, n, level), 1 - _newcombe(1 - area, m, n, level), len(values))
 
 
 def _newcombe(area: float, m: int, n: int, level: float) -> float:
@@ -205,7 +205,7 @@ def calibration(
 def longer_liked(test: Completions, train: Completions, level: float = 0.95) -> AucBaseline:
     """The length in characters as the score - or minus it, where the training rows say so."""
 
-    def area(rows: Completions, sign: int) -> Interval:
+    def area(rows: Completions, sign: int) -> Estimate:
         return auc([sign * float(len(text)) for text in rows.completions], rows.liked, level)
 
     shorter = area(train, 1).value < 0.5
@@ -261,7 +261,7 @@ def gold_agreement(scores: NDArray[np.float64], test: Completions, level: float 
     return {"n": len(gold), "spearman": correlation, "labels": auc(gold, test.liked, level).as_dict()}
 
 
-def verdict(area: Interval, baselines: Sequence[AucBaseline], likes: int) -> tuple[bool, str]:
+def verdict(area: Estimate, baselines: Sequence[AucBaseline], likes: int) -> tuple[bool, str]:
     """Whether the lower limit clears one half and the best baseline, and a sentence saying so."""
     if area.n == 0:
         return False, "There are no held-out completions, so nothing is known about the reward model."

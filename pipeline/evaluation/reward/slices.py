@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.statistics.bootstrap import Interval, wilson
+from pipeline.statistics.bootstrap import Estimate, wilson
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -127,7 +127,7 @@ def sections(rows: Sequence[Mapping[str, Any]], level: float = 0.95) -> dict[str
     subsets = {row["name"]: row["accuracy"] for row in rows}
     if not subsets or set(subsets) - {name for names in REWARD_BENCH.values() for name in names}:
         return None
-    scores: dict[str, Interval] = {}
+    scores: dict[str, Estimate] = {}
     for section, names in REWARD_BENCH.items():
         there = [n for n in names if n in subsets]
         code = sum(subsets[n]["n"] for n in there if n in CODE)
@@ -141,8 +141,8 @@ def sections(rows: Sequence[Mapping[str, Any]], level: float = 0.95) -> dict[str
 
 
 def weighted_mean(
-    parts: Sequence[Interval], weights: Sequence[float] | None = None, level: float = 0.95
-) -> Interval:
+    parts: Sequence[Estimate], weights: Sequence[float] | None = None, level: float = 0.95
+) -> Estimate:
     """A weighted mean of independent proportions, by default the plain one.
 
     Each limit is as far off as the parts' own limits are, put together as squares (MOVER: Zou and Donner 2008,
@@ -155,7 +155,7 @@ def weighted_mean(
     mean = float(shares @ value)
     down = math.sqrt(float(((shares * (value - low)) ** 2).sum()))
     up = math.sqrt(float(((shares * (high - value)) ** 2).sum()))
-    return Interval(mean, max(mean - down, 0.0), min(mean + up, 1.0), sum(p.n for p in parts))
+    return Estimate(mean, max(mean - down, 0.0), min(mean + up, 1.0), sum(p.n for p in parts))
 
 
 def mass_groups(values: NDArray[np.float64], groups: int) -> NDArray[np.int_]:
@@ -185,7 +185,7 @@ def _table(
     data = np.asarray(margins, dtype=np.float64)
     cells = np.array(["" if c is None else f"={c}" for c in column], dtype=object)
     found: list[dict[str, Any]] = []
-    parts: list[Interval] = []
+    parts: list[Estimate] = []
     for name in order:
         own = data[cells == f"={name}"]
         if len(own):
@@ -203,5 +203,5 @@ def _table(
     }
 
 
-def _interval(entry: Mapping[str, Any]) -> Interval:
-    return Interval(entry["value"], entry["low"], entry["high"], entry["n"])
+def _interval(entry: Mapping[str, Any]) -> Estimate:
+    return Estimate(entry["value"], entry["low"], entry["high"], entry["n"])

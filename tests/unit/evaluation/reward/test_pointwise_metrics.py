@@ -23,7 +23,7 @@ from pipeline.evaluation.reward.pointwise_metrics import (
     threshold,
     verdict,
 )
-from pipeline.statistics.bootstrap import Interval, wilson
+from pipeline.statistics.bootstrap import Estimate, wilson
 
 RNG = np.random.default_rng(0)
 LIKED = RNG.random(300) < 0.7
@@ -208,20 +208,20 @@ def test_gold_agreement_by_hand() -> None:
 )
 def test_verdict(low: float, clears: bool, words: str) -> None:
     baselines = [
-        AucBaseline("longer is liked", Interval(0.5, 0.4, 0.6, 50)),
-        AucBaseline("bag of words", Interval(0.65, 0.6, 0.7, 50)),
+        AucBaseline("longer is liked", Estimate(0.5, 0.4, 0.6, 50)),
+        AucBaseline("bag of words", Estimate(0.65, 0.6, 0.7, 50)),
     ]
-    said = verdict(Interval(0.8, low, 0.9, 50), baselines, 25)
+    said = verdict(Estimate(0.8, low, 0.9, 50), baselines, 25)
     assert said[0] is clears
     assert words in said[1]
 
 
 def test_verdict_of_nothing() -> None:
-    nothing, alike = Interval(math.nan, 0.0, 1.0, 0), Interval(math.nan, 0.0, 1.0, 7)
+    nothing, alike = Estimate(math.nan, 0.0, 1.0, 0), Estimate(math.nan, 0.0, 1.0, 7)
     assert "no held-out completions" in verdict(nothing, [], 0)[1]
     assert "All 7 held-out completions are likes" in verdict(alike, [], 7)[1]
     assert "All 7 held-out completions are dislikes" in verdict(alike, [], 0)[1]
-    assert "no baseline" in verdict(Interval(0.9, 0.8, 0.95, 50), [AucBaseline("bag of words", None, "few")], 9)[1]
+    assert "no baseline" in verdict(Estimate(0.9, 0.8, 0.95, 50), [AucBaseline("bag of words", None, "few")], 9)[1]
 
 
 # Catches: the offset left out of the probabilities, or put into the AUC's or the length's score twice.

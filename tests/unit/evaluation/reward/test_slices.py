@@ -19,7 +19,7 @@ from pipeline.evaluation.reward.slices import (
     weighted_mean,
     whole_items,
 )
-from pipeline.statistics.bootstrap import Interval, wilson
+from pipeline.statistics.bootstrap import Estimate, wilson
 
 
 def values(table: dict[str, Any] | None) -> dict[str, tuple[float, int]]:
@@ -154,6 +154,6 @@ def test_the_mean_of_slices_covers(shares: Any, sizes: Any, weights: Any) -> Non
     truth, hits = np.average(shares, weights=weights), 0
     for _ in range(1500):
         parts = [wilson(int(rng.binomial(n, p)), n) for p, n in zip(shares, sizes, strict=True)]
-        found: Interval = weighted_mean(parts, weights)
+        found: Estimate = weighted_mean(parts, weights)
         hits += found.low <= truth <= found.high
     assert 0.93 <= hits / 1500 <= 0.985
