@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RESAMPLES",
+    "RESAMPLING",
     "Estimate",
+    "Resampling",
     "as_finite",
     "bootstrap_mean",
     "exponential",
@@ -90,10 +93,32 @@ def paired_difference(
     return bootstrap_mean(second - first, seed, level, resamples, differences=True)
 
 
-def exponential(found: Estimate) -> Estimate:
-    """The interval of exp of what ``found`` is of, such as a ratio from the difference of two logarithms."""
-    value, low, high = (math.exp(x) if math.isfinite(x) else x for x in (found.value, found.low, found.high))
-    return Estimate(value, low, high, found.n, found.method)
+@dataclass(frozen=True)
+class Resampling:
+    """How the intervals of one evaluation are made: all at one level, by the same draws."""
+
+    seed: int = 0
+    level: float = 0.95
+    resamples: int = RESAMPLES
+
+    def mean(self, values: ArrayLike) -> Estimate:
+        """See :func:`bootstrap_mean`."""
+        return bootstrap_mean(values, self.seed, self.level, self.resamples)
+
+    def difference(self, before: ArrayLike, after: ArrayLike) -> Estimate:
+        """See :func:`paired_difference`."""
+        return paired_difference(before, after, self.seed, self.level, self.resamples)
+
+
+RESAMPLING = Resampling()
+
+
+def exponential(logarithm: Estimate) -> Estimate:
+    """The estimate of exp of a quantity, such as of a ratio from the difference of two logarithms."""
+    value, low, high = (
+        math.exp(x) if math.isfinite(x) else x for x in (logarithm.value, logarithm.low, logarithm.high)
+    )
+    return Estimate(value, low, high, logarithm.n, logarithm.method)
 
 
 def as_finite(values: ArrayLike | Sequence[float], name: str) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from statistics import NormalDist
-from typing import Any
+from typing import Any, TypeGuard
 
 WILSON = "Wilson"
 
@@ -33,6 +33,10 @@ class Estimate:
     n: int
     method: str = field(default="", compare=False)
 
+    @property
+    def has_limits(self) -> bool:
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
     def as_dict(self) -> dict[str, Any]:
         """Strict JSON: what is not a finite number becomes None. ``method`` only where there are limits."""
         numbers = {"value": finite(self.value), "low": finite(self.low), "high": finite(self.high), "n": self.n}
@@ -41,9 +45,14 @@ class Estimate:
     def __str__(self) -> str:
         if not math.isfinite(self.value):
             return f"no value (n = {self.n})"
-        if not (math.isfinite(self.low) and math.isfinite(self.high)):
+        if not self.has_limits:
             return f"{self.value:.2f} (no interval, n = {self.n})"
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+def has_value(estimate: Estimate | None) -> TypeGuard[Estimate]:
+    """Whether there is an estimate, and it is a number."""
+    return estimate is not None and math.isfinite(estimate.value)
 
 
 def finite(value: float) -> float | None:

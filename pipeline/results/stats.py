@@ -1,0 +1,129 @@
+"""Typed results as the JSON of a manifest's ``stats``, and back.
+
+A result is a frozen dataclass whose fields are the JSON's keys. JSON has no NaN and no infinity: a ``float`` that is
+not finite is null there, and null is read as NaN. Two rules keep versions of different ages readable: a field that
+has its default is not written, and a missing key is read as that default, as None where the type allows it, or as
+an empty collection. Keys without a field are a newer version's, and are skipped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, get_args, get_origin
+
+from pipeline.base.errors import DataError
+
+T = TypeVar("T")
+
+FLAT: Mapping[str, bool] = {"flat": True}
+"""Metadata of a field whose own keys, of a mapping or a dataclass, stand among the keys of its owner."""
+
+
+def to_json(value: Any) -> Any:
+    """``value`` as plain JSON: dataclasses and mappings as dicts, sequences as lists."""
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: to_json(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(entry) for entry in value]
+    if not dataclasses.is_dataclass(value):
+        return value
+    stats: dict[str, Any] = {}
+    for field in dataclasses.fields(value):
+        entry = getattr(value, field.name)
+        if entry != _default(field):
+            stats |= to_json(entry) if field.metadata.get("flat") else {field.name: to_json(entry)}
+    return stats
+
+
+def from_json(kind: type[T], stats: Any, where: str) -> T:
+    """The ``kind`` that ``stats`` holds.
+
+    Args:
+        where: what is read, such as a version's reference, for messages.
+    Raises:
+        DataError: a value has a wrong type, or a key that every version has written is missing.
+    """
+    try:
+        return _read(kind, stats, "stats")
+    except _Unreadable as err:
+        what = f"its {kind.__name__.lower()} cannot be read: {err}."
+        raise DataError(
+            where, what, "Make the version again; it was written or changed by something else."
+        ) from err
+
+
+class _Unreadable(ValueError):
+    """Where a value stands, and what is wrong with it."""
+
+
+def _read(hint: Any, value: Any, path: str) -> Any:
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (typing.Union, types.UnionType):  # of a type and None
+        return None if value is None else _read(next(a for a in args if a is not type(None)), value, path)
+    if origin is typing.Literal and value in args:
+        return value
+    if origin is Mapping and isinstance(value, Mapping):
+        return {key: _read(args[1], entry, f"{path}.{key}") for key, entry in value.items()}
+    if origin is Sequence and isinstance(value, list | tuple):
+        return tuple(_read(args[0], entry, f"{path}[{i}]") for i, entry in enumerate(value))
+    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return _read_fields(hint, value, path)
+    if hint is float and (value is None or (isinstance(value, int | float) and not isinstance(value, bool))):
+        return math.nan if value is None else float(value)
+    if hint in (int, bool, str) and type(value) is hint:
+        return value
+    raise _Unreadable(f"{path} is {repr(value)[:40]}, not {_spell(hint)}")
+
+
+def _read_fields(kind: Any, stats: Mapping[str, Any], path: str) -> Any:
+    hints = _hints(kind)
+    entries: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):
+        name, hint = field.name, hints[field.name]
+        if field.metadata.get("flat"):
+            own = _own_keys(hint)
+            rest = {k: entry for k, entry in stats.items() if (k not in hints if own is None else k in own)}
+            entries[name] = _read(hint, rest or _missing(hint, path), path)
+        elif name in stats:
+            entries[name] = _read(hint, stats[name], f"{path}.{name}")
+        elif _default(field) is dataclasses.MISSING:
+            entries[name] = _read(hint, _missing(hint, f"{path}.{name}"), f"{path}.{name}")
+    return kind(**entries)
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _missing(hint: Any, path: str) -> Any:
+    """What a key of this type stands for that is not there."""
+    if type(None) in get_args(hint):
+        return None
+    if get_origin(hint) in (Mapping, Sequence):
+        return {} if get_origin(hint) is Mapping else ()
+    if dataclasses.is_dataclass(hint):
+        return {}
+    raise _Unreadable(f"{path} is missing")
+
+
+def _own_keys(hint: Any) -> Mapping[str, Any] | None:
+    """The keys of a flat field: those of its dataclass; None of a mapping, which has all that are left."""
+    kind = next((a for a in (hint, *get_args(hint)) if dataclasses.is_dataclass(a)), None)
+    return None if get_origin(hint) is Mapping or kind is None else _hints(kind)
+
+
+def _spell(hint: Any) -> str:
+    if get_origin(hint) is typing.Literal:
+        return " or ".join(map(repr, get_args(hint)))
+    names = {float: "a number", int: "a whole number", bool: "true or false", str: "text", Sequence: "a list"}
+    return names.get(get_origin(hint) or hint, "an object")
+
+
+_hints = functools.cache(typing.get_type_hints)
