@@ -1,4 +1,4 @@
-"""One page that sets runs side by side. Leaves out finding them, and every calculation: both come in."""
+"""One page that sets runs side by side."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.evaluation.policy.headline import direction, diversity
+from pipeline.evaluation.policy.across_runs import PairedMeasure, SharedPrompts
+from pipeline.evaluation.policy.headline import direction
+from pipeline.evaluation.policy.headline import diversity as diversity_sentence
 from pipeline.health import Finding
 from pipeline.reporting import runs
 from pipeline.reporting.figures import compare, frontier
@@ -16,31 +18,32 @@ from pipeline.reporting.pictures import Drawn, saved
 from pipeline.reporting.run_tables import RESAMPLED, Table, mean_interval
 from pipeline.reporting.runs import PolicyRun
 from pipeline.reporting.svg import safe_svg
-from pipeline.statistics.intervals import WILSON
+from pipeline.results.sides import MEASURES, Measure
+from pipeline.statistics.intervals import WILSON, Estimate, as_estimate, has_value
 from pipeline.statistics.spelling import UNKNOWN, dig, interval, number
 
-NAMES = {
+NAMES: dict[PairedMeasure, str] = {
     "gold_score": "Gold score",
     "score": "Proxy score",
     "kl_k1": "KL k1 (nats per completion)",
     "length": "Length (tokens)",
 }
 # Where it is in an evaluation's stats, what it is called, digits, signed, kind of interval (None: a mean's).
-ROWS: tuple[tuple[tuple[str, ...], str, int, bool, str | None], ...] = (
-    (("gold_score", "policy"), "Gold score", 2, False, None),
-    (("gold_score", "difference"), "Gold score, policy − base", 2, True, None),
-    (("score", "difference"), "Proxy score, policy − base", 2, True, None),
-    (("win_rate", "gold_score"), "Win rate by gold score", 2, False, WILSON),
-    (("length_controlled_win_rate", "gold_score"), "Win rate by gold score, at equal length", 2, False, RESAMPLED),
-    (("win_rate", "score"), "Win rate by proxy score", 2, False, WILSON),
-    (("kl_k1",), "KL k1 (nats per completion)", 2, False, None),
-    (("diversity", "closings", "policy"), "Effective closing sentences", 1, False, None),
-    (("diversity", "closings", "ratio"), "Effective closing sentences, policy over base", 2, False, None),
-    (("diversity", "closing", "policy", "share"), "Most common closing sentence (share)", 2, False, WILSON),
-    (("diversity", "ngrams", "ratio"), "Effective word triples, policy over base", 2, False, None),
-    (("length", "policy"), "Length (tokens)", 1, False, None),
-    (("ended", "policy"), "Ended by itself (share)", 2, False, WILSON),
-    (("degenerate", "policy"), "Degenerate (share)", 2, False, WILSON),
+ROWS: tuple[tuple[str, str, int, bool, str | None], ...] = (
+    ("gold_score.policy", "Gold score", 2, False, None),
+    ("gold_score.difference", "Gold score, policy − base", 2, True, None),
+    ("score.difference", "Proxy score, policy − base", 2, True, None),
+    ("win_rate.gold_score", "Win rate by gold score", 2, False, WILSON),
+    ("length_controlled_win_rate.gold_score", "Win rate by gold score, at equal length", 2, False, RESAMPLED),
+    ("win_rate.score", "Win rate by proxy score", 2, False, WILSON),
+    ("kl_k1", "KL k1 (nats per completion)", 2, False, None),
+    ("diversity.closings.policy", "Effective closing sentences", 1, False, None),
+    ("diversity.closings.ratio", "Effective closing sentences, policy over base", 2, False, None),
+    ("diversity.closing.policy.share", "Most common closing sentence (share)", 2, False, WILSON),
+    ("diversity.ngrams.ratio", "Effective word triples, policy over base", 2, False, None),
+    ("length.policy", "Length (tokens)", 1, False, None),
+    ("ended.policy", "Ended by itself (share)", 2, False, WILSON),
+    ("degenerate.policy", "Degenerate (share)", 2, False, WILSON),
 )
 
 
@@ -51,17 +54,13 @@ class Compared:
     Attributes:
         label: what it is called, and no other run on the page.
         findings: the doctor's.
-        paired: against the first run, see ``evaluation.across_runs.on_shared_prompts``; None for the first itself.
+        paired: against the first run; None for the first itself.
     """
 
     label: str
     run: PolicyRun
     findings: Sequence[Finding] = ()
-    paired: Mapping[str, Any] | None = None
-
-    @property
-    def stats(self) -> Mapping[str, Any]:
-        return self.run.evaluation.manifest.stats
+    paired: SharedPrompts | None = None
 
 
 @dataclass(frozen=True)
@@ -96,76 +95,76 @@ def render(compared: Sequence[Compared], pictures_to: Path | None = None) -> str
 
 def headline(compared: Sequence[Compared]) -> str:
     """Each run against the first, in gold score where it is known, paired where prompts are shared."""
-    said: list[str] = []
-    for one in compared[1:]:
-        gold = dig(one.paired, "gold_score")
-        key, found = ("gold score", gold) if gold else ("proxy score", dig(one.paired, "score"))
-        shared = dig(one.paired, "prompts") or 0
-        if not found:
-            why = "no score that both have" if shared else "no prompt in common"
-            said.append(f"{one.label} against {compared[0].label}: nothing can be said, as there is {why}.")
-            continue
-        verb = {1: "is higher", 0: "does not differ measurably", -1: "is lower"}[direction(found["difference"])]
-        change = interval(found["difference"], signed=True)
-        than = "from" if verb.endswith("measurably") else "than"
-        said.append(
-            f"{one.label}'s {key} {verb} {than} {compared[0].label}'s: {change}, paired on {shared} prompts."
-        )
-    for one in compared:
-        if collapse := dig(one.stats, "diversity", "collapse"):
-            said.append(f"{one.label} has collapsed: {diversity(one.stats, collapse['place'])}.")
-    for one in compared:
-        if serious := [f.rule for f in one.findings if f.severity == "serious"]:
-            said.append(f"The doctor's findings on {one.label} are serious: {', '.join(serious)}.")
-    return " ".join(said)
+    sentences = [_against(compared[0].label, run) for run in compared[1:]]
+    for run in compared:
+        diversity = run.run.results.diversity
+        if diversity and diversity.collapse:
+            variety = diversity_sentence(run.run.results, diversity.collapse.place)
+            sentences.append(f"{run.label} has collapsed: {variety}.")
+    for run in compared:
+        if serious := [f.rule for f in run.findings if f.severity == "serious"]:
+            sentences.append(f"The doctor's findings on {run.label} are serious: {', '.join(serious)}.")
+    return " ".join(sentences)
+
+
+def _against(first: str, run: Compared) -> str:
+    shared, measures = (run.paired.prompts, run.paired.measures) if run.paired else (0, {})
+    paired = measures.get("gold_score") or measures.get("score")
+    if not paired:
+        why = "no score that both have" if shared else "no prompt in common"
+        return f"{run.label} against {first}: nothing can be said, as there is {why}."
+    key = "gold score" if "gold_score" in measures else "proxy score"
+    verb = {1: "is higher than", 0: "does not differ measurably from", -1: "is lower than"}
+    claim = f"{run.label}'s {key} {verb[direction(paired.difference)]} {first}'s"
+    return f"{claim}: {interval(paired.difference, signed=True)}, paired on {shared} prompts."
 
 
 def numbers(compared: Sequence[Compared]) -> Table:
     """The headline numbers of each run, with n and the kind of interval."""
     rows: list[tuple[str, ...]] = []
+    figures = [c.run.results.figures for c in compared]
     for path, label, digits, signed, kind in ROWS:
-        entries = [dig(c.stats, *path) for c in compared]
-        if not any(dig(entry, "value") is not None for entry in entries):
+        estimates = [own.get(path) for own in figures]
+        if not any(has_value(e) for e in estimates):
             continue
-        counts = [dig(entry, "n") for entry in entries]
-        kinds = {kind or mean_interval(n) for n in counts if n is not None}
-        of = " / ".join(dict.fromkeys(UNKNOWN if n is None else str(n) for n in counts))
-        rows.append(
-            (label, *(interval(e, digits, signed) for e in entries), f"n = {of}, {', '.join(sorted(kinds))}")
-        )
-    accuracies = [_accuracy(c) for c in compared]
+        kinds = {kind or mean_interval(e.n) for e in estimates if e is not None}
+        cells = (interval(e, digits, signed) for e in estimates)
+        rows.append((label, *cells, f"n = {_counts(estimates)}, {', '.join(sorted(kinds))}"))
+    accuracies = [as_estimate(_accuracy(c)) for c in compared]
     if any(accuracies):
-        of = " / ".join(dict.fromkeys(UNKNOWN if a is None else str(a["n"]) for a in accuracies))
-        rows.append(("Reward model's accuracy", *(interval(a) for a in accuracies), f"n = {of}, {WILSON}"))
-    kept = [dig(c.run.policy.manifest.stats, "kept") for c in compared]
+        cells = (interval(a) for a in accuracies)
+        rows.append(("Reward model's accuracy", *cells, f"n = {_counts(accuracies)}, {WILSON}"))
+    kept = [c.run.policy.manifest.stats.get("kept") for c in compared]
     if any(k is not None for k in kept):
         rows.append(("Published update", *(number(k, 0) for k in kept), ""))
-    found = (", ".join(f"{f.rule} ({f.severity})" for f in c.findings) for c in compared)
-    rows.append(("Doctor's findings", *(text or "none" for text in found), ""))
+    findings = (", ".join(f"{f.rule} ({f.severity})" for f in c.findings) for c in compared)
+    rows.append(("Doctor's findings", *(text or "none" for text in findings), ""))
     return Table("", ("metric", *(c.label for c in compared), "n, interval"), rows)
+
+
+def _counts(estimates: Sequence[Estimate | None]) -> str:
+    """``400``, or ``200 / 400`` where runs differ."""
+    return " / ".join(dict.fromkeys(UNKNOWN if e is None else str(e.n) for e in estimates))
 
 
 def paired(compared: Sequence[Compared]) -> list[Table]:
     """Each run less the first on the prompts of both; a table for each, none where no prompt is shared."""
     first, tables = compared[0], list[Table]()
-    for one in compared[1:]:
-        if not dig(one.paired, "prompts"):
+    for run in compared[1:]:
+        if run.paired is None or not run.paired.prompts:
             continue
         rows: list[tuple[str, ...]] = []
         for key, name in NAMES.items():
-            found = dig(one.paired, key)
-            if not found:
-                continue
-            digits = 1 if key == "length" else 2
-            sides = (interval(found[side], digits) for side in ("first", "second"))
-            rows.append((name, *sides, interval(found["difference"], digits, signed=True)))
-        n = dig(one.paired, "prompts")
-        how = mean_interval(n)
+            if pair := run.paired.measures.get(key):
+                digits = 1 if key == "length" else 2
+                sides = interval(pair.first, digits), interval(pair.second, digits)
+                rows.append((name, *sides, interval(pair.difference, digits, signed=True)))
+        n, how = run.paired.prompts, mean_interval(run.paired.prompts)
         note = f"n = {n} prompts that both were evaluated on; 95 %, {how}, the difference paired by prompt."
-        if not dig(one.paired, "score"):
+        if "score" not in run.paired.measures:
             note += " Their proxies differ, so proxy scores cannot be compared."
-        head = ("measure", first.label, one.label, "difference")
-        tables.append(Table(f"{one.label} less {first.label}", head, rows, note))
+        head = ("measure", first.label, run.label, "difference")
+        tables.append(Table(f"{run.label} less {first.label}", head, rows, note))
     return tables
 
 
@@ -178,41 +177,42 @@ def differences(compared: Sequence[Compared]) -> Table:
 
 def draw(compared: Sequence[Compared]) -> list[Drawn]:
     """The runs' curves on common axes, and their results side by side."""
-    found: list[Drawn] = []
+    drawn: list[Drawn] = []
     histories = [(c.label, c.run.history) for c in compared]
     if any(rows for _, rows in histories):
         caption = "Lines: means over an update's completions. Marks: held-out prompts, where the run had any."
         figure = compare.training_overlay(histories)
-        found.append(Drawn("compare-training", "Reward and KL over time", figure, caption))
-    for measure, name in (("gold_score", "gold"), ("score", "proxy")):
-        if measure == "score" and not same_proxy(compared):
+        drawn.append(Drawn("compare-training", "Reward and KL over time", figure, caption))
+    one_proxy = same_proxy(compared)
+    for measure, name in MEASURES.items():
+        if measure == "score" and not one_proxy:
             continue
         curves = [(c.label, _curves(c, measure)) for c in compared]
-        if not any(drawn.policy for _, drawn in curves):
+        if not any(c.policy for _, c in curves):
             continue
-        best_of = next((label for label, drawn in curves if drawn.best_of_n), None)
+        best_of = next((label for label, c in curves if c.best_of_n), None)
         figure = compare.frontier_overlay(curves, measure, best_of)
         caption = "Small marks: over the run. Large: the published policy, paired with its base by prompt."
         if best_of is not None:
             caption += f" Crosses: best-of-n from the base of {best_of}, with its reward."
-        found.append(Drawn(f"compare-frontier-{name}", f"Gain in {name} score against KL", figure, caption))
-    results = [compare.Result(c.label, _entries(c)) for c in compared]
-    panels = [p for p in PANELS if any(dig(r.entries.get(p[0]), "value") is not None for r in results)]
-    panels = [p for p in panels if p[0] != "score" or same_proxy(compared)]
+        drawn.append(Drawn(f"compare-frontier-{name}", f"Gain in {name} score against KL", figure, caption))
+    results = [compare.Result(c.label, c.run.results.figures) for c in compared]
+    panels = [p for p in PANELS if any(has_value(r.entries.get(p[0])) for r in results)]
+    panels = [p for p in panels if p[0] != "score.difference" or one_proxy]
     if panels:
         caption = (
             "95 % intervals; dashed: no change, or no preference. n and the kinds of interval are in the table."
         )
         figure = compare.results(results, panels)
-        found.append(Drawn("compare-results", "Results", figure, caption))
-    return found
+        drawn.append(Drawn("compare-results", "Results", figure, caption))
+    return drawn
 
 
 PANELS = (
-    ("gold_score", "gold score, policy − base", 0.0),
-    ("score", "proxy score, policy − base", 0.0),
-    ("win_rate", "win rate by gold score", 0.5),
-    ("controlled", "win rate by gold score, at equal length", 0.5),
+    ("gold_score.difference", "gold score, policy − base", 0.0),
+    ("score.difference", "proxy score, policy − base", 0.0),
+    ("win_rate.gold_score", "win rate by gold score", 0.5),
+    ("length_controlled_win_rate.gold_score", "win rate by gold score, at equal length", 0.5),
 )
 
 
@@ -222,21 +222,12 @@ def same_proxy(compared: Sequence[Compared]) -> bool:
     return all(reward == rewards[0] for reward in rewards)
 
 
-def _entries(one: Compared) -> dict[str, Any]:
-    return {
-        "gold_score": dig(one.stats, "gold_score", "difference"),
-        "score": dig(one.stats, "score", "difference"),
-        "win_rate": dig(one.stats, "win_rate", "gold_score"),
-        "controlled": dig(one.stats, "length_controlled_win_rate", "gold_score"),
-    }
+def _curves(compared: Compared, measure: Measure) -> frontier.Curves:
+    check = dig(compared.run.policy.manifest.config, "ppo", "check")
+    return frontier.curves(compared.run.results, measure, check is None)
 
 
-def _curves(one: Compared, measure: str) -> frontier.Curves:
-    check = dig(one.run.policy.manifest.config, "ppo", "check")
-    return frontier.curves(one.stats, measure, check is None)
-
-
-def _accuracy(one: Compared) -> Mapping[str, Any] | None:
+def _accuracy(compared: Compared) -> Mapping[str, Any] | None:
     """Of the run's reward model on its own held-out pairs."""
-    measured = one.run.reward_metrics
+    measured = compared.run.reward_metrics
     return dig(dig(measured, "pairs") or measured, "accuracy")

@@ -1,4 +1,4 @@
-"""One self-contained report.html of a run. Leaves out reading manifests: a Report comes in as plain data."""
+"""One self-contained report.html of a run."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pipeline.reporting.run_tables import Table
 from pipeline.reporting.samples import Sample, folded
 from pipeline.reporting.svg import safe_svg
 from pipeline.reporting.trees import Branch
+from pipeline.results.policy import Evaluation
 from pipeline.statistics.spelling import dig, interval, number
 
 Part = Literal["training", "frontier", "diversity", "policy", "reward"]
@@ -52,7 +53,6 @@ class Report:
     """Everything on the page. A part that is None or empty is left out, or said to be missing.
 
     Attributes:
-        stats: an evaluation's: what ``evaluation.policy_metrics.compare`` returned, and more where there is.
         reward: what ``evaluation.reward_metrics``, or ``pointwise_metrics`` returned.
         differences: what this run has set otherwise than its parent run.
         config: the settings of the run's stages, shown as YAML.
@@ -60,7 +60,7 @@ class Report:
     """
 
     title: str
-    stats: Mapping[str, Any] | None = None
+    evaluation: Evaluation | None = None
     reward: Mapping[str, Any] | None = None
     pictures: Sequence[Picture] = ()
     samples: Sequence[Sample] = ()
@@ -78,33 +78,35 @@ def render_page(report: Report) -> str:
     Raises:
         ValueError: a picture is not a plain SVG (see :func:`safe_svg`).
     """
-    mood, sentence = headline(report.stats)
+    evaluation = report.evaluation
+    diversity = evaluation and evaluation.diversity
+    mood, sentence = headline(evaluation)
     serious = [f.rule for f in report.checkup.findings if f.severity == "serious"] if report.checkup else []
     if serious:
         # What the doctor calls serious is not to be believed, however good it looks.
         mood = "flat" if mood == "good" else mood
         sentence += f" The doctor's findings are serious: {', '.join(serious)}."
-        best, updates = dig(report.stats, "best_checkpoint"), report.checkup.updates if report.checkup else 0
-        if best and best["is_kept"] and best["kept"] < updates:
-            sentence += f" Published is the policy of update {best['kept']} of {updates}, the best held out."
+        best, updates = evaluation and evaluation.best_checkpoint, report.checkup.updates if report.checkup else 0
+        if best and best.is_kept and best.update < updates:
+            sentence += f" Published is the policy of update {best.kept} of {updates}, the best held out."
     by = "gold score" if any(s.gold_score_after is not None for s in report.samples) else "proxy score"
     titles = {"gain": f"Largest gains in {by}", "loss": f"Largest losses in {by}", "random": "Random"}
     groups = [(titles[kind], [s for s in report.samples if s.kind == kind]) for kind in titles]
-    tables = (run_tables.best_of_n_table(report.stats), run_tables.law_table(report.stats))
+    tables = (run_tables.best_of_n_table(evaluation), run_tables.law_table(evaluation))
     return environment().get_template("page.html.jinja").render(
         report=report,
         mood=mood,
         headline=sentence,
-        rows=run_tables.metric_rows(report.stats),
-        more=run_tables.more_rows(report.stats),
-        by_seed=run_tables.by_seed(report.stats),
-        judges=run_tables.judge_table(report.stats),
+        rows=run_tables.metric_rows(evaluation),
+        more=run_tables.more_rows(evaluation),
+        by_seed=run_tables.by_seed(evaluation),
+        judges=run_tables.judge_table(evaluation),
         frontier=[t for t in tables if t is not None],
-        variety=diversity_rows.measure_rows(report.stats),
-        variety_note=diversity_rows.note(report.stats),
-        sentences=diversity_rows.sentence_table(report.stats),
-        beside_best_of_n=diversity_rows.best_of_n_table(report.stats),
-        best_checkpoint=best_checkpoint(report.stats),
+        variety=diversity_rows.measure_rows(diversity),
+        variety_note=diversity_rows.note(diversity),
+        sentences=diversity_rows.sentence_table(diversity),
+        beside_best_of_n=diversity_rows.best_of_n_table(diversity),
+        best_checkpoint=best_checkpoint(evaluation),
         reward_rows=reward_rows.reward_rows(report.reward),
         slices=reward_rows.slice_tables(report.reward),
         sets=reward_rows.set_table(report.reward),
@@ -128,18 +130,16 @@ def environment() -> Environment:
     return made
 
 
-def best_checkpoint(stats: Mapping[str, Any] | None) -> str:
+def best_checkpoint(evaluation: Evaluation | None) -> str:
     """Whether another update's policy was better on held-out prompts than the published one; empty if unknown."""
-    best = dig(stats, "best_checkpoint")
+    best = evaluation and evaluation.best_checkpoint
     if not best:
         return ""
-    what = "check" if best["by"] == "check" else "proxy score"
-    found = (
-        f"Best held-out {what}: update {best['update']} ({number(best['value'])} at KL {number(best['kl_k1'], 1)})"
-    )
-    if best["is_kept"]:
-        return f"{found}, which is the one published."
-    if best["kept"] is None:
-        return f"{found}."
-    kept = "" if best["kept_value"] is None else f" ({number(best['kept_value'])})"
-    return f"{found}; published is update {best['kept']}{kept}. ppo.keep_best publishes the best."
+    what = "check" if best.by == "check" else "proxy score"
+    text = f"Best held-out {what}: update {best.update} ({number(best.value)} at KL {number(best.kl_k1, 1)})"
+    if best.is_kept:
+        return f"{text}, which is the one published."
+    if best.kept is None:
+        return f"{text}."
+    kept = "" if best.kept_value is None else f" ({number(best.kept_value)})"
+    return f"{text}; published is update {best.kept}{kept}. ppo.keep_best publishes the best."

@@ -1,8 +1,8 @@
-"""Which pictures a run has: from versions to figures with titles and captions. Drawing is ``figures*.py``'s."""
+"""Which pictures a run has: from its results to figures with titles and captions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ from pipeline.reporting.figures import scores as figures_scores
 from pipeline.reporting.figures.scores import Group, Judgement
 from pipeline.reporting.page import Part, Picture
 from pipeline.reporting.run_tables import mean_interval
-from pipeline.statistics.spelling import dig, number
+from pipeline.results.policy import Evaluation
+from pipeline.results.sides import MEASURES, Measure
+from pipeline.statistics.intervals import has_value
+from pipeline.statistics.spelling import number
 from pipeline.store.ppo_history import read_ppo_history
 from pipeline.store.version import Version
 from pipeline.workflow.experiment import recorded
-
-MEASURES = {"gold_score": "gold", "score": "proxy"}
 
 
 @dataclass(frozen=True)
@@ -36,21 +37,30 @@ class Drawn:
     part: Part = "policy"
 
 
-def draw(evaluation: Version, policy: Version, reward: Version | None) -> list[Drawn]:
-    """Every picture there is data for."""
-    stats, ppo = evaluation.manifest.stats, recorded("ppo", policy.manifest.config)
-    found = [*of_training(policy, ppo), *of_frontier(stats, ppo), *of_diversity(stats), *of_scores(evaluation)]
-    return found if reward is None else [*found, *of_reward(reward.manifest.stats["evaluation"])]
+def draw(evaluation: Evaluation, version: Version, policy: Version, reward: Version | None) -> list[Drawn]:
+    """Every picture there is data for.
+
+    Args:
+        version: of the evaluation, with its rows.
+    """
+    ppo = recorded("ppo", policy.manifest.config)
+    return [
+        *of_training(policy, ppo),
+        *of_frontier(evaluation, ppo),
+        *of_diversity(evaluation),
+        *of_scores(evaluation, version),
+        *(of_reward(reward.manifest.stats["evaluation"]) if reward else []),
+    ]
 
 
 def saved(drawn: Sequence[Drawn], directory: Path | None) -> list[Picture]:
     """The pictures for a page; their files, SVG and PNG, are written into ``directory``."""
     pictures: list[Picture] = []
-    for one in drawn:
+    for picture in drawn:
         if directory is not None:
-            common.save(one.figure, directory, one.name)
-        svg = common.inline_svg(one.figure, one.name)
-        pictures.append(Picture(one.title, svg, one.caption, one.part))
+            common.save(picture.figure, directory, picture.name)
+        svg = common.inline_svg(picture.figure, picture.name)
+        pictures.append(Picture(picture.title, svg, picture.caption, picture.part))
     return pictures
 
 
@@ -77,35 +87,37 @@ def of_training(policy: Version, ppo: Mapping[str, Any]) -> list[Drawn]:
         )
         if any(r.get("eval/check_error") is not None for r in rows):
             caption += " Bars: ± 1.96 standard errors."
-    found = [Drawn("training", "PPO over time", figure, caption, "training")]
+    pictures = [Drawn("training", "PPO over time", figure, caption, "training")]
     if training.has_health(rows):
         health = training.training_health(rows)
         caption = f"Means over {of}. What each is and what is healthy: docs/metrics.md."
-        found.append(Drawn("health", "What else changed", health, caption, "training"))
-    return found
+        pictures.append(Drawn("health", "What else changed", health, caption, "training"))
+    return pictures
 
 
-def of_frontier(stats: Mapping[str, Any], ppo: Mapping[str, Any]) -> list[Drawn]:
+def of_frontier(evaluation: Evaluation, ppo: Mapping[str, Any]) -> list[Drawn]:
     """Gold and proxy against sqrt(KL), PPO beside best-of-n."""
     is_gold = ppo.get("check") is None
-    panels = {m: frontier.curves(stats, m, is_gold) for m in MEASURES}
-    panels = {m: c for m, c in panels.items() if c.policy is not None}
+    panels: dict[Measure, frontier.Curves] = {}
+    for measure in MEASURES:
+        if (drawn := frontier.curves(evaluation, measure, is_gold)).policy is not None:
+            panels[measure] = drawn
     # One point alone is no frontier; it is in the results.
     if all(len(c.points) < 2 for c in panels.values()):
         return []
-    turned = frontier.turn(stats, is_gold)
-    figure, caption = frontier.frontier(panels, turned), frontier_caption(stats, panels, turned)
+    turned = frontier.turn(evaluation, is_gold)
+    figure, caption = frontier.frontier(panels, turned), frontier_caption(evaluation, panels.values(), turned)
     return [Drawn("frontier", "Gain against KL", figure, caption, "frontier")]
 
 
-def of_diversity(stats: Mapping[str, Any]) -> list[Drawn]:
+def of_diversity(evaluation: Evaluation) -> list[Drawn]:
     """Gain against variety, PPO beside best-of-n."""
-    drawn = diversity.trade(stats)
+    drawn = diversity.trade(evaluation)
     if drawn is None:
         return []
     name = common.LABELS[drawn.measure]
     caption = (
-        f"Star: the published policy, its {name} on {stats['n']} prompts. Squares: best-of-n, joined from the "
+        f"Star: the published policy, its {name} on {evaluation.n} prompts. Squares: best-of-n, joined from the "
         f"base on. Closing sentences are counted at one completion of each of {drawn.prompts} prompts. Further to "
         "the right at one height is better: the same gain, said in more ways."
     )
@@ -116,62 +128,60 @@ def of_diversity(stats: Mapping[str, Any]) -> list[Drawn]:
 
 
 def frontier_caption(
-    stats: Mapping[str, Any],
-    panels: Mapping[str, frontier.Curves],
-    turned: frontier.Turn | None,
+    evaluation: Evaluation, panels: Collection[frontier.Curves], turned: frontier.Turn | None
 ) -> str:
     """What the series are of, and where gold turned."""
-    said = [f"Star: the published policy on {stats['n']} prompts, {mean_interval(stats['n'])}, paired by prompt."]
-    if any(c.best_of_n for c in panels.values()):
-        ns = ", ".join(str(row["n"]) for row in stats["best_of_n"]["rows"][1:])
-        said.append(
-            f"Squares: best-of-n for n = {ns}, on {stats['best_of_n']['prompts']} prompts, with bars of 95 %."
-        )
-    if any(c.training for c in panels.values()):
-        source = dig(stats, "overoptimisation", "training", "source")
-        whose = "held-out prompts during the run" if source == "eval" else "what it sampled while it trained"
-        said.append(f"Circles: PPO on {whose}, as gains over its first point.")
-    if any(c.others for c in panels.values()):
-        said.append("Diamonds: other policies evaluated on the same completions of the base.")
+    n, best, training = evaluation.n, evaluation.best_of_n, evaluation.overoptimisation.training
+    sentences = [f"Star: the published policy on {n} prompts, {mean_interval(n)}, paired by prompt."]
+    if any(c.best_of_n for c in panels):
+        ns = ", ".join(str(row.n) for row in best.rows[1:])
+        sentences.append(f"Squares: best-of-n for n = {ns}, on {best.prompts} prompts, with bars of 95 %.")
+    if training and any(c.training for c in panels):
+        held_out = training.source == "eval"
+        whose = "held-out prompts during the run" if held_out else "what it sampled while it trained"
+        sentences.append(f"Circles: PPO on {whose}, as gains over its first point.")
+    if any(c.others for c in panels):
+        sentences.append("Diamonds: other policies evaluated on the same completions of the base.")
     if turned is not None:
         of, kl = turned.of, number(turned.kl, 1)
-        said.append(f"Shaded: past update {turned.update} (KL {kl}) {of} fell while the proxy rose.")
-    elif reason := dig(stats, "overoptimisation", "training", "turning_point", "reason"):
-        said.append(f"No turning point: {reason}.")
-    return " ".join(said)
+        sentences.append(f"Shaded: past update {turned.update} (KL {kl}) {of} fell while the proxy rose.")
+    elif training and training.turning_point.reason:
+        sentences.append(f"No turning point: {training.turning_point.reason}.")
+    return " ".join(sentences)
 
 
-def of_scores(evaluation: Version) -> list[Drawn]:
+def of_scores(evaluation: Evaluation, version: Version) -> list[Drawn]:
     """Base, best-of-n and PPO on held-out prompts."""
-    stats = evaluation.manifest.stats
-    groups = groups_of(evaluation)
-    found: list[Drawn] = []
-    if judged := judgements(stats):
+    groups, drawn = groups_of(version), list[Drawn]()
+    if judged := judgements(evaluation):
         caption = (
             "Share of prompts on which PPO's completion is preferred to the base's, ties half. Intervals: Wilson; "
             "at equal length (a logistic regression read at a difference of 0) percentile bootstrap over prompts."
         )
-        found.append(Drawn("win-rate", "Win rate by judge", figures_scores.win_rates(judged), caption))
+        drawn.append(Drawn("win-rate", "Win rate by judge", figures_scores.win_rates(judged), caption))
     sides = [g for g in groups if g.values.get("length")]
     caption = f"Large marks: means of five groups of equal size, from short to long. {correlations(sides)}"
     length = figures_scores.length_against_score(sides)
-    found.append(Drawn("length", "Length against proxy score", length, caption))
+    drawn.append(Drawn("length", "Length against proxy score", length, caption))
     for measure, name in MEASURES.items():
-        means = means_of(stats, measure)
-        if not means:
+        change = evaluation.change(measure)
+        if change is None:
             continue
-        figure = figures_scores.before_after(means, measure, stats[measure]["difference"])
-        caption = f"Means over prompts, 95 %, {mean_interval(stats['n'])}."
-        if len(means) > 2:
-            caption += f" Best-of-n is on the first {means[1][1]['n']} of these prompts."
-        found.append(Drawn(f"means-{name}", f"Mean {name} score", figure, caption))
+        rows = [row for row in evaluation.best_of_n.rows if has_value(row.means.get(measure))]
+        best = [(f"best of {rows[-1].n}", rows[-1].means[measure])] if len(rows) > 1 else []
+        means = [("base", change.base), *best, ("PPO", change.policy)]
+        figure = figures_scores.before_after(means, measure, change.difference)
+        caption = f"Means over prompts, 95 %, {mean_interval(evaluation.n)}."
+        if best:
+            caption += f" Best-of-n is on the first {best[0][1].n} of these prompts."
+        drawn.append(Drawn(f"means-{name}", f"Mean {name} score", figure, caption))
         figure = figures_scores.score_distributions(groups, measure)
         caption = "Each group's completions on common bins."
         if len(groups) > 2:
-            best = groups[1].label.capitalize()
-            caption += f" {best}: for each prompt, the one of so many that the proxy scores highest."
-        found.append(Drawn(f"distribution-{name}", f"Distribution of the {name} score", figure, caption))
-    return found
+            label = groups[1].label.capitalize()
+            caption += f" {label}: for each prompt, the one of so many that the proxy scores highest."
+        drawn.append(Drawn(f"distribution-{name}", f"Distribution of the {name} score", figure, caption))
+    return drawn
 
 
 def of_reward(measured: Mapping[str, Any]) -> list[Drawn]:
@@ -183,10 +193,10 @@ def of_reward(measured: Mapping[str, Any]) -> list[Drawn]:
         "behind each point."
     )
     calibration = figures_reward.reliability(measured["calibration"], single=single)
-    found = [Drawn("reliability", "Reliability of the reward model", calibration, caption, "reward")]
+    pictures = [Drawn("reliability", "Reliability of the reward model", calibration, caption, "reward")]
     caption = f"Intervals: {'Newcombe' if single else 'Wilson'}. Hatched: what needs no reward model."
     accuracy = figures_reward.reward_accuracy(measured)
-    return [*found, Drawn("reward-accuracy", "Reward model and baselines", accuracy, caption, "reward")]
+    return [*pictures, Drawn("reward-accuracy", "Reward model and baselines", accuracy, caption, "reward")]
 
 
 def groups_of(evaluation: Version) -> list[Group]:
@@ -209,34 +219,22 @@ def groups_of(evaluation: Version) -> list[Group]:
     return [base, Group(f"best of {most}", {m: column(best, m) for m in MEASURES}), policy]
 
 
-def means_of(stats: Mapping[str, Any], measure: str) -> list[tuple[str, Mapping[str, Any]]]:
-    """(label, mean) of base, the largest best-of-n and PPO; none where the measure is unknown."""
-    if not stats.get(measure):
-        return []
-    rows = [row for row in dig(stats, "best_of_n", "rows") or [] if common.known(row.get(measure))]
-    best = [(f"best of {rows[-1]['n']}", rows[-1][measure])] if len(rows) > 1 else []
-    return [("base", stats[measure]["base"]), *best, ("PPO", stats[measure]["policy"])]
-
-
-def judgements(stats: Mapping[str, Any]) -> list[Judgement]:
+def judgements(evaluation: Evaluation) -> list[Judgement]:
     """Gold score, proxy and every other judge that has a win rate."""
-    found: list[Judgement] = []
-    for measure, name in MEASURES.items():
-        wins, equal = (dig(stats, kind, measure) for kind in ("win_rate", "length_controlled_win_rate"))
-        if common.known(wins):
-            found.append(Judgement(f"{name} score", wins, equal))
-    for name, judged in (dig(stats, "judges") or {}).items():
-        if common.known(judged["win_rate"]):
-            found.append(Judgement(name, judged["win_rate"], judged["length_controlled_win_rate"]))
-    return found
+    rates = [
+        (f"{name} score", evaluation.win_rate.get(measure), evaluation.length_controlled_win_rate.get(measure))
+        for measure, name in MEASURES.items()
+    ]
+    rates += [(name, j.win_rate, j.length_controlled_win_rate) for name, j in evaluation.judges.items()]
+    return [Judgement(name, wins, equal) for name, wins, equal in rates if has_value(wins)]
 
 
 def correlations(groups: Sequence[Group]) -> str:
     """Spearman's correlation of length and proxy score for each group, as a sentence."""
-    said: list[str] = []
+    ranks: list[str] = []
     for group in groups:
         lengths, scores = (np.asarray(group.values[k], float) for k in ("length", "score"))
         if len(lengths) > 2 and np.ptp(lengths) > 0 and np.ptp(scores) > 0:
-            found: Any = spearmanr(lengths, scores)
-            said.append(f"{group.label} {number(float(found.statistic), signed=True)} (n = {len(lengths)})")
-    return f"Rank correlation: {', '.join(said)}." if said else ""
+            rank: Any = spearmanr(lengths, scores)
+            ranks.append(f"{group.label} {number(float(rank.statistic), signed=True)} (n = {len(lengths)})")
+    return f"Rank correlation: {', '.join(ranks)}." if ranks else ""

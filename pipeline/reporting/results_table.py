@@ -1,22 +1,24 @@
-"""Results as Markdown and numbers as text. Leaves out HTML, which is the page's, and every calculation.
+"""The results table: runs as rows of Markdown, and as docs/results.json.
 
 The table in the README and the figures in docs/results.json are written together, and a test holds them together.
 """
 
 from __future__ import annotations
 
-import functools
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.base.errors import DataError
-from pipeline.statistics.spelling import UNKNOWN, dig, escape_cell, interval, number
+from pipeline.results.policy import Evaluation
+from pipeline.results.sides import SIDES
+from pipeline.statistics.intervals import Estimate, has_value
+from pipeline.statistics.spelling import UNKNOWN, escape_cell, interval, number
 from pipeline.texts.collapse import number as effective
 from pipeline.texts.collapse import percent
 
-SIDES = ("base", "policy")
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 HEADINGS = (
@@ -36,38 +38,53 @@ HEADINGS = (
 )
 
 
+FIGURES = (
+    *("gold_score.base", "gold_score.policy", "gold_score.difference", "score.difference", "win_rate.gold_score"),
+    *("kl_k1", "length.base", "length.policy", "diversity.closings.base", "diversity.closings.policy"),
+    *("diversity.closing.base.share", "diversity.closing.policy.share"),
+)
+"""What of an evaluation is in the table, by its place in the stats."""
+
+
 @dataclass(frozen=True)
-class Run:
-    """One row of the results table.
+class ResultsRow:
+    """One run of the results table.
 
     Attributes:
-        stats: what ``evaluation.policy_metrics.compare`` returned.
-        best_of_n: {value, low, high, n} of :func:`less_best_of_n`, and ``best_of``: its n.
-        reward_accuracy: {value, low, high, n} of the reward model on held-out pairs.
+        figures: :data:`FIGURES`, ``reward_accuracy`` on held-out pairs, and ``less_best_of_n``: the policy's gold
+            score less that of best-of-n from the base; those that are known.
+        best_of: the n of best-of-n.
         minutes: wall time of the whole run.
         source: references and content ids of the versions that the figures are from, by role.
     """
 
     name: str
-    stats: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    reward_accuracy: Mapping[str, Any] | None = None
-    best_of_n: Mapping[str, Any] | None = None
+    figures: Mapping[str, Estimate] = field(default_factory=dict[str, Estimate])
     best_of: int | None = None
     minutes: float | None = None
     source: Mapping[str, str] = field(default_factory=dict[str, str])
 
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        evaluation: Evaluation,
+        reward_accuracy: Estimate | None = None,
+        minutes: float | None = None,
+        source: Mapping[str, str] | None = None,
+    ) -> ResultsRow:
+        """The row of one evaluation."""
+        measured = evaluation.figures
+        figures = {path: measured[path] for path in FIGURES if path in measured}
+        line, best_of = evaluation.best_of_n.yardstick.get("gold_score"), None
+        if reward_accuracy is not None:
+            figures["reward_accuracy"] = reward_accuracy
+        if line is not None:
+            best_of, figures["less_best_of_n"] = line.compared
+        return cls(name, figures, best_of, minutes, source or {})
 
-def less_best_of_n(stats: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, int | None]:
-    """(the policy's gold score less that of best-of-n from the base, n): at the policy's KL, or at the largest n
-    there is where that lies beyond it.
-    """
-    line = dig(stats, "best_of_n", "yardstick", "gold_score")
-    if dig(line, "within"):
-        return line["difference"], line["n_needed"]
-    return dig(line, "largest", "difference"), dig(line, "largest", "n")
 
-
-def results_table(rows: Sequence[Run]) -> str:
+def results_table(rows: Sequence[ResultsRow]) -> str:
     """A Markdown table, one row per run. Missing numbers are dashes; an empty table says so in a sentence."""
     if not rows:
         return "No reports yet, and the table is made of them. Run: make"
@@ -75,57 +92,32 @@ def results_table(rows: Sequence[Run]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-FIGURES = (
-    ("gold_score", "base"),
-    ("gold_score", "policy"),
-    ("gold_score", "difference"),
-    ("score", "difference"),
-    ("win_rate", "gold_score"),
-    ("kl_k1",),
-    ("length", "base"),
-    ("length", "policy"),
-    ("diversity", "closings", "base"),
-    ("diversity", "closings", "policy"),
-    ("diversity", "closing", "base", "share"),
-    ("diversity", "closing", "policy", "share"),
-)
-"""What of an evaluation's stats is in the table."""
-
-
-def to_json(rows: Sequence[Run]) -> str:
+def to_json(rows: Sequence[ResultsRow]) -> str:
     """The table's figures, and where they are from, as the text of docs/results.json."""
     runs: list[dict[str, Any]] = []
     for row in rows:
-        figures = {".".join(path): _rounded(found) for path in FIGURES if (found := dig(row.stats, *path))}
-        if row.reward_accuracy:
-            figures["reward_accuracy"] = _rounded(row.reward_accuracy)
-        if row.best_of_n:
-            figures["less_best_of_n"] = _rounded(row.best_of_n)
+        figures = {name: _rounded(estimate) for name, estimate in row.figures.items()}
         about = {"best_of": row.best_of, "minutes": row.minutes, "source": dict(row.source)}
         runs.append({"name": row.name, "figures": figures, **{k: v for k, v in about.items() if v}})
     return json.dumps({"runs": runs}, ensure_ascii=False, indent=1) + "\n"
 
 
-def from_json(text: str) -> list[Run]:
+def from_json(text: str) -> list[ResultsRow]:
     """The rows that :func:`to_json` wrote."""
-    rows: list[Run] = []
+    rows: list[ResultsRow] = []
     for run in json.loads(text)["runs"]:
-        stats: dict[str, Any] = {}
-        figures = dict(run["figures"])
-        accuracy, best_of_n = (figures.pop(k, None) for k in ("reward_accuracy", "less_best_of_n"))
-        for path, entry in figures.items():
-            *parents, last = path.split(".")
-            functools.reduce(lambda inner, name: inner.setdefault(name, {}), parents, stats)[last] = entry
-        source = run.get("source", {})
-        known = (accuracy, best_of_n, run.get("best_of"), run.get("minutes"))
-        rows.append(Run(run["name"], stats, *known, source))
+        empty = {"value": math.nan, "low": math.nan, "high": math.nan}
+        figures = {name: Estimate(**empty | entry) for name, entry in run["figures"].items()}
+        rows.append(
+            ResultsRow(run["name"], figures, run.get("best_of"), run.get("minutes"), run.get("source", {}))
+        )
     return rows
 
 
-def _rounded(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """{value, low, high, n} to six digits, and nothing else."""
-    known = {k: entry[k] for k in ("value", "low", "high", "n") if entry.get(k) is not None}
-    return {k: round(v, 6) if isinstance(v, float) else v for k, v in known.items()}
+def _rounded(estimate: Estimate) -> dict[str, float]:
+    """{value, low, high, n} to six digits, those that are known, and nothing else."""
+    numbers = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+    return {k: round(v, 6) for k, v in numbers.items() if math.isfinite(v)} | {"n": estimate.n}
 
 
 def update_readme(text: str, table: str) -> str:
@@ -143,27 +135,34 @@ def update_readme(text: str, table: str) -> str:
     return f"{head}{BEGIN}\n{table.strip()}\n{END}{rest.split(END)[1]}"
 
 
-def _cells(run: Run) -> tuple[str, ...]:
-    stats = run.stats
+def _cells(row: ResultsRow) -> tuple[str, ...]:
+    figures = row.figures
+    best_of = f", n = {row.best_of}" if row.best_of else ""
     return (
-        escape_cell(run.name),
-        number(dig(stats, "gold_score", "base", "value")),
-        number(dig(stats, "gold_score", "policy", "value")),
-        interval(dig(stats, "gold_score", "difference"), signed=True),
-        interval(dig(stats, "score", "difference"), signed=True),
-        interval(dig(stats, "win_rate", "gold_score")),
-        interval(run.best_of_n, signed=True) + (f", n = {run.best_of}" if run.best_of_n else ""),
-        _before_and_after([dig(stats, "diversity", "closings", side, "value") for side in SIDES], effective),
-        _before_and_after([dig(stats, "diversity", "closing", side, "share", "value") for side in SIDES], percent),
-        number(dig(stats, "kl_k1", "value"), 1),
-        _before_and_after([dig(stats, "length", side, "value") for side in SIDES], lambda v: number(v, 0)),
-        interval(run.reward_accuracy),
-        number(run.minutes, 0 if (run.minutes or 0) >= 10 else 1),
+        escape_cell(row.name),
+        number(_value(row, "gold_score.base")),
+        number(_value(row, "gold_score.policy")),
+        interval(figures.get("gold_score.difference"), signed=True),
+        interval(figures.get("score.difference"), signed=True),
+        interval(figures.get("win_rate.gold_score")),
+        interval(figures.get("less_best_of_n"), signed=True) + best_of,
+        _before_and_after(row, "diversity.closings.{}", effective),
+        _before_and_after(row, "diversity.closing.{}.share", percent),
+        number(_value(row, "kl_k1"), 1),
+        _before_and_after(row, "length.{}", lambda value: number(value, 0)),
+        interval(figures.get("reward_accuracy")),
+        number(row.minutes, 0 if (row.minutes or 0) >= 10 else 1),
     )
 
 
-def _before_and_after(values: Sequence[Any], spelt: Callable[[float], str]) -> str:
+def _value(row: ResultsRow, name: str) -> float | None:
+    estimate = row.figures.get(name)
+    return estimate.value if has_value(estimate) else None
+
+
+def _before_and_after(row: ResultsRow, name: str, spelt: Callable[[float], str]) -> str:
     """``83 → 4.5``; one dash where neither is known."""
+    values = [_value(row, name.format(side)) for side in SIDES]
     if all(value is None for value in values):
         return UNKNOWN
     return " → ".join(UNKNOWN if value is None else spelt(value) for value in values)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.statistics.intervals import LARGEST_BCA, SMALLEST_BOOTSTRAP, WILSON
-from pipeline.statistics.spelling import UNKNOWN, dig, interval, number
-
-Stats = Mapping[str, Any]
+from pipeline.results.policy import Evaluation, JudgeVerdicts, SequenceKL, WinRate
+from pipeline.results.sides import MEASURES, Change
+from pipeline.statistics.intervals import LARGEST_BCA, SMALLEST_BOOTSTRAP, WILSON, Estimate, as_estimate, has_value
+from pipeline.statistics.spelling import UNKNOWN, interval, number
 
 Row = tuple[str, str, str, str, str]
 """Metric with its unit, base, policy, difference or note, n and kind of interval."""
@@ -37,178 +38,167 @@ def mean_interval(n: int | None) -> str:
     return "bootstrap (BCa)" if n <= LARGEST_BCA else RESAMPLED
 
 
-def basis(entry: Mapping[str, Any] | None, kind: str | None = None) -> str:
+def basis(entry: Estimate | Mapping[str, Any] | None, kind: str | None = None) -> str:
     """``n = 400, Wilson``. A mean whose ``method`` is not stored (older versions) has that of its ``n``."""
-    n = dig(entry, "n")
-    if n is None:
+    estimate = as_estimate(entry)
+    if estimate is None:
         return UNKNOWN
-    if dig(entry, "low") is None:
-        return f"n = {n}, no interval"
-    return f"n = {n}, {kind or dig(entry, 'method') or mean_interval(n)}"
+    if not estimate.has_limits:
+        return f"n = {estimate.n}, no interval"
+    return f"n = {estimate.n}, {kind or estimate.method or mean_interval(estimate.n)}"
 
 
-def metric_rows(stats: Stats | None) -> list[Row]:
-    """What a run is judged by, for all of it that ``stats`` holds."""
-    rows = _changes(
-        stats,
-        ("gold_score", "Gold score", 2),
-        ("score", "Proxy score (the reward)", 2),
-        ("lexicon_words", "Words that the gold score's lexicon knows, per text", 1),
-    )
-    rows += [*_win_rows(stats), *_kl_rows(stats, ("kl_k1", "KL k1 (nats per completion)", 2))]
-    rows += _changes(stats, ("length", "Length (tokens)", 1))
-    for key, label in (("ended", "Ended by itself (share)"), ("degenerate", "Degenerate (share)")):
-        if dig(stats, key):
-            base, policy = (dig(stats, key, side) for side in ("base", "policy"))
-            rows.append((label, interval(base), interval(policy), _gap(base, policy), basis(policy, WILSON)))
-    return rows
+def metric_rows(evaluation: Evaluation | None) -> list[Row]:
+    """What a run is judged by, for all of it that was measured."""
+    if evaluation is None:
+        return []
+    shares = (("Ended by itself (share)", evaluation.ended), ("Degenerate (share)", evaluation.degenerate))
+    return [
+        *_change("Gold score", evaluation.gold_score),
+        *_change("Proxy score (the reward)", evaluation.score),
+        *_change("Words that the gold score's lexicon knows, per text", evaluation.lexicon_words, 1),
+        *_win_rows(evaluation),
+        *_kl("KL k1 (nats per completion)", evaluation.kl_k1),
+        *_change("Length (tokens)", evaluation.length, 1),
+        *(_shares(label, sides["base"], sides["policy"]) for label, sides in shares if sides),
+    ]
 
 
-def more_rows(stats: Stats | None) -> list[Row]:
+def more_rows(evaluation: Evaluation | None) -> list[Row]:
     """What else was measured."""
-    rows = _changes(stats, ("entropy", "Entropy of the next token (nats)", 2))
-    rows += _kl_rows(
-        stats,
-        ("kl_k3", "KL k3 (nats per completion)", 2),
-        ("kl_k1_per_token", "KL k1 (nats per token)", 3),
-        ("kl_k3_per_token", "KL k3 (nats per token)", 3),
-    )
-    count = (dig(stats, "n") or 0) * (dig(stats, "completions_per_prompt") or 1)
-    for key, label in (
-        ("unique", "Unique completions (share)"),
-        ("distinct_1", "Distinct words (share)"),
-        ("distinct_2", "Distinct word pairs (share)"),
-        ("distinct_3", "Distinct word triples (share)"),
-        ("repetition", "Repeated 4-grams within a completion (share)"),
+    if evaluation is None:
+        return []
+    rows = [
+        *_change("Entropy of the next token (nats)", evaluation.entropy),
+        *_kl("KL k3 (nats per completion)", evaluation.kl_k3),
+        *_kl("KL k1 (nats per token)", evaluation.kl_k1_per_token, 3),
+        *_kl("KL k3 (nats per token)", evaluation.kl_k3_per_token, 3),
+    ]
+    count = evaluation.n * (evaluation.completions_per_prompt or 1)
+    for label, sides in (
+        ("Unique completions (share)", evaluation.unique),
+        ("Distinct words (share)", evaluation.distinct_1),
+        ("Distinct word pairs (share)", evaluation.distinct_2),
+        ("Distinct word triples (share)", evaluation.distinct_3),
+        ("Repeated 4-grams within a completion (share)", evaluation.repetition),
     ):
-        if dig(stats, key):
-            base, policy = (dig(stats, key, side) for side in ("base", "policy"))
-            gap = _gap({"value": base}, {"value": policy})
+        if sides:
+            base, policy = sides["base"], sides["policy"]
+            gap = UNKNOWN if base is None or policy is None else number(policy - base, signed=True)
             rows.append((label, number(base), number(policy), gap, f"{count} completions, no interval"))
     return rows
 
 
-def _changes(stats: Stats | None, *wanted: tuple[str, str, int]) -> list[Row]:
+def _change(label: str, change: Change | None, digits: int = 2) -> list[Row]:
+    if change is None:
+        return []
+    sides = interval(change.base, digits), interval(change.policy, digits)
+    return [(label, *sides, interval(change.difference, digits, signed=True), basis(change.policy))]
+
+
+def _shares(label: str, base: Estimate, policy: Estimate) -> Row:
+    gap = number(policy.value - base.value, signed=True)
+    return label, interval(base), interval(policy), gap, basis(policy, WILSON)
+
+
+def _win_rows(evaluation: Evaluation) -> list[Row]:
     rows: list[Row] = []
-    for key, label, digits in wanted:
-        if dig(stats, key):
-            base, policy, change = (dig(stats, key, part) for part in ("base", "policy", "difference"))
-            cells = (interval(base, digits), interval(policy, digits), interval(change, digits, True))
-            rows.append((label, *cells, basis(policy)))
+    for measure, name in MEASURES.items():
+        label = f"Win rate by {name} score"
+        if wins := evaluation.win_rate.get(measure):
+            rows.append((label, UNKNOWN, interval(wins), _counts(wins), basis(wins, WILSON)))
+        if equal := evaluation.length_controlled_win_rate.get(measure):
+            note = equal.reason or "if both were equally long"
+            rows.append((f"{label}, at equal length", UNKNOWN, interval(equal), note, basis(equal, RESAMPLED)))
     return rows
 
 
-def _win_rows(stats: Stats | None) -> list[Row]:
-    rows: list[Row] = []
-    for key, label in (("gold_score", "gold score"), ("score", "proxy score")):
-        wins = dig(stats, "win_rate", key)
-        if wins:
-            rows.append((f"Win rate by {label}", UNKNOWN, interval(wins), _counts(wins), basis(wins, WILSON)))
-        equal = dig(stats, "length_controlled_win_rate", key)
-        if equal:
-            note = equal["reason"] or "if both were equally long"
-            label = f"Win rate by {label}, at equal length"
-            rows.append((label, UNKNOWN, interval(equal), note, basis(equal, RESAMPLED)))
-    return rows
+def _kl(label: str, kl: Estimate | None, digits: int = 2) -> list[Row]:
+    if kl is None:
+        return []
+    error = kl.standard_error if isinstance(kl, SequenceKL) else math.nan
+    note = f"standard error {number(error)}" if math.isfinite(error) else UNKNOWN
+    return [(label, UNKNOWN, interval(kl, digits), note, basis(kl))]
 
 
-def _kl_rows(stats: Stats | None, *wanted: tuple[str, str, int]) -> list[Row]:
-    rows: list[Row] = []
-    for key, label, digits in wanted:
-        kl = dig(stats, key)
-        if kl:
-            error = kl.get("standard_error")
-            note = UNKNOWN if error is None else f"standard error {number(error)}"
-            rows.append((label, UNKNOWN, interval(kl, digits), note, basis(kl)))
-    return rows
-
-
-def by_seed(stats: Stats | None) -> str:
+def by_seed(evaluation: Evaluation | None) -> str:
     """The difference of each sampling seed alone, as a sentence; empty for one seed."""
-    seeds = dig(stats, "seeds") or []
+    seeds = evaluation.seeds if evaluation else ()
     if len(seeds) < 2:
         return ""
-    key, what = ("gold_score", "gold") if seeds[0].get("gold_score") is not None else ("score", "proxy")
-    each = ", ".join(f"{number(s[key], signed=True)} (seed {s['seed']})" for s in seeds)
+    what = "proxy" if seeds[0].gold_score is None else "gold"
+    changes = [(s.seed, s.score if what == "proxy" else s.gold_score) for s in seeds]
+    each = ", ".join(f"{number(change, signed=True)} (seed {seed})" for seed, change in changes)
     return f"By the seed of sampling, the {what} score's difference: {each}."
 
 
-def judge_table(stats: Stats | None) -> Table | None:
+def judge_table(evaluation: Evaluation | None) -> Table | None:
     """Judges that were asked besides, and how far each is to be trusted; None without any."""
-    judges = dig(stats, "judges")
-    if not judges:
+    if evaluation is None or not evaluation.judges:
         return None
     rows: list[tuple[str, ...]] = []
-    for name, found in judges.items():
-        wins, equal = found["win_rate"], found["length_controlled_win_rate"]
-        rows.append((name, interval(wins), interval(equal) if equal["value"] is not None else equal["reason"],
-                     _counts(wins), basis(wins, WILSON), trust(found)))  # fmt: skip
+    for name, judge in evaluation.judges.items():
+        wins, equal = judge.win_rate, judge.length_controlled_win_rate
+        at_equal_length = interval(equal) if has_value(equal) else equal.reason or UNKNOWN
+        rows.append((name, interval(wins), at_equal_length, _counts(wins), basis(wins, WILSON), trust(judge)))
     head = ("judge", "win rate", "at equal length", "completions", "n, interval", "how far to trust it")
     return Table("Other judges", head, rows, "At equal length: bootstrap (percentile) over the same prompts.")
 
 
-def trust(judged: Mapping[str, Any]) -> str:
+def trust(judge: JudgeVerdicts) -> str:
     """A language model's position bias, contradictions and abstentions; of a scorer its mean scores."""
-    if judged["kind"] == "scorer":
-        return f"a scorer, mean {interval(dig(judged, 'score', 'difference'), signed=True)} higher for PPO"
-    bias, contradicts = judged["position_bias"], judged["disagreement"]
-    silent = sum(judged["abstentions"].values())
-    reasons = ", ".join(f"{count} {reason}" for reason, count in judged["abstentions"].items())
+    if judge.trust is None:
+        return f"a scorer, mean {interval(judge.score and judge.score.difference, signed=True)} higher for PPO"
+    bias, contradicts, abstentions = judge.trust.position_bias, judge.trust.disagreement, judge.trust.abstentions
+    silent = sum(abstentions.values())
+    reasons = ", ".join(f"{count} {reason}" for reason, count in abstentions.items())
     return (
-        f"names the first-shown one {interval(bias)} of the time (0.50 is no bias, n = {bias['n']}); contradicts "
-        f"itself on {interval(contradicts)} of pairs (n = {contradicts['n']}); no answer: {silent}"
+        f"names the first-shown one {interval(bias)} of the time (0.50 is no bias, n = {bias.n}); contradicts "
+        f"itself on {interval(contradicts)} of pairs (n = {contradicts.n}); no answer: {silent}"
         f"{f' ({reasons})' if silent else ''}"
     )
 
 
-def best_of_n_table(stats: Stats | None) -> Table | None:
+def best_of_n_table(evaluation: Evaluation | None) -> Table | None:
     """Best-of-n from the base, the policy on the same prompts, and their difference at equal KL."""
-    found = dig(stats, "best_of_n")
-    if not dig(found, "rows"):
+    if evaluation is None or not evaluation.best_of_n.rows:
         return None
-    measures = [(k, name) for k, name in (("gold_score", "gold"), ("score", "proxy")) if k in found["rows"][0]]
+    best = evaluation.best_of_n
+    measures = {measure: name for measure, name in MEASURES.items() if best.rows[0].means.get(measure)}
     rows: list[tuple[str, ...]] = []
-    for row in found["rows"]:
-        label = "base" if row["n"] == 1 else f"best of {row['n']}"
-        rows.append((label, number(row["kl_bound"]), *(interval(row[k]) for k, _ in measures)))
-    lines = [found["yardstick"][k] for k, _ in measures]
-    rows.append(("PPO", number(lines[0]["policy_kl_k1"]), *(interval(one["policy"]) for one in lines)))
-    first = lines[0]
-    if first["within"]:
-        label, differences = (
-            f"PPO − best of {first['n_needed']}, at equal KL",
-            [one["difference"] for one in lines],
-        )
-    else:
-        label = f"PPO − best of {first['largest']['n']}, at less KL"
-        differences = [one["largest"]["difference"] for one in lines]
-    rows.append((label, UNKNOWN, *(interval(d, signed=True) for d in differences)))
-    prompts = found["prompts"]
+    for row in best.rows:
+        label = "base" if row.n == 1 else f"best of {row.n}"
+        rows.append((label, number(row.kl_bound), *(interval(row.means[m]) for m in measures)))
+    lines = [best.yardstick[m] for m in measures]
+    rows.append(("PPO", number(lines[0].policy_kl_k1), *(interval(line.policy) for line in lines)))
+    n, at = lines[0].compared[0], "equal" if lines[0].within else "less"
+    differences = (interval(line.compared[1], signed=True) for line in lines)
+    rows.append((f"PPO − best of {n}, at {at} KL", UNKNOWN, *differences))
     note = (
-        f"The same {prompts} prompts, {found['samples']} completions each; 95 %, {mean_interval(prompts)}, "
+        f"The same {best.prompts} prompts, {best.samples} completions each; 95 %, {mean_interval(best.prompts)}, "
         "differences paired by prompt. KL of best-of-n is its upper bound, log n − (n − 1) / n; PPO's is k1."
     )
-    return Table(
-        "Best-of-n and PPO", ("who", "KL (nats)", *(name for _, name in measures)), rows, note, compact=True
-    )
+    head = ("who", "KL (nats)", *measures.values())
+    return Table("Best-of-n and PPO", head, rows, note, compact=True)
 
 
-def law_table(stats: Stats | None) -> Table | None:
+def law_table(evaluation: Evaluation | None) -> Table | None:
     """The fitted laws of Gao et al. with their coefficients; None where none was fitted."""
+    if evaluation is None:
+        return None
+    laws, curves = evaluation.best_of_n.laws, evaluation.overoptimisation
     fits = [
-        ("best-of-n, gold", dig(stats, "best_of_n", "laws", "gold_score")),
-        ("best-of-n, proxy", dig(stats, "best_of_n", "laws", "score")),
-        ("PPO, over the run, gold", dig(stats, "overoptimisation", "training", "law")),
-        ("PPO, over several runs, gold", dig(stats, "overoptimisation", "sweep", "law")),
+        ("best-of-n, gold", laws.get("gold_score")),
+        ("best-of-n, proxy", laws.get("score")),
+        ("PPO, over the run, gold", curves.training and curves.training.law),
+        ("PPO, over several runs, gold", curves.sweep and curves.sweep.law),
     ]
     rows: list[tuple[str, ...]] = []
-    for name, fit in fits:
-        if not fit or fit["reason"] is not None:
+    for name, law in fits:
+        if law is None or law.reason is not None:
             continue
-        peak = fit["peak"]
-        at = UNKNOWN if peak is None else f"{number(peak['kl'], 1)}{'' if peak['within'] else ' *'}"
-        fitted = f"{number(fit['r2'])}, {fit['points']}"
-        rows.append((name, interval(fit["alpha"]), interval(fit["beta"]), fitted, at))
+        best = UNKNOWN if law.peak is None else f"{number(law.peak.kl, 1)}{'' if law.peak.within else ' *'}"
+        rows.append((name, interval(law.alpha), interval(law.beta), f"{number(law.r2)}, {law.points}", best))
     if not rows:
         return None
     note = (
@@ -219,10 +209,5 @@ def law_table(stats: Stats | None) -> Table | None:
     return Table("Fitted laws", ("curve", "α", "β", "R², points", "best at KL"), rows, note, compact=True)
 
 
-def _counts(wins: Mapping[str, Any]) -> str:
-    return f"{wins['wins']} won, {wins['ties']} tied (half), {wins['losses']} lost"
-
-
-def _gap(base: Mapping[str, Any] | None, policy: Mapping[str, Any] | None) -> str:
-    first, second = dig(base, "value"), dig(policy, "value")
-    return UNKNOWN if first is None or second is None else number(second - first, signed=True)
+def _counts(wins: WinRate) -> str:
+    return f"{wins.wins} won, {wins.ties} tied (half), {wins.losses} lost"

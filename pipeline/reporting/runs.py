@@ -6,11 +6,14 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pipeline.base.errors import StoreError
 from pipeline.reporting.run_tables import Table
+from pipeline.results.policy import Evaluation
+from pipeline.results.stats import from_json
 from pipeline.store.diff import changes
 from pipeline.store.lineage import Node
 from pipeline.store.ppo_history import read_ppo_history
@@ -33,6 +36,10 @@ class PolicyRun:
     reward_metrics: Mapping[str, Any] | None = None
     """Of its reward model on held-out rows, where it had one."""
 
+    @cached_property
+    def results(self) -> Evaluation:
+        return results_of(self.evaluation)
+
     @property
     def history(self) -> list[dict[str, Any]]:
         return read_ppo_history(self.policy.path / "metrics.jsonl")
@@ -48,8 +55,10 @@ def find_run(store: Store, text: str) -> PolicyRun:
     is_path = os.sep in text or text.startswith((".", "~"))
     named = text if is_path or text.partition("@")[0] in names else f"{text}-policy"
     if named not in names and not is_path and "@" not in text:
-        known = ", ".join(n.removesuffix("-policy") for n in names if n.endswith("-policy")) or "nothing yet"
-        raise StoreError(str(store.root), f'no experiment or version is called "{text}".', f"There is: {known}.")
+        experiments = ", ".join(n.removesuffix("-policy") for n in names if n.endswith("-policy")) or "nothing yet"
+        raise StoreError(
+            str(store.root), f'no experiment or version is called "{text}".', f"There is: {experiments}."
+        )
     version = store.resolve(named)
     roles = {p.role: p.ref for p in version.manifest.parents}
     if version.manifest.stage == "report":
@@ -65,8 +74,17 @@ def find_run(store: Store, text: str) -> PolicyRun:
     ancestors = store.lineage(policy).ancestors()
     rewards = [n.manifest for n in ancestors if n.manifest is not None and n.manifest.stage == "reward"]
     measured = next((m.stats["evaluation"] for m in rewards if "evaluation" in m.stats), None)
-    given = settings(policy, ancestors, evaluation)
-    return PolicyRun(policy, evaluation, given, inputs_of(policy, ancestors), measured)
+    made_with = settings(policy, ancestors, evaluation)
+    return PolicyRun(policy, evaluation, made_with, inputs_of(policy, ancestors), measured)
+
+
+def results_of(evaluation: Version) -> Evaluation:
+    """What an evaluation measured.
+
+    Raises:
+        DataError: its stats cannot be read.
+    """
+    return from_json(Evaluation, evaluation.manifest.stats, evaluation.ref)
 
 
 def is_policy(version: Version) -> bool:
@@ -89,31 +107,31 @@ def _evaluation_of(store: Store, policy: Version) -> Version:
 
 def settings(policy: Version, ancestors: Sequence[Node], evaluation: Version | None = None) -> dict[str, Any]:
     """The settings that made a run, from the manifests of its nearest versions of each stage."""
-    found: dict[str, Any] = {k: policy.manifest.config.get(k) for k in ("task", "task_args", "seed")}
+    sections: dict[str, Any] = {k: policy.manifest.config.get(k) for k in ("task", "task_args", "seed")}
     configs: dict[str, Mapping[str, Any]] = {}
     for node in ancestors:
         if node.manifest is not None and node.manifest.stage in SECTIONS.values():
             configs.setdefault(node.manifest.stage, node.manifest.config)
     for stage in ("sft", "collect", "reward"):
         config = configs.get(stage, {})
-        found |= {section: config[section] for section in (stage, "label") if config.get(section)}
-    found["ppo"] = policy.manifest.config.get("ppo") or {}
+        sections |= {section: config[section] for section in (stage, "label") if config.get(section)}
+    sections["ppo"] = policy.manifest.config.get("ppo") or {}
     if evaluation is not None:
-        found["evaluate"] = evaluation.manifest.config.get("evaluate") or {}
-    return found
+        sections["evaluate"] = evaluation.manifest.config.get("evaluate") or {}
+    return sections
 
 
 def inputs_of(policy: Version, ancestors: Sequence[Node]) -> dict[str, tuple[str, str]]:
     """(reference, content id) of the nearest version in each of the roles a run is made from."""
-    found: dict[str, tuple[str, str]] = {}
+    inputs: dict[str, tuple[str, str]] = {}
     seen = [policy.manifest, *(n.manifest for n in ancestors if n.manifest is not None)]
     for parent in [p for manifest in seen for p in manifest.parents]:
         if parent.role in INPUTS:
-            found.setdefault(parent.role, (parent.ref, parent.id))
+            inputs.setdefault(parent.role, (parent.ref, parent.id))
     for model in policy.manifest.models:
         if model.get("role") in INPUTS:
-            found.setdefault(model["role"], (str(model["id"]), str(model.get("content"))))
-    return found
+            inputs.setdefault(model["role"], (str(model["id"]), str(model.get("content"))))
+    return inputs
 
 
 def parent_run(store: Store, policy: Version) -> tuple[Version, str] | None:
@@ -137,14 +155,14 @@ def parent_run(store: Store, policy: Version) -> tuple[Version, str] | None:
 
 def parent_differences(store: Store, policy: Version) -> Table | None:
     """What a run has otherwise than its parent run; None for the first run."""
-    found = parent_run(store, policy)
-    if found is None:
+    parent_and_reason = parent_run(store, policy)
+    if parent_and_reason is None:
         return None
-    parent, why = found
+    parent, why = parent_and_reason
     ancestors = [store.ancestors(v) for v in (parent, policy)]
-    given = [settings(v, a) for v, a in zip((parent, policy), ancestors, strict=True)]
+    settings_of_both = [settings(v, a) for v, a in zip((parent, policy), ancestors, strict=True)]
     inputs = [inputs_of(v, a) for v, a in zip((parent, policy), ancestors, strict=True)]
-    rows = differing(given, inputs)
+    rows = differing(settings_of_both, inputs)
     same = "" if rows else "No setting differs. "
     note = (
         f'{same}Parent run: {parent.ref} ({why}). Only what differs is shown; "{DEFAULT}" is not set. '
@@ -154,20 +172,20 @@ def parent_differences(store: Store, policy: Version) -> Table | None:
 
 
 def differing(
-    given: Sequence[Mapping[str, Any]], inputs: Sequence[Mapping[str, tuple[str, str]]]
+    runs: Sequence[Mapping[str, Any]], inputs: Sequence[Mapping[str, tuple[str, str]]]
 ) -> list[tuple[str, ...]]:
     """(setting, its value in each run) of those that are not the same in all; then inputs of other content."""
-    first, others = given[0], given[1:]
+    first, *others = runs
     changed = [{key: (before, after) for key, before, after in changes(first, other)} for other in others]
     rows: list[tuple[str, ...]] = []
-    for key in dict.fromkeys(key for found in changed for key in found):
-        before = next(found[key][0] for found in changed if key in found)
-        values = [before, *(found[key][1] if key in found else before for found in changed)]
+    for key in dict.fromkeys(key for own in changed for key in own):
+        before = next(own[key][0] for own in changed if key in own)
+        values = [before, *(own[key][1] if key in own else before for own in changed)]
         rows.append((key, *map(_spelled, values)))
     for role in INPUTS:
-        found = [run.get(role) for run in inputs]
-        if len({None if entry is None else entry[1] for entry in found}) > 1:
-            rows.append((f"made from: {role}", *("none" if entry is None else entry[0] for entry in found)))
+        entries = [run.get(role) for run in inputs]
+        if len({None if entry is None else entry[1] for entry in entries}) > 1:
+            rows.append((f"made from: {role}", *("none" if entry is None else entry[0] for entry in entries)))
     return rows
 
 

@@ -13,15 +13,19 @@ from typing import Any
 import yaml
 
 from pipeline.base.terminal_text import columns
+from pipeline.results.policy import Evaluation
+from pipeline.results.sweep import SettingOverSeeds
+from pipeline.statistics.intervals import has_value
 from pipeline.statistics.spelling import UNKNOWN, dig, escape_cell, interval, number
 
 
 @dataclass(frozen=True)
 class Figure:
-    """What a run is measured by, and how it is written."""
+    """What a run is measured by, and how it is written; ``path`` is its place in an evaluation's stats."""
 
     key: str
     heading: str
+    path: str = ""
     digits: int = 2
     signed: bool = False
     range: tuple[float, float] | None = None
@@ -29,53 +33,45 @@ class Figure:
 
 
 FIGURES = (
-    Figure("gold_difference", "gold, difference", signed=True),
-    Figure("score_difference", "proxy, difference", signed=True),
-    Figure("win_rate", "win rate", range=(0.0, 1.0)),
-    Figure("kl_k1", "KL k1 (nats)", 2),
-    Figure("closings_ratio", "closing sentences, over base's", 2, range=(0.0, math.inf)),
-    Figure("closing_share", "most common closing (share)", 2, range=(0.0, 1.0)),
-    Figure("collapsed", "collapsed (share of runs)", 2, range=(0.0, 1.0)),
-    Figure("length", "length (tokens)", 1, range=(0.0, math.inf)),
+    Figure("gold_difference", "gold, difference", "gold_score.difference", signed=True),
+    Figure("score_difference", "proxy, difference", "score.difference", signed=True),
+    Figure("win_rate", "win rate", "win_rate.gold_score", range=(0.0, 1.0)),
+    Figure("kl_k1", "KL k1 (nats)", "kl_k1"),
+    Figure("closings_ratio", "closing sentences, over base's", "diversity.closings.ratio", range=(0.0, math.inf)),
+    Figure("closing_share", "most common closing (share)", "diversity.closing.policy.share", range=(0.0, 1.0)),
+    Figure("collapsed", "collapsed (share of runs)", range=(0.0, 1.0)),
+    Figure("length", "length (tokens)", "length.policy", 1, range=(0.0, math.inf)),
     Figure("reward_accuracy", "reward-model accuracy", range=(0.0, 1.0)),
-    Figure("minutes", "minutes", 1),
+    Figure("minutes", "minutes", digits=1),
 )
 ALONE = "as configured"
 """The setting of a sweep over nothing but seeds."""
 
 
 def figures(
-    evaluation: Mapping[str, Any], reward: Mapping[str, Any] | None, minutes: float | None
+    evaluation: Evaluation, reward: Mapping[str, Any] | None, minutes: float | None
 ) -> dict[str, float | None]:
     """A run's :data:`FIGURES`, None where it has none.
 
     Args:
-        evaluation: the stats of its evaluation.
         reward: the stats of its reward model.
     """
     # Of pairs: a reward model of single completions has its accuracy on them beside its own figures.
     measured = dig(reward, "evaluation")
-    variety = dig(evaluation, "diversity")
-    judge = "gold_score" if dig(evaluation, "win_rate", "gold_score") else "score"
-    return {
-        "gold_difference": dig(evaluation, "gold_score", "difference", "value"),
-        "score_difference": dig(evaluation, "score", "difference", "value"),
-        "win_rate": dig(evaluation, "win_rate", judge, "value"),
-        "kl_k1": dig(evaluation, "kl_k1", "value"),
-        "closings_ratio": dig(evaluation, "diversity", "closings", "ratio", "value"),
-        "collapsed": float(bool(variety["collapse"])) if variety else None,
-        "closing_share": dig(evaluation, "diversity", "closing", "policy", "share", "value"),
-        "length": dig(evaluation, "length", "policy", "value"),
-        "reward_accuracy": dig(dig(measured, "pairs") or measured, "accuracy", "value"),
-        "minutes": minutes,
-    }
+    accuracy = dig(dig(measured, "pairs") or measured, "accuracy", "value")
+    estimates, variety = evaluation.figures, evaluation.diversity
+    # Where there is no gold score, the proxy says who won.
+    estimates = {"win_rate.gold_score": estimates.get("win_rate.score"), **estimates}
+    own = {figure.key: estimates.get(figure.path) for figure in FIGURES}
+    figures = {key: estimate.value if has_value(estimate) else None for key, estimate in own.items()}
+    collapsed = None if variety is None else float(variety.collapse is not None)
+    return figures | {"collapsed": collapsed, "reward_accuracy": accuracy, "minutes": minutes}
 
 
-def render(name: str, groups: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]]) -> str:
+def render(name: str, groups: Sequence[SettingOverSeeds], runs: Sequence[Mapping[str, Any]]) -> str:
     """The whole sweep as Markdown.
 
     Args:
-        groups: as ``evaluation.aggregate.aggregate`` returns them.
         runs: run, group, seed, state, evaluation (a reference or None) and the :data:`FIGURES` of each.
     """
     done = [run for run in runs if run["state"] == "done"]
@@ -116,20 +112,20 @@ def card(name: str, text: str, split: str, pictures: Mapping[str, str] | None = 
     return f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# {name}\n\n{text}\n{shown}"
 
 
-def main_figure(groups: Sequence[Mapping[str, Any]]) -> Figure:
+def main_figure(groups: Sequence[SettingOverSeeds]) -> Figure:
     """What the settings are compared by: the gold score where it is known, else the proxy."""
     gold, proxy = FIGURES[:2]
-    return gold if any(dig(g, "figures", gold.key) for g in groups) else proxy
+    return gold if any(g.figures.get(gold.key) for g in groups) else proxy
 
 
 def result(figures: Mapping[str, Any]) -> str:
     """One run in a few words: ``gold +0.71, KL 5.8 nats``."""
     gold = figures.get("gold_difference") is not None
     what, value = ("gold", figures.get("gold_difference")) if gold else ("proxy", figures.get("score_difference"))
-    said = f"{what} {number(value, signed=True)}, KL {number(figures.get('kl_k1'), 1)} nats"
+    text = f"{what} {number(value, signed=True)}, KL {number(figures.get('kl_k1'), 1)} nats"
     kept = figures.get("closings_ratio")
-    said += "" if kept is None else f", {number(kept)} of the base's closing sentences"
-    return f"collapsed: {said}" if figures.get("collapsed") else said
+    text += "" if kept is None else f", {number(kept)} of the base's closing sentences"
+    return f"collapsed: {text}" if figures.get("collapsed") else text
 
 
 def count(n: int, noun: str) -> str:
@@ -160,7 +156,7 @@ def _collapsed(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"Collapsed, so that what they gained is one text again and again: {', '.join(names)}."]
 
 
-def _claims(main: Figure, groups: Sequence[Mapping[str, Any]]) -> str:
+def _claims(main: Figure, groups: Sequence[SettingOverSeeds]) -> str:
     """What the numbers of the first table are, with how many seeds stand behind them."""
     what = "gold score" if main.key == "gold_difference" else "proxy score"
     sizes = sorted({_seeds(main, g) for g in groups})
@@ -170,37 +166,37 @@ def _claims(main: Figure, groups: Sequence[Mapping[str, Any]]) -> str:
     return text + ("\nAgainst the first setting: the differences of the same seeds." if len(groups) > 1 else "")
 
 
-def _seeds(main: Figure, group: Mapping[str, Any]) -> int:
-    return dig(group, "figures", main.key, "n") or 0
+def _seeds(main: Figure, group: SettingOverSeeds) -> int:
+    entry = group.figures.get(main.key)
+    return entry.n if entry else 0
 
 
-def _main_table(main: Figure, groups: Sequence[Mapping[str, Any]]) -> str:
+def _main_table(main: Figure, groups: Sequence[SettingOverSeeds]) -> str:
     rows = [["setting", "seeds", main.heading, "least", "most"]]
     if len(groups) > 1:
         rows[0] += ["against the first", "seeds in both"]
     for group in groups:
-        entry = dig(group, "figures", main.key)
+        entry, against = group.figures.get(main.key), (group.against_first or {}).get(main.key)
         row = [
-            group["group"],
-            number(dig(entry, "n"), 0),
+            group.group,
+            number(entry and entry.n, 0),
             interval(entry, main.digits, main.signed),
-            number(dig(entry, "least"), main.digits, main.signed),
-            number(dig(entry, "most"), main.digits, main.signed),
+            number(entry and entry.least, main.digits, main.signed),
+            number(entry and entry.most, main.digits, main.signed),
         ]
         if len(groups) > 1:
-            against = dig(group, "against_first", main.key)
-            row += [interval(against, main.digits, signed=True), number(dig(against, "n"), 0)]
+            row += [interval(against, main.digits, signed=True), number(against and against.n, 0)]
         rows.append(row)
     return aligned(rows)
 
 
-def _other_table(main: Figure, groups: Sequence[Mapping[str, Any]]) -> str:
+def _other_table(main: Figure, groups: Sequence[SettingOverSeeds]) -> str:
     others = [f for f in FIGURES if f is not main and f.key != "minutes"]
-    shown = [f for f in others if any(dig(g, "figures", f.key) for g in groups)]
+    shown = [f for f in others if any(g.figures.get(f.key) for g in groups)]
     rows = [["setting", "seeds", *(f.heading for f in shown)]]
     for group in groups:
-        cells = [interval(dig(group, "figures", f.key), f.digits, f.signed) for f in shown]
-        rows.append([group["group"], str(len(group["seeds"])), *cells])
+        cells = [interval(group.figures.get(f.key), f.digits, f.signed) for f in shown]
+        rows.append([group.group, str(len(group.seeds)), *cells])
     return aligned(rows)
 
 

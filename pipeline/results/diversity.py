@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pipeline.results.sides import Change, Side
 from pipeline.results.stats import FLAT
 from pipeline.statistics.intervals import Estimate
-from pipeline.texts.collapse import Place
+from pipeline.texts.collapse import Collapse
 
 
 @dataclass(frozen=True)
@@ -50,23 +50,6 @@ class SharedSentence:
     text: str
     base: Estimate
     policy: Estimate
-
-
-@dataclass(frozen=True)
-class Collapsed:
-    """What a policy has collapsed to, see :func:`pipeline.texts.collapse.collapse`.
-
-    Attributes:
-        share, share_before: of the most common sentence, of the policy and of the base.
-        now, before: effective numbers of such sentences, likewise.
-    """
-
-    place: Place
-    text: str
-    share: float
-    share_before: float
-    before: float
-    now: float
 
 
 @dataclass(frozen=True)
@@ -143,7 +126,7 @@ class Diversity:
     common: Sequence[SharedSentence]
     characters: Mapping[Side, float]
     words: str | None
-    collapse: Collapsed | None
+    collapse: Collapse | None
     similar_within: Change | None
     similar_across: Change | None
     by_meaning: SimilarityByMeaning | None = field(default=None, metadata=FLAT)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from pipeline.results.stats import FROM_CONFIG
 from pipeline.statistics.intervals import Estimate
 
 LawName = Literal["best_of_n", "rl"]
@@ -101,8 +102,8 @@ class PolicySettings:
     """A policy, and what held it to its base."""
 
     ref: str
-    kl_coef: float | None
-    kl_target: float | None
+    kl_coef: float | None = field(metadata=FROM_CONFIG)
+    kl_target: float | None = field(metadata=FROM_CONFIG)
 
 
 @dataclass(frozen=True)

@@ -157,6 +157,7 @@ class Evaluation(PolicyComparison):
         seeds: each seed of sampling alone.
         judges: by name.
         policy: which policy it is of.
+        starting_policy: no update of its run was kept, see :mod:`pipeline.store.starting_policy`.
         gold_name: what the gold score is.
     """
 
@@ -168,6 +169,7 @@ class Evaluation(PolicyComparison):
     policy: PolicySettings | None
     overoptimisation: OverOptimisation
     best_checkpoint: BestCheckpoint | None
+    starting_policy: bool | None
     gold_name: str | None
 
     @property

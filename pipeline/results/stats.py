@@ -1,9 +1,9 @@
 """Typed results as the JSON of a manifest's ``stats``, and back.
 
-A result is a frozen dataclass whose fields are the JSON's keys. JSON has no NaN and no infinity: a ``float`` that is
-not finite is null there, and null is read as NaN. Two rules keep versions of different ages readable: a field that
-has its default is not written, and a missing key is read as that default, as None where the type allows it, or as
-an empty collection. Keys without a field are a newer version's, and are skipped.
+A result is a frozen dataclass whose fields are the JSON's keys. JSON has no NaN and no infinity: a ``float`` that
+is not finite is null there, and null is read as NaN. Two rules keep versions of different ages readable: a field
+that has its default is not written, and a missing key is read as that default, as None where the type allows it,
+or as an empty collection. Keys without a field are a newer version's, and are skipped.
 """
 
 from __future__ import annotations
@@ -14,14 +14,18 @@ import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar, cast, get_args, get_origin
 
 from pipeline.base.errors import DataError
 
 T = TypeVar("T")
+Stats = Mapping[str, Any]
 
 FLAT: Mapping[str, bool] = {"flat": True}
 """Metadata of a field whose own keys, of a mapping or a dataclass, stand among the keys of its owner."""
+
+FROM_CONFIG: Mapping[str, bool] = {"from_config": True}
+"""Metadata of a number that older versions copied from a config, where YAML reads 5e-2 as text."""
 
 
 def to_json(value: Any) -> Any:
@@ -29,9 +33,9 @@ def to_json(value: Any) -> Any:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: to_json(entry) for key, entry in value.items()}
+        return {key: to_json(entry) for key, entry in cast("Stats", value).items()}
     if isinstance(value, list | tuple):
-        return [to_json(entry) for entry in value]
+        return [to_json(entry) for entry in cast("Sequence[Any]", value)]
     if not dataclasses.is_dataclass(value):
         return value
     stats: dict[str, Any] = {}
@@ -70,11 +74,12 @@ def _read(hint: Any, value: Any, path: str) -> Any:
     if origin is typing.Literal and value in args:
         return value
     if origin is Mapping and isinstance(value, Mapping):
-        return {key: _read(args[1], entry, f"{path}.{key}") for key, entry in value.items()}
+        return {key: _read(args[1], entry, f"{path}.{key}") for key, entry in cast("Stats", value).items()}
     if origin is Sequence and isinstance(value, list | tuple):
-        return tuple(_read(args[0], entry, f"{path}[{i}]") for i, entry in enumerate(value))
+        entries = enumerate(cast("Sequence[Any]", value))
+        return tuple(_read(args[0], entry, f"{path}[{i}]") for i, entry in entries)
     if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
-        return _read_fields(hint, value, path)
+        return _read_fields(hint, cast("Stats", value), path)
     if hint is float and (value is None or (isinstance(value, int | float) and not isinstance(value, bool))):
         return math.nan if value is None else float(value)
     if hint in (int, bool, str) and type(value) is hint:
@@ -82,7 +87,7 @@ def _read(hint: Any, value: Any, path: str) -> Any:
     raise _Unreadable(f"{path} is {repr(value)[:40]}, not {_spell(hint)}")
 
 
-def _read_fields(kind: Any, stats: Mapping[str, Any], path: str) -> Any:
+def _read_fields(kind: Any, stats: Stats, path: str) -> Any:
     hints = _hints(kind)
     entries: dict[str, Any] = {}
     for field in dataclasses.fields(kind):
@@ -92,10 +97,20 @@ def _read_fields(kind: Any, stats: Mapping[str, Any], path: str) -> Any:
             rest = {k: entry for k, entry in stats.items() if (k not in hints if own is None else k in own)}
             entries[name] = _read(hint, rest or _missing(hint, path), path)
         elif name in stats:
-            entries[name] = _read(hint, stats[name], f"{path}.{name}")
+            entry = stats[name]
+            if field.metadata.get("from_config") and isinstance(entry, str):
+                entry = _number(entry)
+            entries[name] = _read(hint, entry, f"{path}.{name}")
         elif _default(field) is dataclasses.MISSING:
             entries[name] = _read(hint, _missing(hint, f"{path}.{name}"), f"{path}.{name}")
     return kind(**entries)
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

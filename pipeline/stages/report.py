@@ -22,21 +22,22 @@ from pipeline.workflow.stage import Run, say
 def report(run: Run) -> None:
     """Write a ``report`` version: report.html and its pictures."""
     options = run.config.report
-    evaluation, policy = run.version("evaluation"), run.version("policy")
+    version, policy = run.version("evaluation"), run.version("policy")
+    evaluation = runs.results_of(version)
     reward = run.version("reward") if "reward" in run.inputs else None
     doctor = doctor_of(run.store, policy)
-    drawn = pictures.draw(evaluation, policy, reward)
-    samples = choose_samples([sample(r) for r in evaluation.rows("test")], options.samples, run.config.seed)
-    made_with = runs.settings(policy, run.store.lineage(policy).ancestors(), evaluation)
+    drawn = pictures.draw(evaluation, version, policy, reward)
+    samples = choose_samples([sample(r) for r in version.rows("test")], options.samples, run.config.seed)
+    made_with = runs.settings(policy, run.store.lineage(policy).ancestors(), version)
     with run.draft("report") as draft:
         html = page.render_page(
             page.Report(
                 title=run.config.name,
-                stats=evaluation.manifest.stats,
+                evaluation=evaluation,
                 reward=reward and reward.manifest.stats["evaluation"],
                 pictures=pictures.saved(drawn, draft.path),
                 samples=samples,
-                lineage=branches("", run.store.lineage(evaluation)),
+                lineage=branches("", run.store.lineage(version)),
                 differences=runs.parent_differences(run.store, policy),
                 config={"name": run.config.name} | made_with,
                 checkup=page.Checkup(doctor.findings, doctor.history.update, doctor.blind, doctor.facts.stopped),
@@ -47,7 +48,7 @@ def report(run: Run) -> None:
         (draft.path / "report.html").write_text(html, encoding="utf-8")
         draft.stats.update(minutes=minutes(run))
     path = draft.version.path / "report.html"
-    for sentence in verdict(evaluation.manifest.stats)[1]:
+    for sentence in verdict(evaluation)[1]:
         say("report", sentence)
     say("report", f"open {path}")
 
@@ -65,30 +66,33 @@ def sample(row: dict[str, Any]) -> Sample:
     )
 
 
-def warnings(reward: Version, found_by_doctor: Collection[str] = ()) -> list[str]:
-    """What a reader should know before believing the numbers, besides the doctor's findings."""
-    stats = reward.manifest.stats
-    found: list[str] = []
-    told = {"reward-at-chance", "reward-below-baseline"} & set(found_by_doctor)
-    if not stats["evaluation"]["clears_baselines"] and not told:
-        found.append(stats["evaluation"]["verdict"])
+def warnings(reward: Version, rules: Collection[str] = ()) -> list[str]:
+    """What a reader should know before believing the numbers, besides the doctor's findings.
+
+    Args:
+        rules: of the doctor's findings.
+    """
+    stats, notes = reward.manifest.stats, list[str]()
+    by_doctor = {"reward-at-chance", "reward-below-baseline"} & set(rules)
+    if not stats["evaluation"]["clears_baselines"] and not by_doctor:
+        notes.append(stats["evaluation"]["verdict"])
     dropped = sum(stats["dropped_for_length"].values())
     if dropped:
         what = "Rows" if "auc" in stats["evaluation"] else "Pairs"
-        found.append(f"{what} longer than reward.max_length, which were left out: {dropped}.")
-    return found
+        notes.append(f"{what} longer than reward.max_length, which were left out: {dropped}.")
+    return notes
 
 
 def facts(run: Run) -> list[tuple[str, str]]:
     """Short lines under the title."""
-    found = [("policy", run.version("policy").ref), ("base model", run.inputs["base"].ref)]
+    lines = [("policy", run.version("policy").ref), ("base model", run.inputs["base"].ref)]
     if "preferences" in run.inputs:
         preferences = run.version("preferences")
         annotator = preferences.manifest.stats.get("annotator")
-        found.append(("preferences", ", ".join(filter(None, (preferences.ref, annotator)))))
+        lines.append(("preferences", ", ".join(filter(None, (preferences.ref, annotator)))))
     else:
-        found.append(("reward", ", ".join(s.value for s in reward_sources(run.config))))
-    return [*found, ("seed", str(run.config.seed)), ("minutes", f"{minutes(run):.1f}")]
+        lines.append(("reward", ", ".join(s.value for s in reward_sources(run.config))))
+    return [*lines, ("seed", str(run.config.seed)), ("minutes", f"{minutes(run):.1f}")]
 
 
 def minutes(run: Run) -> float:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.terminal_text import put
 from pipeline.evaluation.policy.across_runs import on_shared_prompts
 from pipeline.health.facts import doctor_of
 from pipeline.reporting.compare import Compared, headline, render, same_proxy
-from pipeline.reporting.results_table import Run as Row
-from pipeline.reporting.results_table import from_json, less_best_of_n, results_table, to_json, update_readme
-from pipeline.reporting.runs import find_run
+from pipeline.reporting.results_table import ResultsRow, from_json, results_table, to_json, update_readme
+from pipeline.reporting.runs import find_run, results_of
+from pipeline.statistics.intervals import as_estimate
 from pipeline.store.store import Store, Version
 from pipeline.workflow.stage import say
 
@@ -32,17 +31,17 @@ def table(data_dir: str, readme: Path | None) -> None:
     for name in store.names():
         if name.endswith("-report"):
             latest |= {(name.removesuffix("-report"), v.manifest.seed or 0): v for v in store.versions(name)}
-    rows: list[Any] = []
+    rows: list[ResultsRow] = []
     for (name, seed), report in sorted(latest.items()):
         parents = {p.role: store.resolve(p.ref) for p in report.manifest.parents}
-        stats = parents["evaluation"].manifest.stats
         reward = parents.get("reward")
         measured = reward.manifest.stats["evaluation"] if reward else {}
         # Of pairs: one trained on single completions has it where there are pairs too.
-        accuracy = measured.get("pairs", measured).get("accuracy")
+        accuracy = as_estimate(measured.get("pairs", measured).get("accuracy"))
         source = {r: f"{v.ref} {v.id}" for r, v in parents.items() if r in ("policy", "evaluation", "reward")}
-        took = report.manifest.stats.get("minutes")
-        rows.append(Row(f"{name}, seed {seed}", stats, accuracy, *less_best_of_n(stats), took, source))
+        minutes = report.manifest.stats.get("minutes")
+        results = results_of(parents["evaluation"])
+        rows.append(ResultsRow.of(f"{name}, seed {seed}", results, accuracy, minutes, source))
     if readme is None:
         put(results_table(rows))
         return
@@ -68,17 +67,14 @@ def compare(data_dir: str, names: list[str], out: Path) -> None:
     if len(names) < 2 or len(set(names)) < len(names):
         raise ConfigError("command line", "--runs compares two runs or more, each named once.", 'RUNS="a b"')
     store = Store(data_dir)
-    found = [
-        Compared(name, run, doctor_of(store, run.policy).findings)
-        for name, run in ((name, find_run(store, name)) for name in names)
-    ]
-    first = found[0].run.evaluation.rows("test")
-    compared = found[:1]
-    for one in found[1:]:
-        paired = on_shared_prompts(first, one.run.evaluation.rows("test"))
-        if not same_proxy([found[0], one]):
-            paired["score"] = None
-        compared.append(replace(one, paired=paired))
+    runs = [(name, find_run(store, name)) for name in names]
+    first, *others = [Compared(name, run, doctor_of(store, run.policy).findings) for name, run in runs]
+    rows, compared = first.run.evaluation.rows("test"), [first]
+    for other in others:
+        paired = on_shared_prompts(rows, other.run.evaluation.rows("test"))
+        if not same_proxy([first, other]):
+            paired = replace(paired, measures={k: v for k, v in paired.measures.items() if k != "score"})
+        compared.append(replace(other, paired=paired))
     html = render(compared, out.parent / f"{out.stem}-pictures")
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(html, encoding="utf-8")

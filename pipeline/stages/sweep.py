@@ -22,6 +22,9 @@ from pipeline.base.records import digest
 from pipeline.base.terminal_text import put
 from pipeline.evaluation.policy.over_seeds import Measured, aggregate
 from pipeline.reporting import sweep_table
+from pipeline.reporting.runs import results_of
+from pipeline.results.policy import Evaluation
+from pipeline.results.stats import to_json
 from pipeline.store.store import Store
 from pipeline.workflow.sweep_launch import Launcher, StageFailed, Stopped, gpus, tail
 from pipeline.workflow.sweep_plan import Pace, SweepRun, in_words, part, plan, sweep_key
@@ -99,13 +102,18 @@ class Progress:
             self._slots.put(slot)
 
 
-def figures(run: SweepRun) -> dict[str, Any]:
+def figures(run: SweepRun) -> dict[str, float | None]:
     """What a run is measured by; nothing before it is done."""
     if run.next is not None:
         return {}
     last = {stage: list(versions.values())[-1].manifest.stats for stage, versions in run.versions.items()}
     minutes = sum(stats.get("stage_seconds", 0.0) for stats in last.values()) / 60
-    return sweep_table.figures(last["evaluate"], last.get("reward"), round(minutes, 2))
+    return sweep_table.figures(results(run), last.get("reward"), round(minutes, 2))
+
+
+def results(run: SweepRun) -> Evaluation:
+    """What the evaluation of a run that is done measured."""
+    return results_of(run.versions["evaluate"]["evaluation"])
 
 
 def rows_of(runs: Sequence[SweepRun]) -> list[dict[str, Any]]:
@@ -144,8 +152,8 @@ def publish(runs: Sequence[SweepRun], overrides: Sequence[str]) -> str:
     store = Store(runs[0].job.config.data_dir)
     evaluations = [run.versions["evaluate"]["evaluation"] for run in done]
     key = digest([sweep_key(runs), [[v.ref, v.id] for v in evaluations], output_format("sweep")])
-    if (found := store.find(f"{name}-sweep", key)) is not None:
-        say("sweep", f"up to date: {found.ref}")
+    if (version := store.find(f"{name}-sweep", key)) is not None:
+        say("sweep", f"up to date: {version.ref}")
         return text
     settings = {
         "name": name,
@@ -158,7 +166,7 @@ def publish(runs: Sequence[SweepRun], overrides: Sequence[str]) -> str:
         f"{name}-sweep", kind="report", stage="sweep", key=key, parents=parents, config=settings, seed=None
     ) as draft:
         draft.write_rows("runs", rows, schema=ROWS)
-        draft.stats.update(level=LEVEL, runs=len(runs), done=len(done), groups=groups)
+        draft.stats.update(level=LEVEL, runs=len(runs), done=len(done), groups=to_json(groups))
         pictures = draw(done, draft.path)
         card = sweep_table.card(f"{name}-sweep", text, "runs", pictures)
         (draft.path / "README.md").write_text(card, encoding="utf-8")
@@ -173,7 +181,7 @@ def draw(done: Sequence[SweepRun], directory: Path) -> dict[str, str]:
     from pipeline.reporting.figures.common import save
     from pipeline.reporting.figures.sweep import Evaluated, sweep_diversity, sweep_frontier
 
-    runs = [Evaluated(run.group, run.versions["evaluate"]["evaluation"].manifest.stats) for run in done]
+    runs = [Evaluated(run.group, results(run)) for run in done]
     drawn = {
         "frontier": (sweep_frontier(runs), "Gain over the base against the square root of KL"),
         "diversity": (sweep_diversity(runs), "Gain over the base against the closing sentences that are left"),

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.statistics.intervals import Estimate, as_estimate, has_value
+
 UNKNOWN = "–"
 
 
@@ -20,18 +22,19 @@ def number(value: Any, digits: int = 2, signed: bool = False) -> str:
     return text.replace("-", "\u2212")
 
 
-def interval(entry: Mapping[str, Any] | None, digits: int = 2, signed: bool = False) -> str:
-    """``0.57 [0.52, 0.62]`` of a {value, low, high}; the value alone where there are no limits.
+def interval(entry: Estimate | Mapping[str, Any] | None, digits: int = 2, signed: bool = False) -> str:
+    """``0.57 [0.52, 0.62]``; the value alone where there are no limits, a dash where there is no value.
 
     Args:
         signed: write the value as a change, ``+0.46 [0.40, 0.52]``.
     """
-    if not entry or entry.get("value") is None:
+    estimate = as_estimate(entry)
+    if not has_value(estimate):
         return UNKNOWN
-    value = number(entry["value"], digits, signed)
-    if entry.get("low") is None or entry.get("high") is None:
+    value = number(estimate.value, digits, signed)
+    if not estimate.has_limits:
         return value
-    return f"{value} [{number(entry['low'], digits)}, {number(entry['high'], digits)}]"
+    return f"{value} [{number(estimate.low, digits)}, {number(estimate.high, digits)}]"
 
 
 def dig(stats: Mapping[str, Any] | None, *keys: str) -> Any:

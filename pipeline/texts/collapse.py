@@ -41,22 +41,23 @@ class Collapse:
 
     Attributes:
         place: whether completions ``end`` or ``begin`` alike.
-        sentence: the one that most do.
-        before, now: effective numbers of such sentences.
+        text: the sentence that most do, and ``share`` how many of all.
         share_before: of the most common one, before.
+        before, now: effective numbers of such sentences.
     """
 
     place: Place
-    sentence: Common
+    text: str
+    share: float
+    share_before: float
     before: float
     now: float
-    share_before: float
 
     def __str__(self) -> str:
         what = "closing" if self.place == "end" else "first"
         return (
             f"{number(self.now)} effective {what} sentences, {number(self.before)} before; "
-            f"{percent(self.sentence.share)} {having(self.sentence.text, self.place)}, "
+            f"{percent(self.share)} {having(self.text, self.place)}, "
             f"{percent(self.share_before)} in the most common one before"
         )
 
@@ -83,7 +84,7 @@ def _at(place: Place, before: Diversity, now: Diversity, sure: float) -> Collaps
     p, q = old.share, common.share
     # Completions of one prompt go together, so prompts are what is counted.
     rise = sure * math.sqrt(p * (1 - p) / before.groups + q * (1 - q) / now.groups)
-    return Collapse(place, common, was.value, left.value, p) if q >= QUARTER and q - p > rise else None
+    return Collapse(place, common.text, q, p, was.value, left.value) if q >= QUARTER and q - p > rise else None
 
 
 def _of(place: Place, side: Diversity) -> tuple[Effective, Common]:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.evaluation.policy.headline import headline
+from pipeline.results.policy import Evaluation
+from pipeline.results.stats import from_json
 from pipeline.store.store import Store
 
 pytestmark = pytest.mark.slow
@@ -55,7 +57,7 @@ def test_the_collapse_is_named(seed: int, tmp_path: Path):
     # A judge that shares the annotator's errors calls it a rise; the verdict says first what became of the texts.
     assert evaluation["gold_score"]["difference"]["low"] > 0
     assert evaluation["diversity"]["collapse"] is not None
-    _, verdict = headline(evaluation)
+    _, verdict = headline(from_json(Evaluation, evaluation, "collapsed-evaluation"))
     assert verdict.startswith("Collapsed: ")
     assert "rose" in verdict
     stage("report", seed, tmp_path)

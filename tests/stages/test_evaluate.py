@@ -20,6 +20,7 @@ from pipeline.__main__ import main
 from pipeline.base.errors import ConfigError, ModelError
 from pipeline.evaluation.policy.best_of_n import best_of
 from pipeline.evaluation.policy.headline import headline
+from pipeline.reporting.runs import results_of
 from pipeline.store.store import Store, Version
 from tests.stages.conftest import Project
 from tests.unit.scoring.test_llm_judge import Endpoint, endpoint, longer_wins, says
@@ -235,19 +236,20 @@ def test_a_judge_that_never_answers_is_said_to(
 
 
 def test_equal_texts_tie_without_being_asked(tmp_path: Path, double: Endpoint):
-    from pipeline.stages.evaluate.judges import asked
+    from pipeline.evaluation.policy.win_rates import judge_trust
+    from pipeline.stages.evaluate.judges import ask
+    from pipeline.stages.evaluate.sampled_sides import EvaluationSamples
     from pipeline.workflow.judges import JudgeOptions
 
     before = len(double.bodies)
     run: Any = SimpleNamespace(store=Store(tmp_path))
-    found: Any = SimpleNamespace(
-        prompts=["p", "q"],
-        base=SimpleNamespace(completions=["the same", "short"]),
-        policy=SimpleNamespace(completions=["the same", "longer"]),
-    )
-    judged = asked(run, JudgeOptions("tiny", double.url), found, 1)
+    base: Any = SimpleNamespace(completions=["the same", "short"])
+    policy: Any = SimpleNamespace(completions=["the same", "longer"])
+    samples = EvaluationSamples(["p", "q"], base, policy, [])
+    judged, asked = ask(run, JudgeOptions("tiny", double.url), samples, 1)
     assert judged.outcomes.tolist() == [0.5, 1.0]
-    assert (judged.about["pairs"], judged.about["asked"]) == (2, 1)
+    trust = judge_trust(judged, asked)
+    assert (trust.pairs, trust.asked) == (2, 1)
     assert len(double.bodies) - before == 2
 
 
@@ -339,7 +341,7 @@ def test_a_policy_of_which_no_update_was_kept(
     assert (policy.manifest.stats["kept"], policy.manifest.stats["notice"]) == (0, said)
     assert made.run("evaluate") == 0
     assert f"[evaluate] {said}" in capsys.readouterr().out
-    assert headline(made.latest("evaluation").manifest.stats)[0] == "bad"
+    assert headline(results_of(made.latest("evaluation")))[0] == "bad"
     assert (policy.path / "README.md").read_text().split("\n\n")[2].startswith(f"**{said}**")
     assert main(["doctor", policy.ref, "--root", str(made.store.root)]) == 1
     assert "SERIOUS  nothing-kept" in capsys.readouterr().out
@@ -348,23 +350,22 @@ def test_a_policy_of_which_no_update_was_kept(
 # Catches: best-of-n chosen by the bare score where PPO was punished for not ending.
 def test_best_of_n_chooses_as_ppo_does(finished: Project):
     from pipeline.modeling.roles import Role, load_policy
-    from pipeline.stages.evaluate.sampled_sides import Setting, best_of_samples
+    from pipeline.stages.evaluate.sampled_sides import Sampler, sample_base
     from pipeline.tasks.reviews import Task
 
     model, tokenizer = load_policy(str(finished.latest("base").path), None)
     task = Task(corpus_size=400, completion_tokens=6)
-    setting = Setting(tokenizer, task, longest, {"again": longest}, 1.0, 64)
+    sampler = Sampler(tokenizer, task, longest, {"again": longest}, 1.0, 64)
     prompts = task.prompts("test", None, 0)[:5]
-    found = best_of_samples(Role(model), setting, prompts, [0, 1, 2, 3, 4], 40, 0, 2.5)
-    rows = [row for prompt in found for row in prompt]
-    cut = [row for row in rows if row["chosen_by"] != row["score"]]
-    assert 0 < len(cut) < len(rows)
-    assert all(row["chosen_by"] == row["score"] - 2.5 and row["score"] == 6 for row in cut)
-    assert all(row["judge:again"] == row["score"] for row in rows)
+    by_prompt = sample_base(Role(model), sampler, prompts, [0, 1, 2, 3, 4], 40, 0, 2.5)
+    samples = [sample for prompt in by_prompt for sample in prompt]
+    cut = [s for s in samples if s.chosen_by != s.scores["score"]]
+    assert 0 < len(cut) < len(samples)
+    assert all(s.chosen_by == s.scores["score"] - 2.5 and s.scores["score"] == 6 for s in cut)
+    assert all(s.scores["judge:again"] == s.scores["score"] for s in samples)
     # Each rank's share is what one rank has, whatever the share.
-    part = best_of_samples(Role(model), setting, prompts, [1, 3], 40, 0, 2.5)
-    assert [[r["score"] for r in p] for p in part] == [[r["score"] for r in found[i]] for i in (1, 3)]
-    scores = [[r["chosen_by"] for r in p] for p in found]
+    assert sample_base(Role(model), sampler, prompts, [1, 3], 40, 0, 2.5) == [by_prompt[1], by_prompt[3]]
+    scores = [[s.chosen_by for s in prompt] for prompt in by_prompt]
     assert best_of(scores, scores, [1]).mean() == pytest.approx(np.mean(scores))
 
 
@@ -427,11 +428,11 @@ def numbers(value: Any) -> list[float]:
 
 # Catches: the policy's own KL given to best-of-n, the difference at the largest n where there is one at equal KL.
 def test_what_is_said_by_hand():
-    from pipeline.stages.evaluate.evaluate import told
-    from tests.unit.reporting.given import entry, newer
+    from pipeline.stages.evaluate.evaluate import further_findings
+    from tests.unit.reporting.given import entry, evaluation, newer_json
 
-    stats = newer()
-    lines = told(stats)
+    stats = newer_json()
+    lines = further_findings(evaluation(stats))
     assert lines[1:] == [
         "a-language-model prefers the policy on 0.70 [0.60, 0.80] of prompts.",
         "Against best-of-16 of the base, at 2.0 nats to the policy's 4.0: gold score +0.10 [−0.05, 0.25].",
@@ -442,4 +443,4 @@ def test_what_is_said_by_hand():
     line = stats["best_of_n"]["yardstick"]["gold_score"]
     line |= {"within": True, "n_needed": 9, "difference": entry(0.03, -0.05, 0.09)}
     said = "Against best-of-9 of the base, at the policy's KL 4.0: gold score +0.03 [−0.05, 0.09]."
-    assert said in told(stats)
+    assert said in further_findings(evaluation(stats))

@@ -1,16 +1,19 @@
-"""Two policies on the prompts that both were evaluated on, paired. Leaves out reading them: rows come in."""
+"""Two policies on the prompts that both were evaluated on, paired."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.statistics.bootstrap import bootstrap_mean, paired_difference
+from pipeline.statistics.bootstrap import RESAMPLING, Resampling
+from pipeline.statistics.intervals import Estimate
 
-MEASURES = {
+PairedMeasure = Literal["gold_score", "score", "kl_k1", "length"]
+COLUMNS: dict[PairedMeasure, str] = {
     "gold_score": "policy_gold_score",
     "score": "policy_score",
     "kl_k1": "policy_kl_k1",
@@ -18,42 +21,51 @@ MEASURES = {
 }
 
 
-def on_shared_prompts(
-    first: Iterable[Mapping[str, Any]], second: Iterable[Mapping[str, Any]], seed: int = 0, level: float = 0.95
-) -> dict[str, Any]:
-    """Second less first, over the prompts of both; several completions of one prompt are averaged first.
+@dataclass(frozen=True)
+class PairedRuns:
+    """A measure of two policies, and second less first, paired by prompt."""
 
-    Args:
-        first, second: rows of two evaluations.
-    Returns:
-        prompts (how many are shared); gold_score, score, kl_k1 and length: first, second, difference (paired by
-        prompt), each value, low, high, n; None without shared prompts, or where a side does not know it.
+    first: Estimate
+    second: Estimate
+    difference: Estimate
+
+
+@dataclass(frozen=True)
+class SharedPrompts:
+    """Two policies on ``prompts`` shared prompts.
+
+    Attributes:
+        measures: those that both sides know of every shared prompt.
     """
-    sides = [_by_prompt(rows) for rows in (first, second)]
+
+    prompts: int
+    measures: Mapping[PairedMeasure, PairedRuns]
+
+
+def on_shared_prompts(
+    first: Iterable[Mapping[str, Any]], second: Iterable[Mapping[str, Any]], resampling: Resampling = RESAMPLING
+) -> SharedPrompts:
+    """Compare the rows of two evaluations; several completions of one prompt are averaged first."""
+    sides = _by_prompt(first), _by_prompt(second)
     shared = [prompt for prompt in sides[0] if prompt in sides[1]]
-    out: dict[str, Any] = {"prompts": len(shared)}
-    for name in MEASURES:
-        values = [[side[prompt][name] for prompt in shared] for side in sides]
-        known = [[v for v in side if v is not None] for side in values]
-        if not shared or known != values:
-            out[name] = None
-            continue
-        before, after = known
-        out[name] = {
-            "first": bootstrap_mean(before, seed, level).as_dict(),
-            "second": bootstrap_mean(after, seed, level).as_dict(),
-            "difference": paired_difference(before, after, seed, level).as_dict(),
-        }
-    return out
+    measures: dict[PairedMeasure, PairedRuns] = {}
+    for name in COLUMNS if shared else ():
+        before, after = ([side[prompt][name] for prompt in shared] for side in sides)
+        if not np.isnan([*before, *after]).any():
+            difference = resampling.difference(before, after)
+            measures[name] = PairedRuns(resampling.mean(before), resampling.mean(after), difference)
+    return SharedPrompts(len(shared), measures)
 
 
-def _by_prompt(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
-    """Means of each prompt's completions, in the order of the prompts; None where one is unknown."""
-    found: dict[str, dict[str, list[Any]]] = defaultdict(lambda: {name: [] for name in MEASURES})
+def _by_prompt(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[PairedMeasure, float]]:
+    """Means of each prompt's completions, in the order of the prompts; NaN where one is unknown."""
+    by_prompt: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
-        for name, column in MEASURES.items():
-            found[row["prompt"]][name].append(row.get(column))
+        by_prompt[row["prompt"]].append(row)
     return {
-        prompt: {name: None if None in values else float(np.mean(values)) for name, values in columns.items()}
-        for prompt, columns in found.items()
+        prompt: {
+            name: float(np.mean([np.nan if row.get(column) is None else row[column] for row in own]))
+            for name, column in COLUMNS.items()
+        }
+        for prompt, own in by_prompt.items()
     }

@@ -1,4 +1,4 @@
-"""Best-of-n from the base: the yardstick that PPO has to beat. Leaves out sampling; scores come in.
+"""Best-of-n from the base: the yardstick that PPO has to beat.
 
 Of n completions the one that the proxy scores highest is taken. It needs no training, only n times the sampling,
 and what it gains at some KL is what a policy at that KL has to be measured against.
@@ -7,13 +7,14 @@ and what it gains at some KL is what a policy at that KL has to be measured agai
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.evaluation.policy.overoptimisation import fit_law
-from pipeline.statistics.bootstrap import RESAMPLES, bootstrap_mean, finite
+from pipeline.results.best_of_n import BestOf, BestOfN, LargestN, Yardstick
+from pipeline.statistics.bootstrap import RESAMPLING, Resampling
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -34,8 +35,8 @@ def samples_at(kl: float) -> float:
     if kl <= 0:
         return 1.0
     # log n exceeds the bound by less than 1.
-    found: Any = brentq(lambda log_n: kl_bound(math.exp(log_n)) - kl, 0.0, kl + 1)
-    return math.exp(found)
+    log_n: Any = brentq(lambda x: kl_bound(math.exp(x)) - kl, 0.0, kl + 1)
+    return math.exp(log_n)
 
 
 def rank_weights(n: int, samples: int) -> NDArray[np.float64]:
@@ -77,11 +78,9 @@ def best_of_n(
     ns: Sequence[int],
     policy: Mapping[str, ArrayLike],
     policy_kl: ArrayLike,
-    seed: int = 0,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
-) -> dict[str, Any]:
-    """What best-of-n gains, the law it follows, and the policy beside it; as plain JSON.
+    resampling: Resampling = RESAMPLING,
+) -> BestOfN:
+    """What best-of-n gains, the law it follows, and the policy beside it.
 
     Args:
         chosen_by: (m, N) score by which the best of each prompt's samples is chosen.
@@ -89,96 +88,73 @@ def best_of_n(
         ns: the n that get a row; 1 is added.
         policy: by the same names, (m,) of the policy on these prompts, averaged over its completions.
         policy_kl: (m,) KL k1 of the policy's completions, likewise.
-    Returns:
-        prompts, samples; rows: n, kl_bound, d = sqrt(kl_bound), each measure's mean with its interval, and by
-        measure the ``gain`` over n = 1, paired by prompt; by measure, laws (:func:`overoptimisation.fit_law` of
-        the gains) and yardstick (:func:`yardstick`).
     """
-    by = np.asarray(chosen_by, np.float64)
-    prompts, samples = by.shape
-    listed = [1, *sorted(set(ns) - {1})]
-    curves = {name: best_of(by, values, range(1, samples + 1)) for name, values in measured.items()}
-    interval = _intervals(seed, level, resamples)
+    prompts, samples = np.shape(chosen_by)
+    curves = {name: best_of(chosen_by, values, range(1, samples + 1)) for name, values in measured.items()}
     rows = [
-        {
-            "n": n,
-            "kl_bound": kl_bound(n),
-            "d": math.sqrt(kl_bound(n)),
-            **{name: interval(curve[:, n - 1]) for name, curve in curves.items()},
-            "gain": {name: interval(curve[:, n - 1] - curve[:, 0]) for name, curve in curves.items()},
-        }
-        for n in listed
+        BestOf(
+            n=n,
+            kl_bound=kl_bound(n),
+            d=math.sqrt(kl_bound(n)),
+            means={name: resampling.mean(curve[:, n - 1]) for name, curve in curves.items()},
+            gain={name: resampling.mean(curve[:, n - 1] - curve[:, 0]) for name, curve in curves.items()},
+        )
+        for n in (1, *sorted(set(ns) - {1}))
     ]
-    places = [n - 1 for n in listed[1:]]
-    depths = [row["d"] for row in rows[1:]]
-    return {
-        "prompts": prompts,
-        "samples": samples,
-        "rows": rows,
-        "laws": {
-            name: fit_law(depths, curve[:, places] - curve[:, :1], "best_of_n", seed, level)
+    columns, depths = [row.n - 1 for row in rows[1:]], [row.d for row in rows[1:]]
+    return BestOfN(
+        reason=None,
+        prompts=prompts,
+        samples=samples,
+        rows=rows,
+        laws={
+            name: fit_law(depths, curve[:, columns] - curve[:, :1], "best_of_n", resampling)
             for name, curve in curves.items()
         },
-        "yardstick": {
-            name: yardstick(curve, policy[name], policy_kl, seed, level, resamples)
-            for name, curve in curves.items()
-        },
-    }
+        yardstick={name: yardstick(curve, policy[name], policy_kl, resampling) for name, curve in curves.items()},
+    )
 
 
 def yardstick(
-    curve: ArrayLike,
-    policy: ArrayLike,
-    policy_kl: ArrayLike,
-    seed: int = 0,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
-) -> dict[str, Any]:
-    """The policy against best-of-n at the policy's own KL, between two n linear in d = sqrt(KL).
+    curve: ArrayLike, policy: ArrayLike, policy_kl: ArrayLike, resampling: Resampling = RESAMPLING
+) -> Yardstick:
+    """The policy against best-of-n at the policy's own KL.
 
     As best-of-n's KL is bounded from above, its curve stands too far to the right if anywhere, which flatters the
-    policy. Where the policy's KL is past the largest n, nothing is extrapolated: ``n_needed`` says what it would
-    take, and ``largest`` compares with the largest n there is, at its smaller KL.
+    policy. Where the policy's KL is past the largest n, nothing is extrapolated.
 
     Args:
         curve: (m, N) of one measure, best-of-n for n = 1 .. N.
         policy, policy_kl: (m,) of the policy on the same prompts.
-    Returns:
-        policy (mean), policy_kl_k1, d, n_needed, within, best_of_n and difference (policy - best-of-n) with
-        intervals, None where not within; largest: n, kl_bound, difference.
     """
-    found, own, kl = (np.asarray(x, np.float64) for x in (curve, policy, policy_kl))
-    knots = np.sqrt([kl_bound(n) for n in range(1, found.shape[1] + 1)])
+    means, own, kl = (np.asarray(x, np.float64) for x in (curve, policy, policy_kl))
+    mean_kl, largest = float(kl.mean()), means.shape[1]
+    at_kl = _at_kl(means, kl)
+    return Yardstick(
+        policy=resampling.mean(own),
+        policy_kl_k1=mean_kl,
+        d=math.sqrt(max(mean_kl, 0.0)),
+        n_needed=math.ceil(samples_at(mean_kl) - 1e-9) if mean_kl < 50 else None,
+        within=at_kl is not None,
+        best_of_n=None if at_kl is None else resampling.mean(at_kl),
+        difference=None if at_kl is None else resampling.mean(own - at_kl),
+        largest=LargestN(largest, kl_bound(largest), resampling.mean(own - means[:, -1])),
+    )
+
+
+def _at_kl(curve: NDArray[np.float64], kl: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """(m,) best-of-n at the mean of ``kl``, between two n linear in d = sqrt(KL); None past the largest n."""
+    knots = np.sqrt([kl_bound(n) for n in range(1, curve.shape[1] + 1)])
     mean_kl = float(kl.mean())
     d = math.sqrt(max(mean_kl, 0.0))
-
-    interval = _intervals(seed, level, resamples)
-    at: NDArray[np.float64] | None = None
-    if d <= knots[-1] and len(knots) > 1:
-        left = min(int(np.searchsorted(knots, d, side="right")) - 1, len(knots) - 2)
-        share = (d - knots[left]) / (knots[left + 1] - knots[left])
-        at = found[:, left] * (1 - share) + found[:, left + 1] * share
-        if d > 0:
-            # Where the curve is read is an estimate too. To first order its error moves the value by the curve's
-            # slope, so each prompt's share of it is added, and the interval covers both.
-            slope = float((found[:, left + 1] - found[:, left]).mean()) / (knots[left + 1] - knots[left])
-            at = at + slope * (kl - mean_kl) / (2 * d)
-    return {
-        "policy": interval(own),
-        "policy_kl_k1": finite(mean_kl),
-        "d": d,
-        "n_needed": math.ceil(samples_at(mean_kl) - 1e-9) if mean_kl < 50 else None,
-        "within": at is not None,
-        "best_of_n": None if at is None else interval(at),
-        "difference": None if at is None else interval(own - at),
-        "largest": {
-            "n": len(knots),
-            "kl_bound": float(knots[-1] ** 2),
-            "difference": interval(own - found[:, -1]),
-        },
-    }
-
-
-def _intervals(seed: int, level: float, resamples: int) -> Callable[[NDArray[np.float64]], dict[str, Any]]:
-    """The mean over prompts with its interval, as plain JSON, always by the same draws."""
-    return lambda values: bootstrap_mean(values, seed, level, resamples).as_dict()
+    if d > knots[-1] or len(knots) == 1:
+        return None
+    left = min(int(np.searchsorted(knots, d, side="right")) - 1, len(knots) - 2)
+    share = (d - knots[left]) / (knots[left + 1] - knots[left])
+    values = curve[:, left] * (1 - share) + curve[:, left + 1] * share
+    if d > 0:
+        # Where the curve is read is an estimate too. To first order its error moves the value by the curve's
+        # slope, so each prompt's share of it is added, and the interval covers both.
+        slope = float((curve[:, left + 1] - curve[:, left]).mean()) / (knots[left + 1] - knots[left])
+        values = values + slope * (kl - mean_kl) / (2 * d)
+    return values

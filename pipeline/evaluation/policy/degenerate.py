@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
+from pipeline.results.policy import DegenerateRate
 from pipeline.statistics.bootstrap import wilson
 
 # A piece of text, at most 100 characters long, three or more times in a row, with the same blanks and marks
@@ -51,13 +51,13 @@ def degenerate(completion: str, ended: bool) -> str | None:
 
 def degenerate_rate(
     completions: Sequence[str], ended: Sequence[bool], per_prompt: int = 1, level: float = 0.95
-) -> dict[str, Any]:
+) -> DegenerateRate:
     """Share of degenerate completions with Wilson's interval over prompts, and how many each rule took.
 
     Args:
         per_prompt: completions per prompt, which stand together.
     """
-    found = [degenerate(text, bool(end)) for text, end in zip(completions, ended, strict=True)]
-    prompts = len(found) // per_prompt
-    share = wilson(sum(f is not None for f in found) / per_prompt, prompts, level)
-    return {**share.as_dict(), "kinds": dict(Counter(f for f in found if f is not None))}
+    kinds = [degenerate(text, bool(end)) for text, end in zip(completions, ended, strict=True)]
+    broken = Counter(kind for kind in kinds if kind is not None)
+    share = wilson(broken.total() / per_prompt, len(kinds) // per_prompt, level)
+    return DegenerateRate(**vars(share), kinds=dict(broken))

@@ -1,4 +1,4 @@
-"""Diversity of best-of-n from the base, the yardstick on this too. Leaves out sampling and choosing.
+"""Diversity of best-of-n from the base, the yardstick of this too.
 
 Best-of-n has one completion of each prompt, so that is what all are compared at: what one completion of each of m
 prompts is expected to show. For the base and the policy, whose completions of a prompt are several, and for
@@ -10,14 +10,15 @@ and no side looks more varied for having been sampled more often.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.evaluation.policy.best_of_n import kl_bound, rank_weights
-from pipeline.statistics.bootstrap import RESAMPLES, bootstrap_mean, exponential, paired_difference
+from pipeline.results.diversity import BestOfNVariety, DiversityBesideBestOfN, ExpectedSentence, ExpectedVariety
+from pipeline.statistics.bootstrap import RESAMPLING, Resampling, exponential
 from pipeline.texts.sentences import same
 
 if TYPE_CHECKING:
@@ -29,10 +30,8 @@ def best_of_n_diversity(
     closings: Sequence[Sequence[str]],
     ns: Sequence[int],
     policy: Sequence[Sequence[str]],
-    seed: int = 0,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
-) -> dict[str, Any]:
+    resampling: Resampling = RESAMPLING,
+) -> DiversityBesideBestOfN:
     """Effective number of closing sentences of the base, of best-of-n and of the policy, at one of each prompt.
 
     Args:
@@ -40,36 +39,31 @@ def best_of_n_diversity(
         closings: (m, N) closing sentences of the same samples.
         ns: the n that get a row; 1, the base itself, is added.
         policy: (m, k) closing sentences of the policy's completions of these prompts.
-    Returns:
-        prompts; rows: n, kl_bound, closings and ratio (to the base) with intervals, closing (the most common one:
-        text, and the share of prompts that are expected to end in it); policy: closings, ratio, closing.
     """
-    by = np.asarray(chosen_by, np.float64)
-    ends = [[same(text) for text in row] for row in closings]
+    scores = np.asarray(chosen_by, np.float64)
+    kinds = [[same(text) for text in row] for row in closings]
     spelt = {same(text): text for row in (*closings, *policy) for text in reversed(row)}
-    listed = [1, *sorted(set(ns) - {1})]
-    shares = {n: [_chances(scores, row, n) for scores, row in zip(by, ends, strict=True)] for n in listed}
-    logs = {n: _logs(each) for n, each in shares.items()}
+
+    def chances_at(n: int) -> list[dict[str, float]]:
+        return [_chances(row, kind, n) for row, kind in zip(scores, kinds, strict=True)]
+
+    of_base = _surprises(chances_at(1))
+
+    def variety(chances: Sequence[dict[str, float]]) -> ExpectedVariety:
+        surprises, total = _surprises(chances), _mean(chances)
+        favourite = max(total, key=lambda kind: total[kind])
+        return ExpectedVariety(
+            closings=exponential(resampling.mean(surprises)),
+            ratio=exponential(resampling.difference(of_base, surprises)),
+            closing=ExpectedSentence(spelt[favourite], total[favourite]),
+        )
+
+    rows = [
+        BestOfNVariety(**vars(variety(chances_at(n))), n=n, kl_bound=kl_bound(n))
+        for n in (1, *sorted(set(ns) - {1}))
+    ]
     own = [_equal([same(text) for text in row]) for row in policy]
-    given = (seed, level, resamples)
-
-    def entry(values: NDArray[np.float64], each: Sequence[dict[str, float]]) -> dict[str, Any]:
-        total: dict[str, float] = defaultdict(float)
-        for chances in each:
-            for key, chance in chances.items():
-                total[key] += chance / len(each)
-        favourite = max(total, key=lambda key: total[key])
-        return {
-            "closings": exponential(bootstrap_mean(values, *given)).as_dict(),
-            "ratio": exponential(paired_difference(logs[1], values, *given)).as_dict(),
-            "closing": {"text": spelt[favourite], "share": total[favourite]},
-        }
-
-    return {
-        "prompts": len(ends),
-        "rows": [{"n": n, "kl_bound": kl_bound(n), **entry(logs[n], shares[n])} for n in listed],
-        "policy": entry(_logs(own), own),
-    }
+    return DiversityBesideBestOfN(len(kinds), rows, variety(own))
 
 
 def expected_entropy(chances: Sequence[dict[str, float]]) -> float:
@@ -96,25 +90,29 @@ def _chances(scores: NDArray[np.float64], kinds: Sequence[str], n: int) -> dict[
     # A tied group has the weights of all the ranks it takes.
     ends = np.cumsum(count)
     group = np.array([of_rank[end - size : end].sum() / size for end, size in zip(ends, count, strict=True)])
-    found: dict[str, float] = defaultdict(float)
+    chances: dict[str, float] = defaultdict(float)
     for kind, chance in zip(kinds, group[place].tolist(), strict=True):
         if chance > 0:
-            found[kind] += chance
-    return dict(found)
+            chances[kind] += chance
+    return dict(chances)
 
 
 def _equal(kinds: Sequence[str]) -> dict[str, float]:
-    found: dict[str, float] = defaultdict(float)
-    for kind in kinds:
-        found[kind] += 1 / len(kinds)
-    return dict(found)
+    """The chance of each kind that one of these, drawn with equal chances, is of it."""
+    return {kind: count / len(kinds) for kind, count in Counter(kinds).items()}
 
 
-def _logs(chances: Sequence[dict[str, float]]) -> NDArray[np.float64]:
-    """(m,) values whose mean is the expected entropy, and whose scatter over prompts is that of the entropy."""
-    total: dict[str, float] = defaultdict(float)
+def _mean(chances: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Each kind's mean chance over prompts."""
+    mean: dict[str, float] = defaultdict(float)
     for row in chances:
         for kind, chance in row.items():
-            total[kind] += chance / len(chances)
-    parts = np.array([sum(-c * math.log(total[kind]) for kind, c in row.items()) for row in chances])
+            mean[kind] += chance / len(chances)
+    return mean
+
+
+def _surprises(chances: Sequence[dict[str, float]]) -> NDArray[np.float64]:
+    """(m,) values whose mean is the expected entropy, and whose scatter over prompts is that of the entropy."""
+    mean = _mean(chances)
+    parts = np.array([sum(-c * math.log(mean[kind]) for kind, c in row.items()) for row in chances])
     return parts + (expected_entropy(chances) - parts.mean())

@@ -1,4 +1,4 @@
-"""Diversity of the base's completions, the policy's and best-of-n's, with intervals. Leaves out sampling.
+"""Diversity of the base's completions and the policy's, with intervals.
 
 What is counted is :mod:`pipeline.texts.diversity`'s. The logarithm of an effective number is an entropy, and that
 is a mean over prompts of how surprising what each holds is (:func:`pipeline.texts.diversity.surprise`): so its
@@ -10,11 +10,20 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from pipeline.statistics.bootstrap import RESAMPLES, bootstrap_mean, exponential, paired_difference, wilson
+from pipeline.results.diversity import (
+    CommonSentence,
+    Diversity,
+    EffectiveNumber,
+    SharedSentence,
+    SimilarityByMeaning,
+)
+from pipeline.results.sides import SIDES, Change, Side, on_both_sides
+from pipeline.statistics.bootstrap import RESAMPLING, Resampling, exponential, wilson
+from pipeline.statistics.intervals import Estimate
 from pipeline.texts import diversity as measured
 from pipeline.texts.collapse import collapse
 from pipeline.texts.sentences import same, sentences
@@ -26,6 +35,7 @@ if TYPE_CHECKING:
 
     from pipeline.evaluation.policy.policy_metrics import Sampled
 
+T = TypeVar("T")
 Embed = Callable[[Sequence[str]], "NDArray[np.float32]"]
 """(n, d) unit vectors of n texts."""
 
@@ -37,171 +47,139 @@ def compare_diversity(
     base: Sampled,
     policy: Sampled,
     per_prompt: int = 1,
-    seed: int = 0,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
+    resampling: Resampling = RESAMPLING,
     embed: Embed | None = None,
-) -> dict[str, Any]:
-    """Base against policy, on as many completions of the same prompts, as plain JSON.
+) -> Diversity:
+    """Base against policy, on as many completions of the same prompts.
 
     Args:
         per_prompt: completions per prompt, which stand together.
         embed: of a model of embeddings, for similarities by meaning.
-    Returns:
-        completions, prompts; closings, openings, ngrams (effective numbers: base, policy, ratio = policy / base,
-        ``at`` how many were counted, coverage by side; ngrams None where no completion has three words); closing,
-        opening, sentence (the most common one by side: text, count, share with Wilson's interval over prompts, and
-        ``share_of_other``, its share on the other side); common (the closing sentences that are most common on
-        either side, with both shares); similar_within, similar_across and, with ``embed``, embedding_within and
-        embedding_across (base, policy, difference; None where there are no such pairs); characters, words (see
-        :mod:`pipeline.texts.words`); collapse (see :func:`pipeline.texts.collapse.collapse`; None without one).
     """
-    sides = {"base": base, "policy": policy}
-    groups = np.arange(len(base.completions)) // per_prompt
-    interval = _Intervals(seed, level, resamples)
-    at = min(measured.ngram_count(side.completions) for side in sides.values())
-    found = {k: measured.diversity(s.completions, groups.tolist(), s.ended, at or None) for k, s in sides.items()}
-    last = {k: measured.closings(s.completions, s.ended) for k, s in sides.items()}
-    first = {k: measured.openings(s.completions) for k, s in sides.items()}
-    held = {k: [{same(x) for x in sentences(text) or [""]} for text in s.completions] for k, s in sides.items()}
-    grams = {k: [ngrams(text, measured.NGRAM) for text in s.completions] for k, s in sides.items()}
-    out: dict[str, Any] = {
-        "completions": len(groups),
-        "prompts": int(groups.max()) + 1,
-        "level": level,
-        "closings": _effective([[[same(text)] for text in last[k]] for k in sides], groups, None, interval),
-        "openings": _effective([[[same(text)] for text in first[k]] for k in sides], groups, None, interval),
-        "ngrams": _effective([grams[k] for k in sides], groups, at, interval) if at else None,
-        "closing": _favourites({k: found[k].closing for k in sides}, _sets(last), per_prompt, level),
-        "opening": _favourites({k: found[k].opening for k in sides}, _sets(first), per_prompt, level),
-        "sentence": _favourites({k: found[k].sentence for k in sides}, held, per_prompt, level),
-        "common": _common(last, per_prompt, level),
-        "characters": {k: character_share(s.completions) for k, s in sides.items()},
-        "words": how_split([*base.completions, *policy.completions]),
-        "collapse": _collapse(found["base"], found["policy"]),
-    }
-    out |= _similarities("similar", [similarity_by_group(s.completions, groups) for s in sides.values()], interval)
+
+    def both(measure: Callable[[Sampled], T]) -> dict[Side, T]:
+        return on_both_sides(measure, base, policy)
+
+    groups, level = np.arange(len(base.completions)) // per_prompt, resampling.level
+    at = min(both(lambda side: measured.ngram_count(side.completions)).values())
+    counted = both(lambda side: measured.diversity(side.completions, groups.tolist(), side.ended, at or None))
+    last = both(lambda side: measured.closings(side.completions, side.ended))
+    first = both(lambda side: measured.openings(side.completions))
+    held = both(lambda side: [{same(x) for x in sentences(text) or [""]} for text in side.completions])
+    grams = both(lambda side: [ngrams(text, measured.NGRAM) for text in side.completions])
+    similar = both(lambda side: similarity_by_group(side.completions, groups))
+    within, across = _similarities(similar, resampling)
+    by_meaning = None
     if embed is not None:
-        tables = [_cosines(embed(s.completions)) for s in sides.values()]
-        out |= _similarities("embedding", [means_by_group(table, groups) for table in tables], interval)
-    return out
+        cosines = both(lambda side: means_by_group(_cosines(embed(side.completions)), groups))
+        by_meaning = SimilarityByMeaning(*_similarities(cosines, resampling))
+    return Diversity(
+        completions=len(groups),
+        prompts=int(groups.max()) + 1,
+        level=level,
+        closings=effective_number(_single(last), groups, None, resampling),
+        openings=effective_number(_single(first), groups, None, resampling),
+        ngrams=effective_number(grams, groups, at, resampling) if at else None,
+        closing=_most_common(on_both_sides(lambda d: d.closing, **counted), _sets(last), per_prompt, level),
+        opening=_most_common(on_both_sides(lambda d: d.opening, **counted), _sets(first), per_prompt, level),
+        sentence=_most_common(on_both_sides(lambda d: d.sentence, **counted), held, per_prompt, level),
+        common=_common(last, per_prompt, level),
+        characters=both(lambda side: character_share(side.completions)),
+        words=how_split([*base.completions, *policy.completions]),
+        collapse=collapse(counted["base"], counted["policy"]),
+        similar_within=within,
+        similar_across=across,
+        by_meaning=by_meaning,
+        embedding_model=None,
+        best_of_n=None,
+    )
 
 
-class _Intervals:
-    """Intervals of means and of ratios of effective numbers, always by the same draws."""
-
-    def __init__(self, seed: int, level: float, resamples: int) -> None:
-        self._given = (seed, level, resamples)
-
-    def mean(self, values: NDArray[np.float64]) -> dict[str, Any]:
-        return bootstrap_mean(values, *self._given).as_dict()
-
-    def difference(self, before: NDArray[np.float64], after: NDArray[np.float64]) -> dict[str, Any]:
-        return paired_difference(before, after, *self._given).as_dict()
-
-    def number(self, logs: NDArray[np.float64]) -> dict[str, Any]:
-        return exponential(bootstrap_mean(logs, *self._given)).as_dict()
-
-    def ratio(self, before: NDArray[np.float64], after: NDArray[np.float64]) -> dict[str, Any]:
-        return exponential(paired_difference(before, after, *self._given)).as_dict()
-
-
-def _effective(
-    sides: Sequence[Sequence[Sequence[Any]]], groups: NDArray[np.int64], at: int | None, interval: _Intervals
-) -> dict[str, Any]:
+def effective_number(
+    sides: Mapping[Side, Sequence[Sequence[Any]]],
+    groups: NDArray[np.int64],
+    at: int | None,
+    resampling: Resampling,
+) -> EffectiveNumber:
     """Effective numbers of what base and policy hold, at equal numbers of it."""
     logs: list[NDArray[np.float64]] = []
     numbers: list[measured.Effective] = []
-    for items in sides:
-        found = measured.effective(items, groups, at)
+    for items in sides.values():
+        number = measured.effective(items, groups, at)
         parts = measured.surprise(items, groups)
         # Rarefaction moves the estimate, and its scatter over prompts hardly.
-        logs.append(parts + (math.log(found.value) - float(parts.mean())))
-        numbers.append(found)
-    return {
-        "base": interval.number(logs[0]),
-        "policy": interval.number(logs[1]),
-        "ratio": interval.ratio(*logs),
-        "at": numbers[0].n,
-        "coverage": {"base": numbers[0].coverage, "policy": numbers[1].coverage},
-    }
+        logs.append(parts + (math.log(number.value) - float(parts.mean())))
+        numbers.append(number)
+    return EffectiveNumber(
+        base=exponential(resampling.mean(logs[0])),
+        policy=exponential(resampling.mean(logs[1])),
+        ratio=exponential(resampling.difference(*logs)),
+        at=numbers[0].n,
+        coverage={"base": numbers[0].coverage, "policy": numbers[1].coverage},
+    )
 
 
-def _favourites(
-    common: Mapping[str, measured.Common], held: Mapping[str, Sequence[set[str]]], per_prompt: int, level: float
-) -> dict[str, Any]:
-    """Each side's most common sentence, with its share there and on the other side.
-
-    Args:
-        held: by side, the sentences of each completion that count, see :func:`pipeline.texts.sentences.same`.
-    """
-    out: dict[str, Any] = {}
-    for side, other in (("base", "policy"), ("policy", "base")):
-        favourite = common[side]
-        there = sum(same(favourite.text) in own for own in held[other])
-        out[side] = {
-            "text": favourite.text,
-            "count": favourite.count,
-            "share": _share(favourite.count, favourite.n, per_prompt, level),
-            "share_of_other": _share(there, len(held[other]), per_prompt, level),
-        }
-    return out
+def _single(texts: Mapping[Side, Sequence[str]]) -> dict[Side, list[list[str]]]:
+    """Each side's completions as what is counted of them: one sentence each."""
+    return {side: [[same(text)] for text in own] for side, own in texts.items()}
 
 
-def _sets(texts: Mapping[str, Sequence[str]]) -> dict[str, list[set[str]]]:
+def _sets(texts: Mapping[Side, Sequence[str]]) -> dict[Side, list[set[str]]]:
     return {side: [{same(text)} for text in own] for side, own in texts.items()}
 
 
-def _common(last: Mapping[str, Sequence[str]], per_prompt: int, level: float) -> list[dict[str, Any]]:
+def _most_common(
+    common: Mapping[Side, measured.Common], held: Mapping[Side, Sequence[set[str]]], per_prompt: int, level: float
+) -> dict[Side, CommonSentence]:
+    """Each side's most common sentence, with its share there and on the other side.
+
+    Args:
+        held: each completion's sentences, as :func:`pipeline.texts.sentences.same` writes them.
+    """
+    shares: dict[Side, CommonSentence] = {}
+    for side, other_side in zip(SIDES, reversed(SIDES), strict=True):
+        sentence, others = common[side], held[other_side]
+        there = sum(same(sentence.text) in each for each in others)
+        shares[side] = CommonSentence(
+            text=sentence.text,
+            count=sentence.count,
+            share=_share(sentence.count, sentence.n, per_prompt, level),
+            share_of_other=_share(there, len(others), per_prompt, level),
+        )
+    return shares
+
+
+def _common(last: Mapping[Side, Sequence[str]], per_prompt: int, level: float) -> list[SharedSentence]:
     """The ``SHOWN`` most common closing sentences of each side, those of the policy first, with both shares."""
     counts = {side: Counter(same(text) for text in texts) for side, texts in last.items()}
-    spelt = {same(text): text for side in ("base", "policy") for text in reversed(last[side])}
-    named = [key for side in ("policy", "base") for key, _ in counts[side].most_common(SHOWN)]
+    spelt = {same(text): text for side in SIDES for text in reversed(last[side])}
+    named = [key for side in reversed(SIDES) for key, _ in counts[side].most_common(SHOWN)]
     return [
-        {"text": spelt[key]}
-        | {side: _share(counts[side][key], len(last[side]), per_prompt, level) for side in ("base", "policy")}
+        SharedSentence(spelt[key], *(_share(counts[k][key], len(last[k]), per_prompt, level) for k in SIDES))
         for key in dict.fromkeys(named)
     ]
 
 
-def _share(count: int, n: int, per_prompt: int, level: float) -> dict[str, Any]:
+def _share(count: int, n: int, per_prompt: int, level: float) -> Estimate:
     """Wilson's interval with prompts as the unit, as completions of one prompt go together."""
-    return wilson(count / per_prompt, n // per_prompt, level).as_dict()
+    return wilson(count / per_prompt, n // per_prompt, level)
 
 
 def _similarities(
-    name: str, sides: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], interval: _Intervals
-) -> dict[str, Any]:
-    """``name``_within and ``name``_across of both sides, None where there are no such pairs."""
-    out: dict[str, Any] = {f"{name}_within": None, f"{name}_across": None}
-    for place, key in enumerate(out):
-        before, after = (side[place] for side in sides)
-        if len(before) == 0 or len(after) == 0:
-            continue
-        if key.endswith("across"):
-            # Each pair counts with both of its prompts, so a prompt moves the mean twice as far (Hoeffding 1948).
-            before, after = (2 * values - values.mean() for values in (before, after))
-        out[key] = {
-            "base": interval.mean(before),
-            "policy": interval.mean(after),
-            "difference": interval.difference(before, after),
-        }
-    return out
+    sides: Mapping[Side, tuple[NDArray[np.float64], NDArray[np.float64]]], resampling: Resampling
+) -> tuple[Change | None, Change | None]:
+    """(within prompts, across prompts) of both sides, None where there are no such pairs."""
+    (within_before, across_before), (within_after, across_after) = sides["base"], sides["policy"]
+    # Each pair counts with both of its prompts, so a prompt moves the mean twice as far (Hoeffding 1948).
+    across = [2 * values - values.mean() if len(values) else values for values in (across_before, across_after)]
+    within, between = (
+        Change(resampling.mean(before), resampling.mean(after), resampling.difference(before, after))
+        if len(before) and len(after)
+        else None
+        for before, after in ((within_before, within_after), across)
+    )
+    return within, between
 
 
 def _cosines(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return vectors @ vectors.T
-
-
-def _collapse(base: measured.Diversity, policy: measured.Diversity) -> dict[str, Any] | None:
-    found = collapse(base, policy)
-    if found is None:
-        return None
-    return {
-        "place": found.place,
-        "text": found.sentence.text,
-        "share": found.sentence.share,
-        "share_before": found.share_before,
-        "before": found.before,
-        "now": found.now,
-    }

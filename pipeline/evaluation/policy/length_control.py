@@ -1,12 +1,14 @@
-"""The win rate that would be left if both completions were equally long. Leaves out who judges."""
+"""The win rate that would be left if both completions were equally long."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import expit
 
+from pipeline.results.policy import LengthControlledWinRate
 from pipeline.statistics.bootstrap import as_finite, finite, wilson
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ def length_controlled_win_rate(
     seed: int = 0,
     level: float = 0.95,
     resamples: int = RESAMPLES,
-) -> dict[str, Any]:
+) -> LengthControlledWinRate:
     """Logistic regression of the win on the length difference, read at a difference of zero.
 
     P(win) = sigmoid(theta + phi tanh(difference / its typical size)), and sigmoid(theta) is the answer, as in
@@ -40,43 +42,29 @@ def length_controlled_win_rate(
         outcomes: (n,) 1 where the policy won, 0 where the base did, .5 for a tie; NaN for no answer.
         length_difference: (n,) the policy's length less the base's, in tokens.
         per_prompt: completions per prompt, which stand together; prompts are what is resampled.
-    Returns:
-        value, low, high, n (prompts with an answer), slope (phi), reason: why there is no value, else None.
     """
-    from scipy.special import expit
-
     wins = np.asarray(outcomes, np.float64).reshape(-1, per_prompt)
     gaps = as_finite(length_difference, "length differences").reshape(-1, per_prompt)
+    kept = ~np.isnan(wins).all(1)
+    wins, gaps = wins[kept], gaps[kept]
     answered = ~np.isnan(wins)
-    kept = answered.any(1)
-    wins, gaps, answered = wins[kept], gaps[kept], answered[kept]
     n = len(wins)
-    out: dict[str, Any] = {"value": None, "low": None, "high": None, "n": n, "slope": None}
     reason = _why_not(wins[answered], gaps[answered], n)
     if reason is not None:
-        return {**out, "reason": reason}
+        return LengthControlledWinRate(math.nan, math.nan, math.nan, n, slope=None, reason=reason)
     if not gaps[answered].any():
-        won = wilson(float(np.nanmean(wins, 1).sum()), n, level)
-        return {**won.as_dict(), "slope": None, "reason": None}
+        share = wilson(float(np.nanmean(wins, 1).sum()), n, level)
+        return LengthControlledWinRate(**vars(share), slope=None, reason=None)
     # The deviation is about zero, as zero is where the curve is read, and not the sample's own mean: a policy that
     # is always longer by ten tokens is not at its usual length.
     scale = math.sqrt(float((gaps[answered] ** 2).mean()))
-    features = np.tanh(gaps / scale)
-    share = answered / answered.sum(1, keepdims=True)  # each prompt weighs one
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
-    weights = np.concatenate([np.ones((1, n)), drawn])
-    theta, phi = _fit(np.nan_to_num(wins), features, share, weights)
-    rates = expit(theta)
-    low, high = np.quantile(rates[1:], [(1 - level) / 2, (1 + level) / 2])
-    return {
-        **out,
-        "value": float(rates[0]),
-        "low": min(float(low), float(rates[0])),
-        "high": max(float(high), float(rates[0])),
-        "slope": finite(float(phi[0])),
-        "reason": None,
-    }
+    weight = answered / answered.sum(1, keepdims=True)  # each prompt weighs one
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
+    theta, phi = _fit(np.nan_to_num(wins), np.tanh(gaps / scale), weight, np.concatenate([np.ones((1, n)), drawn]))
+    value, *rates = expit(theta).tolist()
+    low, high = np.quantile(rates, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    slope = finite(float(phi[0]))
+    return LengthControlledWinRate(value, min(low, value), max(high, value), n, slope=slope, reason=None)
 
 
 def _why_not(wins: NDArray[np.float64], gaps: NDArray[np.float64], n: int) -> str | None:
@@ -116,8 +104,6 @@ def _fit(
 def _newton(
     x: NDArray[np.float64], y: NDArray[np.float64], w: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    from scipy.special import expit
-
     a, b = np.zeros(len(w)), np.zeros(len(w))
     for _ in range(STEPS):
         p = expit(a[:, None] + b[:, None] * x)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
+from pipeline.results.sweep import OverSeeds, SettingOverSeeds
 from pipeline.statistics.bootstrap import bootstrap_mean
 
+Figures = Mapping[str, float | None]
 Range = tuple[float, float]
 ANY: Range = (-math.inf, math.inf)
 
@@ -29,57 +30,48 @@ class Measured:
 
     group: str
     seed: int
-    figures: Mapping[str, float | None] = field(default_factory=dict[str, float | None])
+    figures: Figures = field(default_factory=dict[str, float | None])
 
 
-def over_seeds(values: Sequence[float], level: float = 0.95, within: Range = ANY) -> dict[str, Any] | None:
-    """{value, low, high, n, least, most} of one figure, a value per seed; low and high None for one seed.
+def over_seeds(values: Sequence[float], level: float = 0.95, within: Range = ANY) -> OverSeeds | None:
+    """A figure with a value per seed; without limits for one seed.
 
     Args:
         within: values that are possible; an interval holds the mean as often without the others.
     """
     if not values:
         return None
-    found = bootstrap_mean(values, seed=0, level=level).as_dict()
-    low, high = found["low"], found["high"]
-    if low is not None and high is not None:
-        found |= {"low": max(low, within[0]), "high": min(high, within[1])}
-    return found | {"least": min(values), "most": max(values)}
+    mean = bootstrap_mean(values, seed=0, level=level)
+    if mean.has_limits:
+        mean = replace(mean, low=max(mean.low, within[0]), high=min(mean.high, within[1]))
+    return OverSeeds(**vars(mean), least=min(values), most=max(values))
 
 
 def aggregate(
     runs: Sequence[Measured], level: float = 0.95, ranges: Mapping[str, Range] | None = None
-) -> list[dict[str, Any]]:
+) -> list[SettingOverSeeds]:
     """One entry per group, in the order of their first runs.
 
     Args:
         ranges: the values that a figure can have, where it has bounds.
-    Returns:
-        group; seeds; figures: :func:`over_seeds` of each; against_first: the same of the differences to the first
-        group's run of the same seed, in which cancels what the seed gives to both (base, preferences, prompts);
-        None for the first group itself.
     """
-    names = list(dict.fromkeys(run.group for run in runs))
     keys = list(dict.fromkeys(key for run in runs for key in run.figures))
-    by_seed = {name: {run.seed: run.figures for run in runs if run.group == name} for name in names}
-    first = by_seed[names[0]] if names else {}
-    found: list[dict[str, Any]] = []
-    for name in names:
-        own = by_seed[name]
-        figures: dict[str, Any] = {}
+    by_group: dict[str, dict[int, Figures]] = {}
+    for run in runs:
+        by_group.setdefault(run.group, {})[run.seed] = run.figures
+    first = next(iter(by_group.values()), {})
+    settings: list[SettingOverSeeds] = []
+    for group, own in by_group.items():
+        seeds = sorted(own)
+        figures: dict[str, OverSeeds | None] = {}
         for key in keys:
-            values = [value for seed in sorted(own) if (value := own[seed].get(key)) is not None]
+            values = [value for seed in seeds if (value := own[seed].get(key)) is not None]
             figures[key] = over_seeds(values, level, (ranges or {}).get(key, ANY))
         against = None if own is first else {key: _paired(own, first, key, level) for key in keys}
-        found.append({"group": name, "seeds": sorted(own), "figures": figures, "against_first": against})
-    return found
+        settings.append(SettingOverSeeds(group, seeds, figures, against))
+    return settings
 
 
-def _paired(
-    own: Mapping[int, Mapping[str, float | None]],
-    first: Mapping[int, Mapping[str, float | None]],
-    key: str,
-    level: float,
-) -> dict[str, Any] | None:
+def _paired(own: Mapping[int, Figures], first: Mapping[int, Figures], key: str, level: float) -> OverSeeds | None:
     pairs = [(own[seed].get(key), first[seed].get(key)) for seed in sorted(own.keys() & first.keys())]
     return over_seeds([a - b for a, b in pairs if a is not None and b is not None], level)

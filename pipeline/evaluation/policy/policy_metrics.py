@@ -1,22 +1,27 @@
-"""What did PPO change? Base against policy on the same prompts. Leaves out generating and scoring."""
+"""Compare the completions of base and policy on the same prompts: scores, lengths, KL, entropy, the texts."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from pipeline.evaluation.policy.degenerate import degenerate_rate
 from pipeline.evaluation.policy.length_control import length_controlled_win_rate
-from pipeline.evaluation.policy.verdicts import outcomes_by_score, win_rate_of
-from pipeline.statistics.bootstrap import RESAMPLES, as_finite, bootstrap_mean, finite, paired_difference, wilson
+from pipeline.evaluation.policy.win_rates import outcomes_by_score, win_rate
+from pipeline.results.policy import LengthControlledWinRate, PolicyComparison, SequenceKL, WinRate
+from pipeline.results.sides import Change, Side, on_both_sides
+from pipeline.statistics.bootstrap import RESAMPLING, Resampling, as_finite, wilson
+from pipeline.statistics.intervals import Estimate
 from pipeline.texts.words import ngrams, repetition, words
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,8 @@ class Sampled:
     ref_logprobs: Sequence[Sequence[float]] | None = None
 
     def __post_init__(self) -> None:
-        lengths = {name: len(column) for name, column in vars(self).items() if column is not None}
+        columns = {name: c for name, c in vars(self).items() if c is not None and not isinstance(c, Mapping)}
+        lengths = {name: len(column) for name, column in columns.items()}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"columns of different lengths: {lengths}")
         if (self.logprobs is None) != (self.ref_logprobs is None):
@@ -50,87 +56,86 @@ class Sampled:
 
 
 def compare(
-    base: Sampled,
-    policy: Sampled,
-    seed: int = 0,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
-    per_prompt: int = 1,
-) -> dict[str, Any]:
-    """Base against policy, as plain JSON.
-
-    Every interval treats prompts as the unit: several completions of one prompt are averaged first.
+    base: Sampled, policy: Sampled, per_prompt: int = 1, resampling: Resampling = RESAMPLING
+) -> PolicyComparison:
+    """Base against policy.
 
     Args:
         per_prompt: completions per prompt on each side, drawn with the same randomness on both.
-    Returns:
-        n (prompts); gold_score, score, length: base, policy, difference (policy - base, paired), or None where
-        unknown; win_rate.gold_score, win_rate.score: see :func:`win_rate`; length_controlled_win_rate by the same
-        two; kl_k1, kl_k3: nats per sequence with standard_error, and the two per token; entropy: nats per token,
-        base, policy, difference; ended, degenerate, unique, repetition, distinct_1, _2, _3: base and policy, in
-        0 .. 1.
     Raises:
         ValueError: the two sides differ in length, or hold no whole number of prompts.
         DataError: a score is NaN or infinite.
     """
+    _require_pairs(base, policy, per_prompt)
+    settings = (np.subtract(policy.lengths, base.lengths), per_prompt, resampling)
+    gold, gold_wins, gold_controlled = _by_score(base.gold_scores, policy.gold_scores, *settings)
+    proxy, proxy_wins, proxy_controlled = _by_score(base.scores, policy.scores, *settings)
+    k1 = k3 = k1_per_token = k3_per_token = entropy = None
+    if policy.logprobs is not None and policy.ref_logprobs is not None:
+        k1, k3 = kl_per_sequence(policy.logprobs, policy.ref_logprobs, per_prompt, resampling)
+        k1_per_token, k3_per_token = kl_per_token(policy.logprobs, policy.ref_logprobs, per_prompt, resampling)
+        if base.logprobs is not None:
+            entropy = entropy_per_token(base.logprobs, policy.logprobs, per_prompt, resampling)
+
+    def both(measure: Callable[[Sampled], T]) -> dict[Side, T]:
+        return on_both_sides(measure, base, policy)
+
+    level = resampling.level
+    return PolicyComparison(
+        n=len(policy.completions) // per_prompt,
+        completions_per_prompt=per_prompt,
+        level=level,
+        gold_score=gold,
+        score=proxy,
+        length=change_by_prompt(base.lengths, policy.lengths, per_prompt, resampling),
+        win_rate={"gold_score": gold_wins, "score": proxy_wins},
+        length_controlled_win_rate={"gold_score": gold_controlled, "score": proxy_controlled},
+        kl_k1=k1,
+        kl_k3=k3,
+        kl_k1_per_token=k1_per_token,
+        kl_k3_per_token=k3_per_token,
+        entropy=entropy,
+        ended=both(lambda side: ended_rate(side.ended, per_prompt, level)),
+        degenerate=both(lambda side: degenerate_rate(side.completions, side.ended, per_prompt, level)),
+        unique=both(lambda side: unique(side.completions)),
+        repetition=both(lambda side: repetition(map(words, side.completions))),
+        distinct_1=both(lambda side: distinct(side.completions, 1)),
+        distinct_2=both(lambda side: distinct(side.completions, 2)),
+        distinct_3=both(lambda side: distinct(side.completions, 3)),
+    )
+
+
+def _require_pairs(base: Sampled, policy: Sampled, per_prompt: int) -> None:
     if len(base.completions) != len(policy.completions):
         raise ValueError(f"{len(base.completions)} base and {len(policy.completions)} policy completions")
     if len(policy.completions) % per_prompt:
         raise ValueError(f"{len(policy.completions)} completions are not {per_prompt} of each prompt")
 
-    def change(before: ArrayLike | None, after: ArrayLike | None) -> dict[str, Any] | None:
-        if before is None or after is None:
-            return None
-        return change_by_prompt(before, after, per_prompt, seed, level, resamples)
 
-    def controlled(before: Sequence[float] | None, after: Sequence[float] | None) -> dict[str, Any] | None:
-        if before is None or after is None:
-            return None
-        longer = np.subtract(policy.lengths, base.lengths)
-        return length_controlled_win_rate(outcomes_by_score(before, after), longer, per_prompt, seed, level)
-
-    out: dict[str, Any] = {
-        "n": len(policy.completions) // per_prompt,
-        "completions_per_prompt": per_prompt,
-        "level": level,
-        "gold_score": change(base.gold_scores, policy.gold_scores),
-        "score": change(base.scores, policy.scores),
-        "length": change(base.lengths, policy.lengths),
-        "win_rate": {
-            "gold_score": win_rate(base.gold_scores, policy.gold_scores, level, per_prompt),
-            "score": win_rate(base.scores, policy.scores, level, per_prompt),
-        },
-        "length_controlled_win_rate": {
-            "gold_score": controlled(base.gold_scores, policy.gold_scores),
-            "score": controlled(base.scores, policy.scores),
-        },
-        **dict.fromkeys(("kl_k1", "kl_k3", "kl_k1_per_token", "kl_k3_per_token", "entropy")),
-        **_text_metrics(base, policy, level, per_prompt),
-    }
-    if policy.logprobs is not None and policy.ref_logprobs is not None:
-        given = (policy.logprobs, policy.ref_logprobs, seed, level, resamples, per_prompt)
-        out["kl_k1"], out["kl_k3"] = kl_per_sequence(*given)
-        out["kl_k1_per_token"], out["kl_k3_per_token"] = kl_per_token(*given)
-        if base.logprobs is not None:
-            out["entropy"] = entropy_per_token(base.logprobs, policy.logprobs, *given[2:])
-    return out
+def _by_score(
+    before: Sequence[float] | None,
+    after: Sequence[float] | None,
+    longer: NDArray[np.int64],
+    per_prompt: int,
+    resampling: Resampling,
+) -> tuple[Change, WinRate, LengthControlledWinRate] | tuple[None, None, None]:
+    """How a score changed, and how often the policy's is higher; None where a side has no scores."""
+    if before is None or after is None:
+        return None, None, None
+    outcomes = outcomes_by_score(before, after)
+    return (
+        change_by_prompt(before, after, per_prompt, resampling),
+        win_rate(outcomes, per_prompt, resampling.level),
+        length_controlled_win_rate(outcomes, longer, per_prompt, resampling.seed, resampling.level),
+    )
 
 
 def change_by_prompt(
-    before: ArrayLike,
-    after: ArrayLike,
-    per_prompt: int,
-    seed: int = 0,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
-) -> dict[str, Any]:
-    """{base, policy, difference} of (n,) values of both sides' completions, those of one prompt averaged first."""
+    before: ArrayLike, after: ArrayLike, per_prompt: int, resampling: Resampling = RESAMPLING
+) -> Change:
+    """The change of (n,) values of both sides' completions, those of one prompt averaged first."""
     first, second = by_prompt(before, per_prompt), by_prompt(after, per_prompt)
-    return {
-        "base": bootstrap_mean(first, seed, level, resamples).as_dict(),
-        "policy": bootstrap_mean(second, seed, level, resamples).as_dict(),
-        "difference": paired_difference(first, second, seed, level, resamples).as_dict(),
-    }
+    return Change(resampling.mean(first), resampling.mean(second), resampling.difference(first, second))
 
 
 def by_prompt(values: ArrayLike, per_prompt: int) -> NDArray[np.float64]:
@@ -138,34 +143,27 @@ def by_prompt(values: ArrayLike, per_prompt: int) -> NDArray[np.float64]:
     return np.asarray(values, np.float64).reshape(-1, per_prompt).mean(1)
 
 
-def win_rate(
-    before: Sequence[float] | None, after: Sequence[float] | None, level: float = 0.95, per_prompt: int = 1
-) -> dict[str, Any] | None:
-    """Share of prompts on which ``after`` is higher; ties count half. None without scores."""
-    if before is None or after is None:
-        return None
-    return win_rate_of(outcomes_by_score(before, after), per_prompt, level)
+def ended_rate(ended: Sequence[bool], per_prompt: int = 1, level: float = 0.95) -> Estimate:
+    """Share of completions that ended by themselves, with Wilson's interval over prompts."""
+    shares = by_prompt(ended, per_prompt)
+    return wilson(float(shares.sum()), len(shares), level)
 
 
 def kl_per_sequence(
     logprobs: Sequence[Sequence[float]],
     ref_logprobs: Sequence[Sequence[float]],
-    seed: int = 0,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
     per_prompt: int = 1,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """KL(policy || reference) in nats per sequence, from tokens the policy sampled: the estimators k1 and k3.
+    resampling: Resampling = RESAMPLING,
+) -> tuple[SequenceKL, SequenceKL]:
+    """KL(policy || reference) in nats per sequence, from tokens the policy sampled, by k1 and by k3.
 
-    Returns:
-        (k1, k3), each value, low, high, n, standard_error; see :func:`sequence_kl`.
+    The estimators are :func:`sequence_kl`'s.
     """
 
-    def summary(each: NDArray[np.float64]) -> dict[str, Any]:
+    def summary(each: NDArray[np.float64]) -> SequenceKL:
         values = by_prompt(each, per_prompt)
-        interval = bootstrap_mean(values, seed, level, resamples)
         error = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-        return {**interval.as_dict(), "standard_error": finite(error)}
+        return SequenceKL(**vars(resampling.mean(values)), standard_error=error)
 
     k1, k3 = sequence_kl(logprobs, ref_logprobs)
     return summary(k1), summary(k3)
@@ -174,28 +172,21 @@ def kl_per_sequence(
 def kl_per_token(
     logprobs: Sequence[Sequence[float]],
     ref_logprobs: Sequence[Sequence[float]],
-    seed: int = 0,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
     per_prompt: int = 1,
-) -> tuple[dict[str, Any], dict[str, Any]]:
+    resampling: Resampling = RESAMPLING,
+) -> tuple[Estimate, Estimate]:
     """The same two over all tokens: nats per token, (k1, k3)."""
     lengths = by_prompt([len(row) for row in logprobs], per_prompt)
     k1, k3 = (by_prompt(each, per_prompt) for each in sequence_kl(logprobs, ref_logprobs))
-    first, second = (
-        bootstrap_mean(ratio_parts(total, lengths), seed, level, resamples).as_dict() for total in (k1, k3)
-    )
-    return first, second
+    return resampling.mean(ratio_parts(k1, lengths)), resampling.mean(ratio_parts(k3, lengths))
 
 
 def entropy_per_token(
     base: Sequence[Sequence[float]],
     policy: Sequence[Sequence[float]],
-    seed: int = 0,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
     per_prompt: int = 1,
-) -> dict[str, Any]:
+    resampling: Resampling = RESAMPLING,
+) -> Change:
     """Entropy of the next token in nats, mean over all tokens: minus the mean log-probability of what was sampled.
 
     Unbiased for the distribution that was sampled from, so the log-probabilities have to be those of that
@@ -203,8 +194,6 @@ def entropy_per_token(
 
     Args:
         base, policy: (n,) lists of (T,) log-probabilities of each side's own tokens under itself.
-    Returns:
-        base, policy, difference (policy - base, paired by prompt).
     """
 
     def parts(rows: Sequence[Sequence[float]]) -> NDArray[np.float64]:
@@ -212,13 +201,9 @@ def entropy_per_token(
         return ratio_parts(by_prompt(totals, per_prompt), by_prompt([len(row) for row in rows], per_prompt))
 
     first, second = parts(base), parts(policy)
-    return {
-        "base": bootstrap_mean(first, seed, level, resamples).as_dict(),
-        "policy": bootstrap_mean(second, seed, level, resamples).as_dict(),
-        "difference": paired_difference(first, second, seed, level, resamples).as_dict()
-        if len(first) == len(second)
-        else None,
-    }
+    # A side without a token has no entropy, and there is no difference to it.
+    pairs = (first, second) if len(first) == len(second) else ((), ())
+    return Change(resampling.mean(first), resampling.mean(second), resampling.difference(*pairs))
 
 
 def ratio_parts(totals: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -264,21 +249,6 @@ def distinct(completions: Sequence[str], n: int) -> float | None:
     return len(set(grams)) / len(grams) if grams else None
 
 
-def _text_metrics(base: Sampled, policy: Sampled, level: float, per_prompt: int) -> dict[str, Any]:
-    def ended(side: Sampled) -> dict[str, Any]:
-        share = by_prompt(side.ended, per_prompt)
-        return wilson(float(share.sum()), len(share), level).as_dict()
-
-    def unique(side: Sampled) -> float | None:
-        return len(set(side.completions)) / len(side.completions) if side.completions else None
-
-    def both(measure: Any) -> dict[str, Any]:
-        return {"base": measure(base), "policy": measure(policy)}
-
-    return {
-        "ended": both(ended),
-        "degenerate": both(lambda side: degenerate_rate(side.completions, side.ended, per_prompt, level)),
-        "unique": both(unique),
-        "repetition": both(lambda side: repetition(map(words, side.completions))),
-        **{f"distinct_{n}": both(lambda side, n=n: distinct(side.completions, n)) for n in (1, 2, 3)},
-    }
+def unique(completions: Sequence[str]) -> float | None:
+    """Share of completions that are different texts; None of no completion."""
+    return len(set(completions)) / len(completions) if completions else None

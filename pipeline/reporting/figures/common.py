@@ -18,6 +18,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from pipeline.results.sides import Measure
+from pipeline.statistics.intervals import Estimate
+
 # Okabe and Ito 2008, "Color universal design": told apart with every common colour blindness. Line styles, markers
 # and hatches say the same once more, for grey.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
@@ -71,10 +74,7 @@ SVG_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 WIDTH = 4.8
 """Inches: half a page, and readable where a phone makes it three quarters of that."""
 
-LABELS = {"gold_score": "gold score", "score": "proxy score"}
-Entry = Mapping[str, Any]
-"""{value, low, high, n}; all but n may be None."""
-
+LABELS: Mapping[Measure, str] = {"gold_score": "gold score", "score": "proxy score"}
 P = ParamSpec("P")
 
 
@@ -118,10 +118,10 @@ def inline_svg(fig: Figure, name: str) -> str:
     prefix = re.sub(r"\W", "-", name)
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", text)
 
-    def themed(found: re.Match[str]) -> str:
-        paint, colour = found.groups()
+    def themed(match: re.Match[str]) -> str:
+        paint, colour = match.groups()
         variable = VARIABLES.get(colour)
-        return f"{paint}: var({variable}, {colour})" if variable else found[0]
+        return f"{paint}: var({variable}, {colour})" if variable else match[0]
 
     # The ground of a hatch has an attribute, where all else has a style.
     text = re.sub(r'\bfill="(#[0-9a-f]{6})"', r'style="fill: \1"', text)
@@ -154,13 +154,6 @@ def legend_below(fig: Figure, handles: Sequence[Any], columns: int = 2) -> None:
         fig.legend(handles=shown, loc="outside lower center", ncols=min(columns, len(shown)))
 
 
-def arms(entries: Sequence[Entry]) -> Any:
-    """(2, n) lengths of the error bars' arms; 0 where an entry has no limits."""
-    return np.array(
-        [[abs((e[k] if e[k] is not None else e["value"]) - e["value"]) for e in entries] for k in ("low", "high")]
-    )
-
-
-def known(entry: Entry | None) -> bool:
-    """Whether there is a value."""
-    return bool(entry) and entry is not None and entry.get("value") is not None
+def arms(estimates: Sequence[Estimate]) -> Any:
+    """(2, n) lengths of the error bars' arms; 0 where an estimate has no limits."""
+    return np.nan_to_num(np.abs([[e.low - e.value for e in estimates], [e.high - e.value for e in estimates]]))

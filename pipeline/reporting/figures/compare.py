@@ -21,16 +21,16 @@ from pipeline.reporting.figures.common import (
     PURPLE,
     RED,
     SKY,
-    Entry,
     arms,
     axes,
-    known,
     legend_below,
     line,
     styled,
 )
 from pipeline.reporting.figures.frontier import Curves, with_bars
 from pipeline.reporting.figures.training import held_out
+from pipeline.results.sides import Measure
+from pipeline.statistics.intervals import Estimate, has_value
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 STYLES, MARKERS = ("-", "--", "-.", ":"), ("o", "s", "D", "^", "v")
@@ -54,7 +54,7 @@ class Result:
     """One run in :func:`results`: its name and, by measure, what it came to."""
 
     label: str
-    entries: Mapping[str, Entry | None]
+    entries: Mapping[str, Estimate | None]
 
 
 @styled
@@ -70,8 +70,8 @@ def training_overlay(runs: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) ->
         ("objective/kl", "eval/kl", "Distance from the reference (KL by k1, mean)", "nats per completion"),
     )
     panels = [w for w in wanted if w[2:] == wanted[2][2:] or any(_has(rows, w[0]) for _, rows in runs)]
-    fig, found = axes(len(panels), height=0.8 + 1.8 * len(panels) + 0.12 * len(runs), sharex=True)
-    for ax, (key, held, title, unit) in zip(found, panels, strict=True):
+    fig, plots = axes(len(panels), height=0.8 + 1.8 * len(panels) + 0.12 * len(runs), sharex=True)
+    for ax, (key, held, title, unit) in zip(plots, panels, strict=True):
         for i, (label, rows) in enumerate(runs):
             look = Look.of(i)
             line(ax, rows, key, label, color=look.colour, linestyle=look.style)
@@ -79,14 +79,14 @@ def training_overlay(runs: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) ->
                 held_out(ax, rows, held, color=look.colour, marker=look.marker)
         ax.set_title(title)
         ax.set_ylabel(unit)
-    found[-1].set_xlabel("update")
-    found[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    plots[-1].set_xlabel("update")
+    plots[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_below(fig, keys([label for label, _ in runs]))
     return fig
 
 
 @styled
-def frontier_overlay(runs: Sequence[tuple[str, Curves]], measure: str, best_of: str | None) -> Figure:
+def frontier_overlay(runs: Sequence[tuple[str, Curves]], measure: Measure, best_of: str | None) -> Figure:
     """Gain over the base against sqrt(KL): each run's way and its end, and one run's best-of-n.
 
     Args:
@@ -97,13 +97,13 @@ def frontier_overlay(runs: Sequence[tuple[str, Curves]], measure: str, best_of: 
     for i, (label, drawn) in enumerate(runs):
         look = Look.of(i)
         if drawn.training:
-            x, y = [p.d for p in drawn.training], [p.gain for p in drawn.training]
+            x, y = [p.d for p in drawn.training], [p.gain.value for p in drawn.training]
             ax.plot(x, y, color=look.colour, linestyle=look.style, marker=look.marker, markersize=3, linewidth=1)
         if drawn.policy is not None:
             marks = {"markersize": 9, "markeredgecolor": "white", "capsize": 4, "zorder": 4}
             with_bars(ax, [drawn.policy], fmt=look.marker, color=look.colour, **marks)
         if label == best_of and drawn.best_of_n:
-            x, y = [p.d for p in drawn.best_of_n], [p.gain for p in drawn.best_of_n]
+            x, y = [p.d for p in drawn.best_of_n], [p.gain.value for p in drawn.best_of_n]
             marks = {"marker": "x", "linestyle": "none", "markersize": 6, "markeredgewidth": 1.6}
             handles += ax.plot(x, y, color=GREY, label="best-of-n", **marks)
     ax.axhline(0, color=INK, linewidth=0.8)
@@ -122,14 +122,14 @@ def results(runs: Sequence[Result], panels: Sequence[tuple[str, str, float]]) ->
     Args:
         panels: (key of the entries, what it is called, where the dashed line stands: no change).
     """
-    fig, found = axes(len(panels), height=0.2 + len(panels) * (0.75 + 0.32 * len(runs)))
-    for ax, (key, title, none) in zip(found, panels, strict=True):
+    fig, plots = axes(len(panels), height=0.2 + len(panels) * (0.75 + 0.32 * len(runs)))
+    for ax, (key, title, none) in zip(plots, panels, strict=True):
         for i, run in enumerate(runs):
             entry, look = run.entries.get(key), Look.of(i)
-            if entry is None or not known(entry):
+            if not has_value(entry):
                 continue
             ax.errorbar(
-                entry["value"], i, xerr=arms([entry]), fmt=look.marker, color=look.colour, capsize=4, markersize=7,
+                entry.value, i, xerr=arms([entry]), fmt=look.marker, color=look.colour, capsize=4, markersize=7,
                 linewidth=1.6, markeredgecolor=EDGE, markeredgewidth=0.6,
             )  # fmt: skip
         ax.axvline(none, color=INK, linestyle="--", linewidth=1)

@@ -6,25 +6,25 @@ counted at one completion of each prompt (:mod:`pipeline.evaluation.policy.diver
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.reporting.figures.common import BLUE, INK, LABELS, ORANGE, arms, axes, known, legend_below, styled
-from pipeline.statistics.spelling import dig
-
-Entry = Mapping[str, Any]
+from pipeline.reporting.figures.common import BLUE, INK, LABELS, ORANGE, arms, axes, legend_below, styled
+from pipeline.results.policy import Evaluation
+from pipeline.results.sides import Measure
+from pipeline.statistics.intervals import Estimate, has_value
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A gain, and the closing sentences that are left at it; both {value, low, high}."""
+    """A gain, and the effective number of closing sentences that is left at it."""
 
-    closings: Entry
-    gain: Entry
+    closings: Estimate
+    gain: Estimate
     label: str = ""
 
 
@@ -37,36 +37,30 @@ class Trade:
         prompts: how many completions stand behind each number, one of each prompt.
     """
 
-    measure: str
+    measure: Measure
     base: float
     prompts: int
     best_of_n: Sequence[Kept]
     policy: Kept
 
 
-def trade(stats: Mapping[str, Any], measure: str | None = None) -> Trade | None:
-    """From an evaluation's stats; None where best-of-n was not sampled, or nothing is known to have been gained.
+def trade(evaluation: Evaluation, measure: Measure | None = None) -> Trade | None:
+    """From an evaluation; None where best-of-n was not sampled, or nothing is known to have been gained.
 
     Args:
-        measure: ``gold_score`` or ``score``; by default gold where there is any.
+        measure: by default gold where there is any.
     """
-    found = dig(stats, "diversity", "best_of_n")
-    named = measure or ("gold_score" if known(dig(stats, "gold_score", "difference")) else "score")
-    change = dig(stats, named, "difference")
-    if not found or not known(change):
+    variety, gold = evaluation.diversity and evaluation.diversity.best_of_n, evaluation.gold_score
+    named: Measure = measure or ("gold_score" if gold and has_value(gold.difference) else "score")
+    change = evaluation.change(named)
+    if not variety or not change or not has_value(change.difference):
         return None
-    gains = {row["n"]: dig(row, "gain", named) for row in dig(stats, "best_of_n", "rows") or []}
+    gains = {row.n: row.gain.get(named) for row in evaluation.best_of_n.rows}
     points = [
-        Kept(_limits(row["closings"]), _limits(gains[row["n"]]), f"n = {row['n']}")
-        for row in found["rows"][1:]
-        if known(gains.get(row["n"]))
+        Kept(row.closings, gain, f"n = {row.n}") for row in variety.rows[1:] if has_value(gain := gains.get(row.n))
     ]
-    policy = Kept(_limits(found["policy"]["closings"]), _limits(change))
-    return Trade(named, found["rows"][0]["closings"]["value"], found["prompts"], points, policy)
-
-
-def _limits(entry: Entry) -> Entry:
-    return {k: entry.get(k) for k in ("value", "low", "high")}
+    policy = Kept(variety.policy.closings, change.difference)
+    return Trade(named, variety.rows[0].closings.value, variety.prompts, points, policy)
 
 
 @styled
@@ -84,14 +78,14 @@ def diversity_frontier(drawn: Trade) -> Figure:
 
 def best_of_n(ax: Axes, drawn: Trade) -> Any:
     """Squares for every n, joined from the base on; the largest n is named."""
-    x = [drawn.base, *(p.closings["value"] for p in drawn.best_of_n)]
-    y = [0.0, *(p.gain["value"] for p in drawn.best_of_n)]
+    x = [drawn.base, *(p.closings.value for p in drawn.best_of_n)]
+    y = [0.0, *(p.gain.value for p in drawn.best_of_n)]
     ax.plot(x, y, color=ORANGE, linewidth=1, alpha=0.6)
     look: Any = {"color": ORANGE, "markersize": 5, "capsize": 2, "elinewidth": 1}
     made = with_arms(ax, drawn.best_of_n, fmt="s", label="best-of-n from the base (95 %)", **look)
     if drawn.best_of_n:
         last = drawn.best_of_n[-1]
-        where = (last.closings["value"], last.gain["value"])
+        where = (last.closings.value, last.gain.value)
         behind = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.5}
         ax.annotate(
             last.label, where, (-5, 7), textcoords="offset points", ha="right", fontsize=8, bbox=behind, zorder=1.9
@@ -112,19 +106,16 @@ def ground(ax: Axes, base: float, halved: bool = True) -> list[Any]:
 
 def with_arms(ax: Axes, points: Sequence[Kept], **look: Any) -> Any:
     """Marks with arms both ways, none where there are no limits."""
-    across, up = (arms([getattr(p, name) for p in points]) for name in ("closings", "gain"))
-    limits = [all(getattr(p, name).get("low") is not None for p in points) for name in ("closings", "gain")]
-    return ax.errorbar(
-        [p.closings["value"] for p in points], [p.gain["value"] for p in points],
-        xerr=across if limits[0] else None, yerr=up if limits[1] else None, **look,
-    )  # fmt: skip
+    closings, gains = [p.closings for p in points], [p.gain for p in points]
+    across, up = (arms(e) if all(x.has_limits for x in e) else None for e in (closings, gains))
+    x, y = [e.value for e in closings], [e.value for e in gains]
+    return ax.errorbar(x, y, xerr=across, yerr=up, **look)
 
 
-def frame(ax: Axes, measure: str, prompts: int, drawn: Sequence[Trade]) -> None:
+def frame(ax: Axes, measure: Measure, prompts: int, drawn: Sequence[Trade]) -> None:
     """Labels, and an axis that begins at no sentence at all."""
-    highest = [d.base for d in drawn]
-    for d in drawn:
-        highest += [p.closings.get("high") or p.closings["value"] for p in (*d.best_of_n, d.policy)]
+    left = [p.closings for d in drawn for p in (*d.best_of_n, d.policy)]
+    highest = [*(d.base for d in drawn), *(e.high if e.has_limits else e.value for e in left)]
     ax.set_xlim(0, 1.06 * max(highest))
     ax.set_xlabel(f"effective closing sentences, of {prompts} prompts")
     ax.set_ylabel(f"{LABELS[measure]}, gain over the base")

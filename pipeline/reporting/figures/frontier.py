@@ -15,49 +15,33 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.reporting.figures.common import (
-    BLUE,
-    GREEN,
-    INK,
-    LABELS,
-    ORANGE,
-    arms,
-    axes,
-    known,
-    legend_below,
-    styled,
-)
-from pipeline.statistics.spelling import dig
-
-# Points closer to the base are in no fit (evaluation.overoptimisation; a test holds that they are the same).
-TOO_CLOSE = 0.05
+from pipeline.evaluation.policy.overoptimisation import TOO_CLOSE, law_gain
+from pipeline.reporting.figures.common import BLUE, GREEN, INK, LABELS, ORANGE, arms, axes, legend_below, styled
+from pipeline.results.best_of_n import BestOfN
+from pipeline.results.overoptimisation import Law, LawName, PolicySettings, TrainingCurve
+from pipeline.results.policy import Evaluation
+from pipeline.results.sides import Measure
+from pipeline.statistics.intervals import Estimate, has_value
 
 
 @dataclass(frozen=True)
 class Point:
-    """A gain over the base at distance ``d`` = sqrt(KL in nats per completion); limits where they are known."""
+    """A gain over the base at distance ``d`` = sqrt(KL in nats per completion)."""
 
     d: float
-    gain: float
-    low: float | None = None
-    high: float | None = None
+    gain: Estimate
     label: str = ""
 
 
 @dataclass(frozen=True)
-class Law:
-    """A fitted law, drawn over the points that it was fitted to."""
+class FittedLaw:
+    """A fitted law, drawn from ``start`` to ``reach``: over the points that it was fitted to."""
 
-    name: str
+    name: LawName
     alpha: float
     beta: float
     start: float
     reach: float
-
-    def gain(self, d: Any) -> Any:
-        """``best_of_n``: d (alpha - beta d); ``rl``: d (alpha - beta log d)."""
-        bend = d if self.name == "best_of_n" else np.log(np.where(d > 0, d, 1.0))
-        return d * (self.alpha - self.beta * bend)
 
 
 @dataclass(frozen=True)
@@ -68,8 +52,8 @@ class Curves:
     training: Sequence[Point] = ()
     others: Sequence[Point] = ()
     policy: Point | None = None
-    best_of_n_law: Law | None = None
-    training_law: Law | None = None
+    best_of_n_law: FittedLaw | None = None
+    training_law: FittedLaw | None = None
 
     @property
     def points(self) -> list[Point]:
@@ -86,45 +70,43 @@ class Turn:
     of: str = "gold"
 
 
-def curves(stats: Mapping[str, Any], measure: str, check_is_gold: bool = True) -> Curves:
-    """A measure's series from an evaluation's stats, all as gains over the base on the same prompts.
+def curves(evaluation: Evaluation, measure: Measure, check_is_gold: bool = True) -> Curves:
+    """A measure's series from an evaluation, all as gains over the base on the same prompts.
 
     Args:
-        measure: ``gold_score`` or ``score``.
         check_is_gold: the run's held-out checks are the gold score and not another judge's.
     """
-    best, best_law = _best_of_n(stats, measure)
-    training, training_law = _training(stats, measure, check_is_gold)
-    change, kl = dig(stats, measure, "difference"), dig(stats, "kl_k1", "value")
+    best, best_law = _best_of_n(evaluation.best_of_n, measure)
+    training, training_law = _training(evaluation.overoptimisation.training, measure, check_is_gold)
+    change, kl = evaluation.change(measure), evaluation.kl_k1
     policy = None
-    if known(change) and kl is not None:
-        policy = Point(_root(kl), change["value"], change.get("low"), change.get("high"))
-    return Curves(best, training, _others(stats, measure), policy, best_law, training_law)
+    if change and has_value(change.difference) and has_value(kl):
+        policy = Point(math.sqrt(max(kl.value, 0.0)), change.difference)
+    return Curves(best, training, _others(evaluation, measure), policy, best_law, training_law)
 
 
-def turn(stats: Mapping[str, Any], check_is_gold: bool = True) -> Turn | None:
-    """The turning point over the run, where it was found."""
-    found = dig(stats, "overoptimisation", "training")
-    index = dig(found, "turning_point", "index")
-    if index is None:
+def turn(evaluation: Evaluation, check_is_gold: bool = True) -> Turn | None:
+    """The turning point over the run, where there is one."""
+    training = evaluation.overoptimisation.training
+    if training is None or training.turning_point.index is None:
         return None
-    point = found["points"][index]
-    return Turn(point["d"], point["update"], point["kl_k1"], "gold" if check_is_gold else "the check")
+    point = training.points[training.turning_point.index]
+    return Turn(point.d, point.update, point.kl_k1, "gold" if check_is_gold else "the check")
 
 
 @styled
-def frontier(panels: Mapping[str, Curves], turned: Turn | None = None) -> Figure:
+def frontier(panels: Mapping[Measure, Curves], turned: Turn | None = None) -> Figure:
     """A panel of gain against sqrt(KL) for each measure, the gold score's first; KL itself on the upper axis."""
-    fig, found = axes(len(panels), height=1.1 + 2.7 * len(panels), sharex=True)
+    fig, plots = axes(len(panels), height=1.1 + 2.7 * len(panels), sharex=True)
     handles: list[Any] = []
-    for ax, (measure, drawn) in zip(found, panels.items(), strict=True):
+    for ax, (measure, drawn) in zip(plots, panels.items(), strict=True):
         handles += _draw(ax, drawn)
         ax.axhline(0, color=INK, linewidth=0.8)
         ax.set_ylabel(f"{LABELS[measure]}, gain over the base")
         ax.margins(y=0.12)
         if turned is not None:
             handles.append(_mark(ax, turned))
-    distance_axis(found, max((p.d for c in panels.values() for p in c.points), default=1.0))
+    distance_axis(plots, max((p.d for c in panels.values() for p in c.points), default=1.0))
     legend_below(fig, handles)
     return fig
 
@@ -143,11 +125,11 @@ def distance_axis(panels: Sequence[Axes], largest: float) -> None:
 def _draw(ax: Axes, drawn: Curves) -> list[Any]:
     handles: list[Any] = []
     if drawn.training:
-        x, y = [p.d for p in drawn.training], [p.gain for p in drawn.training]
+        x, y = [p.d for p in drawn.training], [p.gain.value for p in drawn.training]
         look = {"color": BLUE, "marker": "o", "markersize": 3.5, "linewidth": 1, "alpha": 0.75}
         handles += ax.plot(x, y, label="PPO, over the run", **look)
     if drawn.others:
-        x, y = [p.d for p in drawn.others], [p.gain for p in drawn.others]
+        x, y = [p.d for p in drawn.others], [p.gain.value for p in drawn.others]
         look = {"color": GREEN, "marker": "D", "markersize": 6, "linestyle": "none"}
         handles += ax.plot(x, y, label="other PPO runs, by kl_coef", **look)
         for p in drawn.others:
@@ -164,9 +146,8 @@ def _draw(ax: Axes, drawn: Curves) -> list[Any]:
     ):
         if law is not None:
             d = np.linspace(law.start, law.reach, 120)
-            handles += ax.plot(
-                d, law.gain(d), color=colour, linestyle=style, linewidth=1.5, label=f"law fitted to {who}"
-            )
+            gain = law_gain(d, law.alpha, law.beta, law.name)
+            handles += ax.plot(d, gain, color=colour, linestyle=style, linewidth=1.5, label=f"law fitted to {who}")
     if drawn.policy is not None:
         look = {"color": BLUE, "markersize": 13, "markeredgecolor": "white", "capsize": 4, "elinewidth": 1.5}
         handles.append(with_bars(ax, [drawn.policy], fmt="*", label="PPO, evaluated (95 %)", zorder=4, **look))
@@ -175,7 +156,7 @@ def _draw(ax: Axes, drawn: Curves) -> list[Any]:
 
 def _note(ax: Axes, point: Point, offset: tuple[float, float], **look: Any) -> None:
     behind = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.5}
-    where = (point.d, point.gain)
+    where = (point.d, point.gain.value)
     ax.annotate(
         point.label, where, offset, textcoords="offset points", fontsize=8, bbox=behind, zorder=1.9, **look
     )
@@ -183,9 +164,9 @@ def _note(ax: Axes, point: Point, offset: tuple[float, float], **look: Any) -> N
 
 def with_bars(ax: Axes, points: Sequence[Point], **look: Any) -> Any:
     """Marks with arms from low to high, none where there are no limits."""
-    limits = arms([{"value": p.gain, "low": p.low, "high": p.high} for p in points])
-    bars = limits if any(p.low is not None for p in points) else None
-    return ax.errorbar([p.d for p in points], [p.gain for p in points], yerr=bars, **look)
+    gains = [p.gain for p in points]
+    bars = arms(gains) if any(gain.has_limits for gain in gains) else None
+    return ax.errorbar([p.d for p in points], [gain.value for gain in gains], yerr=bars, **look)
 
 
 def _mark(ax: Axes, turned: Turn) -> Any:
@@ -196,54 +177,61 @@ def _mark(ax: Axes, turned: Turn) -> Any:
     return ax.axvline(turned.d, color=INK, linestyle="-.", linewidth=1.2, label=label)
 
 
-def _best_of_n(stats: Mapping[str, Any], measure: str) -> tuple[list[Point], Law | None]:
-    rows = [row for row in dig(stats, "best_of_n", "rows") or [] if known(row.get(measure))]
-    if not rows or rows[0]["n"] != 1:
+def _best_of_n(best: BestOfN, measure: Measure) -> tuple[list[Point], FittedLaw | None]:
+    rows = [(row, row.means[measure]) for row in best.rows if has_value(row.means.get(measure))]
+    if not rows or rows[0][0].n != 1:
         return [], None
-    start = rows[0][measure]["value"]
-    points: list[Point] = []
-    for row in rows[1:]:
-        # Evaluations of before have no gains with intervals.
-        gain = dig(row, "gain", measure) or {"value": row[measure]["value"] - start}
-        points.append(Point(row["d"], gain["value"], gain.get("low"), gain.get("high"), f"n = {row['n']}"))
-    return points, _law(dig(stats, "best_of_n", "laws", measure), points)
+    start = rows[0][1].value
+    # Older evaluations have no gains with intervals.
+    points = [
+        Point(row.d, row.gain.get(measure) or _exact(mean.value - start), f"n = {row.n}") for row, mean in rows[1:]
+    ]
+    return points, _fitted(best.laws.get(measure), points)
 
 
-def _training(stats: Mapping[str, Any], measure: str, check_is_gold: bool) -> tuple[list[Point], Law | None]:
-    found = dig(stats, "overoptimisation", "training")
-    if not found:
+def _training(
+    training: TrainingCurve | None, measure: Measure, check_is_gold: bool
+) -> tuple[list[Point], FittedLaw | None]:
+    if training is None:
         return [], None
-    key = "gold" if measure == "gold_score" else "score"
-    is_this = key == "score" or (found["gold"] and (found["source"] == "objective" or check_is_gold))
-    points = [p for p in found["points"] if is_this and p[key] is not None]
-    gains = [Point(p["d"], p[key] - points[0][key]) for p in points]
-    return gains, _law(found["law"], gains) if key == "gold" and gains else None
+    if measure == "score":
+        values = [(p.d, p.score) for p in training.points]
+    elif training.gold and (training.source == "objective" or check_is_gold):
+        values = [(p.d, p.gold) for p in training.points if p.gold is not None]
+    else:
+        values = []
+    points = [Point(d, _exact(value - values[0][1])) for d, value in values]
+    return points, _fitted(training.law, points) if measure == "gold_score" and points else None
 
 
-def _others(stats: Mapping[str, Any], measure: str) -> list[Point]:
-    base, own = dig(stats, measure, "base", "value"), dig(stats, "policy", "ref")
-    key = "gold" if measure == "gold_score" else "score"
-    points = dig(stats, "overoptimisation", "sweep", "points") or []
+def _others(evaluation: Evaluation, measure: Measure) -> list[Point]:
+    sweep, change = evaluation.overoptimisation.sweep, evaluation.change(measure)
+    if sweep is None or change is None or not has_value(change.base):
+        return []
+    own = evaluation.policy and evaluation.policy.ref
+    values = [(p, p.gold if measure == "gold_score" else p.score) for p in sweep.points if p.ref != own]
     return [
-        Point(p["d"], p[key] - base, label=setting_of(p))
-        for p in points
-        if base is not None and p.get(key) is not None and p["ref"] != own
+        Point(p.d, _exact(value - change.base.value), setting_of(p)) for p, value in values if value is not None
     ]
 
 
-def setting_of(point: Mapping[str, Any]) -> str:
+def _exact(value: float) -> Estimate:
+    """A value without limits."""
+    return Estimate(value, math.nan, math.nan, 0)
+
+
+def setting_of(policy: PolicySettings) -> str:
     """What another run is called in the figure: its KL coefficient or target, or its version."""
-    if point.get("kl_target") is not None:
-        return f"target {point['kl_target']:g}"
-    return f"{point['kl_coef']:g}" if point.get("kl_coef") is not None else str(point["ref"])
+    if policy.kl_target is not None:
+        return f"target {policy.kl_target:g}"
+    return policy.ref if policy.kl_coef is None else f"{policy.kl_coef:g}"
 
 
-def _law(fit: Mapping[str, Any] | None, points: Sequence[Point]) -> Law | None:
-    alpha, beta = dig(fit, "alpha", "value"), dig(fit, "beta", "value")
-    if fit is None or alpha is None or beta is None:
+def _fitted(law: Law | None, points: Sequence[Point]) -> FittedLaw | None:
+    if law is None or law.alpha is None or law.beta is None:
         return None
     away = [p.d for p in points if p.d >= TOO_CLOSE]
-    return Law(fit["law"], alpha, beta, min(away), max(away))
+    return FittedLaw(law.law, law.alpha.value, law.beta.value, min(away), max(away))
 
 
 def _kl_ticks(largest: float) -> list[float]:
@@ -251,7 +239,3 @@ def _kl_ticks(largest: float) -> list[float]:
     steps = [0.0, 0.25, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640]
     within = [s for s in steps if s <= 1.1 * largest]
     return within if len(within) <= 6 else [within[0], *within[-5:]]
-
-
-def _root(kl: float) -> float:
-    return math.sqrt(max(kl, 0.0))

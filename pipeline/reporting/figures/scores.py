@@ -18,13 +18,13 @@ from pipeline.reporting.figures.common import (
     INK,
     LABELS,
     ORANGE,
-    Entry,
     arms,
     axes,
-    known,
     legend_below,
     styled,
 )
+from pipeline.results.sides import Measure
+from pipeline.statistics.intervals import Estimate, has_value
 from pipeline.statistics.spelling import interval, number
 
 BINS = 24
@@ -47,48 +47,50 @@ class Judgement:
     """What one judge says: its win rate over all pairs, and the one at equal length, where it has a value."""
 
     judge: str
-    win_rate: Entry
-    controlled: Entry | None = None
+    win_rate: Estimate
+    controlled: Estimate | None = None
 
 
 @styled
-def before_after(means: Sequence[tuple[str, Entry]], measure: str, change: Entry | None = None) -> Figure:
+def before_after(
+    means: Sequence[tuple[str, Estimate]], measure: Measure, difference: Estimate | None = None
+) -> Figure:
     """Means with their intervals, side by side.
 
     Args:
         means: (label, mean) of base, best-of-n, PPO; those without a value are left out.
-        change: PPO less base, paired.
+        difference: PPO less base, paired.
     """
-    found = [(label, entry) for label, entry in means if known(entry)]
+    bars = [(label, entry) for label, entry in means if has_value(entry)]
     fig, (ax,) = axes(1, height=3.4)
-    for i, (label, entry) in enumerate(found):
+    for i, (label, entry) in enumerate(bars):
         colour = Group(label, {}).colour
-        ax.bar(i, entry["value"], color=colour, alpha=0.75, width=0.6)
-        ax.errorbar(i, entry["value"], yerr=arms([entry]), color=INK, capsize=4, linewidth=1.3)
+        ax.bar(i, entry.value, color=colour, alpha=0.75, width=0.6)
+        ax.errorbar(i, entry.value, yerr=arms([entry]), color=INK, capsize=4, linewidth=1.3)
     ax.axhline(0, color=EDGE, linewidth=0.8)
-    ax.set_xticks(range(len(found)), [f"{label}\nn = {entry['n']}" for label, entry in found])
-    ax.set_xlim(-0.6, max(1, len(found)) - 0.4)
+    ax.set_xticks(range(len(bars)), [f"{label}\nn = {entry.n}" for label, entry in bars])
+    ax.set_xlim(-0.6, max(1, len(bars)) - 0.4)
     ax.margins(y=0.1)
     ax.grid(False, axis="x")
     ax.set_ylabel(f"mean {LABELS[measure]}")
     ax.set_title(
         f"{LABELS[measure].capitalize()}"
-        + (f": PPO − base {interval(change, signed=True)}" if known(change) else "")
+        + (f": PPO − base {interval(difference, signed=True)}" if has_value(difference) else "")
     )
     return fig
 
 
 @styled
-def score_distributions(groups: Sequence[Group], measure: str) -> Figure:
+def score_distributions(groups: Sequence[Group], measure: Measure) -> Figure:
     """Histograms on common bins, one below the other, as shares of each group; the mean as a line.
 
     Args:
         groups: those without values for ``measure`` are left out.
     """
-    found = [(g, np.asarray(g.values[measure], float)) for g in groups if g.values.get(measure)]
-    fig, panels = axes(max(1, len(found)), height=0.6 + 1.25 * max(1, len(found)), sharex=True, sharey=True)
-    edges = _edges(np.concatenate([v for _, v in found]) if found else np.zeros(0))
-    for ax, (group, values) in zip(panels, found, strict=False):
+    columns = [(g, np.asarray(g.values[measure], float)) for g in groups if g.values.get(measure)]
+    fig, panels = axes(max(1, len(columns)), height=0.6 + 1.25 * max(1, len(columns)), sharex=True, sharey=True)
+    edges = _edges(np.concatenate([v for _, v in columns]) if columns else np.zeros(0))
+    for ax, (group, values) in zip(panels, columns, strict=False):
         weights = np.full(len(values), 100 / len(values))
         ax.hist(values, edges, weights=weights, color=group.colour, alpha=0.45)
         ax.hist(values, edges, weights=weights, color=group.colour, histtype="step", linewidth=1.4)
@@ -103,7 +105,7 @@ def score_distributions(groups: Sequence[Group], measure: str) -> Figure:
 
 
 @styled
-def length_against_score(groups: Sequence[Group], measure: str = "score") -> Figure:
+def length_against_score(groups: Sequence[Group], measure: Measure = "score") -> Figure:
     """One mark per completion: ``length`` in tokens against ``measure``. Shows a reward that pays for length.
 
     The lines join the means of five groups of equal size, from the shortest completions to the longest.
@@ -131,7 +133,7 @@ def win_rates(judgements: Sequence[Judgement]) -> Figure:
     fig, (ax,) = axes(1, height=1.3 + 0.78 * max(1, len(judgements)))
     handles: list[Any] = []
     for i, judged in enumerate(judgements):
-        looks: list[tuple[float, Entry | None, str, dict[str, Any]]] = [
+        looks: list[tuple[float, Estimate | None, str, dict[str, Any]]] = [
             (i - 0.19, judged.win_rate, "all pairs", {"color": BLUE, "alpha": 0.75}),
             (
                 i + 0.19,
@@ -141,14 +143,14 @@ def win_rates(judgements: Sequence[Judgement]) -> Figure:
             ),
         ]
         for y, entry, label, look in looks:
-            if entry is None or not known(entry):
+            if not has_value(entry):
                 continue
-            handles.append(ax.barh(y, entry["value"], height=0.34, label=label, **look))
-            ax.errorbar(entry["value"], y, xerr=arms([entry]), color=INK, capsize=3, linewidth=1.3)
-            high = entry["value"] if entry["high"] is None else entry["high"]
-            ax.text(high + 0.015, y, f"{entry['value']:.2f}", va="center", fontsize=9)
+            handles.append(ax.barh(y, entry.value, height=0.34, label=label, **look))
+            ax.errorbar(entry.value, y, xerr=arms([entry]), color=INK, capsize=3, linewidth=1.3)
+            high = entry.high if entry.has_limits else entry.value
+            ax.text(high + 0.015, y, f"{entry.value:.2f}", va="center", fontsize=9)
     ax.axvline(0.5, color=INK, linestyle="--", linewidth=1)
-    names = [f"{textwrap.fill(j.judge, 18)}\nn = {j.win_rate['n']}" for j in judgements]
+    names = [f"{textwrap.fill(j.judge, 18)}\nn = {j.win_rate.n}" for j in judgements]
     ax.set_yticks(range(len(judgements)), names)
     ax.set_ylim(len(judgements) - 0.5, -0.5)
     ax.grid(False, axis="y")

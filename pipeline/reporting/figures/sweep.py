@@ -26,6 +26,8 @@ from pipeline.reporting.figures.common import (
 )
 from pipeline.reporting.figures.diversity import Trade, ground, trade
 from pipeline.reporting.figures.frontier import Curves, curves, distance_axis, with_bars
+from pipeline.results.policy import Evaluation
+from pipeline.results.sides import Measure
 
 COLOURS = (BLUE, RED, GREEN, PURPLE, SKY, INK)
 MARKERS = "oD^vPX"
@@ -33,16 +35,19 @@ MARKERS = "oD^vPX"
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A run of a sweep: what its setting is called, and the stats of its evaluation."""
+    """A run of a sweep: what its setting is called, and its evaluation."""
 
     setting: str
-    stats: Mapping[str, Any]
+    evaluation: Evaluation
 
 
 def sweep_frontier(runs: Sequence[Evaluated]) -> Figure | None:
     """A panel of gain against sqrt(KL) for each measure, a mark per run, a look per setting; None without any."""
-    found = {measure: [(run.setting, curves(run.stats, measure)) for run in runs] for measure in LABELS}
-    panels = {m: rows for m, rows in found.items() if any(c.policy is not None for _, c in rows)}
+    panels: dict[Measure, list[tuple[str, Curves]]] = {}
+    for measure in LABELS:
+        drawn = [(run.setting, curves(run.evaluation, measure)) for run in runs]
+        if any(c.policy is not None for _, c in drawn):
+            panels[measure] = drawn
     return _draw(panels) if panels else None
 
 
@@ -51,28 +56,28 @@ def sweep_diversity(runs: Sequence[Evaluated]) -> Figure | None:
 
     In shares of the base's, as seeds have bases of their own; best-of-n is each base's.
     """
-    measure = "gold_score" if any(trade(run.stats, "gold_score") for run in runs) else "score"
-    found = [(run.setting, drawn) for run in runs if (drawn := trade(run.stats, measure)) is not None]
-    return _draw_diversity(measure, found) if found else None
+    measure: Measure = "gold_score" if any(trade(run.evaluation, "gold_score") for run in runs) else "score"
+    trades = [(run.setting, drawn) for run in runs if (drawn := trade(run.evaluation, measure)) is not None]
+    return _draw_diversity(measure, trades) if trades else None
 
 
 @styled
-def _draw_diversity(measure: str, found: Sequence[tuple[str, Trade]]) -> Figure:
-    settings = list(dict.fromkeys(setting for setting, _ in found))
+def _draw_diversity(measure: Measure, trades: Sequence[tuple[str, Trade]]) -> Figure:
+    settings = list(dict.fromkeys(setting for setting, _ in trades))
     fig, (ax,) = axes(1, height=3.9 + 0.18 * math.ceil((len(settings) + 2) / 2))
     handles: list[Any] = []
     lines = dict.fromkeys(
-        tuple((round(p.closings["value"] / t.base, 6), round(p.gain["value"], 6)) for p in t.best_of_n)
-        for _, t in found
+        tuple((round(p.closings.value / t.base, 6), round(p.gain.value, 6)) for p in t.best_of_n)
+        for _, t in trades
     )
     for points in lines:
         x, y = zip(*((1.0, 0.0), *points), strict=True)
         look = {"color": ORANGE, "marker": "s", "markersize": 3, "linewidth": 1.2, "alpha": 0.7}
         handles += ax.plot(x, y, label="best-of-n from the base", **look)
     for i, setting in enumerate(settings):
-        own = [t for name, t in found if name == setting]
+        own = [t for name, t in trades if name == setting]
         made = ax.errorbar(
-            [t.policy.closings["value"] / t.base for t in own], [t.policy.gain["value"] for t in own],
+            [t.policy.closings.value / t.base for t in own], [t.policy.gain.value for t in own],
             yerr=arms([t.policy.gain for t in own]), fmt=MARKERS[(i + i // len(COLOURS)) % len(MARKERS)],
             color=COLOURS[i % len(COLOURS)], markersize=6, elinewidth=1, capsize=2, label=f"PPO, {setting}",
             zorder=3,
@@ -80,7 +85,7 @@ def _draw_diversity(measure: str, found: Sequence[tuple[str, Trade]]) -> Figure:
         handles.append(made)
     handles += ground(ax, 1.0)
     furthest = max(
-        [1.0, *(t.policy.closings["value"] / t.base for _, t in found), *(x for line in lines for x, _ in line)]
+        [1.0, *(t.policy.closings.value / t.base for _, t in trades), *(x for line in lines for x, _ in line)]
     )
     ax.set_xlim(0, 1.06 * furthest)
     ax.set_xlabel("effective closing sentences, over the base's")
@@ -91,13 +96,13 @@ def _draw_diversity(measure: str, found: Sequence[tuple[str, Trade]]) -> Figure:
 
 
 @styled
-def _draw(panels: Mapping[str, Sequence[tuple[str, Curves]]]) -> Figure:
+def _draw(panels: Mapping[Measure, Sequence[tuple[str, Curves]]]) -> Figure:
     settings = list(dict.fromkeys(setting for rows in panels.values() for setting, _ in rows))
     height = 1.1 + 2.7 * len(panels) + 0.18 * math.ceil((len(settings) + 1) / 2)
-    fig, found = axes(len(panels), height=height, sharex=True)
+    fig, plots = axes(len(panels), height=height, sharex=True)
     handles: list[Any] = []
     furthest = 0.0
-    for ax, (measure, rows) in zip(found, panels.items(), strict=True):
+    for ax, (measure, rows) in zip(plots, panels.items(), strict=True):
         handles += _best_of_n(ax, [c for _, c in rows])
         for i, setting in enumerate(settings):
             handles += _runs(ax, i, setting, [c for name, c in rows if name == setting])
@@ -107,14 +112,14 @@ def _draw(panels: Mapping[str, Sequence[tuple[str, Curves]]]) -> Figure:
         furthest = max(
             furthest, *(p.d for _, c in rows for p in (*c.best_of_n, *([c.policy] if c.policy else [])))
         )
-    distance_axis(found, furthest)
+    distance_axis(plots, furthest)
     legend_below(fig, handles)
     return fig
 
 
 def _best_of_n(ax: Axes, rows: Sequence[Curves]) -> list[Any]:
     """A line per base and reward model: the runs of one seed often share theirs."""
-    lines = dict.fromkeys(tuple((p.d, round(p.gain, 6)) for p in c.best_of_n) for c in rows if c.best_of_n)
+    lines = dict.fromkeys(tuple((p.d, round(p.gain.value, 6)) for p in c.best_of_n) for c in rows if c.best_of_n)
     handles: list[Any] = []
     for points in lines:
         x, y = zip(*((0.0, 0.0), *points), strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -21,6 +22,16 @@ HEALTH = (
     ("policy/clipfrac_avg", "Tokens whose ratio was clipped", "share"),
     ("val/explained_variance", "Value model: variance explained", "share"),
 )
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What one panel shows: a key of the updates' rows, and one of the held-out evaluations'."""
+
+    title: str
+    unit: str
+    own: str | None
+    held_out: str | None
 
 
 @styled
@@ -41,59 +52,57 @@ def training_curves(
         published: the update whose policy was published, where it is not the last.
         check_is_gold: what ``eval/check`` holds is the gold score and not another judge's.
     """
-    gold = _has(rows, "objective/gold_scores") or (check_is_gold and _has(rows, "eval/check"))
-    other = not check_is_gold and _has(rows, "eval/check")
-    panels = ["proxy score", *(["gold score"] if gold else []), *(["check"] if other else []), "KL"]
-    fig, found = axes(len(panels), height=0.7 + 1.75 * len(panels), sharex=True)
-    by_name = dict(zip(panels, found, strict=True))
+    panels = _panels(rows, check_is_gold)
+    fig, plots = axes(len(panels), height=0.7 + 1.75 * len(panels), sharex=True)
     handles: list[Any] = []
-
-    top = by_name["proxy score"]
-    handles += line(top, rows, "objective/scores", "PPO's own completions", color=BLUE)
-    handles += held_out(top, rows, "eval/scores")
-    top.set_title("Proxy score, which PPO raises (mean)")
-    top.set_ylabel("proxy score")
-    if gold:
-        ax = by_name["gold score"]
-        handles += line(ax, rows, "objective/gold_scores", "PPO's own completions", color=BLUE)
-        handles += held_out(ax, rows, "eval/check", "eval/check_error") if check_is_gold else []
-        ax.set_title("Gold score, never trained on (mean)")
-        ax.set_ylabel("gold score")
-    if other:
-        ax = by_name["check"]
-        handles += held_out(ax, rows, "eval/check", "eval/check_error")
-        ax.set_title("Check on held-out prompts, never trained on (mean)")
-        ax.set_ylabel("check's score")
-
-    bottom = by_name["KL"]
-    handles += line(bottom, rows, "objective/kl", "PPO's own completions", color=BLUE)
+    for ax, panel in zip(plots, panels, strict=True):
+        if panel.own is not None:
+            handles += line(ax, rows, panel.own, "PPO's own completions", color=BLUE)
+        if panel.held_out is not None:
+            error = "eval/check_error" if panel.held_out == "eval/check" else None
+            handles += held_out(ax, rows, panel.held_out, error)
+        ax.set_title(panel.title)
+        ax.set_ylabel(panel.unit)
+    bottom = plots[-1]
     handles += line(bottom, rows, "objective/kl_k3", "KL by k3", color=GREEN, linestyle="--", linewidth=1.3)
-    handles += held_out(bottom, rows, "eval/kl")
     _fit_to(bottom, [r.get(k) for r in rows for k in ("objective/kl", "eval/kl")] + [kl_target, kl_budget])
     for level, label, style in ((kl_target, "KL target", ":"), (kl_budget, "KL budget", "-.")):
         if level is not None:
             handles.append(bottom.axhline(level, color=INK, linestyle=style, linewidth=1.2, label=label))
-    bottom.set_title("Distance from the reference (KL by k1, mean)")
-    bottom.set_ylabel("nats per completion")
     _updates(bottom, rows)
     if published is not None:
-        for ax in found:
-            handles.append(ax.axvline(published, color=INK, linewidth=1, alpha=0.6, label="published policy"))
+        handles += [
+            ax.axvline(published, color=INK, linewidth=1, alpha=0.6, label="published policy") for ax in plots
+        ]
     legend_below(fig, handles)
     return fig
+
+
+def _panels(rows: Rows, check_is_gold: bool) -> list[Panel]:
+    """The panels that these rows have something for; KL's is the last."""
+    checked = _has(rows, "eval/check")
+    panels = [Panel("Proxy score, which PPO raises (mean)", "proxy score", "objective/scores", "eval/scores")]
+    if _has(rows, "objective/gold_scores") or (check_is_gold and checked):
+        held = "eval/check" if check_is_gold else None
+        panels.append(Panel("Gold score, never trained on (mean)", "gold score", "objective/gold_scores", held))
+    if checked and not check_is_gold:
+        title = "Check on held-out prompts, never trained on (mean)"
+        panels.append(Panel(title, "check's score", None, "eval/check"))
+    title = "Distance from the reference (KL by k1, mean)"
+    return [*panels, Panel(title, "nats per completion", "objective/kl", "eval/kl")]
 
 
 @styled
 def training_health(rows: Rows) -> Figure:
     """Length, entropy, clipping and the value model against update; a panel for each that was logged."""
     panels = [panel for panel in HEALTH if _has(rows, panel[0])]
-    fig, found = axes(max(1, len(panels)), height=0.5 + 1.45 * max(1, len(panels)), sharex=True)
-    for ax, (key, title, unit) in zip(found, panels, strict=False):
+    fig, plots = axes(max(1, len(panels)), height=0.5 + 1.45 * max(1, len(panels)), sharex=True)
+    for ax, (key, title, unit) in zip(plots, panels, strict=False):
         line(ax, rows, key, title, color=BLUE)
         ax.set_title(title)
         ax.set_ylabel(unit)
         ax.yaxis.set_major_locator(MaxNLocator(4))
-    _updates(found[-1], rows)
+    _updates(plots[-1], rows)
     return fig
 
 

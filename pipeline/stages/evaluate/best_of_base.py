@@ -1,71 +1,74 @@
-"""Best-of-n's figures of one evaluation, from what was sampled of the base. Leaves out the statistics."""
+"""Best-of-n's figures of one evaluation, from what was sampled of the base."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.base.records import digest
 from pipeline.evaluation.policy.best_of_n import best_of, best_of_n
 from pipeline.evaluation.policy.diversity_best_of_n import best_of_n_diversity
 from pipeline.evaluation.policy.policy_metrics import by_prompt, sequence_kl
+from pipeline.results.best_of_n import BestOfN
+from pipeline.results.diversity import DiversityBesideBestOfN
 from pipeline.stages.evaluate.history import missing_eos_penalty
-from pipeline.stages.evaluate.sampled_sides import Found
+from pipeline.stages.evaluate.sampled_sides import BaseSample, EvaluationSamples
+from pipeline.statistics.bootstrap import Resampling
 from pipeline.texts.diversity import closings
+from pipeline.workflow.sections.evaluate import EvaluateSection
 from pipeline.workflow.stage import Run
 
 
-@dataclass(frozen=True)
-class Given:
-    """What ``evaluate`` was told.
-
-    Attributes:
-        ns: the n of best-of-n, ascending.
-        draws: completions per prompt and side.
-    """
-
-    ns: Sequence[int]
-    draws: int
-    seed: int
-    temperature: float
-
-
-def best_of_base(run: Run, found: Found, given: Given) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def best_of_base(
+    run: Run, samples: EvaluationSamples, options: EvaluateSection
+) -> tuple[BestOfN, list[dict[str, Any]]]:
     """(best-of-n's figures, or the reason why there are none; a row per prompt and n)."""
-    if not found.best:
-        return {"reason": "off" if given.temperature else "at temperature 0 all samples are the same"}, []
-    names = [k for k in found.best[0][0] if k != "closing"]
-    numbers = {k: np.array([[row[k] for row in rows] for rows in found.best]) for k in names}
-    by, side = numbers.pop("chosen_by"), found.policy
-    own: dict[str, Any] = {"score": side.scores, "gold_score": side.gold_scores}
-    own |= {f"judge:{name}": scores for name, scores in side.judged.items()}
-    own = {name: by_prompt(own[name], given.draws)[: len(by)] for name in numbers}
-    kl = by_prompt(sequence_kl(side.logprobs, side.ref_logprobs)[0], given.draws)[: len(by)]
-    stats = best_of_n(by, numbers, given.ns, own, kl, given.seed)
-    stats |= {"missing_eos_penalty": missing_eos_penalty(run), "reason": None}
-    curves = {name: best_of(by, numbers[name], given.ns) for name in ("score", "gold_score") if name in numbers}
-    rows = [
+    if not samples.best:
+        return BestOfN(reason="off" if options.temperature else "at temperature 0 all samples are the same"), []
+    policy, draws = samples.policy, options.draws
+    chosen_by = np.array([[sample.chosen_by for sample in row] for row in samples.best])
+    scores = {name: _scores(samples.best, name) for name in samples.best[0][0].scores}
+    own = {"score": policy.scores, "gold_score": policy.gold_scores or []}
+    own |= {f"judge:{name}": judged for name, judged in policy.judged.items()}
+    of_policy = {name: by_prompt(own[name], draws)[: len(chosen_by)] for name in scores}
+    kl = by_prompt(sequence_kl(policy.logprobs, policy.ref_logprobs)[0], draws)[: len(chosen_by)]
+    figures = best_of_n(chosen_by, scores, options.ns, of_policy, kl, Resampling(options.seed))
+    rows = _rows(samples.prompts, chosen_by, scores, options.ns)
+    return replace(figures, missing_eos_penalty=missing_eos_penalty(run)), rows
+
+
+def _scores(best: Sequence[Sequence[BaseSample]], name: str) -> NDArray[np.float64]:
+    return np.array([[sample.scores[name] for sample in row] for row in best])
+
+
+def _rows(
+    prompts: Sequence[str], chosen_by: NDArray[np.float64], scores: Mapping[str, Any], ns: Sequence[int]
+) -> list[dict[str, Any]]:
+    """A row per prompt and n."""
+    curves = {name: best_of(chosen_by, scores[name], ns) for name in ("score", "gold_score") if name in scores}
+    return [
         {
-            "id": digest([i, found.prompts[i], n]),
-            "prompt": found.prompts[i],
+            "id": digest([i, prompts[i], n]),
+            "prompt": prompts[i],
             "n": n,
             "gold_score": None,
             **{name: float(curve[i, j]) for name, curve in curves.items()},
         }
-        for i in range(len(by))
-        for j, n in enumerate(given.ns)
+        for i in range(len(chosen_by))
+        for j, n in enumerate(ns)
     ]
-    return stats, rows
 
 
-def best_of_n_closings(found: Found, given: Given) -> dict[str, Any] | None:
+def best_of_n_closings(samples: EvaluationSamples, options: EvaluateSection) -> DiversityBesideBestOfN | None:
     """Best-of-n's closing sentences beside the base's and the policy's, on its prompts; None where it is off."""
-    if not found.best:
+    if not samples.best:
         return None
-    by, ends = ([[row[k] for row in rows] for rows in found.best] for k in ("chosen_by", "closing"))
-    own = closings(found.policy.completions, found.policy.ended)
-    of_prompts = [own[i * given.draws : (i + 1) * given.draws] for i in range(len(ends))]
-    return best_of_n_diversity(by, ends, given.ns, of_prompts, given.seed)
+    chosen_by = [[sample.chosen_by for sample in row] for row in samples.best]
+    ends = [[sample.closing for sample in row] for row in samples.best]
+    own, draws = closings(samples.policy.completions, samples.policy.ended), options.draws
+    of_prompts = [own[i * draws : (i + 1) * draws] for i in range(len(ends))]
+    return best_of_n_diversity(chosen_by, ends, options.ns, of_prompts, Resampling(options.seed))

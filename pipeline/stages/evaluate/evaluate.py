@@ -6,8 +6,9 @@ over-optimisation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
@@ -17,13 +18,25 @@ from pipeline.base.records import digest
 from pipeline.evaluation.policy.degenerate import degenerate
 from pipeline.evaluation.policy.diversity_metrics import Embed, compare_diversity
 from pipeline.evaluation.policy.headline import verdict
-from pipeline.evaluation.policy.policy_metrics import Sampled, change_by_prompt, compare, sequence_kl
+from pipeline.evaluation.policy.policy_metrics import change_by_prompt, compare, sequence_kl
 from pipeline.modeling.embedding import load_embedder
+from pipeline.results.policy import Evaluation, JudgeVerdicts, SeedChange
+from pipeline.results.sides import MEASURES
+from pipeline.results.stats import to_json
 from pipeline.scoring.load_for_stage import load_sides, scorer
-from pipeline.stages.evaluate.best_of_base import Given, best_of_base, best_of_n_closings
-from pipeline.stages.evaluate.history import missing_eos_penalty, over_optimisation
+from pipeline.stages.evaluate.best_of_base import best_of_base, best_of_n_closings
+from pipeline.stages.evaluate.history import best_of_run, missing_eos_penalty, over_optimisation, policy_settings
 from pipeline.stages.evaluate.judges import JUDGED, build_scorers, judge_all
-from pipeline.stages.evaluate.sampled_sides import Found, Setting, Side, best_of_samples, measure
+from pipeline.stages.evaluate.sampled_sides import (
+    BaseSample,
+    EvaluationSamples,
+    Sampler,
+    ScoredSide,
+    sample_base,
+    sample_side,
+)
+from pipeline.statistics.bootstrap import Resampling
+from pipeline.statistics.intervals import has_value
 from pipeline.statistics.spelling import interval, number
 from pipeline.store.model_card import adapter_card
 from pipeline.store.starting_policy import is_starting
@@ -32,6 +45,9 @@ from pipeline.tasks._vader import VADER_NAME, lexicon_words
 from pipeline.workflow.judges import Judge, parse_judges
 from pipeline.workflow.sections.evaluate import EvaluateSection
 from pipeline.workflow.stage import Run, main_process, say
+
+Row = dict[str, Any]
+T = TypeVar("T")
 
 ROWS = {
     "id": "string",
@@ -53,92 +69,122 @@ ROWS = {
     "policy_kl_k3": "double",
 }
 BEST = {"id": "string", "prompt": "string", "n": "int32", "score": "double", "gold_score": "double"}
+SCHEMAS = {"default": ROWS, "judges": JUDGED, "best_of_n": BEST}
 
 
 def evaluate(run: Run) -> None:
     """Write an ``evaluation`` version: a row per prompt and seed, the comparison as its stats."""
-    config = run.config
-    options = config.evaluate
+    config, options = run.config, run.config.evaluate
     judges = parse_judges(options.judges, str(config.path))
     task = load_task(config.task, config.task_args, str(config.path))
-    # Neither trained on nor looked at by PPO: its checks have a split of their own.
-    prompts = [r["prompt"] for r in run.version("prompts").iter_rows("test")][: options.prompts]
-    if len(prompts) == 1:
-        # What is measured is then this one prompt's completions, of which each draw is a sample of its own.
-        prompts *= options.prompts
-        say("evaluate", f"the task has one prompt, also trained on; it is sampled {options.prompts} times")
+    prompts = held_out_prompts(run, options.prompts)
     state = PartialState()
     device: Any = state.device
     base, policy, tokenizer = load_sides(run, run.version("policy").path, device)
     proxy = scorer(run, base.model, tokenizer, device)
     others = build_scorers(run, judges, base.model, tokenizer, device)
     embed = embedder(run, options, device) if main_process() else None
-    setting = Setting(tokenizer, task, proxy, others, options.temperature, options.batch_size)
-
-    def of_all(mine: list[int], part: list[Any]) -> list[Any]:
-        """Every rank's part, in order; each has every n-th of the work."""
-        found = {i: row for rank in gather_object([list(zip(mine, part, strict=True))]) for i, row in rank}
-        return [found[i] for i in sorted(found)]
+    sampler = Sampler(tokenizer, task, proxy, others, options.temperature, options.batch_size)
 
     each = [prompt for prompt in prompts for _ in range(options.draws)]
-    mine = list(range(state.process_index, len(each), state.num_processes))
-    rows: list[list[Any]] = []
-    for name, side in (("base", base), ("policy", policy)):
-        say("evaluate", f"{len(each)} completions of the {name}")
-        rows.append(of_all(mine, measure(side, base, setting, prompts, mine, options.draws, options.seed)))
-    best: list[Any] = []
+    own = share_of(state, len(each))
+    say("evaluate", f"{len(each)} completions of the base")
+    of_base = gathered(own, sample_side(base, base, sampler, prompts, own, options.draws, options.seed))
+    say("evaluate", f"{len(each)} completions of the policy")
+    of_policy = gathered(own, sample_side(policy, base, sampler, prompts, own, options.draws, options.seed))
+    best: list[list[BaseSample]] = []
     if options.ns and options.temperature > 0:
-        asked = prompts[: options.best_of_prompts]
-        most, penalty = options.ns[-1], missing_eos_penalty(run)
-        say("evaluate", f"{len(asked)} x {most} completions of the base, for best-of-n")
-        mine = list(range(state.process_index, len(asked), state.num_processes))
-        best = of_all(mine, best_of_samples(base, setting, asked, mine, most, options.seed, penalty))
+        first, most, penalty = prompts[: options.best_of_prompts], options.ns[-1], missing_eos_penalty(run)
+        own = share_of(state, len(first))
+        say("evaluate", f"{len(first)} x {most} completions of the base, for best-of-n")
+        best = gathered(own, sample_base(base, sampler, first, own, most, options.seed, penalty))
+
     if main_process():
-        first, second = (Side.of(part, each, task) for part in rows)
-        publish(run, task, Found(prompts, first, second, best), judges, options, embed)
+        sides = ScoredSide.of(of_base, each, task), ScoredSide.of(of_policy, each, task)
+        publish(run, *measure(run, task, EvaluationSamples(prompts, *sides, best), judges, options, embed))
     state.wait_for_everyone()
 
 
-def publish(
+def held_out_prompts(run: Run, most: int) -> list[str]:
+    """Prompts that were neither trained on nor looked at by PPO, whose checks have a split of their own."""
+    prompts = [row["prompt"] for row in run.version("prompts").iter_rows("test")][:most]
+    if len(prompts) == 1:
+        # What is measured is then this one prompt's completions, of which each draw is a sample of its own.
+        prompts *= most
+        say("evaluate", f"the task has one prompt, also trained on; it is sampled {most} times")
+    return prompts
+
+
+def embedder(run: Run, options: EvaluateSection, device: Any) -> Embed | None:
+    """The model of embeddings that ``evaluate.embedding_model`` names."""
+    if options.embedding_model is None:
+        return None
+    return load_embedder(options.embedding_model, device, str(run.config.path), "evaluate.embedding_model")
+
+
+def share_of(state: PartialState, count: int) -> list[int]:
+    """This rank's part of ``count`` pieces of work: every n-th."""
+    return list(range(state.process_index, count, state.num_processes))
+
+
+def gathered(own: Sequence[int], part: Sequence[T]) -> list[T]:
+    """Every rank's part, in order; ``own`` are the numbers of this rank's."""
+    pieces = {i: piece for rank in gather_object([list(zip(own, part, strict=True))]) for i, piece in rank}
+    return [pieces[i] for i in sorted(pieces)]
+
+
+def measure(
     run: Run,
     task: Task,
-    found: Found,
+    samples: EvaluationSamples,
     judges: Sequence[Judge],
     options: EvaluateSection,
     embed: Embed | None = None,
-) -> None:
-    """Compare the two sides and write them."""
-    draws = options.draws
-    given = Given(options.ns, draws, options.seed, options.temperature)
-    base, policy = (
-        Sampled(**{k: v for k, v in vars(side).items() if k != "judged"}) for side in (found.base, found.policy)
-    )
-    stats = compare(base, policy, options.seed, per_prompt=draws)
-    if task.gold_name == VADER_NAME:
-        before, after = (lexicon_words(side.completions) for side in (base, policy))
-        stats["lexicon_words"] = change_by_prompt(before, after, draws, options.seed)
+) -> tuple[Evaluation, dict[str, list[Row]]]:
+    """Compare the two sides, and ask the judges that were not yet asked; the rows by the name of their table."""
+    draws, resampling = options.draws, Resampling(options.seed)
+    base, policy = samples.base, samples.policy
+    comparison = compare(base, policy, draws, resampling)
     if options.temperature == 0:
-        stats["entropy"] = None  # what is always taken is no sample of the distribution
-    rows = rows_of(found, draws, options.seed)
-    stats["seeds"] = by_seed(rows)
-    stats["judges"], judgements = judge_all(run, found, judges, draws, options.seed)
-    stats["best_of_n"], best_rows = best_of_base(run, found, given)
-    stats["diversity"] = compare_diversity(base, policy, draws, options.seed, embed=embed)
-    stats["diversity"] |= {
-        "embedding_model": options.embedding_model,
-        "best_of_n": best_of_n_closings(found, given),
-    }
-    stats |= over_optimisation(run, rows)
-    stats["starting_policy"] = is_starting(run.version("policy").manifest.stats)
+        comparison = replace(comparison, entropy=None)  # what is always taken is no sample of the distribution
+    rows = rows_of(samples, draws, options.seed)
+    verdicts, judgements = judge_all(run, samples, judges, draws, options.seed)
+    best_of_n, best_rows = best_of_base(run, samples, options)
+    diversity = replace(
+        compare_diversity(base, policy, draws, resampling, embed),
+        embedding_model=options.embedding_model,
+        best_of_n=best_of_n_closings(samples, options),
+    )
+    words = None
+    if task.gold_name == VADER_NAME:
+        before, after = lexicon_words(base.completions), lexicon_words(policy.completions)
+        words = change_by_prompt(before, after, draws, resampling)
+    evaluation = Evaluation(
+        **vars(comparison),
+        lexicon_words=words,
+        seeds=by_seed(rows),
+        judges=verdicts,
+        best_of_n=best_of_n,
+        diversity=diversity,
+        policy=policy_settings(run),
+        overoptimisation=over_optimisation(run, rows),
+        best_checkpoint=best_of_run(run),
+        starting_policy=is_starting(run.version("policy").manifest.stats),
+        gold_name=task.gold_name,
+    )
+    return evaluation, {"default": rows, "judges": judgements, "best_of_n": best_rows}
+
+
+def publish(run: Run, evaluation: Evaluation, tables: Mapping[str, list[Row]]) -> None:
+    """Write the version and the policy's card, and say what was found."""
+    stats = to_json(evaluation)
     with run.draft("evaluation") as draft:
-        draft.write_rows("test", rows, schema=ROWS)
-        if judgements:
-            draft.write_rows("test", judgements, "judges", schema=JUDGED)
-        if best_rows:
-            draft.write_rows("test", best_rows, "best_of_n", schema=BEST)
-        draft.stats.update(stats, gold_name=task.gold_name)
+        for name, rows in tables.items():
+            if rows:
+                draft.write_rows("test", rows, name, schema=SCHEMAS[name])
+        draft.stats.update(stats)
     write_results_on_card(run, stats)
-    for sentence in (*verdict(stats)[1], *told(stats)):
+    for sentence in (*verdict(evaluation)[1], *further_findings(evaluation)):
         say("evaluate", sentence)
 
 
@@ -156,14 +202,14 @@ def write_results_on_card(run: Run, stats: dict[str, Any]) -> None:
         say("evaluate", f"{policy.ref}: its README.md was not updated ({err.strerror})")
 
 
-def rows_of(found: Found, draws: int, seed: int) -> list[dict[str, Any]]:
+def rows_of(samples: EvaluationSamples, draws: int, seed: int) -> list[Row]:
     """A row per prompt and seed."""
-    k1, k3 = sequence_kl(found.policy.logprobs, found.policy.ref_logprobs)
-    rows: list[dict[str, Any]] = []
-    for i, (first, second) in enumerate(zip(found.base.completions, found.policy.completions, strict=True)):
-        prompt, drawn_with = found.prompts[i // draws], seed + i % draws
-        row: dict[str, Any] = {"id": digest([prompt, drawn_with, first, second]), "prompt": prompt}
-        for name, side in (("base", found.base), ("policy", found.policy)):
+    k1, k3 = sequence_kl(samples.policy.logprobs, samples.policy.ref_logprobs)
+    rows: list[Row] = []
+    for i in range(len(samples.base.completions)):
+        prompt, drawn_with = samples.prompts[i // draws], seed + i % draws
+        row: Row = {"id": digest([prompt, drawn_with, *samples.pair(i)]), "prompt": prompt}
+        for name, side in (("base", samples.base), ("policy", samples.policy)):
             row |= {
                 f"{name}_completion": side.completions[i],
                 f"{name}_score": side.scores[i],
@@ -176,66 +222,57 @@ def rows_of(found: Found, draws: int, seed: int) -> list[dict[str, Any]]:
     return rows
 
 
-def by_seed(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def by_seed(rows: Sequence[Row]) -> list[SeedChange]:
     """The mean differences of each seed alone: how far another seed would have told another story."""
-    found: list[dict[str, Any]] = []
+    changes: list[SeedChange] = []
     for seed in sorted({row["seed"] for row in rows}):
         own = [row for row in rows if row["seed"] == seed]
-        entry: dict[str, Any] = {"seed": seed, "kl_k1": sum(r["policy_kl_k1"] for r in own) / len(own)}
-        for key in ("score", "gold_score"):
-            known = own[0][f"policy_{key}"] is not None
-            entry[key] = sum(r[f"policy_{key}"] - r[f"base_{key}"] for r in own) / len(own) if known else None
-        found.append(entry)
-    return found
-
-
-def embedder(run: Run, options: EvaluateSection, device: Any) -> Embed | None:
-    """The model of embeddings that ``evaluate.embedding_model`` names."""
-    if options.embedding_model is None:
-        return None
-    return load_embedder(options.embedding_model, device, str(run.config.path), "evaluate.embedding_model")
-
-
-def told(stats: dict[str, Any]) -> list[str]:
-    """What is said besides the headline: the judges, the yardstick, where gold turned, the best checkpoint."""
-    found: list[str] = []
-    for name, s in stats["judges"].items():
-        equal = s["length_controlled_win_rate"]
-        more = f", {interval(equal)} at equal length" if equal["value"] is not None else ""
-        if s["win_rate"]["value"] is None:
-            why = ", ".join(f"{n} {reason}" for reason, n in s.get("abstentions", {}).items())
-            found.append(f"{name} gave no answer that could be used{f' ({why})' if why else ''}.")
-            continue
-        found.append(f"{name} prefers the policy on {interval(s['win_rate'])} of prompts{more}.")
-    lines = stats["best_of_n"].get("yardstick") or {}
-    for key, score_name in (("gold_score", "gold score"), ("score", "proxy score")):
-        if line := lines.get(key):
-            n, gap, at = line["n_needed"], line["difference"], "the policy's KL"
-            if not line["within"]:
-                n, gap = line["largest"]["n"], line["largest"]["difference"]
-                at = f"{number(line['largest']['kl_bound'], 1)} nats to the policy's"
-            kl = number(line["policy_kl_k1"], 1)
-            found.append(
-                f"Against best-of-{n} of the base, at {at} {kl}: {score_name} {interval(gap, signed=True)}."
-            )
-            break
-    if words := stats.get("lexicon_words"):
-        found.append(
-            "The gold score is a lexicon's opinion: of a text it knows nothing but "
-            f"{interval(words['base'])} words (base) or {interval(words['policy'])} (policy)."
+        score, gold_score = (
+            sum(row[f"policy_{key}"] - row[f"base_{key}"] for row in own) / len(own)
+            if own[0][f"policy_{key}"] is not None
+            else None
+            for key in ("score", "gold_score")
         )
-    training, best = stats["overoptimisation"]["training"], stats["best_checkpoint"]
-    turned = training and training["turning_point"]["index"]
-    if turned is not None:
-        point = training["points"][turned]
-        found.append(
-            f"Over-optimised: past update {point['update']} (KL {number(point['kl_k1'], 1)}) gold fell while the "
+        changes.append(SeedChange(seed, sum(row["policy_kl_k1"] for row in own) / len(own), score, gold_score))
+    return changes
+
+
+def further_findings(evaluation: Evaluation) -> list[str]:
+    """Sentences besides the headline: the judges, the yardstick, where gold turned, the best checkpoint."""
+    sentences = [judge_sentence(name, verdicts) for name, verdicts in evaluation.judges.items()]
+    lines = [(what, evaluation.best_of_n.yardstick.get(measure)) for measure, what in MEASURES.items()]
+    for what, line in [(what, line) for what, line in lines if line is not None][:1]:
+        n, difference = line.compared
+        where = "the policy's KL" if line.within else f"{number(line.largest.kl_bound, 1)} nats to the policy's"
+        sentences.append(
+            f"Against best-of-{n} of the base, at {where} {number(line.policy_kl_k1, 1)}: "
+            f"{what} score {interval(difference, signed=True)}."
+        )
+    if words := evaluation.lexicon_words:
+        sentences.append(
+            "The gold score is a lexicon's opinion: of a text it knows nothing but "
+            f"{interval(words.base)} words (base) or {interval(words.policy)} (policy)."
+        )
+    training, best = evaluation.overoptimisation.training, evaluation.best_checkpoint
+    if training is not None and training.turning_point.index is not None:
+        point = training.points[training.turning_point.index]
+        sentences.append(
+            f"Over-optimised: past update {point.update} (KL {number(point.kl_k1, 1)}) gold fell while the "
             "proxy rose."
         )
     if best is not None:
-        value = f"update {best['update']} ({best['by']} {number(best['value'])}, KL {number(best['kl_k1'], 1)})"
-        kept = (
-            f"published is update {best['kept']} ({number(best['kept_value'])}); ppo.keep_best publishes the best"
-        )
-        found.append(f"Best held-out checkpoint: {value}; {'it is published' if best['is_kept'] else kept}.")
-    return found
+        value = f"update {best.update} ({best.by} {number(best.value)}, KL {number(best.kl_k1, 1)})"
+        kept = f"published is update {best.kept} ({number(best.kept_value)}); ppo.keep_best publishes the best"
+        sentences.append(f"Best held-out checkpoint: {value}; {'it is published' if best.is_kept else kept}.")
+    return sentences
+
+
+def judge_sentence(name: str, verdicts: JudgeVerdicts) -> str:
+    """How often a judge prefers the policy, or why it gave no answer."""
+    if has_value(verdicts.win_rate):
+        equal = verdicts.length_controlled_win_rate
+        more = f", {interval(equal)} at equal length" if has_value(equal) else ""
+        return f"{name} prefers the policy on {interval(verdicts.win_rate)} of prompts{more}."
+    abstentions = verdicts.trust.abstentions if verdicts.trust else {}
+    why = ", ".join(f"{count} {reason}" for reason, count in abstentions.items())
+    return f"{name} gave no answer that could be used{f' ({why})' if why else ''}."

@@ -6,82 +6,92 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.base.errors import StoreError
-from pipeline.evaluation.policy import overoptimisation
+from pipeline.evaluation.policy.overoptimisation import EvaluatedPolicy, best_checkpoint, over_sweep, over_training
 from pipeline.evaluation.policy.policy_metrics import by_prompt
+from pipeline.results.overoptimisation import BestCheckpoint, OverOptimisation, PolicySettings
+from pipeline.results.stats import from_json
 from pipeline.store.ppo_history import read_ppo_history
 from pipeline.workflow.experiment import recorded
 from pipeline.workflow.stage import Run
 
+Row = dict[str, Any]
 
-def over_optimisation(run: Run, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the run and the policies before it tell of over-optimisation, as plain JSON.
+
+def policy_settings(run: Run) -> PolicySettings:
+    """The evaluated policy, and what held it to its base."""
+    ppo = ppo_settings(run)
+    return PolicySettings(run.version("policy").ref, ppo.get("kl_coef"), ppo.get("kl_target"))
+
+
+def over_optimisation(run: Run, rows: Sequence[Row]) -> OverOptimisation:
+    """Gold and proxy over the run that made the policy, and over all policies that were evaluated alike.
 
     Args:
         rows: of this evaluation, those of one prompt together.
-    Returns:
-        policy (ref, kl_coef, kl_target); overoptimisation.training (over the run) and .sweep (over all policies
-        that were evaluated alike), None where nothing is known; best_checkpoint.
     """
-    policy = run.version("policy")
-    given, history = ppo_settings(run), read_ppo_history(policy.path / "metrics.jsonl")
-    summary = {"ref": policy.ref, "kl_coef": given.get("kl_coef"), "kl_target": given.get("kl_target")}
-    budget = given.get("kl_budget")
-    return {
-        "policy": summary,
-        "overoptimisation": {
-            "training": overoptimisation.over_training(history),
-            "sweep": overoptimisation.over_sweep([*alike(run, rows, policy.ref), entry_of(summary, rows)]),
-        },
-        "best_checkpoint": overoptimisation.best_checkpoint(
-            above_floor(history, given.get("diversity_floor")),
-            None if budget is None else float(budget),
-            policy.manifest.stats.get("kept"),
-        ),
-    }
+    settings = policy_settings(run)
+    policies = [*evaluated_alike(run, rows, settings.ref), of_rows(settings, rows)]
+    history = read_ppo_history(run.version("policy").path / "metrics.jsonl")
+    return OverOptimisation(over_training(history), over_sweep(policies))
 
 
-def above_floor(history: list[dict[str, Any]], floor: float | None) -> list[dict[str, Any]]:
+def best_of_run(run: Run) -> BestCheckpoint | None:
+    """The best held-out policy of the run, among those that PPO would publish."""
+    policy, ppo = run.version("policy"), ppo_settings(run)
+    budget, history = ppo.get("kl_budget"), read_ppo_history(policy.path / "metrics.jsonl")
+    return best_checkpoint(
+        above_floor(history, ppo.get("diversity_floor")),
+        None if budget is None else float(budget),
+        policy.manifest.stats.get("kept"),
+    )
+
+
+def above_floor(history: list[Row], floor: float | None) -> list[Row]:
     """The rows without the evaluations of policies that ``ppo.diversity_floor`` does not publish."""
     return [row for row in history if floor is None or row.get("eval/closings_left", 1.0) >= float(floor)]
 
 
-def alike(run: Run, rows: list[dict[str, Any]], policy: str) -> list[dict[str, Any]]:
+def evaluated_alike(run: Run, rows: Sequence[Row], policy: str) -> list[EvaluatedPolicy]:
     """Other policies that were evaluated on the same completions of the base with the same proxy, newest first."""
-    found: dict[str, dict[str, Any]] = {}
+    policies: dict[str, EvaluatedPolicy] = {}
     for version in run.made_before("evaluation"):
-        summary = version.manifest.stats.get("policy")
-        if not summary or summary["ref"] in (policy, *found) or version.splits.get("test") != len(rows):
+        stats = version.manifest.stats.get("policy")
+        settings = from_json(PolicySettings, stats, version.ref) if stats else None
+        if settings is None or settings.ref in (policy, *policies) or version.splits.get("test") != len(rows):
             continue
         try:
-            others = version.rows("test")
+            earlier_rows = version.rows("test")
         except StoreError:  # damaged, or its rows are gone
             continue
         same = all(
             all(a.get(k) == b[k] for k in ("prompt", "seed", "base_completion", "base_gold_score"))
             and math.isclose(a["base_score"], b["base_score"], abs_tol=1e-4)
-            for a, b in zip(others, rows, strict=True)
+            for a, b in zip(earlier_rows, rows, strict=True)
         )
         if same:
-            found[summary["ref"]] = entry_of(summary, others)
-    return list(found.values())
+            policies[settings.ref] = of_rows(settings, earlier_rows)
+    return list(policies.values())
 
 
-def entry_of(summary: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """A policy as :func:`overoptimisation.over_sweep` wants it."""
+def of_rows(settings: PolicySettings, rows: Sequence[Row]) -> EvaluatedPolicy:
+    """A policy's means over prompts, from the rows of its evaluation."""
     draws = len({row["seed"] for row in rows})
 
-    def column(name: str) -> Any:
-        known = rows[0][name] is not None
-        return by_prompt([row[name] for row in rows], draws) if known else None
+    def column(name: str) -> NDArray[np.float64]:
+        return by_prompt([row[name] for row in rows], draws)
 
-    return {
-        **summary,
-        "kl_k1": float(column("policy_kl_k1").mean()),
-        "score": float(column("policy_score").mean()),
-        "gold": column("policy_gold_score"),
-        "base_gold": column("base_gold_score"),
-    }
+    has_gold = rows[0]["policy_gold_score"] is not None
+    return EvaluatedPolicy(
+        settings,
+        kl_k1=float(column("policy_kl_k1").mean()),
+        score=float(column("policy_score").mean()),
+        gold=column("policy_gold_score") if has_gold else None,
+        base_gold=column("base_gold_score") if has_gold else None,
+    )
 
 
 def ppo_settings(run: Run) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The judges of an evaluation: from the config's entries to what each says. Leaves out the statistics.
+"""The judges of an evaluation: from the config's entries to what each prefers.
 
 A judge is any scorer, or a language model that is shown both completions; none of them is ever trained on.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,21 @@ from pipeline.base.process import say
 from pipeline.base.records import digest
 from pipeline.evaluation.policy.length_control import length_controlled_win_rate
 from pipeline.evaluation.policy.policy_metrics import change_by_prompt
-from pipeline.evaluation.policy.verdicts import both_orders, outcomes_by_score, verdict_stats, win_rate_of
+from pipeline.evaluation.policy.win_rates import (
+    JudgedPairs,
+    combine_orders,
+    judge_trust,
+    outcomes_by_score,
+    win_rate,
+)
 from pipeline.modeling.types import CausalLM, Device, Tokenizer
+from pipeline.results.policy import JudgeVerdicts
 from pipeline.scoring.build_scorer import build
 from pipeline.scoring.llm_judge import Answer, LLMJudge, Pair
 from pipeline.scoring.load_for_stage import scorer_context
 from pipeline.scoring.scorer import Scorer
-from pipeline.stages.evaluate.sampled_sides import Found
+from pipeline.stages.evaluate.sampled_sides import EvaluationSamples
+from pipeline.statistics.bootstrap import Resampling
 from pipeline.workflow.judges import Judge, JudgeOptions
 from pipeline.workflow.reward_sources import RewardSource
 from pipeline.workflow.stage import Run
@@ -57,82 +65,67 @@ def build_scorers(
 
 
 def judge_all(
-    run: Run, found: Found, judges: Sequence[Judge], draws: int, seed: int
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Ask the language models, and say of every judge how often it prefers the policy.
+    run: Run, samples: EvaluationSamples, judges: Sequence[Judge], draws: int, seed: int
+) -> tuple[dict[str, JudgeVerdicts], list[dict[str, Any]]]:
+    """(what each judge prefers, by its name; a row for each judgement). Language models are asked here.
 
     Args:
         draws: completions per prompt and side.
-    Returns:
-        by the judge's name kind, win_rate, length_controlled_win_rate, and score (of a scorer) or how far it is
-        to be trusted (see :func:`judging.verdict_stats`); and a row for each judgement.
     """
-    stats: dict[str, Any] = {}
+    verdicts: dict[str, JudgeVerdicts] = {}
     rows: list[dict[str, Any]] = []
-    longer = np.subtract(found.policy.lengths, found.base.lengths)
+    longer = np.subtract(samples.policy.lengths, samples.base.lengths)
     for judge in judges:
         if isinstance(judge.source, JudgeOptions):
-            judged = asked(run, judge.source, found, draws)
+            answers, asked = ask(run, judge.source, samples, draws)
+            outcomes, reasons = answers.outcomes, answers.reasons
+            scores, change, trust = [(None, None)] * len(outcomes), None, judge_trust(answers, asked)
         else:
-            judged = scored(found.base.judged[judge.name], found.policy.judged[judge.name], draws, seed)
-        count = len(judged.outcomes)
-        stats[judge.name] = {
-            **judged.about,
-            "win_rate": win_rate_of(judged.outcomes, draws),
-            "length_controlled_win_rate": length_controlled_win_rate(judged.outcomes, longer[:count], draws, seed),
-        }
-        for i, outcome in enumerate(judged.outcomes.tolist()):
-            prompt, texts = found.prompts[i // draws], (found.base.completions[i], found.policy.completions[i])
-            base_score, policy_score = judged.scores[i] if judged.scores is not None else (None, None)
+            before, after = samples.base.judged[judge.name], samples.policy.judged[judge.name]
+            outcomes, reasons = outcomes_by_score(before, after), [None] * len(before)
+            scores, trust = list(zip(before, after, strict=True)), None
+            change = change_by_prompt(before, after, draws, Resampling(seed))
+        verdicts[judge.name] = JudgeVerdicts(
+            kind="scorer" if trust is None else "llm",
+            score=change,
+            trust=trust,
+            win_rate=win_rate(outcomes, draws),
+            length_controlled_win_rate=length_controlled_win_rate(outcomes, longer[: len(outcomes)], draws, seed),
+        )
+        for i, (outcome, reason, pair) in enumerate(zip(outcomes.tolist(), reasons, scores, strict=True)):
+            prompt, texts = samples.prompts[i // draws], samples.pair(i)
             rows.append(
                 {
                     "id": digest([judge.name, prompt, i % draws, *texts]),
                     "prompt": prompt,
                     "seed": seed + i % draws,
                     "judge": judge.name,
-                    "base_score": base_score,
-                    "policy_score": policy_score,
+                    "base_score": pair[0],
+                    "policy_score": pair[1],
                     "outcome": None if math.isnan(outcome) else outcome,
-                    "reason": judged.reasons[i],
+                    "reason": reason,
                 }
             )
-    return stats, rows
+    return verdicts, rows
 
 
-@dataclass(frozen=True)
-class Judged:
-    """One judge's judgements of the first completions, in their order."""
+def ask(run: Run, options: JudgeOptions, samples: EvaluationSamples, draws: int) -> tuple[JudgedPairs, list[bool]]:
+    """A language model's judgements of the first pairs, each asked in both orders; and which pairs were asked.
 
-    about: dict[str, Any]
-    outcomes: Any
-    reasons: list[str | None]
-    scores: list[tuple[float, float]] | None = None
-
-
-def scored(base: list[float], policy: list[float], draws: int, seed: int) -> Judged:
-    """A scorer's judgements: the higher score wins."""
-    score = change_by_prompt(base, policy, draws, seed)
-    pairs = list(zip(base, policy, strict=True))
-    return Judged({"kind": "scorer", "score": score}, outcomes_by_score(base, policy), [None] * len(pairs), pairs)
-
-
-def asked(run: Run, options: JudgeOptions, found: Found, draws: int) -> Judged:
-    """A language model's judgements, every pair asked in both orders. Two equal texts tie without being asked.
-
-    Answers are kept in the data directory, by the digest of the question, for this evaluation and later ones.
+    Two equal texts tie without being asked. Answers are kept in the data directory, by the digest of the question,
+    for this evaluation and later ones.
     """
     judge = LLMJudge(options, run.store.root / ".judges" / f"{digest([options.url, options.llm])[:16]}.jsonl")
-    pairs = list(zip(found.base.completions, found.policy.completions, strict=True))
-    pairs = pairs[: options.prompts and options.prompts * draws]
+    count = len(samples.base.completions)
+    pairs = [samples.pair(i) for i in range(min(count, options.prompts * draws) if options.prompts else count)]
     differ = [base != policy for base, policy in pairs]
     questions: list[Pair] = []
     for i, (base, policy) in enumerate(pairs):
         if differ[i]:
-            prompt = found.prompts[i // draws]
+            prompt = samples.prompts[i // draws]
             questions += [Pair(prompt, policy, base), Pair(prompt, base, policy)]
     new = judge.unanswered(questions)
     say("evaluate", f"{judge.where}: {new} questions, {len(questions) - new} answered before")
     answers = iter(judge.ask(questions))
     both = [(next(answers), next(answers)) if d else (Answer("tie"), Answer("tie")) for d in differ]
-    verdicts = both_orders([a for a, _ in both], [b for _, b in both])
-    return Judged({"kind": "llm", **verdict_stats(verdicts, differ)}, verdicts.outcomes, verdicts.reasons)
+    return combine_orders([a for a, _ in both], [b for _, b in both]), differ

@@ -1,4 +1,4 @@
-"""Sampling base and policy side by side, and best-of-n's completions of the base. Leaves out comparing them.
+"""Sample and score completions of base and policy side by side, and best-of-n's completions of the base.
 
 Every rank takes its share of the work, while the randomness is drawn for all of it: how many ranks there are
 changes no completion.
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pipeline.base.records import digest
+from pipeline.evaluation.policy.policy_metrics import Sampled
 from pipeline.modeling import tokens
 from pipeline.modeling.drawing import Completions, uniforms
 from pipeline.modeling.generation import generate
@@ -24,13 +25,13 @@ from pipeline.texts.diversity import closings
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What both sides have in common.
+class Sampler:
+    """Samples completions of either side, and scores them.
 
     Attributes:
         scorer: the proxy.
         judges: further scorers, which PPO never saw, by name.
-        temperature: of sampling; 0 takes the most likely token.
+        temperature: 0 takes the most likely token.
     """
 
     tokenizer: Any
@@ -57,118 +58,149 @@ class Setting:
         return Samples(prompt_ids, sampled.rows(), self.tokenizer, list(prompts)), sampled
 
 
-@dataclass
-class Side:
-    """One model's completions and all that is measured on them, a column each; those of one prompt together.
+@dataclass(frozen=True)
+class ScoredCompletion:
+    """One completion and what is measured on it.
 
     Attributes:
-        judged: each judge's scores, by its name.
+        length: tokens.
+        judged: each judge's score, by its name.
         logprobs, ref_logprobs: nats per token, under the model itself and under the base.
-        gold_scores: None where the task has none.
     """
 
-    completions: list[str]
-    lengths: list[int]
-    ended: list[bool]
-    scores: list[float]
-    judged: dict[str, list[float]]
-    logprobs: list[list[float]]
-    ref_logprobs: list[list[float]]
-    gold_scores: list[float] | None
+    completion: str
+    length: int
+    ended: bool
+    score: float
+    judged: Mapping[str, float]
+    logprobs: list[float]
+    ref_logprobs: list[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredSide(Sampled):
+    """One model's completions, with each judge's scores by its name."""
+
+    scores: Sequence[float] = ()
+    logprobs: Sequence[Sequence[float]] = ()
+    ref_logprobs: Sequence[Sequence[float]] = ()
+    judged: Mapping[str, Sequence[float]]
 
     @classmethod
-    def of(cls, rows: Sequence[dict[str, Any]], prompts: Sequence[str], task: Task) -> Side:
-        """From rows as :func:`measure` gives them, in order, with the prompt of each."""
-        columns: dict[str, Any] = {k: [row[k] for row in rows] for k in rows[0]}
-        columns["judged"] = {name: [row["judged"][name] for row in rows] for name in rows[0]["judged"]}
-        return cls(**columns, gold_scores=task.gold_scores(prompts, columns["completions"]))
+    def of(cls, rows: Sequence[ScoredCompletion], prompts: Sequence[str], task: Task) -> ScoredSide:
+        """From completions in order, with the prompt of each."""
+        completions = [row.completion for row in rows]
+        return cls(
+            completions=completions,
+            lengths=[row.length for row in rows],
+            ended=[row.ended for row in rows],
+            scores=[row.score for row in rows],
+            gold_scores=task.gold_scores(prompts, completions),
+            logprobs=[row.logprobs for row in rows],
+            ref_logprobs=[row.ref_logprobs for row in rows],
+            judged={name: [row.judged[name] for row in rows] for name in rows[0].judged},
+        )
 
 
-@dataclass
-class Found:
-    """All that was sampled and measured, of every rank.
+@dataclass(frozen=True)
+class BaseSample:
+    """One of many completions of the base, for best-of-n.
 
     Attributes:
-        best: for each prompt that best-of-n is measured on and each of its samples, see :func:`best_of_samples`.
+        chosen_by: the score, less what PPO takes off that of a completion that did not end.
+        scores: ``score``, ``gold_score`` where there is one, and each judge's as ``judge:NAME``.
+        closing: the sentence that ends it.
+    """
+
+    chosen_by: float
+    scores: Mapping[str, float]
+    closing: str
+
+
+@dataclass(frozen=True)
+class EvaluationSamples:
+    """All that was sampled, of every rank.
+
+    Attributes:
+        best: the samples of each prompt that best-of-n is measured on; empty where it is off.
     """
 
     prompts: list[str]
-    base: Side
-    policy: Side
-    best: list[list[dict[str, Any]]]
+    base: ScoredSide
+    policy: ScoredSide
+    best: list[list[BaseSample]]
+
+    def pair(self, i: int) -> tuple[str, str]:
+        """The i-th completion of the base, and of the policy."""
+        return self.base.completions[i], self.policy.completions[i]
 
 
-def measure(
-    side: Role, base: Role, setting: Setting, prompts: Sequence[str], mine: Sequence[int], draws: int, seed: int
-) -> list[dict[str, Any]]:
-    """Sample and measure one model: a row with :class:`Side`'s columns for each of ``mine``.
+def sample_side(
+    side: Role, base: Role, sampler: Sampler, prompts: Sequence[str], own: Sequence[int], draws: int, seed: int
+) -> list[ScoredCompletion]:
+    """Sample one model and score its completions.
 
     Args:
-        mine: which of the ``draws`` completions of each prompt; completion k of prompt i has number i * draws + k.
+        own: which of the ``draws`` completions of each prompt; completion k of prompt i has number i * draws + k.
         seed: of the first completion of every prompt; the next has the next.
     """
-    if not mine:
+    if not own:
         return []
-    width = setting.task.completion_tokens
+    width = sampler.task.completion_tokens
     each = [uniforms(len(prompts), width, torch.Generator().manual_seed(seed + k)) for k in range(draws)]
-    noise = torch.stack(each, dim=1).view(-1, width)[list(mine)]
-    samples, sampled = setting.sample(side, [prompts[i // draws] for i in mine], noise)
-    rows, temperature = samples.completion_ids, setting.temperature or 1.0
-    own = sequence_logprobs(side.model, samples.prompt_ids, rows, side.adapter, temperature)
-    same = side == base
-    ref = own if same else sequence_logprobs(base.model, samples.prompt_ids, rows, base.adapter, temperature)
-    columns = {
-        "completions": samples.completions,
-        "lengths": sampled.lengths.tolist(),
-        "ended": sampled.ended.tolist(),
-        "scores": setting.scorer(samples).tolist(),
-        "judged": rows_of({name: judge(samples).tolist() for name, judge in setting.judges.items()}, len(mine)),
-        "logprobs": own,
-        "ref_logprobs": ref,
-    }
-    return rows_of(columns, len(mine))
+    noise = torch.stack(each, dim=1).view(-1, width)[list(own)]
+    samples, sampled = sampler.sample(side, [prompts[i // draws] for i in own], noise)
+    rows, temperature = samples.completion_ids, sampler.temperature or 1.0
+    logprobs = sequence_logprobs(side.model, samples.prompt_ids, rows, side.adapter, temperature)
+    ref_logprobs = logprobs
+    if side != base:
+        ref_logprobs = sequence_logprobs(base.model, samples.prompt_ids, rows, base.adapter, temperature)
+    scores = sampler.scorer(samples).tolist()
+    judged = {name: judge(samples).tolist() for name, judge in sampler.judges.items()}
+    lengths, ended = sampled.lengths.tolist(), sampled.ended.tolist()
+    return [
+        ScoredCompletion(
+            completion=completion,
+            length=lengths[i],
+            ended=ended[i],
+            score=scores[i],
+            judged={name: column[i] for name, column in judged.items()},
+            logprobs=logprobs[i],
+            ref_logprobs=ref_logprobs[i],
+        )
+        for i, completion in enumerate(samples.completions)
+    ]
 
 
-def rows_of(columns: Mapping[str, Sequence[Any]], count: int) -> list[dict[str, Any]]:
-    """Columns as ``count`` rows."""
-    return [{name: column[i] for name, column in columns.items()} for i in range(count)]
-
-
-def best_of_samples(
+def sample_base(
     base: Role,
-    setting: Setting,
+    sampler: Sampler,
     prompts: Sequence[str],
-    mine: Sequence[int],
+    own: Sequence[int],
     samples: int,
     seed: int,
     missing_eos_penalty: float,
-) -> list[list[dict[str, Any]]]:
-    """``samples`` completions of the base for each of ``mine`` prompts: numbers, and the sentence that ends each.
-
-    One completion of every prompt is held at a time.
+) -> list[list[BaseSample]]:
+    """``samples`` completions of the base for each of ``own`` prompts. One of every prompt is held at a time.
 
     Args:
         missing_eos_penalty: what PPO takes off the score of a completion that did not end.
-    Returns:
-        for each prompt a row per sample: chosen_by (the score with that penalty, as PPO's), score, gold_score
-        where there is one, each judge's, as ``judge:name``, and closing.
     """
-    found: list[list[dict[str, Any]]] = [[] for _ in mine]
-    texts = [prompts[i] for i in mine]
-    for k in range(samples if mine else 0):
+    by_prompt: list[list[BaseSample]] = [[] for _ in own]
+    texts = [prompts[i] for i in own]
+    for k in range(samples if own else 0):
         # Of its own, so that none of them is a completion that the comparison has seen.
         generator = torch.Generator().manual_seed(int(digest(["best of n", seed, k])[:15], 16))
-        noise = uniforms(len(prompts), setting.task.completion_tokens, generator)[list(mine)]
-        drawn, sampled = setting.sample(base, texts, noise)
-        score = setting.scorer(drawn)
-        gold = setting.task.gold_scores(texts, drawn.completions)
-        columns: dict[str, list[Any]] = {
-            "chosen_by": (score - missing_eos_penalty * ~sampled.ended).tolist(),
-            "score": score.tolist(),
-        }
-        columns |= {} if gold is None else {"gold_score": gold}
-        columns |= {f"judge:{name}": judge(drawn).tolist() for name, judge in setting.judges.items()}
-        columns["closing"] = closings(drawn.completions, sampled.ended.tolist())
-        for rows, row in zip(found, rows_of(columns, len(mine)), strict=True):
-            rows.append(row)
-    return found
+        noise = uniforms(len(prompts), sampler.task.completion_tokens, generator)[list(own)]
+        drawn, sampled = sampler.sample(base, texts, noise)
+        score = sampler.scorer(drawn)
+        chosen_by = (score - missing_eos_penalty * ~sampled.ended).tolist()
+        columns: dict[str, list[float]] = {"score": score.tolist()}
+        if (gold := sampler.task.gold_scores(texts, drawn.completions)) is not None:
+            columns["gold_score"] = gold
+        columns |= {f"judge:{name}": judge(drawn).tolist() for name, judge in sampler.judges.items()}
+        ends = closings(drawn.completions, sampled.ended.tolist())
+        for i, own_samples in enumerate(by_prompt):
+            scores = {name: column[i] for name, column in columns.items()}
+            own_samples.append(BaseSample(chosen_by[i], scores, ends[i]))
+    return by_prompt

@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from pipeline.results.policy import Evaluation
+from pipeline.results.stats import from_json
+from pipeline.statistics.intervals import Estimate
+
 
 def entry(
     value: float | None, low: float | None = None, high: float | None = None, n: int = 200
@@ -24,7 +28,7 @@ def wins(value: float, low: float, high: float) -> dict[str, Any]:
     return {**entry(value, low, high), "wins": 150, "ties": 20, "losses": 30}
 
 
-def stats(**more: Any) -> dict[str, Any]:
+def stats_json(**more: Any) -> dict[str, Any]:
     """What every evaluation has had from the first version on."""
     out: dict[str, Any] = {
         "n": 200,
@@ -47,7 +51,7 @@ def law(alpha: float, beta: float, name: str, peak: dict[str, Any] | None = None
     return {"law": name, **coefficients, "r2": 0.9, "points": 5, "peak": peak, "reason": None}
 
 
-def newer(**more: Any) -> dict[str, Any]:
+def newer_json(**more: Any) -> dict[str, Any]:
     """An evaluation with best-of-n, judges, and a run in which gold turned at d = 2 (update 8, KL 4)."""
     rows = [
         {
@@ -77,13 +81,19 @@ def newer(**more: Any) -> dict[str, Any]:
     judged = {"win_rate": wins(0.7, 0.6, 0.8), "length_controlled_win_rate": no_value}
     asked = {"pairs": 400, "asked": 390, "abstentions": {"timed out": 3}, "position_bias": entry(0.6, 0.5, 0.7)}
     return {
-        **stats(),
+        **stats_json(),
         "completions_per_prompt": 2,
         "length_controlled_win_rate": {"gold_score": {**entry(0.6, 0.5, 0.7), "reason": None}, "score": no_value},
-        "degenerate": {"base": entry(0.0, 0.0, 0.02), "policy": entry(0.25, 0.2, 0.3)},
+        "degenerate": {
+            "base": {**entry(0.0, 0.0, 0.02), "kinds": {}},
+            "policy": {**entry(0.25, 0.2, 0.3), "kinds": {"loop": 50}},
+        },
         "entropy": change(1.4, 1.2, -0.3, -0.1),
         "kl_k1_per_token": entry(0.2, 0.1, 0.3),
-        "seeds": [{"seed": 0, "gold_score": 0.4, "score": 2.0}, {"seed": 1, "gold_score": 0.5, "score": 2.0}],
+        "seeds": [
+            {"seed": 0, "kl_k1": 4.0, "gold_score": 0.4, "score": 2.0},
+            {"seed": 1, "kl_k1": 4.0, "gold_score": 0.5, "score": 2.0},
+        ],
         "judges": {
             "classifier": {"kind": "scorer", "score": change(0, 1, 0.5, 1.5), **judged},
             "a-language-model": {"kind": "llm", **asked, "disagreement": entry(0.2, 0.1, 0.3), **judged},
@@ -107,7 +117,8 @@ def newer(**more: Any) -> dict[str, Any]:
             },
             "sweep": {
                 "points": [
-                    {"ref": ref, "kl_coef": coef, "kl_target": None, "d": d, "score": score, "gold": gold}
+                    {"ref": ref, "kl_coef": coef, "kl_target": None, "kl_k1": d * d, "d": d, "score": score,
+                     "gold": gold}
                     for ref, coef, d, score, gold in (
                         ("demo-policy@v000001", 0.2, 1.0, 1.2, 0.41),
                         ("demo-policy@v000002", 0.05, 2.0, 2.0, 0.57),
@@ -121,6 +132,23 @@ def newer(**more: Any) -> dict[str, Any]:
                             "kept_value": 0.3, "is_kept": False},
         **more,
     }  # fmt: skip
+
+
+def evaluation(stats: dict[str, Any]) -> Evaluation:
+    """As a report reads it."""
+    return from_json(Evaluation, stats, "demo-evaluation@v000001")
+
+
+def stats(**more: Any) -> Evaluation:
+    return evaluation(stats_json(**more))
+
+
+def newer(**more: Any) -> Evaluation:
+    return evaluation(newer_json(**more))
+
+
+def estimate(value: float | None, low: float | None = None, high: float | None = None, n: int = 200) -> Estimate:
+    return from_json(Estimate, entry(value, low, high, n), "by hand")
 
 
 def both(base: float, policy: float, **more: Any) -> dict[str, Any]:
@@ -138,7 +166,7 @@ def favourite(text: str, share: float, other: float) -> dict[str, Any]:
     }
 
 
-def varied(collapsed: bool = True, **more: Any) -> dict[str, Any]:
+def varied_json(collapsed: bool = True, **more: Any) -> dict[str, Any]:
     """Diversity of a policy that ends half of its texts in one sentence, or that is as varied as its base."""
     closings = both(83, 4.5 if collapsed else 79, coverage={"base": 0.93, "policy": 0.99})
     own = favourite("My friends <loved> it.", 0.52, 0.01) if collapsed else favourite("It works.", 0.05, 0.04)

@@ -9,18 +9,24 @@ from typing import Any
 
 import pytest
 
+from pipeline.evaluation.policy.across_runs import PairedRuns, SharedPrompts
 from pipeline.health import Finding
 from pipeline.reporting.compare import Compared, headline, numbers, paired, render, same_proxy
 from pipeline.reporting.runs import PolicyRun
 from pipeline.store.manifest import Manifest
 from pipeline.store.store import Version
-from tests.unit.reporting.given import REWARD, change, entry, newer, stats
+from tests.unit.reporting.given import REWARD, change, estimate, newer_json, stats_json
 
 ATTACK = "<script>alert(1)</script>"
 
 
 def compared(
-    label: str, directory: Path, given: dict[str, Any], reward: str = "r", findings: Any = (), **paired: Any
+    label: str,
+    directory: Path,
+    given: dict[str, Any],
+    reward: str = "r",
+    findings: Any = (),
+    paired: SharedPrompts | None = None,
 ) -> Compared:
     directory.mkdir(exist_ok=True)
     rows = [{"update": u, "objective/scores": u / 9, "objective/kl": u / 3} for u in range(1, 4)]
@@ -34,21 +40,21 @@ def compared(
         {"reward": ("demo-reward@v1", reward)},
         REWARD,
     )
-    return Compared(label, run, findings, paired or None)
+    return Compared(label, run, findings, paired)
 
 
-def against(difference: tuple[float, float, float], n: int = 50) -> dict[str, Any]:
+def against(difference: tuple[float, float, float], n: int = 50) -> SharedPrompts:
     value, low, high = difference
-    gold = {"first": entry(0.5, n=n), "second": entry(0.5 + value, n=n), "difference": entry(value, low, high, n)}
-    return {"prompts": n, "gold_score": gold, "score": None, "kl_k1": gold, "length": gold}
+    pair = PairedRuns(estimate(0.5, n=n), estimate(0.5 + value, n=n), estimate(value, low, high, n))
+    return SharedPrompts(n, {"gold_score": pair, "kl_k1": pair, "length": pair})
 
 
 @pytest.fixture
 def two(tmp_path: Path) -> list[Compared]:
-    second = newer(gold_score=change(0.11, 0.7, 0.5, 0.68), n=100)
+    second = newer_json(gold_score=change(0.11, 0.7, 0.5, 0.68), n=100)
     return [
-        compared("a", tmp_path / "a", stats()),
-        compared("b", tmp_path / "b", second, **against((0.13, 0.05, 0.2))),
+        compared("a", tmp_path / "a", stats_json()),
+        compared("b", tmp_path / "b", second, paired=against((0.13, 0.05, 0.2))),
     ]
 
 
@@ -71,7 +77,10 @@ def test_paired_differences_have_their_own_table(two: list[Compared]) -> None:
     assert table.rows[0] == ("Gold score", "0.50", "0.63", "+0.13 [0.05, 0.20]")
     assert "n = 50 prompts" in table.note
     assert "Their proxies differ" in table.note
-    assert paired([two[0], compared("c", Path(two[0].run.policy.path), stats(), prompts=0)]) == []
+    assert (
+        paired([two[0], compared("c", Path(two[0].run.policy.path), stats_json(), paired=SharedPrompts(0, {}))])
+        == []
+    )
 
 
 # Catches: "higher" said of an interval that holds 0.
@@ -86,24 +95,23 @@ def test_paired_differences_have_their_own_table(two: list[Compared]) -> None:
 def test_the_headline_claims_what_the_interval_holds(
     two: list[Compared], tmp_path: Path, difference: tuple[float, float, float], said: str
 ) -> None:
-    second = compared("b", tmp_path / "b", stats(), **against(difference))
+    second = compared("b", tmp_path / "b", stats_json(), paired=against(difference))
     assert headline([two[0], second]).startswith(said)
 
 
 def test_the_headline_says_why_it_says_nothing(two: list[Compared], tmp_path: Path) -> None:
-    nothing = {"gold_score": None, "score": None, "kl_k1": None, "length": None}
-    apart = compared("b", tmp_path / "b", stats(), prompts=0, **nothing)
+    apart = compared("b", tmp_path / "b", stats_json(), paired=SharedPrompts(0, {}))
     assert "no prompt in common" in headline([two[0], apart])
-    unknown = compared("b", tmp_path / "b", stats(), prompts=9, **nothing)
+    unknown = compared("b", tmp_path / "b", stats_json(), paired=SharedPrompts(9, {}))
     assert "no score that both have" in headline([two[0], unknown])
     serious = Finding("kl-runs-away", "serious", "", 1, "", "", "")
-    ill = compared("b", tmp_path / "b", stats(), findings=[serious], **against((0.1, 0.05, 0.2)))
+    ill = compared("b", tmp_path / "b", stats_json(), findings=[serious], paired=against((0.1, 0.05, 0.2)))
     assert "The doctor's findings on b are serious: kl-runs-away." in headline([two[0], ill])
 
 
 # Catches: proxy scores of two reward models on one axis.
 def test_proxies_are_compared_only_if_they_are_one(two: list[Compared], tmp_path: Path) -> None:
-    other = compared("b", tmp_path / "b", newer(), reward="another", **against((0.1, 0.05, 0.2)))
+    other = compared("b", tmp_path / "b", newer_json(), reward="another", paired=against((0.1, 0.05, 0.2)))
     assert same_proxy(two)
     assert not same_proxy([two[0], other])
     pages = [render(two), render([two[0], other])]
@@ -111,7 +119,7 @@ def test_proxies_are_compared_only_if_they_are_one(two: list[Compared], tmp_path
 
 
 def test_the_page_holds_text_as_text_and_its_pictures(two: list[Compared], tmp_path: Path) -> None:
-    runs = [two[0], compared(ATTACK, tmp_path / "b", newer(), **against((0.1, 0.05, 0.2)))]
+    runs = [two[0], compared(ATTACK, tmp_path / "b", newer_json(), paired=against((0.1, 0.05, 0.2)))]
     page = render(runs, tmp_path / "pictures")
     assert "<script" not in page
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 5

@@ -13,13 +13,18 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.evaluation.policy import overoptimisation
 from pipeline.reporting.figures import common, compare, frontier, reward, scores, sweep, training
 from pipeline.reporting.figures.scores import Group, Judgement
 from pipeline.reporting.figures.sweep import Evaluated
-from tests.unit.reporting.given import CALIBRATION, REWARD, entry, newer, stats
+from pipeline.results.policy import Evaluation
+from pipeline.results.sides import MEASURES
+from tests.unit.reporting.given import CALIBRATION, REWARD, entry, estimate, evaluation, newer, newer_json, stats
 
-MEANS = [("base", entry(0.1, 0.0, 0.2)), ("best of 16", entry(0.3, 0.2, 0.5, 64)), ("PPO", entry(0.5, 0.4, 0.7))]
+MEANS = [
+    ("base", estimate(0.1, 0.0, 0.2)),
+    ("best of 16", estimate(0.3, 0.2, 0.5, 64)),
+    ("PPO", estimate(0.5, 0.4, 0.7)),
+]
 ROWS: list[dict[str, Any]] = [
     {"eval/scores": 0.1, "eval/check": 0.3, "eval/check_error": 0.1, "eval/kl": 0.0},
     *(
@@ -38,29 +43,37 @@ BASE = Group("base", {"gold_score": [0.1, 0.2, 0.4, 0.4], "score": [1.0, 2.0, 3.
 BEST = Group("best of 16", {"gold_score": [0.6, 0.7], "score": [2.5, 3.5], "length": None})
 PPO = Group("PPO", {"gold_score": [0.5, 0.9, 0.9, 0.9], "score": [3.0, 4.0, 2.0, 4.0], "length": [9, 8, 9, 9]})
 JUDGED = [
-    Judgement("gold score", entry(0.8, 0.7, 0.9), entry(0.6, 0.5, 0.7)),
-    Judgement("a judge with a long name", entry(0.4, 0.3, 0.5), entry(None)),
+    Judgement("gold score", estimate(0.8, 0.7, 0.9), estimate(0.6, 0.5, 0.7)),
+    Judgement("a judge with a long name", estimate(0.4, 0.3, 0.5), estimate(None)),
 ]
-PANELS = {measure: frontier.curves(newer(), measure) for measure in ("gold_score", "score")}
+PANELS = {measure: frontier.curves(newer(), measure) for measure in MEASURES}
 
 
 def a_sweep() -> Figure:
     """Two settings of one seed, and one of them on a second seed, with a base of its own."""
     found = sweep.sweep_frontier(
-        [Evaluated("a=1", newer()), Evaluated("a=2", newer(kl_k1=entry(9.0))), Evaluated("a=1", another_seed())]
+        [
+            Evaluated("a=1", newer()),
+            Evaluated("a=2", newer(kl_k1=entry(9.0) | {"standard_error": None})),
+            Evaluated("a=1", another_seed()),
+        ]
     )
     assert found is not None
     return found
 
 
-def another_seed() -> dict[str, Any]:
-    made = newer(kl_k1=entry(1.0))
+def kl(value: float) -> dict[str, Any]:
+    return entry(value) | {"standard_error": None}
+
+
+def another_seed() -> Evaluation:
+    made = newer_json(kl_k1=kl(1.0))
     made["best_of_n"]["rows"][1]["gold_score"] = entry(0.6)
-    return made
+    return evaluation(made)
 
 
 def all_figures() -> dict[str, Figure]:
-    results = [compare.Result(name, {"gold_score": entry(0.2, 0.1, 0.3)}) for name in "ab"]
+    results = [compare.Result(name, {"gold_score": estimate(0.2, 0.1, 0.3)}) for name in "ab"]
     return {
         "training": training.training_curves(ROWS, kl_target=1.0, kl_budget=1.5, published=4),
         "health": training.training_health(ROWS),
@@ -69,7 +82,7 @@ def all_figures() -> dict[str, Figure]:
         "accuracy": reward.reward_accuracy(REWARD),
         "distributions": scores.score_distributions([BASE, BEST, PPO], "gold_score"),
         "length": scores.length_against_score([BASE, PPO]),
-        "means": scores.before_after(MEANS, "gold_score", entry(0.4, 0.3, 0.5)),
+        "means": scores.before_after(MEANS, "gold_score", estimate(0.4, 0.3, 0.5)),
         "wins": scores.win_rates(JUDGED),
         "overlay": compare.training_overlay([("a", ROWS), ("b", ROWS[:4])]),
         "overlaid": compare.frontier_overlay([("a", PANELS["score"]), ("b", PANELS["score"])], "score", "a"),
@@ -152,7 +165,6 @@ def test_the_frontier_is_gains_over_the_base_at_their_distance() -> None:
     assert fitted[-1][1] == pytest.approx(4 * (0.4 - 0.2 * np.log(4)))
     fitted = drawn(gold, "law fitted to best-of-n")
     assert fitted[0] == pytest.approx((0.8, 0.8 * (0.3 - 0.05 * 0.8)))
-    assert frontier.TOO_CLOSE == overoptimisation.TOO_CLOSE
 
 
 # Catches: sqrt forgotten, a setting's runs under another's name, the curve of a shared base drawn once per run.
@@ -168,14 +180,7 @@ def test_a_sweeps_runs_stand_beside_best_of_n_of_their_bases() -> None:
 
 
 def test_a_sweep_without_figures_has_no_picture() -> None:
-    assert sweep.sweep_frontier([Evaluated("a=1", {})]) is None
-
-
-def test_the_laws_are_those_that_were_fitted() -> None:
-    d = np.array([0.5, 1.0, 3.0])
-    for name in ("best_of_n", "rl"):
-        drawn_law = frontier.Law(name, 0.7, 0.2, 0.5, 3.0).gain(d)
-        assert drawn_law.tolist() == pytest.approx(overoptimisation.law_gain(d, 0.7, 0.2, name).tolist())
+    assert sweep.sweep_frontier([Evaluated("a=1", stats(kl_k1=None))]) is None
 
 
 # Catches: another judge's check drawn as if it were the gold score.
@@ -191,11 +196,13 @@ def test_a_check_is_not_gold() -> None:
 
 # Catches: the mean's interval drawn around the gain; an evaluation of before refused for want of gains.
 def test_best_of_n_has_the_intervals_of_its_gains() -> None:
-    made = newer()
-    made["best_of_n"]["rows"][2]["gain"] = {"gold_score": entry(0.25, 0.2, 0.35)}
+    json = newer_json()
+    json["best_of_n"]["rows"][2]["gain"] = {"gold_score": entry(0.25, 0.2, 0.35)}
+    made = evaluation(json)
     first, second = frontier.curves(made, "gold_score").best_of_n
-    assert (first.gain, first.low, first.high) == (pytest.approx(0.2), None, None)
-    assert (second.gain, second.low, second.high) == (0.25, 0.2, 0.35)
+    assert first.gain.value == pytest.approx(0.2)
+    assert not first.gain.has_limits
+    assert second.gain == estimate(0.25, 0.2, 0.35)
     ax = frontier.frontier({"gold_score": frontier.curves(made, "gold_score")}).axes[0]
     assert [pytest.approx(0.2), pytest.approx(0.35)] in [[y for _, y in arm] for arm in arms(ax)]
 
@@ -210,7 +217,7 @@ def test_an_older_evaluation_has_one_point() -> None:
 def test_intervals_reach_from_low_to_high() -> None:
     (ax,) = scores.before_after(MEANS, "gold_score").axes
     assert [tuple(y for _, y in arm) for arm in arms(ax)] == [
-        pytest.approx((mean["low"], mean["high"])) for _, mean in MEANS
+        pytest.approx((mean.low, mean.high)) for _, mean in MEANS
     ]
     assert [tick.get_text() for tick in ax.get_xticklabels()] == [
         "base\nn = 200", "best of 16\nn = 64", "PPO\nn = 200"
@@ -312,14 +319,14 @@ def test_inline_colours_are_the_pages_and_a_files_are_not(inlined: dict[str, str
 # Seen failing with matplotlib's own setting: a ValueError from its formula parser, and no report.
 def test_a_name_is_no_formula() -> None:
     name = "$\\frac{$"
-    svg = common.inline_svg(scores.win_rates([Judgement(name, entry(0.5, 0.4, 0.6))]), "wins")
+    svg = common.inline_svg(scores.win_rates([Judgement(name, estimate(0.5, 0.4, 0.6))]), "wins")
     assert name in svg
 
 
 def test_empty_and_constant_data_still_draw() -> None:
     constant, nothing = Group("base", {"score": [1.0] * 3, "length": [2] * 3}), Group("PPO", {"score": []})
     empty = {"rows": [], "ece": None, "brier": None, "temperature": None}
-    unknown = entry(None)
+    unknown = estimate(None)
     for i, fig in enumerate(
         [
             training.training_curves([]),
@@ -329,10 +336,10 @@ def test_empty_and_constant_data_still_draw() -> None:
             scores.score_distributions([nothing], "score"),
             scores.length_against_score([constant]),
             scores.before_after([("base", unknown)], "score", unknown),
-            scores.win_rates([Judgement("one", entry(1.0, None, None))]),
+            scores.win_rates([Judgement("one", estimate(1.0))]),
             reward.reliability(empty),
-            reward.reward_accuracy({**REWARD, "accuracy": {**unknown, "low": 0, "high": 1}, "baselines": []}),
-            frontier.frontier({"score": frontier.curves(stats(kl_k1=entry(-0.1)), "score")}),
+            reward.reward_accuracy({**REWARD, "accuracy": entry(None, 0, 1), "baselines": []}),
+            frontier.frontier({"score": frontier.curves(stats(kl_k1=kl(-0.1)), "score")}),
         ]
     ):
         common.inline_svg(fig, f"figure {i}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
-from typing import Any
 
 import pytest
 
@@ -14,7 +13,8 @@ from pipeline.reporting.run_tables import Table
 from pipeline.reporting.samples import FOLDED, Sample, choose_samples, folded
 from pipeline.reporting.svg import safe_svg
 from pipeline.reporting.trees import Branch
-from tests.unit.reporting.given import REWARD, change, entry, newer, sliced, stats
+from pipeline.results.policy import Evaluation
+from tests.unit.reporting.given import REWARD, change, entry, newer, newer_json, sliced, stats
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(1)>"
 SVG = '<svg xmlns="http://www.w3.org/2000/svg"><path d="M0 0"/></svg>'
@@ -53,12 +53,12 @@ def full_page() -> str:
     tree = Branch("", ATTACK, ATTACK, [Branch(ATTACK, "b@v1")])
     differences = Table("", (ATTACK, ATTACK), [(ATTACK, ATTACK)], ATTACK)
     reward = sliced() | {"verdict": ATTACK, "notes": [ATTACK]}
-    judged = newer()["judges"]["classifier"]
+    judged = newer_json()["judges"]["classifier"]
     parts: tuple[Part, ...] = ("training", "frontier", "policy", "reward")
     return render_page(
         Report(
             title=ATTACK,
-            stats=newer(judges={ATTACK: judged}),
+            evaluation=newer(judges={ATTACK: judged}),
             reward=reward,
             pictures=[Picture(ATTACK, SVG, ATTACK, part) for part in parts],
             samples=samples,
@@ -139,7 +139,7 @@ def test_serious_findings_temper_the_headline() -> None:
     assert "findings are serious: kl-runs-away." in ill
     assert "since update 15, until update 20" in ill
     for kept, said in ((8, True), (40, False)):
-        best = newer()["best_checkpoint"] | {"kept": kept, "is_kept": True}
+        best = newer_json()["best_checkpoint"] | {"update": kept, "kept": kept, "is_kept": True}
         page = render_page(Report("r", stats(best_checkpoint=best), checkup=Checkup([SERIOUS], 40)))
         assert ("Published is the policy of update 8 of 40, the best held out." in page) is said
     assert "docs/doctor.md#kl-runs-away" in ill
@@ -161,10 +161,10 @@ def test_serious_findings_temper_the_headline() -> None:
             "unknown",
             "Proxy",
         ),
-        ({"n": 0}, "unknown", "not been evaluated"),
+        (stats(n=0), "unknown", "not been evaluated"),
     ],
 )
-def test_headline(given: dict[str, Any], mood: str, words: str) -> None:
+def test_headline(given: Evaluation, mood: str, words: str) -> None:
     said = headline(given)
     assert said[0] == mood
     assert words in said[1]
@@ -177,8 +177,8 @@ def test_a_rise_says_nothing_about_a_bad_proxy() -> None:
 def test_the_best_checkpoint_is_named_beside_the_published_one() -> None:
     said = "Best held-out check: update 8 (0.70 at KL 4.0); published is update 16 (0.30)."
     assert best_checkpoint(newer()).startswith(said)
-    kept = newer()["best_checkpoint"] | {"is_kept": True}
-    assert best_checkpoint({"best_checkpoint": kept}).endswith("which is the one published.")
+    kept = newer_json()["best_checkpoint"] | {"is_kept": True}
+    assert best_checkpoint(stats(best_checkpoint=kept)).endswith("which is the one published.")
     assert best_checkpoint(stats()) == ""
 
 

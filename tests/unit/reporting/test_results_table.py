@@ -11,48 +11,33 @@ from pipeline.base.errors import DataError
 from pipeline.reporting.results_table import (
     BEGIN,
     END,
-    Run,
+    ResultsRow,
     from_json,
-    less_best_of_n,
     results_table,
     to_json,
     update_readme,
 )
 from pipeline.statistics.spelling import interval, number
+from tests.unit.reporting.given import change, entry, estimate, evaluation, stats_json, varied_json, wins
 
 REPOSITORY = Path(__file__).parents[3]
 
-STATS = {
-    "gold_score": {
-        "base": {"value": 0.11, "low": 0.04, "high": 0.18, "n": 200},
-        "policy": {"value": 0.57, "low": 0.52, "high": 0.62, "n": 200},
-        "difference": {"value": 0.46, "low": 0.4, "high": 0.52, "n": 200},
-    },
-    "score": {"difference": {"value": -0.5, "low": -0.7, "high": -0.3, "n": 200}},
-    "win_rate": {"gold_score": {"value": 0.8, "low": 0.74, "high": 0.85, "n": 200}},
-    "kl_k1": {"value": 5.12, "low": 4.9, "high": 5.3, "n": 200},
-    "best_of_n": {
-        "yardstick": {
-            "gold_score": {
-                "within": False,
-                "n_needed": 582,
-                "difference": None,
-                "largest": {"n": 32, "difference": {"value": -0.08, "low": -0.15, "high": -0.03, "n": 64}},
-            }
-        }
-    },
-    "length": {"base": {"value": 23.6}, "policy": {"value": 25.1}},
-    "diversity": {
-        "closings": {"base": {"value": 83.2, "n": 400}, "policy": {"value": 4.46, "n": 400}},
-        "closing": {"base": {"share": {"value": 0.06, "n": 400}}, "policy": {"share": {"value": 0.52, "n": 400}}},
-    },
-}
+LARGEST = {"n": 32, "kl_bound": 2.5, "difference": entry(-0.08, -0.15, -0.03, 64)}
+LINE = {"policy": entry(0.5), "policy_kl_k1": 5.12, "d": 2.3, "n_needed": 582, "within": False, "largest": LARGEST}
+STATS = stats_json(
+    score=change(0.0, -0.5, -0.7, -0.3),
+    win_rate={"gold_score": wins(0.8, 0.74, 0.85)},
+    kl_k1={**entry(5.12, 4.9, 5.3), "standard_error": 0.1},
+    best_of_n={"reason": None, "yardstick": {"gold_score": LINE}},
+    length=change(23.6, 25.1, 1, 3),
+    diversity=varied_json(),
+)
+DEMO = ResultsRow.of("demo", evaluation(STATS), estimate(0.78, 0.72, 0.83, 240), 4.6, {"policy": "demo@v1 id"})
 
 
 # Catches: base and policy swapped, a lost sign, low and high swapped.
 def test_a_row_by_hand() -> None:
-    run = Run("demo", STATS, {"value": 0.78, "low": 0.72, "high": 0.83, "n": 240}, *less_best_of_n(STATS), 4.6)
-    row = results_table([run]).splitlines()[2]
+    row = results_table([DEMO]).splitlines()[2]
     assert row == (
         "| demo | 0.11 | 0.57 | +0.46 [0.40, 0.52] | −0.50 [−0.70, −0.30] | 0.80 [0.74, 0.85] "
         "| −0.08 [−0.15, −0.03], n = 32 | 83 → 4.5 | 6 % → 52 % | 5.1 | 24 → 25 | 0.78 [0.72, 0.83] | 4.6 |"
@@ -60,7 +45,7 @@ def test_a_row_by_hand() -> None:
 
 
 def test_every_row_has_the_width_of_the_heading() -> None:
-    lines = results_table([Run("a|b\n<i>", {}), Run("demo", STATS)]).splitlines()
+    lines = results_table([ResultsRow("a|b\n<i>"), DEMO]).splitlines()
     assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
     assert "<i>" not in lines[2]
     assert lines[2].count("–") == 12  # nothing known, nothing invented
@@ -69,11 +54,14 @@ def test_every_row_has_the_width_of_the_heading() -> None:
 
 # Catches: the largest n where the policy's own KL is within reach, and n_needed where it is not.
 def test_against_best_of_n_at_the_policys_kl_or_at_the_largest_n() -> None:
-    line = STATS["best_of_n"]["yardstick"]["gold_score"]
-    reached = {**line, "within": True, "n_needed": 19, "difference": {"value": 0.02}}
-    assert less_best_of_n({"best_of_n": {"yardstick": {"gold_score": reached}}}) == ({"value": 0.02}, 19)
-    assert less_best_of_n(STATS) == (line["largest"]["difference"], 32)
-    assert less_best_of_n({"best_of_n": {"reason": "no gold score"}}) == (None, None)
+    reached = {**LINE, "within": True, "n_needed": 19, "best_of_n": entry(0.48), "difference": entry(0.02)}
+    for line, best_of, value in ((LINE, 32, -0.08), (reached, 19, 0.02)):
+        best = {"reason": None, "yardstick": {"gold_score": line}}
+        row = ResultsRow.of("demo", evaluation(STATS | {"best_of_n": best}))
+        assert (row.best_of, row.figures["less_best_of_n"].value) == (best_of, value)
+    without = ResultsRow.of("demo", evaluation(STATS | {"best_of_n": {"reason": "no gold score"}}))
+    assert without.best_of is None
+    assert "less_best_of_n" not in without.figures
 
 
 @pytest.mark.parametrize(
@@ -91,7 +79,7 @@ def test_number(value: float | None, signed: bool, text: str) -> None:
 
 
 def test_an_interval_without_limits_is_its_value() -> None:
-    assert interval({"value": 2.0, "low": None, "high": None, "n": 1}) == "2.00"
+    assert interval(estimate(2.0, n=1)) == "2.00"
     assert interval(None) == "–"
 
 
@@ -120,20 +108,12 @@ def test_the_readme_shows_the_results_that_are_kept_beside_it() -> None:
 
 # Catches: a column that is not kept, digits lost before they are rounded for the table.
 def test_kept_results_give_the_same_table() -> None:
-    run = Run(
-        "demo",
-        STATS,
-        {"value": 0.78, "low": 0.72, "high": 0.83, "n": 240},
-        *less_best_of_n(STATS),
-        4.6,
-        {"policy": "demo@v1 id"},
-    )
-    text = to_json([run, Run("bare")])
+    text = to_json([DEMO, ResultsRow("bare")])
     again = from_json(text)
-    assert results_table(again) == results_table([run, Run("bare")])
+    assert results_table(again) == results_table([DEMO, ResultsRow("bare")])
     assert again[0].source == {"policy": "demo@v1 id"}
     assert to_json(again) == text
     figures = json.loads(text)["runs"][0]["figures"]
     assert figures["gold_score.difference"] == {"value": 0.46, "low": 0.4, "high": 0.52, "n": 200}
     assert len(figures) == 14
-    assert figures["diversity.closing.policy.share"] == {"value": 0.52, "n": 400}
+    assert figures["diversity.closing.policy.share"] == {"value": 0.52, "low": 0.51, "high": 0.53, "n": 200}

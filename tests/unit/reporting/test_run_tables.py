@@ -7,7 +7,7 @@ import pytest
 from pipeline.reporting import run_tables
 from pipeline.reporting.reward_rows import reward_rows, set_table, slice_tables
 from pipeline.statistics import bootstrap
-from tests.unit.reporting.given import REWARD, entry, newer, sliced, stats
+from tests.unit.reporting.given import REWARD, entry, estimate, evaluation, newer, newer_json, sliced, stats
 
 
 def test_kinds_of_interval_change_where_the_intervals_do() -> None:
@@ -15,8 +15,8 @@ def test_kinds_of_interval_change_where_the_intervals_do() -> None:
     assert run_tables.LARGEST_BCA == bootstrap.LARGEST_BCA
     said = [run_tables.mean_interval(n) for n in (None, 1, 2, 19, 20, 5000, 5001)]
     assert said == ["no interval"] * 2 + ["Student's t"] * 2 + ["bootstrap (BCa)"] * 2 + ["bootstrap (percentile)"]
-    assert run_tables.basis(entry(0.5, 0.4, 0.6, 12)) == "n = 12, Student's t"
-    assert run_tables.basis(entry(0.5, None, None, 12)) == "n = 12, no interval"
+    assert run_tables.basis(estimate(0.5, 0.4, 0.6, 12)) == "n = 12, Student's t"
+    assert run_tables.basis(estimate(0.5, None, None, 12)) == "n = 12, no interval"
     assert run_tables.basis(None) == "–"
 
 
@@ -44,11 +44,7 @@ def test_what_an_older_evaluation_lacks_is_left_out() -> None:
         "Gold score", "Proxy score (the reward)", "Win rate by gold score", "KL k1 (nats per completion)",
         "Length (tokens)", "Ended by itself (share)",
     ]  # fmt: skip
-    for given in (
-        stats(),
-        None,
-        {**stats(), "best_of_n": {"reason": "off"}, "overoptimisation": None, "judges": {}},
-    ):
+    for given in (stats(), None, stats(best_of_n={"reason": "off"}, overoptimisation={}, judges={})):
         assert run_tables.best_of_n_table(given) is None
         assert run_tables.law_table(given) is None
         assert run_tables.judge_table(given) is None
@@ -66,19 +62,19 @@ def test_best_of_n_stands_beside_ppo_on_the_same_prompts() -> None:
     assert table.rows[3][1:3] == ("4.00", "0.50 [0.40, 0.60]")
     assert table.rows[4][2] == "+0.10 [−0.05, 0.25]"
     assert "64 prompts, 16 completions" in table.note
-    given = newer()
+    given = newer_json()
     line = given["best_of_n"]["yardstick"]["gold_score"]
     line.update(within=True, difference=entry(-0.2, -0.3, -0.1), n_needed=9)
-    table = run_tables.best_of_n_table(given)
+    table = run_tables.best_of_n_table(evaluation(given))
     assert table is not None
     assert table.rows[4][0] == "PPO − best of 9, at equal KL"
     assert table.rows[4][2] == "−0.20 [−0.30, −0.10]"
 
 
 def test_laws_say_where_they_are_best_and_what_is_extrapolated() -> None:
-    given = newer()
-    given["best_of_n"]["laws"]["gold_score"]["peak"] = {"kl": 9.0, "within": False}
-    table = run_tables.law_table(given)
+    given = newer_json()
+    given["best_of_n"]["laws"]["gold_score"]["peak"] = {"d": 3.0, "kl": 9.0, "gain": 0.5, "within": False}
+    table = run_tables.law_table(evaluation(given))
     assert table is not None
     best = {row[0]: row[4] for row in table.rows}
     assert best == {"best-of-n, gold": "9.0 *", "best-of-n, proxy": "–", "PPO, over the run, gold": "7.4"}

@@ -2,43 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from pipeline.reporting.sweep_table import aligned, card, figures, main_figure, render, result
+from pipeline.results.sweep import OverSeeds, SettingOverSeeds
+from tests.unit.reporting.given import estimate, stats, varied_json, wins
 
 
-def entry(value: float, low: float | None, high: float | None, n: int) -> dict[str, Any]:
-    return {"value": value, "low": low, "high": high, "n": n, "least": value - 0.1, "most": value + 0.1}
+def entry(value: float, low: float | None, high: float | None, n: int) -> OverSeeds:
+    return OverSeeds(**vars(estimate(value, low, high, n)), least=value - 0.1, most=value + 0.1)
 
 
-GROUPS: list[dict[str, Any]] = [
-    {
-        "group": "ppo.kl_coef=0.02",
-        "seeds": [0, 1, 2],
-        "figures": {"gold_difference": entry(0.5, 0.4, 0.6, 3), "kl_k1": entry(4.0, 3.0, 5.0, 3), "minutes": None},
-        "against_first": None,
-    },
-    {
-        "group": "ppo.kl_coef=0.1",
-        "seeds": [0, 1],
-        "figures": {"gold_difference": entry(-0.25, -0.5, 0.0, 2), "kl_k1": entry(1.0, None, None, 2)},
-        "against_first": {"gold_difference": entry(-0.7, -0.9, -0.5, 2)},
-    },
+GROUPS = [
+    SettingOverSeeds(
+        "ppo.kl_coef=0.02",
+        [0, 1, 2],
+        {"gold_difference": entry(0.5, 0.4, 0.6, 3), "kl_k1": entry(4.0, 3.0, 5.0, 3), "minutes": None},
+        None,
+    ),
+    SettingOverSeeds(
+        "ppo.kl_coef=0.1",
+        [0, 1],
+        {"gold_difference": entry(-0.25, -0.5, 0.0, 2), "kl_k1": entry(1.0, None, None, 2)},
+        {"gold_difference": entry(-0.7, -0.9, -0.5, 2)},
+    ),
 ]
 RUNS: list[dict[str, Any]] = [
     {"run": "ppo.kl_coef=0.02 seed=0", "state": "done", "gold_difference": 0.5, "kl_k1": 4.0, "minutes": 12.34,
      "evaluation": "demo-evaluation@v000001"},
     {"run": "ppo.kl_coef=0.1 seed=0", "state": "missing", "gold_difference": None, "evaluation": None},
 ]  # fmt: skip
-
-
-DIVERSITY = {
-    "closings": {"ratio": {"value": 0.05}},
-    "closing": {"policy": {"share": {"value": 0.52}}},
-    "collapse": {"place": "end"},
-}
 
 
 # Catches: least and most swapped, the paired column in the first row, a lost sign.
@@ -65,12 +61,12 @@ def test_runs_that_collapsed_are_named_first() -> None:
 
 
 def test_one_seed_claims_no_interval() -> None:
-    alone = {"group": "as configured", "seeds": [0], "figures": {"gold_difference": entry(0.5, None, None, 1)}}
+    alone = SettingOverSeeds("as configured", [0], {"gold_difference": entry(0.5, None, None, 1)}, None)
     text = render("demo, sweep", [alone], RUNS[:1])
     assert "mean over 1 seed, which gives no interval." in text
     assert "against the first" not in text
     assert "best of" not in text
-    two = render("demo, sweep", [alone, {**alone, "group": "ppo.lam=1"}], RUNS[:1])
+    two = render("demo, sweep", [alone, replace(alone, group="ppo.lam=1")], RUNS[:1])
     assert "may be a luckier draw" in two
     assert "best of" not in two
 
@@ -80,7 +76,8 @@ def test_nothing_done_is_said() -> None:
 
 
 def test_without_gold_the_proxy_is_compared() -> None:
-    groups = [{"figures": {"gold_difference": None, "score_difference": entry(1.0, None, None, 1)}}]
+    figures_of_one = {"gold_difference": None, "score_difference": entry(1.0, None, None, 1)}
+    groups = [SettingOverSeeds("a", [0], figures_of_one, None)]
     assert main_figure(groups).key == "score_difference"
     assert main_figure(GROUPS).key == "gold_difference"
     assert result({"gold_difference": None, "score_difference": 1.5, "kl_k1": 2.04}) == "proxy +1.50, KL 2.0 nats"
@@ -94,25 +91,19 @@ def test_a_table_lines_up_and_no_cell_breaks_it() -> None:
 
 # Catches: the base's length, the proxy's win rate where gold is known, accuracy of single completions.
 def test_figures_of_a_run() -> None:
-    evaluation = {
-        "gold_score": {"base": {"value": 0.1}, "policy": {"value": 0.6}, "difference": {"value": 0.5}},
-        "score": {"difference": {"value": 2.0}},
-        "win_rate": {"gold_score": {"value": 0.8}, "score": {"value": 0.9}},
-        "length": {"base": {"value": 20.0}, "policy": {"value": 22.0}},
-        "kl_k1": {"value": 3.0},
-    }
     pairs = {"evaluation": {"accuracy": {"value": 0.75}}}
     single = {"evaluation": {"accuracy": {"value": 0.6}, "pairs": {"accuracy": {"value": 0.7}}}}
-    assert figures(evaluation, pairs, 4.5) == {
-        "gold_difference": 0.5, "score_difference": 2.0, "win_rate": 0.8, "kl_k1": 3.0, "length": 22.0,
+    both = {"gold_score": wins(0.8, 0.7, 0.9), "score": wins(0.9, 0.8, 1.0)}
+    assert figures(stats(win_rate=both), pairs, 4.5) == {
+        "gold_difference": 0.46, "score_difference": 2.0, "win_rate": 0.8, "kl_k1": 4.0, "length": 22.0,
         "reward_accuracy": 0.75, "minutes": 4.5, "closings_ratio": None, "closing_share": None, "collapsed": None,
     }  # fmt: skip
-    varied = figures(evaluation | {"diversity": DIVERSITY}, pairs, 4.5)
-    assert (varied["closings_ratio"], varied["closing_share"], varied["collapsed"]) == (0.05, 0.52, 1.0)
-    assert result(varied) == "collapsed: gold +0.50, KL 3.0 nats, 0.05 of the base's closing sentences"
-    assert figures(evaluation | {"diversity": DIVERSITY | {"collapse": None}}, pairs, 4.5)["collapsed"] == 0
-    assert figures(evaluation, single, None)["reward_accuracy"] == 0.7
-    blind = {**evaluation, "gold_score": None, "win_rate": {"gold_score": None, "score": {"value": 0.9}}}
+    varied = figures(stats(diversity=varied_json()), pairs, 4.5)
+    assert (varied["closings_ratio"], varied["closing_share"], varied["collapsed"]) == (4.5 / 83, 0.52, 1.0)
+    assert result(varied) == "collapsed: gold +0.46, KL 4.0 nats, 0.05 of the base's closing sentences"
+    assert figures(stats(diversity=varied_json(collapsed=False)), pairs, 4.5)["collapsed"] == 0
+    assert figures(stats(), single, None)["reward_accuracy"] == 0.7
+    blind = stats(gold_score=None, win_rate={"gold_score": None, "score": wins(0.9, 0.8, 1.0)})
     without = figures(blind, None, None)
     assert (without["gold_difference"], without["win_rate"], without["reward_accuracy"]) == (None, 0.9, None)
 

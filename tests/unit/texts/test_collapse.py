@@ -52,8 +52,8 @@ def test_a_favourite_last_sentence_is_a_collapse(favourite: float, seed: int) ->
     found = collapse(*compared(reviews(0, seed), reviews(favourite, 100 + seed)))
     assert found is not None
     assert found.place == "end"
-    assert found.sentence.text == "My friends loved it."
-    assert found.sentence.share == pytest.approx(favourite, abs=0.12)
+    assert found.text == "My friends loved it."
+    assert found.share == pytest.approx(favourite, abs=0.12)
     assert found.before > 60
     assert '"My friends loved it."' in str(found)
 
@@ -70,7 +70,7 @@ def test_a_favourite_first_sentence_is_one_too() -> None:
 def test_all_empty_is_a_collapse() -> None:
     found = collapse(*compared(reviews(0, 0), [""] * 240))
     assert found is not None
-    assert found.sentence.text == ""
+    assert found.text == ""
     assert "100 % are empty" in str(found)
 
 

@@ -24,26 +24,26 @@ def test_the_difference_is_second_less_first_by_prompt() -> None:
     first = [row("a", 0.1), row("a", 0.3), row("b", 0.5), row("only here", 9.0)]
     second = [row("b", 0.6), row("b", 0.8), row("a", 0.4, 20), row("only there", -9.0)]
     found = on_shared_prompts(first, second)
-    assert found["prompts"] == 2
-    gold = found["gold_score"]
-    assert gold["first"]["value"] == pytest.approx((0.2 + 0.5) / 2)
-    assert gold["second"]["value"] == pytest.approx((0.4 + 0.7) / 2)
-    assert gold["difference"]["value"] == pytest.approx(0.2)
-    assert gold["difference"]["n"] == 2
+    assert found.prompts == 2
+    gold = found.measures["gold_score"]
+    assert gold.first.value == pytest.approx((0.2 + 0.5) / 2)
+    assert gold.second.value == pytest.approx((0.4 + 0.7) / 2)
+    assert gold.difference.value == pytest.approx(0.2)
+    assert gold.difference.n == 2
     # Both prompts differ by .2, however far apart they are: a paired interval has no width.
-    assert gold["difference"]["low"] == pytest.approx(0.2)
-    assert gold["difference"]["high"] == pytest.approx(0.2)
-    assert found["length"]["difference"]["value"] == pytest.approx(5.0)
+    assert gold.difference.low == pytest.approx(0.2)
+    assert gold.difference.high == pytest.approx(0.2)
+    assert found.measures["length"].difference.value == pytest.approx(5.0)
 
 
 def test_what_a_side_does_not_know_is_left_out() -> None:
     found = on_shared_prompts([row("a", 0.1)], [row("a", None)])
-    assert found["gold_score"] is None
-    assert found["score"]["difference"]["value"] == 0
+    assert "gold_score" not in found.measures
+    assert found.measures["score"].difference.value == 0
     older = [{k: v for k, v in row("a", 0.1).items() if k != "policy_kl_k1"}]
-    assert on_shared_prompts(older, older)["kl_k1"] is None
+    assert "kl_k1" not in on_shared_prompts(older, older).measures
 
 
 def test_no_shared_prompt_is_no_comparison() -> None:
     found = on_shared_prompts([row("a", 0.1)], [row("b", 0.1)])
-    assert found == {"prompts": 0, "gold_score": None, "score": None, "kl_k1": None, "length": None}
+    assert (found.prompts, found.measures) == (0, {})

@@ -11,6 +11,8 @@ import pytest
 from scipy import stats
 
 from pipeline.evaluation.policy.best_of_n import best_of, best_of_n, kl_bound, rank_weights, samples_at, yardstick
+from pipeline.results.stats import to_json
+from pipeline.statistics.bootstrap import Resampling
 
 
 # Catches: n/(n-1), log base 2, a sign.
@@ -86,25 +88,27 @@ def test_yardstick_reads_the_curve_at_the_policys_kl() -> None:
     knots = [math.sqrt(kl_bound(n)) for n in (1, 2, 3, 4)]
     d = 0.25 * knots[1] + 0.75 * knots[2]
     found = yardstick(curve, np.full(30, 3.0), np.full(30, d * d))
-    assert found["within"]
-    assert found["best_of_n"]["value"] == pytest.approx(1.75)
+    assert found.within
+    assert found.best_of_n.value == pytest.approx(1.75)
     # The same on every prompt: no interval.
-    assert found["difference"] == {"value": pytest.approx(1.25), "low": None, "high": None, "n": 30}
-    assert found["n_needed"] == 3
-    assert found["largest"]["n"] == 4
-    assert found["largest"]["difference"]["value"] == pytest.approx(-1.0)
+    assert found.difference is not None
+    assert (found.difference.value, found.difference.n) == (pytest.approx(1.25), 30)
+    assert not found.difference.has_limits
+    assert found.n_needed == 3
+    assert found.largest.n == 4
+    assert found.largest.difference.value == pytest.approx(-1.0)
     at_knot = yardstick(curve, np.full(30, 3.0), np.full(30, kl_bound(4)))
-    assert at_knot["best_of_n"]["value"] == pytest.approx(4)
-    assert yardstick(curve, np.zeros(30), np.full(30, -0.1))["best_of_n"]["value"] == 0
+    assert at_knot.best_of_n.value == pytest.approx(4)
+    assert yardstick(curve, np.zeros(30), np.full(30, -0.1)).best_of_n.value == 0
 
 
 # Catches: extrapolation past the largest n.
 def test_yardstick_does_not_extrapolate() -> None:
     found = yardstick(np.zeros((5, 8)), np.ones(5), np.full(5, 4.0))
-    assert (found["within"], found["best_of_n"], found["difference"]) == (False, None, None)
-    assert found["n_needed"] == math.ceil(samples_at(4.0))
-    assert found["largest"]["kl_bound"] == pytest.approx(kl_bound(8))
-    assert yardstick(np.zeros((5, 8)), np.ones(5), np.full(5, 900.0))["n_needed"] is None
+    assert (found.within, found.best_of_n, found.difference) == (False, None, None)
+    assert found.n_needed == math.ceil(samples_at(4.0))
+    assert found.largest.kl_bound == pytest.approx(kl_bound(8))
+    assert yardstick(np.zeros((5, 8)), np.ones(5), np.full(5, 900.0)).n_needed is None
 
 
 # Catches: the KL taken for known. Without its part of the error, 95 % intervals held the truth in 58 % of draws.
@@ -115,8 +119,10 @@ def test_yardstick_intervals_hold_the_truth() -> None:
     hits = 0
     for trial in range(300):
         curve = slope * knots + rng.normal(0, 0.5, (m, 1))
-        found = yardstick(curve, 2 + rng.normal(0, 0.5, m), rng.normal(kl, 0.3, m), trial, resamples=300)
-        low, high = found["difference"]["low"], found["difference"]["high"]
+        found = yardstick(
+            curve, 2 + rng.normal(0, 0.5, m), rng.normal(kl, 0.3, m), Resampling(trial, resamples=300)
+        )
+        low, high = found.difference.low, found.difference.high
         hits += low <= 2 - slope * math.sqrt(kl) <= high
     assert hits / 300 == pytest.approx(0.95, abs=0.04)
 
@@ -128,32 +134,34 @@ def test_everything_together() -> None:
     gold = 0.5 * score + 7
     policy = {"score": rng.normal(size=40), "gold_score": rng.normal(7, 1, 40)}
     found = best_of_n(score, {"score": score, "gold_score": gold}, [2, 4, 16], policy, np.full(40, 0.4))
-    assert [row["n"] for row in found["rows"]] == [1, 2, 4, 16]
-    assert found["rows"][0]["gold_score"]["value"] == pytest.approx(gold.mean())
-    assert found["rows"][3]["score"]["value"] == pytest.approx(score.max(1).mean())
-    assert (found["prompts"], found["samples"]) == (40, 16)
+    assert [row.n for row in found.rows] == [1, 2, 4, 16]
+    assert found.rows[0].means["gold_score"].value == pytest.approx(gold.mean())
+    assert found.rows[3].means["score"].value == pytest.approx(score.max(1).mean())
+    assert (found.prompts, found.samples) == (40, 16)
     # Gold is half the score, so are its law's coefficients; it rises at first.
-    laws = found["laws"]
-    assert laws["gold_score"]["alpha"]["value"] == pytest.approx(laws["score"]["alpha"]["value"] / 2)
-    assert laws["gold_score"]["alpha"]["low"] > 0
-    assert found["yardstick"]["gold_score"]["policy"]["value"] == pytest.approx(policy["gold_score"].mean())
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    laws = found.laws
+    assert laws["gold_score"].alpha.value == pytest.approx(laws["score"].alpha.value / 2)
+    assert laws["gold_score"].alpha.low > 0
+    assert found.yardstick["gold_score"].policy.value == pytest.approx(policy["gold_score"].mean())
+    assert json.loads(json.dumps(to_json(found), allow_nan=False)) == to_json(found)
 
 
 def test_intervals_of_the_rows_are_over_prompts() -> None:
     # Catches: all samples taken for independent, which gives intervals sqrt(N) too narrow where prompts differ.
     score = np.repeat(np.random.default_rng(5).normal(size=(30, 1)), 8, axis=1) + np.arange(8) * 1e-6
-    row = best_of_n(score, {"score": score}, [2], {"score": score[:, 0]}, np.full(30, 0.1))["rows"][0]["score"]
+    row = best_of_n(score, {"score": score}, [2], {"score": score[:, 0]}, np.full(30, 0.1)).rows[0].means["score"]
     low, high = stats.t.interval(0.95, 29, score[:, 0].mean(), stats.sem(score[:, 0]))
-    assert (row["low"], row["high"]) == pytest.approx((low, high), abs=0.06)
+    assert (row.low, row.high) == pytest.approx((low, high), abs=0.06)
 
 
 # Catches: the gain's interval from two means that are not paired: prompts differ by 1, the gains by nothing.
 def test_gains_are_paired_by_prompt() -> None:
     each = np.random.default_rng(5).normal(size=(30, 1))
     score = np.repeat(each, 4, axis=1) + np.arange(4)
-    rows = best_of_n(score, {"score": score}, [4], {"score": score[:, 0]}, np.full(30, 0.1))["rows"]
-    assert rows[0]["gain"]["score"]["value"] == 0
-    found = [rows[1]["gain"]["score"][key] for key in ("value", "low", "high")]
-    assert found == pytest.approx([1.5] * 3)  # the best of 0, 1, 2, 3 is 3, one of them 1.5 on average
-    assert rows[1]["score"]["high"] - rows[1]["score"]["low"] > 0.5
+    rows = best_of_n(score, {"score": score}, [4], {"score": score[:, 0]}, np.full(30, 0.1)).rows
+    assert rows[0].gain["score"].value == 0
+    gain = rows[1].gain["score"]
+    assert (gain.value, gain.low, gain.high) == pytest.approx(
+        (1.5, 1.5, 1.5)
+    )  # the best of 0, 1, 2, 3 is 3, one of them 1.5 on average
+    assert rows[1].means["score"].high - rows[1].means["score"].low > 0.5

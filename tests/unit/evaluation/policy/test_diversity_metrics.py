@@ -12,9 +12,14 @@ import numpy as np
 import pytest
 
 from pipeline.evaluation.policy.diversity_best_of_n import best_of_n_diversity, expected_entropy
-from pipeline.evaluation.policy.diversity_metrics import _effective, _Intervals, compare_diversity
+from pipeline.evaluation.policy.diversity_metrics import compare_diversity, effective_number
 from pipeline.evaluation.policy.policy_metrics import Sampled
-from pipeline.texts.diversity import effective_number
+from pipeline.results.diversity import Diversity
+from pipeline.results.stats import to_json
+from pipeline.statistics.bootstrap import Resampling
+from pipeline.texts import diversity as measured
+
+FEWER = Resampling(resamples=200)
 
 
 def texts(kinds: int, n: int, seed: int, middle: int = 30) -> list[str]:
@@ -29,24 +34,22 @@ def side(completions: list[str]) -> Sampled:
     return Sampled(completions, [5] * len(completions), [True] * len(completions))
 
 
-def compared(base: list[str], policy: list[str], per_prompt: int = 2, **more: Any) -> dict[str, Any]:
-    return compare_diversity(side(base), side(policy), per_prompt, resamples=200, **more)
+def compared(base: list[str], policy: list[str], per_prompt: int = 2, **more: Any) -> Diversity:
+    return compare_diversity(side(base), side(policy), per_prompt, FEWER, **more)
 
 
 def test_known_variety_is_found_with_its_ratio() -> None:
     found = compared(texts(60, 400, 0), texts(6, 400, 1))
-    assert (found["completions"], found["prompts"]) == (400, 200)
-    assert found["closings"]["at"] == 400
-    assert found["closings"]["base"]["value"] == pytest.approx(60 * math.exp(-59 / 800), rel=0.04)
-    assert found["closings"]["policy"]["value"] == pytest.approx(6, rel=0.02)
-    ratio = found["closings"]["ratio"]
-    assert ratio["low"] < ratio["value"] < ratio["high"] < 0.13
-    assert ratio["value"] == pytest.approx(
-        found["closings"]["policy"]["value"] / found["closings"]["base"]["value"]
-    )
-    assert found["collapse"] is None  # no sentence is on a quarter of the completions
-    assert found["openings"]["ratio"]["low"] < 1 < found["openings"]["ratio"]["high"]
-    json.dumps(found, allow_nan=False)
+    assert (found.completions, found.prompts) == (400, 200)
+    assert found.closings.at == 400
+    assert found.closings.base.value == pytest.approx(60 * math.exp(-59 / 800), rel=0.04)
+    assert found.closings.policy.value == pytest.approx(6, rel=0.02)
+    ratio = found.closings.ratio
+    assert ratio.low < ratio.value < ratio.high < 0.13
+    assert ratio.value == pytest.approx(found.closings.policy.value / found.closings.base.value)
+    assert found.collapse is None  # no sentence is on a quarter of the completions
+    assert found.openings.ratio.low < 1 < found.openings.ratio.high
+    json.dumps(to_json(found), allow_nan=False)
 
 
 # Catches: the shares of one side as the other's; an interval over completions.
@@ -54,16 +57,16 @@ def test_the_most_common_sentences_are_named_with_both_shares() -> None:
     base = ["Fine. It works."] * 2 + [f"Fine. Day {i}." for i in range(38)]
     policy = ["Fine. It works!"] * 30 + [f"Fine. Day {i}." for i in range(10)]
     found = compared(base, policy)
-    assert found["closing"]["policy"]["text"] == "It works!"
-    assert found["closing"]["policy"]["share"]["value"] == 0.75
-    assert found["closing"]["policy"]["share"]["n"] == 20
-    assert found["closing"]["policy"]["share_of_other"]["value"] == 0.05
-    assert found["sentence"]["policy"]["share"]["value"] == 1
-    first = found["common"][0]
-    assert first["text"] in ("It works.", "It works!")
-    assert (first["base"]["value"], first["policy"]["value"]) == (0.05, 0.75)
-    assert found["collapse"]["place"] == "end"
-    assert found["collapse"]["text"] == "It works!"
+    assert found.closing["policy"].text == "It works!"
+    assert found.closing["policy"].share.value == 0.75
+    assert found.closing["policy"].share.n == 20
+    assert found.closing["policy"].share_of_other.value == 0.05
+    assert found.sentence["policy"].share.value == 1
+    first = found.common[0]
+    assert first.text in ("It works.", "It works!")
+    assert (first.base.value, first.policy.value) == (0.05, 0.75)
+    assert found.collapse.place == "end"
+    assert found.collapse.text == "It works!"
 
 
 # Catches: n-grams of a longer side counted beyond the shorter one's number.
@@ -74,8 +77,8 @@ def test_longer_texts_are_no_more_varied_for_their_length() -> None:
         return [" ".join(f"w{i}" for i in rng.integers(6, size=n)) for _ in range(200)]
 
     found = compared(of_length(6), of_length(18))
-    assert found["ngrams"]["at"] == 200 * 4
-    assert found["ngrams"]["ratio"]["value"] == pytest.approx(1, abs=0.04)
+    assert found.ngrams.at == 200 * 4
+    assert found.ngrams.ratio.value == pytest.approx(1, abs=0.04)
 
 
 # Catches: an interval over completions, of which two go together here, or of an unpaired difference.
@@ -83,10 +86,10 @@ def test_the_interval_of_the_ratio_holds_the_truth() -> None:
     held, groups = 0, np.repeat(np.arange(200), 2)
     for seed in range(80):
         rng = np.random.default_rng(seed)
-        sides = [[[kind] for kind in np.repeat(rng.integers(kinds, size=200), 2).tolist()] for kinds in (20, 8)]
-        ratio = _effective(sides, groups, None, _Intervals(0, 0.95, 200))["ratio"]
+        base, policy = ([[k] for k in np.repeat(rng.integers(n, size=200), 2).tolist()] for n in (20, 8))
+        ratio = effective_number({"base": base, "policy": policy}, groups, None, FEWER).ratio
         # Of 200 draws both fall short by (kinds - 1) / 2n nats, which the interval knows nothing of.
-        held += ratio["low"] <= 8 / 20 * math.exp((19 - 7) / 400) <= ratio["high"]
+        held += ratio.low <= 8 / 20 * math.exp((19 - 7) / 400) <= ratio.high
     assert held >= 70
 
 
@@ -94,10 +97,10 @@ def test_similarity_within_and_across_prompts() -> None:
     base = [f"word{i} other{i}" for i in range(40)]
     policy = [f"word{i // 2} other{i // 2}" for i in range(40)]
     found = compared(base, policy)
-    assert found["similar_within"]["policy"]["value"] == 1
-    assert found["similar_within"]["base"]["value"] == 0
-    assert found["similar_across"]["policy"]["value"] == 0
-    assert compared(base, policy, per_prompt=1)["similar_within"] is None
+    assert found.similar_within.policy.value == 1
+    assert found.similar_within.base.value == 0
+    assert found.similar_across.policy.value == 0
+    assert compared(base, policy, per_prompt=1).similar_within is None
 
 
 # Catches: a table of embeddings that is not of the texts; a missing difference.
@@ -107,18 +110,18 @@ def test_a_model_of_embeddings_says_what_is_alike_in_meaning() -> None:
         return np.array([[math.cos(a), math.sin(a)] for a in angles], np.float32)
 
     found = compared(["good", "bad"] * 20, ["good", "fine"] * 20, embed=embed)
-    assert found["embedding_within"]["base"]["value"] == pytest.approx(0, abs=1e-6)
-    assert found["embedding_within"]["policy"]["value"] == pytest.approx(1)
-    assert found["embedding_across"]["policy"]["value"] == pytest.approx(1)
-    assert "embedding_within" not in compared(["a"] * 4, ["b"] * 4)
+    assert found.by_meaning.embedding_within.base.value == pytest.approx(0, abs=1e-6)
+    assert found.by_meaning.embedding_within.policy.value == pytest.approx(1)
+    assert found.by_meaning.embedding_across.policy.value == pytest.approx(1)
+    assert compared(["a"] * 4, ["b"] * 4).by_meaning is None
 
 
 def test_texts_without_sentences() -> None:
     found = compared([""] * 20, ["", "yes"] * 10)
-    assert found["ngrams"] is None
-    assert found["closings"]["base"]["value"] == 1
-    assert found["closing"]["base"]["text"] == ""
-    assert compared(["很好。"] * 20, ["不好。"] * 20)["words"].startswith("Words are single characters")
+    assert found.ngrams is None
+    assert found.closings.base.value == 1
+    assert found.closing["base"].text == ""
+    assert compared(["很好。"] * 20, ["不好。"] * 20).words.startswith("Words are single characters")
 
 
 # Catches: the binomial for the Poisson binomial, an expectation of counts for one of entropies.
@@ -127,7 +130,7 @@ def test_expected_entropy_is_the_mean_over_every_outcome() -> None:
     expected = 0.0
     for outcome in itertools.product(*(row.items() for row in chances)):
         chance = math.prod(p for _, p in outcome)
-        expected += chance * math.log(effective_number(Counter(kind for kind, _ in outcome).values()))
+        expected += chance * math.log(measured.effective_number(Counter(kind for kind, _ in outcome).values()))
     assert expected_entropy(chances) == pytest.approx(expected)
 
 
@@ -139,28 +142,26 @@ def test_best_of_n_closes_with_what_the_proxy_likes() -> None:
     scores = np.where(ends == 0, 5.0, rng.normal(size=ends.shape))
     closings = [[f"End {k}." for k in row] for row in ends]
     policy = [["End 0.", "end 0!"] for _ in range(prompts)]
-    found = best_of_n_diversity(scores, closings, [2, 16], policy, resamples=200)
-    assert [row["n"] for row in found["rows"]] == [1, 2, 16]
-    base, _, best = found["rows"]
+    found = best_of_n_diversity(scores, closings, [2, 16], policy, FEWER)
+    assert [row.n for row in found.rows] == [1, 2, 16]
+    base, _, best = found.rows
     # One of each prompt: what a sample of 40 shows of 30 kinds, not of 640.
     shown = [
-        effective_number(
+        measured.effective_number(
             np.bincount([row[i] for row, i in zip(ends, rng.integers(samples, size=prompts), strict=True)])
         )
         for _ in range(400)
     ]
-    assert math.log(base["closings"]["value"]) == pytest.approx(float(np.log(shown).mean()), abs=0.03)
-    assert base["ratio"]["value"] == 1
+    assert math.log(base.closings.value) == pytest.approx(float(np.log(shown).mean()), abs=0.03)
+    assert base.ratio.value == 1
     top = [row[int(np.argmax(s))] for row, s in zip(ends, scores, strict=True)]
-    assert best["closings"]["value"] == pytest.approx(effective_number(np.bincount(top)))
-    assert best["closing"]["text"] == "End 0."
-    assert best["closing"]["share"] == pytest.approx(np.mean(np.array(top) == 0))
-    assert found["policy"]["closings"]["value"] == pytest.approx(1)
-    assert found["policy"]["closing"]["share"] == pytest.approx(1)
+    assert best.closings.value == pytest.approx(measured.effective_number(np.bincount(top)))
+    assert best.closing.text == "End 0."
+    assert best.closing.share == pytest.approx(np.mean(np.array(top) == 0))
+    assert found.policy.closings.value == pytest.approx(1)
+    assert found.policy.closing.share == pytest.approx(1)
 
 
 def test_equal_scores_share_their_chances() -> None:
-    found = best_of_n_diversity([[1.0, 1.0, 0.0]] * 3, [["A.", "B.", "C."]] * 3, [3], [["A."]] * 3, resamples=50)
-    assert math.log(found["rows"][1]["closings"]["value"]) == pytest.approx(
-        expected_entropy([{"a": 0.5, "b": 0.5}] * 3)
-    )
+    found = best_of_n_diversity([[1.0, 1.0, 0.0]] * 3, [["A.", "B.", "C."]] * 3, [3], [["A."]] * 3, FEWER)
+    assert math.log(found.rows[1].closings.value) == pytest.approx(expected_entropy([{"a": 0.5, "b": 0.5}] * 3))

@@ -11,7 +11,9 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 from pipeline.evaluation.policy.length_control import length_controlled_win_rate
+from pipeline.results.stats import to_json
 from pipeline.statistics.bootstrap import wilson
+from pipeline.statistics.intervals import has_value
 
 
 def sigmoid(x: np.ndarray | float) -> np.ndarray:
@@ -25,10 +27,10 @@ def test_two_lengths_by_hand() -> None:
     # is theta, .25542; half their difference is phi tanh(1), 1.01755, so phi is 1.33609.
     outcomes = [1] * 12 + [0] * 3 + [1] * 3 + [0] * 7
     found = length_controlled_win_rate(outcomes, [3] * 15 + [-3] * 10)
-    assert found["value"] == pytest.approx(1 / (1 + math.exp(-0.25542)), abs=1e-5)
-    assert found["slope"] == pytest.approx(1.33609, abs=1e-4)
-    assert (found["n"], found["reason"]) == (25, None)
-    assert found["low"] < found["value"] < found["high"]
+    assert found.value == pytest.approx(1 / (1 + math.exp(-0.25542)), abs=1e-5)
+    assert found.slope == pytest.approx(1.33609, abs=1e-4)
+    assert (found.n, found.reason) == (25, None)
+    assert found.low < found.value < found.high
 
 
 # Catches: a difference of the wrong sign, a deviation about the mean. On many pairs the prior vanishes.
@@ -39,8 +41,8 @@ def test_many_pairs_agree_with_scikit_learn() -> None:
     found = length_controlled_win_rate(wins, gaps, resamples=50)
     x = np.tanh(gaps / np.sqrt((gaps**2).mean()))[:, None]
     reference = LogisticRegression(C=1e9, tol=1e-10).fit(x, wins)
-    assert found["value"] == pytest.approx(float(sigmoid(reference.intercept_[0])), abs=1e-3)
-    assert found["slope"] == pytest.approx(float(reference.coef_[0, 0]), abs=5e-3)
+    assert found.value == pytest.approx(float(sigmoid(reference.intercept_[0])), abs=1e-3)
+    assert found.slope == pytest.approx(float(reference.coef_[0, 0]), abs=5e-3)
 
 
 # Catches: leverages without weights, a wrong sign of the prior, Newton's steps cut off before they arrive.
@@ -60,8 +62,8 @@ def test_firths_fit_equals_the_penalised_likelihoods_maximum(sharp: bool) -> Non
 
     best = minimize(loss, [0, 1], method="Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-11, "maxiter": 5000}).x
     found = length_controlled_win_rate(wins, gaps, resamples=20)
-    assert found["value"] == pytest.approx(float(sigmoid(best[0])), abs=1e-4)
-    assert found["slope"] == pytest.approx(best[1], rel=1e-3)
+    assert found.value == pytest.approx(float(sigmoid(best[0])), abs=1e-4)
+    assert found.slope == pytest.approx(best[1], rel=1e-3)
 
 
 # Catches: no control at all, in which the judge's raw rate is the answer.
@@ -74,9 +76,9 @@ def test_a_judge_of_length_alone_sees_no_difference(sharp: bool) -> None:
         chance = (gaps > 0).astype(float) if sharp else sigmoid(2 * np.tanh(gaps / 5.83))
         wins = (rng.random(n) < chance).astype(float)
         found = length_controlled_win_rate(wins, gaps, seed=trial, resamples=100)
-        values.append(found["value"])
+        values.append(found.value)
         raw.append(wins.mean())
-        hits += found["low"] <= 0.5 <= found["high"]
+        hits += found.low <= 0.5 <= found.high
     assert np.mean(raw) > 0.62
     assert np.mean(values) == pytest.approx(0.5, abs=0.06)
     assert hits >= 17
@@ -91,7 +93,7 @@ def test_intervals_hold_the_truth() -> None:
         scale = math.sqrt(17)
         wins = (rng.random(150) < sigmoid(0.6 + 0.9 * np.tanh(gaps / scale))).astype(float)
         found = length_controlled_win_rate(wins, gaps, seed=trial, level=0.9, resamples=150)
-        hits += found["low"] <= truth <= found["high"]
+        hits += found.low <= truth <= found.high
     assert hits / 200 == pytest.approx(0.9, abs=0.06)
 
 
@@ -102,7 +104,7 @@ def test_prompts_are_the_unit() -> None:
     wins = (rng.random(60) < 0.6).astype(float)
     once = length_controlled_win_rate(wins, gaps, seed=5)
     four = length_controlled_win_rate(np.repeat(wins, 4), np.repeat(gaps, 4), per_prompt=4, seed=5)
-    assert four == pytest.approx(once)
+    assert to_json(four) == pytest.approx(to_json(once))
 
 
 def test_abstentions_are_left_out() -> None:
@@ -110,12 +112,12 @@ def test_abstentions_are_left_out() -> None:
     gaps, wins = rng.normal(0, 4, 60), (rng.random(60) < 0.6).astype(float)
     with_gaps = np.concatenate([wins, np.full(10, math.nan)])
     found = length_controlled_win_rate(with_gaps, np.concatenate([gaps, np.full(10, 50.0)]))
-    assert found == pytest.approx(length_controlled_win_rate(wins, gaps))
+    assert to_json(found) == pytest.approx(to_json(length_controlled_win_rate(wins, gaps)))
 
 
 def test_equal_lengths_are_the_plain_win_rate() -> None:
     found = length_controlled_win_rate([1.0] * 20 + [0.0] * 10, [0] * 30)
-    assert found == {**wilson(20, 30).as_dict(), "slope": None, "reason": None}
+    assert to_json(found) == {**wilson(20, 30).as_dict(), "slope": None, "reason": None}
 
 
 @pytest.mark.parametrize(
@@ -130,13 +132,15 @@ def test_equal_lengths_are_the_plain_win_rate() -> None:
 )
 def test_what_cannot_be_fitted_says_why(outcomes: list[float], gaps: list[int], said: str) -> None:
     found = length_controlled_win_rate(outcomes, gaps)
-    assert found["value"] is found["low"] is found["high"] is None
-    assert said in found["reason"]
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert not has_value(found)
+    assert not found.has_limits
+    assert found.reason is not None
+    assert said in found.reason
+    assert json.loads(json.dumps(to_json(found), allow_nan=False)) == to_json(found)
 
 
 # Catches: Newton's steps that run away where the resampled wins separate by length.
 def test_near_separation_stays_finite() -> None:
     gaps = np.concatenate([np.full(20, 5.0), np.full(20, -5.0)])
     found = length_controlled_win_rate([1.0] * 20 + [0.0] * 19 + [1.0], gaps, resamples=200)
-    assert 0 < found["low"] <= found["value"] <= found["high"] < 1
+    assert 0 < found.low <= found.value <= found.high < 1

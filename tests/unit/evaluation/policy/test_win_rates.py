@@ -9,7 +9,9 @@ import random
 import numpy as np
 import pytest
 
-from pipeline.evaluation.policy.verdicts import both_orders, outcomes_by_score, verdict_stats, win_rate_of
+from pipeline.evaluation.policy.win_rates import combine_orders, judge_trust, outcomes_by_score, win_rate
+from pipeline.results.policy import WinRate
+from pipeline.results.stats import to_json
 from pipeline.scoring.llm_judge import Answer
 from pipeline.statistics.bootstrap import wilson
 
@@ -34,7 +36,7 @@ SILENT = Answer(None, "refused")
 def test_two_orders(
     policy_first: Answer, base_first: Answer, outcome: float, first: float, disagree: bool
 ) -> None:
-    found = both_orders([policy_first], [base_first])
+    found = combine_orders([policy_first], [base_first])
     assert np.array_equal(found.outcomes, [outcome], equal_nan=True)
     assert np.array_equal(found.first, [first], equal_nan=True)
     assert found.disagree.tolist() == [disagree]
@@ -44,32 +46,32 @@ def test_two_orders(
 # Catches: a bias of place that leaks into the win rate.
 def test_a_judge_of_place_alone_ties_everything() -> None:
     rng = random.Random(0)
-    always = both_orders([FIRST] * 50, [FIRST] * 50)
-    stats = verdict_stats(always, [True] * 50)
-    assert win_rate_of(always.outcomes)["value"] == 0.5
-    assert stats["position_bias"] == wilson(50, 50).as_dict()
-    assert stats["disagreement"] == wilson(50, 50).as_dict()
-    coin = both_orders(*([rng.choice([FIRST, SECOND]) for _ in range(400)] for _ in range(2)))
-    assert verdict_stats(coin, [True] * 400)["position_bias"]["value"] == pytest.approx(0.5, abs=0.05)
+    always = combine_orders([FIRST] * 50, [FIRST] * 50)
+    stats = judge_trust(always, [True] * 50)
+    assert win_rate(always.outcomes).value == 0.5
+    assert stats.position_bias == wilson(50, 50)
+    assert stats.disagreement == wilson(50, 50)
+    coin = combine_orders(*([rng.choice([FIRST, SECOND]) for _ in range(400)] for _ in range(2)))
+    assert judge_trust(coin, [True] * 400).position_bias.value == pytest.approx(0.5, abs=0.05)
 
 
 # Catches: equal texts counted as asked, ties of equal texts diluting the bias, abstentions in a denominator.
 def test_trust_by_hand() -> None:
-    found = both_orders([FIRST, FIRST, TIE, SILENT, TIE], [SECOND, FIRST, TIE, FIRST, TIE])
-    stats = verdict_stats(found, [True, True, True, True, False])
-    assert (stats["pairs"], stats["asked"], stats["abstentions"]) == (5, 4, {"refused": 1})
-    assert stats["position_bias"] == wilson(1.5, 2).as_dict()
-    assert stats["disagreement"] == wilson(1, 3).as_dict()
-    assert json.loads(json.dumps(stats, allow_nan=False)) == stats
+    found = combine_orders([FIRST, FIRST, TIE, SILENT, TIE], [SECOND, FIRST, TIE, FIRST, TIE])
+    stats = judge_trust(found, [True, True, True, True, False])
+    assert (stats.pairs, stats.asked, stats.abstentions) == (5, 4, {"refused": 1})
+    assert stats.position_bias == wilson(1.5, 2)
+    assert stats.disagreement == wilson(1, 3)
+    assert json.loads(json.dumps(to_json(stats), allow_nan=False)) == to_json(stats)
 
 
 # Catches: completions as the unit, an abstention as a loss or in n, a prompt half answered left out.
 def test_win_rate_averages_prompts_first() -> None:
-    found = win_rate_of([1, 1, 0, 0.5, math.nan, 1, math.nan, math.nan], per_prompt=2)
+    found = win_rate([1, 1, 0, 0.5, math.nan, 1, math.nan, math.nan], per_prompt=2)
     # Prompts: 1, .25, 1 (one answer), none. Sum 2.25 over 3.
-    assert found == {**wilson(2.25, 3).as_dict(), "wins": 3, "ties": 1, "losses": 1}
-    assert win_rate_of([math.nan])["n"] == 0
-    assert win_rate_of([math.nan])["value"] is None
+    assert found == WinRate(**vars(wilson(2.25, 3)), wins=3, ties=1, losses=1)
+    assert win_rate([math.nan]).n == 0
+    assert math.isnan(win_rate([math.nan]).value)
 
 
 # Wilson on averaged prompts is a little wide, never narrow. Catches: n counted in completions.
@@ -79,8 +81,8 @@ def test_win_rate_intervals_hold_the_truth() -> None:
     for _ in range(500):
         chance = rng.beta(2, 1, 60)  # mean 2/3; completions of a prompt are alike
         wins = rng.random((60, 3)) < chance[:, None]
-        found = win_rate_of(wins.astype(float).ravel(), per_prompt=3)
-        hits += found["low"] <= 2 / 3 <= found["high"]
+        found = win_rate(wins.astype(float).ravel(), per_prompt=3)
+        hits += found.low <= 2 / 3 <= found.high
     assert hits / 500 >= 0.94
 
 
