@@ -76,10 +76,10 @@ class BestOfN:
         missing_eos_penalty: what is taken off the score of a completion that did not end before one is chosen.
     """
 
-    reason: str | None
     prompts: int = 0
     samples: int = 0
     rows: Sequence[BestOf] = ()
     laws: Mapping[str, Law] = field(default_factory=dict[str, Law])
     yardstick: Mapping[str, Yardstick] = field(default_factory=dict[str, Yardstick])
     missing_eos_penalty: float | None = None
+    reason: str | None
