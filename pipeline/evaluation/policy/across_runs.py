@@ -50,22 +50,20 @@ def on_shared_prompts(
     shared = [prompt for prompt in sides[0] if prompt in sides[1]]
     measures: dict[PairedMeasure, PairedRuns] = {}
     for name in COLUMNS if shared else ():
-        before, after = ([side[prompt][name] for prompt in shared] for side in sides)
-        if not np.isnan([*before, *after]).any():
+        before, after = ([v for prompt in shared if (v := side[prompt][name]) is not None] for side in sides)
+        if len(before) == len(after) == len(shared):
             difference = resampling.difference(before, after)
             measures[name] = PairedRuns(resampling.mean(before), resampling.mean(after), difference)
     return SharedPrompts(len(shared), measures)
 
 
-def _by_prompt(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[PairedMeasure, float]]:
-    """Means of each prompt's completions, in the order of the prompts; NaN where one is unknown."""
-    by_prompt: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+def _by_prompt(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[PairedMeasure, float | None]]:
+    """Means of each prompt's completions, in the order of the prompts; None where one is unknown."""
+    columns: dict[str, dict[PairedMeasure, list[Any]]] = defaultdict(lambda: {name: [] for name in COLUMNS})
     for row in rows:
-        by_prompt[row["prompt"]].append(row)
+        for name, column in COLUMNS.items():
+            columns[row["prompt"]][name].append(row.get(column))
     return {
-        prompt: {
-            name: float(np.mean([np.nan if row.get(column) is None else row[column] for row in own]))
-            for name, column in COLUMNS.items()
-        }
-        for prompt, own in by_prompt.items()
+        prompt: {name: None if None in values else float(np.mean(values)) for name, values in own.items()}
+        for prompt, own in columns.items()
     }

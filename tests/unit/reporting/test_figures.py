@@ -13,6 +13,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pipeline.base.errors import DataError
 from pipeline.reporting.figures import common, compare, frontier, reward, scores, sweep, training
 from pipeline.reporting.figures.scores import Group, Judgement
 from pipeline.reporting.figures.sweep import Evaluated
@@ -205,6 +206,17 @@ def test_best_of_n_has_the_intervals_of_its_gains() -> None:
     assert second.gain == estimate(0.25, 0.2, 0.35)
     ax = frontier.frontier({"gold_score": frontier.curves(made, "gold_score")}).axes[0]
     assert [pytest.approx(0.2), pytest.approx(0.35)] in [[y for _, y in arm] for arm in arms(ax)]
+
+
+# Seen failing: a number that YAML reads as text (5e-2) ended the report, as no format of text is "g".
+def test_another_policys_coefficient_may_be_kept_as_text() -> None:
+    json = newer_json()
+    json["overoptimisation"]["sweep"]["points"][0]["kl_coef"] = "5e-2"
+    (point,) = frontier.curves(evaluation(json), "gold_score").others
+    assert point.label == "0.05"
+    json["overoptimisation"]["sweep"]["points"][0]["kl_coef"] = "much"
+    with pytest.raises(DataError, match=r"points\[0\].kl_coef is 'much', not a number"):
+        evaluation(json)
 
 
 def test_an_older_evaluation_has_one_point() -> None:

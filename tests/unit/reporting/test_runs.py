@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.base.errors import StoreError
-from pipeline.reporting.runs import differing, find_run, parent_differences, parent_run
+from pipeline.base.errors import DataError, StoreError
+from pipeline.reporting.runs import differing, find_run, parent_differences, parent_run, results_of
 from pipeline.reporting.trees import branches
 from pipeline.store.store import Store, Version
 
@@ -150,3 +150,16 @@ def test_a_tree_draws_each_version_once(lab: Lab) -> None:
         (base.ref, "as above", []),
         (reward.ref, "as above", []),
     ]
+
+
+# Catches: figures that something else changed, read as if they were not there.
+def test_figures_that_cannot_be_read_are_one_line(lab: Lab) -> None:
+    policy = lab.run()
+    stats = {"n": 50, "level": 0.95, "kl_k1": "2.5"}
+    evaluation = lab.make("demo-evaluation", "evaluate", "evaluation", [(policy, "policy")], **stats)
+    with pytest.raises(DataError) as caught:
+        results_of(evaluation)
+    assert str(caught.value).startswith(
+        f"{evaluation.ref}: its evaluation cannot be read: stats.kl_k1 is '2.5', not"
+    )
+    assert "\n" not in str(caught.value)
