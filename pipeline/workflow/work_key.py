@@ -17,7 +17,7 @@ from pipeline.workflow.graph import External, Input, scoring
 FORMATS = {"sft": 1, "collect": 1, "reward": 1, "ppo": 1, "evaluate": 1, "report": 1, "sweep": 1}
 """The format of what each stage writes, raised by one when the stage would write something else from the same
 inputs and settings. Finished work of another format is done again; that of other versions of this package is not.
-``tests/stages/test_formats.py`` fails where an output changed and the number did not."""
+``tests/stages/test_output_formats.py`` fails where an output changed and the number did not."""
 
 # What people are asked and when it is enough: it decides what ``collect`` writes where people annotate. The other
 # keys of ``label`` are about the page, and may change between two evenings of labelling.
