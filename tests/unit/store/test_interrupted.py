@@ -230,7 +230,7 @@ def test_an_edited_file_and_another_output_format_are_named(
 ) -> None:
     rows = experiment.root / "rows.jsonl"
     rows.write_text("one")
-    given = f"task_args.dataset={rows}"
+    given = f"sft.tokenizer={rows}"
     experiment.dies(20, given)
     rows.write_text("two")
     assert "other settings: the content of a file that the config names." in experiment.refused(given)
