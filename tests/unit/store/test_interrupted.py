@@ -237,8 +237,8 @@ def test_an_edited_file_and_another_output_format_are_named(
     # Another file has other content: its name says it. Mutation caught: both named, as if two things had changed.
     other = experiment.root / "others.jsonl"
     other.write_text("two")
-    assert f"other settings: task_args.dataset {rows}, now {other}. Set" in experiment.refused(
-        f"task_args.dataset={other}"
+    assert f"other settings: sft.tokenizer {rows}, now {other}. Set" in experiment.refused(
+        f"sft.tokenizer={other}"
     )
     rows.write_text("one")
     monkeypatch.setitem(FORMATS, "sft", 2)
