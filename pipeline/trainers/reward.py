@@ -21,6 +21,7 @@ from pipeline.modeling.weights import require_finite
 from pipeline.scoring.reward_role import Position, score_position, scored_rows
 from pipeline.trainers.checkpointing import Checkpointed
 from pipeline.trainers.common import MetricsFile, StopDiverged, diverged_mend, show_progress
+from pipeline.workflow.bounds import check_section
 from pipeline.workflow.sections.reward import RewardFields
 
 
@@ -29,6 +30,7 @@ class RewardSection(RewardFields, RewardConfig):  # pyright: ignore[reportIncomp
     """TRL's ``RewardConfig`` with the keys of the section that are ours."""
 
     def __post_init__(self) -> None:
+        check_section("reward", vars(self))
         self.check_rules()
         super().__post_init__()
 

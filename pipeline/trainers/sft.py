@@ -20,6 +20,7 @@ from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.modeling.weights import require_finite
 from pipeline.trainers.checkpointing import Checkpointed
 from pipeline.trainers.common import MetricsFile, StopDiverged, diverged_mend, show_progress
+from pipeline.workflow.bounds import check_section
 from pipeline.workflow.sections.sft import SFTFields
 
 
@@ -28,6 +29,7 @@ class SFTSection(SFTFields, SFTConfig):
     """TRL's ``SFTConfig`` with the keys of the section that are ours."""
 
     def __post_init__(self) -> None:
+        check_section("sft", vars(self))
         self.check_rules()
         super().__post_init__()
 

@@ -249,6 +249,19 @@ def check_numbers(raw: Mapping[str, Any], where: str) -> None:
             raise ConfigError(where, f"{key} = {number} should be {FINITE}.")
 
 
+def check_section(section: str, values: Mapping[str, Any]) -> None:
+    """Check the numbers of a section that is made from Python, of which no config was read.
+
+    Raises:
+        ValueError: one is outside its bounds.
+    """
+    for key, bound in SECTIONS[section].items():
+        number = _number(values.get(key))
+        still = key == "learning_rate" and number == 0  # of use from Python: to measure what does not learn
+        if number is not None and not still and not bound.holds(number):
+            raise ValueError(f"{key} = {values[key]} should be {bound}")
+
+
 def _numbers(value: Any, key: str) -> Iterator[tuple[str, float]]:
     """(key, value) of every number with a point, at any depth."""
     if isinstance(value, float):

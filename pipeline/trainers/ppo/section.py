@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from pipeline.trainers.ppo.trl_parent import DERIVED_SETTINGS, PPOConfig
+from pipeline.workflow.bounds import check_section
 from pipeline.workflow.sections.ppo import PPOFields
 
 
@@ -14,6 +15,7 @@ class PPOSection(PPOFields, PPOConfig):  # pyright: ignore[reportIncompatibleVar
     """TRL's ``PPOConfig``, extended; keys that both know mean the same."""
 
     def __post_init__(self) -> None:
+        check_section("ppo", vars(self))
         self.check_rules()
         super().__post_init__()
 

@@ -183,13 +183,16 @@ def test_the_kl_budget_says_what_is_published(tmp_path: Path):
     ("settings", "said"),
     [
         ({"diversity_floor": 0.5}, "diversity_floor need held-out figures: set eval_strategy: steps"),
-        ({"diversity_floor": 50, "eval_strategy": "steps", "eval_steps": 1}, "diversity_floor 50 is not between"),
+        (
+            {"diversity_floor": 50, "eval_strategy": "steps", "eval_steps": 1},
+            "diversity_floor = 50 should be in (0, 1)",
+        ),
         (
             {"diversity_floor": 0.0, "eval_strategy": "steps", "eval_steps": 1},
-            "diversity_floor 0.0 is not between",
+            "diversity_floor = 0.0 should be in (0, 1)",
         ),
         ({"num_generations": 3}, "a batch of 8 does not divide into num_generations 3"),
-        ({"num_generations": 0}, "does not divide into num_generations 0"),
+        ({"num_generations": 0}, "num_generations = 0 should be 1 or more"),
     ],
 )
 def test_settings_that_make_no_sense(settings: dict[str, Any], said: str, tmp_path: Path):
