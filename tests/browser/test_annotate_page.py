@@ -186,7 +186,7 @@ def test_disk_full(page: Page, desk: Any, monkeypatch: Any) -> None:
     def full(event: Any) -> None:
         raise LogFull("data/demo-labels", "the disk is full.", "Make room.")
 
-    monkeypatch.setattr(at.log, "append", full)
+    monkeypatch.setattr(at.log.events, "append", full)
     press(page, "1")
     page.get_by_role("alert").filter(has_text="the disk is full").wait_for()
     monkeypatch.undo()
