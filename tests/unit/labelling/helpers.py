@@ -17,7 +17,6 @@ from pipeline.labelling.settings import FLAG_REASONS, SKIP_REASONS
 
 ITEMS = [Item(f"prompt {i}", ("x", "y")) for i in range(10)]
 KEYS = (f"key-{number:08d}" for number in itertools.count())
-_SEQ = itertools.count(1)
 _CLASSES: dict[str, Any] = {
     "vote": n.NewVote, "skip": n.NewSkip, "flag": n.NewFlag, "edit": n.NewEdit, "undo": n.NewUndo,
     "consent": n.NewConsent, "adjudicate": n.NewAdjudication,
@@ -87,5 +86,5 @@ def tables(log: Log) -> dict[str, list[Any]]:
 def current_vote(of: Item, who: str, choice: str, **more: Any) -> Vote:
     """A vote as the log gives it."""
     order = tuple(range(len(of.completions)))
-    plain = Vote(next(_SEQ), of.id, who, choice, order, None, (), "", 5000, "2026-01-01", 0, "sha")
+    plain = Vote(1, of.id, who, choice, order, None, (), "", 5000, "2026-01-01", 0, "sha")
     return replace(plain, **more)

@@ -12,15 +12,10 @@ import pytest
 
 from pipeline.labelling.aggregate import Outcome, adjudicated, aggregate, dawid_skene, pair_choices, strengths
 from pipeline.labelling.items import Item, Mode
-from pipeline.labelling.log.answers import Vote
 from pipeline.labelling.settings import Aggregation
+from tests.unit.labelling.helpers import current_vote as vote
 
 HOW: tuple[Aggregation, ...] = ("majority", "dawid_skene", "bradley_terry")
-
-
-def vote(of: Item, who: str, choice: str, round: int = 0) -> Vote:
-    order = tuple(range(len(of.completions)))
-    return Vote(1, of.id, who, choice, order, None, (), "", 5000, "", round, "sha")
 
 
 def ask(given: Mapping[Item, Sequence[str | None]], how: Aggregation = "majority") -> list[Outcome | None]:

@@ -17,18 +17,12 @@ from pipeline.labelling.agreement import krippendorff_alpha, summary
 from pipeline.labelling.items import Item, Mode
 from pipeline.labelling.log.answers import Vote
 from pipeline.labelling.log.events import Event
+from tests.unit.labelling.helpers import current_vote as vote
 
 
 def item(name: str, mode: Mode = "pairwise", gold: str | None = None) -> Item:
     n = {"pairwise": 2, "ranking": 3}.get(mode, 1)
     return Item(name, tuple(f"{name} {i}" for i in range(n)), mode, gold=gold)
-
-
-def vote(
-    of: Item, who: str, choice: str, *, order: tuple[int, ...] | None = None, ms: int | None = 5000, round: int = 0
-) -> Vote:
-    order = tuple(range(len(of.completions))) if order is None else order
-    return Vote(1, of.id, who, choice, order, None, (), "", ms, "", round, "sha")
 
 
 def event(kind: Any, of: Item, who: str) -> Event:

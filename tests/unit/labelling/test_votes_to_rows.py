@@ -21,15 +21,14 @@ from pipeline.labelling.row_schemas import EDITS, OUTCOMES, UNPAIRED
 from pipeline.labelling.rows_to_votes import adjudications_from_rows, edits_from_rows, votes_from_rows
 from pipeline.labelling.settings import LabelSection
 from pipeline.labelling.votes_to_rows import Labelled, Labelling, labelled
+from tests.unit.labelling.helpers import current_vote
 
 SEQ = count(1)
 PAIR = Item("prompt", ("x", "y"))
 
 
 def vote(of: Item, who: str, choice: str, **more: Any) -> Vote:
-    order = tuple(range(len(of.completions)))
-    plain = Vote(next(SEQ), of.id, who, choice, order, None, (), "", 5000, "2026-01-01", 0, "sha")
-    return replace(plain, **more)
+    return current_vote(of, who, choice, seq=next(SEQ), **more)
 
 
 def event(kind: Any, of: Item, who: str, **payload: Any) -> Event:
