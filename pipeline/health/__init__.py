@@ -1,7 +1,7 @@
-"""The doctor of PPO runs: rules over a run's figures and over what it was made from. Needs no torch.
+"""The doctor of PPO runs: rules over a run's figures and over its inputs. Needs no torch.
 
-``diagnose(rows, facts)`` gives findings as plain data; :func:`pipeline.health.facts.examine` does so for a
-version, with the facts that its lineage holds.
+``diagnose(rows, facts)`` gives findings as plain data; :func:`pipeline.health.facts.examine_version`
+does so for a version, with the facts that its lineage holds.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.health.figures import History
+from pipeline.health.figures import Figures
 from pipeline.health.findings import Facts, Overlap, Rule, Seen
 from pipeline.health.gold_rules import vindicated
 
@@ -18,18 +18,18 @@ WRONG_LABELS = 0.3
 FEW, WIDE = 2000, 0.2
 
 
-def at_chance(h: History, facts: Facts) -> Seen | None:
+def at_chance(figures: Figures, facts: Facts) -> Seen | None:
     found = _accuracy(facts)
     if found is None or found["low"] > 0.5:
         return None
     return Seen(f"{_right(found)}: that may be chance.")
 
 
-def below_baseline(h: History, facts: Facts) -> Seen | None:
+def below_baseline(figures: Figures, facts: Facts) -> Seen | None:
     found = _accuracy(facts)
     if found is None or facts.reward is None or found["low"] <= 0.5 or facts.reward.get("clears_baselines", True):
         return None
-    if vindicated(h):  # however it was measured, following it led somewhere good
+    if vindicated(figures):  # however it was measured, following it led somewhere good
         return None
     known = [
         (interval["value"], b["name"])
@@ -53,11 +53,11 @@ def _right(found: Mapping[str, Any]) -> str:
     )
 
 
-def leaked(h: History, facts: Facts) -> Seen | None:
+def leaked(figures: Figures, facts: Facts) -> Seen | None:
     return _overlaps(facts.leaks or (), LEAKED, "are among those trained on")
 
 
-def duplicated(h: History, facts: Facts) -> Seen | None:
+def duplicated(figures: Figures, facts: Facts) -> Seen | None:
     return _overlaps(facts.duplicates or (), DUPLICATED, "are there more than once")
 
 
@@ -66,7 +66,7 @@ def _overlaps(found: Sequence[Overlap], share: float, what: str) -> Seen | None:
     return Seen("; ".join(f"{o.count:,} of {o.total:,} {o.rows} {what}" for o in over) + ".") if over else None
 
 
-def label_noise(h: History, facts: Facts) -> Seen | None:
+def label_noise(figures: Figures, facts: Facts) -> Seen | None:
     noise = facts.noise
     if noise is None or noise.low <= WRONG_LABELS:
         return None
@@ -76,7 +76,7 @@ def label_noise(h: History, facts: Facts) -> Seen | None:
     )
 
 
-def few_comparisons(h: History, facts: Facts) -> Seen | None:
+def few_comparisons(figures: Figures, facts: Facts) -> Seen | None:
     found = _accuracy(facts)
     if found is not None and found["high"] - found["low"] > WIDE:
         return Seen(f"{_right(found)}: too few to say more.")

@@ -1,6 +1,6 @@
-"""What a run was made from, read from its versions: rows counted, settings and measurements looked up.
+"""Read a run's facts from its versions: settings, measurements of the reward model, counts of rows.
 
-Leaves out judging any of it. What was collected since, or never was there, stays unknown.
+A fact whose version was never made, or was collected since, stays None.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.base.errors import DataError
 from pipeline.base.files import disk_errors
 from pipeline.health.diagnosis import Doctor, examined
-from pipeline.health.findings import Facts, Finding, Noise, Overlap
+from pipeline.health.findings import Facts, Noise, Overlap
 from pipeline.health.written_texts import READ, Written, written
 from pipeline.statistics.intervals import wilson
 from pipeline.store.manifest import Manifest
@@ -30,8 +30,8 @@ FEWEST_TWICE = 20
 
 
 @dataclass(frozen=True)
-class Related:
-    """The versions behind a run, None for each that there is none of, or none any more."""
+class RunVersions:
+    """A policy and the versions that it was made from; None where there is none, or none any more."""
 
     policy: Version | None = None
     reward: Version | None = None
@@ -40,48 +40,44 @@ class Related:
     rollouts: Version | None = None
 
 
-def examine(store: Store, version: Version) -> list[Finding]:
-    """What is wrong with the run that ``version`` is of: its policy, or anything before or after that.
+def examine_version(store: Store, version: Version) -> Doctor:
+    """Examine the run that ``version`` belongs to: as its policy, as an input, or as something made from it.
 
     Raises:
         DataError, StoreError: rows are missing or corrupt.
     """
-    return doctor_of(store, version).findings
-
-
-def doctor_of(store: Store, version: Version) -> Doctor:
-    """The doctor who has seen everything about the run."""
-    found = related(store, version)
-    history = [] if found.policy is None else read_ppo_history(found.policy.path / "metrics.jsonl")
-    return examined(history, facts_of(found), None if found.rollouts is None else written_in(found.rollouts))
+    versions = run_versions(store, version)
+    history = [] if versions.policy is None else read_ppo_history(versions.policy.path / "metrics.jsonl")
+    texts = None if versions.rollouts is None else written_in(versions.rollouts)
+    return examined(history, facts_of(versions), texts)
 
 
 def written_in(rollouts: Version) -> Written:
-    """What the run wrote, from its ``rollouts``."""
+    """The completions of a finished run, from its ``rollouts``."""
     return written(rollouts.iter_rows("train", columns=list(READ)))
 
 
 def written_under_way(path: Path) -> Written:
-    """The same of a run under way, from its rollouts.jsonl; a last line without its end is still being written."""
+    """The completions of a run under way, from its rollouts.jsonl; a last line that is not finished is skipped."""
     if not path.is_file():
         return Written()
     with disk_errors(str(path)), path.open(encoding="utf-8") as file:
         return written(json.loads(line) for line in file if line.endswith("\n"))
 
 
-def related(store: Store, version: Version) -> Related:
+def run_versions(store: Store, version: Version) -> RunVersions:
     """The nearest version of each kind, ``version`` itself first."""
-    found: dict[str, Version] = {}
+    nearest: dict[str, Version] = {}
     for node in [n for n in store.lineage(version).ancestors() if n.state == "present"]:
-        if node.manifest is not None and (kind := _kind(node.manifest)) is not None and kind not in found:
-            found[kind] = store.resolve(node.ref)
-    own = _kind(version.manifest)
-    found = found if own is None else {**found, own: version}
-    return Related(**found, rollouts=_rollouts(store, found.get("policy")))
+        if node.manifest is not None and (kind := _kind(node.manifest)) is not None and kind not in nearest:
+            nearest[kind] = store.resolve(node.ref)
+    if (own := _kind(version.manifest)) is not None:
+        nearest[own] = version
+    return RunVersions(**nearest, rollouts=_rollouts(store, nearest.get("policy")))
 
 
 def _rollouts(store: Store, policy: Version | None) -> Version | None:
-    """What this policy's run wrote; not the rollouts of a policy that it started from."""
+    """The rollouts of this policy's run; not those of a policy that it started from."""
     parents = [] if policy is None else policy.manifest.parents
     refs = [parent.ref for parent in parents if parent.role == "rollouts"]
     present = {n.ref for n in store.lineage(policy).ancestors() if n.state == "present"} if policy and refs else ()
@@ -94,21 +90,21 @@ def _kind(manifest: Manifest) -> str | None:
     return manifest.kind if manifest.kind in ("preferences", "prompts") else None
 
 
-def facts_of(found: Related) -> Facts:
-    """Everything known about a run but its figures."""
+def facts_of(versions: RunVersions) -> Facts:
+    """The facts that a run's versions hold."""
     facts = Facts()
-    if found.policy is not None:
-        facts = Facts.of_settings(_section(found.policy, "ppo"))
-        stats = found.policy.manifest.stats
+    if versions.policy is not None:
+        facts = Facts.of_settings(_section(versions.policy, "ppo"))
+        stats = versions.policy.manifest.stats
         facts = replace(facts, stopped=stats.get("stopped"), kept=stats.get("kept"))
-    if found.reward is not None:
-        facts = replace(facts, reward=found.reward.manifest.stats.get("evaluation"))
-    leaks, duplicates = _overlaps(found)
-    rows = None if found.preferences is None else _training_rows(found.preferences)
+    if versions.reward is not None:
+        facts = replace(facts, reward=versions.reward.manifest.stats.get("evaluation"))
+    leaks, duplicates = _overlaps(versions)
+    rows = None if versions.preferences is None else _training_rows(versions.preferences)
     return replace(
         facts,
         training_rows=rows,
-        noise=_noise(facts.reward, found.preferences),
+        noise=_noise(facts.reward, versions.preferences),
         leaks=leaks,
         duplicates=duplicates,
     )
@@ -136,31 +132,31 @@ def _training_rows(preferences: Version) -> int:
     return splits.get("train", 0) or splits.get("unpaired/train", 0)
 
 
-# -------------------- rows that are there twice
+# -------------------- rows that occur twice
 
 
-def _overlaps(found: Related) -> tuple[list[Overlap] | None, list[Overlap] | None]:
+def _overlaps(versions: RunVersions) -> tuple[list[Overlap] | None, list[Overlap] | None]:
     """Leaks, and duplicates within a split; texts that differ in case and blanks only are the same."""
-    if found.prompts is None and found.preferences is None:
+    if versions.prompts is None and versions.preferences is None:
         return None, None
     leaks: list[Overlap] = []
     duplicates: list[Overlap] = []
-    asked = {s: _keys(found.prompts, s, ("prompt",)) for s in ("train", "test")}
-    pairs = {s: _keys(found.preferences, s, ("prompt", "chosen", "rejected")) for s in ("train", "test")}
+    asked = {s: _keys(versions.prompts, s, ("prompt",)) for s in ("train", "test")}
+    pairs = {s: _keys(versions.preferences, s, ("prompt", "chosen", "rejected")) for s in ("train", "test")}
     for rows, name in ((asked, "prompts"), (pairs, "comparisons")):
         for split, keys in rows.items():
             duplicates.append(Overlap(f"{name} of {split}", len(keys) - len(set(keys)), len(keys)))
     leaks.append(_shared("held-out prompts", asked["test"], asked["train"]))
-    by_prompt = found.preferences is not None and _section(found.preferences, "collect").get("split_by") in (
+    by_prompt = versions.preferences is not None and _section(versions.preferences, "collect").get("split_by") in (
         None,
         "prompt",
     )
     if by_prompt:
-        judged = {s: _keys(found.preferences, s, ("prompt",)) for s in ("train", "test")}
+        judged = {s: _keys(versions.preferences, s, ("prompt",)) for s in ("train", "test")}
         leaks.append(_shared("held-out comparisons' prompts", judged["test"], judged["train"]))
         leaks.append(_shared("prompts that the policy is tested on", asked["test"], judged["train"]))
     else:
-        texts = {s: [*_texts(found.preferences, s)] for s in ("train", "test")}
+        texts = {s: [*_texts(versions.preferences, s)] for s in ("train", "test")}
         leaks.append(_shared("held-out completions", texts["test"], texts["train"]))
     return [o for o in leaks if o.total], [o for o in duplicates if o.total]
 
@@ -183,8 +179,8 @@ def _plain(text: str | None) -> str:
 
 
 def _shared(rows: str, test: Iterable[int], train: Iterable[int]) -> Overlap:
-    known, held_out = set(train), list(test)
-    return Overlap(rows, sum(key in known for key in held_out), len(held_out))
+    trained_on, held_out = set(train), list(test)
+    return Overlap(rows, sum(key in trained_on for key in held_out), len(held_out))
 
 
 # -------------------- labels that are wrong
@@ -202,7 +198,7 @@ def _noise(reward: Mapping[str, Any] | None, preferences: Version | None) -> Noi
 
 
 def _votes(preferences: Version) -> Iterator[tuple[str, str, int]]:
-    """(what was asked, answer, how many gave it) of first votes that chose a side, or liked or disliked."""
+    """(item, answer, how many people gave it) of first votes that chose a side, or liked or disliked."""
     for split in ("train", "test"):
         if preferences.has_split(split, "votes"):
             for row in preferences.iter_rows(split, "votes"):

@@ -1,7 +1,6 @@
-"""The figures of a run so far, and what rules ask of them: where they started, where they are, how they scatter.
+"""A run's figures so far, as rules read them: where each started, where it is, how much it scatters.
 
-Leaves out what is good or bad. Everything is a function of the rows taken, so a run that is continued knows all
-that the run before knew.
+Everything is a function of the rows taken, so a run that is continued has the figures of the run before.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _RECENT = 64
 
 @dataclass
 class Column:
-    """One figure, by update; what is not a finite number is left out.
+    """One metric by update, of the rows where it is a finite number.
 
     Attributes:
         peak: the best mean of a window that ended a window ago, and the place where that window begins.
@@ -69,11 +68,11 @@ class Move:
         return self.before - self.now > SURE * self.error
 
 
-class History:
+class Figures:
     """Takes a run's rows in order, one per update.
 
     Attributes:
-        window: what the completions up to the last row show, where they are there to be read.
+        window: the latest completions up to the last row, where they are known.
     """
 
     def __init__(self) -> None:
@@ -83,7 +82,7 @@ class History:
         self._columns: dict[str, Column] = {}
 
     def take(self, row: Mapping[str, object], window: Window | None = None) -> None:
-        """Take one logged row, and what was written up to it.
+        """Take one logged row, and the completions up to it.
 
         An evaluation before the first update has no ``update`` and counts as 0.
         """

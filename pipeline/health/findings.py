@@ -1,4 +1,4 @@
-"""What a rule says, and what it may know besides the figures of a run. Leaves out every rule."""
+"""What a rule reads besides a run's figures, and what it reports."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipeline.health.figures import History
+from pipeline.health.figures import Figures
 
 Severity = Literal["serious", "watch"]
 
@@ -15,17 +15,17 @@ DOCS = "docs/doctor.md"
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about a run that a person should know.
+    """Something about a run that a person should look at.
 
     Attributes:
         rule: its name.
-        severity: ``serious``: what comes out is not to be believed; ``watch``: look at it before going on.
-        what: with the numbers, as they were when it was first seen; of texts, when it was last seen.
-        since: the update at which it began; None for what is not about updates.
+        severity: ``serious``: do not trust the results; ``watch``: look at it before going on.
+        what: with the numbers of the update at which it was first seen; of texts, last seen.
+        since: the update at which it began; None where it is not about updates.
         why: why it matters.
         change: what to do about it.
         link: where it is explained.
-        until: the last update at which it was still so, where it has passed since.
+        until: the last update at which the rule held, where it no longer does.
     """
 
     rule: str
@@ -40,7 +40,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Overlap:
-    """``count`` of ``total`` rows of ``rows`` that should not be there."""
+    """``count`` of the ``total`` rows called ``rows`` occur elsewhere, or twice."""
 
     rows: str
     count: int
@@ -49,7 +49,7 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Noise:
-    """Share of labels that are wrong, its lower 95 % limit, from how many, and how it is known."""
+    """Share of labels that are wrong, its lower 95 % limit, the number of labels, and how it was measured."""
 
     share: float
     low: float
@@ -59,16 +59,16 @@ class Noise:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known besides the figures; None where it is not.
+    """A run's settings and inputs, as rules read them; None where one is not known.
 
     Attributes:
         stops: whether a completion can end by itself.
         value_warmup: first updates that train the value model only.
         kept: after how many updates the policy is that was published.
-        reward: metrics of the reward model on held-out rows, as its manifest holds them.
+        reward: the reward model, measured on held-out rows.
         training_rows: comparisons or completions that it was trained on.
         stopped: why the run ended before its last update, in its own words.
-        leaks: rows held out that are among those trained on.
+        leaks: held-out rows that were trained on.
         duplicates: rows that are in their split more than once.
     """
 
@@ -85,7 +85,7 @@ class Facts:
 
     @classmethod
     def of_settings(cls, ppo: Mapping[str, Any]) -> Facts:
-        """From keys of the ``ppo`` section; those not given at their defaults; ``1e-1`` is a text."""
+        """From keys of the ``ppo`` section, a missing one at its default; YAML reads ``1e-1`` as text."""
         stops = ppo.get("stop_token", "eos") is not None or ppo.get("stop_token_id") is not None
         target = ppo.get("kl_target")
         warmup = int(float(ppo.get("value_warmup_updates") or 0))
@@ -94,7 +94,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Seen:
-    """That a rule holds now: what it saw, and since which update."""
+    """A rule holds: what it saw, and since which update."""
 
     what: str
     since: int | None = None
@@ -105,15 +105,15 @@ class Rule:
     """One illness.
 
     Attributes:
-        needs: figures, or fields of :class:`Facts`, without which it cannot look; ``a|b``: one of the two will do.
-        look: says whether it holds after the last row taken.
-        keeps_up: what it saw last is told, not what it saw first: that names a sentence, and another may win.
+        needs: metrics, or fields of :class:`Facts`, that it reads; ``a|b``: one of the two will do.
+        look: whether it holds after the last row taken.
+        keeps_up: report what it saw last, not first: it names a sentence, and another one may win.
     """
 
     name: str
     severity: Severity
     needs: tuple[str, ...]
-    look: Callable[[History, Facts], Seen | None]
+    look: Callable[[Figures, Facts], Seen | None]
     why: str
     change: str
     keeps_up: bool = False
@@ -122,10 +122,10 @@ class Rule:
     def link(self) -> str:
         return f"{DOCS}#{self.name}"
 
-    def sees(self, history: History, facts: Facts) -> bool:
-        """Whether what it needs is there."""
+    def sees(self, figures: Figures, facts: Facts) -> bool:
+        """Whether all that it needs is there."""
         return all(
-            any(history.has(name) or getattr(facts, name, None) is not None for name in need.split("|"))
+            any(figures.has(name) or getattr(facts, name, None) is not None for name in need.split("|"))
             for need in self.needs
         )
 

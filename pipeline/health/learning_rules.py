@@ -4,79 +4,83 @@ from __future__ import annotations
 
 import math
 
-from pipeline.health.figures import WINDOW, History
+from pipeline.health.figures import WINDOW, Figures
 from pipeline.health.findings import Facts, Rule, Seen
 from pipeline.health.gold_rules import vindicated
+from pipeline.results.metrics import Logged
 
 # A constant explains 0. A head on the policy's states explained 0.02 to 0.1 in good runs, and varied by 0.05
 # between updates: limits are low, and have to be missed by three standard errors.
-VALUE_HARMS, HARM_WINDOW, HARM_BY = -0.1, 10, 20
-VALUE_EXPLAINS, VALUE_WINDOW, VALUE_BY = 0.02, 20, 30
+HARMS, EXPLAINS_NOTHING = (-0.1, 10, 20), (Logged.EXPLAINED.about.low, 20, 30)
+"""Limit, updates of the window, and from how many updates on."""
 VALUE_SURE = 3.0
 # Below this share of their first variance the returns have converged, and what is left to explain is accidents.
 RETURNS_LEFT = 0.5
-VALUES_CLIPPED = 0.3
 # The spread of scores that are all the same to fp32, and what counts as little of the first spread.
 SAME_SCORE, SPREAD_LEFT = 1e-6, 0.05
-# Whitening divides by sqrt(variance + 1e-8): near that, noise is scaled up until it looks like advantages.
-ADVANTAGES_LEFT = 1e-6
 # Of the spread of the scores: a fall that no reader would call noise.
 SCORE_LOST = 0.5
 
 
-def value_not_learning(h: History, facts: Facts) -> Seen | None:
-    name = "val/explained_variance"
-    at_first, spread = h.start("val/returns_var"), h.now("val/returns_var", HARM_WINDOW)
-    if at_first is None or spread is None or spread < max(RETURNS_LEFT * at_first, ADVANTAGES_LEFT):
+def value_not_learning(figures: Figures, facts: Facts) -> Seen | None:
+    name = Logged.EXPLAINED
+    at_first, spread = figures.start(Logged.RETURNS_VAR), figures.now(Logged.RETURNS_VAR, HARMS[1])
+    if (
+        at_first is None
+        or spread is None
+        or spread < max(RETURNS_LEFT * at_first, Logged.ADVANTAGES_VAR.about.low)
+    ):
         return None
-    for limit, window, by in ((VALUE_HARMS, HARM_WINDOW, HARM_BY), (VALUE_EXPLAINS, VALUE_WINDOW, VALUE_BY)):
-        explained, clipped = h.now(name, window), h.now("val/clipfrac_avg", window) or 0.0
-        error = 1.25 * h.scatter(name) / math.sqrt(window)
-        if h.count(name) < by or explained is None or explained + VALUE_SURE * error >= limit:
+    for limit, window, by in (HARMS, EXPLAINS_NOTHING):
+        explained, clipped = figures.now(name, window), figures.now(Logged.VALUES_CLIPPED, window) or 0.0
+        error = 1.25 * figures.scatter(name) / math.sqrt(window)
+        if figures.count(name) < by or explained is None or explained + VALUE_SURE * error >= limit:
             continue
-        held = f" {clipped:.0%} of its predictions are clipped." if clipped > VALUES_CLIPPED else ""
+        pinned = (
+            f" {clipped:.0%} of its predictions are clipped." if not Logged.VALUES_CLIPPED.allows(clipped) else ""
+        )
         return Seen(
-            f"The value model explains {explained:.2g} of the variance of the returns; a constant, 0.{held}",
-            h.since(name, window),
+            f"The value model explains {explained:.2g} of the variance of the returns; a constant, 0.{pinned}",
+            figures.since(name, window),
         )
     return None
 
 
-def score_constant(h: History, facts: Facts) -> Seen | None:
-    first, scores = h.column("objective/scores_std").values[:WINDOW], h.now("objective/scores")
+def score_constant(figures: Figures, facts: Facts) -> Seen | None:
+    first, scores = figures.column(Logged.SCORES_STD).values[:WINDOW], figures.now(Logged.SCORES)
     if len(first) < WINDOW or scores is None or max(first) > SAME_SCORE * max(1.0, abs(scores)):
         return None
     return Seen(f"Every completion gets the same score, {scores:.3g}.", 1)
 
 
-def score_saturation(h: History, facts: Facts) -> Seen | None:
-    move = h.moved("objective/scores_std")
-    if move is None or not move.fell or move.now > SPREAD_LEFT * move.before or vindicated(h):
+def score_saturation(figures: Figures, facts: Facts) -> Seen | None:
+    move = figures.moved(Logged.SCORES_STD)
+    if move is None or not move.fell or move.now > SPREAD_LEFT * move.before or vindicated(figures):
         return None
     return Seen(
         f"The scores of a batch spread by {move.now:.2g}; by {move.before:.2g} at first.",
-        h.since("objective/scores_std"),
+        figures.since(Logged.SCORES_STD),
     )
 
 
-def advantages_vanish(h: History, facts: Facts) -> Seen | None:
-    spread = h.now("val/advantages_var")
-    if spread is None or spread > ADVANTAGES_LEFT:
+def advantages_vanish(figures: Figures, facts: Facts) -> Seen | None:
+    spread = figures.now(Logged.ADVANTAGES_VAR)
+    if spread is None or spread > Logged.ADVANTAGES_VAR.about.low:
         return None
-    return Seen(f"The variance of the advantages is {spread:.2g}.", h.since("val/advantages_var"))
+    return Seen(f"The variance of the advantages is {spread:.2g}.", figures.since(Logged.ADVANTAGES_VAR))
 
 
-def score_falls(h: History, facts: Facts) -> Seen | None:
+def score_falls(figures: Figures, facts: Facts) -> Seen | None:
     """Both, as the penalties may be what is traded against the score."""
-    score, goal = h.moved("objective/scores"), h.moved("objective/rlhf_reward")
-    spread = h.start("objective/scores_std")
+    score, goal = figures.moved(Logged.SCORES), figures.moved(Logged.RLHF_REWARD)
+    spread = figures.start(Logged.SCORES_STD)
     if score is None or goal is None or spread is None or not (score.fell and goal.fell):
         return None
     if score.before - score.now < SCORE_LOST * spread:
         return None
     return Seen(
         f"The score fell from {score.before:.3g} to {score.now:.3g}; within a batch it spreads by {spread:.2g}.",
-        h.since("objective/scores"),
+        figures.since(Logged.SCORES),
     )
 
 
@@ -84,7 +88,7 @@ RULES = (
     Rule(
         "value-not-learning",
         "watch",
-        ("val/explained_variance", "val/returns_var"),
+        (Logged.EXPLAINED, Logged.RETURNS_VAR),
         value_not_learning,
         "Advantages are what is left of the returns once the value is taken off. A value that explains nothing "
         "leaves their noise in; one worse than a constant adds some.",
@@ -95,7 +99,7 @@ RULES = (
     Rule(
         "score-constant",
         "serious",
-        ("objective/scores", "objective/scores_std"),
+        (Logged.SCORES, Logged.SCORES_STD),
         score_constant,
         "No completion is better than another, so there is nothing to learn; what moves the policy is noise.",
         "Score a few completions by hand: a function with a mistake gives this, or a reward model that broke.",
@@ -103,7 +107,7 @@ RULES = (
     Rule(
         "score-saturation",
         "watch",
-        ("objective/scores_std",),
+        (Logged.SCORES_STD,),
         score_saturation,
         "The reward no longer tells completions apart. Whitening scales what is left to full size, so updates go "
         "on, led by noise.",
@@ -113,7 +117,7 @@ RULES = (
     Rule(
         "advantages-vanish",
         "serious",
-        ("val/advantages_var",),
+        (Logged.ADVANTAGES_VAR,),
         advantages_vanish,
         "Advantages are scaled to variance 1; of such small ones that makes noise of full size.",
         "Set ppo.scale_score: ref where scores are tiny numbers; where they are all alike, see score-constant.",
@@ -121,7 +125,7 @@ RULES = (
     Rule(
         "score-falls",
         "serious",
-        ("objective/scores", "objective/scores_std", "objective/rlhf_reward"),
+        (Logged.SCORES, Logged.SCORES_STD, Logged.RLHF_REWARD),
         score_falls,
         "PPO makes worse what it is to make better: its steps are too large, or its advantages are wrong.",
         "Lower ppo.learning_rate to a third, and look at the other findings, above all on the value model.",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from pipeline.health.figures import History
+from pipeline.health.figures import Figures
 from pipeline.health.findings import Facts, Rule, Seen
 from pipeline.store.starting_policy import SENTENCE
 
 
-def nothing_kept(h: History, facts: Facts) -> Seen | None:
+def nothing_kept(figures: Figures, facts: Facts) -> Seen | None:
     if facts.kept != 0:
         return None
-    return Seen(f"{SENTENCE} Of {h.update} updates none was better on the held-out prompts, or within the bounds.")
+    return Seen(
+        f"{SENTENCE} Of {figures.update} updates none was better on the held-out prompts, or within the bounds."
+    )
 
 
 RULES = (

@@ -1,6 +1,7 @@
 """Is the arithmetic right, and is the policy still itself? Rules over ratio, KL, entropy, length and endings.
 
-A rule sees the rows up to now and says whether it holds now. docs/doctor.md argues every threshold.
+A rule sees the rows up to now and says whether it holds now. The limit of a metric is in the catalogue
+(:mod:`pipeline.results.metrics`); what a rule asks besides stands here. docs/doctor.md argues every threshold.
 """
 
 from __future__ import annotations
@@ -8,76 +9,67 @@ from __future__ import annotations
 import math
 from statistics import median
 
-from pipeline.health.figures import SURE, WINDOW, History, Move
+from pipeline.health.figures import SURE, WINDOW, Figures, Move
 from pipeline.health.findings import Facts, Rule, Seen
 from pipeline.health.gold_rules import vindicated
+from pipeline.results.metrics import Logged
 
-# Before the first step: rounding is 1e-6 in fp32 and 0.01 in bf16; dropout or another temperature is more.
-RATIO_OFF = 0.02
-# k3 is a sum of exp(x) - 1 - x, which rounding alone can push below 0.
-K3_ROUNDING = 1e-6
-# Both: short completions spend more per token, long ones more in all. openai/lm-human-preferences aims at 6 nats
-# in 24 tokens and at 18 in 75: a quarter of a nat per token.
-KL_PER_TOKEN, KL_IN_ALL = 0.5, 10.0
 KL_TIMES_TARGET = 2.0
-# 0.1 nats per token: as sure as if it chose between 1.1 tokens.
-ENTROPY_LEFT, ENTROPY_SHARE = 0.1, 0.2
-# Share of 4-grams that were there before: hardly any in people's texts, 0.4 and more in loops.
-REPEATED, REPEATED_MORE = 0.2, 0.1
+ENTROPY_SHARE = 0.2
+REPEATED_MORE = 0.1
 LENGTH_TIMES, LENGTH_TOKENS = 1.5, 3.0
 ENDED_LESS, ENDED_ONCE, ENDED_NONE = 0.2, 0.1, 0.02
-# 0.01 to 0.2 is usual; of more, most of what the later epochs compute is thrown away.
-CLIPPED = 0.3
 # A mean score moves by at most its standard deviation times sqrt(2 KL): here by 0.045 of it.
 STILL_FOR, STILL_KL = 16, 1e-3
 
 
-def not_finite(h: History, facts: Facts) -> Seen | None:
-    broken = [name for name, v in h.row.items() if isinstance(v, float) and not math.isfinite(v)]
-    return Seen(f"Not a finite number: {', '.join(broken)}.", h.update) if broken else None
+def not_finite(figures: Figures, facts: Facts) -> Seen | None:
+    broken = [name for name, v in figures.row.items() if isinstance(v, float) and not math.isfinite(v)]
+    return Seen(f"Not a finite number: {', '.join(broken)}.", figures.update) if broken else None
 
 
-def ratio(h: History, facts: Facts) -> Seen | None:
-    name = "val/ratio_first"
-    first = h.now(name, 1)
-    if first is None or abs(first - 1) <= RATIO_OFF:
+def ratio(figures: Figures, facts: Facts) -> Seen | None:
+    first = figures.now(Logged.RATIO_FIRST, 1)
+    if first is None or Logged.RATIO_FIRST.allows(first):
         return None
     return Seen(
-        f"The ratio to the policy that sampled is {first:.3f} before the first step, not 1.", h.since(name, 1)
+        f"The ratio to the policy that sampled is {first:.3f} before the first step, not 1.",
+        figures.since(Logged.RATIO_FIRST, 1),
     )
 
 
-def negative_k3(h: History, facts: Facts) -> Seen | None:
-    k3 = h.now("objective/kl_k3", 1)
-    if k3 is None or k3 >= -K3_ROUNDING:
+def negative_k3(figures: Figures, facts: Facts) -> Seen | None:
+    k3 = figures.now(Logged.KL_K3, 1)
+    if k3 is None or Logged.KL_K3.allows(k3):
         return None
-    return Seen(f"KL to the reference by the k3 estimate is {k3:.3g} nats.", h.since("objective/kl_k3", 1))
+    return Seen(f"KL to the reference by the k3 estimate is {k3:.3g} nats.", figures.since(Logged.KL_K3, 1))
 
 
-def negative_kl(h: History, facts: Facts) -> Seen | None:
+def negative_kl(figures: Figures, facts: Facts) -> Seen | None:
     """A small KL is half the variance of the log-ratio: that says how far below 0 chance takes the k1 estimate."""
-    k1, k3 = h.now("objective/kl"), h.now("objective/kl_k3")
-    if k1 is None or k3 is None or not h.batch:
+    k1, k3 = figures.now(Logged.KL), figures.now(Logged.KL_K3)
+    if k1 is None or k3 is None or not figures.batch:
         return None
-    by_k3 = math.sqrt(2 * max(k3, 0.0) / h.batch)
-    error = 1.25 * max(by_k3, h.scatter("objective/kl")) / math.sqrt(WINDOW)
-    if k1 >= -max(SURE * error, K3_ROUNDING):
+    by_k3 = math.sqrt(2 * max(k3, 0.0) / figures.batch)
+    error = 1.25 * max(by_k3, figures.scatter(Logged.KL)) / math.sqrt(WINDOW)
+    if k1 >= min(-SURE * error, Logged.KL_K3.about.low):
         return None
     return Seen(
         f"KL to the reference is {k1:.3g} nats per completion by the k1 estimate; chance explains "
         f"{-SURE * error:.2g}. By k3 it is {k3:.3g}.",
-        h.since("objective/kl"),
+        figures.since(Logged.KL),
     )
 
 
-def kl_runs_away(h: History, facts: Facts) -> Seen | None:
-    per_token, total = h.now("objective/kl_per_token", 3), h.now("objective/kl", 3)
+def kl_runs_away(figures: Figures, facts: Facts) -> Seen | None:
+    per_token, total = figures.now(Logged.KL_PER_TOKEN, 3), figures.now(Logged.KL, 3)
     if per_token is None or total is None:
         return None
-    if per_token > KL_PER_TOKEN and total > KL_IN_ALL:
+    # Both: short completions spend more per token, long ones more in all.
+    if not Logged.KL_PER_TOKEN.allows(per_token) and not Logged.KL.allows(total):
         what = f"KL to the reference is {total:.3g} nats per completion, {per_token:.2g} per token."
-        return Seen(what, h.since("objective/kl", 3))
-    kl = h.last("objective/kl", 2 * WINDOW)
+        return Seen(what, figures.since(Logged.KL, 3))
+    kl = figures.last(Logged.KL, 2 * WINDOW)
     if facts.kl_target is None or not kl:
         return None
     before, now = median(kl[:WINDOW]), median(kl[WINDOW:])
@@ -86,33 +78,37 @@ def kl_runs_away(h: History, facts: Facts) -> Seen | None:
     what = (
         f"KL to the reference is {now:.3g} nats per completion and still rises; kl_target is {facts.kl_target:g}."
     )
-    return Seen(what, h.since("objective/kl", 2 * WINDOW))
+    return Seen(what, figures.since(Logged.KL, 2 * WINDOW))
 
 
-def entropy_collapse(h: History, facts: Facts) -> Seen | None:
-    move = h.moved("policy/entropy_avg")
-    if move is None or move.now >= min(ENTROPY_LEFT, ENTROPY_SHARE * move.before) or vindicated(h):
+def entropy_collapse(figures: Figures, facts: Facts) -> Seen | None:
+    move = figures.moved(Logged.ENTROPY)
+    if (
+        move is None
+        or move.now >= min(Logged.ENTROPY.about.low, ENTROPY_SHARE * move.before)
+        or vindicated(figures)
+    ):
         return None
     return Seen(
         f"The entropy of the next token fell from {move.before:.3g} to {move.now:.2g} nats.",
-        h.since("policy/entropy_avg"),
+        figures.since(Logged.ENTROPY),
     )
 
 
-def repetition(h: History, facts: Facts) -> Seen | None:
-    move = h.moved("text/repetition")
-    if move is None or not move.rose or move.now < max(REPEATED, move.before + REPEATED_MORE):
+def repetition(figures: Figures, facts: Facts) -> Seen | None:
+    move = figures.moved(Logged.REPETITION)
+    if move is None or not move.rose or move.now < max(Logged.REPETITION.about.high, move.before + REPEATED_MORE):
         return None
     return Seen(
         f"{move.now:.0%} of a completion's 4-grams are there already earlier in it; {move.before:.0%} were at "
         "first.",
-        h.since("text/repetition"),
+        figures.since(Logged.REPETITION),
     )
 
 
-def length_drift(h: History, facts: Facts) -> Seen | None:
-    move = h.moved("length/mean")
-    if move is None or not (move.rose or move.fell) or vindicated(h):
+def length_drift(figures: Figures, facts: Facts) -> Seen | None:
+    move = figures.moved(Logged.LENGTH)
+    if move is None or not (move.rose or move.fell) or vindicated(figures):
         return None
     longer, shorter = max(move.now, move.before), min(move.now, move.before)
     if longer < LENGTH_TIMES * shorter or longer - shorter < LENGTH_TOKENS:
@@ -120,64 +116,64 @@ def length_drift(h: History, facts: Facts) -> Seen | None:
     return Seen(
         f"Completions went from {move.before:.1f} to {move.now:.1f} tokens, and no gold score or check rose with "
         "it.",
-        h.since("length/mean"),
+        figures.since(Logged.LENGTH),
     )
 
 
-def eos_falling(h: History, facts: Facts) -> Seen | None:
-    move = _ends_less(h, facts)
+def eos_falling(figures: Figures, facts: Facts) -> Seen | None:
+    move = _ends_less(figures, facts)
     if move is None or move.before - move.now < ENDED_LESS:
         return None
     return Seen(
         f"{move.now:.0%} of the completions end by themselves; {move.before:.0%} did at first.",
-        h.since("eos_rate"),
+        figures.since(Logged.ENDED),
     )
 
 
-def all_cut(h: History, facts: Facts) -> Seen | None:
-    move = _ends_less(h, facts)
+def all_cut(figures: Figures, facts: Facts) -> Seen | None:
+    move = _ends_less(figures, facts)
     if move is None or move.before < ENDED_ONCE or move.now > ENDED_NONE:
         return None
     return Seen(
         f"{1 - move.now:.0%} of the completions are cut at the longest length; {1 - move.before:.0%} were at "
         "first.",
-        h.since("eos_rate"),
+        figures.since(Logged.ENDED),
     )
 
 
-def _ends_less(h: History, facts: Facts) -> Move | None:
+def _ends_less(figures: Figures, facts: Facts) -> Move | None:
     """The fall of a share, where it is more than chance. Near 1 it hardly scatters, so its error is a coin's."""
-    move = h.moved("eos_rate")
-    if not facts.stops or move is None or not h.batch:
+    move = figures.moved(Logged.ENDED)
+    if not facts.stops or move is None or not figures.batch:
         return None
     share = (move.before + move.now) / 2
-    coin = 1.25 * math.sqrt(2 * abs(share * (1 - share)) / (WINDOW * h.batch))
+    coin = 1.25 * math.sqrt(2 * abs(share * (1 - share)) / (WINDOW * figures.batch))
     return move if move.before - move.now > SURE * max(move.error, coin) else None
 
 
-def never_ends(h: History, facts: Facts) -> Seen | None:
-    first, now = h.column("eos_rate").values[:WINDOW], h.last("eos_rate")
+def never_ends(figures: Figures, facts: Facts) -> Seen | None:
+    first, now = figures.column(Logged.ENDED).values[:WINDOW], figures.last(Logged.ENDED)
     if not facts.stops or not now or max(*first, *now) > ENDED_NONE:
         return None
     return Seen("From the first update on, all completions are cut at the longest length.", 1)
 
 
-def clipped_often(h: History, facts: Facts) -> Seen | None:
-    clipped = h.now("policy/clipfrac_avg")
-    if clipped is None or clipped <= CLIPPED:
+def clipped_often(figures: Figures, facts: Facts) -> Seen | None:
+    clipped = figures.now(Logged.CLIPPED)
+    if clipped is None or Logged.CLIPPED.allows(clipped):
         return None
-    return Seen(f"The ratio of {clipped:.0%} of the tokens is clipped.", h.since("policy/clipfrac_avg"))
+    return Seen(f"The ratio of {clipped:.0%} of the tokens is clipped.", figures.since(Logged.CLIPPED))
 
 
-def stands_still(h: History, facts: Facts) -> Seen | None:
-    kl, rates = h.last("objective/kl_k3", STILL_FOR), h.last("lr", STILL_FOR)
+def stands_still(figures: Figures, facts: Facts) -> Seen | None:
+    kl, rates = figures.last(Logged.KL_K3, STILL_FOR), figures.last(Logged.LR, STILL_FOR)
     warming_up = bool(rates) and rates[-1] > rates[0]
-    if not kl or max(map(abs, kl)) >= STILL_KL or warming_up or h.update < facts.value_warmup + STILL_FOR:
+    if not kl or max(map(abs, kl)) >= STILL_KL or warming_up or figures.update < facts.value_warmup + STILL_FOR:
         return None
     rate = f" at a learning rate of {rates[0]:.2g}" if rates else ""
     return Seen(
-        f"After {h.update} updates{rate} the policy is {max(map(abs, kl)):.1g} nats from the reference.",
-        h.since("objective/kl_k3", STILL_FOR),
+        f"After {figures.update} updates{rate} the policy is {max(map(abs, kl)):.1g} nats from the reference.",
+        figures.since(Logged.KL_K3, STILL_FOR),
     )
 
 
@@ -185,7 +181,7 @@ RULES = (
     Rule(
         "not-finite",
         "serious",
-        ("update",),
+        (Logged.UPDATE,),
         not_finite,
         "One NaN spreads to every weight with the next step.",
         "Lower ppo.learning_rate, keep ppo.max_grad_norm, train in fp32 (ppo.bf16: false), and look at the scores "
@@ -194,7 +190,7 @@ RULES = (
     Rule(
         "ratio-not-1",
         "serious",
-        ("val/ratio_first",),
+        (Logged.RATIO_FIRST,),
         ratio,
         "Before the first step the policy is the one that sampled. Where it gives other log-probabilities, every "
         "gradient is wrong.",
@@ -204,7 +200,7 @@ RULES = (
     Rule(
         "negative-k3",
         "serious",
-        ("objective/kl_k3",),
+        (Logged.KL_K3,),
         negative_k3,
         "This estimate cannot be negative, whatever is sampled: log-probabilities or mask are wrong.",
         "Check that both log-probabilities are of the same tokens, and that padding is left out.",
@@ -212,7 +208,7 @@ RULES = (
     Rule(
         "negative-kl",
         "serious",
-        ("objective/kl", "objective/kl_k3", "episode"),
+        (Logged.KL, Logged.KL_K3, Logged.EPISODE),
         negative_kl,
         "A KL is never negative, its estimate only by chance. Below 0 for long, completions do not come from the "
         "policy whose log-probabilities are taken, and the penalty has become a reward for that.",
@@ -222,7 +218,7 @@ RULES = (
     Rule(
         "kl-runs-away",
         "serious",
-        ("objective/kl", "objective/kl_per_token"),
+        (Logged.KL, Logged.KL_PER_TOKEN),
         kl_runs_away,
         "So far from the reference, the reward model scores texts unlike any it has seen, and language goes.",
         "Lower ppo.learning_rate first; then raise ppo.kl_coef, or set ppo.kl_target. ppo.kl_budget ends such a "
@@ -231,7 +227,7 @@ RULES = (
     Rule(
         "entropy-collapse",
         "serious",
-        ("policy/entropy_avg",),
+        (Logged.ENTROPY,),
         entropy_collapse,
         "The policy writes nearly the same whatever is drawn: nothing new is tried, so nothing more is learnt.",
         "Read the rollouts. Lower ppo.learning_rate, raise ppo.kl_coef, or set ppo.entropy_coef: 0.01.",
@@ -239,7 +235,7 @@ RULES = (
     Rule(
         "repetition",
         "serious",
-        ("text/repetition",),
+        (Logged.REPETITION,),
         repetition,
         "Loops are what a policy finds where the reward adds up over tokens or likes one phrase.",
         "Read the rollouts. Raise ppo.kl_coef, and label comparisons sampled from this policy "
@@ -248,7 +244,7 @@ RULES = (
     Rule(
         "length-drift",
         "watch",
-        ("length/mean",),
+        (Logged.LENGTH,),
         length_drift,
         "Reward models like length for its own sake, and then longer is all that is learnt; or shorter.",
         "Compare scores at equal length (the report has the picture). Add a reward against it in ppo.reward, set "
@@ -257,7 +253,7 @@ RULES = (
     Rule(
         "eos-falling",
         "watch",
-        ("eos_rate", "episode"),
+        (Logged.ENDED, Logged.EPISODE),
         eos_falling,
         "The policy unlearns to end. A completion that is cut is scored in the middle of a sentence.",
         "Set ppo.missing_eos_penalty to about the spread of the scores, or raise ppo.response_length.",
@@ -265,7 +261,7 @@ RULES = (
     Rule(
         "all-cut",
         "serious",
-        ("eos_rate", "episode"),
+        (Logged.ENDED, Logged.EPISODE),
         all_cut,
         "Every score is now that of a text cut in the middle; the reward model has not learnt what those are "
         "worth.",
@@ -275,7 +271,7 @@ RULES = (
     Rule(
         "never-ends",
         "watch",
-        ("eos_rate",),
+        (Logged.ENDED,),
         never_ends,
         "Either the base never learnt to end, or the longest length is too short for it.",
         "Train sft on texts that end with the end token, or raise ppo.response_length. Where completions are to "
@@ -284,7 +280,7 @@ RULES = (
     Rule(
         "clipped-often",
         "watch",
-        ("policy/clipfrac_avg",),
+        (Logged.CLIPPED,),
         clipped_often,
         "Steps are too large for the batch they were computed on; what is clipped teaches nothing.",
         "Lower ppo.learning_rate, take fewer ppo.num_ppo_epochs or larger batches, or set ppo.target_kl: 0.02.",
@@ -292,7 +288,7 @@ RULES = (
     Rule(
         "policy-stands-still",
         "watch",
-        ("objective/kl_k3",),
+        (Logged.KL_K3,),
         stands_still,
         "Nothing is being learnt: so near, no mean score has moved by more than a twentieth of its spread.",
         "Raise ppo.learning_rate (LoRA takes 1e-4 to 1e-3; TRL's default of 3e-6 is for whole models), or lower "

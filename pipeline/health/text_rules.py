@@ -7,16 +7,15 @@ threshold.
 
 from __future__ import annotations
 
-from pipeline.health.figures import History
+from pipeline.health.figures import Figures
 from pipeline.health.findings import Facts, Rule, Seen
-from pipeline.health.gold_rules import GOLD, judged, over_optimised, vindicated
-from pipeline.health.written_texts import CLOSINGS, COMMON_CLOSING, NGRAMS, OPENINGS, SENTENCES, SPREAD, Held
+from pipeline.health.gold_rules import judged, over_optimised, vindicated
+from pipeline.health.written_texts import Held
+from pipeline.results.metrics import Logged
 from pipeline.texts.collapse import HALF, NGRAMS_LEFT, QUARTER, number, percent
 
 # A policy that leaves out all that is bad in its base's language keeps about half; a third is another language.
 NGRAMS_GONE = 1 / 3
-# Share of the completions that one sentence or phrase has gained: 12 standard errors of what chance does to 256.
-SPREAD_BY = 0.3
 # Where completions cannot be read: four standard errors of the share of 256 that end alike.
 ENDS_MORE = 0.15
 # Sentences of a completion, below which most are one.
@@ -24,22 +23,26 @@ ONE_SENTENCE = 1.5
 QUOTED = 80
 
 
-def sentences_collapse(h: History, facts: Facts) -> Seen | None:
+def sentences_collapse(figures: Figures, facts: Facts) -> Seen | None:
     """By the rule of :mod:`pipeline.texts.collapse` where completions can be read; else by its limits alone."""
-    if _may_be_answers(h):
+    if _may_be_answers(figures):
         return None
-    if h.window is not None:
-        if h.window.collapse is None:
+    if figures.window is not None:
+        if figures.window.collapse is None:
             return None
-        name = CLOSINGS if h.window.collapse.place == "end" else OPENINGS
-        scores = _scores(h.window.closing, "that end so") if name == CLOSINGS else ""
-        what = f"Of the latest {h.window.n} completions: {h.window.collapse}.{scores}"
-        return Seen(what, _below(h, name, HALF))
-    since, share, ngrams = _below(h, CLOSINGS, HALF), h.now(COMMON_CLOSING, 1) or 0.0, _left(h, NGRAMS)
-    rise = share - (h.first(COMMON_CLOSING) or 0.0)
+        name = Logged.CLOSINGS if figures.window.collapse.place == "end" else Logged.OPENINGS
+        scores = _scores(figures.window.closing, "that end so") if name == Logged.CLOSINGS else ""
+        what = f"Of the latest {figures.window.n} completions: {figures.window.collapse}.{scores}"
+        return Seen(what, _below(figures, name, HALF))
+    since, share, ngrams = (
+        _below(figures, Logged.CLOSINGS, HALF),
+        figures.now(Logged.COMMON_CLOSING, 1) or 0.0,
+        _left(figures, Logged.TRIGRAMS),
+    )
+    rise = share - (figures.first(Logged.COMMON_CLOSING) or 0.0)
     if since is None or share < QUARTER or rise < ENDS_MORE or (ngrams is not None and ngrams > NGRAMS_LEFT):
         return None
-    before, now = h.first(CLOSINGS) or 0.0, h.now(CLOSINGS, 1) or 0.0
+    before, now = figures.first(Logged.CLOSINGS) or 0.0, figures.now(Logged.CLOSINGS, 1) or 0.0
     return Seen(
         f"{number(now)} effective closing sentences, {number(before)} before; {percent(share)} of the completions "
         "end alike.",
@@ -47,51 +50,51 @@ def sentences_collapse(h: History, facts: Facts) -> Seen | None:
     )
 
 
-def ngrams_collapse(h: History, facts: Facts) -> Seen | None:
-    since = _below(h, NGRAMS, NGRAMS_GONE)
-    if since is None or _may_be_answers(h):
+def ngrams_collapse(figures: Figures, facts: Facts) -> Seen | None:
+    since = _below(figures, Logged.TRIGRAMS, NGRAMS_GONE)
+    if since is None or _may_be_answers(figures):
         return None
-    before, now = h.first(NGRAMS) or 0.0, h.now(NGRAMS, 1) or 0.0
+    before, now = figures.first(Logged.TRIGRAMS) or 0.0, figures.now(Logged.TRIGRAMS, 1) or 0.0
     return Seen(f"{number(now)} effective runs of three words, of as many; {number(before)} before.", since)
 
 
-def phrase_spreads(h: History, facts: Facts) -> Seen | None:
-    since = h.holding_since(SPREAD, lambda gained: gained >= SPREAD_BY)
-    if since is None or _may_be_answers(h):
+def phrase_spreads(figures: Figures, facts: Facts) -> Seen | None:
+    since = figures.holding_since(Logged.SPREAD, lambda gained: gained >= Logged.SPREAD.about.high)
+    if since is None or _may_be_answers(figures):
         return None
-    if h.window is None:
-        gained = percent(h.now(SPREAD, 1) or 0.0)
+    if figures.window is None:
+        gained = percent(figures.now(Logged.SPREAD, 1) or 0.0)
         return Seen(f"One sentence or phrase is in {gained} more of the completions than before.", since)
-    spread = h.window.spread
+    spread = figures.window.spread
     return Seen(
-        f'"{_cut(spread.text)}" is in {percent(spread.share)} of the latest {h.window.n} completions, in '
+        f'"{_cut(spread.text)}" is in {percent(spread.share)} of the latest {figures.window.n} completions, in '
         f"{percent(spread.before)} of the first.{_scores(spread, 'with it')}",
         since,
     )
 
 
-def _may_be_answers(h: History) -> bool:
+def _may_be_answers(figures: Figures) -> bool:
     """Whether few different texts may be what the task asks for: a walk, a label, a number.
 
     Completions of one sentence are then answers, of which a task may have few right ones. A gold score or check
     that rises says that these are; as long as there is too little of it to tell, nothing is said.
     """
-    pieces, gold = h.first(SENTENCES), h.moved(GOLD)
+    pieces, gold = figures.first(Logged.SENTENCES), figures.moved(Logged.GOLD)
     if pieces is None or pieces >= ONE_SENTENCE:
         return False
-    rises = gold is not None and gold.now - gold.before > gold.error and over_optimised(h, Facts()) is None
-    return rises or vindicated(h) or judged(h) is None
+    rises = gold is not None and gold.now - gold.before > gold.error and over_optimised(figures, Facts()) is None
+    return rises or vindicated(figures) or judged(figures) is None
 
 
-def _left(h: History, name: str) -> float | None:
-    first, now = h.first(name), h.now(name, 1)
+def _left(figures: Figures, name: str) -> float | None:
+    first, now = figures.first(name), figures.now(name, 1)
     return now / first if first and now is not None else None
 
 
-def _below(h: History, name: str, share: float) -> int | None:
+def _below(figures: Figures, name: str, share: float) -> int | None:
     """Since when a figure is below a share of its first value."""
-    first = h.first(name)
-    return None if first is None else h.holding_since(name, lambda value: value < share * first)
+    first = figures.first(name)
+    return None if first is None else figures.holding_since(name, lambda value: value < share * first)
 
 
 def _scores(held: Held, which: str) -> str:
@@ -107,7 +110,7 @@ RULES = (
     Rule(
         "sentences-collapse",
         "serious",
-        (CLOSINGS,),
+        (Logged.CLOSINGS,),
         sentences_collapse,
         "The policy has found a sentence that the reward likes and writes it to every prompt. The score rises, "
         "entropy per token hardly moves, and a reader sees one text again and again.",
@@ -119,7 +122,7 @@ RULES = (
     Rule(
         "ngrams-collapse",
         "serious",
-        (NGRAMS,),
+        (Logged.TRIGRAMS,),
         ngrams_collapse,
         "Most of what the base could say is no longer said, whatever the prompt.",
         "Read the rollouts. Lower ppo.learning_rate, raise ppo.kl_coef, set ppo.diversity_floor: 0.5, or add "
@@ -129,7 +132,7 @@ RULES = (
     Rule(
         "phrase-spreads",
         "watch",
-        (SPREAD,),
+        (Logged.SPREAD,),
         phrase_spreads,
         "What spreads is what the reward pays for. Is it what you want, or what the reward model mistakes for it?",
         "Read completions with it, and score a few texts by hand, with it and without. If it is a mistake, label "

@@ -1,8 +1,7 @@
-"""What a run writes, update by update: how varied its latest completions are, and what spreads in them.
+"""Count how varied a run's latest completions are, update by update, and which sentence or phrase spreads in them.
 
-Counted over a window of the latest updates, always of the same size, since effective numbers grow with the sample
-that they are read from. All follows from the completions taken: given those of an interrupted run first, it goes
-on where that run was. What is good or bad is left to the rules; a collapse is :mod:`pipeline.texts.collapse`'s.
+Counts are over a window of the latest updates, always of the same size, since effective numbers grow with the
+sample. They follow from the completions taken: given those of an interrupted run first, they go on from there.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from itertools import groupby
 from statistics import fmean
 from typing import Any, TypeVar
 
+from pipeline.results.metrics import Logged
 from pipeline.texts.collapse import HALF, Collapse, collapse
 from pipeline.texts.diversity import NGRAM, Common, Diversity, Effective, effective, effective_number, entropy_at
 from pipeline.texts.sentences import closing, same, sentences
@@ -31,12 +31,8 @@ SURE = 4.0
 # Words of a phrase: as short as a sentence can be, longer than what a language repeats by itself.
 PHRASE = 4
 
-CLOSINGS, OPENINGS, NGRAMS = "diversity/closings", "diversity/openings", "diversity/trigrams"
-COMMON_CLOSING, COMMON_SENTENCE = "diversity/common_closing", "diversity/common_sentence"
-SPREAD, UNIQUE, SENTENCES = "diversity/spread", "diversity/unique", "diversity/sentences"
-
 READ = ("update", "prompt", "completion", "ended", "score")
-"""Columns of rollouts that are read."""
+"""Columns of rollouts that are read here."""
 
 Run = tuple[str, ...]
 Thing = TypeVar("Thing", str, Run)
@@ -44,7 +40,7 @@ Thing = TypeVar("Thing", str, Run)
 
 @dataclass(frozen=True)
 class Held:
-    """A sentence or phrase that completions of a window hold.
+    """A sentence or phrase, and how many of a window's completions hold it.
 
     Attributes:
         text: as it is written.
@@ -62,11 +58,11 @@ class Held:
 
 @dataclass(frozen=True)
 class Window:
-    """What the latest completions show.
+    """The latest completions, counted.
 
     Attributes:
         n: completions.
-        figures: columns of the log.
+        figures: the metrics ``diversity/*``.
         collapse: by the rule that evaluation uses, against the first window.
         closing: the most common closing sentence.
         spread: the sentence or phrase whose share has grown most since the first window.
@@ -81,7 +77,7 @@ class Window:
 
 @dataclass(frozen=True)
 class _Text:
-    """A completion, taken apart."""
+    """A completion with its parts."""
 
     text: str
     prompt: str
@@ -129,7 +125,7 @@ class _Counts:
 
 @dataclass(frozen=True)
 class _First:
-    """The first window: what later ones are held against."""
+    """The first window, with which later ones are compared."""
 
     closings: Counter[str]
     sentences: Counter[str]
@@ -161,7 +157,7 @@ class Written:
         ended: Sequence[bool],
         scores: Sequence[float],
     ) -> Mapping[str, float]:
-        """Take one update's completions; gives its columns of the log, none before a window is full."""
+        """Take one update's completions; return its metrics, none before a window is full."""
         self._updates.append([_apart(*row) for row in zip(prompts, completions, ended, scores, strict=True)])
         for text in self._updates[-1]:
             self._counts.add(text)
@@ -188,28 +184,28 @@ class Written:
             self._first = _first(texts, counts)
         first = self._first
         last, ending = _most(counts.closings)
-        figures = {
-            CLOSINGS: effective_number(counts.closings.values()),
-            OPENINGS: effective_number(counts.openings.values()),
-            COMMON_CLOSING: ending / n,
-            COMMON_SENTENCE: _most(counts.sentences)[1] / n,
-            UNIQUE: len(counts.texts) / n,
-            SENTENCES: fmean(text.pieces for text in texts),
+        figures: dict[str, float] = {
+            Logged.CLOSINGS: effective_number(counts.closings.values()),
+            Logged.OPENINGS: effective_number(counts.openings.values()),
+            Logged.COMMON_CLOSING: ending / n,
+            Logged.COMMON_SENTENCE: _most(counts.sentences)[1] / n,
+            Logged.UNIQUE_TEXTS: len(counts.texts) / n,
+            Logged.SENTENCES: fmean(text.pieces for text in texts),
         }
         if (ngrams := _ngrams(counts, first.ngrams_at)) is not None:
-            figures[NGRAMS] = ngrams.value
-        fewer = figures[CLOSINGS] < HALF * first.diversity.closings.value
-        fewer = fewer or figures[OPENINGS] < HALF * first.diversity.openings.value
-        found = collapse(first.diversity, _measured(texts, counts, first.ngrams_at), SURE) if fewer else None
+            figures[Logged.TRIGRAMS] = ngrams.value
+        fewer = figures[Logged.CLOSINGS] < HALF * first.diversity.closings.value
+        fewer = fewer or figures[Logged.OPENINGS] < HALF * first.diversity.openings.value
+        collapsed = collapse(first.diversity, _measured(texts, counts, first.ngrams_at), SURE) if fewer else None
         ends = [text for text in texts if text.closing == last]
         now = _held(_spelt(ends[0].text, last), ends, texts, first.closings[last] / n)
         spread = _spread(texts, counts, first)
-        figures[SPREAD] = spread.share - spread.before
-        return Window(n, figures, found, now, spread)
+        figures[Logged.SPREAD] = spread.share - spread.before
+        return Window(n, figures, collapsed, now, spread)
 
 
 def written(rows: Iterable[Mapping[str, Any]]) -> Written:
-    """All that a run wrote.
+    """All completions of a run.
 
     Args:
         rows: of a ``rollouts`` version or a rollouts.jsonl, in order, with the columns :data:`READ`.
@@ -223,18 +219,18 @@ def written(rows: Iterable[Mapping[str, Any]]) -> Written:
 
 
 def _apart(prompt: str, text: str, ended: bool, score: float) -> _Text:
-    found, split = sentences(text) or [""], words(text)
+    pieces, split = sentences(text) or [""], words(text)
     runs = [tuple(split[i : i + PHRASE]) for i in range(len(split) - PHRASE + 1)]
     return _Text(
         text,
         prompt,
         score,
-        same(found[0]),
+        same(pieces[0]),
         same(closing(text, ended)),
-        frozenset(map(same, found)),
+        frozenset(map(same, pieces)),
         frozenset(runs),
         [tuple(split[i : i + NGRAM]) for i in range(len(split) - NGRAM + 1)],
-        len(found),
+        len(pieces),
     )
 
 

@@ -17,6 +17,7 @@ from pipeline.reporting.figures import scores as figures_scores
 from pipeline.reporting.figures.scores import Group, Judgement
 from pipeline.reporting.page import Part, Picture
 from pipeline.reporting.run_tables import mean_interval
+from pipeline.results.metrics import Logged
 from pipeline.results.policy import Evaluation
 from pipeline.results.sides import MEASURES, Measure
 from pipeline.statistics.intervals import has_value
@@ -80,12 +81,12 @@ def of_training(policy: Version, ppo: Mapping[str, Any]) -> list[Drawn]:
     batch = next((r["episode"] / r["update"] for r in rows if r.get("episode") and r.get("update")), None)
     of = "an update's completions" if batch is None else f"the {batch:.0f} completions of an update"
     caption = f"Lines: means over {of}, on training prompts."
-    if any(r.get("eval/scores") is not None for r in rows):
+    if any(r.get(Logged.HELD_SCORES) is not None for r in rows):
         caption += (
             f" Diamonds: means over {ppo.get('eval_prompts', 64)} held-out prompts, always the same ones, with "
             "the same randomness."
         )
-        if any(r.get("eval/check_error") is not None for r in rows):
+        if any(r.get(Logged.CHECK_ERROR) is not None for r in rows):
             caption += " Bars: ± 1.96 standard errors."
     pictures = [Drawn("training", "PPO over time", figure, caption, "training")]
     if training.has_health(rows):

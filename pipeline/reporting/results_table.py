@@ -11,15 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.base.errors import DataError
 from pipeline.results.policy import Evaluation
 from pipeline.results.sides import SIDES
 from pipeline.statistics.intervals import Estimate, has_value
 from pipeline.statistics.spelling import UNKNOWN, escape_cell, interval, number
 from pipeline.texts.collapse import number as effective
 from pipeline.texts.collapse import percent
-
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 HEADINGS = (
     "run",
@@ -118,21 +115,6 @@ def _rounded(estimate: Estimate) -> dict[str, float]:
     """{value, low, high, n} to six digits, those that are known, and nothing else."""
     numbers = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
     return {k: round(v, 6) for k, v in numbers.items() if math.isfinite(v)} | {"n": estimate.n}
-
-
-def update_readme(text: str, table: str) -> str:
-    """``text`` with ``table`` between the two markers, whatever stood there before. Idempotent.
-
-    Raises:
-        DataError: a marker is missing, doubled, or they stand in the wrong order.
-    """
-    for marker in (BEGIN, END):
-        if text.count(marker) != 1:
-            raise DataError("README", f"holds {marker} {text.count(marker)} times.", "It belongs there once.")
-    head, rest = text.split(BEGIN)
-    if END not in rest:
-        raise DataError("README", f"{END} stands before {BEGIN}.", "Swap the two lines.")
-    return f"{head}{BEGIN}\n{table.strip()}\n{END}{rest.split(END)[1]}"
 
 
 def _cells(row: ResultsRow) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.base.errors import StoreError
 from pipeline.base.terminal_text import escape_for_terminal, put, put_json
 from pipeline.health import Doctor, Finding, examined
-from pipeline.health.facts import doctor_of, read_history, written_under_way
+from pipeline.health.facts import examine_version, read_history, written_under_way
 from pipeline.store import refs
 from pipeline.store.store import Store
 
@@ -63,7 +63,7 @@ def examine(store: Store, run: str) -> tuple[str, Doctor]:
     ref = f"{run}-policy" if run not in names and f"{run}-policy" in names else run
     if ref in names or "@" in ref or os.sep in ref or ref.startswith((".", "~")):
         version = store.resolve(ref)
-        return version.ref, doctor_of(store, version)
+        return version.ref, examine_version(store, version)
     refs.check_name(run)
     metrics = sorted((store.root / ".runs").glob(f"{run}-ppo-*/metrics.jsonl"), key=lambda p: p.stat().st_mtime)
     if metrics:
@@ -81,7 +81,7 @@ def as_json(name: str, doctor: Doctor) -> dict[str, object]:
     """All that is known, as plain JSON."""
     return {
         "run": name,
-        "updates": doctor.history.update,
+        "updates": doctor.figures.update,
         "findings": [dataclasses.asdict(f) for f in doctor.findings],
         "not_looked_at": doctor.blind,
         "samples": [{"score": score, "completion": text} for score, text in doctor.written.samples],
@@ -90,7 +90,7 @@ def as_json(name: str, doctor: Doctor) -> dict[str, object]:
 
 def told(name: str, doctor: Doctor) -> Iterator[str]:
     """The same in lines."""
-    found, updates = doctor.findings, doctor.history.update
+    found, updates = doctor.findings, doctor.figures.update
     seen = f"{updates} updates" if updates else "no updates of PPO"
     yield f"{name}: {seen}, {f'findings: {len(found)}' if found else 'nothing found'}."
     if doctor.facts.stopped is not None:

@@ -24,6 +24,7 @@ from pipeline.modeling.lora import add_role, lora_config, save_adapter
 from pipeline.modeling.roles import load_policy
 from pipeline.modeling.tokens import decode
 from pipeline.modeling.weights import norms, require_finite, require_moved
+from pipeline.results.metrics import Logged
 from pipeline.scoring.load_for_stage import scorer
 from pipeline.store.checkpoints import Checkpoints, resuming
 from pipeline.store.model_card import adapter_card
@@ -261,7 +262,7 @@ class Recorder:
             os.fsync(file.fileno())
         figures = dict(self.written.take(update + 1, prompts, texts, ended, scores))
         gold = self.task.gold_scores(prompts, texts)
-        return figures if gold is None else {**figures, "objective/gold_scores": sum(gold) / len(gold)}
+        return figures if gold is None else {**figures, Logged.GOLD: sum(gold) / len(gold)}
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -296,7 +297,7 @@ def publish(run: Run, trainer: Any, model: Any, tokenizer: Any, recorder: Record
         )
         draft.card = lambda made: adapter_card(made, None, run.lineage(made.ref), "policy")
     if last:
-        say("ppo", f"proxy score {last['objective/scores']:.2f} at KL {last['objective/kl']:.1f} nats")
+        say("ppo", f"proxy score {last[Logged.SCORES]:.2f} at KL {last[Logged.KL]:.1f} nats")
     if args.keep_best and best is not None:
         judged = f"held-out {'check' if best.checks else 'score'} {best.rank:.2f} at KL {best.kl:.1f} nats"
         varied = "" if best.closings is None else f", {best.closings:.1f} effective closing sentences"
@@ -312,5 +313,5 @@ def held_out_history(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {"update": row.get("update", 0), **{k: v for k, v in row.items() if k.startswith("eval/")}}
         for row in log
-        if "eval/scores" in row
+        if Logged.HELD_SCORES in row
     ]

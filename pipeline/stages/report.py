@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Any
 
 from pipeline.evaluation.policy.headline import verdict
-from pipeline.health.facts import doctor_of
+from pipeline.health.facts import examine_version
 from pipeline.reporting import page, pictures, runs
 from pipeline.reporting.samples import Sample, choose_samples
 from pipeline.reporting.trees import branches
@@ -25,7 +25,7 @@ def report(run: Run) -> None:
     version, policy = run.version("evaluation"), run.version("policy")
     evaluation = runs.results_of(version)
     reward = run.version("reward") if "reward" in run.inputs else None
-    doctor = doctor_of(run.store, policy)
+    doctor = examine_version(run.store, policy)
     drawn = pictures.draw(evaluation, version, policy, reward)
     samples = choose_samples([sample(r) for r in version.rows("test")], options.samples, run.config.seed)
     made_with = runs.settings(policy, run.store.lineage(policy).ancestors(), version)
@@ -40,7 +40,7 @@ def report(run: Run) -> None:
                 lineage=branches("", run.store.lineage(version)),
                 differences=runs.parent_differences(run.store, policy),
                 config={"name": run.config.name} | made_with,
-                checkup=page.Checkup(doctor.findings, doctor.history.update, doctor.blind, doctor.facts.stopped),
+                checkup=page.Checkup(doctor.findings, doctor.figures.update, doctor.blind, doctor.facts.stopped),
                 warnings=warnings(reward, {f.rule for f in doctor.findings}) if reward else [],
                 facts=facts(run),
             )

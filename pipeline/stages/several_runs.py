@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.markdown import replace_between
 from pipeline.base.terminal_text import put
 from pipeline.evaluation.policy.across_runs import on_shared_prompts
-from pipeline.health.facts import doctor_of
+from pipeline.health.facts import examine_version
 from pipeline.reporting.compare import Compared, headline, render, same_proxy
-from pipeline.reporting.results_table import ResultsRow, from_json, results_table, to_json, update_readme
+from pipeline.reporting.results_table import ResultsRow, from_json, results_table, to_json
 from pipeline.reporting.runs import find_run, results_of
 from pipeline.statistics.intervals import as_estimate
 from pipeline.store.store import Store, Version
@@ -49,7 +50,9 @@ def table(data_dir: str, readme: Path | None) -> None:
         raise DataError(str(readme), "no such file.")
     figures = to_json(rows)
     # From the figures that are kept, so that their rounding is the table's.
-    updated = update_readme(readme.read_text(encoding="utf-8"), results_table(from_json(figures)))
+    updated = replace_between(
+        readme.read_text(encoding="utf-8"), "results", results_table(from_json(figures)), "README"
+    )
     results = readme.parent / "docs" / "results.json"
     results.parent.mkdir(exist_ok=True)
     results.write_text(figures, encoding="utf-8")
@@ -68,7 +71,7 @@ def compare(data_dir: str, names: list[str], out: Path) -> None:
         raise ConfigError("command line", "--runs compares two runs or more, each named once.", 'RUNS="a b"')
     store = Store(data_dir)
     runs = [(name, find_run(store, name)) for name in names]
-    first, *others = [Compared(name, run, doctor_of(store, run.policy).findings) for name, run in runs]
+    first, *others = [Compared(name, run, examine_version(store, run.policy).findings) for name, run in runs]
     rows, compared = first.run.evaluation.rows("test"), [first]
     for other in others:
         paired = on_shared_prompts(rows, other.run.evaluation.rows("test"))

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from pipeline.base.errors import DataError
 from pipeline.base.files import disk_errors
+from pipeline.results.metrics import Logged
 
 Row = dict[str, Any]
 
@@ -35,6 +36,6 @@ def read_ppo_history(path: Path) -> list[Row]:
             raise DataError(f"{path}:{number}", f"is not JSON ({err}).") from err
         if not isinstance(row, dict):
             raise DataError(f"{path}:{number}", "is not a JSON object.")
-        if "update" in row or "eval/scores" in row:
+        if "update" in row or Logged.HELD_SCORES in row:
             rows.append(cast("Row", row))
     return rows

@@ -17,7 +17,7 @@ from pipeline.__main__ import main
 from pipeline.base.errors import DataError, StoreError
 from pipeline.base.records import PEOPLES_VOTES
 from pipeline.health import Noise, Overlap, diagnose
-from pipeline.health.facts import examine, facts_of, read_history, related
+from pipeline.health.facts import examine_version, facts_of, read_history, run_versions
 from pipeline.statistics.bootstrap import wilson
 from pipeline.store import refs
 from pipeline.store.store import Store, Version
@@ -197,7 +197,7 @@ def test_the_nearest_of_each_kind(store: Store):
     parents = [(old, "start"), (draft.version, "reward")]
     with store.draft("new-policy", kind="adapter", stage="ppo", parents=parents) as draft:
         (draft.path / "metrics.jsonl").write_text(json_lines(healthy()))
-    found = related(store, draft.version)
+    found = run_versions(store, draft.version)
     assert (found.policy, found.reward) == (draft.version, store.resolve("new-reward"))
     assert found.prompts == store.resolve("ill-prompts")
     assert facts_of(found).training_rows == 40
@@ -207,7 +207,7 @@ def test_rows_on_both_sides(store: Store):
     train = [*texts(40), {"id": "x", "prompt": "Test  3"}, {"id": "y", "prompt": "PROMPT 5"}]
     judged = [*pairs(40), *pairs(2, "test")]
     policy = make(store, prompts=(train, texts(10, "test")), preferences=(judged, [*pairs(10, "test"), *pairs(1)]))
-    facts = facts_of(related(store, policy))
+    facts = facts_of(run_versions(store, policy))
     # "Test  3" is "test 3", "PROMPT 5" is "prompt 5". Mutation caught: texts compared as they are.
     assert facts.leaks == [
         Overlap("held-out prompts", 1, 10),
@@ -217,7 +217,7 @@ def test_rows_on_both_sides(store: Store):
     assert facts.duplicates is not None
     assert facts.duplicates[0] == Overlap("prompts of train", 1, 42)
     assert sum(o.count for o in facts.duplicates) == 1
-    assert {f.rule for f in examine(store, policy)} >= {"leaked-rows"}
+    assert {f.rule for f in examine_version(store, policy).findings} >= {"leaked-rows"}
 
 
 def test_rows_that_share_a_prompt_are_split_by_completion(store: Store):
@@ -226,7 +226,7 @@ def test_rows_that_share_a_prompt_are_split_by_completion(store: Store):
     policy = make(
         store, prompts=(texts(4), texts(4, "test")), preferences=(train, test), collect={"split_by": "completion"}
     )
-    facts = facts_of(related(store, policy))
+    facts = facts_of(run_versions(store, policy))
     # Of c3 b3 c99 b99, one is known.
     assert facts.leaks == [Overlap("held-out prompts", 0, 4), Overlap("held-out completions", 1, 4)]
 
@@ -240,22 +240,24 @@ def test_label_noise_from_votes(store: Store):
     # Neither second looks of the same person nor ties nor skips nor single votes say anything.
     votes += [vote(i, "b", 1) for i in range(25)] + [vote(i, "tie") for i in range(25)]
     votes += [vote(i, None) for i in range(25)] + [vote(99, "b")]
-    facts = facts_of(related(store, make(store, votes=votes)))
+    facts = facts_of(run_versions(store, make(store, votes=votes)))
     assert facts.noise is not None
     # 8 of 25 differ: .32 = 2 x .2 x .8.
     assert facts.noise.share == pytest.approx(0.2)
     assert (facts.noise.n, facts.noise.source) == (25, "several votes on one item")
     low = wilson(8, 25).low
     assert facts.noise.low == pytest.approx((1 - math.sqrt(1 - 2 * low)) / 2, abs=1e-4)
-    few = facts_of(related(store, make(store, votes=votes[:38])))
+    few = facts_of(run_versions(store, make(store, votes=votes[:38])))
     assert few.noise is None
 
 
 def test_label_noise_from_gold(store: Store):
     wrong = {"value": 0.4, "low": 0.35, "high": 0.45, "n": 300}
     policy = make(store, healthy(), reward=measured(0.8, 0.76, 0.84) | {"gold": {"n": 300, "label_noise": wrong}})
-    assert facts_of(related(store, policy)).noise == Noise(0.4, 0.35, 300, "the gold scores of held-out pairs")
-    assert [f.rule for f in examine(store, policy)] == ["label-noise"]
+    assert facts_of(run_versions(store, policy)).noise == Noise(
+        0.4, 0.35, 300, "the gold scores of held-out pairs"
+    )
+    assert [f.rule for f in examine_version(store, policy).findings] == ["label-noise"]
 
 
 def test_a_reward_that_is_no_model(store: Store, capsys: pytest.CaptureFixture[str]):
@@ -279,7 +281,7 @@ def test_without_torch(store: Store):
 def test_a_run_of_the_pipeline(finished: Project, capsys: pytest.CaptureFixture[str]):
     """Too small to be well: what matters here is that everything about it is found and read."""
     policy = finished.latest("policy")
-    found = related(finished.store, policy)
+    found = run_versions(finished.store, policy)
     assert (found.policy, found.reward) == (policy, finished.latest("reward"))
     facts = facts_of(found)
     assert facts.training_rows == finished.latest("preferences").splits["train"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.results.metrics import Logged
 from pipeline.results.overoptimisation import (
     BestCheckpoint,
     Law,
@@ -166,10 +167,10 @@ def over_training(history: Sequence[Mapping[str, Any]], level: float = 0.95) -> 
     Held-out evaluations (``eval/*``, the same prompts and randomness every time) where there are enough of them
     for a fit, else the updates' own completions (``objective/*``). The first point is the base itself.
     """
-    points = _points(history, "eval/kl", "eval/scores", "eval/check")
+    points = _points(history, Logged.HELD_KL, Logged.HELD_SCORES, Logged.CHECK)
     held_out = len(points) > FEWEST_POINTS
     if not held_out:
-        own = _points(history, "objective/kl", "objective/scores", "objective/gold_scores")
+        own = _points(history, Logged.KL, Logged.SCORES, Logged.GOLD)
         # What update u samples is the policy after u - 1 of them.
         points = [replace(p, update=p.update - 1) for p in own]
     if not points:
@@ -247,7 +248,7 @@ def best_checkpoint(
         history: rows of metrics.jsonl; the evaluation before the first update has no ``update`` and counts as 0.
         kept: the update whose policy was published.
     """
-    held_out = _points(history, "eval/kl", "eval/scores", "eval/check")
+    held_out = _points(history, Logged.HELD_KL, Logged.HELD_SCORES, Logged.CHECK)
     checked = all(p.gold is not None for p in held_out)
     values = [(p.score if p.gold is None or not checked else p.gold, p) for p in held_out]
     within = [(value, p) for value, p in values if kl_budget is None or p.kl_k1 <= kl_budget]

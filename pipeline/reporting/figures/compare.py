@@ -24,11 +24,11 @@ from pipeline.reporting.figures.common import (
     arms,
     axes,
     legend_below,
-    line,
     styled,
 )
 from pipeline.reporting.figures.frontier import Curves, with_bars
-from pipeline.reporting.figures.training import held_out
+from pipeline.reporting.figures.training import GOLD, KL, Panel
+from pipeline.results.metrics import Logged
 from pipeline.results.sides import Measure
 from pipeline.statistics.intervals import Estimate, has_value
 
@@ -64,23 +64,16 @@ def training_overlay(runs: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) ->
     Args:
         runs: (label, rows of its metrics.jsonl) of each.
     """
-    wanted = (
-        ("objective/scores", "eval/scores", "Proxy score (mean)", "proxy score"),
-        ("objective/gold_scores", None, "Gold score, never trained on (mean)", "gold score"),
-        ("objective/kl", "eval/kl", "Distance from the reference (KL by k1, mean)", "nats per completion"),
-    )
-    panels = [w for w in wanted if w[2:] == wanted[2][2:] or any(_has(rows, w[0]) for _, rows in runs)]
-    fig, plots = axes(len(panels), height=0.8 + 1.8 * len(panels) + 0.12 * len(runs), sharex=True)
-    for ax, (key, held, title, unit) in zip(plots, panels, strict=True):
+    scores = Panel("Proxy score (mean)", "proxy score", Logged.SCORES, Logged.HELD_SCORES)
+    panels = [p for p in (scores, GOLD) if any(_has(rows, str(p.own)) for _, rows in runs)] + [KL]
+    fig, panes = axes(len(panels), height=0.8 + 1.8 * len(panels) + 0.12 * len(runs), sharex=True)
+    for ax, panel in zip(panes, panels, strict=True):
         for i, (label, rows) in enumerate(runs):
             look = Look.of(i)
-            line(ax, rows, key, label, color=look.colour, linestyle=look.style)
-            if held is not None:
-                held_out(ax, rows, held, color=look.colour, marker=look.marker)
-        ax.set_title(title)
-        ax.set_ylabel(unit)
-    plots[-1].set_xlabel("update")
-    plots[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+            panel.draw(ax, rows, label, color=look.colour, linestyle=look.style)
+            panel.draw_held_out(ax, rows, color=look.colour, marker=look.marker)
+    panes[-1].set_xlabel("update")
+    panes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_below(fig, keys([label for label, _ in runs]))
     return fig
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -12,26 +12,37 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pipeline.reporting.figures.common import BLUE, GREEN, INK, ORANGE, axes, legend_below, line, styled
+from pipeline.results.metrics import Logged
 
 Rows = Sequence[Mapping[str, Any]]
 
-# What the policy does besides scoring: key, title, axis.
-HEALTH = (
-    ("length/mean", "Length of completions", "tokens"),
-    ("policy/entropy_avg", "Entropy of the next token", "nats"),
-    ("policy/clipfrac_avg", "Tokens whose ratio was clipped", "share"),
-    ("val/explained_variance", "Value model: variance explained", "share"),
-)
+HEALTH = (Logged.LENGTH, Logged.ENTROPY, Logged.CLIPPED, Logged.EXPLAINED)
+"""Besides scores and KL."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """What one panel shows: a key of the updates' rows, and one of the held-out evaluations'."""
+    """A metric of an update's completions, and the one of held-out prompts that belongs to it."""
 
     title: str
-    unit: str
-    own: str | None
-    held_out: str | None
+    axis: str
+    own: Logged | None
+    held: Logged | None
+
+    def draw(self, ax: Axes, rows: Rows, label: str, **look: Any) -> list[Any]:
+        """Title, axis, and a line of its own metric."""
+        ax.set_title(self.title)
+        ax.set_ylabel(self.axis)
+        return [] if self.own is None else line(ax, rows, self.own, label, **look)
+
+    def draw_held_out(self, ax: Axes, rows: Rows, **look: Any) -> list[Any]:
+        """Points of the held-out evaluations, the check's with its error."""
+        error = Logged.CHECK_ERROR if self.held is Logged.CHECK else None
+        return [] if self.held is None else held_out(ax, rows, self.held, error, **look)
+
+
+GOLD = Panel("Gold score, never trained on (mean)", "gold score", Logged.GOLD, None)
+KL = Panel("Distance from the reference (KL by k1, mean)", Logged.KL.about.unit, Logged.KL, Logged.HELD_KL)
 
 
 @styled
@@ -52,63 +63,50 @@ def training_curves(
         published: the update whose policy was published, where it is not the last.
         check_is_gold: what ``eval/check`` holds is the gold score and not another judge's.
     """
-    panels = _panels(rows, check_is_gold)
-    fig, plots = axes(len(panels), height=0.7 + 1.75 * len(panels), sharex=True)
+    gold = _has(rows, Logged.GOLD) or (check_is_gold and _has(rows, Logged.CHECK))
+    judge = Panel("Check on held-out prompts, never trained on (mean)", "check's score", None, Logged.CHECK)
+    panels = [
+        Panel("Proxy score, which PPO raises (mean)", "proxy score", Logged.SCORES, Logged.HELD_SCORES),
+        *([replace(GOLD, held=Logged.CHECK if check_is_gold else None)] if gold else []),
+        *([judge] if not check_is_gold and _has(rows, Logged.CHECK) else []),
+        KL,
+    ]
+    fig, panes = axes(len(panels), height=0.7 + 1.75 * len(panels), sharex=True)
     handles: list[Any] = []
-    for ax, panel in zip(plots, panels, strict=True):
-        if panel.own is not None:
-            handles += line(ax, rows, panel.own, "PPO's own completions", color=BLUE)
-        if panel.held_out is not None:
-            error = "eval/check_error" if panel.held_out == "eval/check" else None
-            handles += held_out(ax, rows, panel.held_out, error)
-        ax.set_title(panel.title)
-        ax.set_ylabel(panel.unit)
-    bottom = plots[-1]
-    handles += line(bottom, rows, "objective/kl_k3", "KL by k3", color=GREEN, linestyle="--", linewidth=1.3)
-    _fit_to(bottom, [r.get(k) for r in rows for k in ("objective/kl", "eval/kl")] + [kl_target, kl_budget])
+    for ax, panel in zip(panes, panels, strict=True):
+        handles += panel.draw(ax, rows, "PPO's own completions", color=BLUE)
+        handles += panel.draw_held_out(ax, rows)
+    bottom = panes[-1]
+    handles += line(bottom, rows, Logged.KL_K3, "KL by k3", color=GREEN, linestyle="--", linewidth=1.3)
+    _fit_to(bottom, [r.get(k) for r in rows for k in (Logged.KL, Logged.HELD_KL)] + [kl_target, kl_budget])
     for level, label, style in ((kl_target, "KL target", ":"), (kl_budget, "KL budget", "-.")):
         if level is not None:
             handles.append(bottom.axhline(level, color=INK, linestyle=style, linewidth=1.2, label=label))
     _updates(bottom, rows)
     if published is not None:
-        handles += [
-            ax.axvline(published, color=INK, linewidth=1, alpha=0.6, label="published policy") for ax in plots
-        ]
+        for ax in panes:
+            handles.append(ax.axvline(published, color=INK, linewidth=1, alpha=0.6, label="published policy"))
     legend_below(fig, handles)
     return fig
-
-
-def _panels(rows: Rows, check_is_gold: bool) -> list[Panel]:
-    """The panels that these rows have something for; KL's is the last."""
-    checked = _has(rows, "eval/check")
-    panels = [Panel("Proxy score, which PPO raises (mean)", "proxy score", "objective/scores", "eval/scores")]
-    if _has(rows, "objective/gold_scores") or (check_is_gold and checked):
-        held = "eval/check" if check_is_gold else None
-        panels.append(Panel("Gold score, never trained on (mean)", "gold score", "objective/gold_scores", held))
-    if checked and not check_is_gold:
-        title = "Check on held-out prompts, never trained on (mean)"
-        panels.append(Panel(title, "check's score", None, "eval/check"))
-    title = "Distance from the reference (KL by k1, mean)"
-    return [*panels, Panel(title, "nats per completion", "objective/kl", "eval/kl")]
 
 
 @styled
 def training_health(rows: Rows) -> Figure:
     """Length, entropy, clipping and the value model against update; a panel for each that was logged."""
-    panels = [panel for panel in HEALTH if _has(rows, panel[0])]
-    fig, plots = axes(max(1, len(panels)), height=0.5 + 1.45 * max(1, len(panels)), sharex=True)
-    for ax, (key, title, unit) in zip(plots, panels, strict=False):
-        line(ax, rows, key, title, color=BLUE)
-        ax.set_title(title)
-        ax.set_ylabel(unit)
+    panels = [metric for metric in HEALTH if _has(rows, metric)]
+    fig, panes = axes(max(1, len(panels)), height=0.5 + 1.45 * max(1, len(panels)), sharex=True)
+    for ax, metric in zip(panes, panels, strict=False):
+        line(ax, rows, metric, metric.about.label, color=BLUE)
+        ax.set_title(metric.about.label)
+        ax.set_ylabel(metric.about.unit)
         ax.yaxis.set_major_locator(MaxNLocator(4))
-    _updates(plots[-1], rows)
+    _updates(panes[-1], rows)
     return fig
 
 
 def has_health(rows: Rows) -> bool:
     """Whether :func:`training_health` has anything to show."""
-    return any(_has(rows, key) for key, _, _ in HEALTH)
+    return any(_has(rows, metric) for metric in HEALTH)
 
 
 def held_out(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline.base.errors import StoreError
 from pipeline.evaluation.policy.overoptimisation import EvaluatedPolicy, best_checkpoint, over_sweep, over_training
 from pipeline.evaluation.policy.policy_metrics import by_prompt
+from pipeline.results.metrics import Logged
 from pipeline.results.overoptimisation import BestCheckpoint, OverOptimisation, PolicySettings
 from pipeline.results.stats import from_json
 from pipeline.store.ppo_history import read_ppo_history
@@ -52,7 +53,7 @@ def best_of_run(run: Run) -> BestCheckpoint | None:
 
 def above_floor(history: list[Row], floor: float | None) -> list[Row]:
     """The rows without the evaluations of policies that ``ppo.diversity_floor`` does not publish."""
-    return [row for row in history if floor is None or row.get("eval/closings_left", 1.0) >= float(floor)]
+    return [row for row in history if floor is None or row.get(Logged.CLOSINGS_LEFT, 1.0) >= float(floor)]
 
 
 def evaluated_alike(run: Run, rows: Sequence[Row], policy: str) -> list[EvaluatedPolicy]:

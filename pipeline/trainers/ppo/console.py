@@ -1,6 +1,6 @@
-"""PPO on the console: a line per update with the same columns every time, and a few of the completions behind it.
+"""Print PPO on the console: a line per update with the same columns every time, and a few of its completions.
 
-Everything else that is logged is in metrics.jsonl and in the trackers; what is healthy is docs/metrics.md's.
+All metrics are in metrics.jsonl and in the trackers; docs/metrics.md explains them.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from transformers import (
 from pipeline.base.terminal_text import columns, cut, escape_for_terminal, put
 from pipeline.modeling.tokens import decode
 from pipeline.modeling.types import Tokenizer
+from pipeline.results.metrics import Logged
 from pipeline.scoring.scorer import Samples
 from pipeline.trainers.ppo.rollout import Rollout
 from pipeline.trainers.ppo.section import PPOSection
@@ -34,40 +35,29 @@ HEADER_EVERY = 20
 SAMPLES = 3
 WIDTH = 115
 RECENT = 20
-"""Updates whose mean pace says how much time is left: completions grow and shrink over a run."""
+"""Updates whose mean pace gives the time left: completions grow and shrink over a run."""
 
 
-@dataclass(frozen=True)
-class Column:
-    """A figure of the log: its heading, its unit, and how it is written."""
-
-    key: str
-    heading: str
-    unit: str
-    width: int
-    digits: int
-    times: float = 1.0
-
-
-COLUMNS = (
-    Column("objective/scores", "proxy", "score", 9, 3),
-    Column("objective/gold_scores", "gold", "score", 9, 3),
-    Column("objective/kl", "KL k1", "nats", 9, 2),
-    Column("objective/kl_per_token", "per token", "nats", 10, 4),
-    Column("policy/entropy_avg", "entropy", "nats", 9, 2),
-    Column("policy/clipfrac_avg", "clipped", "%", 9, 1, 100.0),
-    Column("diversity/closings", "closings", "eff. no.", 9, 1),
-    Column("val/explained_variance", "expl. var", "share", 10, 2),
-    Column("eos_rate", "EOS", "%", 5, 0, 100.0),
-    Column("length/mean", "length", "tokens", 7, 1),
-    Column("tokens_per_second", "speed", "tokens/s", 9, 0),
-)
+COLUMNS = {
+    Logged.SCORES: 9,
+    Logged.GOLD: 9,
+    Logged.KL: 9,
+    Logged.KL_PER_TOKEN: 10,
+    Logged.ENTROPY: 9,
+    Logged.CLIPPED: 9,
+    Logged.CLOSINGS: 9,
+    Logged.EXPLAINED: 10,
+    Logged.ENDED: 5,
+    Logged.LENGTH: 7,
+    Logged.SPEED: 9,
+}
+"""Metrics of a line, and the width of each."""
 UPDATE_WIDTH, LEFT_WIDTH = 11, 9
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One completion, what the reward source gave it, and where it is known, the judge."""
+    """One completion with its score, and the judge's where there is one."""
 
     prompt: str
     completion: str
@@ -79,7 +69,7 @@ class Console(TrainerCallback):
     """A line per update, from the main process.
 
     Args:
-        samples_every: updates between two looks at completions; 0 is never.
+        samples_every: updates between two prints of completions; 0: never.
     """
 
     def __init__(self, samples_every: int) -> None:
@@ -107,7 +97,7 @@ class Console(TrainerCallback):
         ]
 
     def take_held_out(self, samples: Samples, scores: Sequence[float], checks: Sequence[float]) -> None:
-        """Keep the first held-out completion for its line: always of one prompt, so that one sees it change."""
+        """Keep the first held-out completion for its line: always of the same prompt, so that changes show."""
         check = checks[0] if checks else None
         self.held_out = Sample(samples.prompts[0], samples.completions[0], scores[0], check)
 
@@ -137,7 +127,7 @@ class Console(TrainerCallback):
                     put(heading)
             self.lines += 1
             put(line(logs, state.max_steps, self.seconds_left(state.max_steps)))
-        if "eval/scores" in logs:
+        if Logged.HELD_SCORES in logs:
             put(held_out_line(logs))
             if self.held_out is not None:
                 put(sample_line(self.held_out, shutil.get_terminal_size((WIDTH, 24)).columns))
@@ -153,8 +143,10 @@ class Console(TrainerCallback):
 
 def header() -> tuple[str, str]:
     """The headings, and their units below them."""
-    headings = "".join(f"{c.heading:>{c.width}}" for c in COLUMNS)
-    units = "".join(f"{c.unit:>{c.width}}" for c in COLUMNS)
+    headings = "".join(f"{metric.about.heading:>{width}}" for metric, width in COLUMNS.items())
+    units = "".join(
+        f"{metric.about.short_unit or metric.about.unit:>{width}}" for metric, width in COLUMNS.items()
+    )
     return (
         f"{'update':>{UPDATE_WIDTH}}{headings}{'left':>{LEFT_WIDTH}}",
         f"{'':>{UPDATE_WIDTH}}{units}{'h:min:s':>{LEFT_WIDTH}}",
@@ -165,21 +157,22 @@ def line(logs: dict[str, Any], updates: int, seconds_left: float | None) -> str:
     """One update under the :func:`header`; a dash for what was not measured."""
     place = f"{logs['update']}/{updates}"
     left = "-" if seconds_left is None else clock(seconds_left)
-    cells = (cell(logs.get(c.key), c) for c in COLUMNS)
+    cells = (cell(logs.get(metric), metric) for metric in COLUMNS)
     return f"{place:>{UPDATE_WIDTH}}" + "".join(cells) + f"{left:>{LEFT_WIDTH}}"
 
 
-def cell(value: float | None, column: Column) -> str:
-    """A number that keeps its column, however large it is: a blank stands before it."""
+def cell(value: float | None, metric: Logged) -> str:
+    """A number right-aligned in its column; in scientific notation where it would fill the column."""
+    width = COLUMNS[metric]
     if value is None:
-        return f"{'-':>{column.width}}"
-    value *= column.times
-    text = f"{value:.{column.digits}f}"
-    if len(text) >= column.width and math.isfinite(value):
-        text = f"{value:.{max(column.width - 8, 0)}e}"
+        return f"{'-':>{width}}"
+    value *= 100 if metric.about.short_unit == "%" else 1
+    text = f"{value:.{metric.about.digits}f}"
+    if len(text) >= width and math.isfinite(value):
+        text = f"{value:.{max(width - 8, 0)}e}"
     elif float(text) == 0:  # -0.0001 is 0.00, not -0.00
         text = text.removeprefix("-")
-    return f"{text:>{column.width}}"
+    return f"{text:>{width}}"
 
 
 def clock(seconds: float) -> str:
@@ -191,25 +184,24 @@ def clock(seconds: float) -> str:
 
 def held_out_line(logs: dict[str, Any]) -> str:
     """The line of a held-out evaluation."""
-    figures = [f"proxy {logs['eval/scores']:.3f}"]
-    if "eval/check" in logs:
-        figures.append(
-            f"check {logs['eval/check']:.3f} (standard error {logs.get('eval/check_error', math.nan):.3f})"
-        )
-    if "eval/closings" in logs:
-        left = f" ({logs['eval/closings_left']:.0%})" if "eval/closings_left" in logs else ""
-        figures.append(f"{logs['eval/closings']:.1f}{left} effective closings")
-    figures += [f"KL k1 {logs['eval/kl']:.2f} nats", f"{logs['eval/length']:.1f} tokens"]
-    return f"{'held out':>{UPDATE_WIDTH}}  " + ", ".join(figures)
+    parts = [f"proxy {logs[Logged.HELD_SCORES]:.3f}"]
+    if Logged.CHECK in logs:
+        error = logs.get(Logged.CHECK_ERROR, math.nan)
+        parts.append(f"check {logs[Logged.CHECK]:.3f} (standard error {error:.3f})")
+    if Logged.HELD_CLOSINGS in logs:
+        left = f" ({logs[Logged.CLOSINGS_LEFT]:.0%})" if Logged.CLOSINGS_LEFT in logs else ""
+        parts.append(f"{logs[Logged.HELD_CLOSINGS]:.1f}{left} effective closings")
+    parts += [f"KL k1 {logs[Logged.HELD_KL]:.2f} nats", f"{logs[Logged.HELD_LENGTH]:.1f} tokens"]
+    return f"{'held out':>{UPDATE_WIDTH}}  " + ", ".join(parts)
 
 
 def sample_line(sample: Sample, width: int) -> str:
     """One completion in ``width`` columns: score, end of the prompt, start of the completion; both escaped."""
     judged = "" if sample.check is None else f" (check {sample.check:.3f})"
-    start = f"{'sample':>{UPDATE_WIDTH}}{cell(sample.score, COLUMNS[0])}{judged}  "
+    start = f"{'sample':>{UPDATE_WIDTH}}{cell(sample.score, Logged.SCORES)}{judged}  "
     room = max(width - len(start) - len(" → "), 20)
     prompt, completion = escape_for_terminal(sample.prompt), escape_for_terminal(sample.completion)
-    # What one of them leaves is the other's.
+    # The room that one leaves is the other's.
     first = cut(prompt, max(room // 3, room - columns(completion)), end=True)
     return f"{start}{first} → {cut(completion, room - columns(first))}"
 

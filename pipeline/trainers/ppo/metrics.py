@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pipeline.functional.kl import kl_k1, kl_k3
 from pipeline.functional.masks import explained_variance, masked_mean, masked_var
+from pipeline.results.metrics import Logged
 from pipeline.scoring.scorer import Samples
 from pipeline.texts.diversity import closings, effective_number
 from pipeline.texts.sentences import same
@@ -34,23 +35,23 @@ def rollout_metrics(
     k3 = (kl_k3(rollout.old_logprobs, rollout.ref_logprobs) * mask).sum(1)
     non_score = -penalty.sum(1).mean()
     figures = {
-        "objective/kl": k1.mean(),
-        "objective/kl_k3": k3.mean(),
-        "objective/kl_per_token": k1.sum() / lengths.sum(),
-        "objective/entropy": -(rollout.old_logprobs * mask).sum(1).mean(),
-        "objective/non_score_reward": non_score,
-        "objective/rlhf_reward": non_score + score.mean(),
-        "objective/scores": rollout.score.mean(),
-        "objective/scores_std": rollout.score.std(correction=0),
-        "val/num_eos_tokens": rollout.ended.sum(),
-        "val/explained_variance": explained_variance(rollout.old_values, returns, mask),
-        "val/returns_mean": masked_mean(returns, mask),
-        "val/returns_var": masked_var(returns, mask),
-        "val/advantages_var": masked_var(advantages, mask),
-        "length/mean": lengths.mean(),
-        "length/max": lengths.max(),
-        "eos_rate": rollout.ended.float().mean(),
-        "text/repetition": repetition(rollout.completions()) or 0.0,
+        Logged.KL: k1.mean(),
+        Logged.KL_K3: k3.mean(),
+        Logged.KL_PER_TOKEN: k1.sum() / lengths.sum(),
+        Logged.LOG_LIKELIHOOD: -(rollout.old_logprobs * mask).sum(1).mean(),
+        Logged.NON_SCORE: non_score,
+        Logged.RLHF_REWARD: non_score + score.mean(),
+        Logged.SCORES: rollout.score.mean(),
+        Logged.SCORES_STD: rollout.score.std(correction=0),
+        Logged.ENDED_COUNT: rollout.ended.sum(),
+        Logged.EXPLAINED: explained_variance(rollout.old_values, returns, mask),
+        Logged.RETURNS_MEAN: masked_mean(returns, mask),
+        Logged.RETURNS_VAR: masked_var(returns, mask),
+        Logged.ADVANTAGES_VAR: masked_var(advantages, mask),
+        Logged.LENGTH: lengths.mean(),
+        Logged.LONGEST: lengths.max(),
+        Logged.ENDED: rollout.ended.float().mean(),
+        Logged.REPETITION: repetition(rollout.completions()) or 0.0,
     }
     return {k: float(v) for k, v in figures.items()}
 
@@ -59,17 +60,17 @@ def training_metrics(steps: list[dict[str, float]]) -> dict[str, float]:
     """Means over the update's optimiser steps, each a mean over the tokens of its minibatch."""
     mean = {k: sum(row[k] for row in steps) / len(steps) for k in steps[0]}
     return {
-        "policy/approxkl_avg": mean["approxkl"],
-        "policy/clipfrac_avg": mean["pg_clipped"],
-        "policy/entropy_avg": mean["entropy"],
-        "policy/grad_norm": mean["grad_norm"],
-        "policy/steps": float(len(steps)),
-        "loss/policy_avg": mean["pg"],
-        "loss/value_avg": mean["vf"],
-        "val/clipfrac_avg": mean["vf_clipped"],
-        "val/ratio": mean["ratio"],
-        "val/ratio_var": max(mean["ratio2"] - mean["ratio"] ** 2, 0.0),
-        "val/ratio_first": steps[0]["ratio"],
+        Logged.APPROX_KL: mean["approxkl"],
+        Logged.CLIPPED: mean["pg_clipped"],
+        Logged.ENTROPY: mean["entropy"],
+        Logged.GRAD_NORM: mean["grad_norm"],
+        Logged.STEPS: float(len(steps)),
+        Logged.POLICY_LOSS: mean["pg"],
+        Logged.VALUE_LOSS: mean["vf"],
+        Logged.VALUES_CLIPPED: mean["vf_clipped"],
+        Logged.RATIO: mean["ratio"],
+        Logged.RATIO_VAR: max(mean["ratio2"] - mean["ratio"] ** 2, 0.0),
+        Logged.RATIO_FIRST: steps[0]["ratio"],
     }
 
 
@@ -89,18 +90,18 @@ def held_out_eval(update: int, rollout: Rollout, samples: Samples, checks: list[
 
 def held_out_metrics(held: HeldOutEval, monitor: OveroptimisationMonitor, rollout: Rollout) -> dict[str, float]:
     """The figures of an evaluation that ``monitor`` has compared with those before."""
-    figures = {
-        "eval/scores": held.score,
-        "eval/kl": held.kl,
-        "eval/length": float(rollout.lengths.float().mean()),
+    figures: dict[str, float] = {
+        Logged.HELD_SCORES: held.score,
+        Logged.HELD_KL: held.kl,
+        Logged.HELD_LENGTH: float(rollout.lengths.float().mean()),
     }
     if held.closings is not None:
-        figures["eval/closings"] = held.closings
+        figures[Logged.HELD_CLOSINGS] = held.closings
     if (left := monitor.closings_left(held)) is not None:
-        figures["eval/closings_left"] = left
+        figures[Logged.CLOSINGS_LEFT] = left
     if held.check is not None:
         error = statistics.pstdev(held.checks) / math.sqrt(max(len(held.checks) - 1, 1))
-        figures |= {"eval/check": held.check, "eval/check_error": error}
+        figures |= {Logged.CHECK: held.check, Logged.CHECK_ERROR: error}
     if held.fall_error is not None:
-        figures["eval/check_fall_error"] = held.fall_error
+        figures[Logged.CHECK_FALL_ERROR] = held.fall_error
     return figures

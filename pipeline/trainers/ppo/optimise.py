@@ -20,6 +20,7 @@ from pipeline.base.errors import ModelError
 from pipeline.base.records import digest
 from pipeline.modeling.roles import output_embedding
 from pipeline.modeling.weights import trained_parameters
+from pipeline.results.metrics import Logged
 from pipeline.trainers.ppo.inputs import adapter_parameters
 from pipeline.trainers.ppo.metrics import training_metrics
 from pipeline.trainers.ppo.policy_and_value import PolicyAndValue
@@ -57,7 +58,7 @@ def optimise(
         if not steps:
             check_same_logprobs(epoch_steps[0], output_embedding(accelerator.unwrap_model(model).policy).dtype)
         steps += epoch_steps
-        if args.target_kl is not None and training_metrics(epoch_steps)["policy/approxkl_avg"] > args.target_kl:
+        if args.target_kl is not None and training_metrics(epoch_steps)[Logged.APPROX_KL] > args.target_kl:
             break
     return steps
 

@@ -28,6 +28,7 @@ from pipeline.modeling.lora import fuse_lora
 from pipeline.modeling.roles import Role
 from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.modeling.weights import trained_parameters
+from pipeline.results.metrics import Logged
 from pipeline.scoring.scorer import Samples, Scorer
 from pipeline.store.checkpoints import Checkpoints
 from pipeline.trainers.checkpointing import SaveInTime
@@ -181,7 +182,7 @@ class PPOTrainer(trl_parent.TRLPPOTrainer):
             metrics = self.step(update)
             seconds = time.perf_counter() - started
             metrics["eps"] = batch_size / seconds
-            metrics["tokens_per_second"] = metrics["length/mean"] * batch_size / seconds
+            metrics[Logged.SPEED] = metrics[Logged.LENGTH] * batch_size / seconds
             self.state.global_step = update + 1
             self.state.epoch = self.state.episode / self.train_dataset_len
             self.control = self.callback_handler.on_step_end(args, self.state, self.control)
@@ -223,14 +224,14 @@ class PPOTrainer(trl_parent.TRLPPOTrainer):
         self.state.episode += len(rollout)
         metrics |= {"kl_coef": self.kl_controller.coef, "lr": self.optimizer.param_groups[0]["lr"]}
         metrics |= {"update": update + 1, "episode": self.state.episode}
-        self.stopped = self.best_policies.over_budget(update, metrics["objective/kl"])
+        self.stopped = self.best_policies.over_budget(update, metrics[Logged.KL])
         if self.stopped is not None:
             return metrics
         advantages = whiten(advantages, mask)
         steps = optimise(self.model, self.optimizer, self.accelerator, rollout, advantages, returns, args, update)
         self.lr_scheduler.step()
         metrics |= training_metrics(steps)
-        self.kl_controller.update(metrics["objective/kl"], len(rollout))
+        self.kl_controller.update(metrics[Logged.KL], len(rollout))
         return metrics
 
     def sample(self, prompts: Prompts, indices: Sequence[int], generator: torch.Generator) -> Rollout:

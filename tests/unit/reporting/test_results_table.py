@@ -7,15 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.base.errors import DataError
+from pipeline.base.markdown import replace_between
 from pipeline.reporting.results_table import (
-    BEGIN,
-    END,
     ResultsRow,
     from_json,
     results_table,
     to_json,
-    update_readme,
 )
 from pipeline.statistics.spelling import interval, number
 from tests.unit.reporting.given import change, entry, estimate, evaluation, stats_json, varied_json, wins
@@ -83,25 +80,12 @@ def test_an_interval_without_limits_is_its_value() -> None:
     assert interval(None) == "–"
 
 
-def test_update_readme_replaces_and_is_idempotent() -> None:
-    text = f"# Title\n\n{BEGIN}\nold\n{END}\n\nrest\n"
-    once = update_readme(text, "| new |\n")
-    assert once == f"# Title\n\n{BEGIN}\n| new |\n{END}\n\nrest\n"
-    assert update_readme(once, "| new |\n") == once
-
-
-@pytest.mark.parametrize("text", ["", f"{BEGIN}\n", f"{END}\n{BEGIN}\n", f"{BEGIN}{BEGIN}{END}"])
-def test_a_missing_doubled_or_swapped_marker_is_refused(text: str) -> None:
-    with pytest.raises(DataError, match="results:"):
-        update_readme(text, "| new |")
-
-
 # Catches: a figure in the README that was typed, or left behind by a newer run.
 def test_the_readme_shows_the_results_that_are_kept_beside_it() -> None:
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     kept = from_json((REPOSITORY / "docs" / "results.json").read_text(encoding="utf-8"))
     mend = "Run: make table README=README.md (from versions), never edit the table by hand."
-    assert update_readme(readme, results_table(kept)) == readme, mend
+    assert replace_between(readme, "results", results_table(kept), "README") == readme, mend
     assert kept
     assert all(run.source for run in kept)
 

@@ -44,15 +44,15 @@ def test_a_line_by_hand() -> None:
     assert headings.split()[:4] == ["update", "proxy", "gold", "KL"]
     assert {len(headings), len(units), len(line(ROW, 32, 65.4))} == {len(headings)}
     assert len(headings) <= WIDTH
-    ends = [headings.index(c.heading) + len(c.heading) for c in COLUMNS]
+    ends = [headings.index(m.about.heading) + len(m.about.heading) for m in COLUMNS]
     assert all(line(ROW, 32, 65.4)[end - 1] != " " and line(ROW, 32, 65.4)[end] == " " for end in ends)
 
 
 @pytest.mark.parametrize("value", [None, 0.0, -0.0001, 1e9, -1e9, 1e-9, 123456.789, float("nan"), float("-inf")])
 def test_no_number_breaks_the_columns(value: float | None) -> None:
-    for column in COLUMNS:
-        text = cell(value if column.times == 1 else 1.0, column)  # a share is never more
-        assert len(text) == column.width
+    for metric, width in COLUMNS.items():
+        text = cell(value if metric.about.short_unit != "%" else 1.0, metric)  # a share is never more
+        assert len(text) == width
         assert text[0] == " "
         assert text.strip() not in ("-0.00", "-0.000", "-0.0", "-0")
 
