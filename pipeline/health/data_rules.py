@@ -1,56 +1,50 @@
-"""Rules over what a run was made from: its reward model, its labels, its splits. Counting them is lineage.py's."""
+"""Rules over a run's inputs: its reward model, its labels, its splits."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from pipeline.health.figures import Figures
 from pipeline.health.findings import Facts, Overlap, Rule, Seen
 from pipeline.health.gold_rules import vindicated
+from pipeline.results.measured import Measured
+from pipeline.results.reward import best_baseline
+from pipeline.statistics.intervals import Estimate, has_value
 
 # A test figure of 0.80 is off by at most 0.01 from such rows.
 LEAKED = 0.01
 DUPLICATED = 0.05
-# People agree with each other on 0.73 to 0.77 of pairs (Ouyang et al. 2022), which two who err on 0.15 would do.
-WRONG_LABELS = 0.3
 # Below 2,000 comparisons Gao et al. (2022) found hardly more than chance; the 95 % interval of 100 is 0.2 wide.
 FEW, WIDE = 2000, 0.2
 
 
 def at_chance(figures: Figures, facts: Facts) -> Seen | None:
-    found = _accuracy(facts)
-    if found is None or found["low"] > 0.5:
+    accuracy = _accuracy(facts)
+    if accuracy is None or accuracy.low > Measured.PAIR_ACCURACY.about.low:
         return None
-    return Seen(f"{_right(found)}: that may be chance.")
+    return Seen(f"{_right(accuracy)}: that may be chance.")
 
 
 def below_baseline(figures: Figures, facts: Facts) -> Seen | None:
-    found = _accuracy(facts)
-    if found is None or facts.reward is None or found["low"] <= 0.5 or facts.reward.get("clears_baselines", True):
+    accuracy, reward = _accuracy(facts), facts.reward
+    if accuracy is None or reward is None or reward.clears_baselines:
+        return None
+    if accuracy.low <= Measured.PAIR_ACCURACY.about.low:
         return None
     if vindicated(figures):  # however it was measured, following it led somewhere good
         return None
-    known = [
-        (interval["value"], b["name"])
-        for b in facts.reward.get("baselines", [])
-        if (interval := b.get("accuracy") or b.get("auc")) and interval["value"] is not None
-    ]
-    best, name = max(known, default=(0.5, "a coin"))
-    return Seen(f"{_right(found)}, and {name} {best:.2f}.")
+    best, name = best_baseline(reward.baselines) or (0.5, "a coin")
+    return Seen(f"{_right(accuracy)}, and {name} {best:.2f}.")
 
 
-def _accuracy(facts: Facts) -> Mapping[str, Any] | None:
-    """Its interval on held-out pairs, or the AUC of one trained on single completions; None without any."""
-    found = None if facts.reward is None else facts.reward.get("accuracy") or facts.reward.get("auc")
-    return found if found and found["n"] and found["value"] is not None else None
+def _accuracy(facts: Facts) -> Estimate | None:
+    """The reward model's accuracy on held-out pairs, or its AUC on single completions; None without any."""
+    main = None if facts.reward is None else facts.reward.main
+    return main if has_value(main) and main.n else None
 
 
-def _right(found: Mapping[str, Any]) -> str:
-    return (
-        f"On {found['n']} held-out rows the reward model is right in {found['value']:.2f} "
-        f"[{found['low']:.2f}, {found['high']:.2f}]"
-    )
+def _right(accuracy: Estimate) -> str:
+    return f"On {accuracy.n} held-out rows the reward model is right in {accuracy}"
 
 
 def leaked(figures: Figures, facts: Facts) -> Seen | None:
@@ -61,14 +55,14 @@ def duplicated(figures: Figures, facts: Facts) -> Seen | None:
     return _overlaps(facts.duplicates or (), DUPLICATED, "are there more than once")
 
 
-def _overlaps(found: Sequence[Overlap], share: float, what: str) -> Seen | None:
-    over = [o for o in found if o.count > share * o.total]
+def _overlaps(overlaps: Sequence[Overlap], share: float, what: str) -> Seen | None:
+    over = [o for o in overlaps if o.count > share * o.total]
     return Seen("; ".join(f"{o.count:,} of {o.total:,} {o.rows} {what}" for o in over) + ".") if over else None
 
 
 def label_noise(figures: Figures, facts: Facts) -> Seen | None:
     noise = facts.noise
-    if noise is None or noise.low <= WRONG_LABELS:
+    if noise is None or noise.low <= Measured.LABEL_NOISE.about.high:
         return None
     return Seen(
         f"About {noise.share:.0%} of the labels are wrong, at least {noise.low:.0%} (n = {noise.n:,}, by "
@@ -77,12 +71,12 @@ def label_noise(figures: Figures, facts: Facts) -> Seen | None:
 
 
 def few_comparisons(figures: Figures, facts: Facts) -> Seen | None:
-    found = _accuracy(facts)
-    if found is not None and found["high"] - found["low"] > WIDE:
-        return Seen(f"{_right(found)}: too few to say more.")
+    accuracy = _accuracy(facts)
+    if accuracy is not None and accuracy.high - accuracy.low > WIDE:
+        return Seen(f"{_right(accuracy)}: too few to say more.")
     if facts.training_rows is None or facts.training_rows >= FEW:
         return None
-    if facts.reward is None or facts.reward.get("clears_baselines", True):
+    if facts.reward is None or facts.reward.clears_baselines:
         return None
     return Seen(f"The reward model learnt from {facts.training_rows:,} labels and does not clear its baselines.")
 

@@ -18,6 +18,7 @@ from pipeline.base.files import disk_errors
 from pipeline.health.diagnosis import Doctor, examined
 from pipeline.health.findings import Facts, Noise, Overlap
 from pipeline.health.written_texts import READ, Written, written
+from pipeline.results.reward import PairwiseMetrics, RewardMetrics, reward_metrics
 from pipeline.statistics.intervals import wilson
 from pipeline.store.manifest import Manifest
 from pipeline.store.ppo_history import read_ppo_history
@@ -98,7 +99,7 @@ def facts_of(versions: RunVersions) -> Facts:
         stats = versions.policy.manifest.stats
         facts = replace(facts, stopped=stats.get("stopped"), kept=stats.get("kept"))
     if versions.reward is not None:
-        facts = replace(facts, reward=versions.reward.manifest.stats.get("evaluation"))
+        facts = replace(facts, reward=reward_metrics(versions.reward.manifest.stats, versions.reward.ref))
     leaks, duplicates = _overlaps(versions)
     rows = None if versions.preferences is None else _training_rows(versions.preferences)
     return replace(
@@ -186,12 +187,10 @@ def _shared(rows: str, test: Iterable[int], train: Iterable[int]) -> Overlap:
 # -------------------- labels that are wrong
 
 
-def _noise(reward: Mapping[str, Any] | None, preferences: Version | None) -> Noise | None:
+def _noise(reward: RewardMetrics | None, preferences: Version | None) -> Noise | None:
     """By the gold score where there is one, else by people who contradict each other."""
-    gold: Mapping[str, Any] = (reward or {}).get("gold") or {}
-    wrong: Mapping[str, Any] = gold.get("label_noise") or {"n": 0}
-    if wrong["n"]:
-        return Noise(wrong["value"], wrong["low"], wrong["n"], "the gold scores of held-out pairs")
+    if isinstance(reward, PairwiseMetrics) and reward.gold is not None and (wrong := reward.gold.label_noise).n:
+        return Noise(wrong.value, wrong.low, wrong.n, "the gold scores of held-out pairs")
     if preferences is None:
         return None
     return _contradictions(_votes(preferences))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pipeline.health.figures import Figures
+from pipeline.results.reward import RewardMetrics
 
 Severity = Literal["serious", "watch"]
 
@@ -77,7 +78,7 @@ class Facts:
     value_warmup: int = 0
     stopped: str | None = None
     kept: int | None = None
-    reward: Mapping[str, Any] | None = None
+    reward: RewardMetrics | None = None
     training_rows: int | None = None
     noise: Noise | None = None
     leaks: Sequence[Overlap] | None = None

@@ -1,4 +1,4 @@
-"""What came of the run: whether any of what it did is in the policy it published."""
+"""Is any of the run's training in the policy that it published?"""
 
 from __future__ import annotations
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.evaluation.policy.across_runs import PairedMeasure, SharedPrompts
 from pipeline.evaluation.policy.headline import direction
@@ -19,7 +18,7 @@ from pipeline.reporting.run_tables import RESAMPLED, Table, mean_interval
 from pipeline.reporting.runs import PolicyRun
 from pipeline.reporting.svg import safe_svg
 from pipeline.results.sides import MEASURES, Measure
-from pipeline.statistics.intervals import WILSON, Estimate, as_estimate, has_value
+from pipeline.statistics.intervals import WILSON, Estimate, has_value
 from pipeline.statistics.spelling import UNKNOWN, dig, interval, number
 
 NAMES: dict[PairedMeasure, str] = {
@@ -130,7 +129,7 @@ def numbers(compared: Sequence[Compared]) -> Table:
         kinds = {kind or mean_interval(e.n) for e in estimates if e is not None}
         cells = (interval(e, digits, signed) for e in estimates)
         rows.append((label, *cells, f"n = {_counts(estimates)}, {', '.join(sorted(kinds))}"))
-    accuracies = [as_estimate(_accuracy(c)) for c in compared]
+    accuracies = [_accuracy(c) for c in compared]
     if any(accuracies):
         cells = (interval(a) for a in accuracies)
         rows.append(("Reward model's accuracy", *cells, f"n = {_counts(accuracies)}, {WILSON}"))
@@ -227,7 +226,7 @@ def _curves(compared: Compared, measure: Measure) -> frontier.Curves:
     return frontier.curves(compared.run.results, measure, check is None)
 
 
-def _accuracy(compared: Compared) -> Mapping[str, Any] | None:
+def _accuracy(compared: Compared) -> Estimate | None:
     """Of the run's reward model on its own held-out pairs."""
-    measured = compared.run.reward_metrics
-    return dig(dig(measured, "pairs") or measured, "accuracy")
+    of_pairs = compared.run.reward and compared.run.reward.of_pairs
+    return of_pairs and of_pairs.accuracy

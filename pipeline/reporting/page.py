@@ -18,7 +18,8 @@ from pipeline.reporting.samples import Sample, folded
 from pipeline.reporting.svg import safe_svg
 from pipeline.reporting.trees import Branch
 from pipeline.results.policy import Evaluation
-from pipeline.statistics.spelling import dig, interval, number
+from pipeline.results.reward import RewardMetrics
+from pipeline.statistics.spelling import interval, number
 
 Part = Literal["training", "frontier", "diversity", "policy", "reward"]
 
@@ -53,7 +54,6 @@ class Report:
     """Everything on the page. A part that is None or empty is left out, or said to be missing.
 
     Attributes:
-        reward: what ``evaluation.reward_metrics``, or ``pointwise_metrics`` returned.
         differences: what this run has set otherwise than its parent run.
         config: the settings of the run's stages, shown as YAML.
         facts: short lines under the title, such as ("base model", "gpt2").
@@ -61,7 +61,7 @@ class Report:
 
     title: str
     evaluation: Evaluation | None = None
-    reward: Mapping[str, Any] | None = None
+    reward: RewardMetrics | None = None
     pictures: Sequence[Picture] = ()
     samples: Sequence[Sample] = ()
     lineage: Branch | None = None
@@ -92,6 +92,7 @@ def render_page(report: Report) -> str:
     by = "gold score" if any(s.gold_score_after is not None for s in report.samples) else "proxy score"
     titles = {"gain": f"Largest gains in {by}", "loss": f"Largest losses in {by}", "random": "Random"}
     groups = [(titles[kind], [s for s in report.samples if s.kind == kind]) for kind in titles]
+    sets = report.reward.sets if report.reward else {}
     tables = (run_tables.best_of_n_table(evaluation), run_tables.law_table(evaluation))
     return environment().get_template("page.html.jinja").render(
         report=report,
@@ -110,7 +111,7 @@ def render_page(report: Report) -> str:
         reward_rows=reward_rows.reward_rows(report.reward),
         slices=reward_rows.slice_tables(report.reward),
         sets=reward_rows.set_table(report.reward),
-        set_slices=[(k, s, reward_rows.slice_tables(s)) for k, s in (dig(report.reward, "sets") or {}).items()],
+        set_slices=[(name, measured, reward_rows.slice_tables(measured)) for name, measured in sets.items()],
         pictures=[(p, safe_svg(p.svg)) for p in report.pictures],
         groups=[(title, samples) for title, samples in groups if samples],
         config=yaml.safe_dump(dict(report.config), sort_keys=False, allow_unicode=True) if report.config else "",

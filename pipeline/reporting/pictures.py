@@ -19,6 +19,7 @@ from pipeline.reporting.page import Part, Picture
 from pipeline.reporting.run_tables import mean_interval
 from pipeline.results.metrics import Logged
 from pipeline.results.policy import Evaluation
+from pipeline.results.reward import PointwiseMetrics, RewardMetrics
 from pipeline.results.sides import MEASURES, Measure
 from pipeline.statistics.intervals import has_value
 from pipeline.statistics.spelling import number
@@ -38,7 +39,7 @@ class Drawn:
     part: Part = "policy"
 
 
-def draw(evaluation: Evaluation, version: Version, policy: Version, reward: Version | None) -> list[Drawn]:
+def draw(evaluation: Evaluation, version: Version, policy: Version, reward: RewardMetrics | None) -> list[Drawn]:
     """Every picture there is data for.
 
     Args:
@@ -50,7 +51,7 @@ def draw(evaluation: Evaluation, version: Version, policy: Version, reward: Vers
         *of_frontier(evaluation, ppo),
         *of_diversity(evaluation),
         *of_scores(evaluation, version),
-        *(of_reward(reward.manifest.stats["evaluation"]) if reward else []),
+        *(of_reward(reward) if reward else []),
     ]
 
 
@@ -185,18 +186,18 @@ def of_scores(evaluation: Evaluation, version: Version) -> list[Drawn]:
     return drawn
 
 
-def of_reward(measured: Mapping[str, Any]) -> list[Drawn]:
+def of_reward(reward: RewardMetrics) -> list[Drawn]:
     """The reward model on its held-out rows."""
-    single = "auc" in measured
+    single = isinstance(reward, PointwiseMetrics)
     what = "completions" if single else "pairs"
     caption = (
-        f"{measured['n']} held-out {what}. On the line it is right as often as it is sure. Below: how many stand "
+        f"{reward.n} held-out {what}. On the line it is right as often as it is sure. Below: how many stand "
         "behind each point."
     )
-    calibration = figures_reward.reliability(measured["calibration"], single=single)
+    calibration = figures_reward.reliability(reward.calibration)
     pictures = [Drawn("reliability", "Reliability of the reward model", calibration, caption, "reward")]
     caption = f"Intervals: {'Newcombe' if single else 'Wilson'}. Hatched: what needs no reward model."
-    accuracy = figures_reward.reward_accuracy(measured)
+    accuracy = figures_reward.reward_accuracy(reward)
     return [*pictures, Drawn("reward-accuracy", "Reward model and baselines", accuracy, caption, "reward")]
 
 

@@ -2,138 +2,151 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
-from pipeline.reporting.run_tables import NEWCOMBE, WILSON, Table, basis
-from pipeline.statistics.spelling import dig, interval, number
+from pipeline.reporting.run_tables import Table, basis
+from pipeline.results.measured import NEWCOMBE, Measured
+from pipeline.results.reward import (
+    AucBaseline,
+    Baseline,
+    Calibration,
+    DependentAccuracy,
+    PointwiseMetrics,
+    RewardMetrics,
+    SliceTable,
+    best_baseline,
+)
+from pipeline.statistics.intervals import WILSON, Estimate
+from pipeline.statistics.spelling import interval, number
 
-Metrics = Mapping[str, Any]
 Row = tuple[str, str, str, str]
+"""What, number, n and kind of interval, note."""
 
 
-def reward_rows(reward: Metrics | None) -> list[Row]:
-    """(what, number, n and kind of interval, note) of the reward model on its held-out rows."""
-    if not reward:
+def reward_rows(reward: RewardMetrics | None) -> list[Row]:
+    """The reward model on its held-out rows."""
+    if reward is None:
         return []
-    if "auc" in reward:
-        pairs = [(f"Pairs: {name}", value, of, note) for name, value, of, note in reward_rows(reward.get("pairs"))]
+    if isinstance(reward, PointwiseMetrics):
+        pairs = [(f"Pairs: {name}", value, of, note) for name, value, of, note in reward_rows(reward.pairs)]
         return [*_pointwise_rows(reward), *pairs]
-    accuracy, calibration = reward["accuracy"], reward["calibration"]
-    tied = f"{reward['ties']} tied (not correct)"
-    rows: list[Row] = [("Accuracy", interval(accuracy), basis(accuracy, WILSON), tied)]
-    rows += _dependent(reward.get("dependent"))
-    rows += [_baseline("Baseline", b, b["accuracy"], WILSON) for b in reward["baselines"]]
-    if gold := reward.get("gold"):
+    rows = [_estimate(Measured.PAIR_ACCURACY, reward.accuracy, f"{reward.ties} tied (not correct)")]
+    rows += _dependent(reward.dependent)
+    rows += _baselines("Baseline", reward.baselines, WILSON)
+    if gold := reward.gold:
         note = "pairs whose gold scores differ"
-        of = basis(gold["label_noise"], WILSON)
-        rows.append(("Agreement with gold", interval(gold["accuracy"]), of, note))
-        rows.append(("Label noise (labels against gold)", interval(gold["label_noise"]), of, note))
-    rows.append(
-        ("Mean margin", interval(reward["margin"]), basis(reward["margin"]), "chosen score − rejected score")
-    )
-    rows += _calibration_rows(calibration, reward["n"])
-    spearman, of = reward["length_correlation"]["spearman"], _plain(2 * reward["n"])
-    rows.append(("Correlation of score with length", number(spearman, signed=True), of, "Spearman, characters"))
+        rows.append(_estimate(Measured.GOLD_ACCURACY, gold.accuracy, note))
+        rows.append(_estimate(Measured.LABEL_NOISE, gold.label_noise, note))
+    rows.append(_estimate(Measured.MARGIN, reward.margin, "chosen score − rejected score"))
+    rows += _calibration_rows(reward.calibration, reward.n)
+    rows.append(_length_row(reward, 2 * reward.n))
     return rows
 
 
-def slice_tables(measured: Metrics | None) -> list[Table]:
+def slice_tables(reward: RewardMetrics | None) -> list[Table]:
     """Accuracy by slice, a small table for each; none for a reward model without slices."""
-    of_pairs = dig(measured, "pairs") or measured
-    found = [_slices(f"By {name}", table) for name, table in (dig(of_pairs, "slices") or {}).items()]
-    items = dig(of_pairs, "items")
-    if items:
-        rows = [("all", interval(items["accuracy"]), str(items["accuracy"]["n"]))]
+    of_pairs = None if reward is None else reward.of_pairs
+    if of_pairs is None:
+        return []
+    tables = [_slices(f"By {name}", table) for name, table in of_pairs.slices.items()]
+    if items := of_pairs.items:
+        rows = [("all", interval(items.accuracy), str(items.accuracy.n))]
         head = ("rows", "accuracy", "n")
-        found.append(Table("Whole rows, every pair right", head, rows, "95 %, Wilson.", compact=True))
-        found += [_slices(f"Whole rows by {name}", table) for name, table in items["slices"].items()]
-    return found
+        tables.append(Table("Whole rows, every pair right", head, rows, "95 %, Wilson.", compact=True))
+        tables += [_slices(f"Whole rows by {name}", table) for name, table in items.slices.items()]
+    return tables
 
 
-def set_table(reward: Metrics | None) -> Table | None:
+def set_table(reward: RewardMetrics | None) -> Table | None:
     """One row for each further set that the reward model was measured on; None without any."""
-    sets = dig(reward, "sets")
-    if not sets:
+    if reward is None or not reward.sets:
         return None
     rows: list[tuple[str, ...]] = []
-    for name, found in sets.items():
-        known = [(b["accuracy"]["value"], b["name"]) for b in found["baselines"] if b["accuracy"]]
-        value, best = max(known, default=(None, ""))
-        mass = dig(found, "calibration", "equal_mass")
-        ece = f"{number(dig(mass, 'ece'))} (chance {number(dig(mass, 'expected'))})" if mass else number(None)
-        accuracy = found["accuracy"]
-        rows.append((name, interval(accuracy), basis(accuracy, WILSON), f"{number(value)} {best}".strip(), ece,
-                     str(dig(found, "set", "dataset") or "")))  # fmt: skip
+    for name, measured in reward.sets.items():
+        value, best = best_baseline(measured.baselines) or (None, "")
+        mass = measured.calibration.equal_mass
+        error = number(None) if mass is None else f"{number(mass.ece)} (chance {number(mass.expected)})"
+        accuracy, source = measured.accuracy, str(measured.set.get("dataset") or "")
+        best = f"{number(value)} {best}".strip()
+        rows.append((name, interval(accuracy), basis(accuracy, WILSON), best, error, source))
     head = ("set", "accuracy", "n, interval", "best baseline", "calibration error", "from")
     return Table("Further sets of pairs", head, rows)
 
 
-def _slices(title: str, table: Metrics) -> Table:
-    rows = [(row["name"], interval(row["accuracy"]), str(row["accuracy"]["n"])) for row in table["rows"]]
-    if table["macro"]:
-        rows.append(("mean of these", interval(table["macro"]), str(table["macro"]["n"])))
-    for section in dig(table, "sections", "rows") or []:
-        rows.append(
-            (f"RewardBench: {section['name']}", interval(section["accuracy"]), str(section["accuracy"]["n"]))
-        )
-    if score := dig(table, "sections", "score"):
-        rows.append(("RewardBench: score", interval(score), str(score["n"])))
-    unknown = f" In none of them: {table['unknown']}." if table["unknown"] else ""
-    mean = ", of the mean MOVER" if table["macro"] else ""
+def _slices(title: str, table: SliceTable) -> Table:
+    rows = [(row.name, interval(row.accuracy), str(row.accuracy.n)) for row in table.rows]
+    if table.macro:
+        rows.append(("mean of these", interval(table.macro), str(table.macro.n)))
+    if table.sections:
+        named = [(section.name, section.accuracy) for section in table.sections.rows]
+        named += [("score", table.sections.score)] if table.sections.score else []
+        rows += [(f"RewardBench: {name}", interval(accuracy), str(accuracy.n)) for name, accuracy in named]
+    unknown = f" In none of them: {table.unknown}." if table.unknown else ""
+    mean = ", of the mean MOVER" if table.macro else ""
     return Table(title, ("slice", "accuracy", "n"), rows, f"95 %, Wilson{mean}.{unknown}", compact=True)
 
 
-def _dependent(found: Metrics | None) -> list[Row]:
-    if found is None:
+def _dependent(accuracy: DependentAccuracy | None) -> list[Row]:
+    if accuracy is None:
         return []
-    what = "one prompt" if found["by"] == "prompt" else "a completion in common"
-    note = f"as pairs with {what} go together; worth {number(found['worth'], 0)} independent ones"
-    kind = f"Wilson, grouped over {found['prompts']} prompt{'' if found['prompts'] == 1 else 's'}"
-    return [("Accuracy, pairs not independent", interval(found), basis(found, kind), note)]
+    what = "one prompt" if accuracy.by == "prompt" else "a completion in common"
+    note = f"as pairs with {what} go together; worth {number(accuracy.worth, 0)} independent ones"
+    kind = f"Wilson, grouped over {accuracy.prompts} prompt{'' if accuracy.prompts == 1 else 's'}"
+    return [(Measured.DEPENDENT.about.label, interval(accuracy), basis(accuracy, kind), note)]
 
 
-def _baseline(kind: str, baseline: Metrics, entry: Metrics | None, how: str) -> Row:
-    return f"{kind}: {baseline['name']}", interval(entry), basis(entry, how), baseline["reason"] or ""
+def _baselines(title: str, baselines: Sequence[Baseline] | Sequence[AucBaseline], kind: str) -> list[Row]:
+    return [
+        (f"{title}: {b.name}", interval(b.estimate), basis(b.estimate, kind), b.reason or "") for b in baselines
+    ]
 
 
-def _calibration_rows(calibration: Metrics, n: int) -> list[Row]:
-    rows: list[Row] = [("Calibration error (ECE)", number(calibration["ece"]), _plain(n), "0 is perfect")]
-    if mass := calibration.get("equal_mass"):
-        chance = f"by chance alone {number(mass['expected'])}, up to {number(mass['high'])}"
-        rows.append(("Calibration error, bins of equal size", number(mass["ece"]), _plain(n), chance))
-    rows.append(("Brier score", number(calibration["brier"]), _plain(n), "0.25 is a coin"))
-    fitted = calibration["temperature_reason"] or "above 1: too sure; below 1: too timid"
-    rows.append(("Fitted temperature", number(calibration["temperature"]), _plain(n), fitted))
-    if (crossed := calibration.get("cross_fitted")) and crossed["after"]:
-        after, used = crossed["after"], " and ".join(number(t) for t in crossed["temperatures"])
-        note = f"{used}, each fitted on the other half; Brier score then {number(after['brier'])}"
-        rows.append(("ECE after a temperature", number(after["ece"]), _plain(n), note))
+def _calibration_rows(calibration: Calibration, n: int) -> list[Row]:
+    rows = [_plain(Measured.ECE, calibration.ece, n, "0 is perfect")]
+    if mass := calibration.equal_mass:
+        chance = f"by chance alone {number(mass.expected)}, up to {number(mass.high)}"
+        rows.append(_plain(Measured.MASS_ECE, mass.ece, n, chance))
+    rows.append(_plain(Measured.BRIER, calibration.brier, n, "0.25 is a coin"))
+    fitted = calibration.temperature_reason or "above 1: too sure; below 1: too timid"
+    rows.append(_plain(Measured.TEMPERATURE, calibration.temperature, n, fitted))
+    if (crossed := calibration.cross_fitted) and crossed.after:
+        used = " and ".join(number(t) for t in crossed.temperatures or ())
+        note = f"{used}, each fitted on the other half; Brier score then {number(crossed.after.brier)}"
+        rows.append(("ECE after a temperature", number(crossed.after.ece), _count(n), note))
     return rows
 
 
-def _pointwise_rows(reward: Metrics) -> list[Row]:
-    threshold, calibration, gold = reward["threshold"], reward["calibration"], reward["gold"]
-    likes = f"{reward['likes']} likes; 0.50 is chance"
-    rows: list[Row] = [("AUC", interval(reward["auc"]), basis(reward["auc"], NEWCOMBE), likes)]
-    rows += [_baseline("Baseline AUC", b, b["auc"], NEWCOMBE) for b in reward["baselines"]]
-    accuracy, majority = threshold["accuracy"], threshold["majority"]
-    of_accuracy = basis(accuracy, WILSON)
-    rows.append(("Accuracy", interval(accuracy), of_accuracy, "a like where P(like) is above one half"))
-    always = "what most training rows say"
-    rows.append((f"Baseline: {majority['name']}", interval(majority["accuracy"]), of_accuracy, always))
-    n = _plain(reward["n"])
+def _pointwise_rows(reward: PointwiseMetrics) -> list[Row]:
+    rows = [_estimate(Measured.AUC, reward.auc, f"{reward.likes} likes; 0.50 is chance")]
+    rows += _baselines("Baseline AUC", reward.baselines, NEWCOMBE)
+    threshold, gold, n = reward.threshold, reward.gold, reward.n
+    rows.append(_estimate(Measured.THRESHOLD, threshold.accuracy, "a like where P(like) is above one half"))
+    majority, always = threshold.majority, "what most training rows say"
+    of_accuracy = basis(threshold.accuracy, WILSON)
+    rows.append((f"Baseline: {majority.name}", interval(majority.accuracy), of_accuracy, always))
     if gold:
         followed = "how far the labels follow the truth"
-        rows.append(("Gold score's own AUC", interval(gold["labels"]), basis(gold["labels"], NEWCOMBE), followed))
-        rows.append(("Correlation of score with gold", number(gold["spearman"], signed=True), n, "Spearman"))
-    rows.append(("Calibration error (ECE)", number(calibration["ece"]), n, "0 is perfect"))
-    rate = f"{number(calibration['brier_base_rate'])} is knowing the share of likes only"
-    rows.append(("Brier score", number(calibration["brier"]), n, rate))
-    spearman = reward["length_correlation"]["spearman"]
-    rows.append(("Correlation of score with length", number(spearman, signed=True), n, "Spearman, characters"))
-    return rows
+        rows.append(("Gold score's own AUC", interval(gold.labels), basis(gold.labels, NEWCOMBE), followed))
+        spearman = number(gold.spearman, signed=True)
+        rows.append(("Correlation of score with gold", spearman, _count(n), "Spearman"))
+    rows.append(_plain(Measured.ECE, reward.calibration.ece, n, "0 is perfect"))
+    rate = f"{number(reward.calibration.brier_base_rate)} is knowing the share of likes only"
+    rows.append(_plain(Measured.BRIER, reward.calibration.brier, n, rate))
+    return [*rows, _length_row(reward, n)]
 
 
-def _plain(n: int) -> str:
+def _length_row(reward: RewardMetrics, n: int) -> Row:
+    spearman = number(reward.length_correlation.spearman, signed=True)
+    return Measured.LENGTH_CORRELATION.about.label, spearman, _count(n), "Spearman, characters"
+
+
+def _estimate(metric: Measured, estimate: Estimate, note: str) -> Row:
+    return metric.about.label, interval(estimate), basis(estimate, metric.about.interval or None), note
+
+
+def _plain(metric: Measured, value: float | None, n: int, note: str) -> Row:
+    return metric.about.label, number(value), _count(n), note
+
+
+def _count(n: int) -> str:
     return f"n = {n}, no interval"

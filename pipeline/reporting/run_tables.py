@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from pipeline.results.measured import RESAMPLED
 from pipeline.results.policy import Evaluation, JudgeVerdicts, SequenceKL, WinRate
 from pipeline.results.sides import MEASURES, Change
-from pipeline.statistics.intervals import LARGEST_BCA, SMALLEST_BOOTSTRAP, WILSON, Estimate, as_estimate, has_value
+from pipeline.statistics.intervals import (
+    LARGEST_BCA,
+    SMALLEST_BOOTSTRAP,
+    WILSON,
+    Estimate,
+    has_value,
+)
 from pipeline.statistics.spelling import UNKNOWN, interval, number
 
 Row = tuple[str, str, str, str, str]
 """Metric with its unit, base, policy, difference or note, n and kind of interval."""
-
-RESAMPLED, NEWCOMBE = "bootstrap (percentile)", "Newcombe"
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,8 @@ def mean_interval(n: int | None) -> str:
     return "bootstrap (BCa)" if n <= LARGEST_BCA else RESAMPLED
 
 
-def basis(entry: Estimate | Mapping[str, Any] | None, kind: str | None = None) -> str:
+def basis(estimate: Estimate | None, kind: str | None = None) -> str:
     """``n = 400, Wilson``. A mean whose ``method`` is not stored (older versions) has that of its ``n``."""
-    estimate = as_estimate(entry)
     if estimate is None:
         return UNKNOWN
     if not estimate.has_limits:

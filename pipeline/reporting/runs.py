@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.base.errors import StoreError
 from pipeline.reporting.run_tables import Table
 from pipeline.results.policy import Evaluation
+from pipeline.results.reward import RewardMetrics, reward_metrics
 from pipeline.results.stats import from_json
 from pipeline.store.diff import changes
 from pipeline.store.lineage import Node
@@ -33,8 +34,8 @@ class PolicyRun:
     settings: Mapping[str, Any]
     inputs: Mapping[str, tuple[str, str]]
     """(reference, content id) of what the policy was made from, by role."""
-    reward_metrics: Mapping[str, Any] | None = None
-    """Of its reward model on held-out rows, where it had one."""
+    reward: RewardMetrics | None = None
+    """Its reward model on held-out rows, where it had one."""
 
     @cached_property
     def results(self) -> Evaluation:
@@ -73,9 +74,9 @@ def find_run(store: Store, text: str) -> PolicyRun:
         raise StoreError(version.where, what, "Name an experiment, or a policy, an evaluation or a report.")
     ancestors = store.lineage(policy).ancestors()
     rewards = [n.manifest for n in ancestors if n.manifest is not None and n.manifest.stage == "reward"]
-    measured = next((m.stats["evaluation"] for m in rewards if "evaluation" in m.stats), None)
+    reward = next((metrics for m in rewards if (metrics := reward_metrics(m.stats, m.ref))), None)
     made_with = settings(policy, ancestors, evaluation)
-    return PolicyRun(policy, evaluation, made_with, inputs_of(policy, ancestors), measured)
+    return PolicyRun(policy, evaluation, made_with, inputs_of(policy, ancestors), reward)
 
 
 def results_of(evaluation: Version) -> Evaluation:
@@ -85,6 +86,15 @@ def results_of(evaluation: Version) -> Evaluation:
         DataError: its stats cannot be read.
     """
     return from_json(Evaluation, evaluation.manifest.stats, evaluation.ref)
+
+
+def reward_of(reward: Version | None) -> RewardMetrics | None:
+    """What was measured of a reward model.
+
+    Raises:
+        DataError: its stats cannot be read.
+    """
+    return None if reward is None else reward_metrics(reward.manifest.stats, reward.ref)
 
 
 def is_policy(version: Version) -> bool:

@@ -14,9 +14,10 @@ import yaml
 
 from pipeline.base.terminal_text import columns
 from pipeline.results.policy import Evaluation
+from pipeline.results.reward import RewardMetrics
 from pipeline.results.sweep import SettingOverSeeds
 from pipeline.statistics.intervals import has_value
-from pipeline.statistics.spelling import UNKNOWN, dig, escape_cell, interval, number
+from pipeline.statistics.spelling import UNKNOWN, escape_cell, interval, number
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,11 @@ ALONE = "as configured"
 
 
 def figures(
-    evaluation: Evaluation, reward: Mapping[str, Any] | None, minutes: float | None
+    evaluation: Evaluation, reward: RewardMetrics | None, minutes: float | None
 ) -> dict[str, float | None]:
-    """A run's :data:`FIGURES`, None where it has none.
-
-    Args:
-        reward: the stats of its reward model.
-    """
-    # Of pairs: a reward model of single completions has its accuracy on them beside its own figures.
-    measured = dig(reward, "evaluation")
-    accuracy = dig(dig(measured, "pairs") or measured, "accuracy", "value")
+    """A run's :data:`FIGURES`, None where it has none."""
+    of_pairs = reward and reward.of_pairs
+    accuracy = of_pairs.accuracy.value if of_pairs and has_value(of_pairs.accuracy) else None
     estimates, variety = evaluation.figures, evaluation.diversity
     # Where there is no gold score, the proxy says who won.
     estimates = {"win_rate.gold_score": estimates.get("win_rate.score"), **estimates}

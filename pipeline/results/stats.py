@@ -68,6 +68,8 @@ class _Unreadable(ValueError):
 
 
 def _read(hint: Any, value: Any, path: str) -> Any:
+    if hint is Any:  # plain JSON
+        return value
     origin, args = get_origin(hint), get_args(hint)
     if origin in (typing.Union, types.UnionType):  # of a type and None
         return None if value is None else _read(next(a for a in args if a is not type(None)), value, path)

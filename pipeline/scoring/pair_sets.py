@@ -177,18 +177,18 @@ def score_pairs(scorer: Scorer, rows: Sequence[Row]) -> tuple[list[float], list[
 
     What is too long loses its beginning, as in PPO. A classifier with a chat template reads conversations by it.
     """
-    unit, zero = 1.0, 0.0
+    scale, offset = 1.0, 0.0
     if isinstance(scorer, AdapterScorer):
-        unit, zero = scorer.role.scoring.score_std, scorer.role.scoring.score_mean
+        scale, offset = scorer.role.scoring.score_std, scorer.role.scoring.score_mean
     messages = isinstance(scorer, ClassifierScorer) and bool(
         getattr(scorer.classifier.tokenizer, "chat_template", None)
     )
-    sides = [scorer(_samples(rows, side, messages)) * unit + zero for side in ("chosen", "rejected")]
+    sides = [scorer(_samples(rows, side, messages)) * scale + offset for side in ("chosen", "rejected")]
     return sides[0].tolist(), sides[1].tolist()
 
 
 def score_unit(scorer: Scorer) -> float:
-    """What a normalised score of 1 is in raw ones: an ensemble's members are put on one scale by it."""
+    """A normalised score of 1 in raw scores, by which an ensemble's members are put on one scale."""
     return scorer.role.scoring.score_std if isinstance(scorer, AdapterScorer) else 1.0
 
 

@@ -28,6 +28,7 @@ from pipeline.evaluation.reward.labels import label_agreement
 from pipeline.formats.detect import Notices
 from pipeline.labelling.session.session import LabellingSession
 from pipeline.modeling.comparisons import Sampling
+from pipeline.results.stats import to_json
 from pipeline.stages.people import open_session, sampled_before, sampling_key, set_order, write_comparisons
 from pipeline.stages.voted_pairs import Voted
 from pipeline.store.store import Draft
@@ -128,11 +129,11 @@ def against_gold(task: Task, judged: list[Judged]) -> dict[str, Any]:
     agreement = label_agreement([answer for _, answer in some], gold_a, gold_b)
     if agreement is None:
         return {}
-    by_scores = agreement.get("scores")
-    went_by = f"; the scores the annotator went by, on {by_scores['value']:.2f}" if by_scores else ""
-    share = f"{agreement['labels']['value']:.2f} of the {agreement['n']} pairs whose gold differs{went_by}"
+    by_scores = agreement.scores
+    went_by = f"; the scores the annotator went by, on {by_scores.value:.2f}" if by_scores else ""
+    share = f"{agreement.labels.value:.2f} of the {agreement.n} pairs whose gold differs{went_by}"
     say("collect", f"labels agree with the gold score ({task.gold_name}) on {share}")
-    return {"agreement_with_gold": agreement}
+    return {"agreement_with_gold": to_json(agreement)}
 
 
 def side(prompt: str, completions: Sequence[str], options: CollectSection) -> str | None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -20,9 +21,12 @@ from pipeline.evaluation.reward.pair_set_metrics import metrics_of_set
 from pipeline.formats.detect import Format
 from pipeline.formats.read_options import Aggregation
 from pipeline.labelling.judgements import Judgements, summary
+from pipeline.results.reward import Calibration, EnsembleMetrics, PairwiseMetrics, SliceTable
+from pipeline.results.stats import to_json
 from pipeline.scoring.build_scorer import Ensemble, ScorerContext, build
 from pipeline.scoring.pair_sets import PairRows, parse_sets, read_pairs, score_pairs, score_unit, vote_shares
-from pipeline.statistics.spelling import interval
+from pipeline.statistics.intervals import Estimate
+from pipeline.statistics.spelling import interval, number
 from pipeline.store.store import Store
 from pipeline.store.version import Version
 from pipeline.trainers.common import has_accelerator
@@ -49,51 +53,52 @@ def main(argv: list[str]) -> int:
     pairs = _pairs(store, args, set(train))
     scored, truncated = _scores(store, args, pairs.rows)
     texts = [(row["chosen"], row["rejected"]) for row in train.values()]
-    measured = metrics_of_set(*_mean(scored), pairs.rows, pairs.report["slice"], texts)
-    measured["set"] = pairs.report | {"truncated": truncated}
+    metrics = metrics_of_set(*_mean(scored), pairs.rows, pairs.report["slice"], texts)
+    metrics = replace(metrics, set=pairs.report | {"truncated": truncated})
+    ensemble = None
     if len(scored) > 1:
         margins = [np.subtract(chosen, rejected) / unit for chosen, rejected, unit in scored]
-        measured["ensemble"] = ensemble_metrics(margins, args.evaluate)
+        ensemble = ensemble_metrics(margins, args.evaluate)
     for line in pairs.report.get("notices", ()):
         put(f"{pairs.report['dataset']}: {line}", sys.stderr)
     if args.json:
-        put_json({"models": args.evaluate, **measured})
+        of_members = {} if ensemble is None else {"ensemble": to_json(ensemble)}
+        put_json({"models": args.evaluate, **to_json(metrics), **of_members})
     else:
-        put("\n".join(table(measured, args.evaluate)))
+        put("\n".join(table(metrics, args.evaluate, ensemble)))
     return 0
 
 
-def table(measured: Mapping[str, Any], models: Sequence[str]) -> list[str]:
-    """Lines for a screen."""
-    about = measured["set"]
+def table(metrics: PairwiseMetrics, models: Sequence[str], ensemble: EnsembleMetrics | None = None) -> list[str]:
+    """Lines for a terminal."""
+    about = metrics.set
     left_out = ", ".join(f"{n} {reason}" for reason, n in about["left_out"].items())
     lines = [
         f"{', '.join(models)} on {about['dataset']} ({about['format']}): {about['pairs']} pairs",
-        *([summary(about)] if "votes" in about else []),
+        *([summary(dict(about))] if "votes" in about else []),
         *([f"left out: {left_out}"] if left_out else []),
         *([f"longer than a model can read, and cut: {about['truncated']} texts"] if about["truncated"] else []),
         "",
-        measured["verdict"],
-        *measured["notes"],
+        metrics.verdict,
+        *metrics.notes,
         "",
         _line("", "n", "accuracy"),
-        _row("all pairs", measured["accuracy"]),
+        _row("all pairs", metrics.accuracy),
     ]
-    dependent = measured["dependent"]
-    lines += [_row(f"  with a {dependent['by']} in common together", dependent)] if dependent else []
-    for baseline in measured["baselines"]:
-        accuracy = baseline["accuracy"]
-        lines.append(_row(baseline["name"], accuracy) if accuracy else f"{baseline['name']}: {baseline['reason']}")
-    for name, found in measured["slices"].items():
-        lines += ["", *_slices(name, found)]
-    if measured["items"]:
-        lines += ["", _row("whole rows", measured["items"]["accuracy"])]
-        for name, found in measured["items"]["slices"].items():
-            lines += _slices(f"whole rows by {name}", found)
-    lines += ["", *_calibration(measured["calibration"])]
-    if (spearman := measured["length_correlation"]["spearman"]) is not None:
-        lines.append(f"score and length: rank correlation {spearman:.2f}")
-    return lines + (["", *_ensemble(measured["ensemble"])] if "ensemble" in measured else [])
+    dependent = metrics.dependent
+    lines += [_row(f"  with a {dependent.by} in common together", dependent)] if dependent else []
+    for b in metrics.baselines:
+        lines.append(_row(b.name, b.accuracy) if b.accuracy else f"{b.name}: {b.reason}")
+    for name, slices in metrics.slices.items():
+        lines += ["", *_slices(name, slices)]
+    if items := metrics.items:
+        lines += ["", _row("whole rows", items.accuracy)]
+        for name, slices in items.slices.items():
+            lines += _slices(f"whole rows by {name}", slices)
+    lines += ["", *_calibration(metrics.calibration)]
+    if (spearman := metrics.length_correlation.spearman) is not None:
+        lines.append(f"score and length: rank correlation {number(spearman)}")
+    return lines + (["", *_ensemble(ensemble)] if ensemble else [])
 
 
 def _columns(text: str) -> Any:
@@ -113,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--format", choices=get_args(Format), help="of the set, where it cannot be told")
     parser.add_argument("--columns", type=_columns, help='such as "{chosen: better, rejected: worse}"')
     parser.add_argument("--split", help="of the set (default: test of a version, else train or the only one)")
-    parser.add_argument("--slice", metavar="COLUMN", help="accuracy for each value of this column of theirs")
+    parser.add_argument("--slice", metavar="COLUMN", help="accuracy for each value of this column of the set")
     parser.add_argument("--aggregate", choices=get_args(Aggregation), help="how several votes become one outcome")
     parser.add_argument("--chat-template", help="a tokenizer that writes conversations out")
     parser.add_argument("--limit", type=int, help="read so many rows")
@@ -126,8 +131,8 @@ def _parser() -> argparse.ArgumentParser:
 def _training_rows(store: Store, model: Version | None) -> list[Row]:
     """The pairs that a version was trained on, by its own record; none of a model from elsewhere."""
     parents = [] if model is None else [p for p in model.manifest.parents if p.role == "preferences"]
-    found = [store.resolve(p.ref) for p in parents]
-    return [row for version in found if version.has_split("train") for row in version.iter_rows("train")]
+    versions = [store.resolve(p.ref) for p in parents]
+    return [row for version in versions if version.has_split("train") for row in version.iter_rows("train")]
 
 
 def _pairs(store: Store, args: argparse.Namespace, trained_on: set[str]) -> PairRows:
@@ -136,8 +141,8 @@ def _pairs(store: Store, args: argparse.Namespace, trained_on: set[str]) -> Pair
     options = {k: getattr(args, k) for k in keys if getattr(args, k) is not None}
     split = args.split or ("test" if version is not None else None)
     options |= {"dataset": str(version.path) if version is not None else args.on, "split": split}
-    given = parse_sets({"on": options}, WHERE, "--on")["on"]
-    pairs = read_pairs(given, f"{WHERE}: --on", trained_on, judgements=Judgements)
+    pair_set = parse_sets({"on": options}, WHERE, "--on")["on"]
+    pairs = read_pairs(pair_set, f"{WHERE}: --on", trained_on, judgements=Judgements)
     if version is None:
         return pairs
     shares = vote_shares(version, split or "test", pairs.rows)
@@ -165,53 +170,54 @@ def _scores(store: Store, args: argparse.Namespace, rows: list[Row]) -> tuple[li
 def _mean(scored: list[Scores]) -> tuple[list[float], list[float]]:
     """The members' mean after each is normalised, as PPO takes it, on the scale of their raw scores."""
     scale = float(np.mean([unit for _, _, unit in scored]))
-    sides = (np.mean([np.divide(found[side], found[2]) for found in scored], axis=0) * scale for side in (0, 1))
+    sides = (np.mean([np.divide(scores[side], scores[2]) for scores in scored], axis=0) * scale for side in (0, 1))
     chosen, rejected = (side.tolist() for side in sides)
     return chosen, rejected
 
 
-def _slices(name: str, found: Mapping[str, Any]) -> list[str]:
-    lines = [name, *(_row(f"  {row['name']}", row["accuracy"]) for row in found["rows"])]
-    lines += [_row("  mean of these", found["macro"])] if found["macro"] else []
-    if sections := found.get("sections"):
-        lines += ["RewardBench", *(_row(f"  {row['name']}", row["accuracy"]) for row in sections["rows"])]
-        lines += [_row("  score", sections["score"])] if sections["score"] else []
+def _slices(name: str, table: SliceTable) -> list[str]:
+    lines = [name, *(_row(f"  {row.name}", row.accuracy) for row in table.rows)]
+    lines += [_row("  mean of these", table.macro)] if table.macro else []
+    if table.sections:
+        lines += ["RewardBench", *(_row(f"  {row.name}", row.accuracy) for row in table.sections.rows)]
+        lines += [_row("  score", table.sections.score)] if table.sections.score else []
     return lines
 
 
-def _calibration(found: Mapping[str, Any]) -> list[str]:
-    mass, crossed = found["equal_mass"], found["cross_fitted"]
+def _calibration(calibration: Calibration) -> list[str]:
+    mass, crossed = calibration.equal_mass, calibration.cross_fitted
+    assert mass is not None  # which metrics_of_set measures
+    assert crossed is not None
     lines = [
-        f"calibration error {mass['ece']:.3f} (by chance alone {mass['expected']:.3f}, up to {mass['high']:.3f}), "
-        f"Brier score {mass['brier']:.3f} (a coin: 0.250)"
+        f"calibration error {number(mass.ece, 3)} (by chance alone {number(mass.expected, 3)}, up to "
+        f"{number(mass.high, 3)}), Brier score {number(mass.brier, 3)} (a coin: 0.250)"
     ]
-    if crossed["reason"] is not None:
-        return [*lines, f"temperature: none, as {crossed['reason']}"]
-    first, second = crossed["temperatures"]
-    after = crossed["after"]
+    if crossed.temperatures is None or crossed.after is None:
+        return [*lines, f"temperature: none, as {crossed.reason}"]
+    first, second = crossed.temperatures
     return [
         *lines,
         f"temperature {first:.2f} and {second:.2f}, each fitted on one half and used on the other: "
-        f"calibration error {after['ece']:.3f}, Brier score {after['brier']:.3f}",
+        f"calibration error {number(crossed.after.ece, 3)}, Brier score {number(crossed.after.brier, 3)}",
     ]
 
 
-def _ensemble(found: Mapping[str, Any]) -> list[str]:
+def _ensemble(ensemble: EnsembleMetrics) -> list[str]:
     return [
         "ensemble",
-        *(_row(f"  {member['name']}", member["accuracy"]) for member in found["members"]),
-        _row("  their mean", found["accuracy"]),
-        _row("  mean, where all agree", found["unanimous"]),
-        _row("  mean, where they do not", found["split"]),
-        f"  mean less members: {interval(found['gain'], 3, signed=True)}",
+        *(_row(f"  {member.name}", member.accuracy) for member in ensemble.members),
+        _row("  their mean", ensemble.accuracy),
+        _row("  mean, where all agree", ensemble.unanimous),
+        _row("  mean, where they do not", ensemble.split),
+        f"  mean less members: {interval(ensemble.gain, 3, signed=True)}",
         "  telling wrong pairs from right ones, as AUC:",
-        _row("    the members' disagreement", found["disagreement"]),
-        _row("    a small mean margin", found["doubt"]),
+        _row("    the members' disagreement", ensemble.disagreement),
+        _row("    a small mean margin", ensemble.doubt),
     ]
 
 
-def _row(name: str, entry: Mapping[str, Any]) -> str:
-    return _line(name, f"{entry['n']:,}", interval(entry))
+def _row(name: str, estimate: Estimate) -> str:
+    return _line(name, f"{estimate.n:,}", interval(estimate))
 
 
 def _line(name: str, n: str, accuracy: str) -> str:

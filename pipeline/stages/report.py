@@ -14,6 +14,7 @@ from pipeline.health.facts import examine_version
 from pipeline.reporting import page, pictures, runs
 from pipeline.reporting.samples import Sample, choose_samples
 from pipeline.reporting.trees import branches
+from pipeline.results.reward import PointwiseMetrics
 from pipeline.store.store import Version
 from pipeline.workflow.graph import reward_sources
 from pipeline.workflow.stage import Run, say
@@ -24,7 +25,8 @@ def report(run: Run) -> None:
     options = run.config.report
     version, policy = run.version("evaluation"), run.version("policy")
     evaluation = runs.results_of(version)
-    reward = run.version("reward") if "reward" in run.inputs else None
+    reward_version = run.version("reward") if "reward" in run.inputs else None
+    reward = runs.reward_of(reward_version)
     doctor = examine_version(run.store, policy)
     drawn = pictures.draw(evaluation, version, policy, reward)
     samples = choose_samples([sample(r) for r in version.rows("test")], options.samples, run.config.seed)
@@ -34,14 +36,14 @@ def report(run: Run) -> None:
             page.Report(
                 title=run.config.name,
                 evaluation=evaluation,
-                reward=reward and reward.manifest.stats["evaluation"],
+                reward=reward,
                 pictures=pictures.saved(drawn, draft.path),
                 samples=samples,
                 lineage=branches("", run.store.lineage(version)),
                 differences=runs.parent_differences(run.store, policy),
                 config={"name": run.config.name} | made_with,
                 checkup=page.Checkup(doctor.findings, doctor.figures.update, doctor.blind, doctor.facts.stopped),
-                warnings=warnings(reward, {f.rule for f in doctor.findings}) if reward else [],
+                warnings=warnings(reward_version, {f.rule for f in doctor.findings}),
                 facts=facts(run),
             )
         )
@@ -66,19 +68,21 @@ def sample(row: dict[str, Any]) -> Sample:
     )
 
 
-def warnings(reward: Version, rules: Collection[str] = ()) -> list[str]:
-    """What a reader should know before believing the numbers, besides the doctor's findings.
+def warnings(version: Version | None, rules: Collection[str] = ()) -> list[str]:
+    """What a reader should know of the reward model before believing the numbers, besides the doctor's findings.
 
     Args:
         rules: of the doctor's findings.
     """
-    stats, notes = reward.manifest.stats, list[str]()
+    reward, notes = runs.reward_of(version), list[str]()
+    if version is None or reward is None:
+        return []
     by_doctor = {"reward-at-chance", "reward-below-baseline"} & set(rules)
-    if not stats["evaluation"]["clears_baselines"] and not by_doctor:
-        notes.append(stats["evaluation"]["verdict"])
-    dropped = sum(stats["dropped_for_length"].values())
+    if not reward.clears_baselines and not by_doctor:
+        notes.append(reward.verdict)
+    dropped = sum(version.manifest.stats["dropped_for_length"].values())
     if dropped:
-        what = "Rows" if "auc" in stats["evaluation"] else "Pairs"
+        what = "Rows" if isinstance(reward, PointwiseMetrics) else "Pairs"
         notes.append(f"{what} longer than reward.max_length, which were left out: {dropped}.")
     return notes
 

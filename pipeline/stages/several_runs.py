@@ -13,8 +13,7 @@ from pipeline.evaluation.policy.across_runs import on_shared_prompts
 from pipeline.health.facts import examine_version
 from pipeline.reporting.compare import Compared, headline, render, same_proxy
 from pipeline.reporting.results_table import ResultsRow, from_json, results_table, to_json
-from pipeline.reporting.runs import find_run, results_of
-from pipeline.statistics.intervals import as_estimate
+from pipeline.reporting.runs import find_run, results_of, reward_of
 from pipeline.store.store import Store, Version
 from pipeline.workflow.stage import say
 
@@ -35,10 +34,8 @@ def table(data_dir: str, readme: Path | None) -> None:
     rows: list[ResultsRow] = []
     for (name, seed), report in sorted(latest.items()):
         parents = {p.role: store.resolve(p.ref) for p in report.manifest.parents}
-        reward = parents.get("reward")
-        measured = reward.manifest.stats["evaluation"] if reward else {}
-        # Of pairs: one trained on single completions has it where there are pairs too.
-        accuracy = as_estimate(measured.get("pairs", measured).get("accuracy"))
+        reward = reward_of(parents.get("reward"))
+        accuracy = reward.of_pairs.accuracy if reward and reward.of_pairs else None
         source = {r: f"{v.ref} {v.id}" for r, v in parents.items() if r in ("policy", "evaluation", "reward")}
         minutes = report.manifest.stats.get("minutes")
         results = results_of(parents["evaluation"])

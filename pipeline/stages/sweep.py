@@ -22,7 +22,7 @@ from pipeline.base.records import digest
 from pipeline.base.terminal_text import put
 from pipeline.evaluation.policy.over_seeds import Measured, aggregate
 from pipeline.reporting import sweep_table
-from pipeline.reporting.runs import results_of
+from pipeline.reporting.runs import results_of, reward_of
 from pipeline.results.policy import Evaluation
 from pipeline.results.stats import to_json
 from pipeline.store.store import Store
@@ -106,9 +106,9 @@ def figures(run: SweepRun) -> dict[str, float | None]:
     """What a run is measured by; nothing before it is done."""
     if run.next is not None:
         return {}
-    last = {stage: list(versions.values())[-1].manifest.stats for stage, versions in run.versions.items()}
-    minutes = sum(stats.get("stage_seconds", 0.0) for stats in last.values()) / 60
-    return sweep_table.figures(results(run), last.get("reward"), round(minutes, 2))
+    last = {stage: list(versions.values())[-1] for stage, versions in run.versions.items()}
+    minutes = sum(version.manifest.stats.get("stage_seconds", 0.0) for version in last.values()) / 60
+    return sweep_table.figures(results(run), reward_of(last.get("reward")), round(minutes, 2))
 
 
 def results(run: SweepRun) -> Evaluation:

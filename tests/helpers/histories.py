@@ -6,9 +6,10 @@ import dataclasses
 import math
 import random
 from collections.abc import Callable
-from typing import Any
 
 from pipeline.health import Facts, diagnose
+from pipeline.results.reward import Baseline, PairwiseMetrics
+from tests.unit.reporting.given import REWARD, estimate
 
 Row = dict[str, float]
 Bend = Callable[[int, float], float]
@@ -203,12 +204,14 @@ def figures(updates: int = 30, batch: int = 64, **columns: Callable[[int], float
     ]
 
 
-def measured(value: float, low: float, high: float, n: int = 400, clears: bool = True) -> dict[str, Any]:
-    bag = {"name": "bag of words", "accuracy": {"value": 0.7, "low": 0.65, "high": 0.75, "n": n}}
-    unknown = {"name": "longer wins", "accuracy": None}
-    empty = {"name": "shorter wins", "accuracy": {"value": None, "low": None, "high": None, "n": 0}}
-    return {
-        "accuracy": {"value": value, "low": low, "high": high, "n": n},
-        "baselines": [unknown, empty, bag],
-        "clears_baselines": clears,
-    }
+def measured(value: float, low: float, high: float, n: int = 400, clears: bool = True) -> PairwiseMetrics:
+    bag = Baseline("bag of words", estimate(0.7, 0.65, 0.75, n), None)
+    unknown = Baseline("longer wins", None, "no test pairs")
+    empty = Baseline("shorter wins", estimate(None, n=0), None)
+    return dataclasses.replace(
+        REWARD,
+        accuracy=estimate(value, low, high, n),
+        baselines=(unknown, empty, bag),
+        clears_baselines=clears,
+        gold=None,
+    )

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ from pipeline.base.errors import DataError, StoreError
 from pipeline.base.records import PEOPLES_VOTES
 from pipeline.health import Noise, Overlap, diagnose
 from pipeline.health.facts import examine_version, facts_of, read_history, run_versions
+from pipeline.results.reward import PairGold, PairwiseMetrics
+from pipeline.results.stats import to_json
 from pipeline.statistics.bootstrap import wilson
+from pipeline.statistics.intervals import Estimate
 from pipeline.store import refs
 from pipeline.store.store import Store, Version
 from tests.helpers.histories import ILL, bent, healthy, measured
@@ -46,7 +50,7 @@ def make(
     history: Rows = CUT,
     *,
     ppo: dict[str, Any] | None = None,
-    reward: dict[str, Any] | None = None,
+    reward: PairwiseMetrics | None = None,
     prompts: tuple[Rows, Rows] = (texts(40), texts(10, "test")),
     preferences: tuple[Rows, Rows] | None = (pairs(40), pairs(10, "test")),
     votes: Rows | None = None,
@@ -68,7 +72,7 @@ def make(
                 draft.write_rows("train", votes, "votes", schema=PEOPLES_VOTES)
         labels = draft.version
         with store.draft("ill-reward", kind="adapter", stage="reward", parents=[(labels, "preferences")]) as draft:
-            draft.stats.update(evaluation=reward or measured(0.8, 0.76, 0.84))
+            draft.stats.update(evaluation=to_json(reward or measured(0.8, 0.76, 0.84)))
         parents.append((draft.version, "reward"))
     with store.draft(
         "ill-policy", kind="adapter", stage="ppo", parents=parents, config={"ppo": ppo or {}}
@@ -193,7 +197,7 @@ def test_the_nearest_of_each_kind(store: Store):
     """A policy that goes on from another one's: that one's reward model was another."""
     old = make(store)
     with store.draft("new-reward", kind="adapter", stage="reward") as draft:
-        draft.stats.update(evaluation=measured(0.9, 0.88, 0.92))
+        draft.stats.update(evaluation=to_json(measured(0.9, 0.88, 0.92)))
     parents = [(old, "start"), (draft.version, "reward")]
     with store.draft("new-policy", kind="adapter", stage="ppo", parents=parents) as draft:
         (draft.path / "metrics.jsonl").write_text(json_lines(healthy()))
@@ -252,8 +256,9 @@ def test_label_noise_from_votes(store: Store):
 
 
 def test_label_noise_from_gold(store: Store):
-    wrong = {"value": 0.4, "low": 0.35, "high": 0.45, "n": 300}
-    policy = make(store, healthy(), reward=measured(0.8, 0.76, 0.84) | {"gold": {"n": 300, "label_noise": wrong}})
+    right, wrong = Estimate(0.6, 0.55, 0.65, 300), Estimate(0.4, 0.35, 0.45, 300)
+    gold = PairGold(300, 0, right, right, wrong)
+    policy = make(store, healthy(), reward=replace(measured(0.8, 0.76, 0.84), gold=gold))
     assert facts_of(run_versions(store, policy)).noise == Noise(
         0.4, 0.35, 300, "the gold scores of held-out pairs"
     )

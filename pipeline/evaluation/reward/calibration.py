@@ -1,18 +1,16 @@
-"""Calibration beyond the plain diagram: bins of equal mass, what chance shows, a temperature fitted elsewhere.
-
-Works on margins; the diagram of bins of equal width is in :mod:`pipeline.evaluation.reward.pairwise_metrics`.
-"""
+"""Calibration of a reward model: bins of equal width and of equal mass, chance, a fitted temperature."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.base.records import bucket
-from pipeline.evaluation.reward.pairwise_metrics import fit_temperature, sigmoid
 from pipeline.evaluation.reward.slices import mass_groups
+from pipeline.results.reward import Calibration, CrossFitted, EqualMass, Fit, MassBin, ReliabilityBin
 from pipeline.statistics.bootstrap import as_finite, wilson
 
 if TYPE_CHECKING:
@@ -22,7 +20,95 @@ BINS = 10
 DRAWS = 500
 
 
-def equal_mass(margins: ArrayLike, seed: int = 0, bins: int = BINS) -> dict[str, Any]:
+def calibration(margins: ArrayLike, bins: int = BINS) -> Calibration:
+    """Is a pair of which the model is p sure decided its way with frequency p?
+
+    The model's probability that the chosen completion wins is sigmoid(margin) (Bradley and Terry 1952). It
+    cannot know which that is, so confidence is max(p, 1 - p), in .5 .. 1, and observed is whether the one it
+    favoured was chosen (a margin of 0 counts half). ECE: Guo et al. 2017, arXiv:1706.04599.
+
+    Args:
+        margins: (n,) chosen score minus rejected score.
+        bins: of equal width over .5 .. 1; empty ones are left out of the rows.
+    """
+    data = as_finite(margins, "margins")
+    temperature, reason = fit_temperature(data)
+    rows = _reliability(data, bins)
+    return Calibration(
+        ece=calibration_error(rows),
+        brier=float(np.mean(sigmoid(-data) ** 2)) if len(data) else None,
+        rows=rows,
+        temperature=temperature,
+        temperature_reason=reason,
+        ece_at_temperature=temperature and calibration_error(_reliability(data / temperature, bins)),
+    )
+
+
+def reliability_bins(
+    confidence: NDArray[np.float64], observed: ArrayLike, lowest: float, bins: int
+) -> tuple[ReliabilityBin, ...]:
+    """Confidence against how often it was right, in bins of equal width over ``lowest`` .. 1; none that is empty.
+
+    Args:
+        observed: (n,) 1 where it was right, 0.5 for a tie, 0 otherwise.
+    """
+    width, right = 1 - lowest, np.asarray(observed, np.float64)
+    # A confidence of exactly 1 belongs to the last bin.
+    index = np.minimum(((confidence - lowest) / width * bins).astype(int), bins - 1)
+    return tuple(
+        ReliabilityBin(
+            lowest + b * width / bins,
+            lowest + (b + 1) * width / bins,
+            float(confidence[index == b].mean()),
+            wilson(float(right[index == b].sum()), int((index == b).sum())),
+            int((index == b).sum()),
+        )
+        for b in np.unique(index).tolist()
+    )
+
+
+def calibration_error(rows: Sequence[ReliabilityBin]) -> float | None:
+    """Mean distance of confidence and observed share, weighted by the bins' counts; None without rows."""
+    n = sum(row.count for row in rows)
+    return sum(row.count * abs(row.accuracy.value - row.confidence) for row in rows) / n if n else None
+
+
+def sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 / (1 + exp(-x)), without overflow."""
+    return np.exp(-np.logaddexp(0, -x))
+
+
+def _reliability(margins: NDArray[np.float64], bins: int) -> tuple[ReliabilityBin, ...]:
+    return reliability_bins(sigmoid(np.abs(margins)), np.where(margins == 0, 0.5, margins > 0), 0.5, bins)
+
+
+def fit_temperature(margins: ArrayLike) -> tuple[float | None, str | None]:
+    """The T that minimises the mean of -log sigmoid(margin / T) on these pairs: a diagnosis, no correction.
+
+    T above 1 means too sure, below 1 too timid (Guo et al. 2017, section 4.2).
+
+    Returns:
+        (T, None), or (None, the reason) where no finite T is best.
+    """
+    from scipy.optimize import minimize_scalar
+
+    data = as_finite(margins, "margins")
+    if len(data) == 0 or data.mean() <= 0:
+        return None, "the mean margin is not positive, so no temperature helps" if len(data) else "no pairs"
+    if (data >= 0).all():
+        return None, "no pair is wrong, so ever smaller temperatures fit better"
+
+    def loss(log_temperature: float) -> float:
+        return float(np.logaddexp(0, -data / math.exp(log_temperature)).mean())
+
+    # The loss is convex in 1/T: one minimum in log T. Scores have no fixed scale, so the search is around the
+    # typical margin.
+    centre = math.log(float(np.abs(data).mean()))
+    found: Any = minimize_scalar(loss, bounds=(centre - 7, centre + 7), method="bounded", options={"xatol": 1e-6})
+    return math.exp(found.x), None
+
+
+def equal_mass(margins: ArrayLike, seed: int = 0, bins: int = BINS) -> EqualMass:
     """Confidence against how often it was right, in bins of about equally many pairs.
 
     Confidence is max(p, 1 - p) with p = sigmoid(margin); a margin of 0 counts as half right. The ECE of few pairs
@@ -35,15 +121,10 @@ def equal_mass(margins: ArrayLike, seed: int = 0, bins: int = BINS) -> dict[str,
     2008): brier = reliability - resolution + uncertainty + within. Reliability is the price of being miscalibrated
     (0 is best), resolution the gain of being sure where one is right, uncertainty what always giving the share of
     right pairs would have.
-
-    Returns:
-        ece, expected, high (95th percentile), rows (confidence, accuracy with Wilson's interval, count), brier and
-        its parts. Numbers are None without pairs.
     """
     data = as_finite(margins, "margins")
-    numbers = ("ece", "expected", "high", "brier", "reliability", "resolution", "uncertainty", "within")
     if len(data) == 0:
-        return {"rows": [], **dict.fromkeys(numbers)}
+        return EqualMass((), *[None] * 8)
     confidence = sigmoid(np.abs(data))
     right = np.where(data == 0, 0.5, data > 0)
     group = mass_groups(confidence, bins)
@@ -57,28 +138,26 @@ def equal_mass(margins: ArrayLike, seed: int = 0, bins: int = BINS) -> dict[str,
     by_chance = np.array([share @ np.abs(drawn - sure) for drawn in draws])
     mean = float(right.mean())
     brier = float(np.mean(sigmoid(-data) ** 2))
-    parts = {
-        "reliability": float(share @ (sure - observed) ** 2),
-        "resolution": float(share @ (observed - mean) ** 2),
-        "uncertainty": mean * (1 - mean),
-    }
-    rows = [
-        {"confidence": float(sure[b]), "accuracy": wilson(float(right[group == b].sum()), int(count[b])).as_dict()}
-        | {"count": int(count[b])}
-        for b in range(len(count))
-    ]
-    return {
-        "rows": rows,
-        "ece": float(share @ np.abs(observed - sure)),
-        "expected": float(by_chance.mean()),
-        "high": float(np.quantile(by_chance, 0.95)),
-        "brier": brier,
-        **parts,
-        "within": brier - (parts["reliability"] - parts["resolution"] + parts["uncertainty"]),
-    }
+    reliability = float(share @ (sure - observed) ** 2)
+    resolution = float(share @ (observed - mean) ** 2)
+    uncertainty = mean * (1 - mean)
+    return EqualMass(
+        rows=tuple(
+            MassBin(float(sure[b]), wilson(float(right[group == b].sum()), int(count[b])), int(count[b]))
+            for b in range(len(count))
+        ),
+        ece=float(share @ np.abs(observed - sure)),
+        expected=float(by_chance.mean()),
+        high=float(np.quantile(by_chance, 0.95)),
+        brier=brier,
+        reliability=reliability,
+        resolution=resolution,
+        uncertainty=uncertainty,
+        within=brier - (reliability - resolution + uncertainty),
+    )
 
 
-def cross_fitted(margins: ArrayLike, groups: Sequence[str], seed: int = 0) -> dict[str, Any]:
+def cross_fitted(margins: ArrayLike, groups: Sequence[str], seed: int = 0) -> CrossFitted:
     """What a temperature is worth on pairs it was not fitted on.
 
     The pairs are cut into two halves, all of one group (a prompt) on one side; the temperature of either half is
@@ -86,31 +165,18 @@ def cross_fitted(margins: ArrayLike, groups: Sequence[str], seed: int = 0) -> di
 
     Args:
         groups: (n,) such as the prompts.
-    Returns:
-        temperatures (of the two halves), before and after (each log_loss in nats, brier, ece, ece_expected, over
-        all pairs), or reason: why there is none (then the others are None).
     """
     data = as_finite(margins, "margins")
     side = np.array([bucket(g, salt=f"temperature:{seed}") < 0.5 for g in groups], dtype=bool)
     fitted = [fit_temperature(data[side == half]) for half in (False, True)]
     why = [f"in one half of the pairs, {reason}" for _, reason in fitted if reason is not None]
     if why:
-        return {"temperatures": None, "before": None, "after": None, "reason": why[0]}
-    found = [t for t, _ in fitted if t is not None]
-    cooled = np.where(side, data / found[0], data / found[1])
-    return {
-        "temperatures": found,
-        "before": _summary(data, seed),
-        "after": _summary(cooled, seed),
-        "reason": None,
-    }
+        return CrossFitted(None, None, None, why[0])
+    temperatures = tuple(t for t, _ in fitted if t is not None)
+    cooled = np.where(side, data / temperatures[0], data / temperatures[1])
+    return CrossFitted(temperatures, _fit(data, seed), _fit(cooled, seed), None)
 
 
-def _summary(margins: NDArray[np.float64], seed: int) -> dict[str, float]:
+def _fit(margins: NDArray[np.float64], seed: int) -> Fit:
     diagram = equal_mass(margins, seed)
-    return {
-        "log_loss": float(np.logaddexp(0, -margins).mean()),
-        "brier": diagram["brier"],
-        "ece": diagram["ece"],
-        "ece_expected": diagram["expected"],
-    }
+    return Fit(float(np.logaddexp(0, -margins).mean()), diagram.brier, diagram.ece, diagram.expected)

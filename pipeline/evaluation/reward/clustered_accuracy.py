@@ -1,14 +1,15 @@
-"""An accuracy's interval where pairs are not independent: of one prompt, or with a completion in common."""
+"""The interval of an accuracy whose pairs are not independent: of one prompt, or with a completion in common."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.results.reward import DependentAccuracy
 from pipeline.statistics.bootstrap import Estimate
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def dependent_accuracy(
     chosen: Sequence[str],
     rejected: Sequence[str],
     level: float = 0.95,
-) -> dict[str, Any] | None:
+) -> DependentAccuracy | None:
     """The accuracy again, its interval allowing for pairs that are right or wrong together.
 
     Pairs of one prompt go together where there are 10 prompts or more, so that the interval is about prompts like
@@ -34,8 +35,7 @@ def dependent_accuracy(
     Args:
         margins: (n,) chosen score minus rejected score; 0 is a tie, which is wrong.
     Returns:
-        value, low, high, n, prompts (how many), by (``prompt`` or ``completion``: what goes together), worth: how
-        many independent pairs tell as much. None where every prompt has one pair.
+        None where every prompt has one pair.
     """
     n, different = len(prompts), len(set(prompts))
     if different == n:
@@ -47,9 +47,9 @@ def dependent_accuracy(
     else:
         first, second = list(zip(prompts, chosen, strict=True)), list(zip(prompts, rejected, strict=True))
         variance, units = dyadic_variance(right, first, second), len({*first, *second})
-    found, worth = effective_wilson(right, variance, units, level)
+    estimate, worth = effective_wilson(right, variance, units, level)
     by = "prompt" if by_prompt else "completion"
-    return {**found.as_dict(), "prompts": different, "by": by, "worth": worth}
+    return DependentAccuracy(**vars(estimate), prompts=different, by=by, worth=worth)
 
 
 def grouped_variance(right: NDArray[np.bool_], groups: Sequence[Hashable]) -> float:

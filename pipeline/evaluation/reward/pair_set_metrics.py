@@ -1,9 +1,9 @@
-"""Everything that is said of a reward model on one set of pairs. Leaves out reading and scoring them."""
+"""Everything that is measured of a reward model on one set of scored pairs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.evaluation.reward.calibration import cross_fitted, equal_mass
 from pipeline.evaluation.reward.pairwise_metrics import ScoredPairs, pair_accuracy, reward_metrics
 from pipeline.evaluation.reward.slices import by_length, by_name, by_size, whole_items
+from pipeline.results.reward import PairwiseMetrics, WholeRows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,8 +20,8 @@ Numbers = Sequence[float | None]
 
 
 @dataclass(frozen=True)
-class About:
-    """What is known of the pairs besides texts and scores, each (n,), or nothing of it.
+class PairContext:
+    """What else is known of the pairs, each (n,), or empty.
 
     Attributes:
         margins: by how much the choice was won, as the annotators said.
@@ -37,39 +38,35 @@ class About:
 
 def pair_metrics(
     test: ScoredPairs,
-    about: About,
+    context: PairContext,
     train: Sequence[tuple[str, str]] = (),
     seed: int = 0,
     level: float = 0.95,
-) -> dict[str, Any]:
-    """What :func:`reward_metrics` says, and:
+) -> PairwiseMetrics:
+    """:func:`reward_metrics` with calibration in bins of equal mass, slices, whole items and notes.
 
-    - ``slices``: tables of :mod:`pipeline.evaluation.reward.slices` by ``length``, ``gold margin``, ``margin``,
-      ``confidence`` (of the annotators) and the columns; only those that there are;
-    - ``items``: share of items all of whose pairs are right, and slices of it by the columns; None where no item
-      has several pairs;
-    - ``calibration`` with ``equal_mass`` and ``cross_fitted`` (see :mod:`pipeline.evaluation.reward.calibration`);
-    - ``notes``: sentences to read beside the verdict.
+    Slices are by ``length``, ``gold margin``, ``margin``, ``confidence`` (of the annotators) and the columns; only
+    those that there are.
     """
-    found = reward_metrics(test, train, seed, level)
+    metrics = reward_metrics(test, train, seed, level)
     margins = np.asarray(test.chosen_scores, np.float64) - np.asarray(test.rejected_scores, np.float64)
     tables = {
         "length": by_length(margins, test.chosen, test.rejected, level),
         "gold margin": by_size(margins, _gold_margins(test), level=level),
-        "margin": by_size(margins, about.margins, level=level) if about.margins else None,
-        "confidence": by_size(margins, about.shares, level=level) if about.shares else None,
+        "margin": by_size(margins, context.margins, level=level) if context.margins else None,
+        "confidence": by_size(margins, context.shares, level=level) if context.shares else None,
     }
-    for name, values in about.columns.items():
+    for name, values in context.columns.items():
         tables[f"column {name}" if name in tables else name] = by_name(margins, values, level)
-    found["slices"] = {name: table for name, table in tables.items() if table is not None}
-    found["items"] = _items(margins, about, level)
     groups = test.prompts if test.prompts is not None else [str(i) for i in range(len(margins))]
-    found["calibration"] |= {
-        "equal_mass": equal_mass(margins, seed),
-        "cross_fitted": cross_fitted(margins, _halves(groups), seed),
-    }
-    found["notes"] = notes(found)
-    return found
+    halves = cross_fitted(margins, _halves(groups), seed)
+    metrics = replace(
+        metrics,
+        calibration=replace(metrics.calibration, equal_mass=equal_mass(margins, seed), cross_fitted=halves),
+        slices={name: table for name, table in tables.items() if table is not None},
+        items=_items(margins, context, level),
+    )
+    return replace(metrics, notes=notes(metrics))
 
 
 def metrics_of_set(
@@ -79,51 +76,51 @@ def metrics_of_set(
     column: str | None,
     train: Sequence[tuple[str, str]] = (),
     seed: int = 0,
-) -> dict[str, Any]:
+) -> PairwiseMetrics:
     """:func:`pair_metrics` of the rows of a set, see :class:`pipeline.scoring.pair_sets.PairRows`.
 
     Args:
-        column: theirs, whose values are in ``slice``.
+        column: the set's column whose values are in ``slice``.
     """
     chosen, rejected, prompts = ([row[key] for row in rows] for key in ("chosen", "rejected", "prompt"))
-    about = About(
+    context = PairContext(
         margins=[row["margin"] for row in rows],
         shares=[row["share"] for row in rows],
         columns={} if column is None else {column: [row["slice"] for row in rows]},
         items=[row["item"] for row in rows],
     )
     test = ScoredPairs(chosen_scores, rejected_scores, chosen, rejected, prompts=prompts)
-    return pair_metrics(test, about, train, seed)
+    return pair_metrics(test, context, train, seed)
 
 
-def notes(found: Mapping[str, Any]) -> list[str]:
-    """What a reader of the verdict should know too: how texts were split, ties, few prompts, a length that
-    decides."""
-    said: list[str] = [found["words"]] if found.get("words") else []
-    if found["ties"]:
-        said.append(f"Of the {found['n']} pairs, {found['ties']} have equal scores, which counts as wrong.")
-    dependent = found["dependent"]
-    if dependent is not None and dependent["by"] == "completion":
-        few = "one prompt" if dependent["prompts"] == 1 else f"{dependent['prompts']} prompts"
-        said.append(f"The pairs are of {few}: how it does on other prompts is not known.")
-    rows = {row["name"].split()[0]: row["accuracy"] for row in found["slices"].get("length", {"rows": []})["rows"]}
+def notes(metrics: PairwiseMetrics) -> tuple[str, ...]:
+    """Sentences to read beside the verdict: how texts were split, ties, few prompts, a length that decides."""
+    lines = [metrics.words] if metrics.words else []
+    if metrics.ties:
+        lines.append(f"Of the {metrics.n} pairs, {metrics.ties} have equal scores, which counts as wrong.")
+    dependent = metrics.dependent
+    if dependent is not None and dependent.by == "completion":
+        few = "one prompt" if dependent.prompts == 1 else f"{dependent.prompts} prompts"
+        lines.append(f"The pairs are of {few}: how it does on other prompts is not known.")
+    lengths = metrics.slices.get("length")
+    rows = {} if lengths is None else {row.name.split()[0]: row.accuracy for row in lengths.rows}
     for bad, good in (("shorter", "longer"), ("longer", "shorter")):
-        if len(rows) == 2 and rows[bad]["high"] < 0.5:
-            said.append(
-                f"It goes by length: where the {bad} completion was chosen it is right on {_spelled(rows[bad])}, "
-                f"where the {good} one was on {_spelled(rows[good])}."
+        if len(rows) == 2 and rows[bad].high < 0.5:
+            lines.append(
+                f"It goes by length: where the {bad} completion was chosen it is right on {rows[bad]} of "
+                f"{rows[bad].n}, where the {good} one was on {rows[good]} of {rows[good].n}."
             )
-    return said
+    return tuple(lines)
 
 
-def _items(margins: NDArray[np.float64], about: About, level: float) -> dict[str, Any] | None:
-    whole = whole_items(margins, about.items) if about.items else None
+def _items(margins: NDArray[np.float64], context: PairContext, level: float) -> WholeRows | None:
+    whole = whole_items(margins, context.items) if context.items else None
     if whole is None:
         return None
     least, first = whole
-    tables = {name: by_name(least, [values[i] for i in first], level) for name, values in about.columns.items()}
+    tables = {name: by_name(least, [values[i] for i in first], level) for name, values in context.columns.items()}
     slices = {name: table for name, table in tables.items() if table is not None}
-    return {"accuracy": pair_accuracy(least, level).as_dict(), "slices": slices}
+    return WholeRows(pair_accuracy(least, level), slices)
 
 
 def _gold_margins(test: ScoredPairs) -> list[float]:
@@ -133,9 +130,5 @@ def _gold_margins(test: ScoredPairs) -> list[float]:
 
 
 def _halves(prompts: Sequence[str]) -> Sequence[str]:
-    """What is kept together when the pairs are halved: a prompt, or of a single one, each pair."""
+    """What stays together when the pairs are halved: a prompt, or of a single one, each pair."""
     return prompts if len(set(prompts)) > 1 else [str(i) for i in range(len(prompts))]
-
-
-def _spelled(entry: Mapping[str, Any]) -> str:
-    return f"{entry['value']:.2f} [{entry['low']:.2f}, {entry['high']:.2f}] of {entry['n']}"

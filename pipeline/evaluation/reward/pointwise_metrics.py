@@ -1,4 +1,4 @@
-"""How well does a reward model tell likes from dislikes? Leaves out the scoring itself: scores come in."""
+"""How well does a reward model tell likes from dislikes, by its scores?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.evaluation.reward.pairwise_metrics import length_correlation, sigmoid
+from pipeline.evaluation.reward.calibration import calibration_error, reliability_bins, sigmoid
+from pipeline.evaluation.reward.pairwise_metrics import against_baseline, length_correlation
+from pipeline.results.reward import (
+    AucBaseline,
+    LikeCalibration,
+    LikeGold,
+    NamedAccuracy,
+    PointwiseMetrics,
+    Threshold,
+    best_baseline,
+)
 from pipeline.statistics.bootstrap import Estimate, as_finite, finite, wilson
 from pipeline.texts import words
 
@@ -46,31 +56,16 @@ class Completions:
         return np.asarray(self.labels, dtype=bool)
 
 
-@dataclass(frozen=True)
-class AucBaseline:
-    """A baseline's AUC, or the reason there is none."""
-
-    name: str
-    auc: Estimate | None
-    reason: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"name": self.name, "auc": self.auc and self.auc.as_dict(), "reason": self.reason}
-
-
 def pointwise_metrics(
     scores: ArrayLike, offset: float, test: Completions, train: Completions, level: float = 0.95
-) -> dict[str, Any]:
-    """Everything the report says about a reward model on single labelled completions, as plain JSON.
+) -> PointwiseMetrics:
+    """Everything that is measured of a reward model on single labelled completions.
 
     Args:
         scores: (n,) raw scores of ``test``.
         offset: log-odds of a like among the training rows: P(like) is sigmoid(score + offset).
         test: held-out rows; none of them may have been trained on.
         train: the training rows, for the baselines.
-    Returns:
-        n, likes, level, auc, threshold, baselines, calibration, length_correlation, gold, notes (where texts were
-        split into characters), verdict, clears_baselines.
     Raises:
         DataError: a score is NaN or infinite.
     """
@@ -78,28 +73,29 @@ def pointwise_metrics(
     if len(values) != len(test.labels):
         raise ValueError(f"{len(values)} scores for {len(test.labels)} labels")
     area = auc(values, test.liked, level)
-    baselines = [
+    baselines = (
         longer_liked(test, train, level),
         bag_of_words("bag of words", train.completions, test.completions, train.liked, test.liked, level),
         # A policy cannot choose its prompt: a reward model that has learnt no more than this teaches it nothing.
         bag_of_words("bag of words of the prompt", train.prompts, test.prompts, train.liked, test.liked, level),
-    ]
-    clears, sentence = verdict(area, baselines, int(test.liked.sum()))
-    said = words.how_split(test.completions)
-    return {
-        "n": len(values),
-        "likes": int(test.liked.sum()),
-        "level": level,
-        "auc": area.as_dict(),
-        "threshold": threshold(values + offset, test.liked, offset, level),
-        "baselines": [baseline.as_dict() for baseline in baselines],
-        "calibration": calibration(values + offset, test.liked, offset),
-        "length_correlation": length_correlation(values.tolist(), test.completions),
-        "gold": gold_agreement(values, test, level),
-        "notes": [said] if said else [],
-        "clears_baselines": clears,
-        "verdict": sentence,
-    }
+    )
+    likes = int(test.liked.sum())
+    clears, sentence = verdict(area, baselines, likes)
+    split = words.how_split(test.completions)
+    return PointwiseMetrics(
+        n=len(values),
+        likes=likes,
+        level=level,
+        auc=area,
+        threshold=threshold(values + offset, test.liked, offset, level),
+        baselines=baselines,
+        calibration=calibration(values + offset, test.liked, offset),
+        length_correlation=length_correlation(values.tolist(), test.completions),
+        gold=gold_agreement(values, test, level),
+        notes=(split,) if split else (),
+        clears_baselines=clears,
+        verdict=sentence,
+    )
 
 
 def auc(scores: ArrayLike, liked: ArrayLike, level: float = 0.95) -> Estimate:
@@ -148,58 +144,41 @@ def _newcombe(area: float, m: int, n: int, level: float) -> float:
     return float(brentq(gap, 0.0, min(area, 1 - 1e-12)))  # type: ignore[arg-type]
 
 
-def threshold(
-    logits: NDArray[np.float64], liked: NDArray[np.bool_], offset: float, level: float
-) -> dict[str, Any]:
+def threshold(logits: NDArray[np.float64], liked: NDArray[np.bool_], offset: float, level: float) -> Threshold:
     """Accuracy of "a like where P(like) is above one half", beside always saying what most training rows say.
 
     A logit of exactly 0 decides nothing and is not correct.
     """
     more = offset >= 0
-    return {
-        "offset": offset,
-        "accuracy": wilson(int((np.sign(logits) == np.where(liked, 1, -1)).sum()), len(liked), level).as_dict(),
-        "majority": {
-            "name": f"always a {'like' if more else 'dislike'}",
-            "accuracy": wilson(int((liked == more).sum()), len(liked), level).as_dict(),
-        },
-    }
+    right = int((np.sign(logits) == np.where(liked, 1, -1)).sum())
+    always = wilson(int((liked == more).sum()), len(liked), level)
+    return Threshold(
+        offset,
+        wilson(right, len(liked), level),
+        NamedAccuracy(f"always a {'like' if more else 'dislike'}", always),
+    )
 
 
 def calibration(
     logits: NDArray[np.float64], liked: NDArray[np.bool_], offset: float, bins: int = 10
-) -> dict[str, Any]:
-    """Of the completions given a probability p of a like, is a share p liked?
+) -> LikeCalibration:
+    """Of the completions given a probability p of a like, is a share p liked? Few rows bias the ECE upwards.
 
     Args:
         logits: (n,) log-odds of a like as the model sees them.
         offset: log-odds of a like among the training rows, for the Brier score of knowing nothing else.
         bins: of equal width over 0 .. 1; empty ones are left out of the rows.
-    Returns:
-        rows (low, high, confidence: mean probability, accuracy: share liked, count), ece (which few rows bias
-        upwards), brier and brier_base_rate.
     """
     if len(logits) == 0:
-        return {"rows": [], "ece": None, "brier": None, "brier_base_rate": None}
+        return LikeCalibration((), None, None, None)
     probability = sigmoid(logits)
-    index = np.minimum((probability * bins).astype(int), bins - 1)
-    rows = [
-        {
-            "low": b / bins,
-            "high": (b + 1) / bins,
-            "confidence": float(probability[index == b].mean()),
-            "accuracy": wilson(int(liked[index == b].sum()), int((index == b).sum())).as_dict(),
-            "count": int((index == b).sum()),
-        }
-        for b in np.unique(index).tolist()
-    ]
-    gaps = (row["count"] * abs(row["accuracy"]["value"] - row["confidence"]) for row in rows)
-    return {
-        "rows": rows,
-        "ece": float(sum(gaps) / len(liked)),
-        "brier": float(np.mean((probability - liked) ** 2)),
-        "brier_base_rate": float(np.mean((sigmoid(np.array([offset])) - liked) ** 2)),
-    }
+    rows = reliability_bins(probability, liked, 0.0, bins)
+    return LikeCalibration(
+        rows=rows,
+        ece=calibration_error(rows),
+        brier=float(np.mean((probability - liked) ** 2)),
+        brier_base_rate=float(np.mean((sigmoid(np.array([offset])) - liked) ** 2)),
+    )
 
 
 def longer_liked(test: Completions, train: Completions, level: float = 0.95) -> AucBaseline:
@@ -209,9 +188,9 @@ def longer_liked(test: Completions, train: Completions, level: float = 0.95) -> 
         return auc([sign * float(len(text)) for text in rows.completions], rows.liked, level)
 
     shorter = area(train, 1).value < 0.5
-    found = area(test, -1 if shorter else 1)
+    longer = area(test, -1 if shorter else 1)
     name = "shorter is liked" if shorter else "longer is liked"
-    return AucBaseline(name, found) if math.isfinite(found.value) else AucBaseline(name, None, _ALIKE)
+    return AucBaseline(name, longer, None) if math.isfinite(longer.value) else AucBaseline(name, None, _ALIKE)
 
 
 def bag_of_words(
@@ -239,16 +218,11 @@ def bag_of_words(
     except ValueError:  # scikit-learn's "empty vocabulary"
         return AucBaseline(name, None, "the training texts hold no words")
     model = LogisticRegression(max_iter=1000).fit(counts, train_liked)
-    return AucBaseline(name, auc(model.decision_function(counter.transform(test)), test_liked, level))
+    return AucBaseline(name, auc(model.decision_function(counter.transform(test)), test_liked, level), None)
 
 
-def gold_agreement(scores: NDArray[np.float64], test: Completions, level: float = 0.95) -> dict[str, Any] | None:
-    """How far scores and labels go with the truth.
-
-    Returns:
-        None without gold scores, else n, spearman (of score and gold score; None where one is constant) and
-        labels: the gold score's own AUC on these labels.
-    """
+def gold_agreement(scores: NDArray[np.float64], test: Completions, level: float = 0.95) -> LikeGold | None:
+    """How far scores and labels go with the gold score; None without gold scores."""
     from scipy.stats import spearmanr
 
     if test.gold_scores is None:
@@ -258,7 +232,7 @@ def gold_agreement(scores: NDArray[np.float64], test: Completions, level: float 
     if len(gold) >= 3 and np.ptp(scores) > 0 and np.ptp(gold) > 0:
         result: Any = spearmanr(scores, gold)
         correlation = finite(float(result.statistic))
-    return {"n": len(gold), "spearman": correlation, "labels": auc(gold, test.liked, level).as_dict()}
+    return LikeGold(len(gold), correlation, auc(gold, test.liked, level))
 
 
 def verdict(area: Estimate, baselines: Sequence[AucBaseline], likes: int) -> tuple[bool, str]:
@@ -268,18 +242,10 @@ def verdict(area: Estimate, baselines: Sequence[AucBaseline], likes: int) -> tup
     if not math.isfinite(area.value):
         alike = "likes" if likes else "dislikes"
         return False, f"All {area.n} held-out completions are {alike}, so nothing is known about the reward model."
-    known = [(b.auc.value, b.name) for b in baselines if b.auc is not None]
-    best, name = max(known, default=(0.0, ""))
     opening = f"The reward model tells likes from dislikes with an AUC of {area} on {area.n} held-out completions"
     if area.low <= 0.5:
         return False, f"{opening}: its interval does not clear one half, so it may be no better than chance."
-    if area.low <= best:
-        return False, (
-            f"{opening}: its interval does not clear the best baseline ({name}, {best:.2f}), "
-            "so it may have learnt nothing beyond that."
-        )
-    rival = f"the best baseline ({name}, {best:.2f})" if known else "one half; no baseline could be computed"
-    return True, f"{opening}: its interval lies above {rival}."
+    return against_baseline(opening, area.low, best_baseline(baselines))
 
 
 _ALIKE = "the held-out completions do not hold both likes and dislikes"

@@ -1,14 +1,16 @@
-"""Accuracy by slice: a column, the size of a number, which completion was longer. Leaves out scoring the pairs."""
+"""Accuracy by slice: by the values of a column, the size of a number, or which completion was longer."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.results.reward import NamedAccuracy, Sections, Slice, SliceTable
 from pipeline.statistics.bootstrap import Estimate, wilson
 
 if TYPE_CHECKING:
@@ -33,15 +35,14 @@ REWARD_BENCH = {
 """The sections of RewardBench and the subsets in them (Lambert et al. 2024, arXiv:2403.13787, table 1)."""
 
 
-def by_name(margins: ArrayLike, names: Sequence[str | None], level: float = 0.95) -> dict[str, Any] | None:
+def by_name(margins: ArrayLike, names: Sequence[str | None], level: float = 0.95) -> SliceTable | None:
     """Accuracy for each value of a column; of very many, the rarest together. None where no pair has a value.
 
     Args:
         margins: (n,) chosen score minus rejected score; 0 is a tie, which is wrong.
         names: (n,) values, None for a pair that has none.
     Returns:
-        rows (name, accuracy, ties), in alphabetical order; see :func:`_table` for the rest. Where every value is a
-        subset of RewardBench also ``sections`` (see :func:`sections`).
+        Rows in alphabetical order, and where every value is a subset of RewardBench its :func:`sections`.
     """
     counts = Counter(name for name in names if name is not None)
     kept = {name for name, _ in counts.most_common(MOST_SLICES)}
@@ -49,14 +50,12 @@ def by_name(margins: ArrayLike, names: Sequence[str | None], level: float = 0.95
     column = [None if name is None else name if name in kept else others for name in names]
     order = [*sorted(kept), *([others] if len(counts) > len(kept) else [])]
     table = _table(margins, column, order, level)
-    if table is not None and (found := sections(table["rows"], level)):
-        table["sections"] = found
-    return table
+    return None if table is None else replace(table, sections=sections(table.rows, level))
 
 
 def by_size(
     margins: ArrayLike, values: Sequence[float | None], bins: int = 4, level: float = 0.95
-) -> dict[str, Any] | None:
+) -> SliceTable | None:
     """Accuracy by how large a number of the pair is, in groups of about equal size.
 
     Pairs with equal values are in one group, so there may be fewer groups, and of unequal size.
@@ -65,8 +64,7 @@ def by_size(
         margins: as in :func:`by_name`.
         values: (n,) such as the size of the gold margin; None where a pair has none.
     Returns:
-        rows (name, low, high, accuracy, ties) from the smallest values to the largest. None where fewer than two
-        groups can be told apart.
+        Rows from the smallest values to the largest. None where fewer than two groups can be told apart.
     """
     known = np.array([v for v in values if v is not None], dtype=np.float64)
     groups = mass_groups(known, bins)
@@ -77,15 +75,22 @@ def by_size(
     column = [None if v is None else next(of_known) for v in values]
     table = _table(margins, column, [g for g, _, _ in spans], level)
     assert table is not None
-    for row, (_, low, high) in zip(table["rows"], spans, strict=True):
-        row |= {"name": f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"}
-        row |= {"low": float(low), "high": float(high)}
-    return table
+    rows = tuple(
+        Slice(
+            f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}",
+            row.accuracy,
+            row.ties,
+            float(low),
+            float(high),
+        )
+        for row, (_, low, high) in zip(table.rows, spans, strict=True)
+    )
+    return replace(table, rows=rows)
 
 
 def by_length(
     margins: ArrayLike, chosen: Sequence[str], rejected: Sequence[str], level: float = 0.95
-) -> dict[str, Any] | None:
+) -> SliceTable | None:
     """Accuracy where the longer completion (in characters) was chosen, and where the shorter one was.
 
     A rule "longer wins" has 1 and 0, whatever the share of either kind, and so a ``macro`` of one half where both
@@ -115,7 +120,7 @@ def whole_items(margins: ArrayLike, items: Sequence[str]) -> tuple[NDArray[np.fl
     return least, first.tolist()
 
 
-def sections(rows: Sequence[Mapping[str, Any]], level: float = 0.95) -> dict[str, Any] | None:
+def sections(rows: Sequence[Slice], level: float = 0.95) -> Sections | None:
     """RewardBench's section scores, and their plain mean, its leaderboard score, where all four are there.
 
     A section's score is the accuracy over its pairs, except that ``math-prm`` weighs as much as all code subsets
@@ -124,20 +129,18 @@ def sections(rows: Sequence[Mapping[str, Any]], level: float = 0.95) -> dict[str
     Returns:
         None where a value is no subset of RewardBench, or none is.
     """
-    subsets = {row["name"]: row["accuracy"] for row in rows}
+    subsets = {row.name: row.accuracy for row in rows}
     if not subsets or set(subsets) - {name for names in REWARD_BENCH.values() for name in names}:
         return None
     scores: dict[str, Estimate] = {}
     for section, names in REWARD_BENCH.items():
         there = [n for n in names if n in subsets]
-        code = sum(subsets[n]["n"] for n in there if n in CODE)
-        weights = [code if n == "math-prm" and code else subsets[n]["n"] for n in there]
+        code = sum(subsets[n].n for n in there if n in CODE)
+        weights = [code if n == "math-prm" and code else subsets[n].n for n in there]
         if there:
-            scores[section] = weighted_mean([_interval(subsets[n]) for n in there], weights, level)
-    whole = (
-        weighted_mean(list(scores.values()), None, level).as_dict() if len(scores) == len(REWARD_BENCH) else None
-    )
-    return {"rows": [{"name": k, "accuracy": v.as_dict()} for k, v in scores.items()], "score": whole}
+            scores[section] = weighted_mean([subsets[n] for n in there], weights, level)
+    whole = weighted_mean(list(scores.values()), None, level) if len(scores) == len(REWARD_BENCH) else None
+    return Sections(tuple(NamedAccuracy(*score) for score in scores.items()), whole)
 
 
 def weighted_mean(
@@ -164,44 +167,30 @@ def mass_groups(values: NDArray[np.float64], groups: int) -> NDArray[np.int_]:
 
     n = max(len(values), 1)
     # A value's mean rank is between 1 and n, so what is floored is below ``groups``.
-    found = np.floor((rankdata(values) - 0.5) / n * groups).astype(int)
+    group = np.floor((rankdata(values) - 0.5) / n * groups).astype(int)
     # Around a value that many share a group may be of few: it joins the one below, or the first the one above.
-    for small in np.unique(found)[1:].tolist():
-        below = int(found[found < small].max())
-        if min((found == small).sum(), (found == below).sum()) * 2 * groups < n:
-            found[found == small] = below
-    return found
+    for small in np.unique(group)[1:].tolist():
+        below = int(group[group < small].max())
+        if min((group == small).sum(), (group == below).sum()) * 2 * groups < n:
+            group[group == small] = below
+    return group
 
 
 def _table(
     margins: ArrayLike, column: Sequence[str | None], order: Sequence[str], level: float
-) -> dict[str, Any] | None:
-    """A row for each of ``order`` that occurs.
-
-    Returns:
-        rows, micro (accuracy over their pairs), macro (plain mean of their accuracies, see
-        :func:`weighted_mean`; None of a single row), unknown: pairs in no row.
-    """
+) -> SliceTable | None:
+    """A row for each of ``order`` that occurs; None where none does."""
     data = np.asarray(margins, dtype=np.float64)
     cells = np.array(["" if c is None else f"={c}" for c in column], dtype=object)
-    found: list[dict[str, Any]] = []
-    parts: list[Estimate] = []
-    for name in order:
-        own = data[cells == f"={name}"]
-        if len(own):
-            parts.append(wilson(int((own > 0).sum()), len(own), level))
-            found.append({"name": name, "accuracy": parts[-1].as_dict(), "ties": int((own == 0).sum())})
-    if not found:
+    slices = ((name, data[cells == f"={name}"]) for name in order)
+    rows = tuple(
+        Slice(name, wilson(int((own > 0).sum()), len(own), level), int((own == 0).sum()))
+        for name, own in slices
+        if len(own)
+    )
+    if not rows:
         return None
-    n = sum(p.n for p in parts)
-    right = int((data[cells != ""] > 0).sum())
-    return {
-        "rows": found,
-        "micro": wilson(right, n, level).as_dict(),
-        "macro": weighted_mean(parts, None, level).as_dict() if len(parts) > 1 else None,
-        "unknown": len(data) - n,
-    }
-
-
-def _interval(entry: Mapping[str, Any]) -> Estimate:
-    return Estimate(entry["value"], entry["low"], entry["high"], entry["n"])
+    parts = [row.accuracy for row in rows]
+    n = sum(part.n for part in parts)
+    micro = wilson(int((data[cells != ""] > 0).sum()), n, level)
+    return SliceTable(rows, micro, weighted_mean(parts, None, level) if len(rows) > 1 else None, len(data) - n)

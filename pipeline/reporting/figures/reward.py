@@ -2,41 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from pipeline.reporting.figures.common import BLUE, GREEN, GREY, INK, ORANGE, arms, axes, legend_below, styled
-from pipeline.statistics.intervals import as_estimate, has_value
+from pipeline.reporting.figures.common import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    arms,
+    axes,
+    legend_below,
+    styled,
+)
+from pipeline.results.reward import Calibration, LikeCalibration, LikeGold, PointwiseMetrics, RewardMetrics
+from pipeline.statistics.intervals import has_value
 
 
 @styled
-def reliability(calibration: Mapping[str, Any], single: bool = False) -> Figure:
-    """Observed against predicted confidence, with Wilson intervals, and how many rows stand behind each bin.
-
-    Args:
-        calibration: ``rows``, ``ece``, ``brier``, ``temperature`` as ``evaluation.reward_metrics`` returns them.
-        single: of single completions, as ``evaluation.pointwise_metrics`` has it: predicted is P(like).
-    """
+def reliability(calibration: Calibration | LikeCalibration) -> Figure:
+    """Observed against predicted confidence, with Wilson intervals, and how many rows stand behind each bin."""
+    single = isinstance(calibration, LikeCalibration)
     least = 0.0 if single else 0.5
-    rows = calibration["rows"]
+    rows = calibration.rows
     fig, (top, bottom) = axes(2, height=5.2, sharex=True, height_ratios=(3, 1))
     handles: list[Any] = top.plot(
         [least, 1], [least, 1], color=GREY, linestyle="--", linewidth=1.2, label="perfectly calibrated"
     )
-    x = [row["confidence"] for row in rows]
-    observed = [e for row in rows if (e := as_estimate(row["accuracy"])) is not None]
-    y = [entry.value for entry in observed]
+    x, observed = [row.confidence for row in rows], [row.accuracy for row in rows]
+    y = [accuracy.value for accuracy in observed]
     look = {"fmt": "o-", "color": BLUE, "capsize": 3, "linewidth": 1.4}
     handles.append(top.errorbar(x, y, yerr=arms(observed), label="observed (95 %, Wilson)", **look))
     top.set_ylabel("share liked" if single else "share decided that way")
     top.set_ylim(-0.03, 1.03)
-    figures = (("ECE", "ece"), ("Brier score", "brier"), ("temperature", "temperature"))
-    summary = [f"{name} {calibration[key]:.2f}" for name, key in figures if calibration.get(key) is not None]
-    top.set_title("How sure, and how often right" + (f"\n{', '.join(summary)}" if summary else ""))
-    centres = [(row["high"] + row["low"]) / 2 for row in rows]
-    counts, widths = [row["count"] for row in rows], [0.9 * (row["high"] - row["low"]) for row in rows]
+    figures = {"ECE": calibration.ece, "Brier score": calibration.brier}
+    figures |= {} if single else {"temperature": calibration.temperature}
+    known = [f"{name} {value:.2f}" for name, value in figures.items() if value is not None]
+    top.set_title("How sure, and how often right" + (f"\n{', '.join(known)}" if known else ""))
+    centres = [(row.high + row.low) / 2 for row in rows]
+    counts, widths = [row.count for row in rows], [0.9 * (row.high - row.low) for row in rows]
     bars = bottom.bar(centres, counts, widths, color=BLUE, alpha=0.55)
     bottom.bar_label(bars, fontsize=8, padding=1)
     bottom.margins(y=0.25)
@@ -48,20 +54,17 @@ def reliability(calibration: Mapping[str, Any], single: bool = False) -> Figure:
 
 
 @styled
-def reward_accuracy(metrics: Mapping[str, Any]) -> Figure:
+def reward_accuracy(metrics: RewardMetrics) -> Figure:
     """The reward model's accuracy beside its baselines, and against gold; of single completions, its AUC."""
-    single = "auc" in metrics
-    key = "auc" if single else "accuracy"
-    entries = [("reward model", metrics[key], BLUE, "")]
-    entries += [(b["name"], b[key], GREY, "////") for b in metrics["baselines"] if b[key]]
-    gold = metrics.get("gold")
-    if gold and single:
-        entries += [("gold score\nagainst labels", gold["labels"], GREEN, "..")]
-    elif gold:
-        entries += [("reward model\nagainst gold", gold["accuracy"], ORANGE, "")]
-        entries += [("labels\nagainst gold", gold["labels"], GREEN, "..")]
-    estimates = [(name, as_estimate(entry), colour, hatch) for name, entry, colour, hatch in entries]
-    bars = [(name, e, colour, hatch) for name, e, colour, hatch in estimates if has_value(e)]
+    single = isinstance(metrics, PointwiseMetrics)
+    entries = [("reward model", metrics.main, BLUE, "")]
+    entries += [(b.name, b.estimate, GREY, "////") for b in metrics.baselines]
+    if isinstance(metrics.gold, LikeGold):
+        entries += [("gold score\nagainst labels", metrics.gold.labels, GREEN, "..")]
+    elif metrics.gold:
+        entries += [("reward model\nagainst gold", metrics.gold.accuracy, ORANGE, "")]
+        entries += [("labels\nagainst gold", metrics.gold.labels, GREEN, "..")]
+    bars = [(name, e, colour, hatch) for name, e, colour, hatch in entries if has_value(e)]
     fig, (ax,) = axes(1, height=1.0 + 0.52 * max(2, len(bars)))
     for i, (_, accuracy, colour, hatch) in enumerate(bars):
         look: Any = (

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pipeline.health import Facts, Noise, Overlap, diagnose
 from pipeline.health.diagnosis import OF_ROWS
 from tests.helpers.histories import GOLD, always, bent, healthy, measured, names
+from tests.unit.reporting.given import estimate, of_completions
 
 FACTS: dict[str, tuple[Facts, set[str], str]] = {
     "nothing was kept": (Facts(kept=0), {"nothing-kept"}, "This is the starting policy: no update was kept."),
@@ -14,7 +17,7 @@ FACTS: dict[str, tuple[Facts, set[str], str]] = {
     "a good reward model": (Facts(reward=measured(0.8, 0.76, 0.84), training_rows=900), set(), ""),
     "chance": (Facts(reward=measured(0.53, 0.48, 0.58, clears=False)), {"reward-at-chance"}, "0.53 [0.48, 0.58]"),
     "chance, single completions": (
-        Facts(reward={"auc": {"value": 0.5, "low": 0.4, "high": 0.59, "n": 99}, "clears_baselines": False}),
+        Facts(reward=of_completions(estimate(0.5, 0.4, 0.59, 99))),
         {"reward-at-chance"},
         "On 99 held-out rows",
     ),
@@ -24,7 +27,7 @@ FACTS: dict[str, tuple[Facts, set[str], str]] = {
         "words 0.70",
     ),
     "none held out": (
-        Facts(reward={"accuracy": {"value": None, "low": None, "high": None, "n": 0}, "clears_baselines": False}),
+        Facts(reward=replace(measured(0.5, 0.0, 1.0, clears=False), accuracy=estimate(None, 0.0, 1.0, 0))),
         set(),
         "",
     ),

@@ -15,6 +15,7 @@ import pytest
 from pipeline.health import RULES, Doctor, Facts, diagnose, examined
 from pipeline.health.diagnosis import OF_ROWS, OF_TRAINING
 from tests.helpers.histories import ILL, UPDATES, Ill, bent, from_update, healthy, names, optimum
+from tests.unit.reporting.given import REWARD
 
 DOCS = Path(__file__).parents[3] / "docs" / "doctor.md"
 
@@ -130,7 +131,7 @@ def test_which_rules_could_not_look():
     without_gold = [rule.name for rule in OF_ROWS if rule.needs] + ["over-optimisation", "gold-left-behind"]
     assert examined(healthy(gold=False)).blind == without_gold
     assert "over-optimisation" not in examined(healthy()).blind
-    assert Doctor(Facts(reward={"clears_baselines": True})).blind == [
+    assert Doctor(Facts(reward=REWARD)).blind == [
         "leaked-rows",
         "duplicate-rows",
         "label-noise",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from pipeline.results.policy import Evaluation
-from pipeline.results.stats import from_json
+from pipeline.results.reward import Calibration, PairwiseMetrics, PointwiseMetrics, RewardMetrics, reward_metrics
+from pipeline.results.stats import from_json, to_json
 from pipeline.statistics.intervals import Estimate
 
 
@@ -199,7 +201,7 @@ def varied_json(collapsed: bool = True, **more: Any) -> dict[str, Any]:
     }
 
 
-CALIBRATION: dict[str, Any] = {
+CALIBRATION_JSON: dict[str, Any] = {
     "rows": [
         {"low": 0.5, "high": 0.55, "confidence": 0.53, "accuracy": entry(0.5, 0.3, 0.7), "count": 12},
         {"low": 0.7, "high": 0.75, "confidence": 0.72, "accuracy": entry(0.8, 0.6, 0.9), "count": 34},
@@ -209,8 +211,9 @@ CALIBRATION: dict[str, Any] = {
     "temperature": None,
     "temperature_reason": "no pair is wrong",
 }
-REWARD: dict[str, Any] = {
+REWARD_JSON: dict[str, Any] = {
     "n": 240,
+    "level": 0.95,
     "ties": 1,
     "accuracy": entry(0.6, 0.53, 0.66, 240),
     "margin": entry(0.3, 0.1, 0.5, 240),
@@ -220,15 +223,43 @@ REWARD: dict[str, Any] = {
     ],
     "gold": {
         "n": 200,
+        "gold_ties": 0,
         "accuracy": entry(0.6, 0.5, 0.7),
         "labels": entry(0.9, 0.8, 1.0),
         "label_noise": entry(0.1, 0.0, 0.2),
     },
-    "calibration": CALIBRATION,
-    "length_correlation": {"spearman": -0.2, "pearson": None},
+    "calibration": CALIBRATION_JSON,
+    "length_correlation": {"spearman": -0.2, "pearson": None, "n": 480},
     "clears_baselines": False,
     "verdict": "The reward model does not clear the best baseline.",
 }
+
+
+def reward(stats: dict[str, Any]) -> RewardMetrics:
+    """A reward model's metrics, from ``evaluation`` in its stats."""
+    metrics = reward_metrics({"evaluation": stats}, "given")
+    assert metrics is not None
+    return metrics
+
+
+REWARD: PairwiseMetrics = from_json(PairwiseMetrics, REWARD_JSON, "given")
+CALIBRATION = from_json(Calibration, CALIBRATION_JSON, "given")
+
+
+def of_completions(area: Estimate, pairs: PairwiseMetrics | None = None) -> PointwiseMetrics:
+    """A reward model of single completions."""
+    stats = {
+        "n": area.n,
+        "likes": 20,
+        "level": 0.95,
+        "threshold": {"offset": 0.1, "accuracy": entry(0.6), "majority": {"name": "m", "accuracy": entry(0.5)}},
+        "calibration": {"rows": [], "ece": None, "brier": None, "brier_base_rate": None},
+        "length_correlation": {"spearman": None, "pearson": None, "n": area.n},
+        "clears_baselines": False,
+        "verdict": "",
+        "auc": to_json(area),
+    }
+    return replace(from_json(PointwiseMetrics, stats, "given"), pairs=pairs)
 
 
 def sliced() -> dict[str, Any]:
@@ -240,7 +271,7 @@ def sliced() -> dict[str, Any]:
     mean = entry(0.55, 0.5, 0.6, 238)
     length = {"rows": rows, "micro": entry(0.6, 0.5, 0.7, 238), "macro": mean, "unknown": 2}
     found: dict[str, Any] = {
-        **REWARD,
+        **REWARD_JSON,
         "slices": {"length": length},
         "items": None,
         "notes": ["It goes by length."],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -337,7 +338,7 @@ def test_a_name_is_no_formula() -> None:
 
 def test_empty_and_constant_data_still_draw() -> None:
     constant, nothing = Group("base", {"score": [1.0] * 3, "length": [2] * 3}), Group("PPO", {"score": []})
-    empty = {"rows": [], "ece": None, "brier": None, "temperature": None}
+    empty = replace(CALIBRATION, rows=(), ece=None, brier=None)
     unknown = estimate(None)
     for i, fig in enumerate(
         [
@@ -350,7 +351,7 @@ def test_empty_and_constant_data_still_draw() -> None:
             scores.before_after([("base", unknown)], "score", unknown),
             scores.win_rates([Judgement("one", estimate(1.0))]),
             reward.reliability(empty),
-            reward.reward_accuracy({**REWARD, "accuracy": entry(None, 0, 1), "baselines": []}),
+            reward.reward_accuracy(replace(REWARD, accuracy=estimate(None, 0, 1), baselines=())),
             frontier.frontier({"score": frontier.curves(stats(kl_k1=kl(-0.1)), "score")}),
         ]
     ):

@@ -14,7 +14,7 @@ from pipeline.reporting.samples import FOLDED, Sample, choose_samples, folded
 from pipeline.reporting.svg import safe_svg
 from pipeline.reporting.trees import Branch
 from pipeline.results.policy import Evaluation
-from tests.unit.reporting.given import REWARD, change, entry, newer, newer_json, sliced, stats
+from tests.unit.reporting.given import REWARD, change, entry, newer, newer_json, reward, sliced, stats
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(1)>"
 SVG = '<svg xmlns="http://www.w3.org/2000/svg"><path d="M0 0"/></svg>'
@@ -52,14 +52,14 @@ def full_page() -> str:
     ]
     tree = Branch("", ATTACK, ATTACK, [Branch(ATTACK, "b@v1")])
     differences = Table("", (ATTACK, ATTACK), [(ATTACK, ATTACK)], ATTACK)
-    reward = sliced() | {"verdict": ATTACK, "notes": [ATTACK]}
+    measured = reward(sliced() | {"verdict": ATTACK, "notes": [ATTACK]})
     judged = newer_json()["judges"]["classifier"]
     parts: tuple[Part, ...] = ("training", "frontier", "policy", "reward")
     return render_page(
         Report(
             title=ATTACK,
             evaluation=newer(judges={ATTACK: judged}),
-            reward=reward,
+            reward=measured,
             pictures=[Picture(ATTACK, SVG, ATTACK, part) for part in parts],
             samples=samples,
             lineage=tree,

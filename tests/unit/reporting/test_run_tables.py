@@ -7,7 +7,17 @@ import pytest
 from pipeline.reporting import run_tables
 from pipeline.reporting.reward_rows import reward_rows, set_table, slice_tables
 from pipeline.statistics import bootstrap
-from tests.unit.reporting.given import REWARD, entry, estimate, evaluation, newer, newer_json, sliced, stats
+from tests.unit.reporting.given import (
+    REWARD,
+    entry,
+    estimate,
+    evaluation,
+    newer,
+    newer_json,
+    reward,
+    sliced,
+    stats,
+)
 
 
 def test_kinds_of_interval_change_where_the_intervals_do() -> None:
@@ -101,14 +111,14 @@ def test_reward_rows_by_hand() -> None:
 
 
 def test_slices_and_sets_are_small_tables() -> None:
-    (length,) = slice_tables(sliced())
+    (length,) = slice_tables(reward(sliced()))
     assert length.compact
     assert length.rows[1] == ("shorter chosen", "0.40 [0.30, 0.50]", "108")
     assert length.rows[2][0] == "mean of these"
     assert length.note.endswith("In none of them: 2.")
     assert slice_tables(REWARD) == []
     assert set_table(REWARD) is None
-    table = set_table(sliced())
+    table = set_table(reward(sliced()))
     assert table is not None
     row = ("hard", "0.60 [0.53, 0.66]", "n = 240, Wilson", "0.55 longer wins", "–", "hard.jsonl")
     assert table.rows == [row]
@@ -116,7 +126,7 @@ def test_slices_and_sets_are_small_tables() -> None:
 
 @pytest.mark.parametrize("key", ["slices", "items", "sets", "notes", "dependent"])
 def test_any_newer_part_of_a_reward_model_may_be_missing(key: str) -> None:
-    given = {k: v for k, v in sliced().items() if k != key}
-    assert reward_rows(given) == reward_rows(REWARD)
-    slice_tables(given)
-    set_table(given)
+    older = reward({k: v for k, v in sliced().items() if k != key})
+    assert reward_rows(older) == reward_rows(REWARD)
+    slice_tables(older)
+    set_table(older)

@@ -12,6 +12,7 @@ from pipeline.base.errors import DataError, StoreError
 from pipeline.reporting.runs import differing, find_run, parent_differences, parent_run, results_of
 from pipeline.reporting.trees import branches
 from pipeline.store.store import Store, Version
+from tests.unit.reporting.given import REWARD, REWARD_JSON
 
 
 class Lab:
@@ -41,7 +42,7 @@ class Lab:
         asked = self.make(f"{name}-preferences", "collect", "preferences", [(base, "base")], {"collect": {"n": 5}})
         trained = [(base, "base"), (asked, "preferences")]
         settings = {"reward": {"learning_rate": rate}}
-        reward = self.make(f"{name}-reward", "reward", "adapter", trained, settings, evaluation={"accuracy": None})
+        reward = self.make(f"{name}-reward", "reward", "adapter", trained, settings, evaluation=REWARD_JSON)
         parents = [(base, "base"), (reward, "reward"), *([(start, "start")] if start else [])]
         rollouts = self.make(f"{name}-rollouts", "ppo", "rollouts", parents)
         return self.make(f"{name}-policy", "ppo", "adapter", [*parents, (rollouts, "rollouts")], {"ppo": ppo})
@@ -79,7 +80,7 @@ def test_a_run_is_found_by_any_of_its_names(lab: Lab) -> None:
     assert found.settings["reward"] == {"learning_rate": "1e-3"}
     assert found.settings["evaluate"] == {"prompts": 9}
     assert found.inputs["reward"][0] == "demo-reward@v000001"
-    assert found.reward_metrics == {"accuracy": None}
+    assert found.reward == REWARD
 
 
 @pytest.mark.parametrize(

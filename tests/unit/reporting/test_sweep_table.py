@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.reporting.sweep_table import aligned, card, figures, main_figure, render, result
 from pipeline.results.sweep import OverSeeds, SettingOverSeeds
-from tests.unit.reporting.given import estimate, stats, varied_json, wins
+from tests.unit.reporting.given import REWARD, estimate, of_completions, stats, varied_json, wins
 
 
 def entry(value: float, low: float | None, high: float | None, n: int) -> OverSeeds:
@@ -91,8 +91,8 @@ def test_a_table_lines_up_and_no_cell_breaks_it() -> None:
 
 # Catches: the base's length, the proxy's win rate where gold is known, accuracy of single completions.
 def test_figures_of_a_run() -> None:
-    pairs = {"evaluation": {"accuracy": {"value": 0.75}}}
-    single = {"evaluation": {"accuracy": {"value": 0.6}, "pairs": {"accuracy": {"value": 0.7}}}}
+    pairs = replace(REWARD, accuracy=estimate(0.75))
+    single = of_completions(estimate(0.6), replace(REWARD, accuracy=estimate(0.7)))
     both = {"gold_score": wins(0.8, 0.7, 0.9), "score": wins(0.9, 0.8, 1.0)}
     assert figures(stats(win_rate=both), pairs, 4.5) == {
         "gold_difference": 0.46, "score_difference": 2.0, "win_rate": 0.8, "kl_k1": 4.0, "length": 22.0,

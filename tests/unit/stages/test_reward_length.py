@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.base.errors import DataError
 from pipeline.stages import reward
+from pipeline.trainers.reward import Pairs
 
 
 @pytest.mark.parametrize(
@@ -30,11 +31,18 @@ def test_the_smaller_of_max_length_and_the_positions(
     assert (f"max_length is {positions}, the base's positions" in said) == says
 
 
+def split(**kept_and_dropped: tuple[int, int]) -> dict[str, Pairs]:
+    return {
+        name: Pairs([], [], None, list(range(kept)), dropped, longest=210)
+        for name, (kept, dropped) in kept_and_dropped.items()
+    }
+
+
 def test_nothing_left_blames_the_length() -> None:
     with pytest.raises(
         DataError, match=r"split train: all 54 rows .*reward\.max_length = 64 tokens \(the longest 210\)"
     ):
-        reward.require_kept({"train": 54, "test": 6}, {"train": 0, "test": 0}, 210, 64)
+        reward.require_kept(split(train=(0, 54), test=(0, 6)), 64)
     with pytest.raises(DataError, match="split test: all 6 rows"):
-        reward.require_kept({"train": 5, "test": 6}, {"train": 50, "test": 0}, 210, 64)
-    reward.require_kept({"train": 5, "test": 0}, {"train": 50, "test": 6}, 210, 64)
+        reward.require_kept(split(train=(50, 5), test=(0, 6)), 64)
+    reward.require_kept(split(train=(50, 5), test=(6, 0)), 64)

@@ -27,9 +27,9 @@ def test_equal_mass_ece_equals_a_plain_loop() -> None:
     parts = np.array_split(order, 10)
     gaps = [abs((margins[p] > 0).mean() - sigmoid(np.abs(margins[p])).mean()) * len(p) / 1000 for p in parts]
     found = equal_mass(margins)
-    assert found["ece"] == pytest.approx(sum(gaps))
-    assert [row["count"] for row in found["rows"]] == [100] * 10
-    assert [row["confidence"] for row in found["rows"]] == sorted(row["confidence"] for row in found["rows"])
+    assert found.ece == pytest.approx(sum(gaps))
+    assert [row.count for row in found.rows] == [100] * 10
+    assert [row.confidence for row in found.rows] == sorted(row.confidence for row in found.rows)
 
 
 # Catches: any part with another bin's weight, resolution about .5 instead of the mean.
@@ -39,24 +39,24 @@ def test_the_brier_score_is_the_sum_of_its_parts() -> None:
     found = equal_mass(margins)
     first = np.arange(len(margins)) % 2 == 0
     scikit = brier_score_loss(first, sigmoid(np.where(first, margins, -margins)))
-    assert found["brier"] == pytest.approx(scikit)
-    assert found["within"] == pytest.approx(0, abs=1e-12)
-    assert found["brier"] == pytest.approx(found["reliability"] - found["resolution"] + found["uncertainty"])
+    assert found.brier == pytest.approx(scikit)
+    assert found.within == pytest.approx(0, abs=1e-12)
+    assert found.brier == pytest.approx(found.reliability - found.resolution + found.uncertainty)
     # By hand: right in 150 of 200. Shares by confidence .6, 2/3, 5/6, 1 of 50, 60, 60, 30 pairs.
     shares = [(0.6, 50), (2 / 3, 60), (5 / 6, 60), (1.0, 30)]
-    assert found["uncertainty"] == pytest.approx(0.75 * 0.25)
-    assert found["resolution"] == pytest.approx(sum(n * (s - 0.75) ** 2 for s, n in shares) / 200)
+    assert found.uncertainty == pytest.approx(0.75 * 0.25)
+    assert found.resolution == pytest.approx(sum(n * (s - 0.75) ** 2 for s, n in shares) / 200)
 
 
 # Catches: the ECE of few pairs taken at its word; the draws made with other bins or outcomes.
 @pytest.mark.parametrize("n", [60, 400])
 def test_what_a_calibrated_model_shows_by_chance(n: int) -> None:
     found = [equal_mass(margins_of(n, 1.0, seed)) for seed in range(60)]
-    mean = np.mean([f["ece"] for f in found])
+    mean = np.mean([f.ece for f in found])
     assert mean > 0.02
-    assert np.mean([f["expected"] for f in found]) == pytest.approx(mean, rel=0.1)
-    assert 0.87 <= np.mean([f["ece"] <= f["high"] for f in found]) <= 1.0
-    assert equal_mass(margins_of(400, 5.0))["ece"] > equal_mass(margins_of(400, 5.0))["high"]
+    assert np.mean([f.expected for f in found]) == pytest.approx(mean, rel=0.1)
+    assert 0.87 <= np.mean([f.ece <= f.high for f in found]) <= 1.0
+    assert equal_mass(margins_of(400, 5.0)).ece > equal_mass(margins_of(400, 5.0)).high
 
 
 # Catches: a temperature used on the half it was fitted on; times for divided by.
@@ -65,31 +65,29 @@ def test_each_half_is_cooled_by_the_other() -> None:
     margins = np.concatenate([margins_of(20_000, 1.0, 1), margins_of(20_000, 3.0, 2)])
     names = ["q2"] * 20_000 + ["q1"] * 20_000
     found = cross_fitted(margins, names)
-    assert found["reason"] is None
-    assert found["temperatures"] == pytest.approx([1.0, 3.0], abs=0.15)
+    assert found.reason is None
+    assert found.temperatures == pytest.approx([1.0, 3.0], abs=0.15)
     crossed = np.concatenate([margins[:20_000] / 3, margins[20_000:]])
     first = np.arange(40_000) % 2 == 0
     flipped = sigmoid(np.where(first, crossed, -crossed))
-    assert found["after"]["log_loss"] == pytest.approx(log_loss(first, flipped), rel=0.01)
-    assert found["after"]["brier"] == pytest.approx(brier_score_loss(first, flipped), rel=0.01)
+    assert found.after.log_loss == pytest.approx(log_loss(first, flipped), rel=0.01)
+    assert found.after.brier == pytest.approx(brier_score_loss(first, flipped), rel=0.01)
 
 
 def test_a_temperature_mends_one_that_is_too_sure() -> None:
     found = cross_fitted(margins_of(4000, 3.0), [str(i) for i in range(4000)])
-    assert found["temperatures"] == pytest.approx([3.0, 3.0], rel=0.15)
-    assert found["after"]["ece"] < 0.05 < found["before"]["ece"]
-    assert found["after"]["log_loss"] < found["before"]["log_loss"]
+    assert found.temperatures == pytest.approx([3.0, 3.0], rel=0.15)
+    assert found.after.ece < 0.05 < found.before.ece
+    assert found.after.log_loss < found.before.log_loss
 
 
 # Catches: halves cut by row, which puts a prompt on both sides.
 def test_a_prompt_is_in_one_half() -> None:
-    assert cross_fitted(margins_of(500, 1.0), ["one prompt"] * 500)["reason"].startswith(
-        "in one half of the pairs"
-    )
+    assert cross_fitted(margins_of(500, 1.0), ["one prompt"] * 500).reason.startswith("in one half of the pairs")
 
 
 def test_nothing_to_calibrate() -> None:
-    assert equal_mass([])["ece"] is None
-    assert "one half" in cross_fitted([], [])["reason"]
+    assert equal_mass([]).ece is None
+    assert "one half" in cross_fitted([], []).reason
     flat = equal_mass(np.zeros(10))
-    assert (flat["ece"], flat["brier"], len(flat["rows"])) == (0.0, 0.25, 1)
+    assert (flat.ece, flat.brier, len(flat.rows)) == (0.0, 0.25, 1)

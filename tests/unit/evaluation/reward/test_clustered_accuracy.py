@@ -66,14 +66,14 @@ def test_what_goes_together() -> None:
     assert dependent_accuracy([], [], [], []) is None
     few = dependent_accuracy(np.ones(40), ["p"] * 40, texts, texts)
     assert few is not None
-    assert (few["by"], few["prompts"]) == ("completion", 1)
+    assert (few.by, few.prompts) == ("completion", 1)
     many = dependent_accuracy(np.ones(40), [f"p{i % FEWEST_PROMPTS}" for i in range(40)], texts, texts)
     assert many is not None
-    assert (many["by"], many["prompts"]) == ("prompt", FEWEST_PROMPTS)
+    assert (many.by, many.prompts) == ("prompt", FEWEST_PROMPTS)
     # Catches: >= 0. A tie is wrong here too.
     tied = dependent_accuracy(np.zeros(40), ["p"] * 40, texts, texts)
     assert tied is not None
-    assert tied["value"] == 0.0
+    assert tied.value == 0.0
 
 
 def prompts_and_outcomes(groups: int, a: float, b: float) -> tuple[list[str], np.ndarray]:
@@ -91,7 +91,7 @@ def test_coverage_over_prompts(groups: int, a: float, b: float) -> None:
         prompts, right = prompts_and_outcomes(groups, a, b)
         found = dependent_accuracy(np.where(right, 1.0, -1.0), prompts, prompts, prompts)
         assert found is not None
-        hits += found["low"] <= a / (a + b) <= found["high"]
+        hits += found.low <= a / (a + b) <= found.high
     assert 0.92 <= hits / 800 <= 0.985
 
 
@@ -111,7 +111,7 @@ def test_coverage_over_completions_of_one_prompt() -> None:
         right, first, second = drawn(60)
         found = dependent_accuracy(np.where(right, 1.0, -1.0), ["p"] * len(right), first, second)
         assert found is not None
-        hits += found["low"] <= 0.75 <= found["high"]
+        hits += found.low <= 0.75 <= found.high
         alone = wilson(int(right.sum()), len(right))
         plain += alone.low <= 0.75 <= alone.high
     assert 0.91 <= hits / 400 <= 0.985

@@ -6,6 +6,7 @@ import math
 
 from pipeline.base.records import Annotation
 from pipeline.evaluation.reward.labels import label_agreement
+from pipeline.results.reward import LabelAgreement
 from pipeline.statistics.bootstrap import wilson
 
 
@@ -25,12 +26,12 @@ def test_labels_and_scores_are_counted_apart() -> None:
         answer("tie", 1, 1),
     ]
     found = label_agreement(answers, gold_a, gold_b)
-    assert found == {"n": 4, "labels": wilson(2, 4).as_dict(), "scores": wilson(2.5, 4).as_dict()}
+    assert found == LabelAgreement(4, wilson(2, 4), wilson(2.5, 4))
 
 
 def test_an_annotator_without_scores() -> None:
     found = label_agreement([answer("a"), answer("b", 1, 2)], [1, 1], [0, 0])
-    assert found == {"n": 2, "labels": wilson(1, 2).as_dict()}
+    assert found == LabelAgreement(2, wilson(1, 2))
 
 
 def test_nothing_to_agree_on() -> None:

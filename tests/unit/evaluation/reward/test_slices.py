@@ -19,12 +19,13 @@ from pipeline.evaluation.reward.slices import (
     weighted_mean,
     whole_items,
 )
+from pipeline.results.reward import Slice, SliceTable
 from pipeline.statistics.bootstrap import Estimate, wilson
 
 
-def values(table: dict[str, Any] | None) -> dict[str, tuple[float, int]]:
+def values(table: SliceTable | None) -> dict[str, tuple[float, int]]:
     assert table is not None
-    return {row["name"]: (row["accuracy"]["value"], row["accuracy"]["n"]) for row in table["rows"]}
+    return {row.name: (row.accuracy.value, row.accuracy.n) for row in table.rows}
 
 
 # Catches: a tie counted as right, None as a name, the mean of slices taken for the mean of pairs.
@@ -32,11 +33,11 @@ def test_by_name() -> None:
     table = by_name([1.0, -1.0, 0.0, 2.0, 3.0, 4.0], ["b", "b", "b", "a", None, "a"])
     assert values(table) == {"a": (1.0, 2), "b": (pytest.approx(1 / 3), 3)}
     assert table is not None
-    assert [row["ties"] for row in table["rows"]] == [0, 1]
-    assert (table["unknown"], table["micro"]["value"]) == (1, pytest.approx(3 / 5))
-    assert table["macro"]["value"] == pytest.approx((1 + 1 / 3) / 2)
+    assert [row.ties for row in table.rows] == [0, 1]
+    assert (table.unknown, table.micro.value) == (1, pytest.approx(3 / 5))
+    assert table.macro.value == pytest.approx((1 + 1 / 3) / 2)
     exact = binomtest(1, 3).proportion_ci(method="wilson")
-    assert (table["rows"][1]["accuracy"]["low"], table["rows"][1]["accuracy"]["high"]) == pytest.approx(exact)
+    assert (table.rows[1].accuracy.low, table.rows[1].accuracy.high) == pytest.approx(exact)
     assert by_name([1.0], [None]) is None
     # Catches: a pair without a value in the slice whose value is an empty text.
     assert values(by_name([1.0, -1.0], ["", None])) == {"": (1.0, 1)}
@@ -46,7 +47,7 @@ def test_rare_values_are_put_together() -> None:
     names = [f"v{i:03}" for i in range(MOST_SLICES)] * 2 + ["x", "y"]
     table = by_name([1.0] * 100 + [1.0, -1.0], names)
     assert table is not None
-    assert len(table["rows"]) == MOST_SLICES + 1
+    assert len(table.rows) == MOST_SLICES + 1
     assert values(table)["2 other values"] == (0.5, 2)
 
 
@@ -56,8 +57,8 @@ def test_by_size() -> None:
     table = by_size([1.0, 1.0, -1.0, -1.0, -1.0, 1.0, 1.0, 1.0, 1.0], sizes)
     assert values(table) == {"1 to 2": (0.0, 2), "3 to 4": (0.5, 2), "5 to 6": (1.0, 2), "9 to 100": (1.0, 2)}
     assert table is not None
-    assert [(row["low"], row["high"]) for row in table["rows"]] == [(1, 2), (3, 4), (5, 6), (9, 100)]
-    assert table["unknown"] == 1
+    assert [(row.low, row.high) for row in table.rows] == [(1, 2), (3, 4), (5, 6), (9, 100)]
+    assert table.unknown == 1
     shares = [0.6] * 3 + [0.8] * 2 + [1.0] * 5
     assert values(by_size(np.ones(10), shares)) == {"0.6": (1.0, 3), "0.8": (1.0, 2), "1": (1.0, 5)}
     assert by_size([1.0, -1.0], [3.0, 3.0]) is None
@@ -89,7 +90,7 @@ def test_by_length_unmasks_a_rule_of_length() -> None:
     table = by_length(rule, chosen, rejected)
     assert values(table) == {"longer chosen": (1.0, 3), "shorter chosen": (0.0, 1)}
     assert table is not None
-    assert (table["macro"]["value"], table["micro"]["value"], table["unknown"]) == (0.5, 0.75, 1)
+    assert (table.macro.value, table.micro.value, table.unknown) == (0.5, 0.75, 1)
 
 
 # Catches: the mean margin, or any of the pairs, for the smallest one.
@@ -102,8 +103,8 @@ def test_whole_items_need_every_pair() -> None:
     assert whole_items([1.0, -1.0], ["q1", "q2"]) is None
 
 
-def accuracies(**shares: tuple[int, int]) -> list[dict[str, Any]]:
-    return [{"name": k.replace("_", "-"), "accuracy": wilson(*v).as_dict()} for k, v in shares.items()]
+def accuracies(**shares: tuple[int, int]) -> list[Slice]:
+    return [Slice(k.replace("_", "-"), wilson(*v), 0) for k, v in shares.items()]
 
 
 # Catches: math-prm weighed by its own pairs, a section's subsets weighed alike, sections weighed by their pairs.
@@ -119,14 +120,14 @@ def test_sections_of_reward_bench_by_hand() -> None:
     )
     found = sections(rows)
     assert found is not None
-    scores = {row["name"]: row["accuracy"]["value"] for row in found["rows"]}
+    scores = {row.name: row.accuracy.value for row in found.rows}
     reasoning = (328 * 1 + 82 + 0) / (328 + 328)
     by_hand = {"Chat": 104 / 128, "Chat Hard": 0.3, "Safety": 0.5, "Reasoning": reasoning}
     assert scores == pytest.approx(by_hand)
-    assert found["score"]["value"] == pytest.approx(sum(by_hand.values()) / 4)
+    assert found.score.value == pytest.approx(sum(by_hand.values()) / 4)
     missing = sections(rows[:3])
     assert missing is not None
-    assert missing["score"] is None
+    assert missing.score is None
     assert sections([*rows, *accuracies(other=(1, 2))]) is None
     assert sum(map(len, REWARD_BENCH.values())) == 23
 

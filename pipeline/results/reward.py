@@ -1,0 +1,390 @@
+"""What is measured of a reward model on held-out rows, as ``evaluation`` in its stats holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pipeline.results.stats import from_json
+from pipeline.statistics.intervals import Estimate, has_value
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A baseline's accuracy on pairs, or the reason there is none."""
+
+    name: str
+    accuracy: Estimate | None
+    reason: str | None
+
+    @property
+    def estimate(self) -> Estimate | None:
+        return self.accuracy
+
+
+@dataclass(frozen=True)
+class AucBaseline:
+    """A baseline's AUC on single completions, or the reason there is none."""
+
+    name: str
+    auc: Estimate | None
+    reason: str | None
+
+    @property
+    def estimate(self) -> Estimate | None:
+        return self.auc
+
+
+@dataclass(frozen=True)
+class NamedAccuracy:
+    """The accuracy of an ensemble's member, on a section of RewardBench, or of always giving one answer."""
+
+    name: str
+    accuracy: Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class DependentAccuracy(Estimate):
+    """An accuracy whose interval allows for pairs that are right or wrong together.
+
+    Attributes:
+        prompts: how many there are.
+        by: what goes together: pairs of one prompt, or with a completion in common.
+        worth: how many independent pairs tell as much.
+    """
+
+    prompts: int
+    by: Literal["prompt", "completion"]
+    worth: float
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Of score and length in characters; None where one of them is constant."""
+
+    pearson: float | None
+    spearman: float | None
+    n: int
+
+
+# -------------------- calibration
+
+
+@dataclass(frozen=True)
+class MassBin:
+    """Rows of about the same confidence.
+
+    Attributes:
+        confidence: mean of what the model says.
+        accuracy: how often it was right, or the share liked.
+    """
+
+    confidence: float
+    accuracy: Estimate
+    count: int
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Rows whose confidence is between ``low`` and ``high``; see :class:`MassBin`."""
+
+    low: float
+    high: float
+    confidence: float
+    accuracy: Estimate
+    count: int
+
+
+@dataclass(frozen=True)
+class EqualMass:
+    """The ECE in bins of about equally many pairs, and the parts of the Brier score; None without pairs.
+
+    Attributes:
+        expected, high: mean and 95th percentile of the ECE of a model whose confidences are exactly true.
+        reliability, resolution, uncertainty, within: brier = reliability - resolution + uncertainty + within.
+    """
+
+    rows: Sequence[MassBin]
+    ece: float | None
+    expected: float | None
+    high: float | None
+    brier: float | None
+    reliability: float | None
+    resolution: float | None
+    uncertainty: float | None
+    within: float | None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How well probabilities fit what was chosen; ``log_loss`` in nats."""
+
+    log_loss: float
+    brier: float | None
+    ece: float | None
+    ece_expected: float | None
+
+
+@dataclass(frozen=True)
+class CrossFitted:
+    """What a temperature is worth on pairs it was not fitted on.
+
+    Attributes:
+        temperatures: of the two halves, each used on the other; None where ``reason`` says why there is none.
+    """
+
+    temperatures: Sequence[float] | None
+    before: Fit | None
+    after: Fit | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Is a pair of which the model is p sure decided its way with frequency p?
+
+    Attributes:
+        temperature: by which margins would have to be divided; None where ``temperature_reason`` says why.
+    """
+
+    ece: float | None
+    brier: float | None
+    rows: Sequence[ReliabilityBin]
+    temperature: float | None
+    temperature_reason: str | None
+    ece_at_temperature: float | None
+    equal_mass: EqualMass | None = None
+    cross_fitted: CrossFitted | None = None
+
+
+@dataclass(frozen=True)
+class LikeCalibration:
+    """Of the completions given a probability p of a like, is a share p liked?
+
+    Attributes:
+        brier_base_rate: the Brier score of always giving the training rows' share of likes.
+    """
+
+    rows: Sequence[ReliabilityBin]
+    ece: float | None
+    brier: float | None
+    brier_base_rate: float | None
+
+
+# -------------------- slices
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The accuracy on some of the pairs; ``low`` and ``high`` are the limits of a number that they are cut by."""
+
+    name: str
+    accuracy: Estimate
+    ties: int
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Sections:
+    """RewardBench's sections, and their mean where all four are there."""
+
+    rows: Sequence[NamedAccuracy]
+    score: Estimate | None
+
+
+@dataclass(frozen=True)
+class SliceTable:
+    """The accuracy on each slice.
+
+    Attributes:
+        micro: over the pairs of all slices.
+        macro: plain mean of the slices; None of a single one.
+        unknown: pairs in no slice.
+        sections: where every slice is a subset of RewardBench.
+    """
+
+    rows: Sequence[Slice]
+    micro: Estimate
+    macro: Estimate | None
+    unknown: int
+    sections: Sections | None = None
+
+
+@dataclass(frozen=True)
+class WholeRows:
+    """The share of rows all of whose pairs are right."""
+
+    accuracy: Estimate
+    slices: Mapping[str, SliceTable]
+
+
+# -------------------- everything on one kind of rows
+
+
+@dataclass(frozen=True)
+class PairGold:
+    """Agreement with the gold score, on pairs whose gold scores differ.
+
+    Attributes:
+        gold_ties: pairs whose gold scores are equal.
+        accuracy: of the reward model.
+        labels, label_noise: of the labels, and 1 less that.
+    """
+
+    n: int
+    gold_ties: int
+    accuracy: Estimate
+    labels: Estimate
+    label_noise: Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairwiseMetrics:
+    """A reward model on held-out pairs.
+
+    Attributes:
+        dependent: None where every prompt has one pair.
+        ties: pairs with equal scores, which count as wrong.
+        margin: mean of chosen score - rejected score.
+        words: a sentence where texts were split into characters.
+        notes: sentences to read beside the verdict.
+        items: None where no row has several pairs.
+        sets: further sets of pairs, by name.
+        set: of such a set, what was read and what was left out.
+    """
+
+    n: int
+    level: float
+    accuracy: Estimate
+    dependent: DependentAccuracy | None
+    ties: int
+    margin: Estimate
+    calibration: Calibration
+    baselines: Sequence[Baseline]
+    length_correlation: Correlation
+    gold: PairGold | None
+    words: str | None
+    clears_baselines: bool
+    verdict: str
+    slices: Mapping[str, SliceTable]
+    items: WholeRows | None
+    notes: Sequence[str]
+    sets: Mapping[str, PairwiseMetrics] = field(default_factory=dict[str, Any])
+    set: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def main(self) -> Estimate:
+        """What the verdict is about."""
+        return self.accuracy
+
+    @property
+    def of_pairs(self) -> PairwiseMetrics:
+        return self
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Accuracy of "a like where P(like) is above one half", and of always giving the training rows' majority."""
+
+    offset: float
+    accuracy: Estimate
+    majority: NamedAccuracy
+
+
+@dataclass(frozen=True)
+class LikeGold:
+    """Spearman's correlation of score and gold score, None where one is constant; gold's own AUC on the labels."""
+
+    n: int
+    spearman: float | None
+    labels: Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointwiseMetrics:
+    """A reward model on held-out single completions.
+
+    Attributes:
+        likes: completions that are liked.
+        pairs: the same model on held-out pairs; None where there are none.
+        sets: as of :class:`PairwiseMetrics`.
+    """
+
+    n: int
+    likes: int
+    level: float
+    auc: Estimate
+    threshold: Threshold
+    baselines: Sequence[AucBaseline]
+    calibration: LikeCalibration
+    length_correlation: Correlation
+    gold: LikeGold | None
+    notes: Sequence[str]
+    clears_baselines: bool
+    verdict: str
+    pairs: PairwiseMetrics | None = None
+    sets: Mapping[str, PairwiseMetrics] = field(default_factory=dict[str, Any])
+
+    @property
+    def main(self) -> Estimate:
+        """What the verdict is about."""
+        return self.auc
+
+    @property
+    def of_pairs(self) -> PairwiseMetrics | None:
+        return self.pairs
+
+
+RewardMetrics = PairwiseMetrics | PointwiseMetrics
+
+
+@dataclass(frozen=True)
+class EnsembleMetrics:
+    """Several reward models on the same pairs.
+
+    Attributes:
+        accuracy: of their mean.
+        gain: that less the members' mean accuracy.
+        unanimous, split: of the mean, where all members favour the same completion, and where they do not.
+        disagreement: AUC with which the members' spread tells wrong pairs from right ones.
+        doubt: the same of a small mean margin.
+    """
+
+    members: Sequence[NamedAccuracy]
+    accuracy: Estimate
+    gain: Estimate
+    unanimous: Estimate
+    split: Estimate
+    disagreement: Estimate
+    doubt: Estimate
+
+
+@dataclass(frozen=True)
+class LabelAgreement:
+    """How far labels follow the gold score, and how far the scores that the annotator went by do, if recorded."""
+
+    n: int
+    labels: Estimate
+    scores: Estimate | None = None
+
+
+def reward_metrics(stats: Mapping[str, Any], where: str) -> RewardMetrics | None:
+    """The metrics in a reward model's stats; None where it was not measured.
+
+    Args:
+        where: what is read, for messages.
+    Raises:
+        DataError: they cannot be read.
+    """
+    evaluation = stats.get("evaluation")
+    if evaluation is None:
+        return None
+    return from_json(PointwiseMetrics if "auc" in evaluation else PairwiseMetrics, evaluation, where)
+
+
+def best_baseline(baselines: Sequence[Baseline] | Sequence[AucBaseline]) -> tuple[float, str] | None:
+    """(value, name) of the best one; None where none could be computed."""
+    known = [(estimate.value, b.name) for b in baselines if has_value(estimate := b.estimate)]
+    return max(known, default=None)

@@ -1,0 +1,132 @@
+"""Measure a reward model that was just trained, and write down the rows of ``scores``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pipeline.evaluation.reward.pair_set_metrics import PairContext, metrics_of_set, pair_metrics
+from pipeline.evaluation.reward.pairwise_metrics import ScoredPairs
+from pipeline.evaluation.reward.pointwise_metrics import Completions, pointwise_metrics
+from pipeline.results.reward import PairwiseMetrics, PointwiseMetrics
+from pipeline.scoring.pair_sets import PairRows, vote_shares
+from pipeline.scoring.reward_role import score_position, score_rows
+from pipeline.tasks import load_task
+from pipeline.trainers.pointwise import Labelled
+from pipeline.trainers.reward import Pairs, score_head, tokenize_pairs
+from pipeline.workflow.stage import Run
+
+NUMBERS = ("chosen_score", "rejected_score", "chosen_gold_score", "rejected_gold_score")
+SCORES = {
+    **dict.fromkeys(("id", "prompt", "chosen", "rejected"), "string"),
+    **dict.fromkeys(NUMBERS, "double"),
+}
+SET_SCORES = {
+    **{k: v for k, v in SCORES.items() if "gold" not in k},
+    "item": "string",
+    "slice": "string",
+    "margin": "double",
+    "share": "double",
+}
+UNPAIRED_SCORES = {
+    "id": "string",
+    "prompt": "string",
+    "completion": "string",
+    "label": "bool",
+    "score": "double",
+    "gold_score": "double",
+}
+SPLITS = ("train", "test")
+NO_LIMIT = 10**9
+Row = dict[str, Any]
+Rows = dict[str, list[Row]]
+Table = tuple[str, dict[str, str], list[Row]]
+"""Config, schema and rows of ``scores``."""
+Texts = list[tuple[str, str]]
+"""(chosen, rejected) of the pairs that were trained on, from which the baselines learn."""
+
+
+def measure_pairs(
+    run: Run, model: Any, rows: Rows, pairs: Mapping[str, Pairs], texts: Texts
+) -> tuple[PairwiseMetrics, Table]:
+    """Metrics on the held-out pairs, and their rows of ``scores``."""
+    test = [rows["test"][i] for i in pairs["test"].kept]
+    chosen, rejected = pair_scores(model, pairs["test"].chosen_ids, pairs["test"].rejected_ids)
+    gold = {side: gold_scores(run, test, side) for side in ("chosen", "rejected")}
+    column = {name: [row[name] for row in test] for name in ("chosen", "rejected", "prompt")}
+    scored = ScoredPairs(
+        chosen, rejected, column["chosen"], column["rejected"], gold["chosen"], gold["rejected"], column["prompt"]
+    )
+    people = [r.get("annotator") for r in test]
+    context = PairContext(
+        margins=[r.get("margin") for r in test],
+        shares=vote_shares(run.version("preferences"), "test", test),
+        columns={"annotator": people} if len(set(people)) > 1 else {},
+    )
+    nothing = [None] * len(test)
+    scores = zip(chosen, rejected, gold["chosen"] or nothing, gold["rejected"] or nothing, strict=True)
+    table = [
+        {name: row[name] for name in ("id", "prompt", "chosen", "rejected")}
+        | dict(zip(NUMBERS, four, strict=True))
+        for row, four in zip(test, scores, strict=True)
+    ]
+    return pair_metrics(scored, context, texts, run.config.seed), ("default", SCORES, table)
+
+
+def measure_sets(
+    run: Run, model: Any, tokenizer: Any, sets: dict[str, PairRows], texts: Texts
+) -> tuple[dict[str, PairwiseMetrics], list[Table]]:
+    """Metrics on each further set, and their rows of ``scores``."""
+    metrics, tables = dict[str, PairwiseMetrics](), list[Table]()
+    limit = getattr(model.config, "max_position_embeddings", None) or NO_LIMIT
+    for name, pairs in sets.items():
+        tokens = tokenize_pairs(tokenizer, pairs.rows, NO_LIMIT, score_position(tokenizer))
+        # What is too long loses its beginning, as in PPO.
+        sides = [[ids[-limit:] for ids in side] for side in (tokens.chosen_ids, tokens.rejected_ids)]
+        chosen, rejected = pair_scores(model, *sides)
+        truncated = sum(len(ids) > limit for ids in (*tokens.chosen_ids, *tokens.rejected_ids))
+        measured = metrics_of_set(chosen, rejected, pairs.rows, pairs.report["slice"], texts, run.config.seed)
+        metrics[name] = replace(measured, set=pairs.report | {"truncated": truncated})
+        scores = zip(pairs.rows, chosen, rejected, strict=True)
+        rows = [row | {"chosen_score": c, "rejected_score": r} for row, c, r in scores]
+        tables.append((name, SET_SCORES, rows))
+    return metrics, tables
+
+
+def measure_labelled(
+    run: Run, model: Any, rows: Rows, labelled: Mapping[str, Labelled], offset: float
+) -> tuple[PointwiseMetrics, Table]:
+    """Metrics on the held-out single completions, and their rows of ``scores``."""
+    kept = {split: [rows[split][i] for i in labelled[split].kept] for split in SPLITS}
+    scores: list[float] = score_rows(model, score_head(model), labelled["test"].ids).tolist()
+    gold = gold_scores(run, kept["test"], "completion")
+    train, test = (
+        Completions(
+            [row["label"] for row in rows_of],
+            [row["prompt"] for row in rows_of],
+            [row["completion"] for row in rows_of],
+            gold_of,
+        )
+        for rows_of, gold_of in ((kept["train"], None), (kept["test"], gold))
+    )
+    table = [
+        {name: row[name] for name in ("id", "prompt", "completion", "label")}
+        | {"score": score, "gold_score": truth}
+        for row, score, truth in zip(kept["test"], scores, gold or [None] * len(scores), strict=True)
+    ]
+    return pointwise_metrics(scores, offset, test, train), ("unpaired", UNPAIRED_SCORES, table)
+
+
+def pair_scores(
+    model: Any, chosen: Sequence[list[int]], rejected: Sequence[list[int]]
+) -> tuple[list[float], list[float]]:
+    """Raw scores of both sides."""
+    head = score_head(model)
+    return score_rows(model, head, chosen).tolist(), score_rows(model, head, rejected).tolist()
+
+
+def gold_scores(run: Run, rows: list[Row], column: str) -> list[float] | None:
+    """The task's ground truth of a column of completions, where it has one."""
+    task = load_task(run.config.task, run.config.task_args, str(run.config.path))
+    return task.gold_scores([row["prompt"] for row in rows], [row[column] for row in rows])
