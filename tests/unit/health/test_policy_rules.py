@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
+
+import pytest
 
 from pipeline.health import Facts
 from tests.helpers.histories import STILL, always, bent, figures, healthy, names
@@ -67,3 +70,40 @@ def test_warm_ups_are_waited_for():
     still_for_20 = bent(healthy(), {k: lambda u, old: 1e-7 if u <= 20 else old for k in STILL})
     assert "policy-stands-still" in names(still_for_20)
     assert "policy-stands-still" not in names(still_for_20, Facts(value_warmup=20))
+
+
+# Rule, metric, at first, and from update 16 on: just within its limit, and just past it.
+TURNS = (
+    ("ratio-not-1", "val/ratio_first", 1.0, 1.02, 1.0201),
+    ("ratio-not-1", "val/ratio_first", 1.0, 0.98, 0.9799),
+    ("negative-k3", "objective/kl_k3", 0.5, -1e-6, -1.1e-6),
+    ("entropy-collapse", "policy/entropy_avg", 1.0, 0.1, 0.099),
+    ("entropy-collapse", "policy/entropy_avg", 0.4, 0.0801, 0.079),
+    ("repetition", "text/repetition", 0.02, 0.199, 0.2),
+    ("repetition", "text/repetition", 0.15, 0.249, 0.251),
+    ("length-drift", "length/mean", 20.0, 29.9, 30.0),
+    ("length-drift", "length/mean", 4.0, 6.9, 7.0),
+    ("eos-falling", "eos_rate", 0.9, 0.71, 0.69),
+    ("clipped-often", "policy/clipfrac_avg", 0.1, 0.3, 0.301),
+    ("score-saturation", "objective/scores_std", 1.0, 0.051, 0.05),
+    ("advantages-vanish", "val/advantages_var", 0.4, 1.01e-6, 1e-6),
+)
+
+
+# Mutations caught: REPEATED .2 -> .3 and every other limit of one metric, moved by a hundredth.
+@pytest.mark.parametrize(("rule", "metric", "first", "within", "past"), TURNS)
+def test_where_a_rule_turns(rule: str, metric: str, first: float, within: float, past: float):
+    for value, found in ((within, set[str]()), (past, {rule})):
+        assert names(figures(**{metric: lambda i, value=value: first if i <= 15 else value})) == found
+
+
+# Mutations caught: KL_PER_TOKEN .5 -> .9, KL_IN_ALL, KL_TIMES_TARGET.
+def test_where_kl_runs_away():
+    def run(kl: Callable[[int], float], per_token: float, **facts: float) -> set[str]:
+        by = {"objective/kl": kl, "objective/kl_per_token": lambda i: per_token}
+        return names(figures(**by), Facts(**facts))
+
+    assert run(lambda i: 40.0, 0.5) == run(lambda i: 10.0, 0.51) == set()
+    assert run(lambda i: 40.0, 0.51) == run(lambda i: 10.1, 0.51) == {"kl-runs-away"}
+    assert run(lambda i: 7.99, 0.3, kl_target=4.0) == set()
+    assert run(lambda i: 8.0, 0.3, kl_target=4.0) == {"kl-runs-away"}

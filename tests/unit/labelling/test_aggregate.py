@@ -10,7 +10,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.labelling.aggregate import Outcome, adjudicated, aggregate, dawid_skene, pair_choices, strengths
+from pipeline.labelling.aggregate import (
+    Outcome,
+    _most_probable,
+    adjudicated,
+    aggregate,
+    dawid_skene,
+    pair_choices,
+    strengths,
+)
 from pipeline.labelling.items import Item, Mode
 from pipeline.labelling.settings import Aggregation
 from tests.unit.labelling.helpers import current_vote as vote
@@ -177,6 +185,13 @@ def test_even_votes_of_equal_people_stay_undecided() -> None:
     assert found[80].confidence == pytest.approx(0.5, abs=1e-6)
     assert found[80].margin is None
     assert {o.choice for o in found[:60]} == {"a"}
+
+
+# Mutation caught: EQUAL 1e-6 -> 1e-3.
+@pytest.mark.parametrize(("lead", "choice"), [(9e-7, None), (2e-6, "a"), (1e-4, "a")])
+def test_posteriors_that_are_equal_up_to_rounding_decide_nothing(lead: float, choice: str | None) -> None:
+    posterior = {"a": 0.4 + lead, "b": 0.4, "tie": 0.2 - lead}
+    assert _most_probable(["a", "b"], posterior).choice == choice
 
 
 def test_unanimous_votes_stand_and_so_does_a_single_one() -> None:

@@ -254,6 +254,16 @@ def test_ratings_make_unpaired_rows_and_pairs() -> None:
     assert ("text 1", "text 0") in texts(settled)
 
 
+# Mutations caught: LIKED 4 -> 3.5, DISLIKED 2 -> 2.5, and either taken with its limit.
+def test_where_a_rating_becomes_a_like() -> None:
+    items, votes = singles([["4", "4", "3"], ["4"], ["2", "2", "3"], ["2"], ["4", "3"], ["3", "2"]], "rating")
+    found = make(items, votes)
+    # Means 3.67, 4, 2.33, 2, 3.5, 2.5.
+    labels = {r["completion"]: r["label"] for split in found.unpaired.values() for r in split}
+    assert labels == {"text 1": True, "text 3": False}
+    assert found.counts["middling"] == 4
+
+
 def test_pairs_of_one_prompt_are_all_up_to_seventeen_completions_then_sixteen_each() -> None:
     items, votes = singles([[str(1 + n % 5)] for n in range(17)], "rating")
     every = sum(n % 5 != m % 5 for n in range(17) for m in range(n))

@@ -126,7 +126,7 @@ def test_an_evaluation_of_an_older_version_still_renders() -> None:
     assert "Win rate by gold score" in page
     for newer_part in ("at equal length", "Best-of-n and PPO", "Fitted laws", "Other judges", "By length"):
         assert newer_part not in page
-        assert newer_part in render_page(Report("r", newer(), sliced()))
+        assert newer_part in render_page(Report("r", newer(), reward(sliced())))
 
 
 # Catches: a doctor's finding that hides behind a good headline.

@@ -123,7 +123,8 @@ def test_equal_lengths_are_the_plain_win_rate() -> None:
 @pytest.mark.parametrize(
     ("outcomes", "gaps", "said"),
     [
-        ([1.0, 0.0] * 5, [1, -1] * 5, "10 prompts"),
+        # Mutation caught: FEWEST_PROMPTS 20 -> 19.
+        ([1.0, *[0.0, 1.0] * 9], [1, *[-1, 1, 1, -1, -1, 1] * 3], "19 prompts"),
         ([1.0] * 30, [1, -1] * 15, "the same outcome everywhere"),
         ([1.0, 0.0] * 15, [5] * 28 + [-1] * 2, "longer almost everywhere"),
         ([1.0, 0.0] * 15, [-5] * 30, "shorter almost everywhere"),
@@ -137,6 +138,8 @@ def test_what_cannot_be_fitted_says_why(outcomes: list[float], gaps: list[int], 
     assert found.reason is not None
     assert said in found.reason
     assert json.loads(json.dumps(to_json(found), allow_nan=False)) == to_json(found)
+    # Mutation caught: FEWEST_PROMPTS 20 -> 21.
+    assert length_controlled_win_rate([1.0, 0.0] * 10, [1, -1, -1, 1] * 5).reason is None
 
 
 # Catches: Newton's steps that run away where the resampled wins separate by length.

@@ -9,7 +9,6 @@ import pytest
 from scipy.stats import binomtest
 
 from pipeline.evaluation.reward.clustered_accuracy import (
-    FEWEST_PROMPTS,
     dependent_accuracy,
     dyadic_variance,
     effective_wilson,
@@ -67,9 +66,11 @@ def test_what_goes_together() -> None:
     few = dependent_accuracy(np.ones(40), ["p"] * 40, texts, texts)
     assert few is not None
     assert (few.by, few.prompts) == ("completion", 1)
-    many = dependent_accuracy(np.ones(40), [f"p{i % FEWEST_PROMPTS}" for i in range(40)], texts, texts)
-    assert many is not None
-    assert (many.by, many.prompts) == ("prompt", FEWEST_PROMPTS)
+    # Mutation caught: FEWEST_PROMPTS 10 -> 9 or 11.
+    for prompts, by in ((9, "completion"), (10, "prompt")):
+        several = dependent_accuracy(np.ones(40), [f"p{i % prompts}" for i in range(40)], texts, texts)
+        assert several is not None
+        assert (several.by, several.prompts) == (by, prompts)
     # Catches: >= 0. A tie is wrong here too.
     tied = dependent_accuracy(np.zeros(40), ["p"] * 40, texts, texts)
     assert tied is not None

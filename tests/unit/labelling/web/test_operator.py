@@ -398,3 +398,19 @@ def test_times_are_told_in_one_unit():
     told = [wording.ago((now - timedelta(seconds=s)).isoformat(), now) for s in (3, 60, 7199, 86399, 200_000, -50)]
     assert told == ["now", "1 min ago", "1 h ago", "23 h ago", "2 d ago", "now"]
     assert wording.ago(None) == "never"
+
+
+# Mutation caught: .667 -> .6 or .7, .8 -> .75, and either bar without its limit.
+@pytest.mark.parametrize(
+    ("alpha", "verdict"),
+    [
+        (0.8, "agree reliably"),
+        (0.799, "tentative conclusions"),
+        (0.667, "tentative conclusions"),
+        (0.666, "below 0.667"),
+        (0.001, "below 0.667"),
+        (0.0, "no more than chance"),
+    ],
+)
+def test_what_an_alpha_is_worth(alpha: float, verdict: str) -> None:
+    assert verdict in dashboard._read_alpha({"value": alpha})
