@@ -14,9 +14,10 @@ from pipeline.reporting import runs
 from pipeline.reporting.figures import compare, frontier
 from pipeline.reporting.page import environment
 from pipeline.reporting.pictures import Drawn, saved
-from pipeline.reporting.run_tables import RESAMPLED, Table, mean_interval
+from pipeline.reporting.run_tables import Table, mean_interval
 from pipeline.reporting.runs import PolicyRun
 from pipeline.reporting.svg import safe_svg
+from pipeline.results.measured import Measured
 from pipeline.results.sides import MEASURES, Measure
 from pipeline.statistics.intervals import WILSON, Estimate, has_value
 from pipeline.statistics.spelling import UNKNOWN, dig, interval, number
@@ -24,26 +25,27 @@ from pipeline.statistics.spelling import UNKNOWN, dig, interval, number
 NAMES: dict[PairedMeasure, str] = {
     "gold_score": "Gold score",
     "score": "Proxy score",
-    "kl_k1": "KL k1 (nats per completion)",
-    "length": "Length (tokens)",
+    "kl_k1": Measured.KL_K1.with_unit,
+    "length": Measured.LENGTH.with_unit,
 }
-# Where it is in an evaluation's stats, what it is called, digits, signed, kind of interval (None: a mean's).
-ROWS: tuple[tuple[str, str, int, bool, str | None], ...] = (
-    ("gold_score.policy", "Gold score", 2, False, None),
-    ("gold_score.difference", "Gold score, policy − base", 2, True, None),
-    ("score.difference", "Proxy score, policy − base", 2, True, None),
-    ("win_rate.gold_score", "Win rate by gold score", 2, False, WILSON),
-    ("length_controlled_win_rate.gold_score", "Win rate by gold score, at equal length", 2, False, RESAMPLED),
-    ("win_rate.score", "Win rate by proxy score", 2, False, WILSON),
-    ("kl_k1", "KL k1 (nats per completion)", 2, False, None),
-    ("diversity.closings.policy", "Effective closing sentences", 1, False, None),
-    ("diversity.closings.ratio", "Effective closing sentences, policy over base", 2, False, None),
-    ("diversity.closing.policy.share", "Most common closing sentence (share)", 2, False, WILSON),
-    ("diversity.ngrams.ratio", "Effective word triples, policy over base", 2, False, None),
-    ("length.policy", "Length (tokens)", 1, False, None),
-    ("ended.policy", "Ended by itself (share)", 2, False, WILSON),
-    ("degenerate.policy", "Degenerate (share)", 2, False, WILSON),
-)
+# Its place in an evaluation's stats, the metric, and what it is called where not by the metric's label and unit.
+ROWS: tuple[tuple[str, Measured, str], ...] = (
+    ("gold_score.policy", Measured.GOLD_SCORE, ""),
+    ("gold_score.difference", Measured.GOLD_SCORE, "Gold score, policy − base"),
+    ("score.difference", Measured.SCORE, "Proxy score, policy − base"),
+    ("win_rate.gold_score", Measured.WIN_RATE, "Win rate by gold score"),
+    ("length_controlled_win_rate.gold_score", Measured.WIN_RATE_AT_EQUAL_LENGTH,
+     "Win rate by gold score, at equal length"),
+    ("win_rate.score", Measured.WIN_RATE, "Win rate by proxy score"),
+    ("kl_k1", Measured.KL_K1, ""),
+    ("diversity.closings.policy", Measured.CLOSINGS, ""),
+    ("diversity.closings.ratio", Measured.CLOSINGS_RATIO, ""),
+    ("diversity.closing.policy.share", Measured.CLOSING, ""),
+    ("diversity.ngrams.ratio", Measured.NGRAMS_RATIO, ""),
+    ("length.policy", Measured.LENGTH, ""),
+    ("ended.policy", Measured.ENDED, ""),
+    ("degenerate.policy", Measured.DEGENERATE, ""),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -122,13 +124,14 @@ def numbers(compared: Sequence[Compared]) -> Table:
     """The headline numbers of each run, with n and the kind of interval."""
     rows: list[tuple[str, ...]] = []
     figures = [c.run.results.figures for c in compared]
-    for path, label, digits, signed, kind in ROWS:
+    for path, metric, label in ROWS:
         estimates = [own.get(path) for own in figures]
         if not any(has_value(e) for e in estimates):
             continue
-        kinds = {kind or mean_interval(e.n) for e in estimates if e is not None}
-        cells = (interval(e, digits, signed) for e in estimates)
-        rows.append((label, *cells, f"n = {_counts(estimates)}, {', '.join(sorted(kinds))}"))
+        kinds = {metric.about.interval or mean_interval(e.n) for e in estimates if e is not None}
+        signed = path.endswith(".difference")
+        cells = (interval(e, metric.about.digits, signed) for e in estimates)
+        rows.append((label or metric.with_unit, *cells, f"n = {_counts(estimates)}, {', '.join(sorted(kinds))}"))
     accuracies = [_accuracy(c) for c in compared]
     if any(accuracies):
         cells = (interval(a) for a in accuracies)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.results.measured import Measured
 from pipeline.results.policy import Evaluation
 from pipeline.results.sides import SIDES
 from pipeline.statistics.intervals import Estimate, has_value
@@ -28,9 +29,9 @@ HEADINGS = (
     "gold, less best-of-n's",
     "closing sentences (effective)",
     "most common closing",
-    "KL k1 (nats)",
-    "length (tokens)",
-    "reward-model accuracy",
+    Measured.KL_K1.column,
+    Measured.LENGTH.column,
+    Measured.PAIR_ACCURACY.about.heading,
     "minutes",
 )
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.results.measured import RESAMPLED
+from pipeline.results.measured import RESAMPLED, Measured
 from pipeline.results.policy import Evaluation, JudgeVerdicts, SequenceKL, WinRate
 from pipeline.results.sides import MEASURES, Change
 from pipeline.statistics.intervals import (
@@ -55,15 +55,15 @@ def metric_rows(evaluation: Evaluation | None) -> list[Row]:
     """What a run is judged by, for all of it that was measured."""
     if evaluation is None:
         return []
-    shares = (("Ended by itself (share)", evaluation.ended), ("Degenerate (share)", evaluation.degenerate))
+    shares = ((Measured.ENDED, evaluation.ended), (Measured.DEGENERATE, evaluation.degenerate))
     return [
-        *_change("Gold score", evaluation.gold_score),
-        *_change("Proxy score (the reward)", evaluation.score),
-        *_change("Words that the gold score's lexicon knows, per text", evaluation.lexicon_words, 1),
+        *_change(Measured.GOLD_SCORE, evaluation.gold_score),
+        *_change(Measured.SCORE, evaluation.score),
+        *_change(Measured.LEXICON_WORDS, evaluation.lexicon_words),
         *_win_rows(evaluation),
-        *_kl("KL k1 (nats per completion)", evaluation.kl_k1),
-        *_change("Length (tokens)", evaluation.length, 1),
-        *(_shares(label, sides["base"], sides["policy"]) for label, sides in shares if sides),
+        *_kl(Measured.KL_K1, evaluation.kl_k1),
+        *_change(Measured.LENGTH, evaluation.length),
+        *(_shares(metric, sides["base"], sides["policy"]) for metric, sides in shares if sides),
     ]
 
 
@@ -72,36 +72,37 @@ def more_rows(evaluation: Evaluation | None) -> list[Row]:
     if evaluation is None:
         return []
     rows = [
-        *_change("Entropy of the next token (nats)", evaluation.entropy),
-        *_kl("KL k3 (nats per completion)", evaluation.kl_k3),
-        *_kl("KL k1 (nats per token)", evaluation.kl_k1_per_token, 3),
-        *_kl("KL k3 (nats per token)", evaluation.kl_k3_per_token, 3),
+        *_change(Measured.ENTROPY, evaluation.entropy),
+        *_kl(Measured.KL_K3, evaluation.kl_k3),
+        *_kl(Measured.KL_K1_PER_TOKEN, evaluation.kl_k1_per_token),
+        *_kl(Measured.KL_K3_PER_TOKEN, evaluation.kl_k3_per_token),
     ]
     count = evaluation.n * (evaluation.completions_per_prompt or 1)
-    for label, sides in (
-        ("Unique completions (share)", evaluation.unique),
-        ("Distinct words (share)", evaluation.distinct_1),
-        ("Distinct word pairs (share)", evaluation.distinct_2),
-        ("Distinct word triples (share)", evaluation.distinct_3),
-        ("Repeated 4-grams within a completion (share)", evaluation.repetition),
+    for metric, sides in (
+        (Measured.UNIQUE, evaluation.unique),
+        (Measured.DISTINCT_1, evaluation.distinct_1),
+        (Measured.DISTINCT_2, evaluation.distinct_2),
+        (Measured.DISTINCT_3, evaluation.distinct_3),
+        (Measured.REPETITION, evaluation.repetition),
     ):
         if sides:
             base, policy = sides["base"], sides["policy"]
             gap = UNKNOWN if base is None or policy is None else number(policy - base, signed=True)
-            rows.append((label, number(base), number(policy), gap, f"{count} completions, no interval"))
+            rows.append((metric.with_unit, number(base), number(policy), gap, f"{count} completions, no interval"))
     return rows
 
 
-def _change(label: str, change: Change | None, digits: int = 2) -> list[Row]:
+def _change(metric: Measured, change: Change | None) -> list[Row]:
     if change is None:
         return []
+    digits = metric.about.digits
     sides = interval(change.base, digits), interval(change.policy, digits)
-    return [(label, *sides, interval(change.difference, digits, signed=True), basis(change.policy))]
+    return [(metric.with_unit, *sides, interval(change.difference, digits, signed=True), basis(change.policy))]
 
 
-def _shares(label: str, base: Estimate, policy: Estimate) -> Row:
+def _shares(metric: Measured, base: Estimate, policy: Estimate) -> Row:
     gap = number(policy.value - base.value, signed=True)
-    return label, interval(base), interval(policy), gap, basis(policy, WILSON)
+    return metric.with_unit, interval(base), interval(policy), gap, basis(policy, metric.about.interval)
 
 
 def _win_rows(evaluation: Evaluation) -> list[Row]:
@@ -116,12 +117,12 @@ def _win_rows(evaluation: Evaluation) -> list[Row]:
     return rows
 
 
-def _kl(label: str, kl: Estimate | None, digits: int = 2) -> list[Row]:
+def _kl(metric: Measured, kl: Estimate | None) -> list[Row]:
     if kl is None:
         return []
     error = kl.standard_error if isinstance(kl, SequenceKL) else math.nan
     note = f"standard error {number(error)}" if math.isfinite(error) else UNKNOWN
-    return [(label, UNKNOWN, interval(kl, digits), note, basis(kl))]
+    return [(metric.with_unit, UNKNOWN, interval(kl, metric.about.digits), note, basis(kl))]
 
 
 def by_seed(evaluation: Evaluation | None) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from pipeline.base.terminal_text import columns
+from pipeline.results.measured import Measured
 from pipeline.results.policy import Evaluation
 from pipeline.results.reward import RewardMetrics
 from pipeline.results.sweep import SettingOverSeeds
@@ -37,12 +38,12 @@ FIGURES = (
     Figure("gold_difference", "gold, difference", "gold_score.difference", signed=True),
     Figure("score_difference", "proxy, difference", "score.difference", signed=True),
     Figure("win_rate", "win rate", "win_rate.gold_score", range=(0.0, 1.0)),
-    Figure("kl_k1", "KL k1 (nats)", "kl_k1"),
+    Figure("kl_k1", Measured.KL_K1.column, "kl_k1"),
     Figure("closings_ratio", "closing sentences, over base's", "diversity.closings.ratio", range=(0.0, math.inf)),
     Figure("closing_share", "most common closing (share)", "diversity.closing.policy.share", range=(0.0, 1.0)),
     Figure("collapsed", "collapsed (share of runs)", range=(0.0, 1.0)),
-    Figure("length", "length (tokens)", "length.policy", 1, range=(0.0, math.inf)),
-    Figure("reward_accuracy", "reward-model accuracy", range=(0.0, 1.0)),
+    Figure("length", Measured.LENGTH.column, "length.policy", 1, range=(0.0, math.inf)),
+    Figure("reward_accuracy", Measured.PAIR_ACCURACY.about.heading, range=(0.0, 1.0)),
     Figure("minutes", "minutes", digits=1),
 )
 ALONE = "as configured"
@@ -197,7 +198,7 @@ def _other_table(main: Figure, groups: Sequence[SettingOverSeeds]) -> str:
 
 
 def _runs_table(main: Figure, runs: Sequence[Mapping[str, Any]]) -> str:
-    rows = [["run", main.heading, "KL k1 (nats)", "closings, over base's", "minutes", "evaluation"]]
+    rows = [["run", main.heading, Measured.KL_K1.column, "closings, over base's", "minutes", "evaluation"]]
     for run in runs:
         figures = [number(run.get(main.key), main.digits, main.signed), number(run.get("kl_k1"), 1)]
         figures.append(number(run.get("closings_ratio")))

@@ -21,8 +21,8 @@ class Measured(Metric):
     # -------------------- a policy, by evaluate
 
     GOLD_SCORE = "gold_score", _policy("Gold score", "score", "the task's gold score" + _BOTH, "gold")
-    SCORE = "score", _policy("Proxy score", "score", "the proxy's" + _BOTH, "proxy")
-    LENGTH = "length", _policy("Length", "tokens", "tokens per completion" + _BOTH, digits=1)
+    SCORE = "score", _policy("Proxy score (the reward)", "score", "the proxy's" + _BOTH, "proxy")
+    LENGTH = "length", _policy("Length", "tokens", "tokens per completion" + _BOTH, "length", digits=1)
     WIN_RATE = "win_rate", _policy(
         "Win rate", "share",
         "prompts on which the policy is higher, ties half; by `gold_score` and by `score`, with "
@@ -92,7 +92,7 @@ class Measured(Metric):
 
     PAIR_ACCURACY = "accuracy", _reward(
         "Accuracy", "share", "held-out pairs whose chosen completion scores higher; a tie is wrong",
-        interval=WILSON, healthy="its interval above the best of `baselines`", low=0.5)
+        "reward-model accuracy", interval=WILSON, healthy="its interval above the best of `baselines`", low=0.5)
     DEPENDENT = "dependent", _reward(
         "Accuracy, pairs not independent", "share",
         "the same as pairs of one prompt, or with a completion in common, "

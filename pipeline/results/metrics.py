@@ -67,6 +67,17 @@ class Metric(StrEnum):
         """Its id in docs/metrics.md."""
         return f"{self.about.place}-{re.sub(r'[^a-z0-9]+', '-', self)}"
 
+    @property
+    def with_unit(self) -> str:
+        """Its label with its unit: ``KL k1 (nats per completion)``."""
+        label, unit = self.about.label, self.about.unit
+        return label if not unit or unit in label else f"{label} ({unit})"
+
+    @property
+    def column(self) -> str:
+        """Its heading with its unit: ``KL k1 (nats)``."""
+        return f"{self.about.heading} ({self.about.short_unit or self.about.unit})"
+
     def allows(self, value: float) -> bool:
         """Whether a value is within the doctor's limits, or on one."""
         return self.about.low <= value <= self.about.high
