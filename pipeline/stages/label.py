@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     config = load_config(args.config, args.overrides)
     store = Store(config.data_dir)
     project = LabellingProject.of(config, store)
-    run = Planner(config, store).plan("collect") if config.asks_people else None
+    run = Planner(config, store).run_of("collect") if config.asks_people else None
     comparisons = (
         sampled_before(run, sampling_key(run)) if run else find_comparisons(config, store, args.comparisons)
     )
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             with session.page():
                 if comparisons is not None:
-                    set_order(session, run or Planner(config, store).plan("collect"))
+                    set_order(session, run or Planner(config, store).run_of("collect"))
                 session.wait(stay=True)
             session.conclude()
         if session.published is not None:

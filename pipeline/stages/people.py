@@ -72,7 +72,9 @@ def sampling_key(run: Run) -> str:
 
 def sampled_before(run: Run, sampling: str) -> Version | None:
     """The newest comparisons that were sampled in this way."""
-    return next((v for v in run.made_before("comparisons") if v.manifest.stats.get("sampling") == sampling), None)
+    return next(
+        (v for v in run.earlier_outputs("comparisons") if v.manifest.stats.get("sampling") == sampling), None
+    )
 
 
 def write_comparisons(

@@ -95,17 +95,17 @@ class Run:
         """The versions that this very work has already made, by role, or None."""
         return self.planner.outputs(self.stage)
 
-    def made_before(self, role: str) -> list[Version]:
+    def earlier_outputs(self, role: str) -> list[Version]:
         """Every version of one of this stage's outputs, newest first, whatever its settings were."""
         return self.store.versions(artefact(self.config, role))[::-1]
 
     @property
     def workdir(self) -> Path:
         """Scratch space of this work; the same for the same work, gone when it is published."""
-        return self.runs / f"{self.config.name}-{self.stage}-{self.key[:12]}"
+        return self.work_root / f"{self.config.name}-{self.stage}-{self.key[:12]}"
 
     @property
-    def runs(self) -> Path:
+    def work_root(self) -> Path:
         """Where all work has its scratch space."""
         return self.store.root / ".runs"
 
@@ -182,16 +182,16 @@ class Planner:
 
     def __init__(self, config: Experiment, store: Store) -> None:
         self.config, self.store = config, store
-        self._plans: dict[str, Run] = {}
+        self._runs: dict[str, Run] = {}
         self._outputs: dict[str, dict[str, Version] | None] = {}
 
-    def plan(self, stage: str) -> Run:
+    def run_of(self, stage: str) -> Run:
         """The inputs of ``stage`` and the key of its work.
 
         Raises:
             StoreError: an input does not exist yet, with the command that makes it.
         """
-        if stage not in self._plans:
+        if stage not in self._runs:
             inputs = self._inputs(stage)
             learning = learning_part(self.config, stage)
             prints = {role: fingerprint(source) for role, source in inputs.items()}
@@ -199,13 +199,13 @@ class Planner:
             # A branch that has moved is new work, as an edited file is.
             files = work_files(self.config, stage) + [d["commit"] for d in datasets if d["commit"]]
             key = work_key(stage, prints, learning, files)
-            self._plans[stage] = Run(stage, self.config, self.store, inputs, key, files, datasets, self)
-        return self._plans[stage]
+            self._runs[stage] = Run(stage, self.config, self.store, inputs, key, files, datasets, self)
+        return self._runs[stage]
 
     def outputs(self, stage: str) -> dict[str, Version] | None:
         """All outputs of the stage's work by role, or None when one is missing."""
         if stage not in self._outputs:
-            key = self.plan(stage).key
+            key = self.run_of(stage).key
             found = {r: self.store.find(artefact(self.config, r), key) for r in graph(self.config)[stage].outputs}
             whole = {r: v for r, v in found.items() if v is not None}
             self._outputs[stage] = whole if len(whole) == len(found) else None
@@ -313,7 +313,7 @@ def agreed_plan(stage: str, path: str, overrides: list[str], together: Together 
         reason = nothing_to_do(config, stage)
         if reason is None:
             check_sets(config, look=False)
-            planned = Planner(config, Store(config.data_dir)).plan(stage)
+            planned = Planner(config, Store(config.data_dir)).run_of(stage)
             done = planned.done() is not None
     except PipelineError as err:
         error = err
@@ -335,7 +335,7 @@ def check_before(planned: Run, work: interrupted.Work, fresh: bool) -> None:
     if planned.stage == "reward":
         check_sets(planned.config, look=True)
     if main_process() and not fresh:
-        interrupted.check(planned.runs, planned.workdir, work, planned.planner.published(planned.stage))
+        interrupted.check(planned.work_root, planned.workdir, work, planned.planner.published(planned.stage))
 
 
 def begin(planned: Run, fresh: bool, together: Together | None, held: contextlib.ExitStack) -> bool:

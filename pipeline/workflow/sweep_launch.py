@@ -115,7 +115,7 @@ class Launcher:
                 if not told:
                     begins(stage)
                     told = True
-                planned = planner.plan(stage)
+                planned = planner.run_of(stage)
                 if _held(planned.workdir):  # by a run that shares this stage, or by one that outlived its sweep
                     self.stopping.wait(POLL_SECONDS)
                     planner.forget(stage)

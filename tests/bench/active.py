@@ -40,7 +40,7 @@ def main() -> int:
             for stage in (sft, collect):
                 stage.main(["--config", DEMO, *given])
             config = load_config(DEMO, given)
-            run = Planner(config, Store(text)).plan("reward")
+            run = Planner(config, Store(text)).run_of("reward")
             assert isinstance(run, Run)
             for arm in arms:
                 curves[arm].append(curve(run, arm, Path(text), seed))

@@ -62,7 +62,7 @@ def test_two_nodes_without_a_shared_data_directory(tmp_path: Path):
     assert "pipeline/core" not in misread.stderr
 
     config = load_config(project.config, [f"data_dir={one}"])
-    work = Planner(config, Store(config.data_dir)).plan("reward").workdir
+    work = Planner(config, Store(config.data_dir)).run_of("reward").workdir
     work.mkdir(parents=True)
     held = hold(work)
     busy = launch(project, one, one)

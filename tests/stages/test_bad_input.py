@@ -214,7 +214,7 @@ def test_a_corrupt_version_is_not_used(finished: Project, tmp_path: Path, capsys
     shard.chmod(0o644)
     shard.write_bytes(shard.read_bytes()[:-7] + b"garbage")
     with pytest.raises(PipelineError, match="does not exist for these settings"):
-        Planner(load_config(project.config), project.store).plan("reward")
+        Planner(load_config(project.config), project.store).run_of("reward")
     assert "mini-preferences@v000001" in capsys.readouterr().err
     # Collecting again makes a sound one beside it.
     assert project.run("collect") == 0

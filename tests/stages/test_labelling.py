@@ -286,7 +286,7 @@ def test_what_the_reward_model_is_least_sure_of_comes_first(
 
     project.run("reward")
     log = someone.log()
-    run = Planner(load_config(project.config), project.store).plan("collect")
+    run = Planner(load_config(project.config), project.store).run_of("collect")
     found = priorities(run, list(log.batches.items()), "mini-reward")
     assert -0.7 < min(found.values()) < 0  # entropies, at most ln 2: the least sure has the lowest number
     expected = [i for i in sorted(found, key=lambda i: found[i]) if i not in random_order][:10]

@@ -59,7 +59,7 @@ def above_floor(history: list[Row], floor: float | None) -> list[Row]:
 def evaluated_alike(run: Run, rows: Sequence[Row], policy: str) -> list[EvaluatedPolicy]:
     """Other policies that were evaluated on the same completions of the base with the same proxy, newest first."""
     policies: dict[str, EvaluatedPolicy] = {}
-    for version in run.made_before("evaluation"):
+    for version in run.earlier_outputs("evaluation"):
         stats = version.manifest.stats.get("policy")
         settings = from_json(PolicySettings, stats, version.ref) if stats else None
         if settings is None or settings.ref in (policy, *policies) or version.splits.get("test") != len(rows):

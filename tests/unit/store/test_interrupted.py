@@ -56,7 +56,7 @@ class Experiment:
 
     def plan(self, *given: str, stage: str = "sft") -> Run:
         overrides = [g for g in given if not g.startswith("--")]
-        return Planner(load_config(self.path, overrides), self.store).plan(stage)
+        return Planner(load_config(self.path, overrides), self.store).run_of(stage)
 
     def refused(self, *given: str, stage: str = "sft") -> str:
         with pytest.raises(StoreError) as error:

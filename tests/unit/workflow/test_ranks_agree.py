@@ -113,7 +113,7 @@ def test_an_error_of_the_config_is_told(config: Path):
 
 
 def test_a_held_lock_is_told(config: Path):
-    work = Planner(load_config(config), Store(load_config(config).data_dir)).plan("sft").workdir
+    work = Planner(load_config(config), Store(load_config(config).data_dir)).run_of("sft").workdir
     work.mkdir(parents=True)
     held, said = hold(work), list[Any]()
     try:

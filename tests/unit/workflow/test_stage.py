@@ -33,22 +33,22 @@ def test_every_input_is_somebodys_output():
 
 def test_a_missing_input_names_the_command(tmp_path: Path):
     with pytest.raises(StoreError, match="Run: make sft CONFIG="):
-        planner(tmp_path, "").plan("reward")
+        planner(tmp_path, "").run_of("reward")
 
 
 def test_keys_depend_on_settings_seed_and_local_files(tmp_path: Path):
     data = tmp_path / "texts.jsonl"
     data.write_text("one\n")
     text = f"collect: {{annotator: replay, annotator_args: {{dataset: {data}}}}}\nsft: {{tokenizer: {data}}}\n"
-    first = planner(tmp_path, text).plan("sft").key
-    assert planner(tmp_path, text).plan("sft").key == first
-    assert planner(tmp_path, text.replace("sft: {", "sft: {report_to: none, ")).plan("sft").key == first
-    assert planner(tmp_path, text + "ppo: {kl_coef: 1}\n").plan("sft").key == first
-    assert planner(tmp_path, text + "seed: 1\n").plan("sft").key != first
-    assert planner(tmp_path, text.replace("sft: {", "sft: {max_steps: 1, ")).plan("sft").key != first
+    first = planner(tmp_path, text).run_of("sft").key
+    assert planner(tmp_path, text).run_of("sft").key == first
+    assert planner(tmp_path, text.replace("sft: {", "sft: {report_to: none, ")).run_of("sft").key == first
+    assert planner(tmp_path, text + "ppo: {kl_coef: 1}\n").run_of("sft").key == first
+    assert planner(tmp_path, text + "seed: 1\n").run_of("sft").key != first
+    assert planner(tmp_path, text.replace("sft: {", "sft: {max_steps: 1, ")).run_of("sft").key != first
     data.write_text("two\n")
     # Mutation caught: a key over the file's name only, so that an edited file is "up to date".
-    assert planner(tmp_path, text).plan("sft").key != first
+    assert planner(tmp_path, text).run_of("sft").key != first
 
 
 # The keys that version 0.1.0 of this package gave to this work.
@@ -64,7 +64,9 @@ def test_work_of_the_last_version_stays_done_until_the_stage_writes_something_el
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ):
     def key() -> str:
-        return planner(tmp_path, "base_model: org/model\nsft: {max_steps: 30}\nseed: 3\n" + inputs).plan(stage).key
+        return (
+            planner(tmp_path, "base_model: org/model\nsft: {max_steps: 30}\nseed: 3\n" + inputs).run_of(stage).key
+        )
 
     with Store(tmp_path / "data").draft("b", kind="model", stage="sft") as draft:
         (draft.path / "model.safetensors").write_bytes(b"abc")
@@ -109,7 +111,7 @@ def test_a_base_may_be_a_version(tmp_path: Path):
     store = Store(tmp_path / "data")
     with store.draft("small", kind="model", stage="sft") as draft:
         (draft.path / "model.safetensors").write_bytes(b"abc")
-    plan = planner(tmp_path, "base_model: small@v1\n").plan("collect")
+    plan = planner(tmp_path, "base_model: small@v1\n").run_of("collect")
     assert plan.version("base").ref == "small@v000001"
     assert plan.base == (str(draft.version.path), None)
 
@@ -158,7 +160,7 @@ def test_preferences_are_collected_where_the_section_names_an_annotator(tmp_path
 
 def test_a_reward_that_is_none_is_refused_by_every_stage(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"x\.yaml: ppo\.reward is an empty list"):
-        scored_by(tmp_path, "[]").plan("sft")
+        scored_by(tmp_path, "[]").run_of("sft")
 
 
 def test_a_stage_without_work_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -177,7 +179,7 @@ def test_editing_a_reward_function_is_new_work(tmp_path: Path, monkeypatch: pyte
         (tmp_path / name).write_text("raise SystemExit('was imported')")
 
     def key(stage: str, reward: str) -> str:
-        return scored_by(tmp_path, f"'{reward}'").plan(stage).key
+        return scored_by(tmp_path, f"'{reward}'").run_of(stage).key
 
     for reward in ("alone:f", "mine.deep.other:f", "mine:f"):
         edited = tmp_path / ("alone.py" if reward == "alone:f" else "mine/deep/other.py")
@@ -196,20 +198,22 @@ def test_keys_depend_on_where_scores_come_from(tmp_path: Path):
     spread = "reward_combine: mean_minus_std, reward_std_coef: 2.0"
     for stage in ("ppo", "evaluate"):
         keys = [
-            scored_by(tmp_path, r).plan(stage).key for r in ("'m:f'", "'m:g'", "r@v1", "r@latest", "[r@v1, b]")
+            scored_by(tmp_path, r).run_of(stage).key for r in ("'m:f'", "'m:g'", "r@v1", "r@latest", "[r@v1, b]")
         ]
         assert len(set(keys)) == 5
     for combine in ("reward_combine: min", "reward_combine: mean_minus_std", spread):
-        keys.append(scored_by(tmp_path, f"[r@v1, b], {combine}").plan("evaluate").key)
+        keys.append(scored_by(tmp_path, f"[r@v1, b], {combine}").run_of("evaluate").key)
     assert len(set(keys)) == 8
-    before = scored_by(tmp_path, "r@latest").plan("evaluate")
+    before = scored_by(tmp_path, "r@latest").run_of("evaluate")
     assert before.version("reward_1").ref == "r@v000001"
     with before.store.draft("r", kind="adapter", stage="reward") as draft:
         (draft.path / "adapter_model.safetensors").write_bytes(b"another")
-    after = scored_by(tmp_path, "r@latest").plan("evaluate")
+    after = scored_by(tmp_path, "r@latest").run_of("evaluate")
     assert after.version("reward_1").ref == "r@v000002"
     assert after.key != before.key
-    assert scored_by(tmp_path, "['m:f', org/model]").plan("ppo").inputs["reward_2"] == External("org/model", None)
+    assert scored_by(tmp_path, "['m:f', org/model]").run_of("ppo").inputs["reward_2"] == External(
+        "org/model", None
+    )
 
 
 # Seen failing with: ppo.check left out of scoring, and of what makes a reward adapter needed.
@@ -220,11 +224,11 @@ def test_what_checks_the_policy_counts_like_what_it_is_trained_on(tmp_path: Path
         path.write_text(path.read_text().replace("ppo: {", f"ppo: {{eval_strategy: steps, check: {check}, "))
         return Planner(load_config(path), made.store)
 
-    assert checked("[r@v1, 'm:g']").plan("ppo").version("check_1").ref == "r@v000001"
+    assert checked("[r@v1, 'm:g']").run_of("ppo").version("check_1").ref == "r@v000001"
     assert nothing_to_do(checked("'m:g'").config, "reward") is not None
     assert nothing_to_do(checked("adapter").config, "reward") is None
     with pytest.raises(ConfigError, match=r"ppo\.check is an empty list"):
-        checked("[]").plan("ppo")
+        checked("[]").run_of("ppo")
 
 
 # Seen failing with: judges left out of scoring, so that an edited or newer one is "up to date".
@@ -235,7 +239,7 @@ def test_a_judge_is_an_input_of_the_evaluation(tmp_path: Path, monkeypatch: pyte
         made = scored_by(tmp_path, "'m:f'")
         path = made.config.path
         path.write_text(path.read_text().replace("evaluate: {", f"evaluate: {{judges: {judges}, "))
-        return Planner(load_config(path), made.store).plan("evaluate")
+        return Planner(load_config(path), made.store).run_of("evaluate")
 
     (tmp_path / "taste.py").write_text("def f(completions, **_): ...\n")
     before = judged("['taste:f', {llm: m, url: 'http://h/v1'}, r@latest]")
@@ -253,10 +257,10 @@ def test_a_judge_is_an_input_of_the_evaluation(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_policy_to_start_from_is_read_when_it_is_named(tmp_path: Path):
-    plain = scored_by(tmp_path, "'m:f'").plan("ppo")
+    plain = scored_by(tmp_path, "'m:f'").run_of("ppo")
     assert set(plain.inputs) == {"base", "prompts"}
     path = plain.config.path
     path.write_text(path.read_text().replace("prompts: p@v1", "prompts: p@v1, start: pi@v1", 1))
-    started = Planner(load_config(path), plain.store).plan("ppo")
+    started = Planner(load_config(path), plain.store).run_of("ppo")
     assert started.version("start").ref == "pi@v000001"
     assert started.key != plain.key
