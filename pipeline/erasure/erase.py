@@ -125,7 +125,7 @@ def draft_replacement(store: Store, old: Version, parents: Sequence[Parent], key
         code=code(),
         governance={**kept, REPLACES: old.ref},
     )
-    draft = Draft(store.home(old.name), manifest, again=True)
+    draft = Draft(store.home(old.name), manifest, republish_if_changed=True)
     draft.instead_of = old.number
     draft.models = list(old.manifest.models)
     draft.device = old.manifest.environment.get("device", draft.device)

@@ -120,7 +120,7 @@ def session_for_relabelling(
             config={"name": config.name, "label": project.learning},
             seed=config.seed,
             governance=governance,
-            again=True,
+            republish_if_changed=True,
         )
 
     return LabellingSession(project, log, open_draft, None, f"make label CONFIG={config.path}")

@@ -39,7 +39,9 @@ def session_of(run: Run, project: LabellingProject, log: Log) -> LabellingSessio
     """A session that publishes as ``collect`` does, under its key, again where there are more answers."""
 
     def open_draft(comparisons: Version, governance: Row) -> AbstractContextManager[Draft]:
-        return run.draft("preferences", parents=[(comparisons, "comparisons")], governance=governance, again=True)
+        return run.draft(
+            "preferences", parents=[(comparisons, "comparisons")], governance=governance, republish_if_changed=True
+        )
 
     previous = run.version("previous") if "previous" in run.inputs else None
     return LabellingSession(project, log, open_draft, previous, f"make label CONFIG={run.config.path}")

@@ -48,7 +48,7 @@ class Draft:
         home: Path,
         manifest: Manifest,
         expect_head: Version | int | None = None,
-        again: bool = False,
+        republish_if_changed: bool = False,
     ) -> None:
         self.home = home
         self.path = home / ".staging" / uuid.uuid4().hex
@@ -60,7 +60,7 @@ class Draft:
         self.instead_of: int | None = None
         self._version: Version | None = None
         self._manifest = manifest
-        self._again = again
+        self._republish_if_changed = republish_if_changed
         self._expect_head = expect_head.number if isinstance(expect_head, Version) else expect_head
         self._splits: dict[str, _Written] = {}
         self._held: int | None = None
@@ -178,8 +178,8 @@ class Draft:
             return numbered
 
         fsync_tree(self.path)
-        again = files if self._again else None
-        return publish(self.home, self.path, manifest.key, finish, self._expect_head, again, self.instead_of)
+        same_files = files if self._republish_if_changed else None
+        return publish(self.home, self.path, manifest.key, finish, self._expect_head, same_files, self.instead_of)
 
     def _card(self, manifest: Manifest) -> str:
         if self.card is not None:

@@ -22,13 +22,13 @@ def publish(
     key: str | None,
     finish: Callable[[int], Manifest],
     expect_head: int | None = None,
-    again: list[FileEntry] | None = None,
+    same_files: list[FileEntry] | None = None,
     instead_of: int | None = None,
 ) -> Version:
     """Make ``staging`` the next version of ``home``, unless one with the same key is there already.
 
     Args:
-        again: the staged files; given, a version with the same key counts only where it has these very files.
+        same_files: those staged; given, a version with the same key counts only where it has these very files.
         instead_of: a version that is not counted: this one is to take its place, though it may have its files.
         finish: writes what needs the number (manifest, card) into staging, and returns the manifest.
         expect_head: the head that the caller built on, 0 for none; None does not ask.
@@ -38,9 +38,9 @@ def publish(
     """
     make_dirs(home / "versions")
     with locked(home / ".lock"):
-        same = find_key(home, key, instead_of) if key is not None else None
-        if same is not None and (again is None or same.manifest.files == again):
-            settle_head(home, same)
+        same = newest_with_key(home, key, instead_of) if key is not None else None
+        if same is not None and (same_files is None or same.manifest.files == same_files):
+            repair_head(home, same)
             return same
         _check_head(home, expect_head)
         number = refs.next_number(home)
@@ -68,7 +68,7 @@ def publish(
     return Version(refs.version_path(home, number), manifest)
 
 
-def find_key(home: Path, key: str, besides: int | None = None) -> Version | None:
+def newest_with_key(home: Path, key: str, besides: int | None = None) -> Version | None:
     """The newest intact version with this key, ``besides`` apart.
 
     A damaged one is reported on stderr and passed over.
@@ -84,7 +84,7 @@ def find_key(home: Path, key: str, besides: int | None = None) -> Version | None
     return None
 
 
-def settle_head(home: Path, version: Version) -> None:
+def repair_head(home: Path, version: Version) -> None:
     """Finish a publishing that died between its rename and moving the head. The caller holds the lock."""
     if (refs.read_head(home) or 0) < version.number:
         refs.move_head(home, version.number, version.id)

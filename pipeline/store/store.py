@@ -20,7 +20,7 @@ from pipeline.store.draft import Draft, new_manifest
 from pipeline.store.gc import Rules, Swept, sweep
 from pipeline.store.lineage import Node, lineage
 from pipeline.store.manifest import ERASED
-from pipeline.store.publish import find_key, newest_first, settle_head
+from pipeline.store.publish import newest_first, newest_with_key, repair_head
 from pipeline.store.version import Version
 
 __all__ = ["Draft", "Store", "Version"]
@@ -99,11 +99,11 @@ class Store:
         Every file's sha256 is compared; a damaged version is reported on stderr and not found.
         """
         home = self.home(name)
-        found = find_key(home, key)
+        found = newest_with_key(home, key)
         if found is not None and (refs.read_head(home) or 0) < found.number:
             # A store that cannot be written can still be read.
             with contextlib.suppress(OSError), locked(home / ".lock"):
-                settle_head(home, found)
+                repair_head(home, found)
         return found
 
     def draft(
@@ -118,7 +118,7 @@ class Store:
         seed: int | None = 0,
         governance: Mapping[str, Any] | None = None,
         expect_head: Version | int | None = None,
-        again: bool = False,
+        republish_if_changed: bool = False,
     ) -> Draft:
         """A new version of ``name`` in the making; published when its ``with`` block ends well, else discarded.
 
@@ -126,14 +126,14 @@ class Store:
             kind: prompts, comparisons, preferences, rollouts, scores, adapter, model, evaluation or report.
             key: equal key, same work: publishing then gives the version that has it. None always publishes.
             parents: the versions read, each with its role.
-            again: the work goes on under one key, as people's labelling does: publish unless the version that has
-                the key holds the very same files.
+            republish_if_changed: the work goes on under one key, as people's labelling does: publish unless the
+                version that has the key holds the very same files.
             expect_head: the head that the caller builds on (0: none yet); publishing fails if it has moved.
         Raises:
             StoreError: the name cannot be one. On entering and leaving the block: the disk, or the head has moved.
         """
         manifest = new_manifest(name, kind, stage, key, parents, config, seed, governance)
-        return Draft(self.home(name), manifest, expect_head, again)
+        return Draft(self.home(name), manifest, expect_head, republish_if_changed)
 
     def tag(self, ref: str, tag: str) -> Version:
         """Name a version for good; see :func:`refs.write_tag`."""

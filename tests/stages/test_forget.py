@@ -108,7 +108,7 @@ class Evening:
                 parents=parents,
                 config={"name": name},
                 governance=governance,
-                again=True,
+                republish_if_changed=True,
             )
 
         self.session = LabellingSession(self.project, self.log, open_draft, previous)

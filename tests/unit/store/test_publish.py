@@ -129,7 +129,7 @@ def test_a_publishing_that_died_before_the_head_moved_is_finished(store: Store) 
     head = store.root / "prefs" / "refs" / "heads" / "main.json"
     head.write_text(json.dumps({"version": 1, "id": "x"}))
     assert store.resolve("prefs").number == 1
-    # Catches: leaving out settle_head, after which "latest" would stay behind for good.
+    # Catches: leaving out repair_head, after which "latest" would stay behind for good.
     assert store.find("prefs", "b") == second
     assert store.resolve("prefs").number == 2
     head.write_text(json.dumps({"version": 1, "id": "x"}))
