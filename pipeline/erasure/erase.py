@@ -20,7 +20,7 @@ from pipeline.base.errors import StoreError
 from pipeline.base.files import disk_errors, fsync, is_held, locked, make_dirs, replace_json, sha256_file
 from pipeline.store import refs
 from pipeline.store.draft import Draft
-from pipeline.store.manifest import ERASED, Manifest, Parent, Split, code
+from pipeline.store.manifest import ERASED, Manifest, Parent, Split, code_version
 from pipeline.store.store import Store
 from pipeline.store.version import Version
 
@@ -122,7 +122,7 @@ def draft_replacement(store: Store, old: Version, parents: Sequence[Parent], key
         version=0,
         parents=list(parents),
         key=key,
-        code=code(),
+        code=code_version(),
         governance={**kept, REPLACES: old.ref},
     )
     draft = Draft(store.home(old.name), manifest, republish_if_changed=True)

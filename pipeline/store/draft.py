@@ -27,7 +27,7 @@ from pipeline.base.files import (
 )
 from pipeline.base.records import digest
 from pipeline.store import content_id, dataset_card, refs
-from pipeline.store.manifest import FileEntry, JsonDict, Manifest, Parent, Split, code, environment
+from pipeline.store.manifest import FileEntry, JsonDict, Manifest, Parent, Split, code_version, environment
 from pipeline.store.parquet import SplitWriter, arrow, read_batches
 from pipeline.store.publish import head_note, publish
 from pipeline.store.version import ADAPTER_CONFIG, UNLISTED, Version, adapter_digest, list_files, split_key
@@ -233,7 +233,7 @@ def new_manifest(
         parents=[Parent(v.name, v.number, v.id, role) for v, role in parents],
         config=settings,
         config_hash=digest(settings),
-        code=code(),
+        code=code_version(),
         governance=plain(dict(governance or {})),
     )
 

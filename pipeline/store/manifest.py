@@ -219,7 +219,7 @@ def _installed() -> dict[str, str]:
 
 
 @functools.cache
-def code() -> Code:
+def code_version() -> Code:
     """Package version and, when the package runs from its own git checkout, the commit."""
     home = Path(pipeline.__file__).resolve().parents[1]
     # Installed under site-packages inside somebody's repository, that repository's commit says nothing about us.

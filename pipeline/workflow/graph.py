@@ -77,7 +77,7 @@ def reward_sources(config: Experiment, key: Literal["reward", "check"] = "reward
     return [] if value is None and key == "check" else parse_sources(value, str(config.path), f"ppo.{key}")
 
 
-def scoring(config: Experiment, stage: str) -> dict[str, RewardSource]:
+def scorers_by_role(config: Experiment, stage: str) -> dict[str, RewardSource]:
     """What scores in a stage, by role: ``reward_1`` is the first entry of ``ppo.reward``."""
     scorers: dict[str, RewardSource] = {}
     if stage in ("ppo", "evaluate"):
@@ -157,7 +157,7 @@ def artefact(config: Experiment, role: str) -> str:
     return f"{config.name}-{role}"
 
 
-def models(role: str, found: Input) -> list[dict[str, Any]]:
+def manifest_models(role: str, found: Input) -> list[dict[str, Any]]:
     """The manifest's entry of an input that is a model; none for one that is not."""
     if isinstance(found, External):
         return [{"role": role, "id": found.source, "revision": found.revision, "content": found.id}]

@@ -35,9 +35,9 @@ from pipeline.workflow.graph import (
     artefact,
     graph,
     hub_datasets,
-    models,
+    manifest_models,
     nothing_to_do,
-    scoring,
+    scorers_by_role,
     sft_needed,
     with_commit,
 )
@@ -145,7 +145,7 @@ class Run:
             **fields,
         ) as draft:
             for role_name, found in self.inputs.items():
-                draft.models.extend(models(role_name, found))
+                draft.models.extend(manifest_models(role_name, found))
             draft.models.extend(annotating_models(self.config, self.stage))
             draft.datasets.extend(self.datasets)
             yield draft
@@ -232,7 +232,7 @@ class Planner:
                 inputs[role] = self._named(self.config.base_model or "", self.config.base_revision)
             elif role not in node.optional:
                 inputs[role] = self._made(role)
-        scorers = {role: s for role, s in scoring(self.config, stage).items() if s.kind == "model"}
+        scorers = {role: s for role, s in scorers_by_role(self.config, stage).items() if s.kind == "model"}
         return inputs | {role: self._named(s.value, s.revision) for role, s in scorers.items()}
 
     def _named(self, source: str, revision: str | None = None) -> Input:

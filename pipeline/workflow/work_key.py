@@ -12,7 +12,7 @@ from pipeline.base.files import is_litter, sha256_file
 from pipeline.base.records import digest
 from pipeline.store.manifest import Manifest
 from pipeline.workflow.experiment import Experiment
-from pipeline.workflow.graph import External, Input, scoring
+from pipeline.workflow.graph import External, Input, scorers_by_role
 
 FORMATS = {"sft": 1, "collect": 1, "reward": 1, "ppo": 1, "evaluate": 1, "report": 1, "sweep": 1}
 """The format of what each stage writes, raised by one when the stage would write something else from the same
@@ -85,7 +85,7 @@ def manifest_fingerprint(manifest: Manifest) -> list[str]:
 
 def work_files(config: Experiment, stage: str) -> list[str]:
     """sha256 of every local file that the stage's settings name, reward functions' modules included."""
-    functions = [s.value for s in scoring(config, stage).values() if s.kind == "function"]
+    functions = [s.value for s in scorers_by_role(config, stage).values() if s.kind == "function"]
     modules = [f for name in functions for f in module_files(name.partition(":")[0])]
     return local_files(learning_part(config, stage)) + modules
 

@@ -93,9 +93,9 @@ def test_kill_9_campaign(tmp_path: Path) -> None:
 
 PUBLISH_ONE = f"""
 import pandas, pyarrow, pyarrow.parquet, yaml  # pyarrow looks for pandas when it first writes
-from pipeline.store.manifest import code, environment
+from pipeline.store.manifest import code_version, environment
 {PUBLISH}
-code(), environment("")
+code_version(), environment("")
 def work(root):
     publish(root, "x")
 """

@@ -7,7 +7,16 @@ import json
 import pytest
 
 from pipeline.base.errors import StoreError
-from pipeline.store.manifest import SCHEMA_VERSION, Code, FileEntry, Manifest, Parent, Split, code, environment
+from pipeline.store.manifest import (
+    SCHEMA_VERSION,
+    Code,
+    FileEntry,
+    Manifest,
+    Parent,
+    Split,
+    code_version,
+    environment,
+)
 
 SHARD = FileEntry("data/train-00000-of-00001.parquet", "ab" * 32, 10)
 FULL = Manifest(
@@ -100,4 +109,4 @@ def test_environment_and_code_name_what_ran() -> None:
     found = environment("cuda:0 somebody's card")
     assert found["device"] == "cuda:0 somebody's card"
     assert {"python", "pyarrow"} <= set(found)
-    assert code().version
+    assert code_version().version
