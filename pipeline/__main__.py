@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from pipeline.base.cli import guard
+from pipeline.base.cli import run_cli
 from pipeline.base.terminal_text import put
 
 _HELP = """\
@@ -61,4 +61,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    guard(main)
+    run_cli(main)

@@ -10,7 +10,7 @@ Leaves ``data/NAME-prompts`` (splits train, select, test), ``NAME-comparisons`` 
 
 from __future__ import annotations
 
-from pipeline.base.cli import guard
+from pipeline.base.cli import run_cli
 from pipeline.workflow.stage import stage_main
 
 
@@ -19,4 +19,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    guard(main)
+    run_cli(main)

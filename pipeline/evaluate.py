@@ -10,7 +10,7 @@ The body is :mod:`pipeline.stages.evaluate.evaluate`.
 
 from __future__ import annotations
 
-from pipeline.base.cli import guard
+from pipeline.base.cli import run_cli
 from pipeline.modeling.ranks import together
 from pipeline.workflow.stage import stage_main
 
@@ -20,4 +20,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    guard(main)
+    run_cli(main)

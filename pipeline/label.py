@@ -10,8 +10,8 @@ The body is :mod:`pipeline.stages.label`.
 
 from __future__ import annotations
 
-from pipeline.base.cli import guard
+from pipeline.base.cli import run_cli
 from pipeline.stages.label import main
 
 if __name__ == "__main__":
-    guard(main)
+    run_cli(main)

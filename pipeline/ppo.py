@@ -11,7 +11,7 @@ The body is :mod:`pipeline.stages.ppo`, the algorithm :mod:`pipeline.trainers.pp
 
 from __future__ import annotations
 
-from pipeline.base.cli import guard
+from pipeline.base.cli import run_cli
 from pipeline.modeling.ranks import together
 from pipeline.workflow.stage import stage_main
 
@@ -21,4 +21,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    guard(main)
+    run_cli(main)

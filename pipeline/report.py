@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 
-from pipeline.base.cli import guard
+from pipeline.base.cli import run_cli
 from pipeline.workflow.stage import stage_main
 
 
@@ -26,4 +26,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    guard(main)
+    run_cli(main)

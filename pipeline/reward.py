@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 
-from pipeline.base.cli import guard
+from pipeline.base.cli import run_cli
 from pipeline.modeling.ranks import together
 from pipeline.workflow.stage import stage_main
 
@@ -28,4 +28,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    guard(main)
+    run_cli(main)

@@ -9,8 +9,8 @@ Each run is versioned as any other, and runs share the stages that their setting
 
 from __future__ import annotations
 
-from pipeline.base.cli import guard
+from pipeline.base.cli import run_cli
 from pipeline.stages.sweep import main
 
 if __name__ == "__main__":
-    guard(main)
+    run_cli(main)

@@ -14,7 +14,7 @@ from pipeline.base.errors import PipelineError
 from pipeline.base.terminal_text import put
 
 
-def guard(main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> NoReturn:
+def run_cli(main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> NoReturn:
     """Run ``main`` and exit with its status, or 0 for None.
 
     A :class:`PipelineError` is one line on stderr and status 2, Ctrl-C one line and 130, a reader of our output

@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     """Look and print; 0.
 
     Raises:
-        PipelineError: see :func:`pipeline.base.cli.guard`.
+        PipelineError: see :func:`pipeline.base.cli.run_cli`.
     """
     args = _parser().parse_args(argv)
     options = parse_options(JudgedSet, _given(args), WHERE, prefix="--")

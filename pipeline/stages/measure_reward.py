@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
     """Measure and print.
 
     Raises:
-        PipelineError: see :func:`pipeline.base.cli.guard`.
+        PipelineError: see :func:`pipeline.base.cli.run_cli`.
     """
     args = _parser().parse_args(argv)
     quiet()

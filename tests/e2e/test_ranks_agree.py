@@ -20,11 +20,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 WORKER = """
 import os, sys
-from pipeline.base.cli import guard
+from pipeline.base.cli import run_cli
 from pipeline import reward
 data = sys.argv[2].split(",")[int(os.environ["RANK"])]
 config = sys.argv[1].split(",")[int(os.environ["RANK"])]
-guard(reward.main, ["--config", config, f"data_dir={data}"])
+run_cli(reward.main, ["--config", config, f"data_dir={data}"])
 """
 
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.base.cli import guard
+from pipeline.base.cli import run_cli
 from pipeline.workflow.graph import graph
 from pipeline.workflow.stage import Run, stage_main
 
@@ -71,4 +71,4 @@ def main(words: Sequence[str], device: str | None) -> int:
 
 
 if __name__ == "__main__":
-    guard(lambda _: main(sys.argv[1:], os.environ.get("CUDA_VISIBLE_DEVICES")), [])
+    run_cli(lambda _: main(sys.argv[1:], os.environ.get("CUDA_VISIBLE_DEVICES")), [])

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.base.cli import guard
+from pipeline.base.cli import run_cli
 from pipeline.base.errors import PipelineError
 from pipeline.workflow.config import load_config
 from pipeline.workflow.stage import Planner
@@ -27,7 +27,7 @@ def line_of(project: Project, stage: str, *overrides: str, capsys: pytest.Captur
     import importlib
 
     with pytest.raises(SystemExit) as exit_:
-        guard(importlib.import_module(f"pipeline.{stage}").main, ["--config", str(project.config), *overrides])
+        run_cli(importlib.import_module(f"pipeline.{stage}").main, ["--config", str(project.config), *overrides])
     lines = [x for x in capsys.readouterr().err.splitlines() if x.strip() and "%|" not in x]  # less progress bars
     assert exit_.value.code == 2, lines
     assert len(lines) == 1, lines

@@ -42,8 +42,8 @@ GRID = "ppo.kl_coef=0.02,0.1"
 DRIVER = """
 from pipeline.stages import sweep
 sweep.draw = lambda *_: {}
-from pipeline.base.cli import guard
-guard(sweep.main)
+from pipeline.base.cli import run_cli
+run_cli(sweep.main)
 """
 
 

@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns 1 if ``verify`` found problems, else 0.
 
     Raises:
-        PipelineError: see :func:`pipeline.base.cli.guard`.
+        PipelineError: see :func:`pipeline.base.cli.run_cli`.
     """
     args = _parser().parse_args(argv)
     return args.run(Store(args.root), args)

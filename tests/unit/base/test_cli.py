@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.base.cli import guard
+from pipeline.base.cli import run_cli
 from pipeline.base.errors import ConfigError
 
 ROOT = Path(__file__).parents[3]
@@ -29,7 +29,7 @@ def test_guard(body: str, status: int, stderr: str, capsys: pytest.CaptureFixtur
     scope: dict[str, Any] = {"ConfigError": ConfigError}
     exec(f"def main(argv):\n    {body}", scope)
     with pytest.raises(SystemExit) as stop:
-        guard(scope["main"])
+        run_cli(scope["main"])
     assert (stop.value.code, capsys.readouterr().err) == (status, stderr)
 
 
@@ -38,12 +38,12 @@ def test_a_bug_keeps_its_traceback() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        guard(main)
+        run_cli(main)
 
 
 @pytest.mark.parametrize("length", [1, 100_000])
 def test_a_reader_that_went_away_is_quiet(length: int) -> None:
-    code = f"from pipeline.base.cli import guard; guard(lambda _: print('x' * {length}))"
+    code = f"from pipeline.base.cli import run_cli; run_cli(lambda _: print('x' * {length}))"
     env = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
     read, write = os.pipe()
     os.close(read)

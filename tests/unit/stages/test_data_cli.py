@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.base.cli import guard
+from pipeline.base.cli import run_cli
 from pipeline.base.errors import ConfigError, StoreError
 from pipeline.stages.data import data
 from pipeline.store.store import Store
@@ -216,7 +216,7 @@ def test_an_error_is_not_obeyed_either(capsys: pytest.CaptureFixture[str]) -> No
         raise StoreError(f"a{HOSTILE}", f"b{HOSTILE}")
 
     with pytest.raises(SystemExit):
-        guard(fail)
+        run_cli(fail)
     said = capsys.readouterr().err
     assert said.startswith("error: a")
     assert "\x1b" not in said

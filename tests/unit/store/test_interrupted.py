@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.base.cli import guard
+from pipeline.base.cli import run_cli
 from pipeline.base.errors import StoreError
 from pipeline.base.files import hold
 from pipeline.store.checkpoints import Checkpoints
@@ -113,7 +113,7 @@ def test_other_settings_are_refused_and_named(experiment: Experiment) -> None:
 
 def test_the_command_line_exits_2_in_one_line(experiment: Experiment) -> None:
     experiment.dies(20)
-    code = "from pipeline.sft import main; from pipeline.base.cli import guard; guard(main)"
+    code = "from pipeline.sft import main; from pipeline.base.cli import run_cli; run_cli(main)"
     done = subprocess.run(
         [
             sys.executable,
@@ -173,7 +173,7 @@ def test_the_same_work_is_done_by_one_process(experiment: Experiment, capsys: py
         "Wait for it, or stop it and run again."
     )
     with pytest.raises(SystemExit) as exit_:
-        guard(lambda _: experiment())
+        run_cli(lambda _: experiment())
     assert exit_.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
     os.close(held)

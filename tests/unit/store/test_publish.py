@@ -163,7 +163,7 @@ def test_a_split_is_written_once(store: Store) -> None:
 
 FULL_DISK = """
     import os, resource, sys
-    from pipeline.base.cli import guard
+    from pipeline.base.cli import run_cli
     from pipeline.store.store import Store
     def main(argv):
         store = Store(sys.argv[1])
@@ -173,7 +173,7 @@ FULL_DISK = """
                 draft.write_rows("train", ({"id": os.urandom(32).hex()} for _ in range(30_000)))
             else:
                 (draft.path / "weights.bin").write_bytes(os.urandom(60_000))
-    guard(main)
+    run_cli(main)
 """
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.base.cli import guard
+from pipeline.base.cli import run_cli
 from pipeline.base.errors import ConfigError
 from pipeline.health.findings import Facts
 from pipeline.workflow.config import load_config
@@ -81,7 +81,7 @@ def test_a_misspelt_key_of_any_section_is_named(place: str, tmp_path: Path, caps
         else:
             path, overrides = write(tmp_path, **about), [f"{prefix}{wrong}=1"]
         with pytest.raises(SystemExit) as end:
-            guard(look, ["--config", str(path), *overrides])
+            run_cli(look, ["--config", str(path), *overrides])
         assert end.value.code == 2
         said = f'error: {path}: unknown key "{prefix}{wrong}". Did you mean "{prefix}{key}"?\n'
         assert capsys.readouterr().err == said

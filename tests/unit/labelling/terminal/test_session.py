@@ -439,7 +439,7 @@ SHELL = """
         os.tcsetpgrp(0, os.getpid())
         signal.signal(signal.SIGTTOU, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
-        from pipeline.base.cli import guard
+        from pipeline.base.cli import run_cli
         from pipeline.labelling.log.log import Log
         from pipeline.labelling.log.queue import Queue
         from pipeline.labelling.settings import LabelSection
@@ -454,7 +454,7 @@ SHELL = """
                 keys.SETTLE_SECONDS = 2.0
             section = LabelSection(gold_share=0.0, ask=["note"])
             return session.label(log, section, person, Consent(sys.argv[2], "1", "0" * 64))
-        guard(main)
+        run_cli(main)
     while True:
         _, status = os.waitpid(child, os.WUNTRACED)
         os.tcsetpgrp(0, os.getpgrp())
