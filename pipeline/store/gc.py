@@ -44,7 +44,7 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Swept:
+class Collected:
     """What was collected, or would be.
 
     Attributes:
@@ -67,17 +67,17 @@ class Swept:
     unfinished: list[Version] = field(default_factory=list[Version])
 
 
-def sweep(root: Path, names: Iterable[str], rules: Rules, dry_run: bool) -> Swept:
-    """Collect what nothing needs: see :func:`plan`, of which this is the carrying out.
+def collect_garbage(root: Path, names: Iterable[str], rules: Rules, dry_run: bool) -> Collected:
+    """Collect what nothing needs: see :func:`plan_collection`, of which this is the carrying out.
 
     Raises:
-        StoreError: see :func:`plan`; the disk.
+        StoreError: see :func:`plan_collection`; the disk.
     """
-    planned = plan(root, names, rules)
-    return planned if dry_run else collect(root, names, rules, planned)
+    planned = plan_collection(root, names, rules)
+    return planned if dry_run else carry_out(root, names, rules, planned)
 
 
-def plan(root: Path, names: Iterable[str], rules: Rules) -> Swept:
+def plan_collection(root: Path, names: Iterable[str], rules: Rules) -> Collected:
     """What nothing needs.
 
     Needed are heads, tags, ``rules.keep``; the inputs of work that is being done or is interrupted, and what of
@@ -88,34 +88,34 @@ def plan(root: Path, names: Iterable[str], rules: Rules) -> Swept:
     Raises:
         StoreError: a version that stays cannot be read, so what it was made from is unknown; nothing is collected.
     """
-    store = _read_all(root, list(names))
+    store = _read_store(root, list(names))
     left = left_behind(root / ".runs")
     gone = [one for one in left if rules.runs and not one.held]
     waiting = [one for one in left if one not in gone]
-    roots = _roots(store, rules, waiting)
-    newest, newer = _newest(store, rules)
-    finished = _closure(store, roots | {key for key, whole in newest.items() if whole})
-    needed = finished if rules.unfinished else _closure(store, finished | set(newest))
+    roots = _needed_for_themselves(store, rules, waiting)
+    newest, newer = _newest_of_chains(store, rules)
+    finished = _with_ancestors(store, roots | {key for key, whole in newest.items() if whole})
+    needed = finished if rules.unfinished else _with_ancestors(store, finished | set(newest))
     doomed = [v for key, v in sorted(store.versions.items()) if key not in needed]
-    staging = [s for home in _homes(root) for s in _abandoned(home)]
+    staging = [s for home in _homes_with_drafts(root) for s in _abandoned_drafts(home)]
     freed = sum(map(own_bytes, [*(v.path for v in doomed), *staging])) + sum(one.bytes for one in gone)
     unfinished = [store.versions[key] for key in sorted(needed - finished) if key in store.versions]
     damaged = [str(e) for e in store.damaged.values()]
-    return Swept(doomed, staging, damaged, freed, newer, gone, waiting, unfinished)
+    return Collected(doomed, staging, damaged, freed, newer, gone, waiting, unfinished)
 
 
-def collect(root: Path, names: Iterable[str], rules: Rules, planned: Swept) -> Swept:
+def carry_out(root: Path, names: Iterable[str], rules: Rules, planned: Collected) -> Collected:
     """Carry out a plan, less what has come to be needed since it was made.
 
     Raises:
         StoreError: the disk; what was collected until then is.
     """
     runs = [one for one in planned.runs if remove(one.path)]
-    still = {v.ref for v in plan(root, names, rules).versions}
-    versions = [v for v in planned.versions if v.ref in still and _collect(root, v)]
+    still = {v.ref for v in plan_collection(root, names, rules).versions}
+    versions = [v for v in planned.versions if v.ref in still and _collect_version(root, v)]
     for path in planned.staging:
         shutil.rmtree(path, ignore_errors=True)
-    return Swept(
+    return Collected(
         versions,
         planned.staging,
         planned.damaged,
@@ -128,7 +128,7 @@ def collect(root: Path, names: Iterable[str], rules: Rules, planned: Swept) -> S
 
 
 @dataclass(frozen=True)
-class _Read:
+class _Contents:
     """All that is in a store, tombstones included."""
 
     root: Path
@@ -138,8 +138,8 @@ class _Read:
     known: dict[Key, Manifest]
 
 
-def _read_all(root: Path, names: list[str]) -> _Read:
-    read = _Read(root, names, {}, {}, {})
+def _read_store(root: Path, names: list[str]) -> _Contents:
+    read = _Contents(root, names, {}, {}, {})
     for home in sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else []:
         for number in refs.tombstones(home):
             path = refs.tombstone_path(home, number)
@@ -156,7 +156,7 @@ def _read_all(root: Path, names: list[str]) -> _Read:
     return read
 
 
-def _roots(store: _Read, rules: Rules, waiting: Iterable[Left]) -> set[Key]:
+def _needed_for_themselves(store: _Contents, rules: Rules, waiting: Iterable[Left]) -> set[Key]:
     """Needed for themselves: heads, tags, what is to be kept, and what work stands on that is not done."""
     found = set(rules.keep)
     for name in store.names:
@@ -165,10 +165,10 @@ def _roots(store: _Read, rules: Rules, waiting: Iterable[Left]) -> set[Key]:
         # Newer than the head: published by a process that died before it could move the head.
         found |= {(name, n) for n in refs.numbers(home) if n >= head}
         found |= {(name, n) for n in refs.read_tags(home).values()}
-    return found | _pinned(store.versions, waiting)
+    return found | _held_by_work(store.versions, waiting)
 
 
-def _pinned(versions: Mapping[Key, Version], waiting: Iterable[Left]) -> set[Key]:
+def _held_by_work(versions: Mapping[Key, Version], waiting: Iterable[Left]) -> set[Key]:
     """The inputs of work that is not done, and those of its outputs that it has published already."""
     refs_, keys = set[str](), set[str]()
     for one in waiting:
@@ -178,13 +178,13 @@ def _pinned(versions: Mapping[Key, Version], waiting: Iterable[Left]) -> set[Key
     return {key for key, v in versions.items() if v.ref in refs_ or v.manifest.key in keys}
 
 
-def _newest(store: _Read, rules: Rules) -> tuple[dict[Key, bool], dict[str, str]]:
+def _newest_of_chains(store: _Contents, rules: Rules) -> tuple[dict[Key, bool], dict[str, str]]:
     """The version that stands for each chain, with whether it is finished; and by reference what replaces others.
 
     Where the newest one is damaged, the newest intact one stays beside it: that is what stages would use.
     """
     present = {key: v.manifest for key, v in store.versions.items()}
-    dropped = _made_from(present, rules.drop)
+    dropped = _with_descendants(present, rules.drop)
     identity, last = chains(store.known), ends({k: m for k, m in present.items() if k not in dropped})
     groups: dict[str, list[Key]] = {}
     for key in sorted(present, key=lambda k: (k[1], k[0])):
@@ -202,7 +202,7 @@ def _newest(store: _Read, rules: Rules) -> tuple[dict[Key, bool], dict[str, str]
     return found, newer
 
 
-def _made_from(present: Mapping[Key, Manifest], origins: Collection[Key]) -> set[Key]:
+def _with_descendants(present: Mapping[Key, Manifest], origins: Collection[Key]) -> set[Key]:
     """``origins`` and everything made from them."""
     children: dict[Key, list[Key]] = {}
     for key, manifest in present.items():
@@ -217,7 +217,7 @@ def _made_from(present: Mapping[Key, Manifest], origins: Collection[Key]) -> set
     return found
 
 
-def _closure(store: _Read, roots: Iterable[Key]) -> set[Key]:
+def _with_ancestors(store: _Contents, roots: Iterable[Key]) -> set[Key]:
     """``roots`` and all their ancestors.
 
     Raises:
@@ -240,7 +240,7 @@ def _closure(store: _Read, roots: Iterable[Key]) -> set[Key]:
     return needed
 
 
-def _collect(root: Path, version: Version) -> bool:
+def _collect_version(root: Path, version: Version) -> bool:
     home = root / version.name
     tombstone = refs.tombstone_path(home, version.number)
     trash = home / ".staging" / f"collected-{uuid.uuid4().hex}"
@@ -248,7 +248,7 @@ def _collect(root: Path, version: Version) -> bool:
         # Tagged, or taken as an input, since we looked; heads move only to new numbers.
         key = (version.name, version.number)
         tagged = version.number in refs.read_tags(home).values()
-        if tagged or _pinned({key: version}, left_behind(root / ".runs")):
+        if tagged or _held_by_work({key: version}, left_behind(root / ".runs")):
             return False
         make_dirs(trash.parent)
         # The tombstone first: a crash in between leaves a version with a tombstone, which still is a version.
@@ -264,11 +264,11 @@ def _collect(root: Path, version: Version) -> bool:
     return True
 
 
-def _homes(root: Path) -> list[Path]:
+def _homes_with_drafts(root: Path) -> list[Path]:
     return sorted(p.parent for p in root.glob("*/.staging"))
 
 
-def _abandoned(home: Path) -> list[Path]:
+def _abandoned_drafts(home: Path) -> list[Path]:
     old: list[Path] = []
     for path in sorted(p for p in (home / ".staging").iterdir() if p.is_dir()):
         try:

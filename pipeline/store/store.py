@@ -17,7 +17,7 @@ from pipeline.base.files import disk_error, expand_home, locked, read_json
 from pipeline.store import refs
 from pipeline.store.diff import Diff, diff
 from pipeline.store.draft import Draft, new_manifest
-from pipeline.store.gc import Rules, Swept, sweep
+from pipeline.store.gc import Collected, Rules, collect_garbage
 from pipeline.store.lineage import Node, lineage
 from pipeline.store.manifest import ERASED
 from pipeline.store.publish import newest_first, newest_with_key, repair_head
@@ -172,13 +172,13 @@ class Store:
         drop: Iterable[str] = (),
         unfinished: bool = False,
         runs: bool = False,
-    ) -> Swept:
-        """Collect the versions that nothing needs; see :func:`pipeline.store.gc.plan`.
+    ) -> Collected:
+        """Collect the versions that nothing needs; see :func:`pipeline.store.gc.plan_collection`.
 
         Args:
             keep, drop: references, see :class:`pipeline.store.gc.Rules`, as for the others.
         """
-        return sweep(self.root, self.names(), self.rules(keep, drop, unfinished, runs), dry_run)
+        return collect_garbage(self.root, self.names(), self.rules(keep, drop, unfinished, runs), dry_run)
 
     def rules(self, keep: Iterable[str], drop: Iterable[str], unfinished: bool, runs: bool) -> Rules:
         """The rules of :meth:`gc`, their references resolved."""

@@ -8,7 +8,7 @@ import sys
 from pipeline.base.errors import ConfigError
 from pipeline.base.terminal_text import in_size, put, put_json, put_table
 from pipeline.store.checkpoints import in_words
-from pipeline.store.gc import Swept, collect, own_bytes, plan
+from pipeline.store.gc import Collected, carry_out, own_bytes, plan_collection
 from pipeline.store.interrupted import Left
 from pipeline.store.store import Store
 
@@ -36,15 +36,15 @@ def run(store: Store, args: argparse.Namespace) -> int:
 
     Raises:
         ConfigError: there is something to collect, and nobody who could be asked.
-        StoreError: see :func:`pipeline.store.gc.plan`.
+        StoreError: see :func:`pipeline.store.gc.plan_collection`.
     """
     names, rules = store.names(), store.rules(args.keep, args.drop, args.unfinished, args.runs)
-    planned = plan(store.root, names, rules)
+    planned = plan_collection(store.root, names, rules)
     if not args.json:
         _tell(planned, args)
     anything = bool(planned.versions or planned.staging or planned.runs)
     asked = anything and not args.dry_run and (args.yes or (not args.json and _confirmed()))
-    done = collect(store.root, names, rules, planned) if asked else planned
+    done = carry_out(store.root, names, rules, planned) if asked else planned
     if args.json:
         _print_json(done, collected=asked)
     elif asked:
@@ -54,7 +54,7 @@ def run(store: Store, args: argparse.Namespace) -> int:
     return 0
 
 
-def _tell(planned: Swept, args: argparse.Namespace) -> None:
+def _tell(planned: Collected, args: argparse.Namespace) -> None:
     rows = [
         (v.ref, f"{v.manifest.kind}, seed {v.manifest.seed}", in_size(own_bytes(v.path)), _why(planned, v.ref))
         for v in planned.versions
@@ -76,7 +76,7 @@ def _tell(planned: Swept, args: argparse.Namespace) -> None:
     put(f"{_count(planned)}: would free {in_size(planned.bytes)}")
 
 
-def _why(planned: Swept, ref: str) -> str:
+def _why(planned: Collected, ref: str) -> str:
     return f"newer: {planned.newer[ref]}" if ref in planned.newer else ""
 
 
@@ -89,9 +89,9 @@ def _row(one: Left) -> tuple[str, str, str, str]:
     return str(one.path), what, in_size(one.bytes), f"{step}, {state}"
 
 
-def _count(swept: Swept) -> str:
-    runs = f", {len(swept.runs)} interrupted runs" if swept.runs else ""
-    return f"{len(swept.versions)} versions, {len(swept.staging)} abandoned drafts{runs}"
+def _count(garbage: Collected) -> str:
+    runs = f", {len(garbage.runs)} interrupted runs" if garbage.runs else ""
+    return f"{len(garbage.versions)} versions, {len(garbage.staging)} abandoned drafts{runs}"
 
 
 def _confirmed() -> bool:
@@ -107,15 +107,15 @@ def _refuse(args: argparse.Namespace) -> None:
     raise ConfigError("gc", "nothing was collected, as nobody is there to be asked.", "Add --yes.")
 
 
-def _print_json(swept: Swept, collected: bool) -> None:
+def _print_json(garbage: Collected, collected: bool) -> None:
     value = {
         "dry_run": not collected,
-        "versions": [v.ref for v in swept.versions],
-        "staging": [str(p) for p in swept.staging],
-        "runs": [str(one.path) for one in swept.runs],
-        "waiting": [str(one.path) for one in swept.waiting],
-        "unfinished": [v.ref for v in swept.unfinished],
-        "damaged": swept.damaged,
-        "bytes": swept.bytes,
+        "versions": [v.ref for v in garbage.versions],
+        "staging": [str(p) for p in garbage.staging],
+        "runs": [str(one.path) for one in garbage.runs],
+        "waiting": [str(one.path) for one in garbage.waiting],
+        "unfinished": [v.ref for v in garbage.unfinished],
+        "damaged": garbage.damaged,
+        "bytes": garbage.bytes,
     }
     put_json(value)

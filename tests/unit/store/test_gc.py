@@ -186,10 +186,10 @@ def test_work_that_begins_while_one_is_asked_keeps_its_checkpoints(store: Store)
         pass
     planned = store.gc(dry_run=True, runs=True)
     assert [one.path for one in planned.runs] == [work]
-    from pipeline.store.gc import Rules, collect
+    from pipeline.store.gc import Rules, carry_out
 
     held = hold(work)
-    done = collect(store.root, store.names(), Rules(runs=True), planned)
+    done = carry_out(store.root, store.names(), Rules(runs=True), planned)
     os.close(held)
     assert done.runs == []
     assert Checkpoints(work).latest() is not None
