@@ -27,7 +27,7 @@ from pipeline.results.policy import Evaluation
 from pipeline.results.stats import to_json
 from pipeline.store.store import Store
 from pipeline.workflow.sweep_launch import Launcher, StageFailed, Stopped, gpus, tail
-from pipeline.workflow.sweep_plan import Pace, SweepRun, in_words, part, plan, sweep_key
+from pipeline.workflow.sweep_plan import Eta, SweepRun, in_words, plan, select_part, sweep_key
 from pipeline.workflow.work_key import output_format
 
 LEVEL = 0.95
@@ -45,8 +45,8 @@ class Progress:
         of: how many runs the whole sweep has.
     """
 
-    def __init__(self, runs: Sequence[SweepRun], of: int, launcher: Launcher, pace: Pace, jobs: int) -> None:
-        self.runs, self.of, self.launcher, self.pace, self.jobs = list(runs), of, launcher, pace, jobs
+    def __init__(self, runs: Sequence[SweepRun], of: int, launcher: Launcher, eta: Eta, jobs: int) -> None:
+        self.runs, self.of, self.launcher, self.eta, self.jobs = list(runs), of, launcher, eta, jobs
         self.failed: list[SweepRun] = []
         self._left = list(runs)
         self._slots: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -77,15 +77,15 @@ class Progress:
         def begins(next_stage: str) -> None:
             nonlocal stage, since
             if stage:
-                self.pace.took(run, stage, time.monotonic() - since)
+                self.eta.took(run, stage, time.monotonic() - since)
             stage, since = next_stage, time.monotonic()
-            say("sweep", f"{where}: {stage}{self.pace.left(list(self._left))}")
+            say("sweep", f"{where}: {stage}{self.eta.left(list(self._left))}")
 
         try:
             self.launcher.run(run.job, begins, slot)
             if stage:
-                self.pace.took(run, stage, time.monotonic() - since)
-            run.look()
+                self.eta.took(run, stage, time.monotonic() - since)
+            run.refresh()
             seconds = time.monotonic() - began
             say("sweep", f"{where}: {sweep_table.result(figures(run))}, done in {in_words(seconds)}")
         except StageFailed as err:
@@ -199,9 +199,9 @@ def main(argv: list[str] | None = None) -> int:
     if args.jobs < 1:
         raise ConfigError("--jobs", f"{args.jobs} is below 1.")
     runs = plan(args.config, args.seeds, args.grid, args.overrides)
-    chosen = part(runs, args.only)
+    chosen = select_part(runs, args.only)
     for run in runs:
-        run.look()
+        run.refresh()
     if args.list:
         for run in chosen:
             put(f"{run.number:>4}  {'done' if run.next is None else f'next: {run.next}':<16}  {run.name}")
@@ -209,7 +209,7 @@ def main(argv: list[str] | None = None) -> int:
     failed = [] if args.table else carry_out(chosen, runs, args)
     missing = [run for run in runs if run.next is not None and run not in failed]
     for run in missing:  # another machine may have done it meanwhile
-        run.look()
+        run.refresh()
     missing = [run for run in missing if run.next is not None]
     if args.only is not None and (failed or missing):
         say("sweep", f"{len(failed) + len(missing)} of {len(runs)} runs are not done; what there is: --table")
@@ -228,7 +228,7 @@ def carry_out(chosen: Sequence[SweepRun], runs: Sequence[SweepRun], args: argpar
         groups = list(dict.fromkeys(run.group for run in runs))
         todo.sort(key=lambda run: groups.index(run.group))
     say("sweep", f"{len(todo)} of {len(runs)} runs to do; logs in {todo[0].job.log.parent}")
-    progress = Progress(todo, len(runs), Launcher(command(args.launch)), Pace(runs, args.jobs), args.jobs)
+    progress = Progress(todo, len(runs), Launcher(command(args.launch)), Eta(runs, args.jobs), args.jobs)
     with ended_by_sigterm():
         progress.carry_out()
     if progress.failed:

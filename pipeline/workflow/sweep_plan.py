@@ -50,12 +50,12 @@ class SweepRun:
     def name(self) -> str:
         return f"{spell(self.settings)} seed={self.seed}".strip()
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """See what there is of it."""
         self.versions, self.next = made(self.job.config)
 
 
-class Pace:
+class Eta:
     """How long stages take, from those that were timed here and those that say so in their versions."""
 
     def __init__(self, runs: Sequence[SweepRun], jobs: int) -> None:
@@ -70,20 +70,22 @@ class Pace:
     def took(self, run: SweepRun, stage: str, seconds: float) -> None:
         """A stage is done: for this run, and for those that share it."""
         with self._lock:
-            self._seconds.setdefault(stage, {})[works(run.job.config)[stage]] = seconds
+            self._seconds.setdefault(stage, {})[stage_keys(run.job.config)[stage]] = seconds
 
     def left(self, runs: Sequence[SweepRun]) -> str:
         """``, about 12 min left``, shared work counted once; nothing where a stage was never timed."""
         with self._lock:
             means = {stage: sum(known.values()) / len(known) for stage, known in self._seconds.items()}
             whole = {key for known in self._seconds.values() for key in known}
-        todo = {key: stage for run in runs for stage, key in works(run.job.config).items() if key not in whole}
+        todo = {
+            key: stage for run in runs for stage, key in stage_keys(run.job.config).items() if key not in whole
+        }
         if not todo or not means.keys() >= set(todo.values()):
             return ""
         return f", about {in_words(sum(means[stage] for stage in todo.values()) / self.jobs)} left"
 
 
-def works(config: Experiment) -> dict[str, str]:
+def stage_keys(config: Experiment) -> dict[str, str]:
     """What each stage's work depends on in the config: equal for runs that share it."""
     keys: dict[str, str] = {}
     key = digest([config.base_model, config.base_revision])
@@ -167,7 +169,7 @@ def parse_seeds(text: str, first: int) -> list[int]:
     return seeds if len(seeds) > 1 or "," in text else [first + i for i in range(seeds[0])]
 
 
-def part(runs: Sequence[SweepRun], only: str | None) -> list[SweepRun]:
+def select_part(runs: Sequence[SweepRun], only: str | None) -> list[SweepRun]:
     """Run ``I``, or part ``I`` of ``N`` parts, counted from 1. Parts are of neighbours, which share most.
 
     Raises:
@@ -185,7 +187,7 @@ def part(runs: Sequence[SweepRun], only: str | None) -> list[SweepRun]:
 
 def sweep_key(runs: Sequence[SweepRun]) -> str:
     """The same for the same runs of the same settings."""
-    return digest(["sweep", [[run.name, works(run.job.config)] for run in runs]])
+    return digest(["sweep", [[run.name, stage_keys(run.job.config)] for run in runs]])
 
 
 def spell(settings: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from pipeline.base.files import is_held
 from pipeline.stages import sweep
 from pipeline.store.store import Store, Version
 from pipeline.workflow import sweep_launch
-from pipeline.workflow.sweep_plan import Pace, parse_axis, parse_seeds, part, plan
+from pipeline.workflow.sweep_plan import Eta, parse_axis, parse_seeds, plan, select_part
 from tests.stages import fake_stage
 from tests.stages.conftest import Project
 
@@ -301,13 +301,13 @@ def test_jobs_have_a_gpu_each_and_make_once_what_they_share(small: Sweep, monkey
 @pytest.mark.parametrize(("n", "runs"), [(1, 7), (3, 7), (7, 7), (9, 7)])
 def test_parts_are_all_runs_once(n: int, runs: int) -> None:
     whole: Any = list(range(runs))
-    parts = [part(whole, f"{i}/{n}") for i in range(1, n + 1)]
+    parts = [select_part(whole, f"{i}/{n}") for i in range(1, n + 1)]
     assert [run for some in parts for run in some] == whole
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    assert part(whole, "7") == [6]
+    assert select_part(whole, "7") == [6]
     for wrong in ("0/3", "4/3", "8", "x", "1/0", "-1"):
         with pytest.raises(ConfigError, match="no part"):
-            part(whole, wrong)
+            select_part(whole, wrong)
 
 
 def test_grids_and_seeds_are_read() -> None:
@@ -338,14 +338,14 @@ def test_grids_and_seeds_are_read() -> None:
 # Mutation caught: shared work counted once per run.
 def test_time_left_counts_shared_work_once() -> None:
     runs = plan("configs/demo.yaml", "2", ["ppo.kl_coef=0.02,0.1"], [])
-    pace = Pace([], jobs=1)
+    eta = Eta([], jobs=1)
     for stage, seconds in (("sft", 100), ("collect", 10), ("reward", 10), ("ppo", 60)):
-        pace.took(runs[0], stage, seconds)
-    assert pace.left(runs) == ""  # nobody knows how long evaluate takes
-    pace.took(runs[0], "evaluate", 20)
+        eta.took(runs[0], stage, seconds)
+    assert eta.left(runs) == ""  # nobody knows how long evaluate takes
+    eta.took(runs[0], "evaluate", 20)
     # Left: PPO and evaluate of run 2; all of run 3; PPO and evaluate of run 4: 80 + 200 + 80 seconds.
-    assert pace.left(runs) == ", about 6 min left"
-    assert Pace.left(pace, runs[:1]) == ""
+    assert eta.left(runs) == ", about 6 min left"
+    assert Eta.left(eta, runs[:1]) == ""
 
 
 def test_a_misspelt_key_is_told_before_anything_runs(small: Sweep) -> None:
