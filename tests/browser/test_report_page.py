@@ -14,7 +14,7 @@ from pipeline.reporting.run_tables import Table
 from pipeline.reporting.samples import Sample
 from pipeline.reporting.trees import Branch
 from tests.browser.conftest import LAPTOP, PHONE
-from tests.unit.reporting.given import entry, newer, sliced, varied_json
+from tests.unit.reporting.given import estimate, newer, sliced, varied_json
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
@@ -27,7 +27,7 @@ END = "the very end of a long completion"
 def html() -> str:
     """A page with something in every section; its names are long, and so is one completion."""
     panels = {m: frontier.curves(newer(), m) for m in ("gold_score", "score")}
-    judged = [scores.Judgement("gold score", entry(0.8, 0.7, 0.9), entry(0.6, 0.5, 0.7))]
+    judged = [scores.Judgement("gold score", estimate(0.8, 0.7, 0.9), estimate(0.6, 0.5, 0.7))]
     drawn = {
         "frontier": frontier.frontier(panels, frontier.turn(newer())),
         "policy": scores.win_rates(judged),

@@ -44,21 +44,38 @@ def work(run: Run, device: str | None, words: Sequence[str]) -> None:
             draft.stats.update(figures(coef, seed) if run.stage == "evaluate" else {}, resumed=resumed)
 
 
+def entry(value: float) -> dict[str, Any]:
+    return {"value": value, "low": None, "high": None, "n": 4}
+
+
+def change(policy: float, difference: float) -> dict[str, Any]:
+    return {"base": entry(policy - difference), "policy": entry(policy), "difference": entry(difference)}
+
+
 def figures(coef: float, seed: int) -> dict[str, Any]:
+    closing = {"text": "Fine.", "count": 1, "share": entry(0.05), "share_of_other": entry(0.05)}
+    closings = {"base": entry(4.0), "policy": entry(3.6), "ratio": entry(0.9), "at": 4}
+    left = {"closings": entry(3.6), "ratio": entry(0.9), "closing": {"text": "Fine.", "share": 0.05}}
     return {
-        "gold_score": {"difference": {"value": GOLD[coef, seed]}},
-        "score": {"difference": {"value": 1.0}},
-        "win_rate": {"gold_score": {"value": 0.9 + 0.05 * seed}},
-        "kl_k1": {"value": 2.0 + seed},
-        "length": {"policy": {"value": 10.0}},
+        "n": 4,
+        "level": 0.95,
+        "gold_score": change(1.0, GOLD[coef, seed]),
+        "score": change(1.0, 1.0),
+        "win_rate": {"gold_score": {**entry(0.9 + 0.05 * seed), "wins": 4, "ties": 0, "losses": 0}},
+        "kl_k1": {**entry(2.0 + seed), "standard_error": None},
+        "length": change(10.0, 1.0),
         "diversity": {
-            "closings": {"ratio": {"value": 0.9}},
-            "closing": {"policy": {"share": {"value": 0.05}}},
+            "completions": 4,
+            "prompts": 4,
+            "level": 0.95,
+            "closings": closings,
+            "openings": closings,
+            "closing": {"base": closing, "policy": closing},
             "collapse": None,
             "best_of_n": {
                 "prompts": 4,
-                "rows": [{"n": 1, "closings": {"value": 4.0}}],
-                "policy": {"closings": {"value": 3.6}},
+                "rows": [{"n": 1, "kl_bound": 0.0, **left, "closings": entry(4.0)}],
+                "policy": left,
             },
         },
     }
