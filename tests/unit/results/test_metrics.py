@@ -9,16 +9,16 @@ from pathlib import Path
 
 from pipeline.health import RULES
 from pipeline.health.findings import Facts
-from pipeline.reporting.metrics_page import healthy, page
 from pipeline.results.measured import Measured
 from pipeline.results.metrics import Logged
+from tests.generated.metrics_page import healthy, page
 
 ROOT = Path(__file__).parents[3]
 EVERY = [*Logged, *Measured]
 
 
 def test_the_page_has_the_catalogue() -> None:
-    """Where it does not: python -m pipeline.reporting.metrics_page docs/metrics.md."""
+    """Where it does not: make generated."""
     text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     assert page(text) == text
     # Mutation caught: two metrics with one anchor.

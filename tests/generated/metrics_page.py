@@ -1,9 +1,8 @@
-"""Write the tables of docs/metrics.md from the catalogue: ``python -m pipeline.reporting.metrics_page FILE``."""
+"""Write the tables of docs/metrics.md from the catalogue of metrics."""
 
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
@@ -12,6 +11,8 @@ from pipeline.base.markdown import replace_between
 from pipeline.health import RULES
 from pipeline.results.measured import Measured
 from pipeline.results.metrics import Logged, Metric, Place
+
+PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 
 def page(text: str) -> str:
@@ -54,6 +55,6 @@ def healthy(metric: Metric) -> str:
     return "; ".join(part for part in (metric.about.healthy, limit, links) if part)
 
 
-if __name__ == "__main__":
-    for path in map(Path, sys.argv[1:]):
-        path.write_text(page(path.read_text(encoding="utf-8")), encoding="utf-8")
+def write() -> None:
+    """Write the tables into docs/metrics.md."""
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
