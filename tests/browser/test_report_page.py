@@ -14,7 +14,7 @@ from pipeline.reporting.run_tables import Table
 from pipeline.reporting.samples import Sample
 from pipeline.reporting.trees import Branch
 from tests.browser.conftest import LAPTOP, PHONE
-from tests.unit.reporting.given import estimate, newer, sliced, varied_json
+from tests.unit.reporting.given import estimate, newer, reward, sliced, varied_json
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
@@ -39,7 +39,7 @@ def html() -> str:
         Report(
             title=long,
             evaluation=newer(diversity=varied_json()),
-            reward=sliced(),
+            reward=reward(sliced()),
             pictures=[Picture(n, common.inline_svg(f, n), "A caption.", n) for n, f in drawn.items()],  # type: ignore[arg-type]
             samples=[Sample("p", "before " * 99, "after " * 300 + END, 0.0, 1.0, 0.1, 0.9, "gain")],
             lineage=tree,

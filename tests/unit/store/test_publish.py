@@ -99,9 +99,9 @@ def test_no_key_always_publishes(store: Store) -> None:
 def test_work_that_goes_on_is_published_again_under_its_key(store: Store) -> None:
     first = publish(store, key="k")
     # Mutations caught: any version with the key counts as done; the same rows make another version.
-    assert publish(store, key="k", again=True).number == first.number
+    assert publish(store, key="k", republish_if_changed=True).number == first.number
     changed = [{**row, "score": 0.0} for row in numbered(3)]
-    second = publish(store, changed, key="k", again=True)
+    second = publish(store, changed, key="k", republish_if_changed=True)
     assert second.number == first.number + 1
     assert second.id == first.id  # the id is that of the rows' ids; it is the bytes that differ
     found = store.find("prefs", "k")
