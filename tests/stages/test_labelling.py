@@ -302,7 +302,16 @@ def test_what_the_reward_model_is_least_sure_of_comes_first(
     assert asked[1:] == [i for i in expected if i != asked[0]][:9]
 
 
-@pytest.mark.parametrize("mode", ["pairwise", "ranking", "thumbs", "rating"])
+# What each mode's votes become is tests/unit/labelling/test_votes_to_rows.py's; this is the way through the stages.
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "pairwise",
+        pytest.param("ranking", marks=pytest.mark.slow),
+        "thumbs",
+        pytest.param("rating", marks=pytest.mark.slow),
+    ],
+)
 def test_own_completions_in_each_mode(project: Project, mode: str, tmp_path: Path) -> None:
     words = ["good", "fine and good", "bad", "awful"]
     rows = [{"prompt": f"Item {i} is", "completions": [f" {w} {i}" for w in words]} for i in range(12)]

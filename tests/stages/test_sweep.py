@@ -220,6 +220,7 @@ def test_a_killed_run_continues_and_stops_no_other(small: Sweep, capsys: pytest.
 
 
 # Seen failing with: a held directory taken for a failure.
+@pytest.mark.slow
 def test_what_outlived_a_killed_sweep_is_waited_for(small: Sweep) -> None:
     small.script({"ppo 0.02 0": "wait"})
     with small.started("seed=0: ppo") as first:
