@@ -302,7 +302,7 @@ def test_what_the_reward_model_is_least_sure_of_comes_first(
     assert asked[1:] == [i for i in expected if i != asked[0]][:9]
 
 
-# The rows of each mode are tested in tests/unit/labelling/test_votes_to_rows.py; this is the way through the stages.
+# The rows of each mode: tests/unit/labelling/test_votes_to_rows.py. This is the way through the stages.
 @pytest.mark.parametrize(
     "mode",
     [
