@@ -1,1 +1,1 @@
-"""Erase a person: find what is theirs, replace the versions that hold it."""
+"""Erase a person: find their answers, replace the versions that contain them."""

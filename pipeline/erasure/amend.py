@@ -1,4 +1,4 @@
-"""Amend a version that stays: redact texts about a person, change the key of its work. Rows and weights stay."""
+"""Amend a version in place: redact a person from its texts, change its work key. Rows and weights stay."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from pipeline.store.store import Store
 from pipeline.store.version import Version
 
 REDACTED = "redacted"
-"""Governance key of a version with redacted texts: when, and which files."""
+"""Governance key of a version with redacted texts: [{at, files}]."""
 
 
 def redact(store: Store, version: Version, words: Collection[str], files: Iterable[str]) -> None:
     """Redact a person from the texts of a version: its manifest's figures, its card, a report's page.
 
-    Its rows, weights, number and id stay. The manifest is written first: after a death the files that still hold a
-    word are found again, and become what it says.
+    Rows, weights, number and id stay. The manifest is written first: after a crash, a repeat finds the files that
+    still contain a word and completes them.
 
     Args:
-        files: those that hold one of ``words``, relative to the version; manifest.json may be among them.
+        files: the files that contain one of ``words``, relative to the version; may include manifest.json.
     Raises:
-        StoreError: the disk.
+        StoreError: a disk error.
     """
     manifest, home = version.manifest, store.home(version.name)
     aside = home / ".staging" / f"redacted-{uuid.uuid4().hex}"
@@ -56,11 +56,7 @@ def redact(store: Store, version: Version, words: Collection[str], files: Iterab
 
 
 def rekey(store: Store, version: Version, key: str) -> None:
-    """Change the key of a version's work.
-
-    Raises:
-        StoreError: the disk.
-    """
+    """Change a version's work key. Raises StoreError for a disk error."""
     home = store.home(version.name)
     aside = home / ".staging" / f"rekeyed-{uuid.uuid4().hex}"
     with disk_errors(version.where), locked(home / ".lock"):
@@ -77,7 +73,7 @@ def _entry(before: FileEntry, content: bytes | None) -> FileEntry:
 
 
 def _replace_bytes(path: Path, content: bytes, aside: Path) -> None:
-    """Write ``path`` in one step."""
+    """Write ``path`` atomically."""
     temporary = aside / path.name
     with temporary.open("wb") as f:
         f.write(content)

@@ -1,7 +1,7 @@
 """Replace a version by a corrected one, or delete it completely. (gc does neither.)
 
-An erased version leaves a tombstone without content: lineage, numbers of rows, and the sha256 of its manifest,
-which listed the sha256 of every file.
+An erased version leaves a tombstone without content: lineage, row counts, and the sha256 of its manifest, which
+listed the sha256 of every file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pipeline.store.store import Store
 from pipeline.store.version import Version
 
 REPLACES = "replaces"
-"""Governance key of a version that stands in the place of an erased one: its reference."""
+"""Governance key of a replacement: the reference of the erased version."""
 
 Key = tuple[str, int]
 """A version's name and number."""
@@ -33,7 +33,7 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True)
 class VersionRecord:
-    """A version of the store, or the tombstone of one (``path`` is None then)."""
+    """A version of the store, or a tombstone (``path`` is None)."""
 
     manifest: Manifest
     path: Path | None
@@ -48,12 +48,12 @@ class VersionRecord:
 
     @property
     def replacement(self) -> str | None:
-        """The reference of the version in the place of an erased one."""
+        """The reference of an erased version's replacement."""
         return self.manifest.governance.get(ERASED, {}).get("heir")
 
 
 def all_records(store: Store) -> tuple[dict[Key, VersionRecord], list[str]]:
-    """All versions and all tombstones of the store, and a line about each that cannot be read."""
+    """All versions and tombstones of the store, and an error line for each unreadable one."""
     records: dict[Key, VersionRecord] = {}
     damaged: list[str] = []
     for home in homes(store):
@@ -74,7 +74,7 @@ def all_records(store: Store) -> tuple[dict[Key, VersionRecord], list[str]]:
 
 
 def homes(store: Store) -> list[Path]:
-    """The directory of every name that ever had a version."""
+    """The directories of all names that have a version or a tombstone."""
     if not store.root.is_dir():
         return []
     names = [p for p in sorted(store.root.iterdir()) if p.is_dir()]
@@ -82,7 +82,7 @@ def homes(store: Store) -> list[Path]:
 
 
 def descendants(records: Mapping[Key, VersionRecord], origins: Iterable[Key]) -> list[VersionRecord]:
-    """Everything made from ``origins``, directly or not, each once, nearest first; collected ones included."""
+    """All descendants of ``origins``, nearest first; collected ones included."""
     children: dict[Key, list[VersionRecord]] = {}
     for record in records.values():
         for parent in record.manifest.parents:
@@ -99,7 +99,7 @@ def descendants(records: Mapping[Key, VersionRecord], origins: Iterable[Key]) ->
 
 
 def replacement_of(records: Mapping[Key, VersionRecord], old: Key) -> VersionRecord | None:
-    """The newest version published in the place of ``old``, also by an attempt that died before its end."""
+    """The newest replacement of ``old``, also of an interrupted attempt."""
     ref = f"{old[0]}@{refs.spell(old[1])}"
     replacements = [
         r for r in records.values() if r.path is not None and r.manifest.governance.get(REPLACES) == ref
@@ -108,13 +108,13 @@ def replacement_of(records: Mapping[Key, VersionRecord], old: Key) -> VersionRec
 
 
 def draft_replacement(store: Store, old: Version, parents: Sequence[Parent], key: str | None) -> Draft:
-    """A draft of the version to stand in the place of ``old``: its settings and models, none of its rows or stats.
+    """A draft of the replacement of ``old``, with its settings and models, without its rows and stats.
 
     Publishing moves the head, as always; see :func:`place_heads`.
 
     Args:
-        parents: those of ``old``, with erased ones replaced.
-        key: that of ``old``, so that its work still counts as done; None where that is not wanted.
+        parents: of ``old``, with erased ones replaced.
+        key: of ``old``, so that its work still counts as done; else None.
     """
     kept = {k: v for k, v in old.manifest.governance.items() if k not in (REPLACES, "hub")}
     manifest = dataclasses.replace(
@@ -133,22 +133,22 @@ def draft_replacement(store: Store, old: Version, parents: Sequence[Parent], key
 
 
 def erase(store: Store, version: Version, replacement: Version | None = None) -> list[str]:
-    """Remove a version whatever refers to it; a tombstone without content stays.
+    """Remove a version even if others refer to it; leave a tombstone without content.
 
-    Safe to repeat after a death at any moment: the tombstone is written first, the rows are renamed away in one
-    step, and what is renamed away is :func:`drop_staging`'s to find.
+    Safe to repeat after a crash: the tombstone is written first, the rows are moved to staging atomically, and
+    :func:`drop_staging` removes what is left there.
 
     Returns:
-        The tags that named it. They are removed: a tag never moves, and these would name nothing.
+        Its tags, which are removed: a tag never moves.
     Raises:
-        StoreError: the disk; the version may be there still.
+        StoreError: a disk error; the version may still exist.
     """
     home = store.home(version.name)
     trash = home / ".staging" / f"collected-{uuid.uuid4().hex}"
     with disk_errors(version.where):
         with locked(home / ".lock"):
             tags = [tag for tag, number in refs.read_tags(home).items() if number == version.number]
-            tags = sorted({*tags, *_tags_before(home, version.number)})
+            tags = sorted({*tags, *_erasure(home, version.number).get("tags", [])})  # of an interrupted attempt
             sha = sha256_file(version.path / "manifest.json")
             tombstone = redacted_tombstone(version.manifest, sha, replacement.ref if replacement else None, tags)
             replace_json(refs.tombstone_path(home, version.number), dataclasses.asdict(tombstone))
@@ -164,7 +164,7 @@ def erase(store: Store, version: Version, replacement: Version | None = None) ->
 
 
 def redact_tombstone(store: Store, name: str, number: int) -> None:
-    """Take the content (config, stats, names of files) out of the tombstone of a version collected earlier."""
+    """Remove the content (config, stats, file names) from the tombstone of a collected version."""
     path = refs.tombstone_path(store.home(name), number)
     with disk_errors(str(path)):
         manifest = Manifest.from_json(path.read_text("utf-8"), str(path))
@@ -173,17 +173,17 @@ def redact_tombstone(store: Store, name: str, number: int) -> None:
 
 
 def drop_staging(home: Path) -> list[Path]:
-    """Remove what dead writers left in ``home``; returns what stays because somebody is writing it now.
+    """Remove the staging of dead writers in ``home``; returns the paths that are being written now.
 
-    Unlike garbage collection it does not wait a day: a writer on another machine, whose lock is not seen, fails.
+    Unlike garbage collection it does not wait a day: a writer on another machine, whose lock is invisible, fails.
 
     Raises:
-        StoreError: the disk.
+        StoreError: a disk error.
     """
     busy: list[Path] = []
     with disk_errors(str(home)):
         if (home / ".lock").exists():
-            with locked(home / ".lock"):  # garbage collection writes its copies of manifests under it
+            with locked(home / ".lock"):  # garbage collection copies manifests under it
                 for path in (home / "tombstones").glob(".*"):
                     path.unlink()
         for path in sorted((home / ".staging").glob("*")):
@@ -196,34 +196,33 @@ def drop_staging(home: Path) -> list[Path]:
 
 
 def place_heads(store: Store, before: Mapping[str, int]) -> None:
-    """Point heads at the replacements of the versions they named; call it when all of these are erased.
+    """Point heads at the replacements of the versions they named, after all of these are erased.
 
     Args:
-        before: the head of each name before the first replacement was published. One that was erased without a
-            replacement gives its place to the newest version left. A head that somebody else moved since stays.
+        before: the head of each name before the first replacement was published. Without a replacement the newest
+            version left becomes the head. A head that was moved since stays.
     """
     for name, number in before.items():
         home = store.home(name)
         with disk_errors(str(home)), locked(home / ".lock"):
-            there = refs.numbers(home)
-            target = _follow(home, number, there)
+            numbers = refs.numbers(home)
+            target = _follow(home, number, numbers)
             head = refs.read_head(home)
-            if head in there:
-                governance = Version.open(refs.version_path(home, head)).manifest.governance
-                if REPLACES not in governance:
-                    continue
+            if head in numbers and REPLACES not in Version.open(refs.version_path(home, head)).manifest.governance:
+                continue
             if target is None:
                 refs.head_path(home).unlink(missing_ok=True)
             else:
                 refs.move_head(home, target, Version.open(refs.version_path(home, target)).id)
 
 
-def _follow(home: Path, number: int, there: list[int]) -> int | None:
-    while number not in there:
+def _follow(home: Path, number: int, numbers: list[int]) -> int | None:
+    """The existing version that finally replaces ``number``, else the newest of ``numbers``."""
+    while number not in numbers:
         replacement = _erasure(home, number).get("heir")
         after = refs.parse_ref(replacement).number if replacement else None
         if after is None or after <= number:
-            return max(there, default=None)
+            return max(numbers, default=None)
         number = after
     return number
 
@@ -236,13 +235,8 @@ def _erasure(home: Path, number: int) -> dict[str, Any]:
         return {}
 
 
-def _tags_before(home: Path, number: int) -> list[str]:
-    """Tags that an attempt removed which died before it removed the version."""
-    return _erasure(home, number).get("tags", [])
-
-
 def erased(store: Store) -> set[str]:
-    """References of all versions that were erased: what reads one cannot go on."""
+    """References of all erased versions."""
     records, _ = all_records(store)
     return {record.ref for record in records.values() if ERASED in record.manifest.governance}
 

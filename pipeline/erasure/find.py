@@ -1,7 +1,4 @@
-"""Find the versions that contain given people's answers, and compute each version without them.
-
-Their events and names are in the log: :meth:`pipeline.labelling.log.log.Log.forget` erases those.
-"""
+"""Find the versions that contain given people's answers, and compute each version without them."""
 
 from __future__ import annotations
 
@@ -25,16 +22,16 @@ _SAMPLED = ("prompts", "comparisons", "rollouts")
 
 @dataclass
 class Affected:
-    """A version that holds rows of these people, or carries those of one that does.
+    """A version that holds rows of these people, or carries such rows of another version.
 
     Attributes:
-        theirs: their rows, by split.
-        fate: replaced by one without them; or nothing takes its place: a later version of the same work has
-            ``followed`` it and no head or tag names it, or it would be ``emptied``.
-        work_key: the key for the version in its place; None where a later version stands for the work.
-        replacement: the version in its place already: an earlier attempt got so far.
-        labelled: what the others' answers come to; None where it holds no answers of people, only carried rows.
+        theirs: number of their rows, by split.
         previous: the version whose rows it carries.
+        work_key: the replacement's work key; None where a later version has this one's.
+        fate: ``replaced`` by a version without their rows; or erased: ``followed`` by a later version of the same
+            work, while no head or tag names it, or ``emptied``, as no row would be left.
+        replacement: its replacement by an earlier attempt.
+        labelled: the rows of all other people's answers; None where it holds only carried rows.
         after, gone: ids of the rows that stay, and of those that go.
     """
 
@@ -55,17 +52,17 @@ class Affected:
 
 @dataclass
 class Traces:
-    """What there is of some people in the versions of a store.
+    """The traces of given people in the versions of a store.
 
     Attributes:
-        affected: one that carries another's rows comes after it.
-        derived: versions made from them that show rows which go, and how many; models apart.
-        made: everything else that was made from them, models among it, nearest first.
-        perhaps: made from versions erased earlier, of which nobody knows any more whose rows they held.
-        origins: what the rows were in, versions replaced earlier included.
+        affected: versions to replace or erase; a version comes after the one whose rows it carries.
+        derived: versions made from those that contain removed rows, with their number; no models.
+        made: all other descendants, models included, nearest first.
+        perhaps: descendants of versions erased earlier, whose rows may have been these people's.
+        origins: the versions that held the rows, including ones replaced earlier.
         named: other versions whose texts name them, such as a model's figures by person, and those texts.
-        imported: hold rows of theirs that came from outside, and are left alone.
-        damaged: a line about each version that cannot be read.
+        imported: versions with imported rows of theirs, which stay.
+        damaged: an error line for each unreadable version.
     """
 
     affected: list[Affected]
@@ -83,43 +80,42 @@ def find_traces(store: Store, people: Collection[str], earlier: Collection[str] 
 
     Args:
         people: annotators' ids.
-        earlier: references of versions that an attempt before this one found, and may have erased since.
+        earlier: references of versions that an interrupted attempt found, and may have erased.
     """
     records, damaged = all_records(store)
     affected, imported = _affected(store, records, people, damaged)
-    for one in affected.values():
-        _work_out(store, records, affected, one, people)
-    sure = _back(records, {*affected, *map(_key, earlier)})
-    gone = {i for one in affected.values() for i in one.gone}
-    names = {name for name, _ in sure}
+    for entry in affected.values():
+        _compute_without(records, affected, entry, people)
+    origins = _with_replaced(records, {*affected, *map(_key, earlier)})
+    gone = {i for entry in affected.values() for i in entry.gone}
+    names = {name for name, _ in origins}
     erased = {k for k, v in records.items() if ERASED in v.manifest.governance}
-    made = [k for k in descendants(records, sure) if k.key not in erased | set(affected)]
+    made = [r for r in descendants(records, origins) if r.key not in erased | set(affected)]
     derived: list[tuple[Version, int]] = []
     for version in filter(None, map(_version, made)):
         try:
-            # A comparison may have the id of the pair that was made of it; nobody's answer is in it.
+            # A comparison may have the id of the pair made from it, but contains no answer.
             shown_ids = set[str]() if version.manifest.kind in _SAMPLED else gone
             if rows := _rows_among(version, shown_ids, people):
                 derived.append((version, rows))
         except PipelineError as err:
             damaged.append(str(err))
     shown = {(v.name, v.number) for v, _ in derived}
-    certain = {k.key for k in made}
-    before = {k for k in erased if k[0] in names}
-    maybe = [k for k in descendants(records, before | sure) if k.key not in certain | set(affected) | erased]
+    apart = {r.key for r in made} | set(affected) | erased
+    erased_before = {key for key in erased if key[0] in names}
     return Traces(
         affected=list(affected.values()),
         derived=derived,
-        made=[k for k in made if k.key not in shown],
-        perhaps=maybe,
-        origins=[records[k] for k in sorted(sure) if k in records],
+        made=[r for r in made if r.key not in shown],
+        perhaps=[r for r in descendants(records, erased_before | origins) if r.key not in apart],
+        origins=[records[key] for key in sorted(origins) if key in records],
         named=naming_versions(records, {*affected, *shown, *((v.name, v.number) for v in imported)}, people),
         imported=imported,
         damaged=damaged,
     )
 
 
-# Which versions
+# Versions with such rows
 
 
 def _affected(
@@ -145,31 +141,29 @@ def _affected(
         version, previous = _version(records[key]), _previous(records[key])
         if version is not None and (key in theirs or previous in ordered):
             ordered[key] = Affected(version, theirs.get(key, {}), previous, version.manifest.key)
-    for one in ordered.values():
-        carried = any(other.previous == one.key for other in ordered.values())
-        if _later(records, one.version):
-            one.work_key = None
-            one.fate = "replaced" if carried or _named(store, one.version) else "followed"
-    return ordered, [v for v in imported if _brought(v, _previous(records[v.name, v.number]), records, people)]
+    carried = {entry.previous for entry in ordered.values()}
+    for entry in ordered.values():
+        if _has_later(records, entry.version):
+            entry.work_key = None
+            keep = entry.key in carried or _has_head_or_tag(store, entry.version)
+            entry.fate = "replaced" if keep else "followed"
+    return ordered, [v for v in imported if _imports_rows(v, records, people)]
 
 
-def _brought(
-    version: Version, previous: Key | None, records: Mapping[Key, VersionRecord], people: Collection[str]
-) -> bool:
-    """Whether rows of theirs came into this very version, and not with the rows that it carries."""
-    carried = _version(records[previous]) if previous is not None and previous in records else None
-    ids = _ids(carried) if carried is not None else set[str]()
+def _imports_rows(version: Version, records: Mapping[Key, VersionRecord], people: Collection[str]) -> bool:
+    """Whether rows of theirs were imported into this version itself, rather than carried from another."""
+    carried = _ids_at(records, _previous(records[version.name, version.number]))
     for key in version.splits:
-        if "annotator" in _columns(version, key):
-            columns = [c for c in ("id", "annotator") if c in _columns(version, key)]
+        columns = [c for c in ("id", "annotator") if c in _columns(version, key)]
+        if "annotator" in columns:
             rows = version.iter_rows(*_split(key), columns=columns)
-            if any(row["annotator"] in people and row.get("id") not in ids for row in rows):
+            if any(row["annotator"] in people and row.get("id") not in carried for row in rows):
                 return True
     return False
 
 
 def _carriers_last(records: Mapping[Key, VersionRecord]) -> Iterator[Key]:
-    """Every version once, after the one whose rows it carries; else in the order of numbers."""
+    """All versions in the order of numbers, but each after the one whose rows it carries."""
     done: set[Key] = set()
     waiting = sorted(records)
     while waiting:
@@ -186,7 +180,7 @@ def _carriers_last(records: Mapping[Key, VersionRecord]) -> Iterator[Key]:
 
 
 def _rows_of(version: Version, people: Collection[str]) -> dict[str, int]:
-    """How many rows of each split are theirs."""
+    """The number of their rows, by split."""
     counts: dict[str, int] = {}
     for key in version.splits:
         if "annotator" in _columns(version, key):
@@ -195,8 +189,8 @@ def _rows_of(version: Version, people: Collection[str]) -> dict[str, int]:
     return {key: n for key, n in counts.items() if n}
 
 
-def _later(records: Mapping[Key, VersionRecord], version: Version) -> bool:
-    """Whether a later version has its key: that one stands for the work."""
+def _has_later(records: Mapping[Key, VersionRecord], version: Version) -> bool:
+    """Whether a later version has the same work key."""
     key = version.manifest.key
     return key is not None and any(
         k.path is not None and k.manifest.key == key and k.key[0] == version.name and k.key[1] > version.number
@@ -204,12 +198,12 @@ def _later(records: Mapping[Key, VersionRecord], version: Version) -> bool:
     )
 
 
-def _named(store: Store, version: Version) -> bool:
+def _has_head_or_tag(store: Store, version: Version) -> bool:
     return version.number in [store.head(version.name), *store.tags(version.name).values()]
 
 
-def _back(records: Mapping[Key, VersionRecord], keys: set[Key]) -> set[Key]:
-    """``keys`` and the versions that these replaced: they held the same rows, and models were trained on them."""
+def _with_replaced(records: Mapping[Key, VersionRecord], keys: set[Key]) -> set[Key]:
+    """``keys`` and the versions that these replaced, which held the same rows."""
     reached: set[Key] = set()
     while keys:
         reached |= keys
@@ -218,52 +212,40 @@ def _back(records: Mapping[Key, VersionRecord], keys: set[Key]) -> set[Key]:
     return reached
 
 
-# What they would be
+# Versions without these rows
 
 
-def _work_out(
-    store: Store,
+def _compute_without(
     records: Mapping[Key, VersionRecord],
     affected: Mapping[Key, Affected],
-    one: Affected,
+    entry: Affected,
     people: Collection[str],
 ) -> None:
-    replacement = replacement_of(records, one.key)
-    one.replacement = _version(replacement) if replacement is not None else None
-    before = _ids(one.version)
-    carried = _carried(records, affected, one)
-    if one.replacement is not None:
-        one.after, one.fate = _ids(one.replacement), "replaced"
-    elif of_people(one.version):
-        one.labelled = without(one.version, people)
-        parts = [one.labelled.preferences, one.labelled.unpaired, one.labelled.edits]
-        own = {row["id"] for part in parts for rows in part.values() for row in rows}
-        one.after = carried | own
-        if not one.after and not any(one.labelled.votes.values()):
-            one.fate = "emptied"
+    """Set what stays and what goes of a version; the one whose rows it carries must be computed before."""
+    replacement = replacement_of(records, entry.key)
+    entry.replacement = _version(replacement) if replacement is not None else None
+    before, previous = _ids(entry.version), affected.get(entry.previous) if entry.previous else None
+    carried = previous.after if previous else _ids_at(records, entry.previous)
+    if entry.replacement is not None:
+        entry.after, entry.fate = _ids(entry.replacement), "replaced"
+    elif of_people(entry.version):
+        entry.labelled = without(entry.version, people)
+        parts = [entry.labelled.preferences, entry.labelled.unpaired, entry.labelled.edits]
+        entry.after = carried | {row["id"] for part in parts for rows in part.values() for row in rows}
+        if not entry.after and not any(entry.labelled.votes.values()):
+            entry.fate = "emptied"
     else:
-        assert one.previous is not None
-        before_it = _version(records[one.previous])
-        one.after = carried | (before - (_ids(before_it) if before_it else set[str]()))
-        if not one.after:
-            one.fate = "emptied"
-    one.gone = before - one.after
-
-
-def _carried(records: Mapping[Key, VersionRecord], affected: Mapping[Key, Affected], one: Affected) -> set[str]:
-    if one.previous is None:
-        return set()
-    if one.previous in affected:
-        return affected[one.previous].after
-    previous = _version(records[one.previous]) if one.previous in records else None
-    return _ids(previous) if previous is not None else set()
+        entry.after = carried | (before - _ids_at(records, entry.previous))
+        if not entry.after:
+            entry.fate = "emptied"
+    entry.gone = before - entry.after
 
 
 # Rows
 
 
 def _rows_among(version: Version, gone: Collection[str], people: Collection[str]) -> int:
-    """How many rows have one of these ids or annotators; 0 for a model."""
+    """The number of rows with one of these ids or annotators; 0 for a model."""
     count = 0
     for key in version.splits:
         columns = [c for c in ("id", "annotator") if c in _columns(version, key)]
@@ -274,9 +256,15 @@ def _rows_among(version: Version, gone: Collection[str], people: Collection[str]
 
 
 def _ids(version: Version) -> set[str]:
-    """Ids of the rows that something may be trained on."""
+    """Ids of the training rows."""
     keys = [key for key in version.splits if _split(key)[1] in ("default", "unpaired", "edits")]
     return {row["id"] for key in keys for row in version.iter_rows(*_split(key), columns=["id"])}
+
+
+def _ids_at(records: Mapping[Key, VersionRecord], key: Key | None) -> set[str]:
+    """:func:`_ids`; empty where there is no such version."""
+    version = _version(records[key]) if key in records else None
+    return _ids(version) if version is not None else set()
 
 
 def _columns(version: Version, key: str) -> list[str]:
@@ -295,7 +283,7 @@ def _version(record: VersionRecord) -> Version | None:
 
 
 def _previous(record: VersionRecord) -> Key | None:
-    """The version whose rows it carries; what ``collect`` makes beside preferences carries none."""
+    """The version whose rows a version of preferences carries."""
     if record.manifest.kind != "preferences":
         return None
     return next(((p.name, p.version) for p in record.manifest.parents if p.role == "previous"), None)

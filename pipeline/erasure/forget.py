@@ -1,8 +1,8 @@
-"""forget: erase a person from the logs of labelling and from every version, and list what cannot be erased.
+"""forget: erase a person from the labelling logs and from every version, and list what cannot be erased.
 
-Versions are immutable: those that hold the person's answers are replaced by new ones without them, and versions
-derived from the answers that show them are erased. Models that were trained on them stay, and are listed; figures
-about the person are redacted from their texts.
+Versions are immutable: versions with the person's answers are replaced by new ones without them, and derived
+versions that show such rows are erased. Models trained on them stay and are listed; figures about the person are
+redacted from their texts.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ _MODELS = ("adapter", "model")
 
 @dataclass
 class Case:
-    """An erasure under way, as ``data/.forgetting/`` keeps it until all of it is done.
+    """An erasure in progress, kept in ``data/.forgetting/`` until it is complete.
 
     Attributes:
-        asked: how the operator named the person.
-        projects: ids of the person by the directory of the log that knows them; a random one in each.
-        annotators: all of these ids.
-        versions: those found to hold rows of theirs, by this attempt or one before.
-        heads: the number of the head of each name before the first version was replaced.
-        tags: removed with versions, as ``name@tag``.
+        asked: the person's name or id as the operator gave it.
+        annotators: all ids of the person.
+        projects: ids of the person by the directory of a log; they differ between logs.
+        versions: versions with their rows, found by this attempt or an earlier one.
+        heads: the head of each name before the first version was replaced.
+        tags: tags removed with versions, as ``name@tag``.
     """
 
     asked: str
@@ -58,11 +58,11 @@ class Case:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Show what would go, ask, and do it; 1 where the operator says no, or where something is left.
+    """Describe the erasure, ask, and do it; 1 where the operator declines or traces are left.
 
     Raises:
-        PipelineError: nobody has this name, a stage is using what would go, nobody is there to be asked, the disk.
-            After an error of the disk the same command goes on where it was.
+        PipelineError: an unknown name, a running stage that uses the data, no terminal to ask on, a disk error.
+            After a disk error the same command continues.
     """
     args = _parser().parse_args(argv)
     store = Store(args.root)
@@ -81,15 +81,15 @@ def main(argv: list[str] | None = None) -> int:
     try:
         lines = list(forget(store, case))
     except (KeyboardInterrupt, PipelineError):
-        put("warning: not all is done yet; the same command finishes it", sys.stderr)
+        put("warning: the erasure is incomplete; the same command finishes it", sys.stderr)
         raise
     put("\n".join(lines))
-    # A successor has what was imported into the version before it.
+    # A replacement keeps the rows that were imported into the version before it.
     return _left(store, case, find_traces(store, case.annotators) if traces.imported else traces)
 
 
 def _left(store: Store, case: Case, traces: Traces) -> int:
-    """Tell which files still name them, imported rows apart; 1 where there are some."""
+    """Report the files that still name the person, except imported rows; 1 if there are any."""
     apart = [version.path for version in traces.imported]
     left = name_somebody(store.root, case.annotators) if case.annotators else []
     left = [path for path in left if not any(path.is_relative_to(p) for p in apart)]
@@ -103,10 +103,10 @@ def _left(store: Store, case: Case, traces: Traces) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pipeline data forget", description=__doc__)
     parser.add_argument(
-        "annotator", metavar="ANNOTATOR", help="the id (p_...), or the name as the operator knows it"
+        "annotator", metavar="ANNOTATOR", help="the id (p_...), or the name on the operator's page"
     )
     parser.add_argument("--root", default="data", help="the data directory (default: data)")
-    parser.add_argument("--dry-run", action="store_true", help="only say what would go")
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be erased")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     return parser
 
@@ -114,24 +114,24 @@ def _parser() -> argparse.ArgumentParser:
 def _nothing(args: argparse.Namespace, store: Store, case: Case, traces: Traces) -> int:
     if traces.imported:
         listed = ", ".join(v.ref for v in traces.imported)
-        mend = "Remove them there, then make the version anew; make data ARGS=gc collects the old one."
-        raise DataError(args.annotator, f"the rows of {listed} that are theirs were imported.", mend)
+        remedy = "Remove them at the source, then import again; make data ARGS=gc collects the old version."
+        raise DataError(args.annotator, f"this person's rows in {listed} were imported.", remedy)
     if PERSON_ID.fullmatch(args.annotator):
         if _left(store, case, traces):
             return 1
-        put(f"Nothing of {args.annotator} is in {args.root}.")
+        put(f"{args.root} contains nothing of {args.annotator}.")
         return 0
-    mend = "The operator's page lists the names; an id (p_...) will do too."
-    raise ConfigError(repr(args.annotator), f"is nobody that the logs in {args.root} know.", mend)
+    remedy = "The operator's page lists the names; you can also give an id (p_...)."
+    raise ConfigError(repr(args.annotator), f"is not known to the logs in {args.root}.", remedy)
 
 
 def _confirmed() -> bool:
     if not sys.stdin.isatty():
-        raise ConfigError("forget", "this cannot be undone, and nobody is there to be asked.", "Add --yes.")
+        raise ConfigError("forget", "this cannot be undone, and there is no terminal to ask on.", "Add --yes.")
     return input("\nErase all this for good? [y/N] ").strip().lower() in ("y", "yes")
 
 
-# Who
+# The person
 
 
 def find_case(store: Store, annotator: str) -> Case:
@@ -148,17 +148,17 @@ def find_case(store: Store, annotator: str) -> Case:
             put(f"warning: forgetting {who} was interrupted; run it again", sys.stderr)
     for directory in sorted(store.root.glob(f"*/{FILE}")):
         with contextlib.closing(Log(directory.parent)) as log:
-            theirs = {p.id for p in log.people.all() if annotator == p.name or p.id in ids}
-        if theirs:
+            matching = {p.id for p in log.people.all() if annotator == p.name or p.id in ids}
+        if matching:
             earlier = case.projects.get(directory.parent.name, [])
-            case.projects[directory.parent.name] = sorted({*earlier, *theirs})
-            ids |= theirs
+            case.projects[directory.parent.name] = sorted({*earlier, *matching})
+            ids |= matching
     case.annotators = sorted(ids)
     return case
 
 
 def _refuse_if_busy(store: Store, case: Case, traces: Traces) -> None:
-    """Raises StoreError where a stage is at work that would write down again what is erased."""
+    """Raise StoreError where a running stage reads what would be erased."""
     versions = {v.ref for v, _ in (*traces.derived, *traces.named)} | {a.version.ref for a in traces.affected}
     for path in sorted((store.root / ".runs").glob("*/run.json")):
         try:
@@ -168,72 +168,66 @@ def _refuse_if_busy(store: Store, case: Case, traces: Traces) -> None:
         reads = {ref for ref, *_ in work.get("inputs", {}).values()}
         asks = work.get("stage") == "collect" and f"{work.get('name')}-labels" in case.projects
         if asks or reads & versions:
-            what = f"{work.get('stage')} is at work on what would be erased."
-            raise StoreError(str(path.parent), what, "Stop it, or wait for its end, and run this again.")
+            what = f"{work.get('stage')} is running on data that would be erased."
+            raise StoreError(str(path.parent), what, "Stop it, or wait for it, and run this again.")
 
 
-# What is told
+# The description
 
 
 def describe(case: Case, traces: Traces) -> Iterator[str]:
-    """Describe what would be erased, in lines."""
+    """Describe the erasure, in lines."""
     for project, ids in case.projects.items():
         yield f"{', '.join(ids)} in {project}: every event and the name are erased"
-    if traces.affected:
-        yield "\nversions with their rows"
-        for one in traces.affected:
-            yield f"  {one.version.ref}: {_fate(one)}"
-    if traces.derived:
-        yield "\nmade from them, and showing rows that go: erased"
-        for version, rows in traces.derived:
-            yield f"  {version.ref}: {version.manifest.kind}, {rows:,} such rows"
-    if traces.named:
-        yield "\nnaming them in their texts: these lines are taken out, and the rest stays"
-        for version, texts in traces.named:
-            yield f"  {version.ref}: {version.manifest.kind}, {', '.join(texts)}"
-    yield from _made("models trained on them, which stay", _models(traces.made))
-    yield from _made(
-        "also made from them, without such rows", [k for k in traces.made if k not in _models(traces.made)]
+    affected = [f"{entry.version.ref}: {_fate(entry)}" for entry in traces.affected]
+    derived = [f"{v.ref}: {v.manifest.kind}, {rows:,} such rows" for v, rows in traces.derived]
+    named = [f"{v.ref}: {v.manifest.kind}, {', '.join(texts)}" for v, texts in traces.named]
+    models, derived_records = _models(traces.made), [VersionRecord(v.manifest, v.path) for v, _ in traces.derived]
+    copies = hub_copies([*traces.origins, *traces.made, *derived_records])
+    yield from _listed("versions with this person's rows", affected)
+    yield from _listed("derived from them and showing removed rows: erased", derived)
+    yield from _listed("naming the person in texts: these lines are removed, and the rest stays", named)
+    yield from _listed("models trained on them, which stay", map(_origin, models))
+    yield from _listed(
+        "also derived from them, without such rows", [_origin(r) for r in traces.made if r not in models]
     )
-    yield from _made(
-        "models made from versions erased earlier, perhaps from their rows too", _models(traces.perhaps)
-    )
-    copies = hub_copies(
-        [*traces.origins, *traces.made, *(VersionRecord(v.manifest, v.path) for v, _ in traces.derived)]
-    )
-    if copies:
-        yield "\ncopies on the Hub, which stay until you delete them there"
-        yield from (f"  {ref}: {repo} at {revision}" for ref, repo, revision in copies)
+    perhaps = map(_origin, _models(traces.perhaps))
+    yield from _listed("models derived from versions erased earlier, perhaps from this person's rows too", perhaps)
+    hub = [f"{ref}: {repo} at {revision}" for ref, repo, revision in copies]
+    yield from _listed("copies on the Hub, which stay until you delete them there", hub)
     for version in traces.imported:
-        yield f"\n{version.ref} has rows of theirs that were imported: it stays as it is"
+        yield f"\n{version.ref} has imported rows of this person: it stays as it is"
     for line in traces.damaged:
-        yield f"\nwarning: cannot be looked into, and stays: {line}"
+        yield f"\nwarning: cannot be read, and stays: {line}"
 
 
-def _fate(one: Affected) -> str:
-    theirs = ", ".join(f"{n:,} in {key}" for key, n in one.theirs.items()) or "only carried ones"
-    becomes = {
-        "replaced": f"a new one takes its place, with {len(one.gone):,} training rows less",
-        "followed": "erased; a later version of the same work has followed it",
-        "emptied": "erased; nothing would be left in it",
+def _listed(title: str, lines: Iterable[str]) -> Iterator[str]:
+    for n, line in enumerate(lines):
+        yield from ([f"\n{title}"] if n == 0 else [])
+        yield f"  {line}"
+
+
+def _fate(entry: Affected) -> str:
+    rows = ", ".join(f"{n:,} in {key}" for key, n in entry.theirs.items()) or "only carried ones"
+    fates = {
+        "replaced": f"replaced by a new version with {len(entry.gone):,} training rows less",
+        "followed": "erased; a later version of the same work exists",
+        "emptied": "erased; no row would be left",
     }
-    return f"{theirs}; {becomes[one.fate]}"
+    return f"{rows}; {fates[entry.fate]}"
 
 
-def _made(title: str, made: list[VersionRecord]) -> Iterator[str]:
-    if made:
-        yield f"\n{title}"
-    for one in made:
-        parents = ", ".join(p.ref for p in one.manifest.parents if p.role != "base")
-        yield f"  {one.ref}: {one.manifest.kind}, from {parents}{'' if one.path else ' (collected)'}"
+def _origin(record: VersionRecord) -> str:
+    parents = ", ".join(p.ref for p in record.manifest.parents if p.role != "base")
+    return f"{record.ref}: {record.manifest.kind}, from {parents}{'' if record.path else ' (collected)'}"
 
 
 def _models(made: Iterable[VersionRecord]) -> list[VersionRecord]:
-    return [k for k in made if k.manifest.kind in _MODELS]
+    return [record for record in made if record.manifest.kind in _MODELS]
 
 
 def hub_copies(versions: Iterable[VersionRecord]) -> list[tuple[str, str, str]]:
-    """(version, repository, revision) of every push that a manifest records, as ``hub: [{repo, revision}]``."""
+    """(version, repository, revision) of every push recorded in a manifest, as ``hub: [{repo, revision}]``."""
     copies: list[tuple[str, str, str]] = []
     for record in versions:
         manifest = record.manifest
@@ -242,14 +236,14 @@ def hub_copies(versions: Iterable[VersionRecord]) -> list[tuple[str, str, str]]:
     return copies
 
 
-# What is done
+# The erasure
 
 
 def forget(store: Store, case: Case) -> Iterator[str]:
-    """Erase, and describe what was done, in lines.
+    """Erase, and report it in lines.
 
-    A death at any moment leaves something that the same command finishes: what is under way is written down first
-    and struck off last, and new versions are there before old ones go.
+    The same command finishes an interrupted erasure: the case file is written first and removed last, and
+    replacements are published before old versions are erased.
     """
     record = case.path(store.root)
     _write(record, case)
@@ -258,9 +252,9 @@ def forget(store: Store, case: Case) -> Iterator[str]:
         if not (store.root / project / FILE).is_file():
             continue
         with contextlib.closing(Log(store.root / project)) as log:
-            events += sum(log.forget(one) for one in ids)
+            events += sum(map(log.forget, ids))
     yield f"\nerased {events:,} events in {', '.join(case.projects) or 'no log'}, and the name"
-    # Again: somebody may have published in between, from now on nobody can.
+    # Again: a version may have been published in between; from now on it cannot.
     traces = find_traces(store, case.annotators, case.versions)
     doomed = [a.version for a in traces.affected] + [v for v, _ in traces.derived]
     case.versions = sorted({*case.versions, *(a.version.ref for a in traces.affected)})
@@ -271,38 +265,38 @@ def forget(store: Store, case: Case) -> Iterator[str]:
     for version, _ in traces.derived:
         erase(store, version)
         yield f"{version.ref} -> erased"
-    for one in reversed(traces.affected):
-        replacement = replacements.get(one.key)
-        erase(store, one.version, replacement)
-        yield f"{one.version.ref} -> {replacement.ref if replacement else 'erased'}"
+    for entry in reversed(traces.affected):
+        replacement = replacements.get(entry.key)
+        erase(store, entry.version, replacement)
+        yield f"{entry.version.ref} -> {replacement.ref if replacement else 'erased'}"
     for version, texts in traces.named:
         redact(store, version, case.annotators, texts)
-        yield f"{version.ref}: taken out of {', '.join(texts)}"
+        yield f"{version.ref}: redacted {', '.join(texts)}"
     yield from _tidy(store, case, {version.name for version, _ in traces.named})
     place_heads(store, case.heads)
     yield from _advice(case, traces)
     with disk_errors(str(record)):
         record.unlink()
         fsync(record.parent)
-        with contextlib.suppress(OSError):  # another case is waiting there
+        with contextlib.suppress(OSError):  # another case is there
             record.parent.rmdir()
 
 
 def _remains(store: Store, case: Case) -> list[Path]:
-    """Files of versions that are gone, or were never published, which name the person."""
+    """Tombstones and staged files that name the person."""
     parts = [home / part for home in homes(store) for part in ("tombstones", ".staging")]
     return [path for part in parts for path in name_somebody(part, case.annotators)] if case.annotators else []
 
 
 def _tidy(store: Store, case: Case, named: Collection[str]) -> Iterator[str]:
-    """What dead writers left under the names concerned, and tombstones of before that name the person."""
+    """Remove staged files under the names concerned, redact tombstones, drop interrupted runs on erased versions."""
     for home in homes(store):
         if home.name in case.heads or home.name in named or name_somebody(home / ".staging", case.annotators):
             for path in drop_staging(home):
-                yield f"warning: {path} is being written now; run this again when that is done"
+                yield f"warning: {path} is being written now; run this again afterwards"
         for number in refs.tombstones(home):
             text = refs.tombstone_path(home, number).read_text("utf-8", "replace")
-            if any(one in text for one in case.annotators):
+            if any(annotator in text for annotator in case.annotators):
                 redact_tombstone(store, home.name, number)
     gone = erased(store)
     for path in sorted((store.root / ".runs").glob("*/run.json")):
@@ -310,19 +304,19 @@ def _tidy(store: Store, case: Case, named: Collection[str]) -> Iterator[str]:
             work = read_json(path)
             if {ref for ref, *_ in work.get("inputs", {}).values()} & gone and not is_held(path.parent):
                 shutil.rmtree(path.parent)
-                yield f"interrupted work is erased, as what it read is gone: {path.parent}"
+                yield f"interrupted run erased, as its inputs are gone: {path.parent}"
 
 
 def _advice(case: Case, traces: Traces) -> Iterator[str]:
     for tag in case.tags:
-        yield f"tag removed: {tag}; a tag never moves, and what it named is gone"
+        yield f"tag removed: {tag}; a tag never moves, and its version is erased"
     models = _models(traces.made)
     if models:
         names = ", ".join(sorted({str(m.manifest.config.get("name", m.manifest.name)) for m in models}))
-        yield f"\nThese keep what they learned: {', '.join(m.ref for m in models)}."
-        yield f"To train anew on what is left: make report, with the config of {names}; then make data ARGS=gc."
-    yield "\nFiles outside the data directory are not known here: exports, backups, copies pushed elsewhere."
-    yield "Take the name out of label.annotators too, or the next page has a link for it again."
+        yield f"\nThese models keep what they learned: {', '.join(m.ref for m in models)}."
+        yield f"To retrain on the remaining data: make report, with the config of {names}; then make data ARGS=gc."
+    yield "\nNot covered: files outside the data directory, such as exports, backups and pushed copies."
+    yield "Remove the name from label.annotators too, or the next page creates a link for it again."
 
 
 def _tags(store: Store, version: Version) -> list[str]:

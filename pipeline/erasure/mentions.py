@@ -17,7 +17,7 @@ _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".npz", ".npy")
 
 
 def name_somebody(root: Path, people: Collection[str]) -> list[Path]:
-    """Files under ``root`` that hold an id, as text or in a column; or are unreadable. Models and logs apart."""
+    """Files under ``root`` that contain an id, as text or in a column, or are unreadable; weights are skipped."""
     holding: list[Path] = []
     for relative in list_files(root):
         path = root / relative
@@ -35,7 +35,7 @@ def name_somebody(root: Path, people: Collection[str]) -> list[Path]:
 def naming_versions(
     records: Mapping[Key, VersionRecord], apart: Collection[Key], people: Collection[str]
 ) -> list[tuple[Version, list[str]]]:
-    """The versions, without those ``apart``, that have texts which hold an id; rows and weights are no texts."""
+    """The versions, except ``apart``, with the texts (not rows or weights) that contain an id."""
     naming: list[tuple[Version, list[str]]] = []
     for key, record in sorted(records.items()):
         if record.path is None or key in apart:

@@ -1,6 +1,6 @@
 """Redact a person from the text of a manifest, a card or a report.
 
-The result depends on the text and the words alone, so that repeating it after a crash gives the same bytes.
+The result depends on the text and the words only, so a repeat after a crash gives the same bytes.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ MARK = "(erased)"
 
 
 def redacted_value(value: Any, words: Collection[str]) -> Any:
-    """A JSON value without what is about somebody.
+    """A JSON value without the entries about a person.
 
-    An entry whose key holds a word goes; so does an element of a list that is a word, or an object one of whose
-    own values is: a row of figures by person. Any other text keeps the rest of what it says.
+    Removes entries whose key contains a word, and list elements that are a word or an object with one among its
+    values (a row of figures by person). In any other text only the words are replaced.
     """
     if isinstance(value, Mapping):
         entries = cast("Mapping[str, Any]", value)
@@ -28,11 +28,11 @@ def redacted_value(value: Any, words: Collection[str]) -> Any:
 
 
 def redacted_text(text: str, suffix: str, words: Collection[str]) -> str:
-    """The text of a file without what is about somebody.
+    """The text of a file without the parts about a person.
 
     Args:
-        suffix: of the file's name. Of JSON entries go, of JSON lines and Markdown lines, of HTML rows of tables;
-            of anything else only the words.
+        suffix: of the file's name. Removes JSON entries, lines of JSON lines and Markdown, HTML table rows; in any
+            other text only the words are replaced.
     """
     if not _holds(text, words):
         return text

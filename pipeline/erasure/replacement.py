@@ -1,4 +1,4 @@
-"""Compute preferences without some people's answers, and publish them in the place of a version."""
+"""Compute preferences without given people's answers, and publish them as a version's replacement."""
 
 from __future__ import annotations
 
@@ -18,24 +18,20 @@ from pipeline.store.store import Draft, Store, Version
 
 
 def of_people(version: Version) -> bool:
-    """Whether a version holds what people answered on the page, and not what was imported or computed."""
+    """Whether a version holds answers from the page, rather than imported or computed ones."""
     return any(version.has_split(split, "items") for split in SPLITS)
 
 
 def without(version: Version, people: Collection[str]) -> Labelled:
-    """What the answers of all others come to, by the settings that the version was made with."""
+    """The rows of all other people's answers, by the version's own settings."""
 
     def rows(config: str) -> Iterator[dict[str, Any]]:
         for split in SPLITS:
             if version.has_split(split, config):
                 yield from version.iter_rows(split, config)
 
-    items = [
-        item
-        for split in SPLITS
-        if version.has_split(split, "items")
-        for item in items_from_rows(version.iter_rows(split, "items"), split)
-    ]
+    with_items = [split for split in SPLITS if version.has_split(split, "items")]
+    items = [item for split in with_items for item in items_from_rows(version.iter_rows(split, "items"), split)]
     votes, skips = votes_from_rows(rows("votes"))
     return labelled(
         Labelling(
@@ -50,7 +46,7 @@ def without(version: Version, people: Collection[str]) -> Labelled:
 
 
 def settings_of(version: Version) -> LabelSection:
-    """The settings that decided a version's rows, from its manifest."""
+    """The settings that determined a version's rows, from its manifest."""
     recorded = version.manifest.stats.get("label") or version.manifest.config.get("label") or {}
     # The manifest has no ``ask``, and a margin by strength is refused without it.
     return LabelSection(**{**recorded, "ask": ["strength"]})
@@ -65,19 +61,19 @@ def publish_replacement(
     labelled: Labelled | None,
     kept: Collection[str],
 ) -> Version:
-    """Publish a version in the place of ``old``.
+    """Publish the replacement of ``old``.
 
     Args:
-        key: of its work.
-        previous: whose training rows stand before its own.
-        labelled: None where ``old`` holds no answers of people, only carried rows.
-        kept: ids of the rows of ``old`` that stay, where it holds no answers.
+        key: its work key.
+        previous: the version whose training rows come before its own.
+        labelled: None where ``old`` holds only carried rows.
+        kept: ids of the rows of ``old`` that stay, where it holds only carried rows.
     """
     with draft_replacement(store, old, parents, key) as draft:
         draft.stats.update(old.manifest.stats)
         if labelled is not None:
             write_rows(draft, labelled, previous)
-            # Who flagged what is in the log alone.
+            # Only the log has the flags.
             draft.stats.update(labelled.counts)
             del draft.stats["flagged"]
         else:

@@ -1,4 +1,4 @@
-"""Publish replacements of affected versions under keys by which their work still counts as done."""
+"""Publish replacements of affected versions under work keys that still count as done."""
 
 from __future__ import annotations
 
@@ -15,26 +15,33 @@ from pipeline.store.store import Store, Version
 
 
 def replace(store: Store, traces: Traces) -> dict[Key, Version]:
-    """Publish the replacement of every affected version, unless an earlier attempt did."""
+    """Publish the replacement of every affected version, unless an earlier attempt did.
+
+    Returns the replacements by the key of the replaced version.
+    """
     replacements: dict[Key, Version] = {}
     affected = {a.key for a in traces.affected}
-    for one in traces.affected:
-        if one.fate != "replaced":
+    for entry in traces.affected:
+        if entry.fate != "replaced":
             continue
         previous = None
-        if one.previous in affected:
-            previous = replacements.get(one.previous)
-        elif one.previous is not None:
-            previous = store.resolve(f"{one.previous[0]}@{refs.spell(one.previous[1])}")
-        parents = _parents(one, affected, replacements)
-        key = one.work_key
-        if key is not None and one.replacement is None and (new := _key_after(store, one.version, replacements)):
-            # All outputs of one piece of work have its key: of collect, the prompts and comparisons too.
-            for beside in _outputs_beside(store, key):
-                rekey(store, beside, new)
+        if entry.previous in affected:
+            previous = replacements.get(entry.previous)
+        elif entry.previous is not None:
+            previous = store.resolve(f"{entry.previous[0]}@{refs.spell(entry.previous[1])}")
+        parents = _parents(entry, affected, replacements)
+        key = entry.work_key
+        if (
+            key is not None
+            and entry.replacement is None
+            and (new := _key_after(store, entry.version, replacements))
+        ):
+            # All outputs of entry run of a stage share its key: for collect also prompts and comparisons.
+            for output in _outputs_beside(store, key):
+                rekey(store, output, new)
             key = new
-        replacements[one.key] = one.replacement or publish_replacement(
-            store, one.version, parents, key, previous, one.labelled, one.after
+        replacements[entry.key] = entry.replacement or publish_replacement(
+            store, entry.version, parents, key, previous, entry.labelled, entry.after
         )
     return replacements
 
@@ -47,7 +54,7 @@ def _outputs_beside(store: Store, key: str) -> Iterator[Version]:
 
 
 def _key_after(store: Store, version: Version, replacements: Mapping[Key, Version]) -> str | None:
-    """The key under which the work is looked for once the config names the replacements of its inputs."""
+    """The work key once the replacements are its inputs; None where it does not change or cannot be computed."""
     before: dict[str, Manifest] = {}
     for parent in version.manifest.parents:
         home = store.home(parent.name)
@@ -64,10 +71,10 @@ def _key_after(store: Store, version: Version, replacements: Mapping[Key, Versio
     return key_with(version.manifest, before, {**before, **replaced}) if replaced else None
 
 
-def _parents(one: Affected, affected: set[Key], replacements: dict[Key, Version]) -> list[Parent]:
-    """The parents of a replacement: erased ones are replaced too, or dropped where nothing replaces them."""
+def _parents(entry: Affected, affected: set[Key], replacements: dict[Key, Version]) -> list[Parent]:
+    """The parents of a replacement: erased ones are replaced, or dropped without a replacement."""
     parents: list[Parent] = []
-    for parent in one.version.manifest.parents:
+    for parent in entry.version.manifest.parents:
         replacement = replacements.get((parent.name, parent.version))
         if replacement is not None:
             parents.append(Parent(replacement.name, replacement.number, replacement.id, parent.role))

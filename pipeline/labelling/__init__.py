@@ -1,4 +1,1 @@
-"""People label on a page: items, the log of what they did, the page, and what becomes of their votes.
-
-Needs no torch, and nothing else in the pipeline needs it: without it every other annotator still works.
-"""
+"""Human labelling: items, the event log, the pages and the terminal, and rows from votes. Imports no torch."""

@@ -1,7 +1,4 @@
-"""Several people's votes on an item become one outcome. Which rows follow from it is decided in rows.py.
-
-No outcome is ever drawn by lot: where the votes are even there is no choice, and a person has to decide.
-"""
+"""Aggregate several people's votes on an item into one outcome. Even votes are undecided, never drawn by lot."""
 
 from __future__ import annotations
 
@@ -34,17 +31,17 @@ Sides = Callable[[Key], tuple[Hashable, Hashable]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the votes on an item, or on one pair of a ranking, come to.
+    """The aggregated result of the votes on an item, or on one pair of a ranking.
 
     Attributes:
-        choice: in the words of :func:`items.parse_choice`; the mean of ratings, as text; None: no decision.
-        share: of the votes, those for ``choice``, or for the most frequent one where there is none. Of a ranking:
-            that of the pair agreed on least. None where nobody voted.
-        n: votes.
-        confidence: posterior probability of ``choice`` (Dawid-Skene); of a ranking, of its least sure pair.
-        margin: the winner's lead: its votes less the loser's, as a share of all votes; where votes differ under
-            Dawid-Skene, of the posteriors; under Bradley-Terry, of the strengths. None where no completion won or
-            an adjudication decided.
+        choice: as :func:`items.parse_choice` spells it; the mean of ratings, as text; None: no decision.
+        share: share of the votes for ``choice``, or for the most frequent choice without a decision. Of a
+            ranking: the lowest share of a pair. None without votes.
+        n: number of votes.
+        confidence: posterior probability of ``choice`` (Dawid-Skene); of a ranking, of its least certain pair.
+        margin: the winner's lead: votes for it minus votes for the loser, as a share of all votes; under
+            Dawid-Skene, where votes differ, of the posteriors; under Bradley-Terry, of the strengths. None
+            without a winning completion and after an adjudication.
         value: share of likes (or its posterior, as with ``margin``), or mean rating; None for comparisons.
         pairs: of a ranking, the outcome of each pair ``(i, j)``, ``i < j``, where ``a`` is completion ``i``.
     """
@@ -58,26 +55,20 @@ class Outcome:
     pairs: Mapping[Pair, Outcome] = field(default_factory=dict)
     adjudicated: bool = False
 
-    @property
-    def reason(self) -> str | None:
-        """Why there is no choice."""
-        return "split" if self.choice is None else None
-
 
 def aggregate(
     votes: Mapping[str, Sequence[Vote]], items: Mapping[str, Item], how: Aggregation
 ) -> dict[str, Outcome]:
-    """The outcome of every item with a vote. Repeats (round 1) and gold items are left out.
+    """Aggregate the votes of every item that has any, except repeats (round 1) and gold items.
 
-    - ``majority``: the choice with more votes than any other; several such: no decision. Of a ranking, each pair
-      of completions on its own. Of ratings, the mean.
+    - ``majority``: the choice with more votes than any other; a draw is no decision. Of a ranking, each pair of
+      completions separately. Of ratings, the mean.
     - ``dawid_skene``: the most probable choice, see :func:`dawid_skene`; of ratings, the posterior's mean.
-      Unanimous votes stand, a single one too, however little the model thinks of who gave them.
-    - ``bradley_terry``: the completion of greater strength, see :func:`strengths`. A pair that most call bad on
-      both sides stays so.
+      Unanimous votes stand, whatever the model estimates of their annotators.
+    - ``bradley_terry``: the stronger completion, see :func:`strengths`. A majority for ``both_bad`` stands.
 
     Args:
-        votes: by item id. Their order does not matter.
+        votes: by item id, in any order.
         items: all of one mode.
     """
 
@@ -96,7 +87,7 @@ def aggregate(
             pairs.setdefault(item_id, {})[pair] = outcome
         else:
             outcomes[item_id] = outcome
-    return outcomes | {i: _ranked(some, len(items[i].completions)) for i, some in pairs.items()}
+    return outcomes | {i: _ranked(of_item, len(items[i].completions)) for i, of_item in pairs.items()}
 
 
 def aggregate_pairs(
@@ -104,35 +95,35 @@ def aggregate_pairs(
     how: Aggregation,
     sides: Callable[[str], tuple[Hashable, Hashable]],
 ) -> dict[str, Outcome]:
-    """:func:`aggregate` of comparisons whose texts and people are elsewhere.
+    """:func:`aggregate` for comparisons given by id.
 
     Args:
-        answers: (annotator, choice) of every vote, by comparison, in an order that does not depend on that of
-            reading: sums in another order are other numbers in their last digits.
-        sides: what stands for the two completions of a comparison, A's first; equal in two comparisons that share
-            one. Only ``bradley_terry`` asks.
+        answers: (annotator, choice) of every vote, by comparison, in a canonical order: the order of a sum
+            changes its last digits.
+        sides: identifiers of a comparison's two completions, A's first; equal in comparisons that share one.
+            Only ``bradley_terry`` calls it.
     """
-    asked = {(comparison, 0): given for comparison, given in answers.items()}
-    decided = _decided(asked, how, lambda key: sides(key[0]))
+    questions = {(comparison, 0): of_comparison for comparison, of_comparison in answers.items()}
+    decided = _decided(questions, how, lambda key: sides(key[0]))
     return {comparison: outcome for (comparison, _), outcome in decided.items()}
 
 
-def margin_of(outcome: Outcome, how: Margin, said: Iterable[tuple[str, float | None]]) -> float | None:
-    """By how much a pair was won: the winner's lead (``share``), or the mean of what the votes for it say.
+def margin_of(outcome: Outcome, how: Margin, votes: Iterable[tuple[str, float | None]]) -> float | None:
+    """The margin of a pair: the winner's lead (``share``), or the mean strength of the votes for it.
 
     Args:
-        said: (choice, strength) of every vote; None where it says none.
+        votes: (choice, strength) of every vote; None without a strength.
     """
     if how != "strength":
         return outcome.margin if how == "share" else None
-    known = [strength for choice, strength in said if choice == outcome.choice and strength is not None]
-    if len(set(known)) == 1:
-        return known[0]  # whose mean, as a sum divided, may be another number in its last digit
-    return sum(known) / len(known) if known else None
+    strengths = [strength for choice, strength in votes if choice == outcome.choice and strength is not None]
+    if len(set(strengths)) == 1:
+        return strengths[0]  # sum / n could differ from it in the last digit
+    return sum(strengths) / len(strengths) if strengths else None
 
 
 def adjudicated(item: Item, choice: str, votes: Sequence[Vote]) -> Outcome:
-    """The outcome of an item that somebody was asked to settle, whatever the ``votes`` on it say."""
+    """The outcome of an item that the operator decided, whatever its ``votes``."""
     share = sum(v.choice == choice for v in votes) / len(votes) if votes else None
     pairs: dict[Pair, Outcome] = {}
     if item.mode == "ranking":
@@ -144,56 +135,55 @@ def adjudicated(item: Item, choice: str, votes: Sequence[Vote]) -> Outcome:
 
 @cache
 def pair_choices(choice: str) -> tuple[str, ...]:
-    """What a ranking says of each pair ``(i, j)``, ``i < j``, in the order (0, 1), (0, 2), ...: a, b or tie."""
-    place = {i: rank for rank, some in enumerate(ranking(choice)) for i in some}
-    return tuple(
-        "tie" if place[i] == place[j] else "a" if place[i] < place[j] else "b" for i, j in _pairs(len(place))
-    )
+    """A ranking's choice on each pair ``(i, j)``, ``i < j``, in the order (0, 1), (0, 2), ...: a, b or tie."""
+    rank_of = {i: rank for rank, tied in enumerate(ranking(choice)) for i in tied}
+    differences = (rank_of[i] - rank_of[j] for i, j in _pairs(len(rank_of)))
+    return tuple("a" if d < 0 else "b" if d > 0 else "tie" for d in differences)
 
 
-def dawid_skene(answers: Mapping[Key, Sequence[tuple[str, str]]], *, sides: bool) -> dict[Key, dict[str, float]]:
-    """Posterior of each choice, where each person has a confusion matrix of their own (Dawid and Skene 1979).
+def dawid_skene(answers: Answers, *, sides: bool) -> dict[Key, dict[str, float]]:
+    """Posterior of each choice, with one confusion matrix per annotator (Dawid and Skene 1979).
 
-    Crowd-kit's EM from the majority's shares: at most 100 iterations, until the evidence lower bound per vote
-    rises by less than 1e-5. Nothing in it is random.
+    Crowd-kit's EM, started from the vote shares: at most 100 iterations, until the evidence lower bound per vote
+    rises by less than 1e-5. It is deterministic.
 
     Args:
         answers: (annotator, choice) of every question.
-        sides: whether the choices ``a`` and ``b`` are sides of a comparison, whose naming means nothing. Every
-            question is then also asked the other way round; without that, a greater share of ``a`` among all
-            comparisons would decide the even ones.
+        sides: whether ``a`` and ``b`` are the sides of a comparison, so that their names carry no meaning. Every
+            question is then added a second time with the sides swapped; otherwise a higher share of ``a`` among
+            all comparisons would decide the even ones.
     """
     import pandas as pd
     from crowdkit.aggregation import DawidSkene
 
     keys = list(answers)
     swapped = {"a": "b", "b": "a"}
-    asked = [(2 * n, who, choice) for n, key in enumerate(keys) for who, choice in answers[key]]
+    votes = [(2 * n, who, choice) for n, key in enumerate(keys) for who, choice in answers[key]]
     if sides:
-        asked += [(n + 1, who, swapped.get(choice, choice)) for n, who, choice in asked]
-    frame = pd.DataFrame(asked, columns=["task", "worker", "label"])
-    found = DawidSkene(n_iter=EM_ITERATIONS).fit_predict_proba(frame).sort_index()
-    labels = [str(label) for label in found.columns]
-    rows = found.to_numpy()[:: 2 if sides else 1]
+        votes += [(n + 1, who, swapped.get(choice, choice)) for n, who, choice in votes]
+    frame = pd.DataFrame(votes, columns=["task", "worker", "label"])
+    posteriors = DawidSkene(n_iter=EM_ITERATIONS).fit_predict_proba(frame).sort_index()
+    labels = [str(label) for label in posteriors.columns]
+    rows = posteriors.to_numpy()[:: 2 if sides else 1]
     return {key: dict(zip(labels, map(float, row), strict=True)) for key, row in zip(keys, rows, strict=True)}
 
 
 def strengths(winners: Sequence[int], losers: Sequence[int], weights: Sequence[float], n: int) -> NDArray:
     """Strengths ``x`` with P(i beats j) = 1 / (1 + exp(x_j - x_i)) (Bradley and Terry 1952), centred on 0.
 
-    The most probable ones under independent N(0, 1) priors: a completion that won every game has no finite
-    maximum-likelihood strength. Completions that are not linked by games do not influence each other.
+    The maximum a posteriori estimate under independent N(0, 1) priors: without a prior a completion that won every
+    game has no finite strength. Completions that no games link do not influence each other.
 
-    Found by Newton's method with the Hessian's upper bound, which needs no step size, as every step climbs
-    (Böhning and Lindsay 1988); all tournaments at once. (choix, one tournament after the other, takes 0.5 ms each;
-    crowd-kit's Bradley-Terry has no prior and wants every completion to have lost once.)
+    Newton's method with the Hessian's upper bound, which needs no step size because every step climbs (Böhning and
+    Lindsay 1988); all tournaments at once. (choix does one at a time, 0.5 ms each; crowd-kit's Bradley-Terry has
+    no prior and requires that every completion lost once.)
 
     Args:
-        winners: index of the winner of each game.
-        weights: of each game; a draw is half a game won by either side.
+        winners, losers: indices of each game's completions.
+        weights: of each game; a draw is half a game won by each side.
         n: completions.
     Returns:
-        (n,) strengths, to 1e-8 or so.
+        (n,) strengths, to about 1e-8.
     """
     import numpy as np
     from scipy.sparse import csc_array, diags_array, eye_array
@@ -217,19 +207,20 @@ def strengths(winners: Sequence[int], losers: Sequence[int], weights: Sequence[f
 
 
 def _decided(answers: Answers, how: Aggregation, sides: Sides | None) -> dict[Key, Outcome]:
-    """By question. ``sides``: None where completions are judged one at a time."""
+    """By question. ``sides`` is None where completions are judged one at a time."""
     if how == "majority":
-        return {key: _majority(_choices(given)) for key, given in answers.items()}
+        return {key: _majority(_choices(votes)) for key, votes in answers.items()}
     if how == "dawid_skene":
-        return _by_dawid_skene(answers, sides is not None)
+        posteriors = dawid_skene(answers, sides=sides is not None) if answers else {}
+        return {key: _most_probable(_choices(answers[key]), posterior) for key, posterior in posteriors.items()}
     assert sides is not None or not answers, "LabelSection refuses bradley_terry without comparisons"
     return _by_bradley_terry(answers, sides) if sides is not None else {}
 
 
 def _answers(votes: Mapping[str, Sequence[Vote]], items: Mapping[str, Item]) -> Answers:
-    """(annotator, choice) by question: an item, or a pair of a ranking by its number.
+    """(annotator, choice) by question (an item, or a numbered pair of a ranking), sorted.
 
-    Sorted, as sums in another order are other numbers in their last digits.
+    The order of a sum changes its last digits.
     """
     answers: dict[Key, list[tuple[str, str]]] = {}
     for item_id in sorted(votes):
@@ -257,35 +248,26 @@ def _majority(choices: Sequence[str]) -> Outcome:
 
 
 def _lead(shares: Mapping[str, float], choice: str | None) -> float | None:
-    """Of the winner over the loser, where a side won."""
+    """Of the winner over the loser; None without a winner."""
     if choice not in ("a", "b"):
         return None
     return shares[choice] - shares.get("b" if choice == "a" else "a", 0.0)
 
 
-def _by_dawid_skene(answers: Answers, sides: bool) -> dict[Key, Outcome]:
-    if not answers:
-        return {}
-    return {
-        key: _most_probable(_choices(answers[key]), posterior)
-        for key, posterior in dawid_skene(answers, sides=sides).items()
-    }
-
-
-def _most_probable(given: Sequence[str], posterior: Mapping[str, float]) -> Outcome:
-    plain = _majority(given)
-    if len(set(given)) == 1:
-        return replace(plain, confidence=posterior[given[0]])
+def _most_probable(choices: Sequence[str], posterior: Mapping[str, float]) -> Outcome:
+    plain = _majority(choices)
+    if len(set(choices)) == 1:
+        return replace(plain, confidence=posterior[choices[0]])
     best, second, *_ = sorted(posterior, key=lambda c: -posterior[c])
     if best.isdigit():
-        # Posteriors are no sharper, and 4.9999 should not be worse than 5.
+        # Posteriors are not more precise, and 4.9999 should equal 5.
         mean = round(sum(int(c) * p for c, p in posterior.items()), 2)
         return replace(plain, choice=f"{mean:.6g}", value=mean, confidence=posterior[best])
     choice = best if posterior[best] - posterior[second] > EQUAL else None
     return Outcome(
         choice,
-        plain.share if choice is None else given.count(choice) / len(given),
-        len(given),
+        plain.share if choice is None else choices.count(choice) / len(choices),
+        len(choices),
         confidence=posterior[best],
         margin=_lead(posterior, choice),
         value=None if plain.value is None else posterior["like"],
@@ -296,43 +278,38 @@ def _by_bradley_terry(answers: Answers, sides: Sides) -> dict[Key, Outcome]:
     number: dict[Hashable, int] = {}
     places: dict[Key, Pair] = {}
     games: list[tuple[int, int, float]] = []
-    for key, given in answers.items():
+    for key, votes in answers.items():
         a, b = (number.setdefault(side, len(number)) for side in sides(key))
         places[key] = (a, b)
         won = {"a": [(a, b, 1.0)], "b": [(b, a, 1.0)], "tie": [(a, b, 0.5), (b, a, 0.5)]}
-        for choice in _choices(given):
+        for choice in _choices(votes):
             games += won.get(choice, [])
     winners, losers, weights = zip(*games, strict=True) if games else ((), (), ())
     x = strengths(winners, losers, weights, len(number))
     decided: dict[Key, Outcome] = {}
     for key, (a, b) in places.items():
-        given = _choices(answers[key])
-        plain, lead = _majority(given), float(x[a] - x[b])
+        choices = _choices(answers[key])
+        plain, lead = _majority(choices), float(x[a] - x[b])
         if plain.choice == "both_bad":
             decided[key] = plain
         elif abs(lead) <= EQUAL:
             decided[key] = replace(plain, choice="tie" if plain.choice == "tie" else None, margin=None)
         else:
             choice = "a" if lead > 0 else "b"
-            decided[key] = Outcome(choice, given.count(choice) / len(given), len(given), margin=abs(lead))
+            decided[key] = Outcome(choice, choices.count(choice) / len(choices), len(choices), margin=abs(lead))
     return decided
 
 
 def _ranked(pairs: Mapping[Pair, Outcome], n: int) -> Outcome:
-    """The ranking that says of every pair what was decided on it; none where pairs go round in circles."""
+    """The ranking that agrees with the outcome of every pair; no choice where the pairs form a cycle."""
     wins = Counter(pair["ab".index(o.choice)] for pair, o in pairs.items() if o.choice in ("a", "b"))
     levels = sorted({wins[i] for i in range(n)}, reverse=True)
     choice = ">".join("=".join(str(i) for i in range(n) if wins[i] == level) for level in levels)
-    agrees = all(said == pairs[pair].choice for pair, said in zip(_pairs(n), pair_choices(choice), strict=True))
-    shares = [o.share for o in pairs.values() if o.share is not None]
-    sure = [o.confidence for o in pairs.values() if o.confidence is not None]
-    return Outcome(
-        choice if agrees else None,
-        min(shares),
-        max(o.n for o in pairs.values()),
-        confidence=min(sure) if sure else None,
-        pairs=pairs,
-    )
+    agrees = all(c == pairs[pair].choice for pair, c in zip(_pairs(n), pair_choices(choice), strict=True))
+    share = min(o.share for o in pairs.values() if o.share is not None)
+    confidence = min((o.confidence for o in pairs.values() if o.confidence is not None), default=None)
+    votes = max(o.n for o in pairs.values())
+    return Outcome(choice if agrees else None, share, votes, confidence=confidence, pairs=pairs)
 
 
 @cache
@@ -340,5 +317,5 @@ def _pairs(n: int) -> tuple[Pair, ...]:
     return tuple(combinations(range(n), 2))
 
 
-def _choices(given: Sequence[tuple[str, str]]) -> list[str]:
-    return [choice for _, choice in given]
+def _choices(votes: Sequence[tuple[str, str]]) -> list[str]:
+    return [choice for _, choice in votes]

@@ -1,7 +1,4 @@
-"""How far people agree with each other, with themselves and with known answers, and how fast they are.
-
-Numbers only: it reads nothing, writes nothing, and decides no outcome.
-"""
+"""Agreement statistics: people with each other, with themselves and with known answers; and their speed."""
 
 from __future__ import annotations
 
@@ -30,19 +27,19 @@ CHOICES: dict[Mode, tuple[str, ...]] = {
 RESAMPLES = 200
 SEED = 0
 
-# More items than this are dealt at random into as many groups, which are then resampled instead: what is estimated
-# are ratios of sums over items, whose spread is the same, and the work stays bounded.
+# More items than this are grouped at random, and the groups are resampled: the estimates are ratios of sums over
+# items, so their spread is the same, and the work stays bounded.
 MOST_UNITS = 2000
 
 
 @dataclass(frozen=True)
 class _Table:
-    """Round-0 votes on items that are no gold, as arrays. Q questions: an item, or each pair of a ranking.
+    """Round-0 votes on items other than gold, as arrays. Q questions: an item, or each pair of a ranking.
 
     Attributes:
-        vote, question, code: (A,) of each answer: which vote and question it belongs to, and its choice's number.
-            A vote is one answer, a ranking one on each pair of its completions.
-        item: (Q,) the question's item, by its place in ``items``.
+        vote, question, code: (A,) indices of each answer's vote, question and choice. A vote is one answer; a
+            ranking is one per pair of its completions.
+        item: (Q,) index in ``items`` of each question's item.
         counts: (Q, K) votes of each choice.
     """
 
@@ -63,28 +60,28 @@ def summary(
     flags: Sequence[Event],
     too_fast_ms: int,
 ) -> dict[str, Any]:
-    """What an operator wants to know of the votes, as plain JSON. Intervals are at 95 %.
+    """Statistics of the votes for the operator, as plain JSON, with 95 % intervals.
 
-    Agreement is that of first votes (round 0) on items that are no gold. A ranking counts as a vote on each pair
-    of its completions: better (a), worse (b) or equal.
+    Agreement is computed from first votes (round 0) on items other than gold. A ranking counts as a vote on each
+    pair of its completions: better (a), worse (b) or equal.
 
     Args:
         items: by id, gold ones included; all of one mode.
-        votes, skips, flags: current ones. Their order does not matter.
+        votes, skips, flags: current ones, in any order.
     Returns:
         - ``raw``: share of pairs of votes on the same item that agree; ``n`` pairs, ``items`` with such a pair.
           Bootstrap over items (none below 20).
-        - ``alpha``: Krippendorff's alpha, ordinal for ratings, else nominal; ``n`` votes, ``items`` they are on;
-          ``reason`` where it is undefined. Bootstrap over items.
+        - ``alpha``: Krippendorff's alpha, ordinal for ratings, else nominal; number of votes ``n`` and of
+          ``items``; ``reason`` where it is undefined. Bootstrap over items.
         - ``position_bias``: share of decided votes for the completion at place 0 (of a ranking: where it is above
           that of place 1); Wilson's interval. None for thumbs and ratings.
         - ``annotators``: by id; ``votes``, ``too_fast``, ``median_ms`` of all their votes; ``skips``; ``flags``;
-          ``agreement_with_majority``: with what most of the others chose, where there is one such choice (of a
-          ranking: mean share of its pairs); ``gold``: known answers that were met; ``self_agreement``: of repeats
-          with the first vote; ``position_bias``.
+          ``agreement_with_majority``: with the most frequent choice of the others, where it is unique (of a
+          ranking: mean share of its pairs); ``gold``: share of known answers matched; ``self_agreement``: of
+          repeats with the first vote; ``position_bias``.
         - ``choices``: votes of each.
-        - ``disputed``: items with two votes or more of which less than 2/3 are for one choice (of a ranking: on
-          some pair); of ratings, those at least two apart. Most disputed first.
+        - ``disputed``: items with two or more votes of which less than 2/3 are for one choice (of a ranking: on
+          any pair); of ratings, those at least two apart. Most disputed first.
     """
     mode: Mode = next(iter(items.values())).mode if items else "pairwise"
     table = _table(items, votes, mode)
@@ -104,10 +101,10 @@ def krippendorff_alpha(coincidences: NDArray, *, ordinal: bool = False) -> NDArr
     """Krippendorff's alpha from matrices of coincidences (Computing Krippendorff's Alpha-Reliability, 2011).
 
     Args:
-        coincidences: (..., K, K); entry (c, k) adds up, over units of m > 1 values, the pairs (c, k) of different
-            values divided by m - 1.
+        coincidences: (..., K, K); entry (c, k) is the sum, over units of m > 1 values, of their ordered pairs
+            (c, k) divided by m - 1.
     Returns:
-        (...) alpha; NaN where all values are the same, so that nothing can be said about chance.
+        (...) alpha; NaN where all values are the same, which leaves chance agreement undefined.
     """
     import numpy as np
 
@@ -134,8 +131,7 @@ def _table(items: Mapping[str, Item], votes: Sequence[Vote], mode: Mode) -> _Tab
     if mode == "ranking":
         sizes = np.array([len(items[i].completions) for i in place], dtype=np.int64)
         questions = sizes * (sizes - 1) // 2
-        said = [[choices.index(c) for c in pair_choices(v.choice)] for v in counted]
-        code = np.array([c for some in said for c in some], dtype=np.int64)
+        code = np.array([choices.index(c) for v in counted for c in pair_choices(v.choice)], dtype=np.int64)
         each = questions[where]
         starts = (questions.cumsum() - questions)[where]
         ends = each.cumsum()
@@ -156,14 +152,14 @@ def agreement(counts: NDArray, item: NDArray, *, ordinal: bool = False) -> tuple
 
     Args:
         counts: (Q, K) votes of each choice on each question.
-        item: (Q,) the number of the item that a question belongs to.
+        item: (Q,) index of each question's item.
     """
     import numpy as np
 
     k, several = counts.shape[1], counts.sum(1) > 1
     counts, m = counts[several].astype(float), counts[several].sum(1)
-    found, unit = np.unique(item[several], return_inverse=True)
-    n_items, n_units = len(found), min(len(found), MOST_UNITS)
+    with_several, unit = np.unique(item[several], return_inverse=True)
+    n_items, n_units = len(with_several), min(len(with_several), MOST_UNITS)
     agreeing, pairs = (counts * (counts - 1)).sum(1) / 2, m * (m - 1) / 2
     both = counts[:, :, None] * (counts[:, None, :] - np.eye(k)) / (m - 1)[:, None, None]
     rng = np.random.default_rng(SEED)
@@ -190,21 +186,19 @@ def agreement(counts: NDArray, item: NDArray, *, ordinal: bool = False) -> tuple
 
 
 def _value(value: NDArray, resampled: NDArray | None) -> dict[str, float | None]:
-    """The estimate with its percentile interval; resamples where it is undefined say nothing."""
+    """The estimate with its percentile interval; resamples where it is undefined are dropped."""
     import numpy as np
 
-    some = resampled[np.isfinite(resampled)] if resampled is not None else np.empty(0)
-    if not np.isfinite(value) or not len(some):
+    defined = resampled[np.isfinite(resampled)] if resampled is not None else np.empty(0)
+    if not np.isfinite(value) or not len(defined):
         return {"value": float(value) if np.isfinite(value) else None, "low": None, "high": None}
-    low, high = np.percentile(some, [2.5, 97.5])
+    low, high = np.percentile(defined, [2.5, 97.5])
     return {"value": float(value), "low": float(low), "high": float(high)}
 
 
 def _share(successes: float, n: int) -> dict[str, Any]:
-    """With Wilson's interval, and without limits where nothing was counted."""
-    if n == 0:
-        return {"value": None, "low": None, "high": None, "n": 0}
-    return wilson(successes, n).as_dict()
+    """With Wilson's interval; all None for n = 0."""
+    return wilson(successes, n).as_dict() if n else {"value": None, "low": None, "high": None, "n": 0}
 
 
 def _position_bias(won: Sequence[bool | None], mode: Mode) -> dict[str, Any] | None:
@@ -215,7 +209,7 @@ def _position_bias(won: Sequence[bool | None], mode: Mode) -> dict[str, Any] | N
 
 @cache
 def _first_won(choice: str, order: tuple[int, ...], mode: Mode) -> bool | None:
-    """Whether place 0 won (of a ranking: over place 1, so that chance is 1/2); None where neither did."""
+    """Whether place 0 won (of a ranking: over place 1, so that chance is 1/2); None for a tie."""
     shown = as_shown(choice, mode, order)
     return {"a": True, "b": False}.get(pair_choices(shown)[0] if mode == "ranking" else shown)
 
@@ -232,51 +226,46 @@ def _annotators(
     import numpy as np
 
     mode: Mode = next(iter(items.values())).mode if items else "pairwise"
-    known = {i: item.gold for i, item in items.items() if item.gold is not None}
-    given: dict[str, list[Vote]] = {e.annotator: [] for e in (*skips, *flags)}
+    golds = {i: item.gold for i, item in items.items() if item.gold is not None}
+    votes_of: dict[str, list[Vote]] = {e.annotator: [] for e in (*skips, *flags)}
     for v in votes:
-        given.setdefault(v.annotator, []).append(v)
-    places: dict[str, list[bool | None]] = {who: [] for who in given}
+        votes_of.setdefault(v.annotator, []).append(v)
+    places: dict[str, list[bool | None]] = {who: [] for who in votes_of}
     for v, first in zip(table.votes, won, strict=True):
         places[v.annotator].append(first)
     skipped, flagged = Counter(e.annotator for e in skips), Counter(e.annotator for e in flags)
     with_majority = _with_majority(table)
-    found: dict[str, dict[str, Any]] = {}
-    for who, own in sorted(given.items()):
-        gold = [v.choice == known[v.item] for v in own if v.item in known and v.round == 0]
-        again = _again([v for v in own if v.item not in known], mode)
+    rows: dict[str, dict[str, Any]] = {}
+    for who, own in sorted(votes_of.items()):
+        gold = [v.choice == golds[v.item] for v in own if v.item in golds and v.round == 0]
+        repeats = _repeat_agreement([v for v in own if v.item not in golds], mode)
         times = np.array([v.ms for v in own if v.ms is not None])
-        found[who] = {
+        rows[who] = {
             "votes": len(own),
             "skips": skipped[who],
             "flags": flagged[who],
             "agreement_with_majority": _share(*with_majority.get(who, (0, 0))),
             "gold": _share(sum(gold), len(gold)),
-            "self_agreement": _share(sum(again), len(again)),
+            "self_agreement": _share(sum(repeats), len(repeats)),
             "too_fast": _share(int((times < too_fast_ms).sum()), len(times)),
             "median_ms": float(np.median(times)) if len(times) else None,
             "position_bias": _position_bias(places[who], mode),
         }
-    return found
+    return rows
 
 
-def _again(own: Sequence[Vote], mode: Mode) -> list[float]:
-    """Of each repeat, how far it agrees with the same person's first vote."""
-    repeats = [v for v in own if v.round > 0]
-    first = {v.item: v.choice for v in own if v.round == 0} if repeats else {}
-    return [_alike(v.choice, first[v.item], mode) for v in repeats if v.item in first]
-
-
-def _alike(choice: str, other: str, mode: Mode) -> float:
-    """Of a ranking, the share of pairs that both see alike."""
+def _repeat_agreement(own: Sequence[Vote], mode: Mode) -> list[float]:
+    """How far each repeat agrees with the same person's first vote; of a ranking, the share of equal pairs."""
+    first = {v.item: v.choice for v in own if v.round == 0}
+    repeats = [(v.choice, first[v.item]) for v in own if v.round > 0 and v.item in first]
     if mode != "ranking":
-        return float(choice == other)
-    pairs = list(zip(pair_choices(choice), pair_choices(other), strict=True))
-    return sum(x == y for x, y in pairs) / len(pairs)
+        return [float(a == b) for a, b in repeats]
+    pairs = [list(zip(pair_choices(a), pair_choices(b), strict=True)) for a, b in repeats]
+    return [sum(x == y for x, y in of_vote) / len(of_vote) for of_vote in pairs]
 
 
 def _with_majority(table: _Table) -> dict[str, tuple[float, int]]:
-    """(agreeing, votes) of each person against the others, where one choice leads among those."""
+    """(agreeing, votes) of each person against the others' most frequent choice, where it is unique."""
     import numpy as np
 
     others = table.counts[table.question]
@@ -312,9 +301,8 @@ def _disputed(table: _Table, mode: Mode) -> list[dict[str, Any]]:
     np.maximum.at(size, table.item, m)
     queue = np.lexsort((np.arange(n), -size, -worst))[: int((worst > 0).sum())].tolist()
     if mode != "ranking":
-        rows = counts[queue].tolist()
-        found = [{c: n for c, n in zip(table.choices, row, strict=True) if n} for row in rows]
-        return [{"item": table.items[i], "votes": row} for i, row in zip(queue, found, strict=True)]
+        rows = [{c: n for c, n in zip(table.choices, row, strict=True) if n} for row in counts[queue].tolist()]
+        return [{"item": table.items[i], "votes": row} for i, row in zip(queue, rows, strict=True)]
     rankings: dict[str, dict[str, int]] = {table.items[i]: {} for i in queue}
     for v in table.votes:
         if v.item in rankings:

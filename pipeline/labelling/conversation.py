@@ -1,13 +1,13 @@
-"""A prompt written as a conversation, split into its turns for reading. A model is fed the prompt itself."""
+"""Split a prompt that is a conversation into turns, for display only: a model gets the prompt itself."""
 
 from __future__ import annotations
 
 import re
 
 Turn = tuple[str, str]
-"""(role, text); the role is user, assistant, system or tool, or empty for a text that is no conversation."""
+"""(role, text); the role is user, assistant, system or tool, or empty for a text that is not a conversation."""
 
-# HH-RLHF (Bai et al. 2022, arXiv:2204.05862), and core/formats.py's render_plain. A turn starts a paragraph.
+# HH-RLHF (Bai et al. 2022, arXiv:2204.05862), and this project's render_plain. A turn starts a paragraph.
 _WRITTEN = (
     re.compile(r"(?:\A\s*|\n\n)(Human|Assistant): ?"),
     re.compile(r"(?:\A\s*|\n\n)(User|Assistant|System|Tool): ?"),
@@ -22,20 +22,15 @@ _NAMES = {"human": "user"}
 
 
 def turns(prompt: str) -> list[Turn]:
-    """The turns of a prompt in HH-RLHF's, this project's plain, ChatML's or Llama 3's spelling.
+    """The turns of a prompt in the format of HH-RLHF, render_plain, ChatML or Llama 3.
 
-    An empty assistant turn at the end, where the completion goes, is left out. Anything else is one turn without a
-    role, with every character of it.
+    An empty assistant turn at the end, where the completion goes, is left out. Any other text is one turn without
+    a role, unchanged.
     """
-    for start, role_end, text_end in _MARKED:
-        found = _marked(prompt, start, role_end, text_end)
-        if found:
-            return _said(found)
-    for marker in _WRITTEN:
-        found = _written(prompt, marker)
-        if found:
-            return _said(found)
-    return [("", prompt)]
+    parses = [_marked(prompt, *marks) for marks in _MARKED] + [_written(prompt, marker) for marker in _WRITTEN]
+    parsed = next(filter(None, parses), [("", prompt)])
+    role, text = parsed[-1]
+    return parsed[:-1] if len(parsed) > 1 and role == "assistant" and not text.strip() else parsed
 
 
 def _written(prompt: str, marker: re.Pattern[str]) -> list[Turn]:
@@ -44,7 +39,7 @@ def _written(prompt: str, marker: re.Pattern[str]) -> list[Turn]:
         return []
     pieces = marker.split(prompt)[1:]
     roles = pieces[::2]
-    # "User: " alone starts many a plain text.
+    # Plain texts also start with "User: ".
     return _named(roles, pieces[1::2]) if "Assistant" in roles else []
 
 
@@ -66,8 +61,3 @@ def _marked(prompt: str, start: str, role_end: str, text_end: str) -> list[Turn]
 
 def _named(roles: list[str], texts: list[str]) -> list[Turn]:
     return [(_NAMES.get(role.lower(), role.lower()), text) for role, text in zip(roles, texts, strict=True)]
-
-
-def _said(found: list[Turn]) -> list[Turn]:
-    empty_end = len(found) > 1 and found[-1][0] == "assistant" and not found[-1][1].strip()
-    return found[:-1] if empty_end else found

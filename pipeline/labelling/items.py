@@ -1,6 +1,6 @@
-"""What one person answers at a time: two completions to compare, one to like or rate, or several to rank.
+"""Items: the unit of labelling. Two completions to compare, one to like or rate, or several to rank.
 
-Which completion stands where on the page is decided here too, so that nobody can tell which is which.
+The order of completions on the page is random per person and item, so that a position reveals nothing.
 """
 
 from __future__ import annotations
@@ -24,13 +24,12 @@ RATING_CHOICES = ("1", "2", "3", "4", "5")
 
 @dataclass(frozen=True)
 class Item:
-    """A prompt and its completions, in an order that says nothing: that of the comparison, or of the text.
+    """A prompt and its completions, in the order of the comparison.
 
     Attributes:
         completions: two for ``pairwise``, one for ``thumbs`` and ``rating``, two or more for ``ranking``.
-        split: the side of the split that its rows go to.
-        gold: the known answer, in the words of :func:`parse_choice`; what people answer is then a test of them and
-            never a training row.
+        split: the split of its rows.
+        gold: the known answer, as :func:`parse_choice` spells it; answers to it test people and become no rows.
     """
 
     prompt: str
@@ -41,15 +40,15 @@ class Item:
 
     @cached_property
     def id(self) -> str:
-        """A pairwise item has its comparison's id, so that a vote on it is a vote on the comparison."""
+        """A pairwise item has its comparison's id."""
         texts = [self.prompt, *self.completions]
         return digest(texts if self.mode == "pairwise" else [self.mode, *texts])
 
 
 def order_of(item_id: str, annotator: str, salt: str, n: int) -> tuple[int, ...]:
-    """What is shown where: place ``i`` of the page shows ``completions[order[i]]``.
+    """The order on the page: place ``i`` shows ``completions[order[i]]``.
 
-    The same for the same person and item, independent between people; every order is equally likely.
+    Deterministic per person and item, independent between people; every order is equally likely.
     """
     return tuple(sorted(range(n), key=lambda i: bucket(f"{item_id}\0{annotator}\0{i}", salt=f"order:{salt}")))
 
@@ -57,10 +56,10 @@ def order_of(item_id: str, annotator: str, salt: str, n: int) -> tuple[int, ...]
 def items_from(
     comparisons: Iterable[tuple[str, Mapping[str, Any]]], mode: Mode, rank_up_to: int = 4
 ) -> Iterator[Item]:
-    """The items of a set of comparisons, each once, in the set's order; see :func:`items_of`.
+    """The distinct items of a set of comparisons, in its order; see :func:`items_of`.
 
     Args:
-        comparisons: (split, row of ``prompt``, ``completion_a``, ``completion_b``); None where there is only one.
+        comparisons: (split, row of ``prompt``, ``completion_a``, ``completion_b``); a missing completion is None.
     """
     groups = (
         (split, row["prompt"], [row[side] for side in ("completion_a", "completion_b") if row[side] is not None])
@@ -70,18 +69,17 @@ def items_from(
 
 
 def items_of(groups: Iterable[tuple[str, str, Sequence[str]]], mode: Mode, rank_up_to: int = 4) -> Iterator[Item]:
-    """The items of completions that stand together, each once, in the order of coming.
+    """The distinct items of groups of completions, in order.
 
-    A pairwise item is two completions of one group, and comes as soon as its group does. The other modes take all
-    completions of a prompt together.
+    Pairwise items are the pairs within one group and are yielded group by group. The other modes first join all
+    completions of a prompt.
 
     Args:
         groups: (split, prompt, completions).
         rank_up_to: most completions of one ranking; a prompt with more makes several rankings.
     """
     if mode == "pairwise":
-        pairs = (Item(p, two, mode, split) for split, p, group in groups for two in combinations(group, 2))
-        yield from unique(pairs)
+        yield from unique(Item(p, pair, mode, s) for s, p, group in groups for pair in combinations(group, 2))
         return
     by_prompt: dict[tuple[str, str], dict[str, None]] = {}
     for split, prompt, group in groups:
@@ -112,13 +110,8 @@ def item_rows(items: Iterable[Item]) -> Iterator[dict[str, Any]]:
     """Rows of :data:`ITEMS`."""
     for item in items:
         completions = json.dumps(item.completions, ensure_ascii=False)
-        yield {
-            "id": item.id,
-            "mode": item.mode,
-            "prompt": item.prompt,
-            "completions": completions,
-            "gold": item.gold,
-        }
+        texts = {"prompt": item.prompt, "completions": completions}
+        yield {"id": item.id, "mode": item.mode, **texts, "gold": item.gold}
 
 
 def items_from_rows(rows: Iterable[Mapping[str, Any]], split: str) -> Iterator[Item]:
@@ -128,18 +121,18 @@ def items_from_rows(rows: Iterable[Mapping[str, Any]], split: str) -> Iterator[I
 
 
 def parse_choice(choice: str, mode: Mode, n: int) -> str:
-    """``choice`` in its one spelling.
+    """``choice`` in its canonical spelling.
 
-    ``a b tie both_bad`` for pairwise, ``like dislike``, ``1`` to ``5``; a ranking is written best first with the
-    completions' numbers, ``2>0=1>3``, equal ones joined by ``=`` and in ascending order.
+    ``a b tie both_bad`` for pairwise, ``like dislike``, ``1`` to ``5``; a ranking lists the completions' numbers
+    best first, ``2>0=1>3``, with ties joined by ``=`` in ascending order.
 
     Raises:
-        ValueError: it is none of the mode's choices.
+        ValueError: not a choice of this mode.
     """
     choices = {"pairwise": PAIRWISE_CHOICES, "thumbs": THUMBS_CHOICES, "rating": RATING_CHOICES}.get(mode)
     if choices is not None:
         if choice not in choices:
-            raise ValueError(f"choice {choice!r} is none of {', '.join(choices)}")
+            raise ValueError(f"choice {choice!r} is not one of {', '.join(choices)}")
         return choice
     ranks = ranking(choice)
     if sorted(i for rank in ranks for i in rank) != list(range(n)):
@@ -148,20 +141,20 @@ def parse_choice(choice: str, mode: Mode, n: int) -> str:
 
 
 def ranking(choice: str) -> list[list[int]]:
-    """``2>0=1`` as ``[[2], [0, 1]]``, best first. Raises ValueError where it is no ranking."""
+    """``2>0=1`` as ``[[2], [0, 1]]``, best first. Raises ValueError for any other text."""
     try:
         return [[int(i) for i in rank.split("=")] for rank in choice.split(">")]
     except ValueError:
-        raise ValueError(f"choice {choice!r} is no ranking such as 1>0=2") from None
+        raise ValueError(f"choice {choice!r} is not a ranking such as 1>0=2") from None
 
 
 def as_shown(choice: str, mode: Mode, order: Sequence[int]) -> str:
-    """A choice in the words of the item, in the words of the page: ``a`` is place 1 where it was shown first."""
+    """Translate a choice from the item's order to the page's, where ``a`` is the completion shown first."""
     return _renamed(choice, mode, {i: place for place, i in enumerate(order)})
 
 
 def as_meant(choice: str, mode: Mode, order: Sequence[int]) -> str:
-    """The reverse of :func:`as_shown`: what somebody chose on the page, in the words of the item."""
+    """Translate a choice from the page's order to the item's: the reverse of :func:`as_shown`."""
     return _renamed(choice, mode, dict(enumerate(order)))
 
 

@@ -1,7 +1,7 @@
-"""Judgements that somebody else collected, by comparison, and what those on each come to: as on our own page.
+"""Aggregate imported judgements by comparison, by the rules of :mod:`pipeline.labelling.aggregate`.
 
-Only numbers are held, some 200 bytes a judgement, and no texts. Which rows are votes is
-:class:`pipeline.formats.read_options.Repeats`' to say; the rules are those of :mod:`pipeline.labelling.aggregate`.
+Holds about 200 bytes of numbers per judgement and no texts. :class:`pipeline.formats.read_options.Repeats` decides
+which rows are votes.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from pipeline.labelling.agreement import agreement
 Row = dict[str, Any]
 
 KINDS = {"a": "decided", "b": "decided", "tie": "ties", "both_bad": "both_bad", None: "split_votes"}
-"""What a comparison is counted as, by its outcome."""
+"""The count that a comparison belongs to, by its outcome."""
 
 _CALLED = {"majority": "majority", "dawid_skene": "Dawid and Skene", "bradley_terry": "Bradley and Terry"}
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What the votes on one comparison come to.
+    """The aggregated result of one comparison.
 
     Attributes:
-        comparison: its texts; ``outcome`` and ``votes`` say ``a`` for its first completion.
-        votes: equal ones of one annotator together, with their ``count``.
-        annotator: who gave the only vote, else how and from how many votes it was decided.
+        comparison: its texts; ``a`` in ``outcome`` and ``votes`` is its first completion.
+        votes: equal votes of one annotator are one entry with their ``count``.
+        annotator: the only voter, else ``RULE:VOTES``.
     """
 
     comparison: Comparison
@@ -44,7 +44,7 @@ class Decision:
     margin: float | None
 
     def annotation(self) -> Annotation | None:
-        """The one judgement that stands for all; None where the votes are even."""
+        """The aggregated judgement; None where the votes are even."""
         choice = self.outcome.choice
         if choice is None:
             return None
@@ -68,11 +68,11 @@ class Decision:
 
 
 class Judgements:
-    """See the module's text.
+    """Collects judgements and decides comparisons.
 
     Args:
         aggregate, margin: as in the section ``label``.
-        nobody: the name that annotations bear where nobody is named: the set's.
+        nobody: the annotator's name in rows that name nobody: the set's.
     """
 
     def __init__(self, aggregate: Aggregation = "majority", margin: Margin = "strength", nobody: str = "") -> None:
@@ -82,7 +82,7 @@ class Judgements:
         self._numbers: dict[bytes, int] = {}
         self._rank = array("d"), array("Q")
         self._people: dict[str, int] = {}
-        # A vote a place, all of the same length. NaN: not said. Sides are those of Comparison.alike.
+        # Columns with one entry per vote; NaN is a missing value. Sides are those of Comparison.alike.
         self._of, self._who, self._choice, self._count = array("q"), array("q"), array("b"), array("q")
         self._margins, self._scores = array("d"), (array("d"), array("d"))
         self._ends: dict[int, tuple[int, int]] = {}
@@ -90,12 +90,12 @@ class Judgements:
         self._names: list[str] = []
 
     def add(self, comparison: Comparison, vote: Annotation, within: str | None = None) -> tuple[int, bool]:
-        """(number of the comparison, whether these are its texts from now on).
+        """Add a vote; returns (number of the comparison, whether its texts are to be kept from now on).
 
-        Rows may differ in blanks around their texts. The longest ones are kept, whatever the order of rows.
+        Rows may differ in the white space around their texts. The longest texts are kept, whatever the row order.
 
         Args:
-            within: votes count together only where this is the same too.
+            within: votes are aggregated together only where this is equal too.
         """
         key, in_order = comparison.alike()
         key = key if within is None else short_hash(key.hex(), within)
@@ -127,37 +127,36 @@ class Judgements:
         return True
 
     def decide(self, number: int, comparison: Comparison) -> Decision:
-        """What the votes on a comparison come to.
+        """Aggregate the votes on a comparison.
 
         Args:
-            comparison: the texts that :meth:`add` said to keep.
+            comparison: the texts kept by :meth:`add`.
         """
         in_order = comparison.alike()[1]
         outcome = self._outcome(number)
         if not in_order and outcome.choice in ("a", "b"):
             outcome = replace(outcome, choice=turned(outcome.choice))
         votes = sorted(self._votes(number, comparison.id, in_order), key=_in_order)
-        said = ((v.choice, v.margin) for v in votes for _ in range(v.count)) if self._margin == "strength" else ()
-        who = votes[0].annotator
-        if outcome.n > 1 or self._how == "bradley_terry":
-            who = f"{self._how}:{outcome.n}"
-        margin = margin_of(outcome, self._margin, said) if outcome.choice in ("a", "b") else None
+        strengths = ((v.choice, v.margin) for v in votes for _ in range(v.count))
+        several = outcome.n > 1 or self._how == "bradley_terry"
+        who = f"{self._how}:{outcome.n}" if several else votes[0].annotator
+        margin = margin_of(outcome, self._margin, strengths) if outcome.choice in ("a", "b") else None
         return Decision(comparison, outcome, votes, who, margin)
 
     def choice(self, number: int) -> str | None:
-        """What it comes to; which completion is ``a`` is not said."""
+        """The outcome's choice; which completion is ``a`` is unspecified."""
         return self._outcome(number).choice
 
     @property
     def several(self) -> bool:
-        """Whether some comparison has several votes."""
+        """Whether any comparison has several votes."""
         return sum(self._count) > len(self._numbers)
 
     def counts(self) -> dict[str, Any]:
-        """For the manifest: ``comparisons``, ``votes``, ``people`` that are named.
+        """For the manifest: ``comparisons``, ``votes``, named ``people``.
 
-        Where some comparison has several votes, also ``aggregate`` and ``agreement``, whose ``raw`` and ``alpha``
-        are those of :func:`pipeline.labelling.agreement.summary`.
+        Where any comparison has several votes, also ``aggregate`` and ``agreement``: ``raw`` and ``alpha`` of
+        :func:`pipeline.labelling.agreement.summary`.
         """
         people = len(self._people.keys() - {self._nobody})
         counts: dict[str, Any] = {"comparisons": len(self._numbers), "votes": sum(self._count)}
@@ -178,11 +177,11 @@ class Judgements:
     def _outcome(self, number: int) -> Outcome:
         if self._settled is None:
             self._settled = self._settle()
-        one = self._settled.get(number)
-        return one if one is not None else _only(CHOICES[self._choice[self._places(number)[0]]])
+        outcome = self._settled.get(number)
+        return outcome if outcome is not None else _only(CHOICES[self._choice[self._places(number)[0]]])
 
     def _settle(self) -> dict[int, Outcome]:
-        """The outcomes, but for those of single votes where these say nothing of others."""
+        """The outcomes, except of single votes under ``majority``, which :func:`_only` decides."""
         self._group()
         answers: dict[str, list[tuple[str, str]]] = {}
         for key in sorted(self._numbers):
@@ -198,8 +197,8 @@ class Judgements:
         def sides(key: str) -> tuple[int, int]:
             return self._ends[self._numbers[bytes.fromhex(key)]]
 
-        found = aggregate_pairs(answers, self._how, sides)
-        return {self._numbers[bytes.fromhex(key)]: outcome for key, outcome in found.items()}
+        outcomes = aggregate_pairs(answers, self._how, sides)
+        return {self._numbers[bytes.fromhex(key)]: outcome for key, outcome in outcomes.items()}
 
     def _group(self) -> None:
         import numpy as np
@@ -216,12 +215,11 @@ class Judgements:
         counts = Counter[Annotation]()
         for i in self._places(number):
             choice: Choice = CHOICES[self._choice[i]]
-            first, second = (_known(column[i]) for column in self._scores)
-            a, b = (first, second) if in_order else (second, first)
-            choice = choice if in_order else turned(choice)
-            counts[Annotation(id, self._names[self._who[i]], choice, a, b, _known(self._margins[i]))] += (
-                self._count[i]
-            )
+            a, b = (_value(column[i]) for column in self._scores)
+            if not in_order:
+                choice, a, b = turned(choice), b, a
+            vote = Annotation(id, self._names[self._who[i]], choice, a, b, _value(self._margins[i]))
+            counts[vote] += self._count[i]
         return (replace(vote, count=n) for vote, n in counts.items())
 
 
@@ -229,23 +227,23 @@ def summary(counts: Row) -> str:
     """``96 comparisons from 480 votes of 5 people, by majority: 96 decided, 0 even``.
 
     Args:
-        counts: those of :meth:`Judgements.counts`, and how many there are of each of :data:`KINDS`.
+        counts: of :meth:`Judgements.counts`, and of comparisons by :data:`KINDS`.
     """
-    said = f"{counts['comparisons']:,} comparisons"
+    line = f"{counts['comparisons']:,} comparisons"
     several = "aggregate" in counts
     if several or counts.get("people"):
-        said += f" from {counts['votes']:,} votes"
+        line += f" from {counts['votes']:,} votes"
     if people := counts.get("people"):
-        said += f" of {people:,} {'person' if people == 1 else 'people'}"
-    said += f", by {_CALLED[counts['aggregate']]}" if several else ""
+        line += f" of {people:,} {'person' if people == 1 else 'people'}"
+    line += f", by {_CALLED[counts['aggregate']]}" if several else ""
     names = {"decided": "decided", "ties": "tie" if counts["ties"] == 1 else "ties", "both_bad": "both bad"}
     kinds = [f"{counts[key]:,} {name}" for key, name in names.items() if counts[key] or key == "decided"]
     kinds += [f"{counts['split_votes']:,} even"] if several else []
     if counts.get("straddling_the_split"):
         kinds.append(f"{counts['straddling_the_split']:,} straddling the split")
-    said += f": {', '.join(kinds)}"
+    line += f": {', '.join(kinds)}"
     alpha = counts["agreement"]["alpha"]["value"] if several else None
-    return said if alpha is None else f"{said}; agreement {alpha:.2f} (Krippendorff's alpha)"
+    return line if alpha is None else f"{line}; agreement {alpha:.2f} (Krippendorff's alpha)"
 
 
 @cache
@@ -254,12 +252,10 @@ def _only(choice: str) -> Outcome:
 
 
 def _ends(comparison: Comparison, in_order: bool) -> tuple[int, int]:
-    """A number for each completion of this prompt, the first of :meth:`Comparison.alike` first."""
-    texts = [comparison.completion_a.strip(), comparison.completion_b.strip()]
-    first, second = texts if in_order else texts[::-1]
-    prompt = comparison.prompt.strip()
-    number = (int.from_bytes(short_hash(prompt, said)) for said in (first, second))
-    return next(number), next(number)
+    """A hash of each completion with its prompt, the first of :meth:`Comparison.alike` first."""
+    texts = (comparison.completion_a, comparison.completion_b)
+    a, b = (int.from_bytes(short_hash(comparison.prompt.strip(), text.strip())) for text in texts)
+    return (a, b) if in_order else (b, a)
 
 
 def _in_order(vote: Annotation) -> tuple[Any, ...]:
@@ -271,5 +267,5 @@ def _nan(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _known(value: float) -> float | None:
+def _value(value: float) -> float | None:
     return None if value != value else value

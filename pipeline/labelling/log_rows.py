@@ -1,4 +1,4 @@
-"""The answers of a log that may be published: what publishing writes and the operator's page announces."""
+"""Select the answers of a log that may be published. Publishing writes them; the operator's page counts them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from pipeline.labelling.votes_to_rows import Labelled, Labelling, labelled
 
 
 def publishable_rows(log: Log, settings: LabelSection) -> Labelled:
-    """The rows of the current batch, without the items that somebody flagged as personal data.
+    """The rows of the current batch, except of items flagged as personal data (``counts["personal_data"]``).
 
-    Such an item stays in the log; once the flag is taken off, it is published with the next version.
-    ``counts["personal_data"]`` is their number.
+    Such an item stays in the log; without the flag, the next version publishes it.
     """
     answers, flags = log.answers, log.answers.flags()
     items = list(log.batches.items())

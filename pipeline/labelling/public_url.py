@@ -1,4 +1,4 @@
-"""The address under which a proxy serves the page to the world: ``label.public_url``."""
+"""Parse ``label.public_url``, the address at which a proxy serves the page."""
 
 from __future__ import annotations
 
@@ -11,12 +11,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True)
 class PublicAddress:
-    """Scheme, name and port as a browser has them.
-
-    Attributes:
-        origin: as the Origin header spells it: lower case, without the scheme's own port.
-        name: the host's name or address, without brackets.
-    """
+    """Scheme, host name or address (without brackets) and port, as a browser has them."""
 
     scheme: str
     name: str
@@ -27,17 +22,17 @@ class PublicAddress:
         """Read ``https://annotate.example.org``.
 
         Raises:
-            ValueError: it is no such address, or has a path: a page of somebody else under the same name could
-                read what people are shown and answer for them, so it has to have a name, or a port, of its own.
+            ValueError: not such an address, or one with a path: another page of the same origin could read this
+                one and answer for people, so it needs an origin of its own.
         """
         try:
             parts = urlsplit(url.strip())
             name, port = parts.hostname or "", parts.port
         except ValueError as err:
-            raise ValueError(f"public_url {url!r} is no address: {err}") from None
+            raise ValueError(f"public_url {url!r} is not an address: {err}") from None
         plain = re.fullmatch(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?|[0-9a-f:.]+", name)
         if parts.scheme not in _DEFAULT_PORTS or not plain or parts.username is not None:
-            raise ValueError(f"public_url {url!r} is no address such as https://annotate.example.org")
+            raise ValueError(f"public_url {url!r} is not an address such as https://annotate.example.org")
         if parts.path.strip("/") or parts.query or parts.fragment:
             raise ValueError(
                 f"public_url {url!r} has a path; other pages of that name could read this one:"
@@ -46,18 +41,18 @@ class PublicAddress:
         return cls(parts.scheme, name, None if port == _DEFAULT_PORTS[parts.scheme] else port)
 
     @property
+    def _host(self) -> str:
+        return f"[{self.name}]" if ":" in self.name else self.name
+
+    @property
     def origin(self) -> str:
-        name = f"[{self.name}]" if ":" in self.name else self.name
-        return f"{self.scheme}://{name}" + ("" if self.port is None else f":{self.port}")
+        """As the Origin header spells it: lower case, without the scheme's default port."""
+        return f"{self.scheme}://{self._host}" + ("" if self.port is None else f":{self.port}")
 
     @property
     def secure(self) -> bool:
         return self.scheme == "https"
 
     def is_asked(self, host: str) -> bool:
-        """Whether a Host header is that of a request which came through the proxy.
-
-        Proxies leave out the port of the name they serve, or keep it (nginx: ``$host``, ``$http_host``).
-        """
-        name = f"[{self.name}]" if ":" in self.name else self.name
-        return host.lower() in (name, f"{name}:{self.port or _DEFAULT_PORTS[self.scheme]}")
+        """Whether a Host header names this address, with its port or without (nginx ``$http_host``, ``$host``)."""
+        return host.lower() in (self._host, f"{self._host}:{self.port or _DEFAULT_PORTS[self.scheme]}")

@@ -1,4 +1,4 @@
-"""Columns of the rows that votes become, beside those of :mod:`pipeline.base.records`."""
+"""Schemas of the rows made from votes, in addition to :mod:`pipeline.base.records`."""
 
 from __future__ import annotations
 
@@ -18,4 +18,4 @@ EDITS = {
     "replaced": "int64",
     "consent": "string",
 }
-"""Schema of what people wrote: TRL's prompt and completion, and the place in the item of what it replaced."""
+"""Schema of edits: TRL's prompt and completion, and the index in the item of the completion it replaced."""

@@ -1,4 +1,4 @@
-"""Read published rows back as answers, from which :mod:`pipeline.labelling.votes_to_rows` makes the same rows."""
+"""Read published rows back as answers: the reverse of :mod:`pipeline.labelling.votes_to_rows`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ def votes_from_rows(rows: Iterable[Mapping[str, Any]]) -> tuple[list[Vote], list
     for seq, r in enumerate(rows, start=1):
         if r["choice"] is None:
             payload = {"reason": r["reason"], "note": r["note"], "consent": r["consent"]}
-            skips.append(
-                Event(seq, r["id"], "skip", r["annotator"], r["item_id"], payload, r["ms"], r["at"], r["round"])
-            )
+            who = (r["annotator"], r["item_id"])
+            skips.append(Event(seq, r["id"], "skip", *who, payload, r["ms"], r["at"], r["round"]))
             continue
         order, tags = tuple(map(int, r["shown"].split(","))), tuple(json.loads(r["tags"]))
         content = (r["item_id"], r["annotator"], r["choice"], order, r["strength"], tags, r["note"])

@@ -1,6 +1,6 @@
-"""The ``label`` section of a config: what people are asked, by which rule it is enough, and where the page is.
+"""The ``label`` section of a config: the questions, the stop rule and the page.
 
-The keys in :data:`pipeline.workflow.work_key.LABEL_LEARNING` decide what rows come out.
+The keys in :data:`pipeline.workflow.work_key.LABEL_LEARNING` determine the rows.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class LabelSection:
     rank_up_to: int = field(default=4, metadata={"help": "Most completions in one ranking."})
     dataset: str | None = field(
         default=None,
-        metadata={"help": "Your own pairs (`prompt`, `completion_a`, `completion_b`) instead of sampled ones."},
+        metadata={"help": "Your own pairs (`prompt`, `completion_a`, `completion_b`) in place of sampled ones."},
     )
     columns: dict[str, str | list[str]] = field(
         default_factory=dict[str, "str | list[str]"],
@@ -97,7 +97,7 @@ class LabelSection:
     )
     repeat_after: int = field(default=20, metadata={"help": "Answers between an item and its repeat, at least."})
     too_fast_ms: int = field(default=1500, metadata={"help": "Faster answers are counted as too fast."})
-    lease_minutes: float = field(default=15.0, metadata={"help": "How long an item is kept for whoever sees it."})
+    lease_minutes: float = field(default=15.0, metadata={"help": "How long an item is reserved for one person."})
 
     def __post_init__(self) -> None:
         for name in ("votes", "enough", "rank_up_to", "repeat_after", "lease_minutes"):
@@ -110,7 +110,7 @@ class LabelSection:
         if self.rank_up_to < 2 or self.rank_up_to > 9:
             raise ValueError(f"rank_up_to = {self.rank_up_to} should be 2 to 9: one key for each")
         if not 0 <= self.port < 65536:
-            raise ValueError(f"port = {self.port} is no port")
+            raise ValueError(f"port = {self.port} should be 0 to 65535")
         if self.public_url is not None:
             PublicAddress.parse(self.public_url)
         if self.margin == "strength" and "strength" not in self.ask:
@@ -118,17 +118,17 @@ class LabelSection:
         if self.aggregate == "bradley_terry" and self.mode in ("thumbs", "rating"):
             raise ValueError(f"bradley_terry compares completions; mode {self.mode} has one at a time")
         if len(set(self.annotators)) < len(self.annotators):
-            raise ValueError("annotators: a name comes twice")
+            raise ValueError("annotators: a name occurs twice")
 
     @property
     def public(self) -> PublicAddress | None:
-        """:attr:`public_url`, read."""
+        """:attr:`public_url`, parsed."""
         return None if self.public_url is None else PublicAddress.parse(self.public_url)
 
 
 @dataclass(frozen=True)
 class Ready:
-    """Whether the stop rule holds."""
+    """The state of the stop rule."""
 
     done: int
     items: int

@@ -1,4 +1,4 @@
-"""Preference pairs from the outcomes of items: within one, between items of a prompt, and of edits."""
+"""Make preference pairs: within an item, between the items of a prompt, and from edits."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ SplitRow = tuple[str, Row]
 
 @dataclass(frozen=True)
 class Decisions:
-    """What the votes come to.
+    """The aggregated votes.
 
     Attributes:
-        items: all of them by id, gold ones included.
-        votes: the first ones (round 0), by item.
+        items: all items by id, gold ones included.
+        votes: first votes (round 0) by item.
         outcomes: by item, in the order of ``items``.
-        counts: for the manifest; the steps add to it.
+        counts: for the manifest; each step adds to it.
     """
 
     items: Mapping[str, Item]
@@ -38,18 +38,18 @@ class Decisions:
     counts: dict[str, int]
 
     def made_by(self, *item_ids: str) -> str:
-        """Who decided: the one person whose votes did, else how and from how many votes."""
+        """The ``annotator`` of these items' rows: the only voter, else ``RULE:VOTES``."""
         settled = [i for i in item_ids if self.outcomes[i].adjudicated]
         votes = [v for i in item_ids if i not in settled for v in self.votes[i]]
         who = {v.annotator for v in votes} | ({OPERATOR} if settled else set())
-        # A strength comes from the votes on other pairs too.
+        # A Bradley-Terry strength also depends on the votes on other pairs.
         if len(who) == 1 and (settled or self.settings.aggregate != "bradley_terry"):
             return who.pop()
         return f"{self.settings.aggregate}:{len(votes) + len(settled)}"
 
 
 def preference_pairs(decisions: Decisions, edits: Iterable[SplitRow]) -> list[SplitRow]:
-    """Rows of preferences, each once.
+    """The distinct preference rows.
 
     Args:
         edits: rows of :data:`~pipeline.labelling.row_schemas.EDITS`.
@@ -79,7 +79,7 @@ def _margin(decisions: Decisions, item_id: str, outcome: Outcome) -> float | Non
 
 
 def _between_items(decisions: Decisions) -> Iterator[SplitRow]:
-    """Pairs of completions that people liked and disliked, or rated differently, each on its own."""
+    """Pairs of completions of a prompt that differ in their likes or ratings."""
     groups: dict[tuple[str, str], list[tuple[Item, Outcome, float]]] = {}
     for item_id, outcome in decisions.outcomes.items():
         item = decisions.items[item_id]
@@ -103,7 +103,7 @@ def _between_items(decisions: Decisions) -> Iterator[SplitRow]:
 
 
 def _matches(items: Sequence[Item]) -> Iterator[tuple[int, int]]:
-    """All pairs; of many items, each with the next eight in a ring, whose order is that of a hash of the texts."""
+    """All pairs; of many items, each with the next eight in a ring ordered by a hash of the texts."""
     n = len(items)
     if n <= MOST_OTHERS + 1:
         yield from combinations(range(n), 2)
@@ -120,7 +120,7 @@ def _n_pairs(n: int) -> int:
 
 
 def _distance(decisions: Decisions, item: Item, first: Outcome, second: Outcome) -> float | None:
-    """The margin of two items' completions: of their ratings, or of their shares of likes."""
+    """The margin of two items' completions: the difference of ratings, or of shares of likes."""
     if decisions.settings.margin == "none" or first.value is None or second.value is None:
         return None
     likes = item.mode == "thumbs"
@@ -130,7 +130,7 @@ def _distance(decisions: Decisions, item: Item, first: Outcome, second: Outcome)
 
 
 def _edit_pairs(decisions: Decisions, edits: Iterable[SplitRow]) -> Iterator[SplitRow]:
-    """Each edit over the completion that it replaced."""
+    """Each edit as preferred to the completion it replaced."""
     for split, row in edits:
         replaced, text = decisions.items[row["item_id"]].completions[row["replaced"]], row["completion"]
         comparison = Comparison(row["prompt"], replaced, text)
@@ -144,7 +144,7 @@ def _pair(comparison: Comparison, chosen: str, rejected: str, margin: float | No
 
 
 def _once(pairs: Iterable[SplitRow], counts: dict[str, int]) -> list[SplitRow]:
-    """Each pair as it came up first; none that came up both ways round."""
+    """The first row of each pair; none of a pair that occurs in both directions."""
     first: dict[str, SplitRow] = {}
     for split, row in pairs:
         if row["id"] in first:

@@ -1,6 +1,6 @@
-"""Rows from votes: preferences, liked and disliked answers, edits, every single vote.
+"""Make rows from votes: preferences, liked and disliked completions, edits, single votes. Names never appear.
 
-Only texts, ids and choices come here, never a name. :mod:`pipeline.labelling.rows_to_votes` is the way back.
+:mod:`pipeline.labelling.rows_to_votes` is the reverse.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COUNTS = (
     "pairs", "unpaired", "edits", "repeated", "contradictory", "over_cap", "without_margin", "middling",
 )  # fmt: skip
 
-# Mean ratings from and up to which a completion counts as liked and as disliked.
+# Mean ratings at or above which a completion counts as liked, at or below which as disliked.
 LIKED, DISLIKED = 4.0, 2.0
 
 Answer = TypeVar("Answer", Vote, Event)
@@ -36,14 +36,14 @@ Answer = TypeVar("Answer", Vote, Event)
 class Labelled:
     """The items, the rows of each kind by split, and counts for the manifest.
 
-    Of ``items`` (gold ones apart), ``done`` have as many votes as asked for or are ``adjudicated``; by outcome
-    they are ``decided``, ``ties``, ``both_bad``, ``split_votes`` or ``unanswered``. Those with ``fewer_votes``
-    than asked for make rows as well. ``votes`` include ``gold_votes`` and ``repeats``; ``flagged`` are items;
-    ``without_consent`` and ``unknown_item`` are votes, skips and edits that are left out.
+    Of ``items`` (without gold ones), ``done`` have as many votes as required or are ``adjudicated``; by outcome
+    they are ``decided``, ``ties``, ``both_bad``, ``split_votes`` or ``unanswered``. Items with ``fewer_votes``
+    than required make rows too. ``votes`` include ``gold_votes`` and ``repeats``; ``flagged`` counts items;
+    ``without_consent`` and ``unknown_item`` count dropped votes, skips and edits.
 
-    ``pairs``, ``unpaired`` and ``edits`` are rows. ``repeated`` pairs had come up before, ``contradictory`` ones
-    came up both ways round, ``over_cap`` ones are left out, as a completion is compared with at most 16 others of
-    its prompt; ``without_margin``: though margins were asked for. ``middling`` are mean ratings between 2 and 4.
+    ``pairs``, ``unpaired`` and ``edits`` are rows. Dropped pairs: ``repeated`` ones, ``contradictory`` ones (in
+    both directions), and those ``over_cap`` (a completion is compared with at most 16 others of its prompt).
+    ``without_margin``: pairs that lack the requested margin. ``middling``: mean ratings between 2 and 4.
     """
 
     items: Sequence[Item]
@@ -57,13 +57,13 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Labelling:
-    """The items that people were asked about, and what they answered.
+    """The items and the answers to them.
 
     Attributes:
-        items: gold ones included; rows come in their order.
-        votes: current ones, gold and repeats included; like ``edits`` and ``skips`` in any order.
+        items: gold ones included; they give the rows' order.
+        votes: current ones, gold and repeats included; in any order, like ``edits`` and ``skips``.
         adjudications: choice by item id; they override the votes.
-        consents: sha256 of the text agreed to last, by annotator; that of the newest vote where it has none.
+        consents: sha256 of the text agreed to last, by annotator; by default that of the newest vote.
     """
 
     items: Sequence[Item]
@@ -77,10 +77,7 @@ class Labelling:
 
 
 def labelled(labelling: Labelling) -> Labelled:
-    """The rows that follow from people's answers.
-
-    Gold items and repeats make no training rows. Nothing of a person who agreed to no text is used.
-    """
+    """Make the rows. Gold items and repeats make no training rows; answers without consent are dropped."""
     counts: dict[str, int] = dict.fromkeys(COUNTS, 0)
     items = {i.id: i for i in labelling.items}
     agreed = _consents(labelling)
@@ -128,7 +125,7 @@ def _usable(
     counts: dict[str, int],
     consent: Callable[[Answer], str | None],
 ) -> list[Answer]:
-    """By ``seq``."""
+    """The answers with consent to known items, by ``seq``."""
     kept: list[Answer] = []
     for answer in sorted(answers, key=lambda a: a.seq):
         if consent(answer) is None:
@@ -141,7 +138,7 @@ def _usable(
 
 
 def _consent(event: Event, agreed: Mapping[str, str]) -> str | None:
-    """Only events made of rows hold their own."""
+    """Only events read back from rows carry their own."""
     return event.payload.get("consent") or agreed.get(event.annotator)
 
 
@@ -181,13 +178,9 @@ def _unpaired_rows(decisions: Decisions) -> Iterator[SplitRow]:
             continue
         else:
             label = outcome.value >= LIKED
-        completion = item.completions[0]
-        row: Row = {
-            "id": digest([item.prompt, completion, label]),
-            "prompt": item.prompt,
-            "completion": completion,
-        }
-        yield item.split, {**row, "label": label, "annotator": decisions.made_by(item_id)}
+        texts: Row = {"prompt": item.prompt, "completion": item.completions[0]}
+        row = {"id": digest([*texts.values(), label]), **texts, "label": label}
+        yield item.split, {**row, "annotator": decisions.made_by(item_id)}
 
 
 def _vote_row(vote: Vote, item: Item) -> Row:
@@ -234,14 +227,13 @@ def _counts_by_outcome(decisions: Decisions) -> dict[str, int]:
     """Items by outcome."""
     total = sum(i.gold is None for i in decisions.items.values())
     kinds = Counter(_kind(o) for o in decisions.outcomes.values())
-    settled = sum(o.adjudicated for o in decisions.outcomes.values())
     done = sum(o.adjudicated or o.n >= decisions.settings.votes for o in decisions.outcomes.values())
     return {
         "items": total,
         "done": done,
         "unanswered": total - len(decisions.outcomes),
         "fewer_votes": len(decisions.outcomes) - done,
-        "adjudicated": settled,
+        "adjudicated": sum(o.adjudicated for o in decisions.outcomes.values()),
         **{k: kinds[k] for k in ("decided", "ties", "both_bad", "split_votes")},
     }
 

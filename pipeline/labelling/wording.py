@@ -1,4 +1,4 @@
-"""Choices, numbers and times as an operator reads them."""
+"""Format choices, numbers and times for the operator's page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.labelling.items import Mode, ranking
 from pipeline.statistics.spelling import UNKNOWN, interval
 
 LETTERS = "ABCDEFGHI"
-"""Names of an item's completions: letters for the operator, so that nobody counts from 0."""
+"""Names of an item's completions on the operator's page."""
 
 CHOICE_WORDS = {
     "a": "A is better",
@@ -23,7 +23,7 @@ CHOICE_WORDS = {
 
 
 def choice_words(choice: str, mode: Mode) -> str:
-    """A canonical choice for reading: ``A is better``, ``4 of 5``, ``C > A = B``."""
+    """A canonical choice in words: ``A is better``, ``4 of 5``, ``C > A = B``."""
     if mode == "ranking":
         return to_letters(choice)
     return f"{choice} of 5" if mode == "rating" else CHOICE_WORDS[choice]
@@ -35,11 +35,7 @@ def to_letters(choice: str) -> str:
 
 
 def from_letters(text: str) -> str:
-    """The reverse of :func:`to_letters`; blanks and small letters are allowed.
-
-    Raises:
-        ValueError: the text is not a ranking.
-    """
+    """The reverse of :func:`to_letters`; accepts spaces and lower case. Raises ValueError for any other text."""
     letters = "".join(text.upper().split())
     if not letters or any(c not in f"{LETTERS}>=" for c in letters):
         raise ValueError("a ranking is written like B > A = C")
@@ -47,7 +43,7 @@ def from_letters(text: str) -> str:
 
 
 def estimate(entry: Mapping[str, Any] | None) -> tuple[str, str]:
-    """(value, interval) of a {value, low, high, n}: a dash where there is no value, nothing where no interval."""
+    """(value, interval) of a {value, low, high, n}: a dash for no value, empty for no interval."""
     value, _, limits = interval(entry).partition(" ")
     return value, limits
 
@@ -59,7 +55,7 @@ def percent(entry: Mapping[str, Any] | None) -> str:
 
 
 def seconds(ms: float | None) -> str:
-    """A time as long as an answer takes."""
+    """The time of an answer, in seconds or minutes."""
     if ms is None:
         return UNKNOWN
     return f"{ms / 1000:.1f} s" if ms < 9950 else f"{ms / 1000:.0f} s" if ms < 119_500 else f"{ms / 60000:.0f} min"

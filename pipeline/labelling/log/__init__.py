@@ -1,1 +1,1 @@
-"""The database of votes: events, people, batches, the queue."""
+"""The labelling database: events, people, batches, the queue."""

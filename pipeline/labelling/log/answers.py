@@ -1,4 +1,4 @@
-"""The current answers: votes, skips, flags, edits, adjudications and consents that no later event replaced."""
+"""Current answers: votes, skips, flags, edits, adjudications and consents that no later event replaced."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pipeline.labelling.log.new_event import Strength
 
 @dataclass(frozen=True)
 class Vote:
-    """A current vote: one that is not undone.
+    """A vote that is not undone.
 
     Attributes:
-        order: what stood where on the page: place ``i`` showed ``completions[order[i]]``.
+        order: the order on the page: place ``i`` showed ``completions[order[i]]``.
         round: 0, or 1 for a planned repeat.
-        consent: sha256 of the newest text that the person had agreed to before voting; None without consent.
+        consent: sha256 of the newest text that the person agreed to before voting; None without consent.
     """
 
     seq: int
@@ -36,7 +36,7 @@ class Vote:
 
 
 class Answers:
-    """All of them are of the current batch, gold items and repeats included, by ``seq``."""
+    """The answers of the current batch, gold items and repeats included, by ``seq``."""
 
     def __init__(self, database: Database, batches: Batches) -> None:
         self._database, self._batches = database, batches
@@ -54,16 +54,16 @@ class Answers:
         return [e for e in self._current("current_answers") if e.type == "skip"]
 
     def flags(self) -> list[Event]:
-        """Per person and item, the newest flag, where that one is on."""
+        """The newest flag of each person and item, if it is on."""
         return self._current("current_flags")
 
     def flagged(self, annotator: str, item: str) -> bool:
-        """Whether this person's flag on this item, of any batch, is on."""
+        """Whether this person flags this item, in any batch."""
         sql = "SELECT 1 FROM current_flags f JOIN items i ON i.n = f.item WHERE f.annotator = ? AND i.id = ?"
         return self._database.row(sql, (annotator, item)) is not None
 
     def edits(self) -> list[Event]:
-        """Per person, item and completion, the newest text; not one equal to the original."""
+        """The newest text of each person, item and completion, unless it equals the original."""
         return [e for e in self._current("current_edits") if e.payload["text"] != self._original(e)]
 
     def adjudications(self) -> dict[str, str]:
@@ -80,7 +80,7 @@ class Answers:
         return row[0] if row else None
 
     def last(self, annotator: str) -> Event | None:
-        """This person's newest vote or skip, which an undo takes back: :func:`last_answer`."""
+        """This person's newest vote or skip, which an undo would take back: :func:`last_answer`."""
         with self._database.errors():
             return last_answer(self._database.connection(), annotator)
 
@@ -90,25 +90,13 @@ class Answers:
         return item.completions[edit.payload["completion"]]
 
     def _current(self, view: str) -> list[Event]:
-        rows = self._database.rows(f"{select_events(view)} {IN_BATCH} ORDER BY e.seq")
-        return [event_of(row) for row in rows]
+        return [event_of(row) for row in self._database.rows(f"{select_events(view)} {IN_BATCH} ORDER BY e.seq")]
 
 
 def _vote(
     seq: int, item: str, annotator: str, payload: str, ms: int | None, at: str, round_: int, consent: str | None
 ) -> Vote:
     content = json.loads(payload)
-    return Vote(
-        seq=seq,
-        item=item,
-        annotator=annotator,
-        choice=content["choice"],
-        order=tuple(content["order"]),
-        strength=content["strength"],
-        tags=tuple(content["tags"]),
-        note=content["note"],
-        ms=ms,
-        at=at,
-        round=round_,
-        consent=consent,
-    )
+    order, tags = tuple(content["order"]), tuple(content["tags"])
+    answer = (content["choice"], order, content["strength"], tags, content["note"])
+    return Vote(seq, item, annotator, *answer, ms, at, round_, consent)

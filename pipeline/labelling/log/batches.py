@@ -1,4 +1,4 @@
-"""Batches of items to answer: one is current; each gives its items an order."""
+"""Batches: ordered sets of items to answer. One of them is current."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _ITEM = "SELECT i.mode, i.texts, p.split, p.gold FROM items i JOIN places p ON p
 
 
 class Batches:
-    """A *batch* is one set of comparisons. An item may be in several; a vote on it counts in each."""
+    """Table ``batches``. A batch is a set of comparisons; an item may be in several, and its votes count in each."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def open(self, batch: str, about: Mapping[str, Any]) -> None:
-        """Make a batch the current one; create it where it is new.
+        """Make a batch the current one; create a new one.
 
         Args:
             batch: a comparisons version's id, or a stage's key.
-            about: what the operator is shown of it; replaces an earlier one.
+            about: the batch's description on the operator's page; replaces an earlier one.
         """
         with self._database.write() as db:
             before = current_batch(db)
@@ -55,17 +55,17 @@ class Batches:
         return json.loads(row[0]) if row else {}
 
     def add_items(self, items: Iterable[Item], priorities: Iterable[float] | None = None) -> int:
-        """Put items into the current batch, all or none; those that are in it already stay as they are.
+        """Add items to the current batch in one transaction; items already in it do not change.
 
         Args:
             priorities: one per item: the lowest is asked first, equal ones in the order added. 0 by default.
         Returns:
-            How many are new.
+            The number of new items.
         Raises:
             StoreError: there is no current batch.
             ValueError: fewer or more priorities than items.
         """
-        # A list, as items may be sampled while this waits for them, and nobody could vote meanwhile.
+        # A list: the items may still be sampled, and the transaction would block every vote meanwhile.
         pairs = list(zip(items, priorities, strict=True) if priorities is not None else zip(items, repeat(0.0)))
         with self._database.write() as db:
             batch = current_batch(db)
@@ -80,7 +80,7 @@ class Batches:
             return position - first
 
     def set_priorities(self, priorities: Mapping[str, float]) -> None:
-        """Change the order of the current batch; ids that are not in it are passed over."""
+        """Change the order of the current batch; ids that are not in it are ignored."""
         with self._database.write() as db:
             batch = current_batch(db)
             db.executemany(
@@ -90,7 +90,7 @@ class Batches:
             db.execute("DELETE FROM cursors")
 
     def finish(self) -> None:
-        """Declare that no item will be added to the current batch."""
+        """Declare the current batch complete."""
         with self._database.write() as db:
             db.execute("UPDATE batches SET whole = 1 WHERE current")
 
@@ -100,7 +100,7 @@ class Batches:
         return self._database.row("SELECT 1 FROM batches WHERE current AND whole") is not None
 
     def item(self, item_id: str) -> Item | None:
-        """An item of this project: of the current batch if it is in it, else of the newest that it is in."""
+        """An item of this project, as in the current batch if possible, else in the newest that has it."""
         sql = f"{_ITEM} JOIN batches b ON b.n = p.batch WHERE i.id = ? ORDER BY b.current DESC, b.n DESC LIMIT 1"
         row = self._database.row(sql, (item_id,))
         return _item(row) if row else None
@@ -109,7 +109,7 @@ class Batches:
         """The current batch in order, gold items included."""
         sql = "SELECT p.batch, p.item FROM places p JOIN batches b ON b.n = p.batch WHERE b.current"
         places = iter(self._database.rows(f"{sql} ORDER BY priority, coming"))
-        # Not one long read, which would keep the WAL from being emptied while somebody iterates.
+        # In chunks: one long read would keep SQLite from truncating the WAL meanwhile.
         while chunk := list(islice(places, _CHUNK)):
             marks = ",".join("?" * len(chunk))
             rows = self._database.rows(
@@ -122,21 +122,20 @@ class Batches:
         """Whether the stop rule holds. Gold items do not count.
 
         Args:
-            votes: answers by different people, repeats apart, that make an item done; the operator's decision
-                does so too.
-            enough: how many done items are enough; None, all of them.
+            votes: first-round votes that make an item done; the operator's decision does so too.
+            enough: number of done items that is enough; None: all of them.
         """
         sql = "SELECT level >= ?, sum(n) FROM levels WHERE annotator = ? GROUP BY 1"
         by_done = dict(self._database.rows(sql, (votes, EVERYBODY)))
         done, items = by_done.get(1, 0), sum(by_done.values())
         if self.whole:
             return Ready(done, items, min(enough or items, items))
-        # All of them is one more than are done for as long as more may come.
+        # While more items may come, "all of them" is one more than are done.
         return Ready(done, items, enough or max(items, done + 1))
 
 
 def _insert(db: sqlite3.Connection, batch: int, position: int, item: Item, priority: float) -> int:
-    """Returns how many places are new: 1, or 0 where the item is in the batch already."""
+    """Returns the number of new places: 0 where the item is in the batch already."""
     values = (item.id, item.mode, json.dumps([item.prompt, *item.completions]))
     db.execute("INSERT OR IGNORE INTO items (id, mode, texts) VALUES (?, ?, ?)", values)
     return db.execute(
@@ -147,7 +146,7 @@ def _insert(db: sqlite3.Connection, batch: int, position: int, item: Item, prior
 
 
 def _move_cursors_back(db: sqlite3.Connection, batch: int, first: int) -> None:
-    """To the first of the places from ``position = first`` on, where that comes before a cursor."""
+    """Move cursors back to the first of the places added from ``position = first`` on."""
     db.execute(
         "UPDATE cursors SET priority = p.priority, coming = p.coming FROM ("
         " SELECT priority, coming FROM places WHERE batch = ? AND coming >= ?"

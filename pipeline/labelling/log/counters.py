@@ -1,10 +1,10 @@
-"""Counts that follow from the log, kept in tables beside it so that no request has to count.
+"""Counters derived from the log, in tables beside it so that no request has to count.
 
 Table ``answers`` holds the current votes and skips. ``answers_so_far`` of an item (column ``level``) is its number
-of current first-round votes, and :data:`ADJUDICATED` more where the operator has decided it: an item is done when
-that reaches ``votes``. Table ``levels`` counts the items of the current batch by ``answers_so_far``: all of them
-(annotator ``''``), and those that one person has answered or skipped; the difference below ``votes`` is left for
-that person. Gold items are not counted there.
+of current first-round votes, plus :data:`ADJUDICATED` where the operator has decided it: an item is done when that
+reaches ``votes``. Table ``levels`` counts the current batch's items, without gold ones, by ``answers_so_far``: all
+of them (annotator ``''``), and those that a person has answered or skipped. Below ``votes``, the difference is the
+number left for that person.
 
 Every function runs in the transaction of the event that changes a count. Items are numbers (``items.n``).
 """
@@ -15,10 +15,9 @@ import sqlite3
 from typing import NamedTuple
 
 ADJUDICATED = 1_000_000
-"""More votes than an item can have."""
+"""Exceeds the votes of any item."""
 EVERYBODY = ""
 
-# From the events alone.
 _ANSWERS_SO_FAR = f"""
     (SELECT count(*) FROM answers a WHERE a.item = places.item AND a.round = 0 AND a.vote)
     + {ADJUDICATED} * EXISTS (SELECT 1 FROM events e WHERE e.type = 'adjudicate' AND e.item = places.item)
@@ -26,7 +25,7 @@ _ANSWERS_SO_FAR = f"""
 
 
 def rebuild(db: sqlite3.Connection) -> None:
-    """Compute every derived table again."""
+    """Recompute every derived table."""
     for table in ("answers", "levels", "tallies", "cursors", "reopened"):
         db.execute(f"DELETE FROM {table}")
     db.execute("INSERT INTO answers SELECT annotator, item, round, seq, type = 'vote' FROM current_answers")
@@ -34,7 +33,7 @@ def rebuild(db: sqlite3.Connection) -> None:
 
 
 def count_from(db: sqlite3.Connection, position: int) -> None:
-    """Count the items of the current batch from ``position`` on, none of which has been counted."""
+    """Count the items of the current batch from ``position`` on, all of them not counted yet."""
     batch = current_batch(db)
     if batch is None:
         return
@@ -75,7 +74,7 @@ def add_answer(db: sqlite3.Connection, who: str, item: int, round_: int, seq: in
 
 
 def take_back_answer(db: sqlite3.Connection, who: str, item: int, round_: int, vote: bool) -> None:
-    """Reverse :func:`add_answer`. The item may be open for all again, also for those who are past it."""
+    """Reverse :func:`add_answer`, and reopen the item for everybody whose cursor is past it."""
     place = place_of(db, item)
     if place is not None:
         if round_ == 0:
@@ -88,14 +87,14 @@ def take_back_answer(db: sqlite3.Connection, who: str, item: int, round_: int, v
 
 
 def add_adjudication(db: sqlite3.Connection, item: int) -> None:
-    """Count the operator's decision on an item, whose event is recorded; a second one changes nothing."""
+    """Count the operator's recorded decision on an item; a second one changes nothing."""
     sql = "SELECT count(*) FROM events WHERE type = 'adjudicate' AND item = ?"
     if db.execute(sql, (item,)).fetchone()[0] == 1:
         _raise(db, item, ADJUDICATED)
 
 
 def _raise(db: sqlite3.Connection, item: int, by: int) -> None:
-    """Change an item's ``answers_so_far``, and move it in the counts of everybody who has seen it."""
+    """Change an item's ``answers_so_far``, also in the counts of everybody who has answered it."""
     place = place_of(db, item)
     if place is None or by == 0:
         return
@@ -117,7 +116,7 @@ class Place(NamedTuple):
 
 
 def place_of(db: sqlite3.Connection, item: int) -> Place | None:
-    """None where the item is not in the current batch."""
+    """The item's place; None where the current batch does not have it."""
     row = db.execute(
         "SELECT batch, level, gold IS NOT NULL FROM batches JOIN places ON batch = batches.n"
         " WHERE current AND item = ?",

@@ -1,4 +1,4 @@
-"""The SQLite file of a labelling project: a connection per thread, transactions, errors in one line."""
+"""The SQLite file of a labelling project: connections per thread, transactions, errors as StoreError."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _CANNOT_WRITE = {
     sqlite3.SQLITE_FULL: ("the disk is full", "Free some space and try again."),
     sqlite3.SQLITE_IOERR: ("the disk refuses", "Check the disk and its limits (df, ulimit -f) and try again."),
-    sqlite3.SQLITE_READONLY: ("it cannot be written", "Mend its permissions, or choose another data directory."),
-    sqlite3.SQLITE_CANTOPEN: ("it cannot be opened", "Mend its permissions, or choose another data directory."),
+    sqlite3.SQLITE_READONLY: ("it cannot be written", "Fix its permissions, or choose another data directory."),
+    sqlite3.SQLITE_CANTOPEN: ("it cannot be opened", "Fix its permissions, or choose another data directory."),
     sqlite3.SQLITE_BUSY: ("another process has been writing for too long", "Try again, or stop that process."),
     sqlite3.SQLITE_PROTOCOL: ("another process has been writing for too long", "Try again, or stop that process."),
 }
@@ -38,17 +38,17 @@ class Refused(PipelineError):
 
 
 class LogFull(StoreError):
-    """The log cannot be written: a full or read-only disk, or another process that never lets go.
+    """The log cannot be written: a full or read-only disk, or another process that holds the lock.
 
-    Nothing was recorded. (When the disk fails in the very act of flushing, nobody can tell; sending the event
-    again with the same key is right in every case.)
+    Nothing was recorded. (A disk that fails during the flush leaves that open; a retry with the same key is right
+    in every case.)
     """
 
 
 class _Connection:
     """The connection of one thread, closed when the thread ends.
 
-    A connection has a reference to itself, and would otherwise stay open until the collector comes by.
+    sqlite3's connection is in a reference cycle, and would otherwise stay open until the next garbage collection.
     """
 
     def __init__(self, db: sqlite3.Connection) -> None:
@@ -59,16 +59,16 @@ class _Connection:
 
 
 class Database:
-    """One SQLite file that many processes and threads write at once.
+    """One SQLite file that many processes and threads write concurrently.
 
     WAL with ``synchronous=FULL``: a committed transaction survives kill -9 and a power cut.
     """
 
     def __init__(self, directory: Path, *, busy_ms: int = 10_000) -> None:
-        """Create the directory and the file where they are missing.
+        """Create the directory and the file if missing.
 
         Raises:
-            StoreError: the file is damaged, of another program or of a newer version of this one.
+            StoreError: the file is damaged, of another program, or of a newer version of this one.
             LogFull: the directory or the file cannot be written.
         """
         self.path = directory / FILE
@@ -97,7 +97,7 @@ class Database:
         self._local = threading.local()
 
     def rows(self, sql: str, values: Values = ()) -> list[tuple[Any, ...]]:
-        """Every row of a query; inside :meth:`write`, of its transaction."""
+        """All rows of a query; inside :meth:`write`, in its transaction."""
         with self.errors():
             return self.connection().execute(sql, values).fetchall()
 
@@ -108,7 +108,7 @@ class Database:
 
     @contextlib.contextmanager
     def write(self) -> Generator[sqlite3.Connection, None, None]:
-        """A transaction. It is durable when the block has ended; an exception undoes all of it."""
+        """A transaction: durable when the block has ended, rolled back on an exception."""
         with self._turn, self.errors():
             db = self.connection()
             self._begin(db)
@@ -116,7 +116,7 @@ class Database:
                 yield db
                 db.execute("COMMIT")
             except BaseException:
-                # A full disk may have ended it already.
+                # A full disk may have rolled it back already.
                 if db.in_transaction:
                     db.execute("ROLLBACK")
                 raise
@@ -125,30 +125,30 @@ class Database:
         """Rewrite the file, so that no erased row stays on its free pages.
 
         Raises:
-            LogFull: the disk, or another process that is reading; call it again.
+            LogFull: a disk error, or another process is reading; call it again.
         """
         with self.errors():
             db = self.connection()
             db.execute("VACUUM")
-            # The old pages are in the WAL too until it is cut to nothing.
+            # The old pages are in the WAL too until it is truncated.
             busy = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         if busy:
-            what = "is being read by another process, so that the file could not be cleaned of what was erased."
+            what = "is being read by another process, so erased rows could not be removed from the file."
             raise LogFull(str(self.path), what, "Run it again.")
 
     @contextlib.contextmanager
     def errors(self) -> Generator[None, None, None]:
-        """Raise SQLite's errors as StoreError or LogFull."""
+        """Convert SQLite's errors to StoreError or LogFull."""
         try:
             yield
         except sqlite3.Error as err:
-            # The low byte is the code, the others say more.
+            # The low byte is the primary result code.
             code = getattr(err, "sqlite_errorcode", 0) & 0xFF
             if code in _DAMAGED:
                 raise StoreError(str(self.path), f"is damaged ({err}).", "Restore it from a copy.") from err
             if code in _CANNOT_WRITE:
-                what, mend = _CANNOT_WRITE[code]
-                raise LogFull(str(self.path), f"{what} ({err}); nothing was recorded.", mend) from err
+                what, remedy = _CANNOT_WRITE[code]
+                raise LogFull(str(self.path), f"{what} ({err}); nothing was recorded.", remedy) from err
             raise
 
     def _create_tables(self) -> None:
@@ -156,14 +156,12 @@ class Database:
             db = self.connection()
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version > VERSION:
-                what = f"has schema {version}, and this program knows {VERSION} at most."
+                what = f"has schema {version}; this program reads up to {VERSION}."
                 raise StoreError(str(self.path), what, "Update the program.")
             if version == VERSION:
                 return
             if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                raise StoreError(
-                    str(self.path), "is no log of labelling.", "Move it away, or choose another name."
-                )
+                raise StoreError(str(self.path), "is not a labelling log.", "Move it, or choose another name.")
             db.execute("PRAGMA journal_mode=WAL")
             with self.write() as db:
                 # Not executescript, which commits first.
@@ -173,7 +171,7 @@ class Database:
             fsync(self.path.parent)
 
     def connection(self) -> sqlite3.Connection:
-        """This thread's, opened when it is first asked for."""
+        """This thread's connection, opened on first use."""
         if os.getpid() != self._pid:
             raise RuntimeError("an open log does not cross a fork; open it again in the new process")
         connection: _Connection | None = getattr(self._local, "connection", None)
@@ -191,10 +189,10 @@ class Database:
         return connection.db
 
     def _begin(self, db: sqlite3.Connection) -> None:
-        """Wait for the other processes.
+        """Start a transaction; wait for other writers.
 
-        SQLite's own waiting sleeps up to 100 ms between two looks: beside processes that write without a pause, it
-        was seen to wait for four seconds.
+        SQLite's own busy handler sleeps up to 100 ms between tries, and was seen to wait four seconds beside
+        processes that write continuously.
         """
         deadline = time.monotonic() + self._busy_ms / 1000
         while True:
@@ -212,7 +210,7 @@ class Database:
 
 @contextlib.contextmanager
 def directory_lock(directory: Path) -> Generator[None, None, None]:
-    """Hold the lock of a directory that every process takes which creates files there."""
+    """Hold the lock of a directory, which guards the creation of files in it."""
     fd = hold(directory)
     try:
         yield
@@ -221,9 +219,9 @@ def directory_lock(directory: Path) -> Generator[None, None, None]:
 
 
 def make_private(directory: Path) -> None:
-    """Take every permission from everybody but the owner: a log has names, keys and answers. Say what was open."""
+    """Leave permissions to the owner alone, as a log has names, keys and answers; report changes."""
     directory_mode, file_mode = 0o700, 0o600
-    # SQLite gives the files beside it the database's mode, so that one is made here.
+    # SQLite gives its WAL files the database's mode, so the database is created here.
     with contextlib.suppress(FileExistsError):
         os.close(os.open(directory / FILE, os.O_RDWR | os.O_CREAT | os.O_EXCL, file_mode))
     open_paths = [p for p in (directory, *directory.iterdir()) if not p.is_symlink() and _others_may(p)]
@@ -233,9 +231,9 @@ def make_private(directory: Path) -> None:
     still_open = [path for path in open_paths if _others_may(path)]
     if still_open and directory not in _warned:
         _warned.add(directory)
-        put(f"warning: {still_open[0]} can be read by others, and its modes cannot be changed", sys.stderr)
+        put(f"warning: {still_open[0]} can be read by others, and its permissions cannot be changed", sys.stderr)
     elif open_paths and not still_open:
-        say("label", f"{directory} could be read by others: it is for its owner alone now")
+        say("label", f"{directory} could be read by others: only its owner has access now")
 
 
 _warned: set[Path] = set()
@@ -244,7 +242,7 @@ _warned: set[Path] = set()
 def _others_may(path: Path) -> bool:
     try:
         return bool(path.stat().st_mode & 0o077)
-    except FileNotFoundError:  # another process has just ended with it
+    except FileNotFoundError:  # just removed by another process
         return False
 
 

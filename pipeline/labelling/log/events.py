@@ -1,4 +1,4 @@
-"""The append-only events of the log: recording one, and reading all of them."""
+"""The append-only events of the log: append one, read all."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from pipeline.labelling.log.people import require_active
 EventType = Literal["vote", "skip", "flag", "undo", "edit", "consent", "adjudicate"]
 
 NOT_SHOWN = 0.0
-"""``until`` of an assignment that no page has shown yet: one that an undo opened again."""
+"""``until`` of an assignment that an undo reopened and no page has shown yet."""
 
 _CHUNK = 1000
 
 
 @dataclass(frozen=True)
 class Event:
-    """An event of the log. Order is ``seq``; ``at`` (ISO 8601, UTC, this machine's clock) is only for people.
+    """An event of the log. ``seq`` is the order; ``at`` (ISO 8601, UTC, this machine's clock) is informative.
 
-    ``payload`` is that of a :data:`~pipeline.labelling.log.new_event.NewEvent`; of an ``undo`` it is
-    ``{"undoes": seq}``, and its ``item`` and ``round`` are those of the answer it undoes.
+    ``payload`` is that of a :data:`~pipeline.labelling.log.new_event.NewEvent`. An ``undo`` has
+    ``{"undoes": seq}`` and the ``item`` and ``round`` of the answer it undoes.
     """
 
     seq: int
@@ -43,7 +43,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What :meth:`Events.append` did. ``item``: the event's; of an undo, the one that is open again."""
+    """The result of :meth:`Events.append`. ``item``: the event's; of an undo, the reopened one."""
 
     seq: int
     duplicate: bool
@@ -51,7 +51,7 @@ class Receipt:
 
 
 class Events:
-    """Table ``events``, and the counters that follow from it."""
+    """Table ``events`` and its counters."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -59,19 +59,19 @@ class Events:
     def append(self, event: NewEvent) -> Receipt:
         """Record an event; it is durable when this returns.
 
-        A key that was seen before with the same content (the time spent apart) gives the receipt of the first, and
-        nothing is recorded. A vote or a skip is of the first round, or of the planned repeat if one is assigned.
+        A repeated key with the same content (``ms`` may differ) records nothing and returns the first receipt. A
+        vote or a skip is of the first round, or of the planned repeat if one is assigned.
 
         Raises:
             Refused: unknown item or annotator, withdrawn annotator, answered already, nothing to undo, or a key
-                that was used for something else.
-            LogFull: cannot be written; nothing was recorded.
+                of another event.
+            LogFull: the log cannot be written.
         """
         with self._database.write() as db:
             return append_in(db, event)
 
     def read(self, since: int = 0) -> Iterator[Event]:
-        """Every event with ``seq`` above ``since``, of all batches, undone ones and undos included."""
+        """All events with ``seq`` above ``since``, of all batches, undone ones and undos included."""
         sql = f"{select_events()} WHERE e.seq > ? ORDER BY e.seq LIMIT {_CHUNK}"
         while rows := self._database.rows(sql, (since,)):
             yield from map(event_of, rows)
@@ -82,7 +82,7 @@ def append_in(db: sqlite3.Connection, event: NewEvent) -> Receipt:
     """:meth:`Events.append` inside a transaction."""
     item_id = None if isinstance(event, NewUndo | NewConsent) else event.item
     item = None if item_id is None else _number(db, item_id)
-    # ASCII: an older log may hold half a surrogate pair, which SQLite does not take.
+    # ASCII: an older log may hold a lone surrogate, which SQLite rejects.
     payload = json.dumps(event.payload, sort_keys=True)
     if (earlier := _receipt(db, event, item_id, payload)) is not None:
         return earlier
@@ -106,11 +106,11 @@ def append_in(db: sqlite3.Connection, event: NewEvent) -> Receipt:
 def _undo(db: sqlite3.Connection, event: NewUndo) -> Receipt:
     answer = last_answer(db, event.annotator)
     if answer is None:
-        raise Refused("undo", "there is nothing to take back.")
+        raise Refused("undo", "there is no answer to undo.")
     item = db.execute("SELECT n FROM items WHERE id = ?", (answer.item,)).fetchone()[0]
     seq = _insert(db, event, "{}", item, answer.round, answer.seq)
     counters.take_back_answer(db, event.annotator, item, answer.round, answer.type == "vote")
-    # A repeat of what is open again would be no repeat.
+    # The planned repeat of a reopened item would not be a repeat.
     db.execute("DELETE FROM leases WHERE annotator = ? AND item = ?", (event.annotator, item))
     db.execute(
         "INSERT INTO leases (annotator, item, round, until) VALUES (?, ?, ?, ?)",
@@ -120,10 +120,7 @@ def _undo(db: sqlite3.Connection, event: NewUndo) -> Receipt:
 
 
 def last_answer(db: sqlite3.Connection, annotator: str) -> Event | None:
-    """The newest current vote or skip of a person, which an undo takes back.
-
-    None where there is none, or where it is on an item that is not in the current batch.
-    """
+    """A person's newest current vote or skip, which an undo takes back; None if not in the current batch."""
     row = db.execute(
         f"{select_events()} {IN_BATCH} WHERE e.seq = max("
         " coalesce((SELECT max(seq) FROM answers WHERE annotator = :who AND vote = 0), 0),"
@@ -134,7 +131,7 @@ def last_answer(db: sqlite3.Connection, annotator: str) -> Event | None:
 
 
 def select_events(source: str = "events") -> str:
-    """The start of a query whose rows :func:`event_of` reads; ``e`` are the events."""
+    """The start of a query for :func:`event_of`; ``e`` are the events."""
     return (
         "SELECT e.seq, e.key, e.type, e.annotator, i.id, e.payload, e.undoes, e.ms, e.at, e.round"
         f" FROM {source} e LEFT JOIN items i ON i.n = e.item"
@@ -142,11 +139,11 @@ def select_events(source: str = "events") -> str:
 
 
 IN_BATCH = "JOIN places p ON p.item = e.item JOIN batches b ON b.n = p.batch AND b.current"
-"""Added to :func:`select_events`: only events on items of the current batch."""
+"""Restricts :func:`select_events` to items of the current batch."""
 
 
 def event_of(row: Sequence[Any]) -> Event:
-    """One row of :func:`select_events`."""
+    """The event in a row of :func:`select_events`."""
     seq, key, kind, annotator, item, payload, undoes, ms, at, round_ = row
     content = {"undoes": undoes} if kind == "undo" else json.loads(payload)
     return Event(seq, key, kind, annotator, item, content, ms, at, round_)
@@ -157,7 +154,7 @@ def now() -> str:
 
 
 def _receipt(db: sqlite3.Connection, event: NewEvent, item_id: str | None, payload: str) -> Receipt | None:
-    """That of an event recorded under this key before. Raises Refused where it says something else."""
+    """The receipt of the event recorded under this key. Raises Refused where its content differs."""
     row = db.execute(
         "SELECT e.seq, i.id, e.type, e.annotator, e.payload FROM events e LEFT JOIN items i ON i.n = e.item"
         " WHERE e.key = ?",
@@ -167,25 +164,25 @@ def _receipt(db: sqlite3.Connection, event: NewEvent, item_id: str | None, paylo
         return None
     seq, item, *content = row
     if content != [event.type, event.annotator, payload] or (event.type != "undo" and item != item_id):
-        raise Refused(f"key {event.key}", "was used for another event already.", "Load the page again.")
+        raise Refused(f"key {event.key}", "belongs to another event.", "Reload the page.")
     return Receipt(seq, True, item)
 
 
 def _number(db: sqlite3.Connection, item: str) -> int:
     row = db.execute("SELECT n FROM items WHERE id = ?", (item,)).fetchone()
     if row is None:
-        raise Refused(f"item {item:.12}", "is not known.", "Load the page again.")
+        raise Refused(f"item {item:.12}", "is not known.", "Reload the page.")
     return row[0]
 
 
 def _round(db: sqlite3.Connection, event: NewVote | NewSkip, item: int) -> int:
-    """Of a vote or skip that comes now. Raises Refused where the person has answered already."""
+    """The round of a new vote or skip. Raises Refused where the person has answered already."""
     own = (event.annotator, item)
     if not db.execute("SELECT 1 FROM answers WHERE annotator = ? AND item = ? AND round = 0", own).fetchone():
         return 0
     if db.execute("SELECT 1 FROM leases WHERE annotator = ? AND item = ? AND round = 1", own).fetchone():
         return 1
-    raise Refused(f"item {event.item:.12}", "was answered by this person already.", "Load the page again.")
+    raise Refused(f"item {event.item:.12}", "was answered by this person already.", "Reload the page.")
 
 
 def _insert(

@@ -1,4 +1,4 @@
-"""The log of a labelling project: one directory, opened as people, batches, queue, events and answers."""
+"""The log of a labelling project: people, batches, queue, events and answers of one directory."""
 
 from __future__ import annotations
 
@@ -20,20 +20,19 @@ from pipeline.labelling.log.queue import Queue
 class Log:
     """``data/<name>-labels/`` with ``labels.sqlite3`` and ``secret``.
 
-    Many threads may share one log, and many processes may open the same directory; a log does not cross a fork.
-    Every call may raise StoreError: the file is damaged; those that write,
-    :class:`~pipeline.labelling.log.database.LogFull`.
+    Threads may share one log, and processes may open the same directory; a log does not survive a fork. Every call
+    may raise StoreError for a damaged file, and a writing one :class:`~pipeline.labelling.log.database.LogFull`.
 
     Attributes:
-        people: who answers.
-        batches: the items, and which of them are asked about now.
-        queue: which item a person is asked next.
-        events: everything that was done, in order.
-        answers: what of it is current.
+        people: the annotators.
+        batches: the items, and the current set of them.
+        queue: assigns items to people.
+        events: the append-only record.
+        answers: the current answers, derived from it.
     """
 
     def __init__(self, directory: Path, *, busy_ms: int = 10_000) -> None:
-        """Create what is missing. Raises as :class:`~pipeline.labelling.log.database.Database` does."""
+        """Open or create. Raises as :class:`~pipeline.labelling.log.database.Database` does."""
         self.directory = directory
         self.database = Database(directory, busy_ms=busy_ms)
         self.people = People(self.database)
@@ -47,18 +46,17 @@ class Log:
         self.database.close()
 
     def rebuild(self) -> None:
-        """Compute every derived table again; it changes nothing but the time of the next search."""
+        """Recompute every derived table."""
         with self.database.write() as db:
             counters.rebuild(db)
 
     def forget(self, annotator: str) -> int:
-        """Erase a person: events, assignments, name. A row of ``forgotten`` stays: counts, hashes and time.
+        """Erase a person's events, assignments and name. A row of ``forgotten`` stays: counts, hashes and time.
 
-        The file is rewritten, so that nothing of it stays on the free pages. Called again for a person who is
-        forgotten already, it does that part again.
+        Rewrites the file, so that nothing stays on its free pages, also for a person who is erased already.
 
         Returns:
-            How many events were erased.
+            The number of erased events.
         Raises:
             Refused: nobody has or had this id.
             LogFull: nothing was erased; or all was, and the file could not be rewritten: call it again.
@@ -89,5 +87,5 @@ def _erase(db: sqlite3.Connection, annotator: str) -> int:
 
 
 def _hashed(annotator: str) -> str:
-    """How ``forgotten`` names an erased person, to recognise the same id when it is asked for again."""
+    """The key of an erased person in ``forgotten``."""
     return hashlib.sha256(annotator.encode()).hexdigest()

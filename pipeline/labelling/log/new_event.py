@@ -1,7 +1,7 @@
-"""The events that people and the operator may send: one pydantic union in canonical words, checked in one place.
+"""The schema of new events, as one pydantic union with all its checks.
 
-Whatever comes from outside goes through :func:`parse_event` or :func:`parse_adjudication`, at the edge where it
-comes in; :class:`~pipeline.labelling.log.events.Events` trusts the types.
+Events from outside are parsed by :func:`parse_event` or :func:`parse_adjudication` where they arrive;
+:class:`~pipeline.labelling.log.events.Events` trusts the types.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pipeline.labelling.items import Item, parse_choice
 from pipeline.labelling.settings import FLAG_REASONS, SKIP_REASONS, LabelSection
 
 OPERATOR = "operator"
-"""The ``annotator`` of an adjudication; no person has this id."""
+"""The ``annotator`` of an adjudication."""
 
 NOTE_BYTES = 10 * 1024
 EDIT_BYTES = 100 * 1024
@@ -27,15 +27,15 @@ MOST_MS = 24 * 3600 * 1000
 
 Strength = Literal["much", "slightly"]
 STRENGTHS: dict[Strength, float] = {"much": 2.0, "slightly": 1.0}
-"""The margin that each strength stands for."""
+"""The margin of each strength."""
 
 
 class Malformed(ValueError):
-    """An event that breaks a rule of this file.
+    """An event that violates the schema.
 
     Attributes:
-        field: the key concerned, or "wrong keys"; it never holds words of the sender.
-        too_long: whether a text is longer than allowed.
+        field: the key concerned, or "wrong keys"; never text of the sender.
+        too_long: whether a text exceeds its limit.
     """
 
     def __init__(self, message: str, field: str, too_long: bool = False) -> None:
@@ -45,19 +45,19 @@ class Malformed(ValueError):
 
 @dataclass(frozen=True)
 class Asked:
-    """What an event answers: the item, where it has one, and the settings that say what people are asked for."""
+    """The question that an event answers: its item, if any, and the settings."""
 
     item: Item | None
     settings: LabelSection
 
 
 def _asked(info: ValidationInfo) -> Asked | None:
-    """None where our own code makes an event, which knows the item."""
+    """None for events that our own code creates."""
     return info.context
 
 
 def _wrong(message: str, **values: Any) -> PydanticCustomError:
-    # Not as the template: a message may hold braces of the sender.
+    # Not as the template: a message may contain the sender's braces.
     return PydanticCustomError("wrong", "{message}", {"message": message, **values})
 
 
@@ -77,8 +77,8 @@ def _at_most(most_bytes: int) -> AfterValidator:
             size = len(text.encode())
         except UnicodeEncodeError:
             raise _wrong(f"{info.field_name} is not valid Unicode.") from None
-        if "\0" in text:  # nobody types it, and files downstream end at it
-            raise _wrong(f"{info.field_name} holds a NUL character.")
+        if "\0" in text:  # it would truncate the text in some readers
+            raise _wrong(f"{info.field_name} contains a NUL character.")
         if size > most_bytes:
             raise _wrong(f"{info.field_name} is longer than {most_bytes:,} bytes.", too_long=True)
         return text
@@ -108,7 +108,7 @@ def _strength(value: Any, info: ValidationInfo) -> Any:
     asked = _asked(info)
     if value is not None:
         _one_of(value, STRENGTHS if asked is None or "strength" in asked.settings.ask else (), info)
-    # Nobody prefers a tie much.
+    # A tie has no strength.
     return None if info.data.get("choice") in ("tie", "both_bad") else value
 
 
@@ -151,15 +151,15 @@ def _not_blank(text: str) -> str:
 def _milliseconds(ms: int) -> int:
     if ms < 0:
         raise _wrong(f"ms = {ms} should be milliseconds.")
-    # A page left open for days says nothing of the time spent, and its answer is as good as any.
+    # A page left open for days: the answer counts, the time does not.
     return min(ms, MOST_MS)
 
 
 Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
-"""Idempotency key. The sender draws one per action and keeps it over retries."""
+"""Idempotency key: the sender draws one per action and keeps it for retries."""
 Note = Annotated[str, BeforeValidator(lambda note: "" if note is None else note), _at_most(NOTE_BYTES)]
 Milliseconds = Annotated[int, AfterValidator(_milliseconds)]
-"""That the person spent."""
+"""Time that the person spent."""
 
 
 class _Event(BaseModel):
@@ -169,7 +169,7 @@ class _Event(BaseModel):
 
     @property
     def payload(self) -> dict[str, Any]:
-        """What the log keeps as JSON."""
+        """The content that the log stores as JSON."""
         return self.model_dump(exclude={"type", "key", "annotator", "item", "ms"})
 
 
@@ -185,7 +185,7 @@ class _OnItem(_ByPerson):
 
 
 class NewVote(_OnItem):
-    """``order``: what stood where on the page: place ``i`` showed ``completions[order[i]]``."""
+    """``order``: place ``i`` of the page showed ``completions[order[i]]``."""
 
     type: Literal["vote"] = "vote"
     choice: Annotated[str, _at_most(NOTE_BYTES), AfterValidator(_choice)]
@@ -204,7 +204,7 @@ class NewSkip(_OnItem):
 
 
 class NewFlag(_OnItem):
-    """Puts the person's flag on an item, or takes it off."""
+    """Sets or removes the person's flag on an item."""
 
     type: Literal["flag"] = "flag"
     on: bool
@@ -213,7 +213,7 @@ class NewFlag(_OnItem):
 
 
 class NewEdit(_OnItem):
-    """A better text for one completion, given by its index."""
+    """A better text for the completion with this index."""
 
     type: Literal["edit"] = "edit"
     completion: Annotated[int, AfterValidator(_place)]
@@ -221,13 +221,13 @@ class NewEdit(_OnItem):
 
 
 class NewUndo(_ByPerson):
-    """Takes back the person's newest current vote or skip."""
+    """Undoes the person's newest current vote or skip."""
 
     type: Literal["undo"] = "undo"
 
 
 class NewConsent(_ByPerson):
-    """Agreement to a text, given by its version and the sha256 of its UTF-8 bytes."""
+    """Agreement to a text, identified by its version and the sha256 of its UTF-8 bytes."""
 
     type: Literal["consent"] = "consent"
     version: Annotated[str, _at_most(CONSENT_BYTES)]
@@ -253,12 +253,12 @@ Parsed = TypeVar("Parsed")
 
 
 def parse_event(values: Mapping[str, Any], asked: Asked) -> PersonEvent:
-    """The event that values from outside describe. Raises Malformed."""
+    """Parse an event from outside. Raises Malformed."""
     return _parse(lambda: _PERSON_EVENT.validate_python(values, context=asked), str(values.get("type")))
 
 
 def parse_adjudication(values: Mapping[str, Any], asked: Asked) -> NewAdjudication:
-    """The operator's decision that values from outside describe. Raises Malformed."""
+    """Parse an operator's decision from outside. Raises Malformed."""
     return _parse(lambda: NewAdjudication.model_validate(values, context=asked), "adjudicate")
 
 
@@ -269,7 +269,7 @@ def _parse(validate: Callable[[], Parsed], kind: str) -> Parsed:
         raise _malformed(err, kind) from None
 
 
-# pydantic's types of errors that no validator above raises, in our words.
+# Messages for pydantic's own error types.
 _WORDS = {
     "string_type": "must be text",
     "string_unicode": "is not valid Unicode",
@@ -280,7 +280,7 @@ _WORDS = {
 
 
 def _malformed(error: ValidationError, kind: str) -> Malformed:
-    """The first error as one line; missing and unknown keys come before all others, together."""
+    """The first error as one line; all missing keys, then all unknown keys, come first."""
     errors = error.errors(include_url=False)
     if errors[0]["type"] in ("union_tag_invalid", "union_tag_not_found"):
         return Malformed(f"type must be one of: {_listed(_TYPES)}.", "type")

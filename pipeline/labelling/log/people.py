@@ -1,4 +1,4 @@
-"""The people who answer: random ids, their names, and the tokens of their links."""
+"""Annotators: random ids, names, and the tokens of their links."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECRET = "secret"
 
 @dataclass(frozen=True)
 class Person:
-    """An annotator. ``token`` makes the link; the name is for the operator alone."""
+    """An annotator. ``token`` is part of their link; only the operator sees the name."""
 
     id: str
     name: str
@@ -30,25 +30,25 @@ class Person:
 
 
 class People:
-    """Names are in table ``people`` alone; all else knows a person by the id, ``p_`` and 10 hex digits.
+    """Table ``people``, the only place of names; elsewhere a person is an id, ``p_`` and 10 hex digits.
 
     Tokens are HMACs under the project's secret, a file beside the database.
     """
 
     def __init__(self, database: Database) -> None:
-        """Create the secret where there is none. Raises StoreError where it is damaged."""
+        """Create the secret if missing. Raises StoreError where it is damaged."""
         self._database = database
         self._secret = _read_or_create_secret(database.path.parent / SECRET)
 
     def add(self, name: str) -> Person:
-        """The person of this name: a new one, or the one there is, who is active again if withdrawn.
+        """Add a person, or reactivate the one of this name.
 
         Raises:
-            Refused: the name is empty, too long, or has characters that cannot be shown.
+            Refused: the name is empty, too long, or not printable.
         """
         name = " ".join(name.split())
         if not 0 < len(name) <= 100 or not name.isprintable():
-            raise Refused("name", "should be 1 to 100 characters that can be shown.")
+            raise Refused("name", "should be 1 to 100 printable characters.")
         with self._database.write() as db:
             db.execute(
                 "INSERT INTO people (id, name) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET active = 1",
@@ -57,16 +57,12 @@ class People:
         return next(p for p in self.all() if p.name == name)
 
     def all(self) -> list[Person]:
-        """Everybody in the order they were added, withdrawn people included."""
+        """Everybody in the order of adding, withdrawn people included."""
         rows = self._database.rows("SELECT id, name, generation, active FROM people ORDER BY n")
         return [Person(id, name, self._token(f"{id}:{n}"), bool(active)) for id, name, n, active in rows]
 
     def withdraw(self, annotator: str) -> None:
-        """End the validity of a person's link; their answers stay.
-
-        Raises:
-            Refused: nobody has this id.
-        """
+        """Invalidate a person's link; their answers stay. Raises Refused for an unknown id."""
         with self._database.write() as db:
             sql = "UPDATE people SET active = 0, generation = generation + 1 WHERE id = ?"
             if not db.execute(sql, (annotator,)).rowcount:
@@ -77,7 +73,7 @@ class People:
         """The active person whose link has this token."""
         sent = token.encode("utf-8", "surrogatepass")
         match = None
-        # All are compared, so that the time says nothing of where the right one stands.
+        # Compare all of them: constant time.
         for person in self.all():
             if hmac.compare_digest(person.token.encode(), sent) and person.active:
                 match = person
@@ -85,12 +81,12 @@ class People:
 
     @property
     def operator_token(self) -> str:
-        """Of the link to the operator's page."""
+        """The token of the link to the operator's page."""
         return self._token("operator")
 
     @cached_property
     def salt(self) -> str:
-        """This project's, for :func:`~pipeline.labelling.items.order_of`: nobody can compute what stands where."""
+        """This project's secret salt for :func:`~pipeline.labelling.items.order_of`."""
         return self._token("salt")
 
     def _token(self, text: str) -> str:
@@ -98,7 +94,7 @@ class People:
 
 
 def require_active(db: sqlite3.Connection, annotator: str) -> None:
-    """Raise Refused unless this is the id of an active person."""
+    """Raise Refused unless the person is active."""
     row = db.execute("SELECT active FROM people WHERE id = ?", (annotator,)).fetchone()
     if not row or not row[0]:
         what = "was withdrawn." if row else "is not known."
@@ -118,7 +114,7 @@ def _read_or_create_secret(path: Path) -> bytes:
 
 
 def _create_secret(path: Path) -> None:
-    """Written aside and renamed: half a secret would make every link wrong."""
+    """Create it atomically: a truncated secret would invalidate every link."""
     if path.exists():  # another process was first
         return
     temporary = path.with_name(f".{SECRET}.{secrets.token_hex(4)}")

@@ -1,4 +1,4 @@
-"""Which item a person is asked next, how many are left for them, and at what pace they answer."""
+"""The queue: assign a person's next item, count the items left for them, measure their pace."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from pipeline.labelling.log.people import People, require_active
 from pipeline.labelling.settings import LabelSection
 
 PACE_FROM = 5
-"""Answers before a person's own pace says anything about the time left."""
+"""Answers before a person's own pace is used to estimate the time left."""
 
 _UNSEEN = "NOT EXISTS (SELECT 1 FROM answers a WHERE a.annotator = ? AND a.item = p.item AND a.round = 0)"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """By which rules :meth:`Queue.next` chooses. Shares are of the items shown."""
+    """The parameters of :meth:`Queue.next`. Shares are of the items shown."""
 
     votes: int = 1
     gold_share: float = 0.0
@@ -35,24 +35,18 @@ class Plan:
     lease_seconds: float = 900.0
 
     @classmethod
-    def of(cls, settings: LabelSection) -> Plan:
-        return cls(
-            settings.votes,
-            settings.gold_share,
-            settings.repeat_share,
-            settings.repeat_after,
-            settings.lease_minutes * 60,
-        )
+    def of(cls, s: LabelSection) -> Plan:
+        return cls(s.votes, s.gold_share, s.repeat_share, s.repeat_after, s.lease_minutes * 60)
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a person is to answer now.
+    """An item leased to a person.
 
     Attributes:
         round: 0, or 1 for a planned repeat.
-        until: until when nobody else is given it, in seconds since the epoch.
-        undone: the vote or skip that the person took back, where the item is open again because of that.
+        until: end of the lease, in seconds since the epoch.
+        undone: the vote or skip that the person took back, where an undo reopened the item.
     """
 
     item: Item
@@ -63,13 +57,13 @@ class Assignment:
 
 @dataclass(frozen=True)
 class PersonCounts:
-    """What one person did on the current batch; gold items and repeats included.
+    """A person's counts in the current batch, gold items and repeats included.
 
     Attributes:
         answered, skipped: current votes and skips.
         flagged: items whose flag is on.
-        undone: how often they took something back.
-        pace_ms: median milliseconds of the newest 50 answers that have a time; None without any.
+        undone: number of undos.
+        pace_ms: see :meth:`Queue.pace`.
         last_at: time of the newest event of any kind, in any batch.
     """
 
@@ -83,21 +77,21 @@ class PersonCounts:
 
 
 class Queue:
-    """A person is never asked the same twice, but for planned repeats.
+    """Assigns each item to a person once, except for planned repeats.
 
-    What is assigned is leased: others get something else until the lease is over. That is at its end, and also
-    when its end is further away than any lease can be: then the clock was set back.
+    An assignment is a lease: others get other items until it expires. A lease that ends later than any lease could
+    has expired too: the clock was set back.
     """
 
     def __init__(self, database: Database, people: People, batches: Batches) -> None:
         self._database, self._people, self._batches = database, people, batches
 
     def next(self, annotator: str, plan: Plan) -> Assignment | None:
-        """What this person answers now; None when nothing is left for them.
+        """The person's next assignment; None when nothing is left for them.
 
-        The person's unanswered assignment, the newest first, so that what was undone comes at once. Else the first
-        item in order that is not done, not seen by the person, and not given to enough others already; where all
-        are given to others, the first of those. At some turns a gold item or a planned repeat comes before it.
+        Their newest unanswered assignment, so that an undone item comes at once. Else the first item in order that
+        is not done, not seen by the person, and not leased to enough others; where all are leased, the first of
+        those. At some turns a gold item or a planned repeat comes first.
 
         Raises:
             Refused: the annotator is unknown or was withdrawn.
@@ -116,7 +110,7 @@ class Queue:
             return self.current(annotator)
 
     def current(self, annotator: str) -> Assignment | None:
-        """The person's newest unanswered assignment in the current batch, without making or renewing one."""
+        """The person's newest unanswered assignment in the current batch; makes and renews none."""
         row = self._database.row(
             "SELECT i.id, i.n, l.round, l.until FROM leases l JOIN items i ON i.n = l.item"
             " JOIN places p ON p.item = l.item JOIN batches b ON b.n = p.batch AND b.current"
@@ -136,12 +130,12 @@ class Queue:
         return Assignment(item, round_, until, event_of(undone) if undone else None)
 
     def answered_and_left(self, annotator: str, votes: int) -> tuple[int, int]:
-        """How much this person has answered in the current batch, and how much is left for them.
+        """Count the person's answers in the current batch, and the items left for them.
 
         Args:
             votes: as in the plan.
         Returns:
-            Answers, gold items and repeats included; and the items, gold ones left out, that are neither done nor
+            Answers, gold items and repeats included; and the items other than gold that are neither done nor
             answered or skipped by the person.
         """
         answered = self._database.row("SELECT answered FROM tallies WHERE annotator = ?", (annotator,))
@@ -163,12 +157,12 @@ class Queue:
         return statistics.median(ms for (ms,) in rows) if rows else None
 
     def seconds_left(self, annotator: str, answered: int, left: int) -> float | None:
-        """How long ``left`` items take at the person's own pace; None before they have ``answered`` enough."""
+        """The time for ``left`` items at the person's own pace; None below :data:`PACE_FROM` answers."""
         pace = self.pace(annotator) if answered >= PACE_FROM else None
         return None if pace is None else pace * left / 1000
 
     def counts(self) -> list[PersonCounts]:
-        """What each person did on the current batch, in order of coming."""
+        """Each person's counts in the current batch, in the order of adding."""
         here = f"{IN_BATCH} WHERE e.annotator = w.id"
         rows = self._database.rows(
             "SELECT w.id, coalesce(t.answered, 0), coalesce(t.skipped, 0),"
@@ -182,7 +176,7 @@ class Queue:
 
 @dataclass(frozen=True)
 class _Turn:
-    """One choice for one person, inside a transaction. Items are numbers (``items.n``)."""
+    """Chooses an item for one person, inside a transaction. Items are numbers (``items.n``)."""
 
     db: sqlite3.Connection
     batch: int
@@ -192,10 +186,7 @@ class _Turn:
     now: float
 
     def renewed(self) -> bool:
-        """Whether the person has an open assignment; its lease is then renewed.
-
-        One that was left lying until others had done the item is dropped.
-        """
+        """Renew the person's open assignment, if any; drop expired ones whose item others have done."""
         own = self.db.execute(
             "SELECT l.n, l.until, l.round = 1 OR p.gold IS NOT NULL OR p.level < ?"
             " FROM leases l JOIN places p ON p.batch = ? AND p.item = l.item"
@@ -205,7 +196,7 @@ class _Turn:
         for n, until, wanted in own:
             left = until - self.now
             if wanted or until == NOT_SHOWN or 0 < left <= self.plan.lease_seconds:
-                # A page that is loaded again and again need not write each time.
+                # Not at every reload of the page.
                 if not self.plan.lease_seconds / 2 < left <= self.plan.lease_seconds:
                     self.db.execute("UPDATE leases SET until = ? WHERE n = ?", (self._until, n))
                 return True
@@ -223,14 +214,13 @@ class _Turn:
         return self.now + self.plan.lease_seconds
 
     def ordinary(self) -> int | None:
-        """The first item that needs this person's answer; one that is leased to enough others only if all are."""
-        leased = dict(
-            self.db.execute(
-                "SELECT item, count(*) FROM leases"
-                " WHERE annotator <> ? AND round = 0 AND until > ? AND until <= ? GROUP BY item",
-                (self.annotator, self.now, self._until),
-            ).fetchall()
+        """The first item that needs this person's answer; if all are leased to enough others, the first."""
+        rows = self.db.execute(
+            "SELECT item, count(*) FROM leases"
+            " WHERE annotator <> ? AND round = 0 AND until > ? AND until <= ? GROUP BY item",
+            (self.annotator, self.now, self._until),
         )
+        leased = dict(rows.fetchall())
         first = None
         for item, answers_so_far in self._open():
             first = first or item
@@ -239,13 +229,13 @@ class _Turn:
         return first
 
     def _open(self) -> Iterator[tuple[int, int]]:
-        """(item, answers_so_far) of what is neither done nor seen by this person, in order."""
+        """(item, answers_so_far) of items neither done nor seen by this person, in order."""
         self.db.execute(
             "DELETE FROM reopened WHERE NOT EXISTS ("
             " SELECT 1 FROM places p WHERE p.batch = ? AND p.item = reopened.item AND p.level < ?)",
             (self.batch, self.plan.votes),
         )
-        # CROSS JOIN: from the few that were undone to their places, never the other way round.
+        # CROSS JOIN fixes the join order: from the few reopened items to their places.
         reopened = self.db.execute(
             "SELECT p.item, p.level, p.priority, p.coming"
             " FROM reopened r CROSS JOIN places p ON p.batch = ? AND p.item = r.item"
@@ -260,8 +250,8 @@ class _Turn:
     def _search(self, who: str, start: tuple[float, int]) -> Iterator[tuple[int, int, float, int]]:
         """(item, answers_so_far, priority, position) of items not done, nor seen by ``who``, from ``start`` on.
 
-        What is done or seen stays so, or comes into ``reopened``; hence the next search begins at the first item
-        of this one. A cursor made for another number of votes says nothing.
+        An item that is done or seen stays so or is in ``reopened``, so a cursor at the first result is where the
+        next search starts. A cursor for another number of votes is ignored.
         """
         sql = "SELECT priority, coming FROM cursors WHERE annotator = ? AND votes = ?"
         cursor = self.db.execute(sql, (who, self.plan.votes)).fetchone()
@@ -281,13 +271,9 @@ class _Turn:
         yield from rows
 
     def special(self) -> tuple[int, int] | None:
-        """The gold item or the planned repeat, (item, round), that it is the turn of.
-
-        Decided by a hash of the number of answers, so that the shares hold and nobody can tell beforehand.
-        """
-        row = self.db.execute(
-            "SELECT answered + skipped FROM tallies WHERE annotator = ?", (self.annotator,)
-        ).fetchone()
+        """(item, round) of the gold item or repeat due at this turn, decided by a hash of the answer count."""
+        sql = "SELECT answered + skipped FROM tallies WHERE annotator = ?"
+        row = self.db.execute(sql, (self.annotator,)).fetchone()
         turn = f"{self.annotator}\0{row[0] if row else 0}"
         drawn = bucket(turn, salt=f"turn:{self.salt}")
         if drawn < self.plan.gold_share:
@@ -304,12 +290,11 @@ class _Turn:
         ).fetchone()
 
     def _repeat(self, where: float) -> tuple[int, int] | None:
-        """An own vote of long enough ago, the first from ``where`` (0 to 1) of the way through them."""
+        """The first vote, old enough to repeat, from the fraction ``where`` of the person's votes on."""
         votes = "FROM answers WHERE annotator = ? AND vote = 1"
         oldest = self.db.execute(f"SELECT min(seq) {votes}", (self.annotator,)).fetchone()[0]
-        newest = self.db.execute(
-            f"SELECT seq {votes} ORDER BY seq DESC LIMIT 1 OFFSET ?", (self.annotator, self.plan.repeat_after)
-        ).fetchone()
+        sql = f"SELECT seq {votes} ORDER BY seq DESC LIMIT 1 OFFSET ?"
+        newest = self.db.execute(sql, (self.annotator, self.plan.repeat_after)).fetchone()
         if newest is None:
             return None
         middle = oldest + int(where * (newest[0] - oldest + 1))

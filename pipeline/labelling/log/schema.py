@@ -1,7 +1,7 @@
 """The tables of a labelling project's SQLite file.
 
-``events``, ``people``, ``items``, ``batches`` and ``places`` without its ``level`` hold the data. ``answers``,
-``levels``, ``tallies``, ``cursors`` and ``reopened`` are derived from them, to make reading fast: see
+``events``, ``people``, ``items``, ``batches`` and ``places`` (except ``level``) hold the data. ``answers``,
+``levels``, ``tallies``, ``cursors`` and ``reopened`` are derived from them for speed: see
 :mod:`~pipeline.labelling.log.counters`, which names ``level`` ``answers_so_far`` and ``coming`` ``position``.
 """
 
@@ -10,8 +10,8 @@ from __future__ import annotations
 VERSION = 1
 FILE = "labels.sqlite3"
 
-# seq is AUTOINCREMENT so that the number of an erased event is never given again. The index `queue` holds all that
-# the search for the next item reads.
+# seq is AUTOINCREMENT so that an erased event's number is never reused. Index `queue` covers the search of the next
+# item.
 SCHEMA = """
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,

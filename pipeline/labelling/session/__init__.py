@@ -1,1 +1,1 @@
-"""Labelling as a part of an experiment: what is asked, what is published."""
+"""Labelling within an experiment: ask about comparisons, publish the answers."""

@@ -1,7 +1,7 @@
-"""A labelling project of an experiment: its settings, its log and its page.
+"""An experiment's labelling project: settings, log and page.
 
-The log outlives the run: a run adds items to it, waits for votes, and publishes. Everything about the page is in
-the section ``label``, not in ``annotator_args``.
+The log outlives a run, which adds items to it, waits for votes, and publishes. The page is configured in the
+section ``label``, not in ``annotator_args``.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from pipeline.workflow.work_key import LABEL_LEARNING
 
 
 class LabellingProject:
-    """Opens the log and the page by the settings.
+    """Opens the log and serves the page.
 
     Args:
-        label: the ``label`` section as given.
+        label: the ``label`` section of the config.
         directory: of the log, ``data/<name>-labels``.
-        where: the config, for messages.
+        where: the config's path, for messages.
     """
 
     @classmethod
@@ -50,35 +50,29 @@ class LabellingProject:
 
     @property
     def learning(self) -> dict[str, Any]:
-        """The settings that decide what is published."""
+        """The settings that determine the published rows."""
         return {k: v for k, v in vars(self.settings).items() if k in LABEL_LEARNING}
 
     def batch(self, comparisons: str) -> str:
-        """The name of the batch of one set of comparisons, asked about in this mode."""
+        """The name of the batch of one set of comparisons in this mode."""
         return digest([comparisons, self.settings.mode, self.settings.rank_up_to])
 
     def own_groups(self, notices: Notices) -> Iterator[tuple[str, tuple[str, ...]]] | None:
-        """(prompt, completions) of each row of ``label.dataset``; None where completions are sampled.
-
-        Args:
-            notices: collects the reader's messages.
-        """
+        """(prompt, completions) of each row of ``label.dataset``; None where completions are sampled."""
         source = self.settings.dataset
         if source is None:
             return None
         columns = {ours: theirs for ours, theirs in self.settings.columns.items() if ours in COLUMNS}
-        with contextlib.suppress(DataError):  # own_groups raises it in the words of label.dataset
+        with contextlib.suppress(DataError):  # own_groups raises it
             say("label", look_at_head(JudgedSet(source, columns=columns), f"{self.where}: label.dataset"))
         return own_data.own_groups(source, self.settings.columns, self.where, notices=notices)
 
     def open(self, batch: str, about: Mapping[str, Any]) -> Log:
-        """The log, with ``batch`` as the current one, and the gold items in it."""
-        log = Log(self.directory)
+        """Open the log; make ``batch`` the current one, with the gold items in it."""
+        log, s = Log(self.directory), self.settings
         log.batches.open(batch, dict(about))
-        if self.settings.gold is not None:
-            log.batches.add_items(
-                own_data.gold_items(self.settings.gold, self.settings.columns, self.settings.mode, self.where)
-            )
+        if s.gold is not None:
+            log.batches.add_items(own_data.gold_items(s.gold, s.columns, s.mode, self.where))
         return log
 
     def enough(self, log: Log) -> bool:
@@ -87,11 +81,7 @@ class LabellingProject:
 
     @contextlib.contextmanager
     def page(self, log: Log, publish: Callable[[], str] | None) -> Iterator[Server]:
-        """Serve the page while the block runs; yields the server.
-
-        Args:
-            publish: called by the operator's button; returns the sentence to show.
-        """
+        """Serve the page while the block runs; ``publish`` is the operator's button, and returns its message."""
         for name in self.settings.annotators:
             log.people.add(name)
         project = self.settings.title or self.directory.name.removesuffix("-labels")
@@ -101,7 +91,7 @@ class LabellingProject:
             yield server
 
     def wait(self, log: Log, server: Server, until: Callable[[], bool]) -> None:
-        """Show how many items are done until ``until`` holds; Ctrl-C ends it too, as KeyboardInterrupt."""
+        """Show a progress bar of done items until ``until`` holds. Raises KeyboardInterrupt at Ctrl-C."""
         with tqdm(total=log.batches.ready(self.settings.votes, self.settings.enough).needed, unit="item") as bar:
             bar.set_description("labelled")
 

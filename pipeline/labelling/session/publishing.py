@@ -1,4 +1,4 @@
-"""Write people's answers as a ``preferences`` version: training rows, and beside them their sources."""
+"""Write people's answers as a ``preferences`` version: training rows and their sources."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pipeline.labelling.votes_to_rows import Labelled
 from pipeline.store.store import Draft, Version
 
 CONFIGS = {"votes": PEOPLES_VOTES, "outcomes": OUTCOMES, "unpaired": UNPAIRED, "edits": EDITS}
-"""What is published beside the training rows: :class:`Labelled`'s parts and their columns."""
+"""The configurations beside the training rows: attributes of :class:`Labelled` and their schemas."""
 
 
 def write_rows(draft: Draft, labelled: Labelled, previous: Version | None = None) -> None:
     """Write a ``preferences`` version.
 
     Args:
-        previous: a version whose training rows stand before the new ones.
+        previous: a version whose training rows come before the new ones.
     """
     for split in SPLITS:
         carry = previous if previous is not None and previous.has_split(split) else None

@@ -1,7 +1,4 @@
-"""One labelling session over one set of comparisons: the page, the stop rule, the published rows.
-
-``collect`` samples or reads the comparisons; ``label`` takes published ones.
-"""
+"""One labelling session over one set of comparisons, sampled by ``collect`` or published before (``label``)."""
 
 from __future__ import annotations
 
@@ -27,20 +24,20 @@ if TYPE_CHECKING:
     from pipeline.store.version import Version
 
 OpenDraft = Callable[["Version", dict[str, Any]], AbstractContextManager["Draft"]]
-"""A new ``preferences`` version, made from that version of comparisons, with this governance."""
+"""Opens a draft of ``preferences`` for a version of comparisons, with this governance."""
 
 
 class LabellingSession:
     """Asks people about comparisons, and publishes their answers.
 
     Args:
-        open_draft: of the preferences.
-        previous: a version whose rows stand before the new ones.
-        mend: the command that goes on labelling.
+        open_draft: opens the draft of the preferences.
+        previous: a version whose rows come before the new ones.
+        mend: the command that continues labelling.
 
     Attributes:
-        comparisons: the version that is labelled; None while it is still being sampled.
-        find_comparisons: looks for it again, where another process samples.
+        comparisons: the labelled version; None while it is being sampled.
+        find_comparisons: looks it up again, where another process samples it.
         published: the newest version of this session.
     """
 
@@ -68,23 +65,23 @@ class LabellingSession:
         self._server = None
 
     def add(self, items: Iterable[Item]) -> int:
-        """Ask about these too, in the order that ``label.order`` says; returns how many are new."""
+        """Add items in the order of ``label.order``; returns the number of new ones."""
         items = list(items)
         sampled = self.project.settings.order == "sampled"
         return self.log.batches.add_items(items, None if sampled else [bucket(i.id, "order") for i in items])
 
     def ask_about(self, comparisons: Version) -> None:
-        """Ask about the items of this version, which are all there are."""
+        """Add the items of this version and complete the batch."""
         rows = ((s, row) for s in SPLITS if comparisons.has_split(s) for row in comparisons.iter_rows(s))
         self.add(items_from(rows, self.project.settings.mode, self.project.settings.rank_up_to))
         self.log.batches.finish()
         self.comparisons = comparisons
 
     def wait(self, stay: bool = False) -> None:
-        """Wait until enough is answered, the operator has published (unless ``stay``), or Ctrl-C."""
+        """Wait for the stop rule, for the operator to publish (unless ``stay``), or for Ctrl-C."""
         if self._server is None or self.project.enough(self.log):
             return
-        say("label", "people label now; Ctrl-C ends the page and loses nothing")
+        say("label", "the page is open; Ctrl-C closes it and keeps every answer")
 
         def over() -> bool:
             return self.project.enough(self.log) or (self.published is not None and not stay)
@@ -93,26 +90,25 @@ class LabellingSession:
             self.project.wait(self.log, self._server, over)
 
     def conclude(self) -> bool:
-        """Publish where the stop rule holds; else say what is missing. Returns whether there is a version."""
-        if self.project.enough(self.log):  # also where a version is published: answers may have come since
+        """Publish if the stop rule holds, else report progress. Returns whether there is a version."""
+        if self.project.enough(self.log):  # also after a version was published: answers may be newer
             say("label", self.publish())
         elif self.published is None:
             ready = self.log.batches.ready(self.project.settings.votes, self.project.settings.enough)
-            say("label", f"{ready.sentence()}; nothing published. To go on: {self.mend}")
+            say("label", f"{ready.sentence()}; nothing published. To continue: {self.mend}")
         return self.published is not None
 
     def publish(self) -> str:
-        """Publish the rows that follow from the answers so far; returns the operator's message.
+        """Publish the rows of the answers so far; returns the operator's message.
 
         Raises:
-            DataError: completions are still being sampled, or a split would have no row to learn from.
+            DataError: completions are still being sampled, or a split would have no training row.
         """
         with self._lock:
             self.comparisons = self.comparisons or self.find_comparisons()
             if self.comparisons is None:
-                raise DataError(
-                    str(self.project.directory), "completions are still being sampled.", "Publish later."
-                )
+                what = "completions are still being sampled."
+                raise DataError(str(self.project.directory), what, "Publish later.")
             labelled = publishable_rows(self.log, self.project.settings)
             self._require_rows(labelled)
             governance = {"consent": "each person's own; votes.consent is the sha256 of the text agreed to"}
@@ -127,8 +123,5 @@ class LabellingSession:
         for split in SPLITS:
             if not (labelled.preferences[split] or labelled.unpaired[split]):
                 counts = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in labelled.counts.items())
-                raise DataError(
-                    str(self.project.directory),
-                    f"split {split} would hold nothing to learn from ({counts}).",
-                    "Label more, or change collect.test_share.",
-                )
+                what = f"split {split} would have no training row ({counts})."
+                raise DataError(str(self.project.directory), what, "Label more, or change collect.test_share.")

@@ -1,1 +1,1 @@
-"""Labelling in a terminal."""
+"""The labelling interface for a terminal."""

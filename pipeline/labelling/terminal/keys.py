@@ -1,4 +1,4 @@
-"""Print untrusted texts on a terminal, escaped and wrapped; read keys, and restore its mode afterwards."""
+"""Print untrusted text on a terminal, escaped and wrapped; read keys and restore the terminal's mode."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from pipeline.base.terminal_text import columns, escape_lines
 
 WIDEST = 100
 SETTLE_SECONDS = 0.3
-"""Faster than anybody reads: a key that bounces, or is held down, on an item just shown."""
+"""Keys within this time of showing an item are dropped: a key that bounces or is held down."""
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """Lines of at most ``width`` columns, broken at blanks where there are any. Indents and empty lines stay."""
+    """Lines of at most ``width`` columns, broken at white space where possible. Indents and empty lines stay."""
     lines: list[str] = []
     for whole in text.split("\n"):
         line, used = "", 0
@@ -45,7 +45,7 @@ def wrap(text: str, width: int) -> list[str]:
 
 
 class Screen:
-    """Lines on a terminal, or in a file. ANSI codes only on a terminal, and not where NO_COLOR is set."""
+    """Output to a terminal or a file. ANSI codes only on a terminal, and not with NO_COLOR set."""
 
     def __init__(self, out: TextIO) -> None:
         self.out = out
@@ -53,11 +53,11 @@ class Screen:
 
     @property
     def width(self) -> int:
-        """Columns of a line; it follows the terminal when that is resized."""
+        """Columns of a line, which follow the terminal's size."""
         return max(20, min(shutil.get_terminal_size().columns - 1, WIDEST))
 
     def put(self, text: str) -> None:
-        """Write words of our own; only what the encoding of this terminal lacks is replaced."""
+        """Write trusted text; characters that the terminal's encoding lacks are escaped."""
         encoding = self.out.encoding or "utf-8"
         self.out.write(text.encode(encoding, "backslashreplace").decode(encoding))
         self.out.flush()
@@ -66,12 +66,12 @@ class Screen:
         self.put((f"\x1b[1m{text}\x1b[0m" if bold and self.styled else text) + "\n")
 
     def rule(self, title: str = "") -> None:
-        """A line across, with a title in it."""
+        """A horizontal line with a title."""
         start = f"{title} " if title else ""
         self.line(start + "─" * max(2, self.width - columns(start)), bold=True)
 
     def text(self, text: str, indent: str = "") -> None:
-        """A text that others wrote, made visible and wrapped."""
+        """Untrusted text, escaped and wrapped."""
         if not text.strip():
             self.line(indent + ("(only white space)" if text else "(empty)"))
             return
@@ -80,7 +80,7 @@ class Screen:
 
 
 class Keys:
-    """Lines of a file or a pipe, each standing for a key."""
+    """Keys from a file or a pipe, one per line."""
 
     def __init__(self, source: TextIO, screen: Screen) -> None:
         self.source, self.screen = source, screen
@@ -88,28 +88,24 @@ class Keys:
         """Seconds that this program was suspended."""
 
     def key(self, question: str) -> str:
-        """The next key: a character in lower case, "left", "up" and so on, or "" for one without a name.
-
-        Raises:
-            EOFError: there is none.
-        """
+        """The next key in lower case, an arrow ("left", "up" ...), or "". Raises EOFError at the end."""
         return self.line(question).strip()[:1].lower()
 
     def line(self, question: str) -> str:
-        """A line that the person writes. Raises EOFError where there is none."""
+        """The next line. Raises EOFError at the end."""
         self.screen.put(question)
         line = self.source.readline()
         self.screen.line()
         if not line:
             raise EOFError
-        # Half a surrogate pair and a NUL are in no text that the log takes.
+        # The log rejects lone surrogates and NUL.
         return line.encode("utf-8", "replace").decode().replace("\0", "").rstrip("\n")
 
     def settle(self) -> None:
-        """Drop what was typed before the person could see what it answers."""
+        """Drop keys typed before the person could read the item."""
 
     def pause(self, seconds: float) -> str:
-        """Wait; gives the key that ended it."""
+        """Wait; returns the key that ended it."""
         time.sleep(seconds)
         return ""
 
@@ -119,7 +115,7 @@ _ESCAPE = re.compile(r"\x1b(?:\[|O)[0-9;]*(.)|\x1b", re.DOTALL)
 
 
 class TerminalKeys(Keys):
-    """Single keys. The terminal's mode is changed only while this program waits for one."""
+    """Single keys from a terminal, whose mode is changed only while waiting for one."""
 
     def __init__(self, source: TextIO, screen: Screen) -> None:
         super().__init__(source, screen)
@@ -145,7 +141,7 @@ class TerminalKeys(Keys):
         return data.decode(errors="replace").replace("\0", "").rstrip("\r\n")
 
     def settle(self) -> None:
-        # Each repeat of a key that is held down starts the wait anew.
+        # Each repeat of a held key restarts the wait.
         with self._single():
             while select.select([self.fd], [], [], SETTLE_SECONDS)[0]:
                 self._read()
@@ -158,7 +154,7 @@ class TerminalKeys(Keys):
         return self._next() if self._typed else ""
 
     def suspend(self) -> None:
-        """Stop as Ctrl-Z does, with the terminal as it was; returns when continued."""
+        """Restore the terminal and stop, as Ctrl-Z does; returns when continued."""
         left, mode = time.monotonic(), termios.tcgetattr(self.fd)
         self.restore()
         own = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
@@ -169,7 +165,7 @@ class TerminalKeys(Keys):
         self.screen.put("\n" + self._question)
 
     def restore(self) -> None:
-        """Make the terminal what it was."""
+        """Restore the terminal's mode."""
         termios.tcsetattr(self.fd, termios.TCSADRAIN, self._before)
 
     @contextlib.contextmanager
@@ -191,13 +187,13 @@ class TerminalKeys(Keys):
 
     def _read(self) -> None:
         data = os.read(self.fd, 256)
-        # Where single keys are read, Ctrl-D is a character; typed just before, it is a NUL by now.
+        # In cbreak mode Ctrl-D is a character; typed just before it, a NUL.
         if data in (b"", b"\x04", b"\0"):
             raise EOFError
         self._typed += data.decode(errors="ignore")
 
     def _next(self) -> str:
-        """Take one key off what was typed."""
+        """Remove one key from the typed ones."""
         if escape := _ESCAPE.match(self._typed):
             self._typed = self._typed[escape.end() :]
             return _ARROWS.get(escape[1] or "", "")
@@ -207,7 +203,7 @@ class TerminalKeys(Keys):
 
 @contextlib.contextmanager
 def keyboard(source: TextIO, screen: Screen) -> Generator[Keys]:
-    """The keys of ``source``: single ones where it is a terminal, which is left as it was however this ends."""
+    """The keys of ``source``: single keys from a terminal, whose mode is restored however the block ends."""
     if not source.isatty():
         yield Keys(source, screen)
         return

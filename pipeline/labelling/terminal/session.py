@@ -1,7 +1,4 @@
-"""Label in a terminal, one item at a time, on a machine without a browser.
-
-Ratings, rankings, edits and the differences between two texts need the page.
-"""
+"""Label in a terminal, one item at a time. Ratings, rankings, edits and marked differences need the page."""
 
 from __future__ import annotations
 
@@ -45,7 +42,7 @@ b    both are bad""",
 HELP_ALWAYS = """\
 s    skip, with a reason
 u    undo your last answer: the item is asked again
-f    flag the item, or take the flag off
+f    flag the item, or remove the flag
 r    show the item again
 q    stop; the same command continues"""
 
@@ -61,20 +58,20 @@ def label(
     stdin: TextIO | None = None,
     stdout: TextIO | None = None,
 ) -> int:
-    """Ask ``person`` about one item after the other until none is left or they stop.
+    """Ask ``person`` about one item after another until none is left or they stop.
 
-    Every answer is in the log before the next item is shown. On a terminal a key is enough; from a file or a pipe
-    each line stands for a key, and its end is the end.
+    Every answer is in the log before the next item is shown. A terminal is read by keys, a file or a pipe by
+    lines, one key each.
 
     Returns:
         0, also where the person stopped or did not agree to the text.
     Raises:
         ConfigError: the mode needs the page.
-        Refused: the person is not known to the log, or was withdrawn.
+        Refused: the person is unknown or was withdrawn.
     """
     if settings.mode not in CHOICES:
-        mend = "Use the page: make label, without TERMINAL=1."
-        raise ConfigError(f"label.mode = {settings.mode}", "cannot be answered in a terminal.", mend)
+        remedy = "Use the page: make label, without TERMINAL=1."
+        raise ConfigError(f"label.mode = {settings.mode}", "cannot be answered in a terminal.", remedy)
     screen = Screen(stdout or sys.stdout)
     with keyboard(stdin or sys.stdin, screen) as keys:
         session = _Session(log, settings, person, screen, keys, guidelines)
@@ -86,12 +83,12 @@ def label(
         except (EOFError, KeyboardInterrupt):
             screen.line()
     answered, _ = log.queue.answered_and_left(person.id, settings.votes)
-    screen.line(f"{answered} answered, all of them kept. The same command continues.")
+    screen.line(f"{answered} answered and saved. The same command continues.")
     return 0
 
 
 class _Session:
-    """One person, from the consent to the last answer."""
+    """One person's session, from the consent to the last answer."""
 
     def __init__(
         self,
@@ -108,33 +105,30 @@ class _Session:
         self.note = ""
 
     def agreed(self, consent: Consent) -> bool:
-        """Whether the person has agreed to this very text, which is asked first."""
+        """Whether the person has agreed to this text; asks them first."""
         if self.log.answers.consent_of(self.person.id) == consent.sha256:
             return True
         self.screen.text(consent.text)
         while (key := self.keys.key("Do you agree? [y]es  [n]o ")) not in ("y", "n", "q"):
             pass
         if key != "y":
-            self.screen.line("Without that you are asked nothing.")
+            self.screen.line("You can label only after you agree.")
             return False
         return self.send("consent", version=consent.version, sha256=consent.sha256) is not None
 
     def run(self) -> None:
-        """Until nothing is left, or the person stops."""
+        """Ask until nothing is left or the person stops."""
         if self.guidelines:
             self.screen.text(self.guidelines)
         go_on = True
         while go_on:
-            assignment = self.log.queue.next(self.person.id, self.plan)
-            if assignment is not None:
+            if assignment := self.log.queue.next(self.person.id, self.plan):
                 go_on = self.item(assignment)
-            elif self.log.batches.whole:
-                go_on = self.nothing_left()
             else:
-                go_on = self.waiting()
+                go_on = self.nothing_left() if self.log.batches.whole else self.waiting()
 
     def item(self, assignment: Assignment) -> bool:
-        """Show one item and take an answer; False where the person stops."""
+        """Show one item and record an answer; False where the person stops."""
         item = assignment.item
         order = order_of(item.id, self.person.id, self.log.people.salt, len(item.completions))
         self.note = ""
@@ -171,29 +165,22 @@ class _Session:
         elif key == "?":
             self.help()
         elif key:
-            self.screen.line(f"{escape_lines(key)} means nothing here; ? tells the keys.")
+            self.screen.line(f"The key {escape_lines(key)} has no function here; ? lists the keys.")
 
     def vote(self, item: Item, order: Sequence[int], shown: str, ms: int) -> Receipt | None:
-        """Record a choice, given in the words of the screen."""
+        """Record a choice by its position on screen."""
         ask = self.settings.ask
         strength = None
         if "strength" in ask and shown in ("a", "b"):
             strength = self.choose("better:", ("slightly", "much"))
             if strength is None:
                 return None
-        return self.send(
-            "vote",
-            item,
-            choice=as_meant(shown, item.mode, order),
-            order=tuple(order),
-            strength=strength,
-            tags=self.tags() if "tags" in ask else [],
-            note=self.note,
-            ms=ms,
-        )
+        choice, tags = as_meant(shown, item.mode, order), self.tags() if "tags" in ask else []
+        answer = {"choice": choice, "order": tuple(order), "strength": strength, "tags": tags}
+        return self.send("vote", item, **answer, note=self.note, ms=ms)
 
     def tags(self) -> list[str]:
-        """Reasons, by their numbers."""
+        """Ask for reasons by number."""
         names = self.settings.tags
         listed = "  ".join(f"[{n}] {escape_lines(tag)}" for n, tag in enumerate(names, 1))
         numbers = re.findall(r"\d+", self.keys.line(f"why: {listed}  (numbers, or nothing) "))
@@ -201,12 +188,10 @@ class _Session:
 
     def skip(self, item: Item, ms: int) -> Receipt | None:
         reason = self.choose("skip:", SKIP_REASONS)
-        if reason is None:
-            return None
-        return self.send("skip", item, reason=reason, note=self.note, ms=ms)
+        return None if reason is None else self.send("skip", item, reason=reason, note=self.note, ms=ms)
 
     def flag(self, item: Item) -> None:
-        """Flag the item, or take the flag off."""
+        """Flag the item, or remove the flag."""
         on = not self.log.answers.flagged(self.person.id, item.id)
         reason = self.choose("flag:", FLAG_REASONS) if on else ""
         if reason is None:
@@ -221,7 +206,7 @@ class _Session:
         return dict(zip("123456789", words, strict=False)).get(key)
 
     def send(self, kind: str, item: Item | None = None, **content: Any) -> Receipt | None:
-        """Record an event. Where the disk refuses, the same event with the same key is tried again on demand."""
+        """Record an event; after a disk error, retry it with the same key on request."""
         values = {"key": uuid.uuid4().hex, "type": kind, "annotator": self.person.id, **content}
         try:
             event = parse_event(values | ({"item": item.id} if item else {}), Asked(item, self.settings))
@@ -234,17 +219,17 @@ class _Session:
                 return self.log.events.append(event)
             except Refused as err:
                 self.screen.line(escape_lines(str(err)))
-                # Answered meanwhile on the page, perhaps: show what is to be answered now.
+                # Perhaps answered meanwhile on the page: go on to the next item.
                 return Receipt(0, False, item and item.id) if kind in ("vote", "skip") else None
             except StoreError as err:
                 self.screen.line(escape_lines(str(err)))
-            if self.keys.key("NOT recorded. [r] try again  (any other key: do without) ") != "r":
+            if self.keys.key("NOT recorded. [r] try again  (any other key: discard) ") != "r":
                 return None
 
     def nothing_left(self) -> bool:
-        """Tell so; False ends the evening. The last answer can still be taken back."""
+        """Say so and offer an undo; False ends the session."""
         self.screen.rule()
-        self.screen.line("Nothing is left for you. Thank you.")
+        self.screen.line("You have answered every item. Thank you.")
         if self.log.answers.last(self.person.id) is None:
             return False
         self.keys.settle()
@@ -252,7 +237,7 @@ class _Session:
         return key == "u" and self.send("undo") is not None
 
     def waiting(self) -> bool:
-        """Until there is an item; False where the person stops."""
+        """Wait for an item; False where the person stops."""
         self.screen.line("Waiting for more items: they are being sampled. [q]uit")
         while not self.log.batches.whole and self.log.queue.next(self.person.id, self.plan) is None:
             if self.keys.pause(POLL_SECONDS) == "q":
@@ -260,7 +245,7 @@ class _Session:
         return True
 
     def show(self, item: Item, order: Sequence[int], undone: Event | None) -> None:
-        """The item as the page has it: what it is (gold, a repeat) shows in nothing."""
+        """Show the item as the page does, so that gold items and repeats look like all others."""
         screen = self.screen
         screen.rule(self.progress())
         for role, text in turns(item.prompt):
@@ -272,12 +257,12 @@ class _Session:
             screen.text(item.completions[i])
         screen.rule()
         if self.log.answers.flagged(self.person.id, item.id):
-            screen.line("You have flagged this.")
+            screen.line("You have flagged this item.")
         if undone is not None:
-            screen.line(f"You had said: {_words_of(undone, item, order)}")
+            screen.line(f"Your earlier answer: {_words_of(undone, item, order)}")
 
     def progress(self) -> str:
-        """How much is answered, how much is left, and how long that takes at this person's own pace."""
+        """Items answered and left, and the time left at this person's own pace."""
         answered, left = self.log.queue.answered_and_left(self.person.id, self.settings.votes)
         seconds = self.log.queue.seconds_left(self.person.id, answered, left)
         time_left = f", about {_duration(seconds)}" if seconds is not None and left else ""

@@ -58,7 +58,6 @@ def test_majority_by_hand(choices: list[str], choice: str | None, share: float, 
     found = one(choices)
     assert (found.choice, found.share, found.n) == (choice, pytest.approx(share), len(choices))
     assert found.margin == (None if margin is None else pytest.approx(margin))
-    assert found.reason == ("split" if choice is None else None)
 
 
 def test_likes_and_ratings_by_hand() -> None:

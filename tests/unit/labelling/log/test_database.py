@@ -121,7 +121,7 @@ def test_a_newer_schema_and_another_program(tmp_path: Path) -> None:
         db = sqlite3.connect(tmp_path / name / FILE)
         db.execute(sql)
         db.close()
-    with pytest.raises(StoreError, match=r"has schema 2, and this program knows 1 at most\. Update the program"):
+    with pytest.raises(StoreError, match=r"has schema 2; this program reads up to 1\. Update the program"):
         Log(tmp_path / "newer")
     with pytest.raises(StoreError, match="no log of labelling"):
         Log(tmp_path / "other")
@@ -161,7 +161,7 @@ def test_a_directory_that_may_not_be_written() -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         old, new_ = done.stdout.splitlines()
         assert f"{root}/old/{FILE}: it cannot be " in old
-        assert "Mend its permissions" in old
+        assert "Fix its permissions" in old
         assert "Permission denied" in new_
         assert "mend its permissions" in new_
     finally:
@@ -196,7 +196,7 @@ def test_nobody_else_can_read_a_log(tmp_path: Path, capsys: pytest.CaptureFixtur
         path.chmod(0o777 if path.is_dir() else 0o644)
     Log(log.directory).close()
     assert modes(log.directory) == private | {"copy.sqlite3": "600"}
-    told = f"[label] {log.directory} could be read by others: it is for its owner alone now\n"
+    told = f"[label] {log.directory} could be read by others: only its owner has access now\n"
     assert capsys.readouterr() == (told, "")
     Log(log.directory).close()
     assert capsys.readouterr() == ("", "")
@@ -215,5 +215,5 @@ def test_modes_that_cannot_be_changed_are_told_once(
     monkeypatch.setattr(Path, "chmod", refuse)
     for _ in range(2):
         Log(tmp_path / "labels").close()
-    told = f"warning: {tmp_path}/labels/secret can be read by others, and its modes cannot be changed\n"
+    told = f"warning: {tmp_path}/labels/secret can be read by others, and its permissions cannot be changed\n"
     assert capsys.readouterr() == ("", told)

@@ -49,11 +49,11 @@ def test_refused_events_change_nothing(log: Log, who: str) -> None:
         (vote(gone, ITEMS[1]), "was withdrawn"),
         (vote(who, ITEMS[0]), "answered by this person already"),
         (new_event("skip", who, ITEMS[0]), "answered by this person already"),
-        (new_event("vote", who, ITEMS[0], key=first.key, choice="b"), "used for another event"),
-        (new_event("vote", who, ITEMS[1], key=first.key), "used for another event"),
-        (new_event("vote", gone, ITEMS[0], key=first.key), "used for another event"),
-        (new_event("skip", who, ITEMS[0], key=first.key), "used for another event"),
-        (new_event("undo", who, key=first.key), "used for another event"),
+        (new_event("vote", who, ITEMS[0], key=first.key, choice="b"), "belongs to another event"),
+        (new_event("vote", who, ITEMS[1], key=first.key), "belongs to another event"),
+        (new_event("vote", gone, ITEMS[0], key=first.key), "belongs to another event"),
+        (new_event("skip", who, ITEMS[0], key=first.key), "belongs to another event"),
+        (new_event("undo", who, key=first.key), "belongs to another event"),
         (undo(log.people.add("second").id), "nothing to take back"),
     ]:
         with pytest.raises(Refused, match=why):

@@ -58,8 +58,8 @@ def parse_vote(**values: Any) -> NewVote:
         ({**VOTE, "item": 3}, "item must be text."),
         ({**VOTE, "item": "\ud800"}, "item is not valid Unicode."),
         ({**VOTE, "choice": 1}, "choice must be text."),
-        ({**VOTE, "choice": "like"}, "choice 'like' is none of a, b, tie, both_bad."),
-        ({**VOTE, "choice": "{x}"}, "choice '{x}' is none of a, b, tie, both_bad."),
+        ({**VOTE, "choice": "like"}, "choice 'like' is not one of a, b, tie, both_bad."),
+        ({**VOTE, "choice": "{x}"}, "choice '{x}' is not one of a, b, tie, both_bad."),
         ({**VOTE, "order": (0, 0)}, "order must be the numbers 0 to 1 in the order shown."),
         ({**VOTE, "order": (0,)}, "order must be the numbers 0 to 1 in the order shown."),
         ({**VOTE, "strength": "very"}, "strength must be one of: much, slightly."),
@@ -68,7 +68,7 @@ def parse_vote(**values: Any) -> NewVote:
         ({**VOTE, "tags": [1]}, "tags must be a list of some of: clear, safe."),
         ({**VOTE, "tags": ["dull"]}, "tags must be a list of some of: clear, safe."),
         ({**VOTE, "note": 1}, "note must be text."),
-        ({**VOTE, "note": "a\0b"}, "note holds a NUL character."),
+        ({**VOTE, "note": "a\0b"}, "note contains a NUL character."),
         ({**VOTE, "note": "\ud800"}, "note is not valid Unicode."),
         ({**VOTE, "note": "ü" * 5121}, "note is longer than 10,240 bytes."),
         ({**VOTE, "ms": -1}, "ms = -1 should be milliseconds."),
@@ -143,7 +143,7 @@ def test_the_operator_decides_in_the_words_of_the_item() -> None:
     values = {"key": "key-12345", "item": ITEM.id, "choice": "b"}
     assert parse_adjudication(values, NOTHING).payload == {"choice": "b"}
     for wrong, message in (
-        ({"choice": "c"}, "choice 'c' is none of"),
+        ({"choice": "c"}, "choice 'c' is not one of"),
         ({"key": "x"}, "key must be"),
         ({"ms": 1}, "know ms"),
     ):

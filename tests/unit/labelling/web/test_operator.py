@@ -173,7 +173,7 @@ def test_disputed_items_are_shown_whole_and_settled(tmp_path):
 def test_a_wrong_decision_is_told_in_one_line(tmp_path, choice):
     desk = Desk(tmp_path, pairs(1))
     told = desk.send("adjudicate", key="decide-1", item=desk.items[0].id, choice=choice)
-    assert "is none of a, b, tie, both_bad" in told.text
+    assert "is not one of a, b, tie, both_bad" in told.text
     assert "there is no such item" in desk.send("adjudicate", key="decide-2", item="f" * 64, choice="a").text
     assert not desk.log.answers.adjudications()
 
@@ -224,7 +224,7 @@ def test_people_are_added_and_withdrawn(tmp_path):
 @pytest.mark.parametrize("name", ["", "   ", "x" * 101, "a\u202eb", "a\0b"])
 def test_a_name_that_cannot_be_shown_is_refused(tmp_path, name):
     desk = Desk(tmp_path, [])
-    assert "characters that can be shown" in desk.send("annotators", name=name).text
+    assert "printable characters" in desk.send("annotators", name=name).text
     assert not desk.log.people.all()
 
 
