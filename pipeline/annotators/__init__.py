@@ -1,8 +1,8 @@
-"""Annotators: who says which of two completions is better. One file per source.
+"""Annotators choose the better of two completions. One file per annotator.
 
 An annotator is a module with a dataclass ``Options`` (``annotator_args`` in the YAML) and a function
-``build(options, context)``. It is found by its module name here, or by a dotted path for one of your own. People
-(``human``) are no such module: they answer when they have time, and several of them the same item.
+``build(options, context)``. It is named by its module here, or by a dotted path to your own. People (``human``)
+are in :mod:`pipeline.labelling`: they answer asynchronously, several of them the same item.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ GoldScores = Callable[[Sequence[str], Sequence[str]], list[float] | None]
 
 @dataclass(frozen=True)
 class Context:
-    """What the collect stage passes in: an annotator imports no task.
+    """The collect stage's input to an annotator, which therefore imports no task.
 
     Attributes:
         gold_scores: the task's gold score.
-        views: other ways to look at a completion, by name, for an annotator who does not see the truth.
+        views: imperfect scores by name, for an annotator that does not see the gold score.
     """
 
     gold_scores: GoldScores
@@ -38,27 +38,27 @@ class Annotator(Protocol):
     """Judges comparisons that the pipeline sampled."""
 
     name: str
-    """Who judged, as it stands in every row: ``oracle``, ``classifier:<model>`` ..."""
+    """The annotator's name in every row: ``oracle``, ``classifier:<model>`` ..."""
 
     def annotate(self, comparison: Comparison) -> Annotation | Abstention:
         """Judge one comparison. The same comparison gets the same answer for the same seed."""
         ...
 
     def annotate_all(self, comparisons: Sequence[Comparison]) -> Iterator[Annotation | Abstention]:
-        """Judge many, in order; a place to batch."""
+        """Judge many, in order; may batch."""
         ...
 
 
 @runtime_checkable
 class Source(Protocol):
-    """An annotator that brings its own, already judged comparisons: nothing is sampled.
+    """An annotator with its own, already judged comparisons: nothing is sampled.
 
-    Its attributes ``aggregate`` and ``margin``, where it has them, are as in the section ``label``: how several
-    judgements of one comparison become one.
+    Optional attributes ``aggregate`` and ``margin``, as in the section ``label``, aggregate several judgements of
+    one comparison.
     """
 
     name: str
-    """Stands in the judgements of nobody in particular."""
+    """The annotator of judgements that name nobody."""
 
     def judged(self) -> Iterator[tuple[Comparison, Annotation]]:
         """Every judgement, ties included; several of one comparison are votes on it."""

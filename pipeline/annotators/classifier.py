@@ -1,7 +1,4 @@
-"""Any Hugging Face text-classification or reward model as an annotator: the completion it scores higher wins.
-
-Generative judges are left out on purpose: they answer in prose, and can refuse.
-"""
+"""A Hugging Face classification or reward model as an annotator: the completion with the higher score wins."""
 
 from __future__ import annotations
 
@@ -23,14 +20,14 @@ _GOOD_LABELS = ("positive", "pos", "good", "better", "chosen", "preferred", "hel
 
 @dataclass(frozen=True)
 class Options:
-    """Which model judges, and what it reads.
+    """The model and its input.
 
     Args:
         model: a Hub id or a local directory, with safetensors weights and a sequence-classification head.
-        label: whose probability is "better"; by default one called positive, good ... or else the last.
-            A model with one output (a reward model) has no labels: its raw logit counts.
+        label: the label whose probability is the score; by default one called positive, good ... or else the last.
+            A model with one output (a reward model) has no labels: its raw logit is the score.
         on: score the prompt and the completion together, or the completion alone.
-        max_length: tokens read. What is longer loses its start where ``on`` is ``both``, else its end.
+        max_length: tokens read. Longer texts lose their start where ``on`` is ``both``, else their end.
         temperature: 0 chooses the higher score; above, P(a) = sigmoid((score_a - score_b) / temperature).
         min_difference: abstain where the scores differ by less.
         batch_size: texts per forward pass.
@@ -66,7 +63,7 @@ class Classifier:
 
     def __init__(self, options: Options, context: Context) -> None:
         local = Path(options.model).expanduser()
-        # A directory's path is nobody else's business; rows carry its name.
+        # Rows carry a directory's name, not its path, which is private.
         self.name = f"classifier:{local.resolve().name if local.is_dir() else options.model}"
         self._options, self._seed = options, context.seed
         self._classifier = _load(options, context.where)
@@ -81,9 +78,9 @@ class Classifier:
         size = max(1, self._options.batch_size // 2)
         with tqdm(total=len(comparisons), desc=self.name, unit="comparison", disable=None) as bar:
             for start in range(0, len(comparisons), size):
-                some = self._judge(comparisons[start : start + size])
-                bar.update(len(some))
-                yield from some
+                batch = self._judge(comparisons[start : start + size])
+                bar.update(len(batch))
+                yield from batch
 
     def _judge(self, comparisons: Sequence[Comparison]) -> list[Annotation | Abstention]:
         readable = [c for c in comparisons if c.completion_a.strip() and c.completion_b.strip()]
@@ -117,18 +114,18 @@ class Classifier:
 
     def _scores(self, texts: list[str]) -> list[float]:
         rows = self._classifier.encode(texts, max_length=self._options.max_length)
-        # A tokenizer without special tokens can turn a text into nothing, of which a model can say nothing.
+        # A tokenizer without special tokens can return no token, which has no score.
         readable = [i for i, row in enumerate(rows) if row]
         logits = self._classifier.logits([rows[i] for i in readable], self._options.batch_size)
-        logits = logits.double()  # a sure model saturates sooner in float32
+        logits = logits.double()  # probabilities near 1 saturate sooner in float32
         if self._label is None:
-            found = logits[:, 0]
+            values = logits[:, 0]
         elif self._classifier.model.config.problem_type == "multi_label_classification":
-            found = logits.sigmoid()[:, self._label]
+            values = logits.sigmoid()[:, self._label]
         else:
-            found = logits.softmax(-1)[:, self._label]
+            values = logits.softmax(-1)[:, self._label]
         scores = [math.nan] * len(texts)
-        for i, score in zip(readable, found.tolist(), strict=True):
+        for i, score in zip(readable, values.tolist(), strict=True):
             scores[i] = score
         return scores
 
@@ -149,7 +146,7 @@ def _load(options: Options, where: str) -> SequenceClassifier:
 
 
 def _label_index(names: list[str], label: str | None, where: str) -> int | None:
-    """Which output is "better"; None for a model with a single one."""
+    """The index of the output that is the score; None for a model with a single output."""
     from pipeline.scoring.classifiers import label_index
 
     if label is not None:

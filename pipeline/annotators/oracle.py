@@ -1,7 +1,6 @@
-"""A known score as an annotator who errs: a view that is not the truth, Bradley-Terry noise, flips.
+"""A simulated annotator: a known score with Bradley-Terry noise, length bias and flips. Reproducible.
 
-It stands in for people where the truth is known, always reproducibly; it knows nothing of fatigue, position bias
-or disagreement.
+It does not simulate fatigue, position bias or disagreement.
 """
 
 from __future__ import annotations
@@ -20,22 +19,22 @@ _AT_A_TIME = 512
 
 @dataclass(frozen=True)
 class Options:
-    """How the oracle errs.
+    """The oracle's errors.
 
     Args:
-        view: what it scores completions by: ``gold``, the task's gold score, or ``vader``, a lexicon's opinion of
-            the completion, which differs from the truth in its own ways (:mod:`pipeline.tasks._vader`). A judge
-            that the annotator is not can then show where labels and truth part.
+        view: the score: ``gold``, the task's gold score, or ``vader``, a lexicon's sentiment of the completion,
+            with errors of its own (:mod:`pipeline.tasks._vader`). The gold score can then show where labels and
+            truth differ.
         temperature: P(a is chosen) = sigmoid((score_a - score_b) / temperature), Bradley and Terry 1952;
             0 always chooses the better one.
-        length_bias: score that one more word (or character: :func:`pipeline.texts.words.units`) is worth to it:
+        length_bias: score added per word (or character: :func:`pipeline.texts.words.units`):
             P(a is chosen) is then sigmoid((score_a - score_b + length_bias * (words_a - words_b)) / temperature).
-            The recorded scores stay those of the view. People do this (Singhal et al. 2023, arXiv:2310.03716);
-            PPO finds it.
-        flip: share of choices turned around afterwards, whatever the difference.
-        tie_margin: call it a tie when the scores differ by this much or less; None never ties (equal
-            scores are then a coin, which the equal ``score_a`` and ``score_b`` show).
-        margin: record ``|score_a - score_b|`` as the margin. Off, since it tells the reward model the score.
+            The recorded scores do not include it. People have this bias (Singhal et al. 2023, arXiv:2310.03716),
+            and PPO exploits it.
+        flip: share of choices inverted afterwards, whatever the difference.
+        tie_margin: a tie when the scores differ by this much or less; None never ties (equal scores are then
+            decided at random).
+        margin: record ``|score_a - score_b|`` as the margin. Off, since it reveals the score to the reward model.
     """
 
     view: str = "gold"
@@ -47,26 +46,19 @@ class Options:
 
 
 def build(options: Options, context: Context) -> Annotator:
-    """The oracle of the context's task.
-
-    Raises:
-        ConfigError: no such view, or the task has no gold score.
-    """
+    """The oracle of the context's task. Raises ConfigError: no such view, or the task has no gold score."""
     views = {"gold": context.gold_scores, **context.views}
     scores = views.get(options.view)
     if scores is None:
-        raise ConfigError(
-            context.where,
-            f'collect.annotator_args.view "{options.view}" is not known.',
-            f"Choose one of: {', '.join(views)}.",
-        )
+        what = f'collect.annotator_args.view "{options.view}" is not known.'
+        raise ConfigError(context.where, what, f"Choose one of: {', '.join(views)}.")
     if scores([], []) is None:
         raise _no_gold(context)
     return Oracle(options, context, scores)
 
 
 class Oracle:
-    """See :class:`Options`. What it says of a comparison is a function of the seed and the comparison's id."""
+    """See :class:`Options`. The random draws depend on the seed and the comparison's id alone."""
 
     name = "oracle"
 
@@ -78,14 +70,12 @@ class Oracle:
 
     def annotate_all(self, comparisons: Sequence[Comparison]) -> Iterator[Annotation | Abstention]:
         for start in range(0, len(comparisons), _AT_A_TIME):
-            some = comparisons[start : start + _AT_A_TIME]
-            scores = self._scores(
-                [c.prompt for c in some for _ in "ab"],
-                [text for c in some for text in (c.completion_a, c.completion_b)],
-            )
+            batch = comparisons[start : start + _AT_A_TIME]
+            completions = [text for c in batch for text in (c.completion_a, c.completion_b)]
+            scores = self._scores([c.prompt for c in batch for _ in "ab"], completions)
             if scores is None:
                 raise _no_gold(self._context)
-            for comparison, a, b in zip(some, scores[::2], scores[1::2], strict=True):
+            for comparison, a, b in zip(batch, scores[::2], scores[1::2], strict=True):
                 yield self._judge(comparison, a, b)
 
     def _judge(self, comparison: Comparison, a: float, b: float) -> Annotation | Abstention:

@@ -1,7 +1,4 @@
-"""Preferences somebody else collected, read back as judged comparisons: nothing is sampled.
-
-What the formats are is left to :mod:`pipeline.formats.detect`.
-"""
+"""Replay preferences collected elsewhere as judged comparisons. Formats: :mod:`pipeline.formats.detect`."""
 
 from __future__ import annotations
 
@@ -23,15 +20,15 @@ from pipeline.sources.row_sources import Row
 
 @dataclass(frozen=True)
 class Options(JudgedSet):
-    """Where the preferences are and how to read them: :class:`pipeline.formats.read_options.JudgedSet`, and
+    """The data set and how to read it: :class:`pipeline.formats.read_options.JudgedSet`, and
 
     Args:
         limit: stop after this many usable rows, in the order of the set.
-        chat_template: the same as in ``task_args``, or the reward model learns on other prompts than PPO samples.
+        chat_template: the same as in ``task_args``, or the reward model learns other prompts than PPO samples.
         on_bad_row: ``error`` stops at the first unusable row, ``skip`` counts it by reason. None: ``skip`` for
-            the public sets, whose rows include some with empty turns or two prompts; ``error`` for the rest.
-        annotator: the name that stands in every row; by default ``replay:<dataset>``. Where the rows say who
-            chose, an id made of the dataset's name and theirs stands there instead (``p_...``), never their name.
+            the public sets, some of whose rows have empty turns or two prompts; ``error`` for all others.
+        annotator: the annotator's name in every row; by default ``replay:<dataset>``. Where rows name a person,
+            it is an id derived from the dataset's and the person's name instead (``p_...``), never the name.
     """
 
     on_bad_row: Literal["error", "skip"] | None = None
@@ -39,7 +36,7 @@ class Options(JudgedSet):
 
 
 def build(options: Options, context: Context) -> Source:
-    """A source that reads when asked. Which side is A depends on ``context.seed`` and the two texts alone."""
+    """A lazy source. Which side is A depends on ``context.seed`` and the two texts alone."""
     return Replay(options, context)
 
 
@@ -59,8 +56,7 @@ class Replay:
         self._notices = Notices()
 
     def judged(self) -> Iterator[tuple[Comparison, Annotation]]:
-        """Every vote, ties included: of several people's choices on one comparison each, and of a row that counts
-        the votes of several, one annotation for each choice they made, with its count.
+        """Every vote, ties included. A row that counts several people's votes yields one annotation per choice.
 
         Raises:
             DataError: nothing to read; an unusable row under ``on_bad_row: error``; no usable row at all.
@@ -81,21 +77,15 @@ class Replay:
         self._counts["duplicates"] = repeats.duplicates
         if not self._counts["used"]:
             reasons = ", ".join(f"{reason} ({n})" for reason, n in self._skipped.most_common(3))
-            details = [
-                f"; {detail}" for reason, _ in self._skipped.most_common(1) if (detail := self._details[reason])
-            ]
-            reasons += "".join(details)
-            raise DataError(
-                self._options.dataset,
-                f"none of {self._counts['rows']} rows is usable as {self._format}: {reasons}.",
-                "Check format and columns in collect.annotator_args.",
-            )
+            details = [self._details[reason] for reason, _ in self._skipped.most_common(1)]
+            reasons += "".join(f"; {detail}" for detail in details if detail)
+            what = f"none of {self._counts['rows']} rows is usable as {self._format}: {reasons}."
+            raise DataError(self._options.dataset, what, "Check format and columns in collect.annotator_args.")
 
     def report(self) -> dict[str, Any]:
-        """``rows`` read, votes ``used``, ``ties`` among those, ``duplicates`` left out, ``skipped`` by reason.
+        """``rows`` read, votes ``used``, ``ties`` among those, dropped ``duplicates``, ``skipped`` by reason.
 
-        ``people`` is how many different ones chose, where the rows say who; ``notices`` are lines that say which
-        columns were not used and what was done to rows, where there is anything to say.
+        Also, where known, the number of ``people``, and ``notices``: lines about unused columns and changed rows.
         """
         counts = {key: self._counts[key] for key in ("rows", "used", "ties", "duplicates")}
         if self._people:
@@ -127,11 +117,11 @@ class Replay:
         say("collect", look_at_head(o, where, how.render))
         self._format, _, _, rows = o.rows(where)
         origins = Origins(self._format)
-        for place, found in read_judged(origins.watched(self._counted(rows)), self._format, how):
-            if isinstance(found, JudgedRow):
-                yield found, origins.next()
+        for place, parsed in read_judged(origins.watched(self._counted(rows)), self._format, how):
+            if isinstance(parsed, JudgedRow):
+                yield parsed, origins.next()
             else:
-                self._refuse(found, place)
+                self._refuse(parsed, place)
 
     def _counted(self, rows: Iterable[tuple[str, Row]]) -> Iterator[tuple[str, Row]]:
         for row in rows:
@@ -141,10 +131,7 @@ class Replay:
     def _refuse(self, bad: Unusable, place: str) -> None:
         skip = self._options.on_bad_row or ("skip" if self._format in PUBLIC_SETS else "error")
         if bad.broken and skip == "error":
-            raise DataError(
-                place,
-                f"is no preference in format {self._format}: {bad.line}.",
-                "Mend the row, or set  on_bad_row: skip  to leave such rows out and count them.",
-            )
+            remedy = "Correct the row, or set  on_bad_row: skip  to skip and count such rows."
+            raise DataError(place, f"is not a preference in format {self._format}: {bad.line}.", remedy)
         self._skipped[bad.reason] += 1
         self._details.setdefault(bad.reason, bad.detail)

@@ -263,7 +263,7 @@ def _ids(version: Version) -> set[str]:
 
 def _ids_at(records: Mapping[Key, VersionRecord], key: Key | None) -> set[str]:
     """:func:`_ids`; empty where there is no such version."""
-    version = _version(records[key]) if key in records else None
+    version = _version(records[key]) if key is not None and key in records else None
     return _ids(version) if version is not None else set()
 
 

@@ -289,7 +289,7 @@ def _remains(store: Store, case: Case) -> list[Path]:
 
 
 def _tidy(store: Store, case: Case, named: Collection[str]) -> Iterator[str]:
-    """Remove staged files under the names concerned, redact tombstones, drop interrupted runs on erased versions."""
+    """Remove staged files of these names, redact tombstones, drop interrupted runs on erased versions."""
     for home in homes(store):
         if home.name in case.heads or home.name in named or name_somebody(home / ".staging", case.annotators):
             for path in drop_staging(home):

@@ -36,7 +36,7 @@ def replace(store: Store, traces: Traces) -> dict[Key, Version]:
             and entry.replacement is None
             and (new := _key_after(store, entry.version, replacements))
         ):
-            # All outputs of entry run of a stage share its key: for collect also prompts and comparisons.
+            # All outputs of one run of a stage share its key: for collect also prompts and comparisons.
             for output in _outputs_beside(store, key):
                 rekey(store, output, new)
             key = new

@@ -1,7 +1,7 @@
-"""Tasks: where prompts come from, what counts as good, how long a completion may be. One file per task.
+"""Tasks define the prompts, the gold score and the length of completions. One file per task.
 
-A task is a module with a dataclass ``Task`` whose fields are its options (``task_args`` in the YAML). It is
-found by its module name here, or by a dotted path for a task of your own (``task: my_package.my_task``).
+A task is a module with a dataclass ``Task`` whose fields are its options (``task_args`` in the YAML). It is named
+by its module here, or by a dotted path to your own (``task: my_package.my_task``).
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from pipeline.workflow.typed_keys import parse_options
 Split = Literal["train", "test"]
 
 VIEWS = {"vader": vader_view}
-"""Imperfect ways to look at a completion, by name, each in the form of a gold score: what an annotator may see."""
+"""Imperfect scores by name, with the signature of a gold score, for annotators."""
 
 
 @runtime_checkable
 class Task(Protocol):
-    """What the stages ask of a task. Everything is text; tokens belong to the model."""
+    """The interface of a task. All arguments are texts; only the model has tokens."""
 
     completion_tokens: int
-    """Most tokens in a completion; one that has not ended by then is cut."""
+    """Most tokens in a completion; longer ones are truncated."""
 
     gold_name: str | None
-    """What the gold score is called in tables and pictures, with its scale; None when there is none."""
+    """The gold score's name and scale in tables and figures; None without a gold score."""
 
     def corpus(self, seed: int) -> Sequence[str] | None:
         """Texts to train a base model on, or None."""
@@ -36,8 +36,7 @@ class Task(Protocol):
     def prompts(self, split: Split, n: int | None, seed: int) -> list[str]:
         """``n`` prompts of one split (all of them for None), the same for the same seed.
 
-        A prompt may come several times when the task has fewer than ``n``; no prompt is in both splits, unless it
-        is the only one there is.
+        Prompts repeat when the task has fewer than ``n``; no prompt is in both splits, unless it is the only one.
 
         Raises:
             DataError: the split is empty.
@@ -45,10 +44,10 @@ class Task(Protocol):
         ...
 
     def gold_scores(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float] | None:
-        """How good each completion is, never trained on; None when the task has no way to know.
+        """The quality of each completion, never trained on; None where the task cannot measure it.
 
-        The truth where there is one. Where it is an opinion, ``gold_name`` says whose: labels by the same opinion
-        share its errors, and no figure here would show them.
+        It should be the truth. ``gold_name`` names the source of a score that is not: labels by the same source
+        share its errors, which no figure then shows.
         """
         ...
 

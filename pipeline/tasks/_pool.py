@@ -1,4 +1,4 @@
-"""Distinct prompts cut into train and test, and drawn from by seed. What a prompt is belongs to each task."""
+"""A pool of distinct prompts, split into train and test and sampled by seed."""
 
 from __future__ import annotations
 
@@ -15,29 +15,27 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PromptPool:
-    """The distinct prompts of both splits, neither of them empty; with none in common unless ``shared``."""
+    """The distinct prompts of two non-empty splits, disjoint unless ``shared``."""
 
     train: list[str]
     test: list[str]
 
     @property
     def shared(self) -> bool:
-        """Whether both splits have the same prompts: it is texts, then, that are on one side of the split only."""
+        """Whether both splits have the same prompt, and only completions are split."""
         return self.train == self.test
 
     def draw(self, split: Split, n: int | None, seed: int) -> list[str]:
-        """``n`` prompts in an order that depends on ``seed``; fewer are the start of more.
+        """``n`` prompts in an order that depends on ``seed``; a smaller ``n`` gives a prefix.
 
-        None is every prompt once. More than there are repeats them: all once, then all again in another order.
+        None is every prompt once. More prompts than the pool has are drawn in further orders of all of them.
         """
-        there = self.train if split == "train" else self.test
-        wanted = len(there) if n is None else n
+        prompts = self.train if split == "train" else self.test
+        wanted = len(prompts) if n is None else n
         drawn: list[str] = []
-        cycle = 0
-        while len(drawn) < wanted:
+        for cycle in range(-(-wanted // len(prompts))):
             salt = f"draw:{seed}:{cycle}"
-            drawn += sorted(there, key=lambda prompt: bucket(prompt, salt))
-            cycle += 1
+            drawn += sorted(prompts, key=lambda prompt: bucket(prompt, salt))
         return drawn[:wanted]
 
 
@@ -45,19 +43,19 @@ def pool_by_hash(prompts: Iterable[str], test_share: float, dataset: str, *, alo
     """Split by each prompt's hash.
 
     Args:
-        alone: a set's only prompt is in both splits, which is logged.
+        alone: allow a single prompt, which is then in both splits, and log it.
     Raises:
         DataError: fewer than 2 distinct prompts (none, if ``alone``), or a split that hashing leaves empty.
     """
     distinct = list(dict.fromkeys(prompts))
     if len(distinct) < (1 if alone else 2):
-        there = f"one distinct prompt ({_short(distinct[0])})" if distinct else "no prompt"
-        mend = "At least 2 distinct prompts are needed, one to train on and one to test on."
-        raise DataError(dataset, f"holds {there}.", mend)
+        number = f"one distinct prompt ({_short(distinct[0])})" if distinct else "no prompt"
+        remedy = "At least 2 distinct prompts are needed, one to train on and one to test on."
+        raise DataError(dataset, f"has {number}.", remedy)
     if len(distinct) == 1:
         log.warning(
-            "%s: all rows share one prompt (%s): it is sampled from in training and in the test; of preferences, "
-            "collect.split_by=completion holds out texts instead.",
+            "%s: all rows share one prompt (%s): training and test sample from it; for preferences, "
+            "collect.split_by=completion holds out completions instead.",
             dataset,
             _short(distinct[0]),
         )
@@ -65,18 +63,16 @@ def pool_by_hash(prompts: Iterable[str], test_share: float, dataset: str, *, alo
     sides: dict[str, list[str]] = {"train": [], "test": []}
     for prompt in distinct:
         sides[split_of(prompt, test_share)].append(prompt)
-    for split, there in sides.items():
-        if not there:
-            raise DataError(
-                dataset,
-                f"holds {len(distinct)} distinct prompts; with test_share {test_share} none falls into {split}.",
-                f"{'Raise' if split == 'test' else 'Lower'} task_args.test_share, or add prompts.",
-            )
+    for split, side in sides.items():
+        if not side:
+            what = f"has {len(distinct)} distinct prompts; with test_share {test_share} none falls into {split}."
+            change = "Raise" if split == "test" else "Lower"
+            raise DataError(dataset, what, f"{change} task_args.test_share, or add prompts.")
     return PromptPool(sides["train"], sides["test"])
 
 
 def pool_by_name(train: Iterable[str], test: Iterable[str], dataset: str) -> PromptPool:
-    """The splits somebody else made. A prompt in both stays in train, so that test is unseen.
+    """The data set's own splits. A prompt in both stays in train only, so that test is unseen.
 
     Raises:
         DataError: a split without prompts, or a test split that is wholly in train.
@@ -84,8 +80,8 @@ def pool_by_name(train: Iterable[str], test: Iterable[str], dataset: str) -> Pro
     seen = dict.fromkeys(train)
     unseen = [prompt for prompt in dict.fromkeys(test) if prompt not in seen]
     if not seen or not unseen:
-        fact = "the train split holds no prompt." if not seen else "every prompt of the test split is in train."
-        raise DataError(dataset, fact, "Name another test split, or leave it out to split by test_share.")
+        what = "the train split has no prompt." if not seen else "every prompt of the test split is in train."
+        raise DataError(dataset, what, "Name another test split, or leave it out to split by test_share.")
     return PromptPool(list(seen), unseen)
 
 

@@ -1,8 +1,7 @@
-"""The language of the embedded task: its sentences, the mood of each, and how a review is put together.
+"""The grammar of the embedded task: its sentences, the mood of each, and the generator of reviews.
 
-One latent polarity per review decides its sentences and its closing line together: when sentences are drawn
-independently a base model has no reason to represent sentiment, and the reward model learns a closing phrase
-instead of an opinion. It leaves out grammar beyond what makes samples read as English.
+One latent polarity per review determines its sentences and its closing line: with independent sentences a base
+model has no reason to represent sentiment, and the reward model learns a closing phrase instead of an opinion.
 """
 
 from __future__ import annotations
@@ -115,14 +114,14 @@ BAD_CLOSINGS = (
 PLAIN_CLOSINGS = ("That is all I can say.", "Maybe I will try again next year.", "Judge for yourself.")
 
 LEAN = {"good": 0.97, "bad": 0.03, "mixed": 0.5}
-"""How likely a single opinion in a review of each mood is a good one."""
+"""Probability that one opinion in a review of this mood is good."""
 
 
 def review(rng: random.Random, parts_again: bool = False) -> str:
-    """One review: an opening, one to three opinions and mostly a closing line, all of one mood.
+    """One review: an opening, one to three opinions and usually a closing line, all of one mood.
 
     Args:
-        parts_again: whether it may speak of one part twice, as every part is drawn anew.
+        parts_again: draw parts with replacement.
     """
     film = rng.random() < 0.5
     mood: Mood = rng.choices(("good", "bad", "mixed"), (3, 3, 1))[0]
@@ -144,7 +143,7 @@ def review(rng: random.Random, parts_again: bool = False) -> str:
 
 
 def all_prompts() -> list[str]:
-    """Every opening with the start of an opinion: ``... The plot was``."""
+    """Every combination of an opening and the start of an opinion: ``... The plot was``."""
     films = [(o, FILM_PARTS) for o in FILM_OPENINGS]
     products = [(o.format(thing=t), PRODUCT_PARTS) for o in PRODUCT_OPENINGS for t in THINGS]
     return [f"{o} {part} {verb}" for o, parts in films + products for part in parts for verb in VERBS]
@@ -157,14 +156,14 @@ def _opening(rng: random.Random, film: bool) -> str:
 
 
 def _opinion(rng: random.Random, mood: Mood, part: Callable[[], str]) -> str:
-    """An opinion on what ``part`` names, or on that and what it names next."""
+    """An opinion on one part, or on two."""
     good = rng.random() < LEAN[mood]
     text = f"{part()} {rng.choice(VERBS)} {rng.choice(DEGREES)}{_word(rng, good)}"
     if rng.random() < 0.4:
-        again = rng.random() < LEAN[mood]
-        link = rng.choice(LINKS_SAME if again == good else LINKS_TURN)
-        other = part()
-        text += f"{link} {other[0].lower()}{other[1:]} {rng.choice(VERBS)} {_word(rng, again)}"
+        second_good = rng.random() < LEAN[mood]
+        link = rng.choice(LINKS_SAME if second_good == good else LINKS_TURN)
+        second = part()
+        text += f"{link} {second[0].lower()}{second[1:]} {rng.choice(VERBS)} {_word(rng, second_good)}"
     return text + "."
 
 

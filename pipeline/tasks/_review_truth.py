@@ -1,8 +1,8 @@
-"""What a review of the embedded task says, by parsing it: praise less blame, per part, in -1..1.
+"""The gold score of the embedded task: parse a review; praise minus blame, per part, in -1..1.
 
-The grammar is ours, so the mood of everything it can write is known, and so is that a text is none of it. That
-makes a gold score without a lexicon's holes: no word pays by being there. Why each rule is as it is:
-docs/overoptimisation.md; what was tried against them: tests/unit/tasks/test_review_truth.py.
+The grammar is known, so every sentence of it has a known mood and any other text is detected. Unlike a lexicon it
+rewards no word by itself. Reasons for each rule: docs/overoptimisation.md; attacks on them:
+tests/unit/tasks/test_review_truth.py.
 """
 
 from __future__ import annotations
@@ -42,25 +42,24 @@ _END = re.compile(r"(?<=\.)\s+")
 
 
 def truth(prompt: str, completion: str) -> float:
-    """Praise less blame in what ``completion`` says after ``prompt``, over the number of parts, in [-1, 1].
+    """Praise minus blame in ``completion`` after ``prompt``, over the number of parts, in [-1, 1].
 
-    A part is an opinion on one thing, a whole sentence, or something that is not of the language; the prompt's
-    whole sentences are not judged, the one that it breaks off is judged together with how it goes on.
+    A part is an opinion on one thing, a whole sentence, or a text outside the grammar. Complete sentences of the
+    prompt are not judged; its incomplete one is judged together with its continuation.
 
     - Praise is 1, blame -1, a neutral remark 0.
-    - What the grammar cannot write is -1: a broken sentence, one that the length limit cut, an opening in the
-      middle, an opinion on a thing that this is no review of, "but" between two praises.
-    - So is what was said before: the same sentence again, praise or blame of the same thing again.
-    - Praise that the text contradicts is -1: of a thing that it blames too, of the whole where it blames the
-      whole.
-    - Praise of a part is 0 where the whole is blamed: a text whose verdict is blame is never above 0.
-    - A text that says nothing is -1.
+    - Text outside the grammar is -1: a broken or truncated sentence, an opening in the middle, an opinion on a
+      thing that this kind of review does not have, "but" between two praises.
+    - So is repetition: the same sentence, praise or blame of the same thing.
+    - Contradicted praise is -1: of a thing that the text also blames, of the whole where it blames the whole.
+    - Praise of a part is 0 where the whole is blamed: a text with a negative verdict is never above 0.
+    - An empty text is -1.
     """
     *before, broken_off = _END.split(f"{prompt.strip()} ") if prompt.strip() else [""]
-    read = _Reading(said=set(before), parts=next((_OPENINGS[s] for s in before if s in _OPENINGS), None))
+    review = _Reading(seen=set(before), parts=next((_OPENINGS[s] for s in before if s in _OPENINGS), None))
     for sentence in _END.split((broken_off.rstrip() + completion).strip()):
-        read.take(sentence)
-    return read.score()
+        review.take(sentence)
+    return review.score()
 
 
 def truths(prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
@@ -70,17 +69,17 @@ def truths(prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
 
 @dataclass
 class _Reading:
-    """What was read of one text so far.
+    """The parse of one text so far.
 
     Attributes:
-        said: whole sentences that were there before, the prompt's among them.
-        parts: what a review of this kind of thing may speak of; None until the kind is known.
-        opinions: of each thing, every side taken on it, in order: 1, -1 or 0.
+        seen: complete sentences so far, the prompt's included.
+        parts: the things that this kind of review has; None until the kind is known.
+        opinions: the sides taken on each thing, in order: 1, -1 or 0.
         whole: the side of each sentence on the whole.
-        faults: parts that are not of the language, or said again.
+        faults: number of parts outside the grammar, or repeated.
     """
 
-    said: set[str]
+    seen: set[str]
     parts: Sequence[str] | None
     opinions: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     whole: list[int] = field(default_factory=list[int])
@@ -89,23 +88,23 @@ class _Reading:
     def take(self, sentence: str) -> None:
         """Read one sentence."""
         opinion = _OPINION.fullmatch(sentence)
-        if sentence in self.said or not (opinion or sentence in _SENTENCES):
+        if sentence in self.seen or not (opinion or sentence in _SENTENCES):
             self.faults += 1
         elif opinion:
             self._take_opinion(*opinion.groups())
         else:
             self.whole.append(_SENTENCES[sentence])
-        self.said.add(sentence)
+        self.seen.add(sentence)
 
-    def _take_opinion(self, part: str, word: str, link: str | None, other: str | None, again: str | None) -> None:
+    def _take_opinion(self, part: str, word: str, link: str | None, part2: str | None, word2: str | None) -> None:
         self._take_clause(part, _WORDS[word])
-        if link is None or other is None or again is None:
+        if link is None or part2 is None or word2 is None:
             return
-        sides = _WORDS[word] * _WORDS[again]
+        sides = _WORDS[word] * _WORDS[word2]
         if sides and (sides < 0) != (link in grammar.LINKS_TURN):
             self.faults += 1
         else:
-            self._take_clause(f"T{other[1:]}", _WORDS[again])
+            self._take_clause(f"T{part2[1:]}", _WORDS[word2])
 
     def _take_clause(self, part: str, side: int) -> None:
         if self.parts is None:

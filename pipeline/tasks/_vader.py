@@ -1,13 +1,13 @@
-"""VADER sentiment (Hutto and Gilbert 2014), a lexicon's opinion of an English text. It knows words, not meaning.
+"""VADER sentiment of English texts (Hutto and Gilbert 2014), from a lexicon: it knows words, not meaning.
 
-An imperfect view, fit for an annotator (``annotator_args: {view: vader}``) and, where a task has no truth, for a
-score to watch; not for the judge of what was learnt from its labels. Known holes:
+An imperfect score, fit for an annotator (``annotator_args: {view: vader}``) and for monitoring a task without gold
+score; not for judging a model trained on its own labels. Known holes:
 
-- Words count wherever they stand. *friends* is a kind word: "My friends disliked it too." has +.10.
-- What follows ", but" counts half as much again and what goes before it half, even between two praises.
-- A comma without a space behind it makes one word of two, which the lexicon has not: "great,awful" has 0.
+- Words count wherever they stand. *friends* is a positive word: "My friends disliked it too." has +.10.
+- Words after ", but" count 1.5 times and words before it half, even between two praises.
+- A comma without a space joins two words into an unknown one: "great,awful" has 0.
 - The sum is squashed by x / sqrt(x^2 + 15): two praises have .85, six .98, and long texts are all near 1 or -1.
-- Every word is compared with every other: a text of twice the length takes four times as long.
+- Time is quadratic in the length of a text.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def vader_scores(texts: Iterable[str]) -> list[float]:
 
 
 def lexicon_words(texts: Iterable[str]) -> list[int]:
-    """How many words and faces of each text the lexicon knows: what its score is made of."""
+    """The number of words and emoticons of each text that the lexicon contains."""
     from vaderSentiment.vaderSentiment import SentiText
 
-    known = _analyser()
-    return [sum(word.lower() in known.lexicon for word in SentiText(text).words_and_emoticons) for text in texts]
+    lexicon = _analyser().lexicon
+    return [sum(word.lower() in lexicon for word in SentiText(text).words_and_emoticons) for text in texts]
 
 
 def vader_view(prompts: Sequence[str], completions: Sequence[str]) -> list[float]:

@@ -1,4 +1,4 @@
-"""Continue the opening words of a text, for any set of texts. Prompts with a column of their own: prompts.py."""
+"""A task of any set of texts: continue the opening words. (For a column of prompts see prompts.py.)"""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class Task:
 
     Args:
         dataset: a file, a directory or a Hub id, see :func:`pipeline.sources.row_sources.located_rows`.
-        text_column: where the text is.
-        split: read this one; by default train, or the only one.
+        text_column: the column of the text.
+        split: the split to read; by default train, or the only one.
         subset: of the dataset, its configuration on the Hub or a directory.
         revision: of a Hub id.
-        test_split: take the test prompts from this split; by default they are cut off by hash of the prompt.
-        prompt_words: opening words of a text that are a prompt; of scripts without blanks, characters.
+        test_split: the split of the test prompts; by default they are split off by a hash of the prompt.
+        prompt_words: opening words of a text that are its prompt; in scripts without spaces, characters.
         completion_tokens: most tokens in a completion.
-        gold: ``vader`` is a lexicon's opinion (:mod:`pipeline.tasks._vader`), not the truth, on the sentiment of
-            prompt and completion together, as a reader meets them.
+        gold: ``vader`` is a lexicon's sentiment (:mod:`pipeline.tasks._vader`), not the truth, of prompt and
+            completion together.
         min_words: shorter texts are left out; counted in the same way.
-        max_texts: use this many, an even sample by hash (sets are often sorted by label).
+        max_texts: use this many, a uniform sample by hash (sets are often sorted by label).
         test_share: share of the prompts that are test prompts, without ``test_split``.
     """
 
@@ -96,7 +96,7 @@ class Task:
         return pool_by_name(openings, map(self._opening, self._read(self.test_split)), self.dataset)
 
     def _opening(self, text: str) -> str:
-        # White space between the words stays as it is: a line break in a poem is part of the prompt.
+        # White space between words is kept: a line break in a poem is part of the prompt.
         return opening(text, self.prompt_words)
 
     def _read(self, split: str | None) -> list[str]:
@@ -106,11 +106,8 @@ class Task:
         else:
             kept = heapq.nsmallest(self.max_texts, texts, key=lambda text: bucket(text, "max_texts"))
         if not kept:
-            raise DataError(
-                self.dataset,
-                f"no text has {self.min_words} words or more.",
-                "Lower task_args.min_words (and prompt_words), or check task_args.text_column.",
-            )
+            remedy = "Lower task_args.min_words (and prompt_words), or check task_args.text_column."
+            raise DataError(self.dataset, f"no text has {self.min_words} words or more.", remedy)
         return kept
 
     def _texts(self, split: str | None) -> Iterator[str]:
@@ -123,9 +120,8 @@ class Task:
             if absent(text):
                 continue
             if not isinstance(text, str):
-                raise DataError(
-                    place, f'"{column}" is {type(text).__name__}, not text.', "Set task_args.text_column."
-                )
+                what = f'"{column}" is {type(text).__name__}, not text.'
+                raise DataError(place, what, "Set task_args.text_column.")
             try:
                 no_list(text, column)
             except Refused as refused:

@@ -1,6 +1,6 @@
-"""Prompts that somebody else collected: a column of prompts, or the prompts of a preference set.
+"""A task of existing prompts: a column of prompts, or the prompts of a preference set.
 
-A gold score of one's own is left out on purpose: write a task for it (CONTRIBUTING.md, Adding a task).
+For a gold score of your own write a task (CONTRIBUTING.md, Adding a task).
 """
 
 from __future__ import annotations
@@ -39,30 +39,30 @@ log = logging.getLogger(__name__)
 _SIDES = ("chosen", "rejected")
 
 Example = tuple[str, str | None]
-"""A prompt and, where there is a corpus, the text it stands in."""
+"""A prompt and, where there is a corpus, its full text."""
 
 
 @dataclass
 class Task:
-    """Prompts as they are given; no gold score unless ``gold`` is ``vader``.
+    """Unchanged prompts; no gold score unless ``gold`` is ``vader``.
 
     Args:
         dataset: a file, a directory or a Hub id, see :func:`pipeline.sources.row_sources.located_rows`.
         prompt_column: a column of texts or of lists of messages; or several columns of texts, which are joined
             with a blank line.
-        format: ``auto`` reads ``prompt_column`` where there is one, else a preference set without it (HH-RLHF,
-            conversations); name a format to read the prompts of preference rows, checked as such.
-        corpus_column: what follows the prompt, such as ``chosen``: prompt and this are the texts of the corpus.
+        format: ``auto`` reads ``prompt_column`` where it exists, else a preference set without it (HH-RLHF,
+            conversations); a named format reads the prompts of preference rows and checks them.
+        corpus_column: the continuation of the prompt, such as ``chosen``; both together are a text of the corpus.
         completion_tokens: most tokens in a completion.
-        gold: ``vader`` is a lexicon's opinion (:mod:`pipeline.tasks._vader`), not the truth, on the sentiment of
-            the completion alone (a prompt may be a long conversation).
+        gold: ``vader`` is a lexicon's sentiment (:mod:`pipeline.tasks._vader`), not the truth, of the completion
+            alone (a prompt may be a long conversation).
         test_share: share of the prompts that are test prompts, without ``test_split``.
-        split: read this one; by default train, or the only one.
+        split: the split to read; by default train, or the only one.
         subset: of the dataset, its configuration on the Hub or a directory.
         revision: of a Hub id.
-        test_split: take the test prompts from this split; by default they are cut off by hash of the prompt.
-        limit: read this many rows, the first ones.
-        chat_template: a tokenizer (directory or Hub id) whose chat template writes conversations out.
+        test_split: the split of the test prompts; by default they are split off by a hash of the prompt.
+        limit: read only the first ``limit`` rows.
+        chat_template: a tokenizer (directory or Hub id) whose chat template formats conversations.
     """
 
     dataset: str
@@ -86,8 +86,8 @@ class Task:
     def corpus(self, seed: int) -> Sequence[str] | None:
         """Prompt and ``corpus_column`` of the train side, in the order of the set; None without such a column.
 
-        Where all rows share one prompt, a completion's side is told by its hash, as by
-        ``collect.split_by=completion`` with the same share, so that what is held out there is not learnt here.
+        Where all rows share one prompt, completions are split by their hash, as by ``collect.split_by=completion``
+        with the same share, so that texts held out there are not in the corpus.
 
         Raises:
             DataError: see :meth:`prompts`.
@@ -131,7 +131,7 @@ class Task:
         return pool_by_name(train, (prompt for prompt, _ in self._read(self.test_split)), self.dataset)
 
     def _read(self, split: str | None) -> Iterator[Example]:
-        """Examples of one split. Rows without a usable prompt are left out, and the log says how many and why."""
+        """Examples of one split. Rows without a usable prompt are skipped and logged with the reasons."""
         rows = located_rows(
             self.dataset, split=split, subset=self.subset, revision=self.revision, where="task_args.dataset"
         )
@@ -151,10 +151,10 @@ class Task:
             log.warning("%s: %s", self.dataset, line)
         if skipped:
             reasons = ", ".join(f"{reason} ({n})" for reason, n in skipped.most_common())
-            left_out = f"{skipped.total()} of {read} rows hold no usable prompt: {reasons}."
+            summary = f"{skipped.total()} of {read} rows have no usable prompt: {reasons}."
             if skipped.total() == read:
-                raise DataError(self.dataset, left_out, "Check task_args.prompt_column and task_args.format.")
-            log.warning("%s: %s", self.dataset, left_out)
+                raise DataError(self.dataset, summary, "Check task_args.prompt_column and task_args.format.")
+            log.warning("%s: %s", self.dataset, summary)
 
     def _parser(
         self, first: dict[str, Any], place: str, how: Reading
@@ -163,25 +163,22 @@ class Task:
             require_columns(first, [self.corpus_column], place, "Set task_args.corpus_column to one of them.")
         preferences = "chosen" in first and "rejected" in first
         of_side = self.corpus_column in ("chosen", "rejected")
-        theirs = [self.prompt_column] if isinstance(self.prompt_column, str) else self.prompt_column
-        if self.format == "auto" and not (preferences and (of_side or any(n not in first for n in theirs))):
-            mend = "Set task_args.prompt_column to one of them."
-            require_columns(first, theirs, place, mend)
-            return lambda row, place: self._plain(row, how, {*theirs, *(_SIDES if preferences else ())})
+        names = [self.prompt_column] if isinstance(self.prompt_column, str) else self.prompt_column
+        if self.format == "auto" and not (preferences and (of_side or any(name not in first for name in names))):
+            require_columns(first, names, place, "Set task_args.prompt_column to one of them.")
+            used = {*names, *(_SIDES if preferences else ())}
+            return lambda row, place: self._plain(row, how, used)
         if self.corpus_column is not None and not of_side:
-            fact = f'corpus_column "{self.corpus_column}" does not go with preference rows.'
-            raise DataError(place, fact, "Set task_args.corpus_column: chosen")
-        columns = {
-            ours: name for ours, name in self._columns.items() if not isinstance(name, str) or name in first
-        }
+            what = f'corpus_column "{self.corpus_column}" does not fit preference rows.'
+            raise DataError(place, what, "Set task_args.corpus_column: chosen")
+        columns = {our: name for our, name in self._columns.items() if not isinstance(name, str) or name in first}
         format = detect_format(first, place, self.format, columns)
         return lambda row, place: self._of_preference(row, format, place, how)
 
     def _plain(self, row: dict[str, Any], how: Reading, used: set[str]) -> Example | Unusable:
         how.notices.columns(row, used | ({self.corpus_column} if self.corpus_column else set()))
         try:
-            given = our_names(row, how)[0].get("prompt")
-            prompt = parse_prompt(given, how.render)
+            prompt = parse_prompt(our_names(row, how)[0].get("prompt"), how.render)
             if isinstance(prompt, Unusable):
                 return prompt
             if self.corpus_column is None:
@@ -192,15 +189,14 @@ class Task:
             return refused.unusable
 
     def _of_preference(self, row: dict[str, Any], format: Format, place: str, how: Reading) -> Example | Unusable:
-        found = parse_rows(row, format, place, how)
-        parsed = next((one for one in found if isinstance(one, JudgedRow)), found[0])
+        parsed_rows = parse_rows(row, format, place, how)
+        parsed = next((r for r in parsed_rows if isinstance(r, JudgedRow)), parsed_rows[0])
         if isinstance(parsed, Unusable):
             return parsed
         if self.corpus_column is None:
             return parsed.prompt, None
-        return parsed.prompt, parsed.prompt + (
-            parsed.chosen if self.corpus_column == "chosen" else parsed.rejected
-        )
+        completion = parsed.chosen if self.corpus_column == "chosen" else parsed.rejected
+        return parsed.prompt, parsed.prompt + completion
 
     @property
     def _columns(self) -> dict[str, str | list[str]]:

@@ -1,11 +1,10 @@
-"""Shortest walks on a random graph: a task whose best score is known, so that PPO's result can be held against it.
+"""Shortest walks on a random graph: a task with a known optimum, against which PPO's result can be measured.
 
-The game of ``examples/randomwalks`` in CarperAI's trlX: a model that has learnt to write random walks is to write
-the shortest one to the goal. Here a prompt is the beginning of a walk, and the score of a completion is the fewest
-steps that lead from there to the goal over the steps it takes: 1 is the optimum, from every prompt. (trlX's
+The game of ``examples/randomwalks`` in CarperAI's trlX: a model trained on random walks learns to write the
+shortest one to the goal. Here a prompt is the start of a walk, and the score of a completion is the minimal number
+of steps from there to the goal, divided by the steps taken: the optimum is 1 for every prompt. (trlX's
 "optimality" is ``(max - length) / (max - shortest)``; both are 1 for a shortest walk and 0 for one that does not
-arrive.) A node is a letter, one token with the blank before it. It leaves out preferences: the score is all there
-is to learn.
+arrive.) A node is a letter, one token together with the space before it.
 """
 
 from __future__ import annotations
@@ -26,25 +25,25 @@ GOAL = "a"
 TRIES = 1000
 
 Edges = Mapping[str, Sequence[str]]
-"""Where a step from each node can lead; nowhere from the goal."""
+"""The successors of each node; the goal has none."""
 
 
 @dataclass
 class Task:
-    """The beginning of a random walk, to be continued to the goal in as few steps as can be.
+    """Continue the start of a random walk to the goal in as few steps as possible.
 
-    Twenty start nodes would not make two splits that mean something: nothing tells the way from a node that was
-    never asked for. So a prompt is a walk of ``prompt_nodes`` nodes that has not met the goal. No prompt is in
-    both splits, and no text of the corpus begins with a test prompt, but the same nodes end prompts of both: what
-    is tested is whether the way is known from where a walk stands, however it came there.
+    A single start node would be a poor prompt: the way from a node that is only in the test split cannot be
+    learnt. So a prompt is a walk of ``prompt_nodes`` nodes without the goal. No prompt is in both splits, and no
+    text of the corpus starts with a test prompt, but prompts of both splits end in the same nodes: the test
+    measures whether the model knows the way from the current node, however the walk came there.
 
     Args:
-        nodes: how many, called a to z; a is the goal.
-        edge_share: chance that a step leads from one node to another.
-        graph_seed: of the graph, which the experiment's ``seed`` does not change. A reward function knows no
+        nodes: number of nodes, called a to z; a is the goal.
+        edge_share: probability of an edge from one node to another.
+        graph_seed: seed of the graph, independent of the experiment's ``seed``. A reward function gets no
             ``task_args``: :func:`optimality` is for the defaults of these three.
-        corpus_size: random walks to train a base on. They end at the goal, or lost after ``walk_nodes``.
-        walk_nodes: most nodes of a walk, with those of its prompt.
+        corpus_size: random walks to train a base on. They end at the goal or after ``walk_nodes``.
+        walk_nodes: most nodes of a walk, including its prompt.
         prompt_nodes: nodes of a prompt.
         test_share: share of the prompts that are test prompts.
     """
@@ -72,7 +71,7 @@ class Task:
 
     @cached_property
     def shortest(self) -> dict[str, int]:
-        """Fewest steps to the goal, from each node."""
+        """Minimal number of steps to the goal, by node."""
         return steps_to_goal(self.edges)
 
     @cached_property
@@ -99,22 +98,20 @@ class Task:
         return self._pool.draw(split, n, seed)
 
     def gold_scores(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
-        """Fewest steps over steps taken, where they follow the graph's edges and end in the goal; else 0.
+        """Minimal steps over steps taken, where they follow the graph's edges and end in the goal; else 0.
 
         Raises:
-            DataError: a prompt is no walk on this graph, so that a score would mean nothing.
+            DataError: a prompt is not a walk on this graph.
         """
         return [self._score(p.split(), c.split()) for p, c in zip(prompts, completions, strict=True)]
 
     def _score(self, prompt: list[str], steps: list[str]) -> float:
         if not prompt or prompt[-1] == GOAL or not self._legal(prompt):
             graph = f"nodes {self.nodes}, edge_share {self.edge_share}, graph_seed {self.graph_seed}"
-            raise DataError(
-                f'task random_walks, prompt "{" ".join(prompt)}"',
-                f"leads nowhere on the graph of {graph}.",
-                "A reward function is for one graph: see pipeline.tasks.random_walks:optimality",
-            )
-        # Nothing leads away from the goal, so a walk that goes on behind it is not legal.
+            where = f'task random_walks, prompt "{" ".join(prompt)}"'
+            remedy = "A reward function is for one graph: see pipeline.tasks.random_walks:optimality"
+            raise DataError(where, f"is not a walk on the graph of {graph}.", remedy)
+        # The goal has no successor, so a walk that continues after it is not legal.
         arrives = steps[-1:] == [GOAL] and self._legal([prompt[-1], *steps])
         return self.shortest[prompt[-1]] / len(steps) if arrives else 0.0
 
@@ -125,8 +122,8 @@ class Task:
 def optimality(prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
     """The score as a reward function, on the graph of the default options.
 
-    For another graph, a module of your own needs one line, ``optimality = Task(graph_seed=3).gold_scores``; a
-    prompt that is no walk on the function's graph is an error, never a low score.
+    For another graph write a module with one line, ``optimality = Task(graph_seed=3).gold_scores``. A prompt that
+    is not a walk on the function's graph is an error, never a low score.
     """
     return _default_task().gold_scores(prompts, completions)
 
@@ -137,12 +134,12 @@ def _default_task() -> Task:
 
 
 def random_graph(nodes: int, edge_share: float, seed: int) -> dict[str, list[str]]:
-    """A directed graph in which the goal, which nothing leads away from, can be reached from every node.
+    """A random directed graph in which every node has a path to the goal, and the goal has no successor.
 
-    Every edge is there with the same chance; graphs that do not fit are drawn again.
+    Edges have equal probability; graphs that violate this are rejected.
 
     Raises:
-        ValueError: no graph fits.
+        ValueError: no such graph after :data:`TRIES`.
     """
     rng = random.Random(f"graph {seed}")
     names = string.ascii_lowercase[:nodes]
@@ -154,7 +151,7 @@ def random_graph(nodes: int, edge_share: float, seed: int) -> dict[str, list[str
 
 
 def steps_to_goal(edges: Edges) -> dict[str, int]:
-    """Fewest steps to the goal by breadth-first search; without the nodes that it cannot be reached from."""
+    """Minimal steps to the goal by breadth-first search, for the nodes that have a path to it."""
     steps: dict[str, int] = {}
     layer = [GOAL]
     while layer:

@@ -1,7 +1,6 @@
-"""The embedded default: short product and film reviews from a grammar, whose mood is known by parsing.
+"""The embedded default task: short product and film reviews from a grammar. Needs no download.
 
-Everything comes from this file and its neighbours, so the pipeline runs with no download. The language is in
-:mod:`pipeline.tasks._review_grammar`, the truth about a text of it in :mod:`pipeline.tasks._review_truth`.
+The grammar is in :mod:`pipeline.tasks._review_grammar`, the gold score in :mod:`pipeline.tasks._review_truth`.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ class Task:
         corpus_size: texts to pretrain on.
         completion_tokens: most tokens in a completion.
         test_share: share of the prompts that are test prompts.
-        parts_again: whether a review may speak of one part twice.
-        gold: ``truth`` parses the text; ``vader`` takes a lexicon's opinion of the completion for the truth, which
-            shows what a judge with the annotator's own blind spots does not see (configs/collapsed.yaml).
+        parts_again: whether a review may mention one part twice.
+        gold: ``truth`` parses the text; ``vader`` uses a lexicon's sentiment of the completion as the truth, which
+            shows what a judge with the annotator's own blind spots misses (configs/collapsed.yaml).
     """
 
     corpus_size: int = 12_000
@@ -48,12 +47,10 @@ class Task:
     def prompts(self, split: Literal["train", "test"], n: int | None, seed: int) -> list[str]:
         pool = [p for p in all_prompts() if split_of(p, self.test_share) == split]
         if not pool:
-            raise DataError(f"task reviews, split {split}", "holds no prompt.", "Change task_args.test_share.")
+            raise DataError(f"task reviews, split {split}", "has no prompt.", "Change task_args.test_share.")
         rng = random.Random(f"prompts {split} {seed}")
         rng.shuffle(pool)
-        if n is None:
-            return pool
-        return (pool * -(-n // len(pool)))[:n]
+        return pool if n is None else (pool * -(-n // len(pool)))[:n]
 
     def gold_scores(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
         """See :func:`pipeline.tasks._review_truth.truth`; with ``gold: vader`` VADER's score of the completion."""

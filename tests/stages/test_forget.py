@@ -537,11 +537,11 @@ def test_what_would_go_is_told_before(world: World, capsys: pytest.CaptureFixtur
     expected = f"""\
         {one} in x-labels: every event and the name are erased
 
-        versions with their rows
-          x-preferences@v000001: {theirs}; erased; a later version of the same work has followed it
-          x-preferences@v000002: {theirs}; a new one takes its place, with 8 training rows less
+        versions with this person's rows
+          x-preferences@v000001: {theirs}; erased; a later version of the same work exists
+          x-preferences@v000002: {theirs}; replaced by a new version with 8 training rows less
 
-        made from them, and showing rows that go: erased
+        derived from them and showing removed rows: erased
           x-scores@v000001: scores, 3 such rows
 
         models trained on them, which stay
@@ -549,7 +549,7 @@ def test_what_would_go_is_told_before(world: World, capsys: pytest.CaptureFixtur
           x-policy@v000001: adapter, from x-reward@v000001
           x-policy@v000002: adapter, from x-reward@v000001
 
-        also made from them, without such rows
+        also derived from them, without such rows
           x-evaluation@v000001: evaluation, from x-policy@v000001
 
         copies on the Hub, which stay until you delete them there
@@ -575,21 +575,21 @@ def test_what_was_done_is_told_after(world: World, capsys: pytest.CaptureFixture
     assert "x-preferences@v000001 -> erased" in told
     assert "x-preferences@v000002 -> x-preferences@v000003" in told
     assert any(line.startswith("tag removed: x-preferences@gold") for line in told)
-    assert "These keep what they learned: x-reward@v000001, x-policy@v000001." in told
+    assert "These models keep what they learned: x-reward@v000001, x-policy@v000001." in told
     assert any("make report, with the config of x;" in line for line in told)
 
 
 def test_nothing_happens_unasked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     before = state_of_files(world.root)
     monkeypatch.setattr("sys.stdin", io.StringIO())
-    with pytest.raises(ConfigError, match="nobody is there to be asked"):
+    with pytest.raises(ConfigError, match="there is no terminal to ask on"):
         world.run(ONE)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     for said in ("", "n", "nay"):
         monkeypatch.setattr("builtins.input", lambda question, said=said: said)
         assert world.run(ONE) == 1
     assert state_of_files(world.root) == before
-    with pytest.raises(ConfigError, match="'a stranger': is nobody that the logs in"):
+    with pytest.raises(ConfigError, match="'a stranger': is not known to the logs in"):
         world.run("a stranger")
     assert world.run("p_0123456789") == 0
     assert state_of_files(world.root) == before
@@ -611,7 +611,7 @@ def test_a_stage_at_work_on_it_is_waited_for(world: World) -> None:
     other = work("other", inputs={"base": ["x-base@v000001", "-"]})
     for what in ({"stage": "collect"}, {"inputs": {"preferences": ["x-preferences@v000002", "-"]}}):
         fd = work(f"busy-{len(what)}-{next(iter(what))}", **what)
-        with pytest.raises(StoreError, match="is at work on what would be erased"):
+        with pytest.raises(StoreError, match="is running on data that would be erased"):
             world.run(ONE, "--yes")
         os.close(fd)
     assert len(holding(world.root, EDIT)) > 1
@@ -624,7 +624,7 @@ def test_imported_rows_are_told_and_left(world: World) -> None:
     with world.store.draft("w-preferences", kind="preferences", stage="collect", key="w") as draft:
         draft.write_rows("train", [{"id": "1", "annotator": who}])
         draft.write_rows("train", [{"id": "v", "annotator": who, "choice": "a"}], config="votes")
-    with pytest.raises(DataError, match="the rows of w-preferences@v000001 that are theirs were imported"):
+    with pytest.raises(DataError, match="this person's rows in w-preferences@v000001 were imported"):
         world.run(who, "--yes")
     assert world.latest("w-preferences") == draft.version
 
@@ -633,7 +633,7 @@ def test_imported_rows_of_somebody_who_labelled_too(world: World, capsys: pytest
     with world.store.draft("w-preferences", kind="preferences", stage="collect", key="w") as draft:
         draft.write_rows("train", [{"id": "1", "annotator": world.ids()[ONE]}])
     assert world.run(ONE, "--yes") == 0
-    assert "w-preferences@v000001 has rows of theirs that were imported: it stays" in capsys.readouterr().out
+    assert "w-preferences@v000001 has imported rows of this person: it stays" in capsys.readouterr().out
     assert world.latest("w-preferences") == draft.version
 
 
@@ -659,7 +659,10 @@ def test_models_made_from_a_version_that_was_only_erased_are_told(
     capsys.readouterr()
     assert world.run(TWO, "--dry-run") == 0
     told = capsys.readouterr().out
-    assert "models made from versions erased earlier, perhaps from their rows too\n  x-early@v000001" in told
+    assert (
+        "models derived from versions erased earlier, perhaps from this person's rows too\n  x-early@v000001"
+        in told
+    )
 
 
 def test_doing_it_again_changes_nothing(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -668,7 +671,7 @@ def test_doing_it_again_changes_nothing(world: World, capsys: pytest.CaptureFixt
     before = state_of_files(world.root)
     capsys.readouterr()
     assert world.run(one, "--yes") == 0
-    assert f"Nothing of {one} is in" in capsys.readouterr().out
+    assert f"contains nothing of {one}." in capsys.readouterr().out
     assert state_of_files(world.root) == before
 
 
@@ -779,7 +782,7 @@ class Campaign:
             told = capsys.readouterr().out
             assert "x-preferences@gold" in told
             assert "(collected)" not in told
-            assert "These keep what they learned: m-reward@v000001, x-reward@v000001" in told
+            assert "These models keep what they learned: m-reward@v000001, x-reward@v000001" in told
         assert state(world.root) == self.expected, f"died before step {step}"
         assert [holding(world.root, text) for text in (EDIT, NOTE, ONE, self.one)] == [[]] * 4
         assert not (world.root / ".forgetting").exists()
@@ -857,7 +860,7 @@ def test_figures_by_person_lose_that_person_and_nothing_else(
     assert world.run(ONE, "--yes") == 0
     told = capsys.readouterr()
     assert "m-reward@v000001: adapter, README.md, manifest.json\n" in told.out
-    assert "m-report@v000001: taken out of README.md, report.html\n" in told.out
+    assert "m-report@v000001: redacted README.md, report.html\n" in told.out
     assert told.err == ""
     assert holding(world.root, one) == holding(world.root, "0.125") == []
     after = world.latest("m-reward")
@@ -879,12 +882,12 @@ def test_figures_by_person_lose_that_person_and_nothing_else(
     assert (found.ref, found.id) == (report.ref, report.id)
     before = state_of_files(world.root)
     assert world.run(one, "--yes") == 0
-    assert capsys.readouterr().out == f"Nothing of {one} is in {world.root}.\n"
+    assert capsys.readouterr().out == f"{world.root} contains nothing of {one}.\n"
     assert state_of_files(world.root) == before
 
 
 def test_what_was_left_by_an_earlier_version_of_this_command_is_found(world: World) -> None:
-    """Seen failing: "Nothing of p_... is in data", and exit 0, over a model that named them."""
+    """Seen failing: "data contains nothing of p_...", and exit 0, over a model that named them."""
     one = world.ids()[ONE]
     assert world.run(ONE, "--yes") == 0
     stats = world.latest("x-reward").path / "manifest.json"
@@ -967,7 +970,7 @@ def test_a_reader_of_what_names_the_person_is_waited_for(world: World) -> None:
     )
     fd = os.open(directory, os.O_RDONLY)
     fcntl.flock(fd, fcntl.LOCK_EX)
-    with pytest.raises(StoreError, match="report is at work on what would be erased"):
+    with pytest.raises(StoreError, match="report is running on data that would be erased"):
         world.run(ONE, "--yes")
     os.close(fd)
     assert world.run(ONE, "--yes") == 0

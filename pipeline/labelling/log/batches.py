@@ -20,7 +20,7 @@ _ITEM = "SELECT i.mode, i.texts, p.split, p.gold FROM items i JOIN places p ON p
 
 
 class Batches:
-    """Table ``batches``. A batch is a set of comparisons; an item may be in several, and its votes count in each."""
+    """Table ``batches``. A batch is a set of comparisons; an item may be in several, where its votes count."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -10,8 +10,7 @@ from __future__ import annotations
 VERSION = 1
 FILE = "labels.sqlite3"
 
-# seq is AUTOINCREMENT so that an erased event's number is never reused. Index `queue` covers the search of the next
-# item.
+# AUTOINCREMENT: an erased event's number is never reused. Index `queue` covers the search of the next item.
 SCHEMA = """
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -1,1 +1,1 @@
-"""The page people label on, and the operator's."""
+"""The annotator's page and the operator's page."""

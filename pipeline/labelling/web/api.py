@@ -65,8 +65,7 @@ def _state(request: Request) -> Response:
 
 def _next(request: Request) -> Response:
     site: Site = request.app.state.site
-    person = site.person(request)
-    return json_response(next_for(site, person))
+    return json_response(next_for(site, site.person(request)))
 
 
 async def _events(request: Request) -> Response:
@@ -78,7 +77,7 @@ async def _events(request: Request) -> Response:
 
 
 def _record(site: Site, person: Person, body: dict[str, Any]) -> Response:
-    """Record an event. It is durable even where this request then fails; a retry with its key finds it."""
+    """Record an event. It is durable even if the response is lost; a retry with its key returns it."""
     event = event_of(body, person.id, site)
     if event.type != "consent" and site.log.answers.consent_of(person.id) != site.consent.sha256:
         raise Refusal(403, "Agree to the text first.", "no consent", "consent")
@@ -87,7 +86,7 @@ def _record(site: Site, person: Person, body: dict[str, Any]) -> Response:
 
 
 def next_for(site: Site, person: Person) -> dict[str, Any]:
-    """The person's open item as the page shows it. Whether it is gold or a repeat shows in nothing."""
+    """The person's open item for the page, which cannot tell gold items and repeats from others."""
     assignment = site.log.queue.next(person.id, site.plan)
     if assignment is None:
         why = "done" if site.log.batches.whole else "waiting"
@@ -106,16 +105,12 @@ def next_for(site: Site, person: Person) -> dict[str, Any]:
 
 
 def _undone(event: Event, item: Item) -> dict[str, Any]:
-    """The answer before the undo, to fill in the form again. Of a skip: its reason and note."""
+    """The answer before the undo, to restore the form. Of a skip: its reason and note."""
     payload = event.payload
     if event.type == "skip":
         return {"reason": payload["reason"], "note": payload["note"]}
-    return {
-        "choice": as_shown(payload["choice"], item.mode, payload["order"]),
-        "strength": payload["strength"],
-        "tags": payload["tags"],
-        "note": payload["note"],
-    }
+    choice = as_shown(payload["choice"], item.mode, payload["order"])
+    return {"choice": choice, **{key: payload[key] for key in ("strength", "tags", "note")}}
 
 
 def _progress(site: Site, person: Person, open_item: bool = False) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The web app of one labelling project: its routes put together. What they do is in api.py and operator.py."""
+"""Build the web app of one labelling project from the routes in api.py and operator.py."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def build_app(
 
     Args:
         guidelines: text shown beside the items.
-        publish: called in a worker thread when the operator asks for it; returns what to tell them, raises
-            PipelineError with why not. None leaves the button out.
-        hosts: the names this page is served under; ports do not matter. See :func:`guard.host_allowed`.
+        publish: called in a worker thread for the operator; returns the message to show, raises PipelineError on
+            failure. None: no button.
+        hosts: allowed host names, of any port; see :func:`request_checks.host_allowed`.
         public: the address of a proxy in front of it.
     """
     site = Site(log, settings, title, guidelines, consent, publish, public)
@@ -65,26 +65,23 @@ def build_app(
 
 
 def _join(request: Request) -> Response:
-    """Exchanges the token in a link for a cookie, so that no later address holds it."""
+    """Exchange the token in a link for a cookie, so that no later address contains it."""
     site: Site = request.app.state.site
     token = request.path_params["token"]
     if site.is_operator(token):
         who, path, to = "operator", "/operator", "/operator/"
+    elif person := site.person_of(token):
+        who = person.id
+        path = to = f"/a/{person.id}/"
     else:
-        person = site.person_of(token)
-        if person is None:
-            raise Refusal(
-                404, "This link is not known here, or it was withdrawn. Ask for a new one.", "unknown token"
-            )
-        who, path = person.id, f"/a/{person.id}/"
-        to = path
+        raise Refusal(404, "This link is unknown or was withdrawn. Ask for a new one.", "unknown token")
     answer = RedirectResponse(to, 303)
     set_cookie(answer, site.cookie(who), token, path, secure=site.encrypted(request))
     return answer
 
 
 def _front(request: Request) -> Response:
-    text = "Open the link that you were given: it begins like this address and ends in your own key."
+    text = "Open your personal link: it starts with this address and ends with your key."
     return page("message.html.jinja", {"title": "This page needs your link", "text": text, "again": None})
 
 
@@ -93,14 +90,14 @@ def _no_icon(request: Request) -> Response:
 
 
 def _refused(request: Request, err: Exception) -> Response:
-    """Starlette's own refusals (no such route, wrong method) told and logged as all others."""
+    """Convert Starlette's own errors (no such route, wrong method) to refusals."""
     status = err.status_code if isinstance(err, HTTPException) else 500
-    text = {404: "There is no such page.", 405: "That cannot be done here."}.get(status, "This cannot be served.")
-    raise Refusal(status, text)
+    texts = {404: "There is no such page.", 405: "This method is not allowed here."}
+    raise Refusal(status, texts.get(status, "This cannot be served."))
 
 
 def _cannot(request: Request, err: Exception) -> Response:
-    """What the log said no to. In every case nothing was recorded."""
+    """Convert the log's errors to refusals. Nothing was recorded."""
     if isinstance(err, Refused):
         raise Refusal(409, str(err), "refused by the log") from err
     status = 507 if isinstance(err, LogFull) else 503
@@ -108,7 +105,7 @@ def _cannot(request: Request, err: Exception) -> Response:
 
 
 class _Static(StaticFiles):
-    """Files that a browser may keep but asks about each time."""
+    """Static files, which a browser caches and revalidates."""
 
     def file_response(self, *args, **kwargs) -> Response:
         answer = super().file_response(*args, **kwargs)

@@ -1,8 +1,8 @@
-"""How many connections the page keeps, and for how long: whoever only holds some open keeps nobody else out.
+"""Limit the page's connections and their time, so that idle connections cannot lock others out.
 
-uvicorn answers 503 when there are too many connections, idle ones included, and its own timer runs only between an
-answer and the next byte: a byte now and then holds a connection for ever. Here the one that has been idle for
-longest makes room for a new one, a request has to be whole in time, and an answer has to be taken.
+uvicorn answers 503 at too many connections, idle ones included, and its timer runs only between a response and the
+next byte, so a slow client can hold a connection forever. Here the longest idle connection is closed for a new
+one, and requests and responses have deadlines.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ BACKLOG = 128
 
 
 def most_connections() -> int:
-    """As many as the limit of open files leaves to a page that needs some for itself."""
+    """:data:`MOST_CONNECTIONS`, or half of the limit of open files."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else max(16, min(MOST_CONNECTIONS, soft // 2))
 
 
 def connection_class() -> type[Connection]:
-    """The connections of one server, which make room for each other."""
+    """The connection class of one server, with its own idle list."""
 
     class Own(Connection):
         most = most_connections()
@@ -38,11 +38,11 @@ def connection_class() -> type[Connection]:
 
 
 class Connection(H11Protocol):
-    """One connection: idle until a request is whole, and again when it is answered.
+    """A connection, idle until a request is complete, and again after the response.
 
     Attributes:
-        most: how many there may be.
-        idle: those without a request under way, that which has been so for longest first.
+        most: the limit of connections.
+        idle: connections without a request in progress, the longest idle first.
     """
 
     most: ClassVar[int]
@@ -52,25 +52,25 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._look(expecting=True)
-        there = [c for c in cast("set[Connection]", self.connections) if not c.transport.is_closing()]
-        if len(there) > self.most:
-            self._make_room(there, len(there) - self.most)
+        self._update(expecting=True)
+        connected = [c for c in cast("set[Connection]", self.connections) if not c.transport.is_closing()]
+        if len(connected) > self.most:
+            self._make_room(connected, len(connected) - self.most)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self._look(expecting=True)
+        self._update(expecting=True)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        # One that was refused before it was whole never makes room for the next.
-        self._look(expecting=self.conn.their_state is h11.SEND_BODY)
+        # A request refused before its body was complete must still end in time.
+        self._update(expecting=self.conn.their_state is h11.SEND_BODY)
 
-    def _look(self, expecting: bool) -> None:
-        """See whether a request is under way.
+    def _update(self, expecting: bool) -> None:
+        """Update the idle list and the request's deadline.
 
         Args:
-            expecting: the next one has begun, or is the first; after an answer uvicorn's keep-alive timer runs.
+            expecting: a request has begun, or is the first; after a response uvicorn's keep-alive timer runs.
         """
         if self.cycle is not None and not self.cycle.response_complete:
             self.idle.pop(self, None)
@@ -80,10 +80,10 @@ class Connection(H11Protocol):
             if expecting and self._deadline is None:
                 self._deadline = self.loop.call_later(HEADERS_SECONDS, self.transport.abort)
 
-    def _make_room(self, there: list[Connection], count: int) -> None:
-        """End those that have been idle for longest; where there are too few, those that are sending a body."""
+    def _make_room(self, connected: list[Connection], count: int) -> None:
+        """Close the longest idle connections; if too few, also ones that are sending a body."""
         idle = [c for c in self.idle if c is not self and not c.transport.is_closing()]
-        sending = [c for c in there if c not in self.idle and c.cycle.more_body]
+        sending = [c for c in connected if c not in self.idle and c.cycle.more_body]
         for connection in [*idle, *sending][:count]:
             connection.transport.abort()
 
@@ -97,7 +97,7 @@ class Connection(H11Protocol):
         self._stop("_stalled")
 
     def timeout_keep_alive_handler(self) -> None:
-        if self.transport.get_write_buffer_size():  # closing would wait for a client that takes nothing
+        if self.transport.get_write_buffer_size():  # closing would wait for a client that does not read
             self.transport.abort()
         super().timeout_keep_alive_handler()
 

@@ -1,4 +1,4 @@
-"""The state that the routes of one labelling page share, who sends a request, and how pages are rendered."""
+"""The routes' shared state, authentication by cookie, and rendering of pages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ MESSAGES = 50
 STATISTICS_SECONDS = 5.0
 _TOKEN = re.compile(r"[0-9a-f]{16,128}")
 
-# Control characters, but those that HTML lays out, by their visible signs (U+2400 and on).
+# Control characters, except white space of HTML, as their visible symbols (from U+2400).
 _CONTROLS = {c: 0x2400 + c for c in range(32) if chr(c) not in "\n\t\r"} | {0x7F: 0x2421}
 
 
@@ -50,11 +50,11 @@ class Consent:
 
 
 class RemainingEstimate:
-    """An upper estimate of a person's remaining items that decreases by one per answer, whatever the item was.
+    """An upper estimate of a person's remaining items that decreases by one per answer, whatever the item.
 
-    Gold items and repeats come on top of the items left. Without them in the estimate it would stand still at each
-    of them, and so reveal them. It therefore adds their expected number and two standard deviations; it is never
-    below the number left, and others' answers make it fall faster.
+    Gold items and repeats come on top of the items left: an estimate without them would not decrease at one, and
+    reveal it. This one adds their expected number plus two standard deviations. It is never below the number left;
+    other people's answers make it fall faster.
 
     Args:
         extra: share of the items shown that are gold or repeats.
@@ -76,7 +76,7 @@ class RemainingEstimate:
 
 @dataclass(frozen=True)
 class Message:
-    """The outcome of an operator's action. ``place``: the part of the page where it is shown."""
+    """The result of an operator's action. ``place``: the section of the page that shows it."""
 
     text: str
     good: bool
@@ -84,10 +84,10 @@ class Message:
 
 
 class OperatorState:
-    """What the operator's page keeps between two requests.
+    """The operator's page's state between requests.
 
     Attributes:
-        publishing: held while a version is being published.
+        publishing: lock held while a version is being published.
         last: (time, message, success) of the last publishing.
     """
 
@@ -100,8 +100,7 @@ class OperatorState:
         self._next = 0.0
 
     def add_message(self, message: Message) -> str:
-        """Keep a message for the page that a redirect opens, under the number returned. A message in the address
-        could be written by anybody."""
+        """Keep a message for the page after a redirect; returns its number. (Anybody could forge one in a URL.)"""
         with self._lock:
             number = secrets.token_hex(4)
             self._messages[number] = message
@@ -110,13 +109,15 @@ class OperatorState:
             return number
 
     def message(self, number: str | None) -> Message | None:
-        """One of the newest messages."""
+        """The message of this number, if it is among the newest."""
         with self._lock:
             return self._messages.get(number or "")
 
     def statistics(self, make: Callable[[], Any], stale: Callable[[Any], bool]) -> Any:
-        """The result of ``make``, cached until ``stale`` holds; it runs every few seconds at most, and a tenth of
-        the time at most, however often the page is loaded."""
+        """The result of ``make``, cached until ``stale`` holds.
+
+        ``make`` runs every few seconds at most, and takes a tenth of the time at most.
+        """
         with self._counting:
             now = time.monotonic()
             if self._statistics is None or (now >= self._next and stale(self._statistics)):
@@ -131,8 +132,7 @@ class Site:
     """One labelling project being served.
 
     Attributes:
-        publish: publishes a version; returns the operator's message, raises PipelineError where it cannot. None
-            where this page publishes nothing.
+        publish: see :func:`app.build_app`.
         public: the address of a proxy in front of this page.
     """
 
@@ -148,7 +148,7 @@ class Site:
 
     @cached_property
     def project(self) -> str:
-        """Tells this project's cookies from those of others: cookies do not see ports."""
+        """Distinguishes this project's cookies from others': cookies ignore ports."""
         return digest(["project", self.log.people.salt])[:12]
 
     @cached_property
@@ -161,13 +161,13 @@ class Site:
         return RemainingEstimate(min(plan.repeat_share + (plan.gold_share if self.settings.gold else 0), 0.9))
 
     def encrypted(self, request: Request) -> bool:
-        """Whether the browser speaks HTTPS, as far as can be told; only then may a cookie be for HTTPS alone."""
+        """Whether the browser speaks HTTPS, as far as the request shows; only then can the cookie be Secure."""
         if request.scope["scheme"] == "https" or request.headers.get("x-forwarded-proto", "").lower() == "https":
             return True
         return self.public is not None and self.public.secure and self.public.is_asked(request.headers["host"])
 
     def address(self, request: Request) -> str:
-        """Scheme and host for links to this page: the public ones, or those by which this request came."""
+        """Scheme and host for links: the public ones, or those of this request."""
         if self.public is not None:
             return self.public.origin
         return f"{request.scope['scheme']}://{request.headers['host']}"
@@ -176,11 +176,7 @@ class Site:
         return f"rlhf_{self.project}_{who}"
 
     def person(self, request: Request) -> Person:
-        """Whose page this is, if the cookie says so.
-
-        Raises:
-            Refusal: 403, there is no cookie, or it is another person's, or the link was withdrawn.
-        """
+        """The person of this page. Raises Refusal 403 without their cookie, or after a withdrawal."""
         annotator = request.path_params["annotator"]
         token = request.cookies.get(self.cookie(annotator), "")
         person = self.person_of(token)
@@ -189,14 +185,14 @@ class Site:
         return person
 
     def person_of(self, token: str) -> Person | None:
-        """The active person a token belongs to."""
+        """The active person with this token."""
         return self.log.people.by_token(token) if _TOKEN.fullmatch(token) else None
 
     def is_operator(self, token: str) -> bool:
         return _TOKEN.fullmatch(token) is not None and hmac.compare_digest(token, self.log.people.operator_token)
 
     def operator(self, request: Request) -> None:
-        """Raises Refusal 403 where the cookie is not the operator's."""
+        """Raise Refusal 403 without the operator's cookie."""
         if not self.is_operator(request.cookies.get(self.cookie("operator"), "")):
             raise Refusal(403, "This page needs the operator's link. Open it again.", "no valid cookie", "link")
 
@@ -208,43 +204,36 @@ def set_cookie(response: Response, name: str, token: str, path: str, secure: boo
 
 
 def json_response(value: Any, status: int = 200) -> Response:
-    # Half a surrogate pair, as a byte-level model can write, has no UTF-8; in a JSON string \udXXX is just that.
+    # A lone surrogate, as a byte-level model can write, has no UTF-8; JSON spells it \udXXX.
     body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
     return Response(body, status, media_type="application/json")
 
 
 def refuse(request: Request, refusal: Refusal) -> Response:
-    """A refusal as the caller reads it: JSON for the page's script, a page for a person."""
+    """A refusal as JSON for the page's script, or as a page for a person."""
     if "/api/" in request.scope["path"]:
-        body = {"error": " ".join(refusal.told.split())[:300]} | ({"code": refusal.code} if refusal.code else {})
+        body = {"error": " ".join(refusal.text.split())[:300]} | ({"code": refusal.code} if refusal.code else {})
         return json_response(body, refusal.status)
     again = request.scope["path"] if refusal.code == "link" and request.scope["method"] == "GET" else None
     title = "This page needs your link" if refusal.code == "link" else "This did not work"
-    return page("message.html.jinja", {"title": title, "text": refusal.told, "again": again}, refusal.status)
+    return page("message.html.jinja", {"title": title, "text": refusal.text, "again": again}, refusal.status)
 
 
 def page(template: str, values: Mapping[str, Any], status: int = 200) -> Response:
-    """A template of this package as a page. Half surrogates come out as a question mark."""
+    """A rendered template of this package. Lone surrogates become question marks."""
     return HTMLResponse(_environment().get_template(template).render(values).encode("utf-8", "replace"), status)
 
 
 def show_controls(text: str) -> str:
-    """``text`` with control characters as signs that can be seen (NUL is ␀)."""
+    """``text`` with control characters as visible symbols (NUL is ␀)."""
     return text.translate(_CONTROLS)
 
 
+@cache
 def _environment() -> Environment:
-    global _made
-    if _made is None:
-        _made = Environment(
-            loader=FileSystemLoader(HERE / "templates"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        _made.filters["show_controls"] = show_controls
-    return _made
-
-
-_made: Environment | None = None
+    loader = FileSystemLoader(HERE / "templates")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["show_controls"] = show_controls
+    return environment

@@ -1,4 +1,4 @@
-"""The values of the operator's page: numbers rounded, sentences written; the template only lays them out."""
+"""Compute the values of the operator's page as rounded numbers and sentences, for its template."""
 
 from __future__ import annotations
 
@@ -101,14 +101,8 @@ def _statistics(site: Site) -> dict[str, Any]:
     from pipeline.labelling.agreement import summary
     from pipeline.labelling.log_rows import publishable_rows
 
-    log = site.log
-    batch, votes, skips, flags, edits = (
-        log.batches.current,
-        log.answers.votes(),
-        log.answers.skips(),
-        log.answers.flags(),
-        log.answers.edits(),
-    )
+    log, answers, batch = site.log, site.log.answers, site.log.batches.current
+    votes, skips, flags, edits = answers.votes(), answers.skips(), answers.flags(), answers.edits()
     items = {item.id: item for item in log.batches.items()}
     return {
         **summary(items, votes, skips, flags, site.settings.too_fast_ms),
@@ -122,11 +116,10 @@ def _statistics(site: Site) -> dict[str, Any]:
 
 
 def _changed(site: Site, old: Mapping[str, Any]) -> bool:
-    # Anything after what was counted. An undo as the newest event passes for a change each time: harmless.
-    people = [p.id for p in site.log.people.all()]  # one fewer where somebody was forgotten
-    return (site.log.batches.current, people) != (old["batch"], old["people"]) or next(
-        iter(site.log.events.read(since=old["newest"])), None
-    ) is not None
+    # An undo as the newest event counts as a change each time: harmless.
+    people = [p.id for p in site.log.people.all()]  # one fewer after an erasure
+    newer = next(iter(site.log.events.read(since=old["newest"])), None)
+    return (site.log.batches.current, people) != (old["batch"], old["people"]) or newer is not None
 
 
 def _person(
@@ -157,14 +150,11 @@ def _person(
 
 
 def _agreement(statistics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """(what, number with its interval, how to read it)."""
+    """(label, number with its interval, explanation)."""
     raw, alpha, bias = statistics["raw"], statistics["alpha"], statistics["position_bias"]
+    pairs = f"two people, same item; {raw['n']:,} pairs" if raw.get("n") else "no item has two answers yet"
     rows = [
-        (
-            "Pairs of answers that agree",
-            interval(raw),
-            f"two people, same item; {raw['n']:,} pairs" if raw.get("n") else "no item has two answers yet",
-        ),
+        ("Pairs of answers that agree", interval(raw), pairs),
         ("Krippendorff’s alpha", interval(alpha), _read_alpha(alpha)),
     ]
     if bias is not None:
@@ -184,7 +174,7 @@ def _read_alpha(alpha: Mapping[str, Any]) -> str:
     elif value > 0:
         verdict = "below 0.667: taste differs, or the guidelines leave too much open"
     else:
-        verdict = "no more than chance: read the disputed items before going on"
+        verdict = "no more than chance: read the disputed items before you continue"
     return f"1 is perfect, 0 is chance; {verdict}"
 
 
@@ -192,13 +182,13 @@ def _read_bias(bias: Mapping[str, Any]) -> str:
     if bias.get("value") is None:
         return "no decided answer yet"
     if not excludes(bias, 0.5):
-        return "0.5 is no lean to either place"
+        return "0.5 means no preference for either place"
     place = "first" if bias["value"] > 0.5 else "second"
-    return f"people lean to the {place} place; as places are drawn by lot, that is noise and no slant of the data"
+    return f"people prefer the {place} place; places are random, so this adds noise, not bias, to the data"
 
 
 def _choices(statistics: Mapping[str, Any]) -> list[tuple[str, int, str]]:
-    """(choice, how often, share). Which completion won says nothing, so those two are one line."""
+    """(choice, count, share). Which side won means nothing, so both are one line."""
     counts: Counter[str] = Counter()
     for choice, n in statistics["choices"].items():
         counts["one is better" if choice in ("a", "b") else CHOICE_WORDS.get(choice, f"{choice} of 5")] += n
@@ -209,40 +199,25 @@ def _choices(statistics: Mapping[str, Any]) -> list[tuple[str, int, str]]:
 def _disputed(item: Item | None, votes: Mapping[str, int]) -> dict[str, Any]:
     assert item is not None  # the statistics are of the same log
     choices = _CHOICES.get(item.mode) or sorted(votes, key=lambda c: -votes[c])
-    return {
-        **_shown(item),
-        "mode": item.mode,
-        "buttons": [
-            (to_letters(c) if item.mode == "ranking" else c, choice_words(c, item.mode), votes.get(c, 0))
-            for c in choices
-        ],
-    }
+    names = [to_letters(c) if item.mode == "ranking" else c for c in choices]
+    buttons = [(n, choice_words(c, item.mode), votes.get(c, 0)) for n, c in zip(names, choices, strict=True)]
+    return {**_shown(item), "mode": item.mode, "buttons": buttons}
 
 
 def _flagged(site: Site, names: Mapping[str, str]) -> dict[str, Any]:
     by_item: dict[str, list[Event]] = defaultdict(list)
     for event in site.log.answers.flags():
         by_item[str(event.item)].append(event)
-    listed = list(by_item.items())[:FLAGS_SHOWN]
-    shown = [(site.log.batches.item(item_id), events) for item_id, events in listed]
-    return {
-        "flagged_items": len(by_item),
-        "flagged": [
-            {
-                **_shown(item),
-                "excerpt": _excerpt(item),
-                "why": [
-                    (e.payload["reason"], e.payload["note"], names.get(e.annotator, e.annotator)) for e in events
-                ],
-            }
-            for item, events in shown
-            if item is not None
-        ],
-    }
+    flagged: list[dict[str, Any]] = []
+    for item_id, events in list(by_item.items())[:FLAGS_SHOWN]:
+        if (item := site.log.batches.item(item_id)) is not None:
+            why = [(e.payload["reason"], e.payload["note"], names.get(e.annotator, e.annotator)) for e in events]
+            flagged.append({**_shown(item), "excerpt": _excerpt(item), "why": why})
+    return {"flagged_items": len(by_item), "flagged": flagged}
 
 
 def _excerpt(item: Item) -> str:
-    """The end of the prompt on one line: what people were asked last."""
+    """The start of the prompt's last turn, on one line."""
     prompt = " ".join(turns(item.prompt)[-1][1].split())
     return prompt if len(prompt) <= EXCERPT else f"{prompt[:EXCERPT].rstrip()}…"
 

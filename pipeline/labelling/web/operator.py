@@ -1,4 +1,4 @@
-"""Routes of the operator's page: progress, people, disputes, publishing, export. Forms and links; no script."""
+"""Routes of the operator's page (no script): progress, people, disputes, publishing, export."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _page(request: Request) -> Response:
 
 def _own_referrer(answer: Response) -> Response:
     # With no-referrer a browser sends "Origin: null" with a form (Fetch, "append a request Origin header"), which
-    # looks like another site's. These addresses hold no token, and other sites still get nothing.
+    # looks like another site's. These addresses contain no token, and other sites still get no referrer.
     answer.headers["Referrer-Policy"] = "same-origin"
     return answer
 
@@ -101,7 +101,7 @@ def _act(site: Site, action: Callable[[Site, dict[str, str]], str], form: dict[s
 
 def _person_added(site: Site, form: dict[str, str]) -> str:
     person = site.log.people.add(form["name"])
-    return f"{person.name} has a link now. It is in the list: give it to them alone."
+    return f"{person.name} has a link now. It is in the list: give it only to them."
 
 
 def _person_withdrawn(site: Site, form: dict[str, str]) -> str:
@@ -118,9 +118,8 @@ def _adjudicated(site: Site, form: dict[str, str]) -> str:
         raise Refused("adjudicate", "there is no such item.")
     try:
         choice = from_letters(form["choice"]) if item.mode == "ranking" else form["choice"]
-        event = parse_adjudication(
-            {"key": form["key"], "item": item.id, "choice": choice}, Asked(item, site.settings)
-        )
+        content = {"key": form["key"], "item": item.id, "choice": choice}
+        event = parse_adjudication(content, Asked(item, site.settings))
     except ValueError as err:
         raise Refused("adjudicate", f"{str(err).rstrip('.')}.") from err
     site.log.events.append(event)
@@ -134,7 +133,7 @@ def _published(site: Site, form: dict[str, str]) -> str:
     if not state.publishing.acquire(blocking=False):
         raise Refused("publish", "it is being published already.", "Reload in a moment.")
     good = False
-    text = "It failed by a bug; the server's terminal says where."
+    text = "It failed because of a bug; see the server's terminal."
     try:
         text, good = site.publish(), True
         return text

@@ -1,4 +1,4 @@
-"""Parse the JSON of an event from the page, where completions have positions on screen, into canonical words."""
+"""Parse an event's JSON from the page, which addresses completions by position on screen, into a log event."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from pipeline.labelling.web.context import Site
 from pipeline.labelling.web.request_checks import Refusal
 
 _OURS = ("annotator", "order")
-"""Keys that this side adds."""
+"""Keys that the server adds."""
 
 
 def event_of(body: Mapping[str, Any], annotator: str, site: Site) -> PersonEvent:
-    """The event that a body describes.
+    """The event in a request's body.
 
     Raises:
-        Refusal: 400 an unknown or missing key, a wrong type, none of the possible values; 404 no such item; 409
-            another consent text by now; 413 a text is too long.
+        Refusal: 400 an unknown or missing key, a wrong type or value; 404 no such item; 409 an outdated consent
+            text; 413 a text that is too long.
     """
     kind, item_id = body.get("type"), body.get("item")
-    # An id is ASCII: SQLite takes no half of a surrogate pair.
+    # SQLite rejects lone surrogates; ids are ASCII.
     item = site.log.batches.item(item_id) if isinstance(item_id, str) and item_id.isascii() else None
     order: tuple[int, ...] = ()
     if item is not None:
         order = order_of(item.id, annotator, site.log.people.salt, len(item.completions))
-    if theirs := [key for key in _OURS if key in body]:
-        raise Refusal(400, f"An event of type {kind} does not know {', '.join(theirs)}.", "wrong keys")
+    if reserved := [key for key in _OURS if key in body]:
+        raise Refusal(400, f"An event of type {kind} does not know {', '.join(reserved)}.", "wrong keys")
     ours = {"annotator": annotator} | ({"order": order} if kind == "vote" else {})
     try:
         event = parse_event({**body, **ours}, Asked(item, site.settings))
@@ -44,7 +44,7 @@ def event_of(body: Mapping[str, Any], annotator: str, site: Site) -> PersonEvent
         raise Refusal(413 if err.too_long else 400, str(err), err.field) from None
     if isinstance(event, NewConsent):
         if (event.version, event.sha256) != (site.consent.version, site.consent.sha256):
-            raise Refusal(409, "The text to agree to is another one by now. Reload the page.", "consent")
+            raise Refusal(409, "The text to agree to has changed. Reload the page.", "consent")
         return event
     if item_id is None:
         return event

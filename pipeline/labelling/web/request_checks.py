@@ -1,6 +1,6 @@
-"""What stands before every route: hosts, origins, sizes, times, rates, headers, and one line for each refusal.
+"""Checks before every route: host, origin, size, time, rate; security headers; one log line per refusal.
 
-Leaves out who somebody is, which is site.py's.
+Authentication is in context.py.
 """
 
 from __future__ import annotations
@@ -47,28 +47,28 @@ class Refusal(Exception):
 
     Args:
         status: the HTTP status.
-        told: one line for the client; may hold words of the request.
-        logged: for stderr; never holds words of the request.
-        code: for the page's script, where it reacts to this one in its own way.
+        text: one line for the client; may contain text of the request.
+        logged: for stderr; never contains text of the request.
+        code: for the page's script, where it handles this refusal specially.
     """
 
-    def __init__(self, status: int, told: str, logged: str = "", code: str = "") -> None:
-        self.status, self.told, self.logged, self.code = status, told, logged or told, code
-        super().__init__(told)
+    def __init__(self, status: int, text: str, logged: str = "", code: str = "") -> None:
+        self.status, self.text, self.logged, self.code = status, text, logged or text, code
+        super().__init__(text)
 
 
 def host_name(host: str) -> str:
-    """The name in a Host header or in a list of hosts, without its port and brackets, in lower case."""
+    """A Host header's name without port and brackets, in lower case."""
     if host.startswith("["):
         return host[1:].partition("]")[0].lower()
     return host.lower() if host.count(":") > 1 else host.partition(":")[0].lower()
 
 
 def host_allowed(host: str, names: Sequence[str]) -> bool:
-    """Whether a Host header names us. The port may differ: an SSH tunnel has another one on its other end.
+    """Whether a Host header names this page. The port may differ, as behind an SSH tunnel.
 
-    A page of somebody else whose name was made to point here (DNS rebinding) sends its own name. Where we listen
-    on every address, any literal address is ours too: there is no name in it that somebody could rebind.
+    A foreign page whose name was pointed here (DNS rebinding) sends its own name. When listening on every address,
+    any literal address is allowed too: it has no name to rebind.
     """
     if not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?", host):
         return False
@@ -85,12 +85,12 @@ def host_allowed(host: str, names: Sequence[str]) -> bool:
 
 
 class Guard:
-    """Wraps the app: refuses wrong hosts and origins, puts the headers on every answer, keeps content off stderr.
+    """Middleware: refuses wrong hosts and origins, adds the security headers, keeps content off stderr.
 
     Args:
-        hosts: names that a Host header may have.
-        refuse: turns a Refusal into the page or the JSON that says so.
-        public: the address of a proxy in front of this page, whose name and origin are ours too.
+        hosts: allowed host names.
+        refuse: renders a Refusal as a page or JSON.
+        public: the address of a proxy in front of this page, whose name and origin are allowed too.
     """
 
     def __init__(
@@ -126,13 +126,13 @@ class Guard:
             note(scope, refusal.status, refusal.logged)
             await self.refuse(request, refusal)(scope, receive, send_guarded)
         except ClientDisconnect:
-            note(scope, 400, "the client went away")
+            note(scope, 400, "the client disconnected")
         except Exception as err:
-            # The frames say where; the message of the error may hold somebody's text, so it stays out.
+            # Frames only: the error's message may contain somebody's text.
             frames = "".join(traceback.format_tb(err.__traceback__)[-6:])
             note(scope, 500, f"{type(err).__name__}, a bug:\n{frames.rstrip()}")
             if not started:
-                refusal = Refusal(500, "Something went wrong here. What it was is on the server's terminal.")
+                refusal = Refusal(500, "An internal error occurred; see the server's terminal.")
                 await self.refuse(request, refusal)(scope, receive, send_guarded)
 
     def _check(self, scope: Scope) -> None:
@@ -151,13 +151,12 @@ class Guard:
         if not public:
             ours.append(f"{scope['scheme']}://{hosts[0]}".lower())
         if len(origins) != 1 or origins[0] not in ours:
-            raise Refusal(
-                403, "A change must come from this page itself.", "other Origin" if origins else "no Origin"
-            )
+            reason = "other Origin" if origins else "no Origin"
+            raise Refusal(403, "A change must come from this page itself.", reason)
 
 
 def note(scope: Scope, status: int, reason: str) -> None:
-    """One line on stderr: when, method, path without tokens, status, reason. Never a query, a body or a header."""
+    """Log time, method, path without tokens, status and reason on stderr; never a query, a body or a header."""
     path = re.sub(r"[0-9a-fA-F]{16,}|(?<=/join/).+", "…", scope["path"])[:120]
     path = "".join(c if c.isprintable() else "?" for c in path).encode("ascii", "replace").decode()
     when = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -174,7 +173,7 @@ async def read_body(request: Request, media: str, limit: int = BODY_BYTES, secon
         raise Refusal(415, f"The body must be {media}.")
     declared = request.headers.get("content-length")
     if declared is not None and not re.fullmatch(r"[0-9]{1,18}", declared):
-        raise Refusal(400, "Content-Length is no number.")
+        raise Refusal(400, "Content-Length is not a number.")
     if declared is not None and int(declared) > limit:
         raise Refusal(413, f"The body is longer than {limit // 1024} kB.")
     try:
@@ -194,20 +193,12 @@ async def _read(request: Request, limit: int) -> bytes:
 
 
 async def read_json(request: Request) -> dict[str, Any]:
-    """The JSON object in a body.
-
-    Raises:
-        Refusal: 400 where it is anything else, and as in :func:`read_body`.
-    """
+    """The JSON object in a body. Raises Refusal 400 for anything else, and as :func:`read_body`."""
     return parse_object(await read_body(request, "application/json"))
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """A JSON object in UTF-8, no key twice.
-
-    Raises:
-        Refusal: 400, it is not.
-    """
+    """Parse a JSON object in UTF-8 without duplicate keys. Raises Refusal 400 for anything else."""
     try:
         value = json.loads(body.decode("utf-8"), object_pairs_hook=_no_twins)
     except (ValueError, RecursionError):  # RecursionError: [[[[... nested deeper than Python's stack
@@ -219,25 +210,16 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len({name for name, _ in pairs}) < len(pairs):
-        raise ValueError("a key comes twice")
+        raise ValueError("a key occurs twice")
     return dict(pairs)
 
 
 async def read_form(request: Request, names: Sequence[str]) -> dict[str, str]:
-    """The fields of a form: exactly ``names``, each once.
-
-    Raises:
-        Refusal: 400 where they are others, and as in :func:`read_body`.
-    """
+    """The fields of a form, exactly ``names``. Raises Refusal 400 for others, and as :func:`read_body`."""
     body = await read_body(request, "application/x-www-form-urlencoded")
+    strict = bool(body)
     try:
-        pairs = parse_qsl(
-            body.decode("ascii"),
-            keep_blank_values=True,
-            strict_parsing=bool(body),
-            errors="strict",
-            max_num_fields=20,
-        )
+        pairs = parse_qsl(body.decode("ascii"), True, strict, errors="strict", max_num_fields=20)
     except ValueError:
         raise Refusal(400, "The form cannot be read.") from None
     if sorted(name for name, _ in pairs) != sorted(names):
@@ -253,7 +235,7 @@ class Rate:
         self._level: dict[str, tuple[float, float]] = {}
 
     def check(self, who: str) -> None:
-        """Count one request of ``who``. Raises Refusal 429 where the bucket is empty."""
+        """Count a request of ``who``. Raises Refusal 429 where the bucket is empty."""
         now = self.clock()
         level, then = self._level.get(who, (self.per_second, now))
         level = min(self.per_second, level + (now - then) * self.per_second)

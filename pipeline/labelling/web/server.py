@@ -1,4 +1,4 @@
-"""The labelling page on a socket of this machine: opens it, hands out the links, ends it within two seconds."""
+"""Serve the labelling page on a local socket: start it, list its links, stop it within two seconds."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class Server:
     """Serves one labelling project while the ``with`` block runs.
 
     Args:
-        name: the project's, and the page's title where ``label.title`` is not set.
+        name: of the project; the page's default title.
         publish: see :func:`pipeline.labelling.web.app.build_app`.
     Attributes:
-        port: that it listens on; known on entering where the settings leave it open (0).
+        port: the port; with the setting 0 it is known on entering.
     Raises:
-        PipelineError: on entering, where the address cannot be had or a text file cannot be read.
+        PipelineError: on entering, if the address cannot be bound or a text file cannot be read.
     """
 
     def __init__(self, log: Log, settings: LabelSection, name: str, publish: Callable[[], str] | None) -> None:
@@ -86,45 +86,41 @@ class Server:
             self._socket.close()
 
     def _warnings(self) -> list[str]:
-        """What of this page is open to whom."""
+        """Warnings about access from other machines and missing encryption."""
         public, warned = self.settings.public, list[str]()
         if not is_loopback(self.settings.host):
             warned = [
-                f"the page is reachable from other machines ({self.local_url}): whoever has a link can answer,",
-                "and everything travels unencrypted: where you do not trust the network, use an SSH tunnel",
+                f"the page is reachable from other machines ({self.local_url}): anybody with a link can answer,",
+                "and traffic is unencrypted: in an untrusted network use an SSH tunnel",
             ]
             if public is not None:
                 warned[1] += ", or label.host: 127.0.0.1 behind the proxy"
         elif public is not None and not public.secure and not is_loopback(public.name):
-            warned = [f"{public.origin} is not https: what people answer, and their keys, travel unencrypted"]
+            warned = [f"{public.origin} is not https: answers and keys are sent unencrypted"]
         return warned
 
     @property
     def url(self) -> str:
-        """The address for people, without a slash at its end: ``label.public_url``, or that on this machine."""
+        """The address for people, without a trailing slash: ``label.public_url``, or the local one."""
         return self.settings.public.origin if self.settings.public is not None else self.local_url
 
     @property
     def local_url(self) -> str:
-        """The address on this machine, which a proxy passes requests on to."""
-        host = self.settings.host
-        if host in WILDCARDS:
-            host = "127.0.0.1"
+        """The address on this machine, to which a proxy forwards requests."""
+        host = "127.0.0.1" if self.settings.host in WILDCARDS else self.settings.host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     def links(self) -> list[tuple[str, str]]:
-        """(name, link) of the operator and of each active person. Each link is a key: for that person alone."""
+        """(name, link) of the operator and of each active person. A link is its owner's key."""
         people = [(person.name, person.token) for person in self.log.people.all() if person.active]
-        return [
-            (name, f"{self.url}/join/{token}")
-            for name, token in [("operator", self.log.people.operator_token), *people]
-        ]
+        tokens = [("operator", self.log.people.operator_token), *people]
+        return [(name, f"{self.url}/join/{token}") for name, token in tokens]
 
     def wait(self, until: Callable[[], bool]) -> None:
-        """Serve until ``until()`` holds, which is asked about five times a second.
+        """Serve until ``until()``, called five times a second, is true.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C; leaving the ``with`` block then ends the page.
+            KeyboardInterrupt: at Ctrl-C.
             RuntimeError: the server ended by itself, a bug.
         """
         assert self._thread is not None
@@ -132,7 +128,7 @@ class Server:
             if not self._thread.is_alive():
                 raise RuntimeError("the labelling page ended by itself")
             time.sleep(POLL_SECONDS)
-        # The browser that asked for the end still fetches the page which tells of it.
+        # The operator's browser still loads the page after the redirect.
         time.sleep(LINGER_SECONDS)
 
 
@@ -147,10 +143,10 @@ def bind(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except (socket.gaierror, UnicodeError):
-        raise ConfigError(f"label.host = {host}", "is no address of this machine.", "Use 127.0.0.1.") from None
+        raise ConfigError(f"label.host = {host}", "is not an address of this machine.", "Use 127.0.0.1.") from None
     sock = socket.socket(family, kind, proto)
     try:
-        # Or the port of a page just ended could not be had again for a minute.
+        # Otherwise the port of a page just closed stays taken for a minute.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
         sock.listen(128)
@@ -163,12 +159,12 @@ def bind(host: str, port: int) -> socket.socket:
 def _cannot_listen(err: OSError, host: str, port: int) -> PipelineError:
     where = f"label.port = {port}"
     if err.errno == errno.EADDRINUSE:
-        mend = "Is this page open already? Else choose another: label.port=0 takes any free one."
-        return ConfigError(where, "another program listens there.", mend)
+        remedy = "Is this page open already? Else choose another: label.port=0 takes any free one."
+        return ConfigError(where, "another program listens there.", remedy)
     if err.errno in (errno.EACCES, errno.EPERM):
         return ConfigError(where, "may not be used by this user.", "Choose one above 1023.")
     if err.errno == errno.EADDRNOTAVAIL:
-        return ConfigError(f"label.host = {host}", "is no address of this machine.", "Use 127.0.0.1.")
+        return ConfigError(f"label.host = {host}", "is not an address of this machine.", "Use 127.0.0.1.")
     return ConfigError(f"label.host = {host}", f"{err.strerror}.", "Use 127.0.0.1.")
 
 
@@ -183,18 +179,13 @@ def is_loopback(host: str) -> bool:
 
 
 def own_names(host: str) -> list[str]:
-    """The names a browser may know this page by, for
-    :func:`pipeline.labelling.web.request_checks.host_allowed`."""
+    """The page's host names for :func:`pipeline.labelling.web.request_checks.host_allowed`."""
     names = [host, "127.0.0.1", "localhost", "::1"]
     return names if is_loopback(host) else [*names, socket.gethostname(), socket.getfqdn()]
 
 
 def read_text(file: str, key: str) -> str:
-    """A text file that the config names.
-
-    Raises:
-        ConfigError: it is not there, cannot be read, is not UTF-8, or is longer than a megabyte.
-    """
+    """Read a text file of the config. Raises ConfigError if missing, unreadable, not UTF-8 or over a megabyte."""
     where = f"{key}: {file}"
     try:
         raw = Path(file).read_bytes()
@@ -204,14 +195,14 @@ def read_text(file: str, key: str) -> str:
     except OSError as err:
         raise ConfigError(where, f"{err.strerror or err}.", "Name a text file.") from None
     if len(raw) > TEXT_BYTES:
-        raise ConfigError(where, f"has {len(raw):,} bytes.", "It is read on a page; keep it below a megabyte.")
+        raise ConfigError(where, f"has {len(raw):,} bytes.", "Keep it below a megabyte.")
     if not text.strip():
         raise ConfigError(where, "is empty.", f"Write it, or leave out {key}.")
     return text
 
 
 def read_consent(file: str | None) -> Consent:
-    """The text to agree to: a file's, or the short one of this package. Its version is the file's name."""
+    """The consent text of a file, or the default one. Its version is the file's name."""
     path = file or str(HERE / "templates" / "consent.txt")
     text = read_text(path, "label.consent")
     version = Path(path).stem if file else "default"
@@ -228,7 +219,7 @@ def _uvicorn(app: Any) -> Any:
         app,
         http=protocol,
         backlog=connections.BACKLOG,
-        # What whoever connects says of the scheme and the client is not believed; label.public_url is.
+        # A client's X-Forwarded headers are not trusted; label.public_url is.
         proxy_headers=False,
         ws="none",
         lifespan="off",
@@ -236,7 +227,7 @@ def _uvicorn(app: Any) -> Any:
         log_config=None,
         log_level="critical",
         server_header=False,
-        # Those that are being ended, and a backlog of new ones, are above it for a moment.
+        # Closing connections and a backlog of new ones exceed the limit for a moment.
         limit_concurrency=protocol.most + 2 * connections.BACKLOG,
         timeout_keep_alive=connections.KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,

@@ -50,7 +50,7 @@ def test_prompts_of_hh(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None
     path = write_rows(tmp_path / "a.jsonl", rows)
     with caplog.at_level(logging.WARNING):
         assert everything(task(path)) == [HH.format(n, "") for n in NUMBERS]
-    assert "1 of 21 rows hold no usable prompt: empty turn (1)." in caplog.text  # never silently
+    assert "1 of 21 rows have no usable prompt: empty turn (1)." in caplog.text  # never silently
     corpus = task(path, corpus_column="chosen").corpus(0)
     assert set(corpus or []) == {p + " yes" for p in task(path).prompts("train", None, 0)}
 
@@ -144,7 +144,7 @@ def test_bad_input(tmp_path: Path) -> None:
     assert "task_args.prompt_column" in said
     assert "task_args.corpus_column" in refused(path, prompt_column="question", corpus_column="answer")
     path = write_rows(tmp_path / "b.jsonl", [{"prompt": " "}] * 3)
-    assert "3 of 3 rows hold no usable prompt: empty prompt (3)" in refused(path)
+    assert "3 of 3 rows have no usable prompt: empty prompt (3)" in refused(path)
     path = write_rows(
         tmp_path / "c.jsonl", [{"chosen": HH.format("a", "b"), "rejected": HH.format("a", "c"), "x": "y"}]
     )

@@ -66,7 +66,7 @@ def test_scores_by_hand(task: Task, prompt: str, completion: str, score: float) 
 
 @pytest.mark.parametrize("prompt", ["", "z", "e a", "a", "b d", "e b a"])
 def test_a_prompt_that_leads_nowhere_is_an_error(task: Task, prompt: str) -> None:
-    with pytest.raises(DataError, match="leads nowhere on the graph of nodes 5"):
+    with pytest.raises(DataError, match="is not a walk on the graph of nodes 5"):
         task.gold_scores([prompt], [" a"])
 
 

@@ -91,7 +91,7 @@ def test_a_vote_counts_in_every_batch_of_its_item(log: Log, who: str) -> None:
         assert log.batches.item(ITEMS[1].id).split == split  # type: ignore[union-attr]
         assert log.batches.item(ITEMS[2].id) == ITEMS[2]
     # The newest vote is on an item that is not on anybody's page now.
-    with pytest.raises(Refused, match="nothing to take back"):
+    with pytest.raises(Refused, match="no answer to undo"):
         log.events.append(undo(who))
     log.batches.open("b", {})
     assert (len(log.answers.votes()), log.queue.answered_and_left(who, 1)) == (3, (3, 6))

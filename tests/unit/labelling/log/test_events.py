@@ -54,7 +54,7 @@ def test_refused_events_change_nothing(log: Log, who: str) -> None:
         (new_event("vote", gone, ITEMS[0], key=first.key), "belongs to another event"),
         (new_event("skip", who, ITEMS[0], key=first.key), "belongs to another event"),
         (new_event("undo", who, key=first.key), "belongs to another event"),
-        (undo(log.people.add("second").id), "nothing to take back"),
+        (undo(log.people.add("second").id), "no answer to undo"),
     ]:
         with pytest.raises(Refused, match=why):
             log.events.append(event)

@@ -106,8 +106,8 @@ def test_tie_both_bad_and_upper_case(opened: tuple[Log, Person]) -> None:
     assert list(choices(log).values())[:2] == ["tie", "both_bad"]
     assert "0 answered, 3 left" in out
     assert "2 answered, 1 left" in out
-    assert "Nothing is left for you" in out
-    assert "3 answered, all of them kept" in out
+    assert "You have answered every item" in out
+    assert "3 answered and saved" in out
 
 
 def test_a_skip_has_a_reason_and_can_be_thought_better_of(opened: tuple[Log, Person]) -> None:
@@ -122,8 +122,8 @@ def test_undo_asks_again_and_says_what_was_said(opened: tuple[Log, Person]) -> N
     log, person = opened
     out = run(log, person, "y u 2 u 1 s 1 u t")
     assert "undo: there is nothing" in out
-    assert "You had said: 2 is better" in out
-    assert "You had said: skip" in out
+    assert "Your earlier answer: 2 is better" in out
+    assert "Your earlier answer: skip" in out
     first, second = items(2)
     assert choices(log) == {
         first.prompt: first.completions[order_of(first.id, person.id, log.people.salt, 2)[0]],
@@ -136,7 +136,7 @@ def test_undo_asks_again_and_says_what_was_said(opened: tuple[Log, Person]) -> N
 def test_what_was_said_is_told_as_it_was_shown(tmp_path: Path) -> None:
     log, person = project(tmp_path / "x-labels", items(10))
     out = run(log, person, "y" + " 2 u 1" * 10)
-    assert out.count("You had said: 2 is better") == 10
+    assert out.count("Your earlier answer: 2 is better") == 10
 
 
 def test_the_last_answer_can_be_taken_back_at_the_end(opened: tuple[Log, Person]) -> None:
@@ -150,14 +150,14 @@ def test_a_flag_goes_on_and_off_and_answers_nothing(opened: tuple[Log, Person]) 
     out = run(log, person, "y f 2 f f 1 r q")
     assert [(e.item, e.payload["reason"]) for e in log.answers.flags()] == [(items(1)[0].id, "harmful")]
     assert [e.type for e in log.events.read()] == ["consent", "flag", "flag", "flag"]
-    assert out.count("You have flagged this.") == 1
+    assert out.count("You have flagged this item.") == 1
     assert log.answers.votes() == []
 
 
 def test_notes_strength_and_tags_only_where_asked_for(opened: tuple[Log, Person]) -> None:
     log, person = opened
     out = run(log, person, "y n 1")
-    assert "n means nothing here" in out
+    assert "The key n has no function here" in out
     # A strength can be thought better of; a tie has none; tags may be none, and numbers without a tag are no tags.
     run(log, person, "n because 2 x 1 2 3,1,9,0 t ,", ask=["strength", "tags", "note"])
     _, second, third = log.answers.votes()
@@ -169,7 +169,7 @@ def test_thumbs(tmp_path: Path) -> None:
     some = [Item(f"prompt-{i}", (f"text-{i}",), "thumbs") for i in range(2)]
     log, person = project(tmp_path / "x-labels", some)
     out = run(log, person, "y t 1 2", mode="thumbs")
-    assert "t means nothing here" in out
+    assert "The key t has no function here" in out
     assert "[t]ie" not in out
     assert [v.choice for v in log.answers.votes()] == ["like", "dislike"]
 
@@ -593,7 +593,7 @@ def test_however_it_is_stopped_the_terminal_is_as_before(
     person_at.expect("[n]o ")
     person_at.send("y")
     person_at.answer("t", key)
-    person_at.expect("1 answered, all of them kept.")
+    person_at.expect("1 answered and saved.")
     person_at.expect("SHELL: ended 0 cooked")
     assert len(opened[0].answers.votes()) == 1
 

@@ -96,7 +96,7 @@ def test_a_taken_port_is_one_clear_line(log):
 
 @pytest.mark.parametrize("host", ["", "no.such.host.invalid", "192.0.2.1", "a" * 70, "x..y"])
 def test_an_address_that_is_not_ours_is_one_clear_line(log, host):
-    with pytest.raises(ConfigError, match="is no address"):
+    with pytest.raises(ConfigError, match="is not an address"):
         serve(log, host=host).__enter__()
 
 
