@@ -25,7 +25,7 @@ class Affected:
     """A version that holds rows of these people, or carries such rows of another version.
 
     Attributes:
-        theirs: number of their rows, by split.
+        rows: number of their rows, by split.
         previous: the version whose rows it carries.
         work_key: the replacement's work key; None where a later version has this one's.
         fate: ``replaced`` by a version without their rows; or erased: ``followed`` by a later version of the same
@@ -36,7 +36,7 @@ class Affected:
     """
 
     version: Version
-    theirs: dict[str, int]
+    rows: dict[str, int]
     previous: Key | None
     work_key: str | None
     fate: Fate = "replaced"
@@ -61,7 +61,7 @@ class Traces:
         perhaps: descendants of versions erased earlier, whose rows may have been these people's.
         origins: the versions that held the rows, including ones replaced earlier.
         named: other versions whose texts name them, such as a model's figures by person, and those texts.
-        imported: versions with imported rows of theirs, which stay.
+        imported: versions with imported rows of these people, which stay.
         damaged: an error line for each unreadable version.
     """
 
@@ -121,7 +121,7 @@ def find_traces(store: Store, people: Collection[str], earlier: Collection[str] 
 def _affected(
     store: Store, records: Mapping[Key, VersionRecord], people: Collection[str], damaged: list[str]
 ) -> tuple[dict[Key, Affected], list[Version]]:
-    theirs: dict[Key, dict[str, int]] = {}
+    rows_by_version: dict[Key, dict[str, int]] = {}
     imported: list[Version] = []
     for key, record in records.items():
         version = _version(record)
@@ -135,12 +135,12 @@ def _affected(
         if rows and not of_people(version):
             imported.append(version)
         elif rows:
-            theirs[key] = rows
+            rows_by_version[key] = rows
     ordered: dict[Key, Affected] = {}
     for key in _carriers_last(records):
         version, previous = _version(records[key]), _previous(records[key])
-        if version is not None and (key in theirs or previous in ordered):
-            ordered[key] = Affected(version, theirs.get(key, {}), previous, version.manifest.key)
+        if version is not None and (key in rows_by_version or previous in ordered):
+            ordered[key] = Affected(version, rows_by_version.get(key, {}), previous, version.manifest.key)
     carried = {entry.previous for entry in ordered.values()}
     for entry in ordered.values():
         if _has_later(records, entry.version):
@@ -151,7 +151,7 @@ def _affected(
 
 
 def _imports_rows(version: Version, records: Mapping[Key, VersionRecord], people: Collection[str]) -> bool:
-    """Whether rows of theirs were imported into this version itself, rather than carried from another."""
+    """Whether these people's rows were imported into this version itself, rather than carried from another."""
     carried = _ids_at(records, _previous(records[version.name, version.number]))
     for key in version.splits:
         columns = [c for c in ("id", "annotator") if c in _columns(version, key)]

@@ -208,7 +208,7 @@ def _listed(title: str, lines: Iterable[str]) -> Iterator[str]:
 
 
 def _fate(entry: Affected) -> str:
-    rows = ", ".join(f"{n:,} in {key}" for key, n in entry.theirs.items()) or "only carried ones"
+    rows = ", ".join(f"{n:,} in {key}" for key, n in entry.rows.items()) or "only carried ones"
     fates = {
         "replaced": f"replaced by a new version with {len(entry.gone):,} training rows less",
         "followed": "erased; a later version of the same work exists",

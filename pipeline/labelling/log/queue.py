@@ -60,9 +60,7 @@ class PersonCounts:
     """A person's counts in the current batch, gold items and repeats included.
 
     Attributes:
-        answered, skipped: current votes and skips.
-        flagged: items whose flag is on.
-        undone: number of undos.
+        answered, skipped, flagged: current votes, skips and flags.
         pace_ms: see :meth:`Queue.pace`.
         last_at: time of the newest event of any kind, in any batch.
     """
@@ -91,10 +89,8 @@ class Queue:
 
         Their newest unanswered assignment, so that an undone item comes at once. Else the first item in order that
         is not done, not seen by the person, and not leased to enough others; where all are leased, the first of
-        those. At some turns a gold item or a planned repeat comes first.
-
-        Raises:
-            Refused: the annotator is unknown or was withdrawn.
+        those. At some turns a gold item or a planned repeat comes first. Raises Refused for an unknown or withdrawn
+        person.
         """
         with self._database.write() as db:
             require_active(db, annotator)
@@ -130,20 +126,14 @@ class Queue:
         return Assignment(item, round_, until, event_of(undone) if undone else None)
 
     def answered_and_left(self, annotator: str, votes: int) -> tuple[int, int]:
-        """Count the person's answers in the current batch, and the items left for them.
+        """Count the person's answers in the current batch and the items left for them; ``votes`` as in the plan.
 
-        Args:
-            votes: as in the plan.
-        Returns:
-            Answers, gold items and repeats included; and the items other than gold that are neither done nor
-            answered or skipped by the person.
+        Answers include gold items and repeats. Left are items other than gold that are neither done nor answered
+        or skipped by the person.
         """
         answered = self._database.row("SELECT answered FROM tallies WHERE annotator = ?", (annotator,))
-        left = self._database.row(
-            "SELECT coalesce(sum(CASE annotator WHEN '' THEN n ELSE -n END), 0) FROM levels"
-            " WHERE annotator IN ('', ?) AND level < ?",
-            (annotator, votes),
-        )
+        sql = "SELECT coalesce(sum(CASE annotator WHEN '' THEN n ELSE -n END), 0) FROM levels"
+        left = self._database.row(f"{sql} WHERE annotator IN ('', ?) AND level < ?", (annotator, votes))
         assert left is not None
         return answered[0] if answered else 0, left[0]
 
@@ -204,10 +194,8 @@ class _Turn:
         return False
 
     def lease(self, item: int, round_: int) -> None:
-        self.db.execute(
-            "INSERT INTO leases (annotator, item, round, until) VALUES (?, ?, ?, ?)",
-            (self.annotator, item, round_, self._until),
-        )
+        sql = "INSERT INTO leases (annotator, item, round, until) VALUES (?, ?, ?, ?)"
+        self.db.execute(sql, (self.annotator, item, round_, self._until))
 
     @property
     def _until(self) -> float:

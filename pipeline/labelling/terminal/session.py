@@ -229,7 +229,7 @@ class _Session:
     def nothing_left(self) -> bool:
         """Say so and offer an undo; False ends the session."""
         self.screen.rule()
-        self.screen.line("You have answered every item. Thank you.")
+        self.screen.line("No items are left for you. Thank you.")
         if self.log.answers.last(self.person.id) is None:
             return False
         self.keys.settle()

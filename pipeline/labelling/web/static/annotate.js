@@ -1,4 +1,4 @@
-// The page on which one person labels: what is shown when, and what keys, buttons and the server's answers do.
+// The annotator's page: controls what is shown, and handles keys, buttons and the server's responses.
 
 import { Outbox, Stopwatch, backoff, get, keep, kept } from "./api.js";
 import { drawBar, drawProgress, drawTags, markBar } from "./bar.js";
@@ -10,25 +10,25 @@ import { banner, focusOn, hideBanner, inState, say, screen, showConsent, showLos
 
 const $ = (id) => document.getElementById(id);
 const POLL_MS = 5000;
-// Faster than anybody reads: the second half of a double click, or a bouncing key, on an item just shown.
+// Input within this time of showing an item is ignored: a double click, or a bouncing key.
 const SETTLE_MS = 300;
 const DRAFT = `rlhf-draft:${location.pathname}`;
 const DIFF = "rlhf-diff";
 const KEYS_OFF = "rlhf-keys-off";
 const inBrowser = () => localStorage;
 
-let project; // what api/state said
-let item = null; // the one on the page
-let draft; // the answer being given, kept over a reload
+let project; // the response of api/state
+let item = null; // the item on the page
+let draft; // the unfinished answer, kept over a reload
 let ranking; // of the item, where completions are ranked
-let number = 0; // of the item: how many this person has answered, and one
+let number = 0; // of the item: this person's answers plus one
 let canUndo = false;
-let busy = false; // an answer is on its way
+let busy = false; // an answer is being sent
 let shownAt = 0;
 let pollTimer = 0;
-let diffSaid = "";
+let diffText = "";
 let tagKeys = [];
-let bindings = []; // what keys do now: {keys, label, run(name)}
+let bindings = []; // active keys: {keys, label, run(name)}
 const watch = new Stopwatch();
 const outbox = new Outbox(`rlhf-outbox:${location.pathname}`, { answered, refused, stuck, moving: hideBanner });
 
@@ -47,15 +47,15 @@ async function start() {
   }
 }
 
-async function load(said, seen) {
+async function load(message, seen) {
   try {
-    apply(await fetched("api/next"), said, seen);
+    apply(await fetched("api/next"), message, seen);
   } catch (problem) {
     await barred(problem);
   }
 }
 
-/** No permission: the text to agree to is a new one, or the link has ended. Anything else ends here, too. */
+/** Handle a 403: ask again if the consent text is new; else, as for any other problem, end the page. */
 async function barred(problem) {
   try {
     if (problem.status === 403) project = await fetched("api/state");
@@ -66,7 +66,7 @@ async function barred(problem) {
   }
 }
 
-/** A GET that waits until the server is there again. Raises Problem where waiting would not help. */
+/** A GET that retries until the server responds. Throws Problem where a retry would not help. */
 async function fetched(path) {
   for (let failures = 0; ; failures++) {
     try {
@@ -87,7 +87,7 @@ function lost(problem) {
   item = null;
   bindings = [];
   showLost(problem);
-  if (problem.status === undefined) throw problem; // a mistake in these scripts: the console should have it
+  if (problem.status === undefined) throw problem; // a bug in these scripts: for the console
 }
 
 function setUp() {
@@ -119,8 +119,8 @@ function poll() {
   else pollTimer = setTimeout(poll, POLL_MS);
 }
 
-/** Show what the server says is next. */
-function apply(next, said = "", seen = false) {
+/** Show the next item, or why there is none. */
+function apply(next, message = "", seen = false) {
   clearTimeout(pollTimer);
   busy = outbox.holds("vote", "skip", "undo");
   canUndo = next.can_undo;
@@ -132,7 +132,7 @@ function apply(next, said = "", seen = false) {
   if (next.why === "waiting") pollTimer = setTimeout(poll, POLL_MS);
   document.title = `${heading} – ${project.title}`;
   bind();
-  if (news) say(`${said} ${heading}.`.trim(), seen);
+  if (news) say(`${message} ${heading}.`.trim(), seen);
 }
 
 function showItem() {
@@ -156,7 +156,7 @@ function showItem() {
   return heading;
 }
 
-/** An answer to begin with: nothing, or what was taken back. A skip that was taken back marks nothing. */
+/** The initial answer: empty, or the undone vote. An undone skip marks nothing. */
 function blank({ id, undone }) {
   const { choice = "", strength = null, tags = [], note = "" } = undone?.choice ? undone : {};
   return { item: id, choice, strength, tags, note, edits: {}, ms: 0 };
@@ -166,7 +166,7 @@ function strengths() {
   return project.ask.includes("strength") ? project.strengths : [];
 }
 
-/** With reasons, a note or a ranking there is more to say than one key can: the answer is sent by Enter. */
+/** With reasons, a note or a ranking one key is not enough: Enter sends the answer. */
 function inTwoSteps() {
   return item.mode === "ranking" || !$("extras").hidden;
 }
@@ -187,7 +187,7 @@ function mark() {
   markCards(item, draft.edits, ranking);
   let earlier = item.undone ? `You skipped it: ${item.undone.reason}.` : "";
   if (item.undone?.choice) earlier = "Your earlier answer is marked.";
-  $("item-note").textContent = `${earlier} ${wantsDiff() ? diffSaid : ""}`.trim();
+  $("item-note").textContent = `${earlier} ${wantsDiff() ? diffText : ""}`.trim();
 }
 
 function choose({ choice, strength = null }) {
@@ -248,11 +248,11 @@ function undo() {
 
 function flag() {
   if (!item || busy) return;
-  dialogs.flag(item.flagged, project.flag_reasons, (said) => {
-    outbox.add({ type: "flag", item: item.id, ...said });
-    item.flagged = said.on;
+  dialogs.flag(item.flagged, project.flag_reasons, (choice) => {
+    outbox.add({ type: "flag", item: item.id, ...choice });
+    item.flagged = choice.on;
     mark();
-    say(said.on ? "Flagged." : "The flag is removed.");
+    say(choice.on ? "Flagged." : "The flag is removed.");
   });
 }
 
@@ -278,7 +278,7 @@ function wantsDiff() {
 }
 
 function drawDiff() {
-  diffSaid = differ(item, wantsDiff());
+  diffText = differ(item, wantsDiff());
   $("diff").setAttribute("aria-pressed", wantsDiff());
 }
 
@@ -289,23 +289,23 @@ function toggleDiff() {
   mark();
 }
 
-// What the server says
+// Responses of the server
 
-const SAID = { vote: "Saved.", skip: "Skipped.", undo: "Undone.", consent: "Thank you." };
+const DONE = { vote: "Saved.", skip: "Skipped.", undo: "Undone.", consent: "Thank you." };
 
 function answered(event, answer) {
-  if (!(event.type in SAID)) return; // a flag, an edit: the page shows them already, and the item stays
+  if (!(event.type in DONE)) return; // a flag, an edit: the page shows them already, and the item stays
   keep(DRAFT, undefined);
   draft = undefined;
-  apply(answer.next, SAID[event.type]);
+  apply(answer.next, DONE[event.type]);
 }
 
 function refused(event, problem) {
   busy = outbox.holds("vote", "skip", "undo");
   if (problem.status === 403) return barred(problem);
   if (event.type === "consent") return start();
-  if (event.type in SAID) {
-    keepDraft(); // the item may be the same one, its answer to be mended
+  if (event.type in DONE) {
+    keepDraft(); // the item may be the same, with an answer to correct
     return load(problem.message, true);
   }
   if (event.item !== item?.id) return say(problem.message, true);
@@ -373,7 +373,7 @@ $("note").addEventListener("keydown", (event) => {
 });
 $("note").addEventListener("input", () => (draft.note = $("note").value));
 
-// Buttons that stand on the page from the start
+// Static buttons
 
 const CLICKS = {
   agree,
@@ -396,7 +396,7 @@ function keepDraft() {
 }
 addEventListener("pagehide", keepDraft);
 document.addEventListener("visibilitychange", keepDraft);
-// Out of the browser's back-and-forward cache: what is shown may be answered by now.
+// From the browser's back-forward cache: the item shown may be answered by now.
 addEventListener("pageshow", (event) => event.persisted && location.reload());
 
 start();

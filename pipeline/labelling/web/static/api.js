@@ -1,16 +1,16 @@
-// Talking to the server: one request at a time, and no answer is lost. Leaves out what the page shows.
+// Requests to the server, one at a time, and an outbox that loses no answer.
 
 const TIMEOUT_MS = 15_000;
 const LONGEST_WAIT_S = 30;
 
-/** What the server would not do, or that it cannot be reached (status 0). */
+/** A refused request, or an unreachable server (status 0). */
 export class Problem extends Error {
   constructor(status, message) {
     super(message);
     this.status = status;
   }
 
-  /** Worth trying again as it is: no connection, too fast, or the server's own trouble. */
+  /** Whether a retry may succeed: no connection, too many requests, or a server error. */
   get passing() {
     return this.status === 0 || this.status === 429 || this.status >= 500;
   }
@@ -34,7 +34,7 @@ async function request(path, options) {
   return data;
 }
 
-/** Seconds to wait after so many failures in a row. */
+/** Seconds to wait after this number of consecutive failures. */
 export function backoff(failures) {
   return Math.min(2 ** failures, LONGEST_WAIT_S);
 }
@@ -44,13 +44,13 @@ function newKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** A value of this tab (sessionStorage) or browser (localStorage), forgotten where storage is not allowed. */
+/** Store a value for this tab (sessionStorage) or browser (localStorage); does nothing where storage is forbidden. */
 export function keep(name, value, storage = () => sessionStorage) {
   try {
     if (value === undefined) storage().removeItem(name);
     else storage().setItem(name, JSON.stringify(value));
   } catch {
-    // Storage is full or forbidden: what is in memory still holds until the page is closed.
+    // Storage is full or forbidden: the value in memory lasts until the page is closed.
   }
 }
 
@@ -63,11 +63,11 @@ export function kept(name, storage = () => sessionStorage) {
 }
 
 /**
- * Events on their way to the server, in order. They outlive a lost connection and a reload of the page, and
- * keep their idempotency key over every retry, so that the server records each of them once.
+ * A queue of events to send, in order. They survive a lost connection and a reload of the page, and keep their
+ * idempotency key over every retry, so that the server records each of them once.
  *
- * hooks: answered(event, answer); refused(event, problem): for good, and the event is dropped unless it
- * lacks permission (403); stuck(problem): it will be tried again; moving(): no longer stuck.
+ * hooks: answered(event, answer); refused(event, problem): final, and the event is dropped except on a 403;
+ * stuck(problem): a retry follows; moving(): no longer stuck.
  */
 export class Outbox {
   constructor(name, hooks) {
@@ -136,7 +136,7 @@ export class Outbox {
   }
 }
 
-/** Milliseconds that somebody had the page before their eyes. */
+/** Milliseconds for which the page was visible. */
 export class Stopwatch {
   constructor() {
     this.start();

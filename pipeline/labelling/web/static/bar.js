@@ -1,4 +1,4 @@
-// The buttons one answers with, and how far the answer is. Leaves out sending it.
+// Draws the answer buttons and the state of the answer.
 
 import { key } from "./dialogs.js";
 import { mnemonics } from "./keys.js";
@@ -7,7 +7,7 @@ import { make } from "./text.js";
 const $ = (id) => document.getElementById(id);
 const RESERVED = ["t", "b", "s", "u", "f", "e", "d", "g", "n"];
 
-/** Draw the buttons of the answers. `on`: {choose(answer), send, tie, back}; a press of `send` ends an answer in two steps. */
+/** Draw the answer buttons. `on`: {choose(answer), send, tie, back}; `send` completes an answer in two steps. */
 export function drawBar(item, answers, inTwoSteps, on) {
   const buttons = answers.map((answer) => {
     const words = make("span", { text: answer.label });
@@ -40,12 +40,12 @@ export function drawBar(item, answers, inTwoSteps, on) {
 function press(className, keys, run, words) {
   const button = make("button", { type: "button", className }, words, key(keys[0]));
   button.setAttribute("aria-keyshortcuts", keys.join(" "));
-  // The second click of a double click would answer the item that the first one brought.
+  // The second click of a double click would answer the next item.
   button.addEventListener("click", (event) => event.detail < 2 && run());
   return button;
 }
 
-/** Draw the reasons to pick from; returns the key of each, or undefined. */
+/** Draw the reasons; returns the key of each, or undefined. */
 export function drawTags(tags, toggle) {
   const letters = mnemonics(tags, RESERVED);
   const chips = tags.map((tag, i) => {
@@ -60,7 +60,7 @@ export function drawTags(tags, toggle) {
   return letters;
 }
 
-/** Show the answer as it is so far. */
+/** Show the unfinished answer. */
 export function markBar(item, draft, ranking, { whole, canUndo }) {
   for (const button of $("choices").querySelectorAll("[data-choice]")) {
     const { choice, strength } = button.dataset;
@@ -82,7 +82,7 @@ export function markBar(item, draft, ranking, { whole, canUndo }) {
   $("undo").disabled = !canUndo;
 }
 
-/** How much is done, how much is left, and for how long. */
+/** Draw the items done and left, and the time left. */
 export function drawProgress({ answered, left, total, seconds_left: seconds }) {
   $("progress-bar").max = Math.max(total, 1);
   $("progress-bar").value = answered;

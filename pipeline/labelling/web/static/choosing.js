@@ -1,11 +1,11 @@
-// What can be answered in each mode, by which key, and the ranking while it is being made. Leaves out the page.
+// The answers and keys of each mode, and the state of a ranking. No DOM.
 
 const RATINGS = ["very bad", "bad", "fair", "good", "very good"];
 
 /**
  * The answers of a mode, in the order of their buttons: {choice, strength, keys, label, wide}.
  *
- * strengths: empty, or those to tell apart, the strongest first. A ranking has none of these.
+ * strengths: possible strengths, the strongest first; may be empty. A ranking has no such answers.
  */
 export function answersOf(mode, strengths) {
   if (mode === "thumbs") {
@@ -38,7 +38,7 @@ export function answersOf(mode, strengths) {
   ];
 }
 
-/** A ranking of n completions being made, best first. A group holds places; several in one are equally good. */
+/** An unfinished ranking of n completions, best first. A group holds places; several in one are a tie. */
 export class Ranking {
   constructor(n, choice = "") {
     this.n = n;
@@ -54,12 +54,12 @@ export class Ranking {
     return this.groups.flat().length === this.n;
   }
 
-  /** 1 for the best, equal for ties; 0 while it has none. */
+  /** 1 for the best, equal for ties; 0 while unranked. */
   rankOf(place) {
     return this.groups.findIndex((group) => group.includes(place)) + 1;
   }
 
-  /** Rank the completion at this place next, or take it out again. */
+  /** Rank the completion at this place next, or remove it. */
   toggle(place) {
     const has = this.rankOf(place) > 0;
     if (has) {
@@ -70,7 +70,7 @@ export class Ranking {
     this.tying = false;
   }
 
-  /** Whether the next one is as good as the last. */
+  /** Toggle whether the next completion ties with the last. */
   tie() {
     this.tying = !this.tying && this.groups.length > 0 && !this.whole;
   }

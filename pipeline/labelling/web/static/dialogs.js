@@ -1,4 +1,4 @@
-// The dialogs: pick one of a list, flag, edit, the keys, the guidelines. Leaves out what is done with what they return.
+// The dialogs: pick from a list, flag, edit, keys, guidelines.
 
 import { keep, kept } from "./api.js";
 import { written } from "./keys.js";
@@ -14,7 +14,7 @@ export function key(name) {
   return sign;
 }
 
-/** One of a list of words, by number key, mouse or Tab; `then` gets its index. */
+/** Pick from a list by number key, mouse or Tab; `then` gets the index. */
 export function pick(heading, words, then) {
   const dialog = $("pick-dialog");
   $("pick-heading").textContent = heading;
@@ -32,7 +32,7 @@ export function pick(heading, words, then) {
   dialog.showModal();
 }
 
-/** Why an item is flagged: `then({on, reason, note})`. */
+/** Flag an item: `then({on, reason, note})`. */
 export function flag(flagged, reasons, then) {
   const dialog = $("flag-dialog");
   const radios = reasons.map((reason, i) => {
@@ -63,7 +63,7 @@ function check(radio) {
   radio.focus();
 }
 
-/** A text to make better: `then(text)`. `problem`: what was wrong with it the last time. */
+/** Edit a text: `then(text)`. `problem`: why the last edit was refused. */
 export function edit(heading, text, problem, then) {
   const dialog = $("edit-dialog");
   const area = $("edit-text");
@@ -88,7 +88,7 @@ export function edit(heading, text, problem, then) {
   area.scrollTop = 0;
 }
 
-/** The list of keys. `bindings`: {keys, label}. */
+/** Show the keys. `bindings`: {keys, label}. */
 export function help(bindings) {
   const rows = bindings.map(({ keys, label }) => {
     const signs = keys.flatMap((name) => [" ", make("kbd", { text: written(name) })]);
@@ -99,13 +99,13 @@ export function help(bindings) {
   $("help-heading").focus();
 }
 
-/** The panel of guidelines: beside the items where there is room, over them where there is not. */
+/** The panel of guidelines: beside the items if there is room, else over them. */
 export const guidelines = {
   get beside() {
     return $("guidelines").open && !$("guidelines").matches(":modal");
   },
 
-  /** Open beside the items, unless they were closed before; never over them without being asked. */
+  /** Open beside the items, unless closed by hand before; never open over them. */
   start(text) {
     if (this.started) return;
     this.started = true;
@@ -137,7 +137,7 @@ export const guidelines = {
     $("guidelines").close();
   },
 
-  /** Opened by hand, the text takes the focus, so that it can be read and scrolled at once. */
+  /** Open or close by hand; the text takes the focus, so that it can be scrolled by key. */
   toggle() {
     if ($("guidelines").open) return this.close();
     this.open();

@@ -1,16 +1,16 @@
-// Which words differ between two texts. Leaves out showing them.
+// The words that differ between two texts.
 
-/** Most words of one text; beyond it the table of the longest common subsequence would take too long. */
+/** Most words of one text; for more the table of the longest common subsequence takes too long. */
 export const MOST_WORDS = 2000;
 
-// Scripts written without spaces are compared by character, punctuation by itself.
+// Scripts written without spaces are compared by character; a punctuation mark is a word.
 const WORD =
   /[\p{sc=Han}\p{sc=Hiragana}\p{sc=Katakana}\p{sc=Thai}]|[[\p{L}\p{N}\p{M}_'’]--[\p{sc=Han}\p{sc=Hiragana}\p{sc=Katakana}\p{sc=Thai}]]+|[^\s\p{L}\p{N}\p{M}_'’]/gv;
 
 /**
- * Ranges [start, end) of the words that are in one text and not in the other, neighbours joined.
+ * Ranges [start, end) of the words that only one text has, neighbours joined.
  *
- * Returns {tooLong, same, a, b}; tooLong where a text has more than MOST_WORDS words, and then nothing was compared.
+ * Returns {tooLong, same, a, b}; tooLong: a text has more than MOST_WORDS words, and nothing was compared.
  */
 export function wordDiff(a, b) {
   const left = words(a);
@@ -22,12 +22,12 @@ export function wordDiff(a, b) {
 }
 
 function words(text) {
-  const found = [];
+  const list = [];
   for (const match of text.matchAll(WORD)) {
-    if (found.length === MOST_WORDS) return null;
-    found.push({ word: match[0], start: match.index, end: match.index + match[0].length });
+    if (list.length === MOST_WORDS) return null;
+    list.push({ word: match[0], start: match.index, end: match.index + match[0].length });
   }
-  return found;
+  return list;
 }
 
 function common(left, right) {
@@ -41,7 +41,7 @@ function common(left, right) {
   const n = left.length - head - tail;
   const m = right.length - head - tail;
   const width = m + 1;
-  const longest = new Uint16Array((n + 1) * width); // [i, j]: of what is left from word i and word j on
+  const longest = new Uint16Array((n + 1) * width); // [i, j]: of the words from i and from j on
   for (let i = n - 1; i >= 0; i--) {
     for (let j = m - 1; j >= 0; j--) {
       const at = i * width + j;
@@ -65,11 +65,11 @@ function common(left, right) {
 }
 
 function ranges(words, kept) {
-  const found = [];
+  const list = [];
   words.forEach(({ start, end }, i) => {
     if (kept[i]) return;
-    if (i && !kept[i - 1]) found.at(-1)[1] = end;
-    else found.push([start, end]);
+    if (i && !kept[i - 1]) list.at(-1)[1] = end;
+    else list.push([start, end]);
   });
-  return found;
+  return list;
 }

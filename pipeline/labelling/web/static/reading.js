@@ -1,4 +1,4 @@
-// What is read: the prompt with its turns, the completions, what differs between two. Leaves out answering.
+// Draws the prompt with its turns, the completions, and the differences between two.
 
 import { MOST_WORDS, wordDiff } from "./diff.js";
 import { key } from "./dialogs.js";
@@ -8,13 +8,13 @@ const $ = (id) => document.getElementById(id);
 const promptMore = document.querySelector("#prompt-card .more");
 const ROLES = { system: "System", user: "User", assistant: "Assistant", tool: "Tool" };
 
-/** What a completion is called on the page. */
+/** The name of a completion on the page. */
 export function nameOf(item, place) {
   if (item.mode === "pairwise") return "AB"[place];
   return item.mode === "ranking" ? String(place + 1) : "";
 }
 
-/** Fill the page with an item. `onPick(place)` where completions are picked one by one. */
+/** Draw an item. `onPick(place)`: a completion was picked for a ranking. */
 export function draw(item, onPick) {
   const many = item.turns.length > 1;
   $("prompt").replaceChildren(...item.turns.map(turn));
@@ -63,7 +63,7 @@ function card(item, text, place, onPick) {
   return make("article", { className: "card completion" }, line, pane, more);
 }
 
-/** Mark the words that differ, or show the texts plainly. Returns what to say of it. */
+/** Mark the words that differ, or show the texts plainly. Returns the explanation. */
 export function differ(item, on) {
   const bodies = document.querySelectorAll("#completions .text");
   const diff = on ? wordDiff(...item.completions) : { a: [], b: [] };
@@ -74,7 +74,7 @@ export function differ(item, on) {
   return diff.same ? "A and B have the same words." : "Underlined: the words that differ.";
 }
 
-/** Show on each card whether there is a better answer, and its rank where completions are ranked. */
+/** Show on each card whether it is edited, and in a ranking its rank. */
 export function mark(item, edits, ranking) {
   document.querySelectorAll("#completions .card").forEach((element, place) => {
     const line = element.querySelector(".line");
@@ -93,7 +93,7 @@ export function mark(item, edits, ranking) {
   });
 }
 
-/** Give panes that scroll a place in the Tab order, and those that are cut off a button that opens them. */
+/** Put panes that scroll in the Tab order, and give truncated ones a button that opens them. */
 export function measure() {
   for (const pane of document.querySelectorAll(".pane")) {
     const more = pane.parentElement.querySelector(".more");

@@ -1,4 +1,4 @@
-// What is shown besides an item: the consent, the end, the wait, the banner, and what is said to those who listen.
+// The screens other than an item (consent, end, wait), the banner, and messages for screen readers.
 
 import { show } from "./text.js";
 
@@ -6,7 +6,7 @@ const $ = (id) => document.getElementById(id);
 const SEEN_MS = 8000;
 let seenTimer = 0;
 
-/** Show one of consent, item, rest. `state`, on the body, is for the style sheet and for tests. */
+/** Show one of consent, item, rest. The style sheet and tests read `state` from the body. */
 export function screen(id, state) {
   for (const other of ["consent", "item", "rest"]) $(other).hidden = other !== id;
   $("tools").hidden = $("progress").hidden = id === "consent" || state === "lost";
@@ -27,7 +27,7 @@ export function focusOn(id) {
   scrollTo(0, 0);
 }
 
-/** For those who listen to the page; also before the eyes for a while where it is `seen`. */
+/** A message for screen readers; where `seen`, also visible for a while. */
 export function say(text, seen = false) {
   $("said").textContent = text;
   $("said").classList.toggle("seen", seen);
@@ -42,7 +42,7 @@ export function showConsent({ text, version, sha256 }) {
   focusOn("consent-heading");
 }
 
-/** Nothing to answer: `why` is "done" or "waiting". Returns the heading. */
+/** Show that there is nothing to answer: `why` is "done" or "waiting". Returns the heading. */
 export function showRest(why, canUndo) {
   const news = !inState(why);
   screen("rest", why);
@@ -50,7 +50,7 @@ export function showRest(why, canUndo) {
     done: ["All done, thank you", "There is nothing left for you to answer. You can close this page."],
     waiting: [
       "Waiting for more items",
-      "You have answered all there are for now. New ones appear here by themselves.",
+      "You have answered all available items. New ones appear here automatically.",
     ],
   }[why];
   $("rest-heading").textContent = heading;
@@ -60,16 +60,16 @@ export function showRest(why, canUndo) {
   return heading;
 }
 
-/** The end, for now: no permission, or an answer of the server that trying again would not change. */
+/** Show a final problem: no permission, or a response that a retry would not change. */
 export function showLost(problem) {
   screen("rest", "lost");
   $("rest-heading").textContent = problem.status === 403 ? "This link no longer works" : "This page cannot go on";
-  $("rest-text").textContent = `${problem.message} Reload the page, or ask whoever gave you the link.`;
+  $("rest-text").textContent = `${problem.message} Reload the page, or ask the person who gave you the link.`;
   $("rest-undo").hidden = true;
   focusOn("rest-heading");
 }
 
-/** A trouble that may pass, with a button to try again. Told once, however often it is tried. */
+/** Show a temporary problem with a button to retry. An unchanged text is announced once. */
 export function banner(text, again) {
   if ($("banner-text").textContent !== text) $("banner-text").textContent = text;
   $("banner-button").onclick = again;

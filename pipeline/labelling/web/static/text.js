@@ -1,4 +1,4 @@
-// Untrusted text as visible text: what would hide, reorder or move text becomes a small boxed name. Leaves out layout.
+// Shows untrusted text: control, bidi and invisible characters become small boxed names.
 
 const C0 = (
   "NUL SOH STX ETX EOT ENQ ACK BEL BS HT LF VT FF CR SO SI DLE DC1 DC2 DC3 DC4 NAK SYN ETB CAN EM SUB ESC FS GS RS US"
@@ -16,7 +16,7 @@ const HIDDEN =
 
 const MOST_BOXES = 1000;
 
-/** What stands in the box for a character: its short name, else its code point. */
+/** The boxed name of a character: its short name, else its code point. */
 export function nameOf(character) {
   const code = character.codePointAt(0);
   return C0[code] ?? NAMES[code] ?? codeOf(code);
@@ -39,7 +39,7 @@ export function make(tag, { text, ...properties } = {}, ...children) {
 }
 
 /**
- * Fill an element with a text, its newlines and spaces kept.
+ * Fill an element with a text, keeping its newlines and spaces.
  *
  * marks: [start, end) in characters of the text, ascending; they become <mark>.
  */
@@ -67,23 +67,23 @@ export function show(element, text, marks = []) {
 function put(parent, text, budget) {
   let plain = "";
   let at = 0;
-  for (const found of text.matchAll(HIDDEN)) {
-    plain += text.slice(at, found.index);
-    at = found.index + found[0].length;
-    if (!found[1]) {
+  for (const match of text.matchAll(HIDDEN)) {
+    plain += text.slice(at, match.index);
+    at = match.index + match[0].length;
+    if (!match[1]) {
       plain += "\n";
       continue;
     }
-    const times = found[0].length / found[1].length;
-    const name = nameOf(found[1]) + (times > 1 ? ` ×${times}` : "");
-    // A text of nothing but such characters may be 100 kB: that many elements would freeze the page.
+    const times = match[0].length / match[1].length;
+    const name = nameOf(match[1]) + (times > 1 ? ` ×${times}` : "");
+    // 100 kB of such characters would be too many elements for the page.
     if (budget.boxes-- <= 0) {
       plain += `[${name}]`;
       continue;
     }
     if (plain) parent.append(plain);
     plain = "";
-    parent.append(make("span", { className: "symbol", title: codeOf(found[1].codePointAt(0)), text: name }));
+    parent.append(make("span", { className: "symbol", title: codeOf(match[1].codePointAt(0)), text: name }));
   }
   plain += text.slice(at);
   if (plain) parent.append(plain);

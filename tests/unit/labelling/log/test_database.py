@@ -123,7 +123,7 @@ def test_a_newer_schema_and_another_program(tmp_path: Path) -> None:
         db.close()
     with pytest.raises(StoreError, match=r"has schema 2; this program reads up to 1\. Update the program"):
         Log(tmp_path / "newer")
-    with pytest.raises(StoreError, match="no log of labelling"):
+    with pytest.raises(StoreError, match="not a labelling log"):
         Log(tmp_path / "other")
 
 

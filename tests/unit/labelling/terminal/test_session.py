@@ -106,7 +106,7 @@ def test_tie_both_bad_and_upper_case(opened: tuple[Log, Person]) -> None:
     assert list(choices(log).values())[:2] == ["tie", "both_bad"]
     assert "0 answered, 3 left" in out
     assert "2 answered, 1 left" in out
-    assert "You have answered every item" in out
+    assert "No items are left for you" in out
     assert "3 answered and saved" in out
 
 
@@ -121,7 +121,7 @@ def test_a_skip_has_a_reason_and_can_be_thought_better_of(opened: tuple[Log, Per
 def test_undo_asks_again_and_says_what_was_said(opened: tuple[Log, Person]) -> None:
     log, person = opened
     out = run(log, person, "y u 2 u 1 s 1 u t")
-    assert "undo: there is nothing" in out
+    assert "undo: there is no answer" in out
     assert "Your earlier answer: 2 is better" in out
     assert "Your earlier answer: skip" in out
     first, second = items(2)
@@ -240,7 +240,7 @@ def test_waiting_for_items_ends_when_there_are_some(tmp_path: Path, monkeypatch:
     out = run(log, person, "y t")
     assert rounds == []
     assert out.count("Waiting for more items") == 2
-    assert "Nothing is left" in out
+    assert "No items are left" in out
     assert len(log.answers.votes()) == 1
 
 
@@ -543,7 +543,7 @@ def test_a_key_is_enough(opened: tuple[Log, Person], tty: Callable[..., Tty]) ->
     person_at.expect("note: ")
     person_at.send("why: \x1b[2J\n")
     person_at.answer("\x1b[A", "b")  # arrow up scrolls elsewhere, and answers nothing here
-    person_at.expect("Nothing is left")
+    person_at.expect("No items are left")
     person_at.expect("end) ")
     person_at.send("x")
     assert person_at.expect("SHELL: ended").count("3 answered") == 1

@@ -143,7 +143,7 @@ def test_a_lean_to_the_first_place_is_said(tmp_path):
     for item in desk.items:
         desk.vote(one, item, "a")
     page = desk.page()
-    assert "people lean to the first place" in page.text
+    assert "people prefer the first place" in page.text
     assert "one is better 40 100 %" in page.text
     assert "both bad 0" not in page.text
     assert "n odd" in page.values
@@ -280,7 +280,7 @@ def test_publishing_tells_how_it_went(tmp_path):
     desk.vote(desk.person("one"), desk.items[0], "a")
     page = desk.page()
     assert "preference pairs 1" in page.text
-    assert "2 items are wanted and 1 are done" in page.text
+    assert "2 items are required and 1 are done" in page.text
     assert "data/x: split test would hold nothing. Label more." in desk.send("publish").text
     outcome[0] = "reviews-preferences@v000001: 1 pairs"
     assert "reviews-preferences@v000001" in desk.send("publish").text
@@ -288,7 +288,7 @@ def test_publishing_tells_how_it_went(tmp_path):
     outcome[0] = KeyError("secret")
     answer = desk.client.post("/operator/publish", content="", headers=FORM)
     assert answer.status_code == 500
-    assert "failed by a bug" in desk.page().text
+    assert "failed because of a bug" in desk.page().text
 
 
 def test_two_do_not_publish_at_once(tmp_path):

@@ -79,5 +79,5 @@ def test_nothing_to_export_is_said_in_one_line(log):
         votes_download.rows(log)
     one = log.people.add("one")
     vote(log, one.id, next(iter(log.batches.items())), "a")
-    with pytest.raises(DataError, match="none of 1 answers is of somebody who agreed"):
+    with pytest.raises(DataError, match="no annotator of the 1 answers agreed"):
         votes_download.rows(log)
