@@ -89,8 +89,8 @@ class Queue:
 
         Their newest unanswered assignment, so that an undone item comes at once. Else the first item in order that
         is not done, not seen by the person, and not leased to enough others; where all are leased, the first of
-        those. At some turns a gold item or a planned repeat comes first. Raises Refused for an unknown or withdrawn
-        person.
+        those. At some turns a gold item or a planned repeat comes first. Raises Refused for
+        unknown or withdrawn people.
         """
         with self._database.write() as db:
             require_active(db, annotator)
