@@ -644,7 +644,7 @@ def test_a_second_person_can_be_forgotten_later(world: World, capsys: pytest.Cap
     told = capsys.readouterr().out
     # The reward model was trained on v2, which v3 took the place of.
     assert "x-reward@v000001: adapter" in told
-    assert "models made from versions erased earlier" not in told
+    assert "models derived from versions erased earlier" not in told
     assert holding(world.root, TWO) == holding(world.root, "of the second one") == []
     assert world.latest().ref == "x-preferences@v000004"
     assert [r["annotator"] for r in world.latest().rows()] == [world.ids()[THREE]] * 3 + ["operator"]
