@@ -22,7 +22,7 @@ from pipeline.modeling.tokens import encode_conversation, encode_prompts, prompt
 from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.scoring.reward_role import score_rows
 from pipeline.scoring.scorer import Samples, Scorer
-from pipeline.trainers.ppo.policy_and_value import ValueHead
+from pipeline.trainers.ppo.policy_and_value import ClassifierValueModel, ValueHead
 from pipeline.trainers.ppo.section import PPOSection
 
 PromptAsGiven: TypeAlias = "str | Sequence[dict[str, str]] | None"
@@ -146,11 +146,9 @@ def as_value_model(classifier: PreTrainedModel | None, model: CausalLM, args: PP
 
     A model that is trained whole is cast to fp32: in bf16 its steps would be rounded away.
     """
-    size = output_embedding(model).shape[1]
     if classifier is not None:
-        head = ValueHead(size, backbone=cast("PreTrainedModel", classifier.float().requires_grad_(True)))
-        head.linear = cast("nn.Linear", classifier.score)
-        return head
+        return ClassifierValueModel(cast("PreTrainedModel", classifier.float().requires_grad_(True)))
+    size = output_embedding(model).shape[1]
     if args.value_model == "adapter":
         if not isinstance(model, PeftModel):
             raise ValueError("value_model: adapter needs a model that already has its LoRA adapter")

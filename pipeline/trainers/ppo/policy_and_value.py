@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +54,25 @@ class ValueHead(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """(..., H) to (...), fp32."""
         return self.linear(states.float()).squeeze(-1)
+
+
+class ClassifierValueModel(ValueHead):
+    """A sequence classifier as value model. Its parameters keep the classifier's names, as TRL's do."""
+
+    def __init__(self, classifier: PreTrainedModel) -> None:
+        nn.Module.__init__(self)
+        self.adapter = None
+        self._classifier = (classifier,)  # in a tuple it is not a submodule: its children are
+        for name, child in classifier.named_children():
+            self.add_module(name, child)
+
+    @property
+    def backbone(self) -> PreTrainedModel:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self._classifier[0]
+
+    @property
+    def linear(self) -> nn.Linear:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return cast("nn.Linear", self.backbone.score)
 
 
 @dataclass(frozen=True)

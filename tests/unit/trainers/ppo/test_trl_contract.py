@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, TrainerCallback
 from trl.experimental.ppo import PPOConfig
 
 import pipeline.trainers.ppo.trainer as our_ppo
+from pipeline.store.checkpoints import Checkpoints
 from pipeline.trainers.ppo.rollout import Rollout
 from pipeline.trainers.ppo.section import PPOSection
 from pipeline.trainers.ppo.trainer import PPOTrainer
@@ -250,3 +251,21 @@ def test_a_value_model_stored_in_bf16_is_trained_in_fp32(tmp_path: Path):
     made.train()
     assert all(p.dtype == torch.float32 for p in value.parameters())
     assert moved(value, before)
+
+
+# Seen failing with: KeyError 'linear.weight', as a classifier's parameters were under names of our own.
+def test_a_classifier_given_as_value_model_keeps_its_names(tmp_path: Path):
+    policy = tiny_gpt2()
+    value = classifier(policy, 5)
+    before = snapshot(value)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    made = build(PPOTrainer, tmp_path, policy, value_model=value, total_episodes=16)
+    made.checkpoints = checkpoints
+    made.train()
+    made.save_checkpoint()
+    trained = dict(made.model.value_model.named_parameters())
+    assert set(trained) == set(before)
+    assert all(not torch.equal(before[name], weight) for name, weight in trained.items())
+    again = build(PPOTrainer, tmp_path, tiny_gpt2(), value_model=classifier(policy, 6), total_episodes=16)
+    again.load_checkpoint(checkpoints.all()[-1])
+    assert moved(again.model, snapshot(made.model)) == set()
