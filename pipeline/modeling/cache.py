@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedConfig
 from transformers.cache_utils import DynamicLayer
 
 
@@ -27,7 +27,7 @@ class RoomyLayer(DynamicLayer):
         self.is_initialized = True
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Write the new states behind the old ones; what is returned covers both."""
+        """Append the new states; return the old and the new."""
         del args, kwargs
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
@@ -42,7 +42,7 @@ class RoomyLayer(DynamicLayer):
         return self.used
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep these rows, in ascending order, in place: row i moves up to a place that is already free."""
+        """Keep these rows (ascending), in place: each moves up to a row that is already free."""
         for buffer in self.buffers:
             for new, old in enumerate(indices.tolist()):
                 if new != old:
@@ -51,10 +51,9 @@ class RoomyLayer(DynamicLayer):
         self.keys, self.values = (b[:, :, : self.used] for b in self.buffers)
 
 
-def roomy_cache(config: Any, room: int) -> DynamicCache:
-    """A cache for ``room`` tokens; layers that are more than plain attention keep their own kind."""
+def roomy_cache(config: PreTrainedConfig, room: int) -> DynamicCache:
+    """A cache for ``room`` tokens. Only layers of plain attention are replaced."""
     cache = DynamicCache(config=config)
-    cache.layers = [RoomyLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers]
-    if not cache.layers:  # a config that does not say how many layers there are
-        return DynamicCache(config=config)
+    if cache.layers:  # none where the config does not say how many there are
+        cache.layers = [RoomyLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache

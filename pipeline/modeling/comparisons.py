@@ -1,7 +1,4 @@
-"""Comparisons for somebody to judge: several completions of each prompt, sampled from the base or from a policy.
-
-Who judges them, and which side of the split they are on, is left to whoever asks.
-"""
+"""Sample comparisons to label: several completions of each prompt, from the base or from a policy."""
 
 from __future__ import annotations
 
@@ -14,20 +11,20 @@ import torch
 
 from pipeline.base.records import Comparison
 from pipeline.modeling import generation, tokens
-from pipeline.modeling.roles import load_policy, merged
+from pipeline.modeling.roles import load_policy, merged_adapter
 
 
 class Sampling:
-    """Iterate over it once for ``(place of the prompt, comparison)``, as soon as each is there.
+    """An iterable, for one pass, of ``(index of the prompt, comparison)``, each as soon as it is sampled.
 
-    Completions of one prompt that are equal are not compared, and a comparison is given once.
+    Equal completions of a prompt are not compared, and no comparison is repeated.
 
     Args:
         base: directory or Hub id, and revision.
-        policy: an adapter's or a model's directory to sample from instead.
+        policy: directory of an adapter or a model to sample from instead.
         per_prompt: completions of each prompt; every two of them are a comparison.
-        at_a_time: completions sampled before any is given, at least; by default all. It changes when a comparison
-            comes, never which: all randomness is drawn beforehand.
+        at_a_time: least number of completions sampled before the first comparison is yielded; by default all.
+            It changes no comparison: all randomness is drawn beforehand.
     """
 
     def __init__(
@@ -46,9 +43,9 @@ class Sampling:
         self._base, self._policy, self._prompts = base, policy, prompts
         self._tokens, self._per_prompt = completion_tokens, per_prompt
         self._temperature, self._batch_size, self._seed = temperature, batch_size, seed
-        # Whole batches, so that a completion is sampled beside the same others whatever is asked for.
+        # Whole batches, so that ``at_a_time`` changes no batch.
         self._rows = -(-(at_a_time or 10**12) // batch_size) * batch_size
-        self._pairs = self._given = self._ended = self._sampled = 0
+        self._pairs = self._yielded = self._ended = self._sampled = 0
 
     @property
     def total(self) -> int:
@@ -56,10 +53,10 @@ class Sampling:
         return len(self._prompts) * self._per_prompt
 
     def report(self) -> dict[str, Any]:
-        """Counts for the manifest: pairs sampled, those left out as equal or repeated, completions that ended."""
+        """Counts for the manifest: pairs sampled, those equal or repeated, the share of completions that ended."""
         return {
             "sampled": self._pairs,
-            "identical_or_repeated": self._pairs - self._given,
+            "identical_or_repeated": self._pairs - self._yielded,
             "ended_share": round(self._ended / max(self._sampled, 1), 4),
         }
 
@@ -70,14 +67,14 @@ class Sampling:
             texts.append(text)
             if len(texts) % self._per_prompt:
                 continue
-            place = len(texts) // self._per_prompt - 1
+            index = len(texts) // self._per_prompt - 1
             for a, b in combinations(texts[-self._per_prompt :], 2):
                 self._pairs += 1
-                comparison = Comparison(self._prompts[place], a, b)
+                comparison = Comparison(self._prompts[index], a, b)
                 if a != b and comparison.id not in seen:
                     seen.add(comparison.id)
-                    self._given += 1
-                    yield place, comparison
+                    self._yielded += 1
+                    yield index, comparison
 
     def _completions(self) -> Iterator[str]:
         from tqdm import tqdm
@@ -91,7 +88,7 @@ class Sampling:
         with tqdm(total=self.total, desc="sampling", unit="completion") as bar:
             for start in range(0, self.total, self._rows):
                 part = slice(start, start + self._rows)
-                with merged(model, self._policy and "policy"):
+                with merged_adapter(model, self._policy and "policy"):
                     sampled = generation.generate(
                         model,
                         prompt_ids[part],

@@ -1,11 +1,11 @@
 """Decoding on a GPU: one token's step over buffers that never move, captured once and replayed as a CUDA graph.
 
-A GPU is done with a small model's step before Python has launched its few hundred kernels; a graph launches all of
-them at once, sampling included. What that costs: attention looks at all of the room, finished rows stay in the
-batch, and whether every row has ended is looked up only now and then.
+A GPU finishes a small model's step before Python has launched its few hundred kernels; a graph launches all of
+them at once, sampling included. The cost: attention reads the whole buffer, finished rows stay in the batch, and
+whether every row has ended is checked only every few steps.
 
-A graph holds addresses. ``roles.merged`` swaps the weights for other tensors, which a graph of earlier weights
-would not see, so a decoder lives for one call of ``generate`` and captures anew in the next.
+A graph holds addresses. ``roles.merged_adapter`` swaps the weights for other tensors, which a graph of earlier
+weights would not see, so a decoder lives for one call of ``generate``.
 
 Opt-in (``ppo.cuda_graph_decoding``, ``generate(cuda_graphs=True)``): neither run nor measured on a GPU so far.
 On a CPU the same step is tested uncaptured, and the order of warming up, capturing and replaying against stand-ins
@@ -17,31 +17,30 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
-from transformers import DynamicCache
+from torch import Tensor, nn
+from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from pipeline.functional.masks import length_mask
 from pipeline.modeling.drawing import Completions, attention_mask, draw, left_pad
 
 LOOK_EVERY = 8
-"""Steps from one look at whether all rows have ended to the next: a look waits for the GPU."""
+"""Steps between two checks whether all rows have ended: a check waits for the GPU."""
 
 WARM_UP = 3
-"""Steps before the capture, in which libraries set up what they may not set up during it; their tokens count."""
+"""Steps before the capture, in which libraries initialise themselves; their tokens count."""
 
 
-def fits(lm: Any) -> bool:
-    """Whether this model can be decoded so: fused attention, and layers that cache plain keys and values.
-
-    Autocast is left alone: the weights it casts are freed behind a graph's back.
+def fits(lm: PreTrainedModel) -> bool:
+    """Whether a graph can decode this model: fused attention, plain caches of keys and values, and no autocast,
+    which frees the weights it casts while the graph still holds their addresses.
     """
     layers = DynamicCache(config=lm.config).layers
     plain = bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
-    device = lm.get_output_embeddings().weight.device.type
+    device = lm.device.type
     return plain and lm.config._attn_implementation == "sdpa" and not torch.is_autocast_enabled(device)
 
 
@@ -57,7 +56,7 @@ class StaticLayer(DynamicLayer):
         self.is_initialized = True
 
     def load(self, prompt: Any) -> None:
-        """Take over what the layer of a plain cache holds of a prompt."""
+        """Copy a prompt's states from a layer of a plain cache."""
         for buffer, states in zip(self.buffers, (prompt.keys, prompt.values), strict=True):
             buffer[:, :, : states.shape[2]] = states
 
@@ -67,8 +66,8 @@ class StaticLayer(DynamicLayer):
         keys, values = self.buffers
         return keys.index_copy_(2, self.at, key_states), values.index_copy_(2, self.at, value_states)
 
-    def get_seq_length(self) -> Any:
-        """As a tensor, like the library's own static layer: a number would be frozen into the graph."""
+    def get_seq_length(self) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """A tensor, as in the library's own static layer: a number would be frozen into the graph."""
         return self.at
 
 
@@ -85,7 +84,7 @@ class StaticDecoder:
 
     def __init__(
         self,
-        lm: Any,
+        lm: PreTrainedModel,
         rows: int,
         room: int,
         steps: int,
@@ -95,7 +94,7 @@ class StaticDecoder:
     ) -> None:
         if not fits(lm):
             raise ValueError("static decoding needs sdpa attention, plain cache layers and no autocast")
-        self.lm, self.head, self.value_head = lm, lm.get_output_embeddings(), value_head
+        self.lm, self.head, self.value_head = lm, cast("nn.Linear", lm.get_output_embeddings()), value_head
         self.eos_id, self.temperature, self.rows = eos_id, temperature, rows
         self.device = self.head.weight.device
         # Attention on CUDA pads a mask whose rows do not start at multiples of 8, in every layer of every step.
@@ -113,7 +112,7 @@ class StaticDecoder:
         self.values = zeros(rows, steps, dtype=torch.float32)
         self.capture, self.warm = self.device.type == "cuda", 0
         self.cache: Any = None
-        self.graph: Any = None
+        self.graph: torch.cuda.CUDAGraph | None = None
 
     def __enter__(self) -> StaticDecoder:
         return self
@@ -141,12 +140,12 @@ class StaticDecoder:
             if t % LOOK_EVERY == 0 and bool(self.ended.all()):
                 break
             self.advance()
-        found = {f.name: getattr(self, f.name)[:count].to("cpu", copy=True) for f in fields(Completions)}
-        counts = length_mask(found["lengths"], steps)
-        return Completions(**found | {k: found[k] * counts for k in ("logprobs", "values")})
+        columns = {f.name: getattr(self, f.name)[:count].to("cpu", copy=True) for f in fields(Completions)}
+        mask = length_mask(columns["lengths"], steps)
+        return Completions(**columns | {k: columns[k] * mask for k in ("logprobs", "values")})
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> None:
-        """The prompts' keys and values into the buffers, and the first token."""
+        """Write the prompts' keys and values into the buffers, and draw the first token."""
         ids, seen = left_pad(prompts, self.device)
         width = ids.shape[1]
         plain = DynamicCache(config=self.lm.config)
@@ -169,7 +168,7 @@ class StaticDecoder:
         self.record(states)
 
     def step(self) -> None:
-        """One token for every row: no shape, no address and no number of Python's changes from step to step."""
+        """Decode one token of every row. No shape, address or Python number changes from step to step."""
         states = self.lm.base_model(
             input_ids=self.last,
             attention_mask=self.visible,
@@ -180,7 +179,7 @@ class StaticDecoder:
         self.record(states)
 
     def record(self, states: Tensor) -> None:
-        """Draw a token from states (B, H), note it down, and make it the next input."""
+        """Draw a token from states (B, H), store it, and make it the next input."""
         uniform = self.noise.index_select(1, self.token).squeeze(1)
         token, logprob = draw(self.head(states).float(), uniform, self.temperature)
         self.ids.index_copy_(1, self.token, token[:, None])
@@ -196,7 +195,7 @@ class StaticDecoder:
         self.visible.index_fill_(3, self.at, True)
 
     def advance(self) -> None:
-        """A :meth:`step`; on a GPU a few to warm up, then one is captured, and it and the rest are replayed."""
+        """Run a :meth:`step`. On a GPU: a few to warm up, then capture one, and replay it from there on."""
         if self.graph is not None:
             self.graph.replay()
         elif not self.capture:
@@ -220,7 +219,7 @@ class StaticDecoder:
 
 
 def _waits(step: Callable[[], None]) -> bool:
-    """Take a step; whether Python waits for the GPU in it, as where experts are picked: no graph can hold that."""
+    """Take a step; return whether Python waits for the GPU in it (to route experts), which no graph can hold."""
     mode = torch.cuda.get_sync_debug_mode()
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -235,6 +234,6 @@ def _waits(step: Callable[[], None]) -> bool:
 
 
 @cache
-def _side_stream(device: torch.device) -> Any:
-    """One for all decoders: cuBLAS keeps a workspace for every stream it has captured on (pytorch#99196)."""
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """One stream for all decoders: cuBLAS keeps a workspace for every stream it captured on (pytorch#99196)."""
     return torch.cuda.Stream(device)

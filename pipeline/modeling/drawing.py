@@ -1,4 +1,4 @@
-"""Draw tokens: one uniform number per token, so that a completion depends on nothing beside it."""
+"""Draw tokens, each from one uniform number, so that a completion does not depend on its batch."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pipeline.modeling.types import Device
 
 @dataclass(frozen=True)
 class Completions:
-    """What was sampled.
+    """Sampled completions.
 
     Attributes:
-        ids: (B, T) completion ids; what stands past ``lengths`` means nothing.
+        ids: (B, T) completion ids; cells past ``lengths`` are undefined.
         lengths: (B,) tokens of each completion, its end-of-sequence token included.
         ended: (B,) bool, True where the end-of-sequence token was sampled, False where the length cut it.
-        logprobs: (B, T) log-probability of each token as it was drawn, temperature included.
+        logprobs: (B, T) log-probability of each token at the sampling temperature.
         values: (B, T) of the states that predict each token; zeros without a value head.
     """
 
@@ -41,9 +41,9 @@ def uniforms(rows: int, tokens: int, generator: torch.Generator | None = None) -
 
 
 def attention_mask(lm: PreTrainedModel, visible: Tensor, queries: int) -> Tensor:
-    """(B, 1, Q, K) for the fused attention, made here as the library's own takes longer than a small model's step.
+    """(B, 1, Q, K) mask for the fused attention; the library's own takes longer than a small model's step.
 
-    A column of padding sees itself, as a softmax over nothing would be NaN and NaN spreads.
+    A padding token attends to itself: a softmax over nothing would be NaN, which spreads.
     """
     if lm.config._attn_implementation != "sdpa" or getattr(lm.config, "sliding_window", None):
         return visible.long()
@@ -93,6 +93,7 @@ def draw(logits: Tensor, uniform: Tensor, temperature: float, block: int = 256) 
 
 
 def left_pad(prompts: Sequence[Sequence[int]], device: Device) -> tuple[Tensor, Tensor]:
+    """(B, L) ids padded on the left and (B, L) mask, True on tokens."""
     width = max(len(p) for p in prompts)
     ids = torch.zeros(len(prompts), width, dtype=torch.long)
     mask = torch.zeros(len(prompts), width, dtype=torch.bool)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,14 +18,14 @@ from pipeline.modeling.types import Device, Tokenizer
 
 _POOLING = "1_Pooling/config.json"
 _READ = {"pooling_mode_cls_token", "pooling_mode_mean_tokens", "pooling_mode_mean_sqrt_len_tokens"}
-"""The last is the mean but for its length, which is made 1 anyway."""
+"""The last differs from the mean in length only, which is normalised anyway."""
 
 
 class TextEmbedder:
-    """An encoder and its tokenizer; a text's vector is the mean of its tokens' states, of length 1.
+    """An encoder and its tokenizer; a text's vector is the normalised mean of its tokens' states.
 
-    That is how sentence-transformers' models are made to be read (Reimers and Gurevych 2019, arXiv:1908.10084),
-    unless their ``1_Pooling/config.json`` says that the first token stands for the text.
+    So sentence-transformers pools (Reimers and Gurevych 2019, arXiv:1908.10084), unless the model's
+    ``1_Pooling/config.json`` chooses the first token.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: Tokenizer, first_token: bool = False) -> None:
@@ -33,25 +34,25 @@ class TextEmbedder:
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str], batch_size: int = 64) -> NDArray[np.float32]:
-        """(n, d) vectors of length 1; of a text without tokens, 0."""
-        found = np.zeros((len(texts), int(self.model.config.hidden_size)), np.float32)
+        """(n, d) vectors of length 1; 0 for a text without tokens."""
+        vectors = np.zeros((len(texts), int(self.model.config.hidden_size)), np.float32)
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         for start in range(0, len(order), batch_size):
             index = order[start : start + batch_size]
-            given = self.tokenizer(
+            batch = self.tokenizer(
                 [texts[i] for i in index],
                 padding=True,
                 truncation=True,
                 max_length=self.limit,
                 return_tensors="pt",
             ).to(self.model.device)
-            if given["input_ids"].shape[1] == 0:
+            if batch["input_ids"].shape[1] == 0:
                 continue
-            states = self.model(**given).last_hidden_state.float()
-            mask = given["attention_mask"][..., None].to(states.dtype)
+            states = self.model(**batch).last_hidden_state.float()
+            mask = batch["attention_mask"][..., None].to(states.dtype)
             pooled = states[:, 0] if self.first_token else (states * mask).sum(1)
-            found[index] = torch.nn.functional.normalize(pooled, dim=-1).cpu().numpy()
-        return found
+            vectors[index] = torch.nn.functional.normalize(pooled, dim=-1).cpu().numpy()
+        return vectors
 
 
 def load_embedder(source: str, device: Device, where: str, key: str) -> TextEmbedder:
@@ -60,7 +61,7 @@ def load_embedder(source: str, device: Device, where: str, key: str) -> TextEmbe
     Args:
         key: of the config, for messages.
     Raises:
-        ModelError: see :func:`pipeline.modeling.foreign.load_foreign`; no encoder, or one that is read otherwise.
+        ModelError: see :func:`pipeline.modeling.foreign.load_foreign`; not an encoder, or another pooling.
     """
     from transformers import AutoModel
 
@@ -73,15 +74,15 @@ def load_embedder(source: str, device: Device, where: str, key: str) -> TextEmbe
         kind = ", ".join(model.config.architectures or [type(model).__name__])
         raise ModelError(where, f"{name} is a {kind}.", "Give an encoder: a model of sentence embeddings.")
     tokenizer.padding_side = "right"
-    require_embeddings(model, tokenizer, where, name, also=[tokenizer.pad_token_id])
+    require_embeddings(model, tokenizer, where, name, also=[cast("int", tokenizer.pad_token_id)])
     return TextEmbedder(model.to(device), tokenizer, _first_token(source, where, name))
 
 
 def _first_token(source: str, where: str, name: str) -> bool:
-    """Whether sentence-transformers' settings beside the model say that its first token is read.
+    """Whether the model's sentence-transformers settings pool by the first token.
 
     Raises:
-        ModelError: they cannot be read, or ask for something that is neither that nor the mean.
+        ModelError: they cannot be read, or choose neither that nor the mean.
     """
     path = _pooling_settings(source)
     if path is None:
@@ -104,7 +105,7 @@ def _first_token(source: str, where: str, name: str) -> bool:
 
 
 def _pooling_settings(source: str) -> Path | None:
-    """The file, downloaded if need be; None where there is none."""
+    """The path of the pooling settings, downloaded if need be; None if the model has none."""
     from huggingface_hub import hf_hub_download
 
     path = Path(source).expanduser()

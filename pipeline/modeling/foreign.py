@@ -1,4 +1,4 @@
-"""Models of others that are used as they are: loaded from safetensors only, and only where they are whole."""
+"""Load third-party models: from safetensors only, and only if no weight is missing."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 from pipeline.base.errors import ModelError
-from pipeline.modeling.loading import silent
+from pipeline.modeling.loading import first_line, silent
 from pipeline.modeling.types import Tokenizer
 from pipeline.modeling.weights import require_finite
 
 
 def load_foreign(
-    kind: Any,
+    kind: type[_BaseAutoModelClass],
     source: str,
     *,
     revision: str | None,
@@ -24,20 +25,20 @@ def load_foreign(
     name: str,
     mend: str,
     unread: Sequence[str] = (),
-    **more: Any,
-) -> tuple[Any, Any]:
+    **more: object,
+) -> tuple[Any, Tokenizer]:
     """A model and its tokenizer, which can pad, from a local directory or the Hub; the model in evaluation mode.
 
     Args:
         kind: one of transformers' ``Auto`` classes.
         where: the config's file, for messages.
-        name: what messages call the model.
-        mend: what to do where no directory of that name is there.
-        unread: parts of the model that nothing here reads, which may be missing.
+        name: of the model in messages.
+        mend: the advice if there is no directory of that name.
+        unread: prefixes of weights that may be missing, as nothing here reads them.
         more: for ``from_pretrained``.
     Raises:
-        ModelError: it is not there, is damaged, lacks weights, holds some that are no numbers or of another shape
-            than its config says, has no tokenizer, or one with tokens that it has no embedding of.
+        ModelError: the model does not exist, is damaged, lacks weights, holds weights that are not finite or of
+            another shape than its config states, or has no usable tokenizer.
     """
     from transformers import AutoTokenizer
     from transformers.utils import logging
@@ -47,16 +48,15 @@ def load_foreign(
     if not path.is_dir() and (path.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1):
         raise ModelError(where, f'no model directory "{source}".', mend)
     place = str(path) if path.is_dir() else source
-    given: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
+    options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
     try:
         with silent():
-            tokenizer: Any = AutoTokenizer.from_pretrained(place, **given)
-            given |= {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
-            model, info = kind.from_pretrained(place, **given, **more)
-    except Exception as err:  # of a damaged file, whatever its reader stumbles over
-        said = (str(err).strip().splitlines() or [type(err).__name__])[0][:200]
-        whole = "Give a local directory or a Hub id whose weights are safetensors."
-        raise ModelError(where, f"cannot load {name}: {said}", whole) from err
+            tokenizer = AutoTokenizer.from_pretrained(place, **options)
+            options |= {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
+            model, info = kind.from_pretrained(place, **options, **more)
+    except Exception as err:  # a damaged file can raise anything
+        mend = "Give a local directory or a Hub id whose weights are safetensors."
+        raise ModelError(where, f"cannot load {name}: {first_line(err)}", mend) from err
     _require_whole(model, info, where, name, unread)
     _prepare_tokenizer(tokenizer, where, name)
     return model.eval().requires_grad_(False), tokenizer
@@ -80,12 +80,12 @@ def _require_whole(
             f"{name} holds {key} of another shape than its config.json says: {list(there)}, not {list(asked)}.",
             "Download it again: the two files are not of one model.",
         )
-    require_finite(model, f"{where}: {name}", "Download it again: no training mends them.")
+    require_finite(model, f"{where}: {name}", "Download it again: training cannot repair them.")
 
 
 def _prepare_tokenizer(tokenizer: Tokenizer, where: str, name: str) -> None:
-    """Make it pad, or raise ModelError where it cannot be used."""
-    # Without files transformers makes one up from the model's config, which knows its special tokens alone.
+    """Give it a padding token. Raises ModelError if it cannot be used."""
+    # Without files transformers builds one from the model's config, of special tokens only.
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise ModelError(where, f"{name} holds no tokenizer.", "Its directory needs the tokenizer's files too.")
     limit = tokenizer.model_max_length
@@ -108,12 +108,12 @@ def _prepare_tokenizer(tokenizer: Tokenizer, where: str, name: str) -> None:
 def require_embeddings(
     model: PreTrainedModel, tokenizer: Tokenizer, where: str, name: str, also: Sequence[int] = ()
 ) -> None:
-    """Check that the model has an embedding of every token that a text is made of, and of those put around one.
+    """Check that the model has an embedding of every ordinary token, and of those that are put around a text.
 
-    A special token out of range is borne otherwise: there are models whose padding is one.
+    Other special tokens may be out of range: the padding of some models is.
 
     Args:
-        also: more tokens that are given to the model.
+        also: further tokens that the model reads.
     Raises:
         ModelError: it has fewer.
     """
@@ -130,16 +130,16 @@ def require_embeddings(
 
 
 def embeddings(model: PreTrainedModel) -> int:
-    """How many tokens the model has an embedding of."""
+    """The number of tokens that the model has an embedding of."""
     return len(cast("Tensor", model.get_input_embeddings().weight))
 
 
 def positions(model: PreTrainedModel) -> int:
-    """Most tokens the model has positions for."""
+    """The longest input in tokens that the model has positions for."""
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if not isinstance(limit, int) or limit <= 0:
         return 10**9
-    # RoBERTa and its kin count from behind the padding's index: of 514 positions 512 can be used.
+    # RoBERTa's positions begin after the padding's index: of 514, 512 can be used.
     taken = [
         m.padding_idx + 1
         for n, m in model.named_modules()

@@ -1,4 +1,4 @@
-"""Sampling completions: a decode loop over Hugging Face's own modules, with a cache that does not grow by copying.
+"""Sample completions: a decode loop over Hugging Face's own modules, with a cache that is allocated once.
 
 Against ``generate`` it saves the per-step bookkeeping and the copy of the whole cache that every step of a growing
 cache makes (44 % of a step at 124M), samples by two-level inverse CDF instead of ``torch.multinomial``, and drops
@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.functional.masks import length_mask
 from pipeline.modeling.cache import roomy_cache
@@ -23,7 +23,7 @@ from pipeline.modeling.roles import language_model
 from pipeline.modeling.types import CausalLM
 
 KEEP_ROWS = 7 / 8
-"""Finished rows are dropped from the batch once at most this share of it is still going."""
+"""Finished rows are dropped from the batch once at most this share of its rows is unfinished."""
 
 
 @torch.no_grad()
@@ -43,7 +43,7 @@ def generate(
 ) -> Completions:
     """Sample one completion for each prompt under the model's active role.
 
-    Every row has its own stream of uniforms, so what one row gets does not depend on when another one ends.
+    Every row has its own uniforms, so no row depends on when another ends.
 
     Args:
         prompt_ids: non-empty rows of ids.
@@ -52,7 +52,7 @@ def generate(
         noise: (B, max_new_tokens) uniforms to use instead, see :func:`uniforms`.
         value_head: from states (B, H) to values (B,), read at every token.
         progress: called with the number of rows done after each batch.
-        cuda_graphs: decode as :mod:`pipeline.modeling.cuda_graph_decoding` does, for models that it fits.
+        cuda_graphs: decode by :mod:`pipeline.modeling.cuda_graph_decoding`; the model has to fit it.
     """
     if noise is None:
         noise = uniforms(len(prompt_ids), max_new_tokens, generator)
@@ -81,7 +81,7 @@ def _decode(
     value_head: Callable[[Tensor], Tensor] | None,
 ) -> Completions:
     lm = language_model(model)
-    head = lm.get_output_embeddings()
+    head = cast("nn.Linear", lm.get_output_embeddings())
     device = head.weight.device
     noise = noise.to(device)
     count, steps = noise.shape
@@ -114,11 +114,11 @@ def _decode(
             lengths[rows[stop]] = t + 1
             ended[rows[stop]] = True
             alive = alive & ~stop
-            left = int(alive.sum())
-            if not left:
+            unfinished = int(alive.sum())
+            if not unfinished:
                 break
             # Moving a row's cache up costs about as much as decoding a few tokens of it.
-            if left <= KEEP_ROWS * len(rows):
+            if unfinished <= KEEP_ROWS * len(rows):
                 keep = alive.nonzero().squeeze(1)
                 cache.batch_select_indices(keep)
                 rows, token, visible, position, alive = (x[keep] for x in (rows, token, visible, position, alive))

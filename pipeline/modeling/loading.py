@@ -1,4 +1,4 @@
-"""Loading base models and tokenizers: safetensors only, no remote code, one clear line when something is wrong."""
+"""Load base models and tokenizers: safetensors only, no remote code, one clear line on an error."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ def load_tokenizer(source: str, revision: str | None = None) -> Tokenizer:
     """The tokenizer of ``source`` (Hub id or directory).
 
     Raises:
-        ModelError: none is there, or it has no end-of-sequence token.
+        ModelError: there is none, or it has no end-of-sequence token.
     """
     from transformers import AutoTokenizer
 
     _check_source(source)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
-    except Exception as err:  # of a damaged file, whatever its reader stumbles over
-        raise ModelError(source, f"no tokenizer could be loaded ({_first_line(err)}).", _mend(source)) from err
-    # Without files transformers makes one up from the model's config, which knows its special tokens alone.
+    except Exception as err:  # a damaged file can raise anything
+        raise ModelError(source, f"no tokenizer could be loaded ({first_line(err)}).", _advice(source)) from err
+    # Without files transformers builds one from the model's config, of special tokens only.
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
-        raise ModelError(source, "holds no tokenizer.", _mend(source))
+        raise ModelError(source, "holds no tokenizer.", _advice(source))
     if tokenizer.eos_token_id is None:
         raise ModelError(source, "the tokenizer has no end-of-sequence token, so no completion could end.")
     return tokenizer
 
 
 def load_causal_lm(source: str, revision: str | None = None, dtype: torch.dtype | str = "auto") -> PreTrainedModel:
-    """The causal language model of ``source`` in evaluation mode, dropout off by being in ``eval()``.
+    """The causal language model of ``source`` in evaluation mode.
 
     Raises:
-        ModelError: it is not there, is not a causal language model, has no safetensors weights, lacks some of
-            them, or holds some that are no numbers.
+        ModelError: it does not exist, is not a causal language model, has no safetensors weights, lacks some, or
+            holds some that are not finite.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
@@ -53,39 +53,38 @@ def load_causal_lm(source: str, revision: str | None = None, dtype: torch.dtype 
     _check_source(source)
     try:
         config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
-    except Exception as err:  # of a damaged file, whatever its reader stumbles over
-        raise ModelError(source, f"no model config could be loaded ({_first_line(err)}).", _mend(source)) from err
-    kinds = config.architectures or []
-    if kinds and not any(k.endswith(("ForCausalLM", "LMHeadModel")) for k in kinds):
+    except Exception as err:  # a damaged file can raise anything
+        raise ModelError(source, f"no model config could be loaded ({first_line(err)}).", _advice(source)) from err
+    names = config.architectures or []
+    if names and not any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names):
         raise ModelError(
-            source, f"holds a {kinds[0]}, not a causal language model.", "Use one like openai-community/gpt2."
+            source, f"holds a {names[0]}, not a causal language model.", "Use one like openai-community/gpt2."
         )
-    given: dict[str, Any] = {"revision": revision, "dtype": dtype}
-    given |= {"use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
+    options: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
     try:
         with silent():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(source, **given)
-    except Exception as err:  # weights cut short, of another shape, or of a config that makes no model
-        raise ModelError(source, f"could not be loaded ({_first_line(err)}).", _mend(source)) from err
-    model, info = loaded
+            loaded = AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=dtype, **options)
+    except Exception as err:  # truncated weights, another shape, a config that makes no model
+        raise ModelError(source, f"could not be loaded ({first_line(err)}).", _advice(source)) from err
+    model, info = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
     _require_whole(model, info, source)
     return fuse_activations(model).eval()
 
 
 def _require_whole(model: CausalLM, info: dict[str, Any], source: str) -> None:
-    """Raises ModelError where a weight is not in the files, which would be drawn at random, or is no number."""
+    """Raises ModelError if a weight is missing, which transformers would draw at random, or is not finite."""
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(
             source,
             f"lacks {len(missing)} weights of the model that its config.json describes, such as {missing[0]}.",
-            "Download it again, or save it whole; what is missing would be random.",
+            "Download it again, or save it whole; the missing weights would be random.",
         )
-    require_finite(model, source, "Download it again: no training mends them.")
+    require_finite(model, source, "Download it again: training cannot repair them.")
 
 
 def require_fit(model: CausalLM, tokenizer: Tokenizer, source: str) -> None:
-    """Check that the model has a row of its embedding for each of the tokenizer's tokens.
+    """Check that the model has an embedding of every token of the tokenizer.
 
     Raises:
         ModelError: it has fewer.
@@ -102,7 +101,7 @@ def require_fit(model: CausalLM, tokenizer: Tokenizer, source: str) -> None:
 
 @contextmanager
 def silent() -> Generator[None]:
-    """Keep transformers' own tables of missing weights off the screen: what matters is said in one line."""
+    """Silence transformers' tables of missing weights, which our one-line errors replace."""
     from transformers.utils import logging
 
     before = logging.get_verbosity()
@@ -114,7 +113,7 @@ def silent() -> Generator[None]:
 
 
 def save_model(model: PreTrainedModel, tokenizer: Tokenizer, directory: Path) -> None:
-    """Write a whole model and its tokenizer in Hub format, without transformers' bar for its shards."""
+    """Write a whole model and its tokenizer in Hub format, without a progress bar."""
     from transformers.utils import logging
 
     bars = logging.is_progress_bar_enabled()
@@ -142,14 +141,14 @@ def fuse_activations(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def loaded_commit(source: str, revision: str | None = None) -> str | None:
-    """The commit of a Hub repository that has just been loaded, as the cache has it; None for a directory."""
+    """The commit, in the cache, of a Hub repository that has just been loaded; None for a directory."""
     from huggingface_hub import try_to_load_from_cache
 
     if Path(source).is_dir():
         return None
-    found = try_to_load_from_cache(source, "config.json", revision=revision)
+    path = try_to_load_from_cache(source, "config.json", revision=revision)
     # .../snapshots/<commit>/config.json
-    return Path(found).parent.name if isinstance(found, str) else None
+    return Path(path).parent.name if isinstance(path, str) else None
 
 
 def _check_source(source: str) -> None:
@@ -160,11 +159,12 @@ def _check_source(source: str) -> None:
         raise ModelError(source, "is an adapter, not a base model.", "Merge it first, or give its base.")
 
 
-def _first_line(err: Exception) -> str:
-    return str(err).strip().splitlines()[0][:200].rstrip(".") if str(err).strip() else type(err).__name__
+def first_line(err: Exception) -> str:
+    """The first line of an error's text, or its type; no full stop at the end."""
+    return (str(err).strip() or type(err).__name__).splitlines()[0][:200].rstrip(".")
 
 
-def _mend(source: str) -> str:
+def _advice(source: str) -> str:
     if Path(source).is_dir():
         return "A base directory holds config.json, model.safetensors and the tokenizer's files."
     return "Offline? Download it elsewhere and give the directory as base_model."

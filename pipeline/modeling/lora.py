@@ -1,18 +1,23 @@
-"""LoRA adapters on a base: their settings, adding a trained one as a role, saving one in Hub format."""
+"""LoRA adapters: build the settings, add a trained one to a base as a role, save one in Hub format."""
 
 from __future__ import annotations
 
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
+import torch
 from peft import LoraConfig, PeftModel
 from torch import Tensor, nn
 
 from pipeline.base.errors import ModelError
+from pipeline.modeling.loading import first_line
 from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.modeling.weights import non_finite
+
+if TYPE_CHECKING:
+    from peft.tuners.lora import Linear
 
 
 def lora_config(
@@ -30,8 +35,7 @@ def lora_config(
     PEFT's own default for GPT-2 is ``c_attn`` alone.
 
     Args:
-        first_layer: leave the blocks below this one as they are.
-
+        first_layer: the lowest block that gets an adapter.
     Raises:
         ModelError: a target module that the model does not have.
     """
@@ -61,11 +65,11 @@ def lora_config(
 
 
 def fuse_lora(model: nn.Module) -> None:
-    """Have PEFT's LoRA layers add their update in one product, in the dtype of the states.
+    """Let PEFT's LoRA layers add their update in one product, in the dtype of the states.
 
     PEFT casts the states to LoRA's fp32, scales the update and adds it: three passes over the widest activations,
-    4 % of a fp32 minibatch at 124M and 14 % of a bf16 one. Here the scale goes into B. LoRA's weights and their
-    gradients' sums stay fp32; whatever is not one plain adapter on a linear layer takes PEFT's own way.
+    4 % of a fp32 minibatch at 124M and 14 % of a bf16 one. Here the scale goes into B. LoRA's weights and the sums
+    of their gradients stay fp32. Anything but one plain adapter on a linear layer runs PEFT's own code.
     """
     from peft.tuners.lora import Linear
 
@@ -74,19 +78,15 @@ def fuse_lora(model: nn.Module) -> None:
             layer.forward = partial(_lora_forward, layer)
 
 
-def _lora_forward(layer: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    import torch
-
+def _lora_forward(layer: Linear, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     active = layer.active_adapters
-    one = active[0] if len(active) == 1 and active[0] in layer.lora_A else None
-    plain = one is not None and not (
-        args or kwargs or layer.disable_adapters or layer.merged or layer.lora_variant
-    )
-    if not plain or not isinstance(layer.lora_dropout[one], torch.nn.Identity) or layer.lora_bias[one]:
+    name = active[0] if len(active) == 1 and active[0] in layer.lora_A else None
+    special = args or kwargs or layer.disable_adapters or layer.merged or layer.lora_variant
+    if name is None or special or type(layer.lora_dropout[name]) is not nn.Identity or layer.lora_bias[name]:
         return type(layer).forward(layer, x, *args, **kwargs)
     result = layer.base_layer(x)
-    down = layer.lora_A[one].weight.to(x.dtype)
-    up = (layer.lora_B[one].weight * layer.scaling[one]).to(x.dtype)
+    down = cast("Tensor", layer.lora_A[name].weight).to(x.dtype)
+    up = (cast("Tensor", layer.lora_B[name].weight) * layer.scaling[name]).to(x.dtype)
     flat = torch.addmm(result.reshape(-1, result.shape[-1]), x.reshape(-1, x.shape[-1]) @ down.T, up.T)
     return flat.view(result.shape)
 
@@ -95,28 +95,26 @@ def read_adapter(directory: Path) -> tuple[LoraConfig, dict[str, Any]]:
     """The config and the tensors of the adapter in ``directory``.
 
     Raises:
-        ModelError: a file is missing or damaged, or a tensor holds what is no number.
+        ModelError: a file is missing or damaged, or a tensor is not finite.
     """
     from peft import LoraConfig
     from safetensors.torch import load_file
 
     name = "adapter_config.json"
     try:
-        config: Any = LoraConfig.from_pretrained(str(directory))
+        config = cast("LoraConfig", LoraConfig.from_pretrained(str(directory)))
         name = "adapter_model.safetensors"
         state = load_file(directory / name)
-    except Exception as err:  # whatever the readers of the two files stumble over
-        said = (str(err).strip() or type(err).__name__).splitlines()[0][:200].rstrip(".")
-        raise ModelError(
-            str(directory), f"its {name} is missing or damaged ({said}).", "Download it again, or make it anew."
-        ) from err
+    except Exception as err:  # a damaged file can raise anything
+        what = f"its {name} is missing or damaged ({first_line(err)})."
+        raise ModelError(str(directory), what, "Download it again, or train it again.") from err
     if (bad := non_finite(state.items())) is not None:
-        raise ModelError(str(directory), f"the weights {bad} hold NaN or infinity.", "Make the adapter anew.")
+        raise ModelError(str(directory), f"the weights {bad} hold NaN or infinity.", "Train the adapter again.")
     return config, state
 
 
 def with_adapter(model: CausalLM, directory: Path, adapter: str, base: str) -> PeftModel:
-    """``model`` as a PEFT model, with a new adapter of the settings that the one in ``directory`` has.
+    """``model`` as a PEFT model, with a new adapter that has the settings of the one in ``directory``.
 
     Raises:
         ModelError: the adapter is damaged, or names layers that the base does not have.
@@ -129,20 +127,18 @@ def with_adapter(model: CausalLM, directory: Path, adapter: str, base: str) -> P
     try:
         return get_peft_model(model, config, adapter_name=adapter)
     except (ValueError, TypeError, RuntimeError, AttributeError) as err:
-        said = (str(err).strip() or type(err).__name__).splitlines()[0][:200].rstrip(".")
-        raise ModelError(
-            str(directory), f"its adapter_config.json does not fit this base ({said}).", "Make it anew."
-        ) from err
+        what = f"its adapter_config.json does not fit this base ({first_line(err)})."
+        raise ModelError(str(directory), what, "Train it again.") from err
 
 
 def add_role(model: CausalLM, directory: Path, adapter: str) -> dict[str, Any]:
     """Load the adapter in ``directory`` onto the causal LM ``model`` as role ``adapter``, frozen.
 
-    A reward adapter was trained on a sequence classifier over the same base, whose blocks bear the same names; its
-    score head is not part of a causal LM and is returned apart.
+    A reward adapter was trained on a sequence classifier over the same base, whose blocks have the same names; a
+    causal LM has no score head, so that is returned.
 
     Returns:
-        Tensors of the file that are no LoRA weights, by name.
+        The file's other tensors, by name.
     Raises:
         ModelError: the adapter is damaged or does not fit the base.
     """
@@ -154,15 +150,15 @@ def add_role(model: CausalLM, directory: Path, adapter: str) -> dict[str, Any]:
     try:
         if adapter not in model.peft_config:
             cast("PeftModel", model).add_adapter(adapter, config)
-        left = set_peft_model_state_dict(model, lora, adapter_name=adapter)
+        result = set_peft_model_state_dict(model, lora, adapter_name=adapter)
     except (RuntimeError, ValueError) as err:
         raise ModelError(
             str(directory), "the adapter's layers do not fit this base.", "It was trained on another base."
         ) from err
-    if left.unexpected_keys:
+    if result.unexpected_keys:
         raise ModelError(
             str(directory),
-            f"the adapter has layers this base has not, such as {left.unexpected_keys[0]}.",
+            f"the adapter has layers that this base does not have, such as {result.unexpected_keys[0]}.",
             "It was trained on another base.",
         )
     missing = sorted(
@@ -173,7 +169,7 @@ def add_role(model: CausalLM, directory: Path, adapter: str) -> dict[str, Any]:
             str(directory),
             f"its adapter_model.safetensors lacks {len(missing)} weights that its adapter_config.json asks for, "
             f"such as {missing[0]}.",
-            "They would be as at the start of training; make it anew.",
+            "They would have their initial values. Train it again.",
         )
     for name, parameter in model.named_parameters():
         if f".{adapter}." in name:
@@ -187,8 +183,8 @@ def save_adapter(
     """Write one adapter as a Hub repository's root: config, safetensors weights, tokenizer. No card.
 
     Args:
-        base: what ``base_model_name_or_path`` says: a Hub id, or a directory's absolute path.
-        revision: the base's commit on the Hub, so that the adapter names the very weights it fits.
+        base: the value of ``base_model_name_or_path``: a Hub id, or a directory's absolute path.
+        revision: the base's commit on the Hub.
     """
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
@@ -221,7 +217,6 @@ def _from_layer(model: CausalLM, first: int) -> list[int] | None:
 
 
 def _is_linear(module: nn.Module) -> bool:
-    from torch import nn
     from transformers.pytorch_utils import Conv1D
 
     return isinstance(module, nn.Linear | Conv1D)

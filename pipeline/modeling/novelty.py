@@ -1,12 +1,11 @@
-"""Rewards for writing what the rest of the batch does not: functions for ``ppo.reward``, beside a reward model.
+"""Novelty rewards: functions for ``ppo.reward``, beside a reward model.
 
-Each gives a completion minus the share of the batch's *other* completions that say the same: 0 for what nobody
-else wrote, -1 for what all wrote. Leaving the completion itself out makes the mean independent of the batch's
-size, so a weight that was tried with 64 completions means the same with 512. With several processes each compares
-the share that it sampled.
+Each is minus the share of the batch's *other* completions that say the same: 0 for a unique completion, -1 for one
+that all share. Leaving the completion itself out makes the mean independent of the batch size, so a weight tuned
+with 64 completions means the same with 512. With several processes each compares the share that it sampled.
 
-Unlike other scores these depend on the batch: the same text scores differently among others. They know no
-prompts: where many prompts have one right answer, they punish that answer.
+Unlike other scores these depend on the batch. They do not read prompts: where many prompts have one right answer,
+they punish that answer.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ from pipeline.texts.words import ngrams
 
 
 def closings(completions: Sequence[str], **_: Any) -> list[float]:
-    """Minus the share of the others that end with the same sentence; of a cut text, its last whole one."""
+    """Minus the share of the others that end with the same sentence; of a cut text, the last whole one."""
     return [-max(shared, default=0.0) for shared in _shares([_ending(text) for text in completions])]
 
 
 def common_sentences(completions: Sequence[str], **_: Any) -> list[float]:
     """Minus the share of the others that hold the same sentence, for the most common sentence of each completion.
 
-    The most common and not their mean: one favourite would hide among sentences that are new.
+    Not their mean, in which one favourite would hide among new sentences.
     """
-    found = [{same(sentence) for sentence in sentences(text)} for text in completions]
-    return [-max(shared, default=0.0) for shared in _shares(found)]
+    sentence_sets = [{same(sentence) for sentence in sentences(text)} for text in completions]
+    return [-max(shared, default=0.0) for shared in _shares(sentence_sets)]
 
 
 def trigrams(completions: Sequence[str], **_: Any) -> list[float]:
@@ -38,8 +37,8 @@ def trigrams(completions: Sequence[str], **_: Any) -> list[float]:
 
     For texts without sentences. A trigram of the language itself ("one of the") costs a little in every text.
     """
-    found = [set(ngrams(text, 3)) for text in completions]
-    return [-sum(shared) / len(shared) if shared else 0.0 for shared in _shares(found)]
+    trigram_sets = [set(ngrams(text, 3)) for text in completions]
+    return [-sum(shared) / len(shared) if shared else 0.0 for shared in _shares(trigram_sets)]
 
 
 def _ending(text: str) -> set[str]:

@@ -1,29 +1,32 @@
-"""What the processes of one stage tell each other before any of them loads a model.
+"""Exchange JSON between the processes of one stage before any of them loads a model.
 
-Through torch's key-value store that launchers set up anyway, as JSON: no process group is made yet, whose backend
-and timeout the stage's own arguments decide. Importing this module loads no torch.
+Uses the key-value store that torch's launchers set up; the process group comes later, as the stage's arguments
+decide its backend and timeout. Importing this module loads no torch.
 """
 
 from __future__ import annotations
 
 import json
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.base.errors import StoreError
 from pipeline.base.process import world_size
 
+if TYPE_CHECKING:
+    from torch.distributed import Store
+
 WAIT_SECONDS = 600
 
 
-def together(mine: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    """What every rank says, in the order of the ranks.
+def together(message: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """Gather the messages of all ranks, in the order of ranks.
 
     Args:
-        mine: what this one says, as JSON can hold it.
-        name: of the question; each is asked once.
+        message: this rank's, as JSON can hold it.
+        name: of the exchange; each name is used once.
     Raises:
-        StoreError: a rank has not answered in ten minutes.
+        StoreError: a rank did not answer within ten minutes.
     """
     import os
 
@@ -32,27 +35,27 @@ def together(mine: dict[str, Any], name: str) -> list[dict[str, Any]]:
     rank, size = os.environ.get("RANK", "0"), world_size()
     restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     try:
-        told = PrefixStore(f"pipeline/{restart}/{name}", _store(int(rank), size))
-        told.set(rank, json.dumps(mine))
-        answers = [json.loads(told.get(str(other))) for other in range(size)]
+        store = PrefixStore(f"pipeline/{restart}/{name}", _store(int(rank), size))
+        store.set(rank, json.dumps(message))
+        messages = [json.loads(store.get(str(sender))) for sender in range(size)]
         # The store may live in rank 0, which must not leave before all have read.
-        told.add("read", 1)
+        store.add("read", 1)
         if rank == "0":
-            _wait_for(told, size)
+            _wait_for(store, size)
     except RuntimeError as err:
         raise StoreError(
-            f"rank {rank}", "a process of this run did not answer.", "Launch all of them anew."
+            f"rank {rank}", "a process of this run did not answer.", "Launch all of them again."
         ) from err
     except ValueError as err:  # of the launcher's environment
-        said = str(err).strip().splitlines()[0][:200]
+        reason = str(err).strip().splitlines()[0][:200]
         mend = "Launch with torchrun or accelerate, or unset WORLD_SIZE."
-        raise StoreError(f"rank {rank} of {size}", f"cannot find the others: {said}", mend) from err
-    return answers
+        raise StoreError(f"rank {rank} of {size}", f"cannot find the others: {reason}", mend) from err
+    return messages
 
 
 @cache
-def _store(rank: int, size: int) -> Any:
-    """One for the life of the process: where rank 0 serves it, others still speak to it, the process group too."""
+def _store(rank: int, size: int) -> Store:
+    """One store for the life of the process: rank 0 may serve it to the others and to the process group."""
     import datetime
 
     from torch.distributed import rendezvous
@@ -63,7 +66,7 @@ def _store(rank: int, size: int) -> Any:
     return store
 
 
-def _wait_for(store: Any, size: int) -> None:
+def _wait_for(store: Store, size: int) -> None:
     import time
 
     until = time.monotonic() + WAIT_SECONDS

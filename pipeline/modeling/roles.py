@@ -1,8 +1,4 @@
-"""One frozen base, several roles: LoRA adapters on it, the reference with all of them off.
-
-Holds how a role is switched on, how states are read, and how LoRA is folded in for decoding. What each role is
-trained on is none of its business.
-"""
+"""Roles on one frozen base, each a LoRA adapter: activate one, read states under it, merge it for decoding."""
 
 from __future__ import annotations
 
@@ -10,16 +6,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.base.errors import ModelError
 from pipeline.functional.logprobs import selected_logprobs
 from pipeline.functional.masks import completion_positions, length_mask, take_positions
 from pipeline.modeling.tokens import right_pad
 from pipeline.modeling.types import CausalLM, Tokenizer
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -31,17 +31,16 @@ class Role:
 
 
 @contextmanager
-def role(model: CausalLM, adapter: str | None) -> Iterator[None]:
-    """Run with one adapter active, or with all off for None (the base, bit for bit).
+def active_adapter(model: CausalLM, adapter: str | None) -> Iterator[None]:
+    """Activate one adapter, or none for None (the base, bit for bit), and restore the earlier one afterwards.
 
-    The active adapter and every ``requires_grad`` flag are as before afterwards, also after an exception. A model
-    without adapters (full training) is its own only role.
+    Every ``requires_grad`` flag is restored too, also after an exception. A model without adapters is unchanged.
     """
     if not hasattr(model, "peft_config"):
         yield
         return
-    peft: Any = model
-    before, flags = peft.active_adapter, [(p, p.requires_grad) for p in model.parameters()]
+    peft = cast("PeftModel", model)
+    before, flags = str(peft.active_adapter), [(p, p.requires_grad) for p in model.parameters()]
     try:
         if adapter is None:
             with peft.disable_adapter():
@@ -56,21 +55,22 @@ def role(model: CausalLM, adapter: str | None) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
-def language_model(model: CausalLM) -> Any:
+def language_model(model: CausalLM) -> PreTrainedModel:
     """The Hugging Face causal LM inside a PEFT model, or the model itself."""
-    peft: Any = model
-    return peft.get_base_model() if hasattr(model, "get_base_model") else model
+    return cast(
+        "PreTrainedModel", cast("PeftModel", model).get_base_model() if hasattr(model, "peft_config") else model
+    )
 
 
 def output_embedding(model: CausalLM) -> Tensor:
     """(V, H) weight that turns states into logits."""
-    return language_model(model).get_output_embeddings().weight
+    return cast("nn.Linear", language_model(model).get_output_embeddings()).weight
 
 
 def hidden_states(model: CausalLM, input_ids: Tensor) -> Tensor:
     """(B, L, H) last states, final norm included, of right-padded rows under the active role.
 
-    No attention mask: attention is causal, so what stands on the right of a real token cannot reach it.
+    Without an attention mask: attention is causal, so padding on the right cannot reach a real token.
     """
     return language_model(model).base_model(input_ids=input_ids, use_cache=False).last_hidden_state
 
@@ -86,7 +86,7 @@ def completion_states(
     """(B, T, H) states under the active role that predict the completion's tokens.
 
     Args:
-        trunk: (B, L, H) what the lowest ``below`` blocks gave for these very rows, which are then not run again.
+        trunk: (B, L, H) output of the lowest ``below`` blocks for these rows; those blocks are then not run.
     """
     with above_trunk(model, trunk, below):
         states = hidden_states(model, input_ids)
@@ -95,7 +95,7 @@ def completion_states(
 
 @contextmanager
 def quick_attention(model: CausalLM, input_ids: Tensor) -> Iterator[None]:
-    """Plain attention where the fused one is slow: its bf16 backward on a CPU.
+    """Switch to plain attention where the fused one is slower: its bf16 backward on a CPU.
 
     12.0 against 2.0 ms for 8 rows of 80 tokens and 12 heads, 26 against 11 at 256 tokens; past 384 it wins.
     """
@@ -113,12 +113,12 @@ def quick_attention(model: CausalLM, input_ids: Tensor) -> Iterator[None]:
 
 @torch.no_grad()
 def trunk_states(model: CausalLM, input_ids: Tensor, below: int) -> Tensor:
-    """(B, L, H) output of the lowest ``below`` blocks: the same under every role that leaves them as they are."""
-    found: list[Tensor] = []
+    """(B, L, H) output of the lowest ``below`` blocks: equal under all roles that do not adapt these."""
+    outputs: list[Tensor] = []
     _, blocks = _blocks(model)
 
-    def keep(_module: Any, _args: Any, out: Any) -> None:
-        found.append(out[0] if isinstance(out, tuple) else out)
+    def keep(_module: nn.Module, _args: object, out: Tensor | tuple[Tensor, ...]) -> None:
+        outputs.append(out[0] if isinstance(out, tuple) else out)
 
     hook = blocks[below - 1].register_forward_hook(keep)
     try:
@@ -126,7 +126,7 @@ def trunk_states(model: CausalLM, input_ids: Tensor, below: int) -> Tensor:
             hidden_states(model, input_ids)
     finally:
         hook.remove()
-    return found[0]
+    return outputs[0]
 
 
 @contextmanager
@@ -136,9 +136,7 @@ def above_trunk(model: CausalLM, trunk: Tensor | None, below: int) -> Iterator[N
         yield
         return
 
-    def begin(
-        _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def begin(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         return ((trunk, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": trunk})
 
     _, blocks = _blocks(model)
@@ -150,21 +148,21 @@ def above_trunk(model: CausalLM, trunk: Tensor | None, below: int) -> Iterator[N
         hook.remove()
 
 
-def _blocks(model: CausalLM) -> tuple[str, torch.nn.ModuleList]:
-    """The decoder's blocks, and the name under which its body holds them."""
+def _blocks(model: CausalLM) -> tuple[str, nn.ModuleList]:
+    """The decoder's blocks, and the name of the attribute that holds them."""
     body = language_model(model).base_model
-    lists = [(n, m) for n, m in body.named_children() if isinstance(m, torch.nn.ModuleList)]
+    lists = [(n, m) for n, m in body.named_children() if isinstance(m, nn.ModuleList)]
     if not lists:
-        raise ModelError(type(body).__name__, "keeps its blocks where they are not found.", "Set trunk_layers: 0.")
-    if (
-        len(set(getattr(body.config, "layer_types", None) or ["one"])) > 1
-    ):  # told by position, which slicing shifts
+        raise ModelError(type(body).__name__, "has no list of blocks.", "Set trunk_layers: 0.")
+    # A block's kind is looked up by its position, which slicing shifts.
+    if len(set(getattr(body.config, "layer_types", None) or ())) > 1:
         raise ModelError(type(body).__name__, "has blocks of several kinds.", "Set trunk_layers: 0.")
-    return max(lists, key=lambda found: len(found[1]))
+    return max(lists, key=lambda named: len(named[1]))
 
 
 @contextmanager
 def _only(model: CausalLM, first: int, last: int) -> Iterator[None]:
+    """Run the blocks ``first`` to ``last`` only."""
     body, (name, blocks) = language_model(model).base_model, _blocks(model)
     setattr(body, name, blocks[first:last])
     try:
@@ -174,27 +172,27 @@ def _only(model: CausalLM, first: int, last: int) -> Iterator[None]:
 
 
 @contextmanager
-def merged(model: CausalLM, adapter: str | None) -> Iterator[None]:
-    """Fold one adapter into the base's weights while decoding, and put the very same tensors back.
+def merged_adapter(model: CausalLM, adapter: str | None) -> Iterator[None]:
+    """Merge one adapter into the base's weights for decoding, and restore the original tensors afterwards.
 
-    PEFT's own merge and unmerge add and subtract, which leaves the base changed in the last bits; here the
-    original tensors are set aside, so the base is bit for bit as before, also after an exception.
+    PEFT's own merge and unmerge add and subtract, which changes the base in the last bits. Here the base is
+    restored bit for bit, also after an exception.
     """
     from peft.tuners.lora import LoraLayer
 
     if adapter is None or not hasattr(model, "peft_config"):
-        with role(model, adapter):
+        with active_adapter(model, adapter):
             yield
         return
     layers: list[Any] = [m for m in model.modules() if isinstance(m, LoraLayer) and adapter in m.lora_A]
-    kept = [layer.get_base_layer().weight.data for layer in layers]
+    originals = [layer.get_base_layer().weight.data for layer in layers]
     try:
-        with torch.no_grad(), role(model, None):
-            for layer, weight in zip(layers, kept, strict=True):
+        with torch.no_grad(), active_adapter(model, None):
+            for layer, weight in zip(layers, originals, strict=True):
                 layer.get_base_layer().weight.data = weight + layer.get_delta_weight(adapter).to(weight.dtype)
             yield
     finally:
-        for layer, weight in zip(layers, kept, strict=True):
+        for layer, weight in zip(layers, originals, strict=True):
             layer.get_base_layer().weight.data = weight
 
 
@@ -203,7 +201,7 @@ def load_policy(
 ) -> tuple[CausalLM, Tokenizer]:
     """The base with its tokenizer, and on it the adapter in directory ``policy`` as role ``policy``.
 
-    A directory that holds a whole model instead, trained without LoRA, takes the base's place.
+    A whole model in that directory (trained without LoRA) replaces the base.
 
     Raises:
         ModelError: the base or the adapter cannot be loaded, or do not fit each other.
@@ -240,9 +238,9 @@ def sequence_logprobs(
         joined, _ = right_pad([[*p, *c] for p, c in zip(prompts, completions, strict=True)], 0, weight.device)
         ids, lengths = right_pad(completions, 0, weight.device)
         mask = length_mask(lengths, ids.shape[1])
-        before = torch.tensor([len(p) for p in prompts], device=weight.device)
-        with role(model, adapter):
-            states = completion_states(model, joined, before, ids.shape[1])
+        prompt_lengths = torch.tensor([len(p) for p in prompts], device=weight.device)
+        with active_adapter(model, adapter):
+            states = completion_states(model, joined, prompt_lengths, ids.shape[1])
         flat = selected_logprobs(states[mask], weight, ids[mask], temperature)[0]
         out += [part.tolist() for part in flat.split(lengths.tolist())]
     return out

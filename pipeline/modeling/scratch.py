@@ -1,4 +1,4 @@
-"""A small GPT-2 with its own byte-level BPE, for machines and users without a pretrained base."""
+"""Build a small GPT-2 and its byte-level BPE tokenizer, for use without a pretrained base."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""Text to token ids and back, in one place, so that every stage cuts a text at the same tokens.
+"""Encode text to token ids and decode it, the same way in every stage.
 
-A prompt and its completion are tokenised apart and joined as ids: PPO continues the prompt's ids, and what it
-trains on must be what the reward model was trained on. A special token that is written in a text, such as
-``<|im_end|>`` in what a chat template made or ``<sep>`` in somebody's rows, is that token, and a sampled one stays
-in the text.
+A prompt and its completion are tokenised separately and joined as ids: PPO continues the prompt's ids, and the
+reward model has to see the same ids. A special token that is written in a text, such as ``<|im_end|>`` of a chat
+template or ``<sep>`` in a user's rows, is encoded as that token, and a sampled one stays in the text.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from pipeline.modeling.types import CausalLM, Device, Tokenizer
 def encode_prompts(tokenizer: Tokenizer, prompts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
     """Ids of each prompt, never empty: an empty prompt becomes the token a document starts with.
 
-    Longer ones lose their beginning, the end being what a completion continues.
+    Longer ones lose their beginning, as a completion continues the end.
     """
     if not prompts:
         return []
@@ -38,12 +37,12 @@ def encode_prompts(tokenizer: Tokenizer, prompts: Sequence[str], max_length: int
 def encode_conversation(
     tokenizer: Tokenizer, messages: Sequence[Message], max_length: int | None = None
 ) -> list[int]:
-    """Ids of a conversation up to where the assistant answers, as :func:`chat_render` writes it."""
+    """Ids of a conversation up to the assistant's answer, as :func:`chat_render` writes it."""
     return encode_prompts(tokenizer, [chat_render(tokenizer)(messages, "")[0]], max_length)[0]
 
 
 def chat_render(tokenizer: Tokenizer) -> Render:
-    """How messages become text: by the tokenizer's chat template, or written out where it has none."""
+    """A function that renders messages as text: by the tokenizer's chat template, or plainly if it has none."""
     if not getattr(tokenizer, "chat_template", None):
         return render_plain
 
@@ -57,7 +56,7 @@ def chat_render(tokenizer: Tokenizer) -> Render:
                 getattr(tokenizer, "name_or_path", "") or "the tokenizer",
                 f"its chat template refuses a conversation of the turns {roles}"
                 f" ({str(err).splitlines()[0][:120] if str(err) else type(err).__name__}).",
-                "Leave chat_template out, so that turns are written out, or bring turns that it knows.",
+                "Leave chat_template out, so that turns are written out, or use roles that it accepts.",
             ) from err
 
     return render
@@ -69,7 +68,7 @@ def template_render(source: str | None) -> Render:
     A conversation that the template refuses makes a row unusable, with the reason.
 
     Raises:
-        ModelError: no tokenizer is there, or it has no chat template.
+        ModelError: there is no tokenizer, or it has no chat template.
     """
     if source is None:
         return render_plain
@@ -90,19 +89,19 @@ def template_render(source: str | None) -> Render:
 
 
 def encode_completions(tokenizer: Tokenizer, completions: Sequence[str]) -> list[list[int]]:
-    """Ids of each completion, no special token added to those that are in it."""
+    """Ids of each completion; no special token is added."""
     if not completions:
         return []
     return cast("list[list[int]]", tokenizer(list(completions), add_special_tokens=False)["input_ids"])
 
 
 def decode(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
-    """Text of a completion, its special tokens included, up to its end: see :func:`said_ids`."""
-    return decode_all(tokenizer, said_ids(tokenizer, ids))
+    """Text of a completion up to its end-of-sequence token; other special tokens stay, padding does not."""
+    return decode_all(tokenizer, text_ids(tokenizer, ids))
 
 
-def said_ids(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
-    """What of a completion is said: all before its end-of-sequence token but padding, which says nothing."""
+def text_ids(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
+    """The ids of a completion's text: all before its end-of-sequence token, without padding."""
     row = list(ids)
     if tokenizer.eos_token_id in row:
         row = row[: row.index(tokenizer.eos_token_id)]
@@ -116,7 +115,7 @@ def decode_all(tokenizer: Tokenizer, ids: Sequence[int], without_special: bool =
 
 
 def pad_id(tokenizer: Tokenizer) -> int:
-    """An id that fits the embedding, for cells that no mask counts."""
+    """An id within the embedding, for cells that every mask excludes."""
     pad = cast("int | None", tokenizer.pad_token_id)
     return pad if pad is not None and _usable(tokenizer, pad) else eos_id(tokenizer)
 
@@ -136,10 +135,10 @@ def right_pad(rows: Sequence[Sequence[int]], fill: int, device: Device | None = 
 
 
 def prompt_limit(model: CausalLM, completion_tokens: int) -> int:
-    """Most tokens of a prompt that leave room for a completion.
+    """The longest prompt in tokens that leaves room for a completion.
 
     Raises:
-        ModelError: there is no room for any.
+        ModelError: no prompt does.
     """
     positions = getattr(model.config, "max_position_embeddings", None) or 10**9
     if completion_tokens >= positions:
@@ -152,5 +151,5 @@ def prompt_limit(model: CausalLM, completion_tokens: int) -> int:
 
 
 def _usable(tokenizer: Tokenizer, token_id: int) -> bool:
-    # There are real tokenizers whose special tokens lie outside the vocabulary (a bos of 50256 among 53 tokens).
+    # Some real tokenizers have special tokens that lie outside the vocabulary (a bos of 50256 among 53 tokens).
     return 0 <= token_id < len(tokenizer)

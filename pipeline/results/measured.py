@@ -1,4 +1,4 @@
-"""The catalogue's other part: what evaluate measures of a policy, and reward of a reward model."""
+"""The second part of the catalogue: metrics of a policy by evaluate, and of a reward model by reward."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The catalogue of metrics: what each is called, its unit, how it is written, and where it is healthy.
+"""The catalogue of metrics: name, unit, format and healthy range of each.
 
 The console, the doctor, the report, the tables and docs/metrics.md read it, so that a metric has one name and one
 limit. A member *is* its name, a ``str``: ``row[Logged.KL]`` is ``row["objective/kl"]``.
@@ -20,7 +20,7 @@ evaluation's stats, in their ``diversity``, or in a reward model's stats."""
 
 @dataclass(frozen=True)
 class About:
-    """What a person needs to read a metric.
+    """The description of a metric.
 
     Attributes:
         label: in a sentence or a table, or above a picture.

@@ -1,4 +1,4 @@
-"""What an evaluation measured of a policy: the stats of an ``evaluation`` version."""
+"""Results of a policy: the stats of an ``evaluation`` version."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class SeedChange:
 
 @dataclass(frozen=True)
 class JudgeTrust:
-    """How far a language model is to be trusted as a judge.
+    """The reliability of a language model as a judge.
 
     Attributes:
         pairs, asked: pairs of completions; two equal texts tie without being asked.

@@ -1,4 +1,4 @@
-"""What is measured of a reward model on held-out rows, as ``evaluation`` in its stats holds it."""
+"""Results of a reward model on held-out rows: the ``evaluation`` in its stats."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class NamedAccuracy:
 
 @dataclass(frozen=True, kw_only=True)
 class DependentAccuracy(Estimate):
-    """An accuracy whose interval allows for pairs that are right or wrong together.
+    """An accuracy with an interval for dependent pairs.
 
     Attributes:
-        prompts: how many there are.
-        by: what goes together: pairs of one prompt, or with a completion in common.
-        worth: how many independent pairs tell as much.
+        prompts: their number.
+        by: dependent are pairs of one prompt, or with a completion in common.
+        worth: the effective number of independent pairs.
     """
 
     prompts: int
@@ -61,7 +61,7 @@ class DependentAccuracy(Estimate):
 
 @dataclass(frozen=True)
 class Correlation:
-    """Of score and length in characters; None where one of them is constant."""
+    """The correlation of score and length in characters; None if one of them is constant."""
 
     pearson: float | None
     spearman: float | None
@@ -76,8 +76,8 @@ class MassBin:
     """Rows of about the same confidence.
 
     Attributes:
-        confidence: mean of what the model says.
-        accuracy: how often it was right, or the share liked.
+        confidence: mean of the model's probabilities.
+        accuracy: share of right rows, or share liked.
     """
 
     confidence: float
@@ -118,7 +118,7 @@ class EqualMass:
 
 @dataclass(frozen=True)
 class Fit:
-    """How well probabilities fit what was chosen; ``log_loss`` in nats."""
+    """The fit of probabilities to choices; ``log_loss`` in nats."""
 
     log_loss: float
     brier: float | None
@@ -128,7 +128,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class CrossFitted:
-    """What a temperature is worth on pairs it was not fitted on.
+    """The effect of a temperature on pairs it was not fitted on.
 
     Attributes:
         temperatures: of the two halves, each used on the other; None where ``reason`` says why there is none.
@@ -177,7 +177,7 @@ class LikeCalibration:
 
 @dataclass(frozen=True)
 class Slice:
-    """The accuracy on some of the pairs; ``low`` and ``high`` are the limits of a number that they are cut by."""
+    """The accuracy on a slice of the pairs; ``low`` and ``high`` bound the number that defines it."""
 
     name: str
     accuracy: Estimate
@@ -371,13 +371,7 @@ class LabelAgreement:
 
 
 def reward_metrics(stats: Mapping[str, Any], where: str) -> RewardMetrics | None:
-    """The metrics in a reward model's stats; None where it was not measured.
-
-    Args:
-        where: what is read, for messages.
-    Raises:
-        DataError: they cannot be read.
-    """
+    """The metrics in a reward model's stats; None if it was not evaluated. ``where`` is for messages."""
     evaluation = stats.get("evaluation")
     if evaluation is None:
         return None
@@ -385,6 +379,6 @@ def reward_metrics(stats: Mapping[str, Any], where: str) -> RewardMetrics | None
 
 
 def best_baseline(baselines: Sequence[Baseline] | Sequence[AucBaseline]) -> tuple[float, str] | None:
-    """(value, name) of the best one; None where none could be computed."""
-    known = [(estimate.value, b.name) for b in baselines if has_value(estimate := b.estimate)]
-    return max(known, default=None)
+    """(value, name) of the best baseline; None if none could be computed."""
+    values = [(estimate.value, b.name) for b in baselines if has_value(estimate := b.estimate)]
+    return max(values, default=None)

@@ -28,7 +28,7 @@ FROM_CONFIG: Mapping[str, bool] = {"from_config": True}
 """Metadata of a number that older versions copied from a config, where YAML reads 5e-2 as text."""
 
 
-def to_json(value: Any) -> Any:
+def to_json(value: object) -> Any:
     """``value`` as plain JSON: dataclasses and mappings as dicts, sequences as lists."""
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
@@ -46,11 +46,11 @@ def to_json(value: Any) -> Any:
     return stats
 
 
-def from_json(kind: type[T], stats: Any, where: str) -> T:
+def from_json(kind: type[T], stats: object, where: str) -> T:
     """The ``kind`` that ``stats`` holds.
 
     Args:
-        where: what is read, such as a version's reference, for messages.
+        where: the source, such as a version's reference, for messages.
     Raises:
         DataError: a value has a wrong type, or a key that every version has written is missing.
     """
@@ -64,10 +64,10 @@ def from_json(kind: type[T], stats: Any, where: str) -> T:
 
 
 class _Unreadable(ValueError):
-    """Where a value stands, and what is wrong with it."""
+    """The path of a value, and its fault."""
 
 
-def _read(hint: Any, value: Any, path: str) -> Any:
+def _read(hint: Any, value: object, path: str) -> Any:
     if hint is Any:  # plain JSON
         return value
     origin, args = get_origin(hint), get_args(hint)
@@ -120,7 +120,7 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 
 def _missing(hint: Any, path: str) -> Any:
-    """What a key of this type stands for that is not there."""
+    """The value of a missing key of this type."""
     if type(None) in get_args(hint):
         return None
     if get_origin(hint) in (Mapping, Sequence):

@@ -1,11 +1,10 @@
-"""From the config's ``ppo.reward`` to one scorer, several scorers combined being one as well."""
+"""Build the scorer that the config's ``ppo.reward`` describes; several scorers are combined into one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,10 +26,9 @@ Resolve = Callable[[str], Version | None]
 class Ensemble:
     """Several scorers as one.
 
-    ``sum``: weighted; the default. ``mean``: that over the sum of weights. ``min``: the worst case, sample by
-    sample. ``mean_minus_std``: mean - std_coef x standard deviation over the members, as of a population. The last
-    two punish what the members disagree on, which is where a policy finds the flaws of one of them (Coste et al.
-    2023, arXiv:2310.02743).
+    ``sum``: weighted; the default. ``mean``: the weighted mean. ``min``: the worst case, sample by sample.
+    ``mean_minus_std``: mean - std_coef x population standard deviation over the members. The last two penalise
+    disagreement, where a policy exploits the flaws of one member (Coste et al. 2023, arXiv:2310.02743).
 
     Attributes:
         last_members: (M, B) scores of the last call, one row for each member, before weights; to log their spread.
@@ -45,11 +43,11 @@ class Ensemble:
         names: Sequence[str] | None = None,
         where: str = "Ensemble",
     ) -> None:
-        """Raises ConfigError where ``combine`` has no use for these weights or so few members."""
-        given = list(weights) if weights is not None else [None] * len(members)
-        self.combine = check_combine(combine, given, std_coef, where)
-        self.members, self.std_coef = list(members), float(std_coef)  # YAML reads 1e-1 as a text
-        self.weights = torch.tensor([1.0 if w is None else w for w in given])
+        """Raises ConfigError if ``combine`` does not go with these weights or so few members."""
+        factors = list(weights) if weights is not None else [None] * len(members)
+        self.combine = check_combine(combine, factors, std_coef, where)
+        self.members, self.std_coef = list(members), float(std_coef)  # YAML reads 1e-1 as text
+        self.weights = torch.tensor([1.0 if w is None else w for w in factors])
         self.names = list(names) if names is not None else [str(i) for i in range(len(members))]
         assert len(self.members) == len(self.weights) == len(self.names)
         self.last_members: Tensor | None = None
@@ -60,7 +58,7 @@ class Ensemble:
         return self.combined(self.last_members)
 
     def all_scores(self, samples: Samples) -> Tensor:
-        """(M, B) scores of each member, before weights."""
+        """(M, B) scores of the members, before weights."""
         return torch.stack([member(samples) for member in self.members])
 
     def combined(self, scores: Tensor) -> Tensor:
@@ -75,16 +73,16 @@ class Ensemble:
 
 @dataclass(frozen=True)
 class ScorerContext:
-    """The surroundings of a config's scorers: where names are looked up, and what is loaded already.
+    """The context in which a config's scorers are built: name lookup and models that are already loaded.
 
     Attributes:
         where: the config file, for messages.
         device: of the models that are loaded.
         resolve: see :data:`Resolve`.
-        model, tokenizer: the policy's; reward adapters over its base become roles of it.
-        adapter_dir: of this experiment's own reward adapter, None where it is not among the sources.
+        model, tokenizer: the policy's; reward adapters over its base become its roles.
+        adapter_dir: of this experiment's own reward adapter; None if it is not among the sources.
         base: where the base of ``model`` was loaded from, (directory or Hub id, revision). Without it only a
-            directory is known again in other adapters.
+            directory is recognised in other adapters.
     """
 
     where: str
@@ -97,7 +95,7 @@ class ScorerContext:
 
 
 def build(
-    sources: Any,
+    sources: object,
     context: ScorerContext,
     key: str = "ppo.reward",
     combine: str | None = None,
@@ -110,13 +108,13 @@ def build(
         key: of ``sources``, for messages.
         combine, std_coef: how several scores become one, see :class:`Ensemble`.
     Raises:
-        ConfigError: ``sources`` or ``combine`` make no sense, a function or directory is not there.
+        ConfigError: ``sources`` or ``combine`` are invalid, or a function or directory does not exist.
         ModelError: a model cannot be loaded.
     """
     where = context.where
     parsed = parse_sources(sources, where, key)
     chosen = check_combine(combine, [s.weight for s in parsed], std_coef, where, key)
-    # Functions first: a mistake in one is told before models are loaded.
+    # Functions first: a mistake in one is reported before models are loaded.
     members: dict[int, Scorer] = {
         i: FunctionScorer(load_function(s.value, f"{where}: {s.key}"), s.value, f"{where}: {s.key}")
         for i, s in enumerate(parsed)
@@ -148,7 +146,7 @@ def _reward_model(source: RewardSource, adapters: RewardAdapters, context: Score
     parts = source.value.split(".")
     if path is None and len(parts) > 1 and all(p.isidentifier() for p in parts):
         mend = f"A function is written {'.'.join(parts[:-1])}:{parts[-1]}"
-        raise ConfigError(where, f'{source.key}: "{source.value}" is no directory, version or Hub id.', mend)
+        raise ConfigError(where, f'{source.key}: "{source.value}" is not a directory, version or Hub id.', mend)
     if path is not None and source.revision is not None:
         mend = "Remove it; a version is chosen by name@v3."
         raise ConfigError(where, f'{source.key}.revision: "{source.value}" is not on the Hub.', mend)

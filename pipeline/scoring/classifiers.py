@@ -1,4 +1,4 @@
-"""Foreign sequence classifiers: loaded from safetensors only, read so that batches change no logits."""
+"""Third-party sequence classifiers: loaded from safetensors only; batching changes no logits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.modeling.tokens import right_pad
 from pipeline.modeling.types import Device, Tokenizer
 
 _OTHER_HEADS = ("ForTokenClassification", "ForMultipleChoice", "ForQuestionAnswering")
-"""Ends of architectures whose heads may bear the names and shapes of a sequence classifier's."""
+"""Suffixes of architectures whose heads can have a sequence classifier's names and shapes."""
 
 
 class SequenceClassifier:
@@ -30,11 +30,11 @@ class SequenceClassifier:
     def encode(
         self, texts: Sequence[str], *, special: bool = True, max_length: int | None = None
     ) -> list[list[int]]:
-        """Ids of each text. What is too long loses tokens on the tokenizer's ``truncation_side``, and is counted.
+        """Ids of each text. Too long ones lose tokens on the tokenizer's ``truncation_side``, and are counted.
 
         Args:
-            special: add the tokens that the model wants around a text, such as [CLS] and [SEP].
-            max_length: most tokens of a row, if fewer than the model can read.
+            special: add the tokens that the model expects around a text, such as [CLS] and [SEP].
+            max_length: largest number of tokens of a row, if below the model's.
         """
         if not texts:
             return []
@@ -50,17 +50,15 @@ class SequenceClassifier:
     def logits(self, rows: Sequence[Sequence[int]], batch_size: int = 16) -> Tensor:
         """(N, labels) logits, float32 on the CPU. No row is empty.
 
-        A row gets what the model gives it alone and unpadded, so batches are a matter of speed only.
+        A row's logits are those of the row alone and unpadded, so batches only change the speed.
 
         Raises:
             ModelError: a row holds a token that the model has no embedding of.
         """
-        highest, known = max((max(row) for row in rows), default=0), embeddings(self.model)
-        if highest >= known:
+        highest, size = max((max(row) for row in rows), default=0), embeddings(self.model)
+        if highest >= size:
             token = self.tokenizer.convert_ids_to_tokens(highest)
-            what = (
-                f"a text holds its tokenizer's token {highest} ({token!r:.60}), the model an embedding of {known}."
-            )
+            what = f"a text holds token {highest} ({token!r:.60}) of its tokenizer, the model embeds {size}."
             raise ModelError(self.where, what, "Give the tokenizer that it was trained with.")
         out = torch.zeros(len(rows), len(self.names))
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
@@ -72,27 +70,27 @@ class SequenceClassifier:
     def _batch(self, rows: list[Sequence[int]]) -> Tensor:
         ids, lengths = right_pad(rows, self._first_usable(self.tokenizer.pad_token_id), self.model.device)
         mask = length_mask(lengths, ids.shape[1])
-        given = {"input_ids": ids, "attention_mask": mask.long()}
+        batch = {"input_ids": ids, "attention_mask": mask.long()}
         head = getattr(self.model, "score", None)
         if not isinstance(head, nn.Linear) or self.model.config.is_encoder_decoder:
-            return self.model(**given).logits  # reads its first token, or pools under the mask
-        # Decoders read the last token that is not config.pad_token_id. In a text that ends with that very token
-        # (pad = eos) Hugging Face reads before it, in training too, so the same is done here. What fills up a
-        # batch is told by the mask: a model without a padding token reads each row's last.
+            return self.model(**batch).logits  # reads its first token, or pools under the mask
+        # Decoders read the last token that is not config.pad_token_id. In a text that ends with that token
+        # (pad = eos) Hugging Face reads the token before it, in training too; so does this. The padding of a batch
+        # is known by the mask: a model without a padding token reads each row's last token.
         pad = self.model.config.get_text_config().pad_token_id
         counts = mask if pad is None else mask & (ids != pad)
         last = (counts * torch.arange(ids.shape[1], device=ids.device)).argmax(-1)
-        states = self.model.base_model(**given).last_hidden_state
+        states = self.model.base_model(**batch).last_hidden_state
         return head(states[torch.arange(len(rows), device=ids.device), last])
 
     @property
     def start(self) -> int:
-        """The token a document starts with, to stand for a text without any."""
+        """The token a document starts with, used for an empty text."""
         tokenizer = self.tokenizer
         return self._first_usable(tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
 
     def _first_usable(self, *ids: Any) -> int:
-        # There are tokenizers whose special tokens lie outside the embedding.
+        # Some tokenizers have special tokens outside the embedding.
         rows = embeddings(self.model)
         return next((i for i in ids if i is not None and i < rows), 0)
 
@@ -111,7 +109,7 @@ def load_classifier(
 
     Args:
         key: of the config, whose ``model`` named it, for messages.
-        truncation_side: where a text that is too long loses tokens.
+        truncation_side: the side on which too long texts lose tokens.
     Raises:
         ModelError: see :func:`pipeline.modeling.foreign.load_foreign`; no trained head, or one of another kind.
     """
@@ -131,12 +129,12 @@ def load_classifier(
 
 
 def _require_head(config: Any, where: str, name: str) -> None:
-    """Raises ModelError for a head of another kind whose weights bear the same names, and for lost labels."""
-    other = [k for k in config.architectures or [] if k.endswith(_OTHER_HEADS)]
-    if other:
+    """Raises ModelError for another kind of head whose weights have the same names, and for missing labels."""
+    unsuitable = [name for name in config.architectures or [] if name.endswith(_OTHER_HEADS)]
+    if unsuitable:
         raise ModelError(
             where,
-            f"{name} is a {other[0]}, not a sequence classifier.",
+            f"{name} is a {unsuitable[0]}, not a sequence classifier.",
             "Choose one fine-tuned to classify texts.",
         )
     if not config.num_labels or sorted(config.id2label) != list(range(config.num_labels)):

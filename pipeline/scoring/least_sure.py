@@ -1,7 +1,7 @@
-"""Which items a reward model, or several, are least sure of: those teach it most, so people are asked them first.
+"""Uncertainty sampling (Lewis and Gale 1994): order items by how unsure the reward model, or an ensemble, is.
 
-Uncertainty sampling (Lewis and Gale 1994); with several models the entropy of their mean also counts where each is
-sure and they disagree. Leaves out diversity: two comparisons of one prompt may both come early.
+Of an ensemble it is the entropy of the mean, which is also large where the members disagree. Diversity is not
+considered: two comparisons of one prompt may both come early.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pipeline.scoring.scorer import Samples, Scorer
 
 
 def unsureness(scores: Tensor) -> Tensor:
-    """(B,) entropy in nats of "the first is better", mean over the pairs of completions.
+    """(B,) entropy in nats of "the first is better", averaged over the pairs of completions.
 
     Args:
         scores: (M, B, N) of M models for N completions of each item. With N = 1 it is the entropy of "it is better

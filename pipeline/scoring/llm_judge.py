@@ -222,7 +222,7 @@ class LLMJudge:
 
 
 def read_answer(reply: dict[str, Any]) -> Answer:
-    """The choice in a reply: A, B or TIE with nothing but punctuation around it; any other text is no answer.
+    """The choice in a reply: A, B or TIE with nothing but punctuation around it; any other text is not an answer.
 
     Text between <think> tags before it, a model's reasoning, is skipped.
     """

@@ -1,4 +1,4 @@
-"""What several stages load in the same way: the policy, and the scorer that the config asks for."""
+"""Load the models of a stage: base and policy, and the scorer that the config describes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.workflow.stage import Run
 
 
 def load_sides(run: Run, directory: Path, device: Device) -> tuple[Role, Role, Tokenizer]:
-    """The base and the policy in ``directory``, one model where the policy is an adapter; and their tokenizer."""
+    """The base, the policy in ``directory`` (an adapter shares the base's model), and their tokenizer."""
     model, tokenizer = load_policy(*run.base, directory)
     cast("nn.Module", model).to(device)
     if hasattr(model, "peft_config"):
@@ -26,7 +26,7 @@ def load_sides(run: Run, directory: Path, device: Device) -> tuple[Role, Role, T
 
 
 def scorer_context(run: Run, model: CausalLM, tokenizer: Tokenizer, device: Device) -> ScorerContext:
-    """The stage's models and versions for its scorers."""
+    """The context of the stage's scorers."""
     return ScorerContext(
         where=str(run.config.path),
         device=device,
@@ -42,10 +42,10 @@ def scorer(
 ) -> Scorer:
     """The scorer of ``ppo.reward`` or ``ppo.check``."""
     section = run.config.ppo
-    own = run.version("reward").path if trains_reward(run.config) else None
+    adapter_dir = run.version("reward").path if trains_reward(run.config) else None
     return build(
         section.check if key == "check" else section.reward,
-        replace(scorer_context(run, model, tokenizer, device), adapter_dir=own),
+        replace(scorer_context(run, model, tokenizer, device), adapter_dir=adapter_dir),
         key=f"ppo.{key}",
         combine=section.reward_combine if key == "reward" else None,
         std_coef=section.reward_std_coef,

@@ -1,6 +1,6 @@
-"""Named sets of decided pairs, to measure a reward model on: read from anybody's files, and scored.
+"""Named sets of decided pairs to measure a reward model on: read them from third-party files, and score them.
 
-What is measured of the scores is left to :mod:`pipeline.evaluation`.
+:mod:`pipeline.evaluation` computes the metrics.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class PairRows:
     """The decided pairs of a set.
 
     Attributes:
-        rows: id, prompt, chosen, rejected, margin (or None), share (of the votes, those for the chosen one; None
-            of fewer than two), item (the row of theirs it came from), slice.
-        report: dataset, format, rows (theirs), pairs, and what was left out, by reason.
+        rows: id, prompt, chosen, rejected, margin (or None), share (of votes for the chosen one; None for fewer
+            than two votes), item (the source row), slice.
+        report: dataset, format, rows (of the source), pairs, and the number left out, by reason.
     """
 
     rows: list[Row]
@@ -57,7 +57,7 @@ class Decision(Protocol):
 
 
 class Votes(Protocol):
-    """:class:`pipeline.labelling.judgements.Judgements`, passed in: what votes come to is decided there."""
+    """:class:`pipeline.labelling.judgements.Judgements`, passed in: it decides the outcome of the votes."""
 
     def add(self, comparison: Comparison, vote: Annotation, within: str | None = None) -> tuple[int, bool]: ...
     def decide(self, number: int, comparison: Comparison) -> Decision: ...
@@ -75,16 +75,15 @@ def read_pairs(
 ) -> PairRows:
     """Every decided pair of a set, in its order.
 
-    Several rows on one comparison are votes, which count within a slice; but of RewardBench each row is an item.
-    Ties, even votes, rows that cannot be used, and pairs that were trained on (either way round) are left out and
-    counted.
+    Several rows on one comparison are votes, counted within a slice; but each row of RewardBench is an item. Ties,
+    even votes, unusable rows, and pairs that were trained on (either way round) are left out and counted.
 
     Args:
         trained_on: ids of the training pairs, see :func:`pipeline.base.records.row_id`.
-        where: who asked, for messages.
+        where: the caller, for messages.
         judgements: takes the votes.
     Raises:
-        DataError: nothing to read, a column that is not there, or no usable pair.
+        DataError: there is nothing to read, a column does not exist, or no pair is usable.
     """
     how = options.reading(template_render(options.chat_template))
     format, first, first_place, located = options.rows(where)
@@ -99,22 +98,22 @@ def read_pairs(
         raise DataError(
             first_place, f"slice does not go with format {format}: a pair is made of several rows.", mend
         )
-    value: Any = None
+    value: object = None
 
     def read() -> Iterator[tuple[str, Row]]:
         nonlocal n, value
-        for place, theirs in itertools.islice(located, options.limit):
+        for place, row in itertools.islice(located, options.limit):
             n += 1
-            origins.start(theirs)
-            value = theirs.get(column) if column is not None else None
-            yield place, theirs
+            origins.start(row)
+            value = row.get(column) if column is not None else None
+            yield place, row
 
-    for _, one in read_judged(read(), format, how):
-        if isinstance(one, JudgedRow):
-            ballot.take(one, n, None if value is None else str(value), origins.next())
+    for _, judged in read_judged(read(), format, how):
+        if isinstance(judged, JudgedRow):
+            ballot.take(judged, n, None if value is None else str(value), origins.next())
         else:
-            left_out[one.reason] += 1
-            details.setdefault(one.reason, one.detail)
+            left_out[judged.reason] += 1
+            details.setdefault(judged.reason, judged.detail)
     rows, counts = ballot.decided(trained_on, left_out)
     if not rows:
         reasons = ", ".join(f"{reason} ({k})" for reason, k in left_out.most_common(3))
@@ -126,7 +125,7 @@ def read_pairs(
 
 
 class _Ballot:
-    """The votes of a set while its rows are read, and the comparisons in the order of their coming."""
+    """The votes of a set while its rows are read, and the comparisons in their first order."""
 
     def __init__(self, votes: Votes, every_row: bool) -> None:
         self._votes, self._every_row = votes, every_row
@@ -134,8 +133,7 @@ class _Ballot:
         self._comparisons: list[tuple[Comparison, int, str | None]] = []
 
     def take(self, row: JudgedRow, item: int, slice: str | None, origin: bytes) -> None:
-        """``item``: which row of theirs it is in. ``origin``: see
-        :class:`pipeline.formats.read_options.Origins`."""
+        """``item``: number of the source row. ``origin``: see :class:`pipeline.formats.read_options.Origins`."""
         within = json.dumps([slice, item if self._every_row else None])
         judged = Judged(row, *row.comparison(0), within)
         if self._every_row or self._repeats.is_vote(judged, origin):
@@ -150,9 +148,9 @@ class _Ballot:
                 self._comparisons[number] = (judged.comparison, *self._comparisons[number][1:])
 
     def decided(self, trained_on: Collection[str], left_out: Counter[str]) -> tuple[list[Row], dict[str, Any]]:
-        """(rows, counts of the votes where there are several); the reasons of the others go into ``left_out``."""
+        """(rows, counts of the votes if there are several); the other pairs are counted in ``left_out``."""
         for judged in self._repeats.copies():
-            self._add(judged, 0, None)  # which are known from the first one
+            self._add(judged, 0, None)  # item and slice are the first one's
         left_out.update({"a duplicate": n} if (n := self._repeats.duplicates) else {})
         rows: list[Row] = []
         kinds = Counter[str]()
@@ -172,10 +170,10 @@ class _Ballot:
 
 
 def score_pairs(scorer: Scorer, rows: Sequence[Row]) -> tuple[list[float], list[float]]:
-    """Raw scores of the chosen and of the rejected completions: before any normalisation, so that differences are
-    log-odds where the model was trained on pairs.
+    """Raw scores of the chosen and of the rejected completions, not normalised: their differences are log-odds if
+    the model was trained on pairs.
 
-    What is too long loses its beginning, as in PPO. A classifier with a chat template reads conversations by it.
+    Too long texts lose their beginning, as in PPO. A classifier's chat template, if any, renders conversations.
     """
     scale, offset = 1.0, 0.0
     if isinstance(scorer, AdapterScorer):
@@ -188,19 +186,19 @@ def score_pairs(scorer: Scorer, rows: Sequence[Row]) -> tuple[list[float], list[
 
 
 def score_unit(scorer: Scorer) -> float:
-    """A normalised score of 1 in raw scores, by which an ensemble's members are put on one scale."""
+    """The raw difference of a normalised score of 1; it puts an ensemble's members on one scale."""
     return scorer.role.scoring.score_std if isinstance(scorer, AdapterScorer) else 1.0
 
 
 def vote_shares(preferences: Version, split: str, rows: Sequence[Row]) -> list[float | None]:
-    """How sure the annotators were of each pair: the share of its votes that the chosen completion has.
+    """The share of each pair's votes that the chosen completion has; None for fewer than two votes.
 
-    None where fewer than two voted. Where votes were weighed (Dawid and Skene), the probability of the choice.
-    Repeats and known answers are left out; an adjudicated pair keeps the share of its votes.
+    Of weighted votes (Dawid and Skene) the probability of the choice. Repeats and gold items are left out; an
+    adjudicated pair keeps the share of its votes.
 
     Args:
-        preferences: a version with the configs ``votes`` and, where people voted, ``outcomes``.
-        rows: of its pairs.
+        preferences: a version with the configs ``votes`` and, if people voted, ``outcomes``.
+        rows: its pairs.
     """
     votes, outcomes = (
         preferences.iter_rows(split, config) if preferences.has_split(split, config) else ()
@@ -211,10 +209,10 @@ def vote_shares(preferences: Version, split: str, rows: Sequence[Row]) -> list[f
         if row["choice"] and row["comparison_id"] and not (row.get("round") or row.get("gold")):
             counts.setdefault(row["comparison_id"], Counter())[row["choice"]] += row.get("count") or 1
     shares = {
-        (comparison, choice): n / given.total()
-        for comparison, given in counts.items()
-        for choice, n in given.items()
-        if given.total() > 1
+        (comparison, choice): n / choices.total()
+        for comparison, choices in counts.items()
+        for choice, n in choices.items()
+        if choices.total() > 1
     }
     shares |= {
         (row["comparison_id"], row["choice"]): row["confidence"]
@@ -223,7 +221,7 @@ def vote_shares(preferences: Version, split: str, rows: Sequence[Row]) -> list[f
     }
 
     def share(prompt: str, chosen: str, rejected: str) -> float | None:
-        # Which of the two was A is not in the row, but the comparison's id says it.
+        # The row does not tell which of the two was A; the comparison's id does.
         as_a = shares.get((Comparison(prompt, chosen, rejected).id, "a"))
         return as_a if as_a is not None else shares.get((Comparison(prompt, rejected, chosen).id, "b"))
 
@@ -232,9 +230,9 @@ def vote_shares(preferences: Version, split: str, rows: Sequence[Row]) -> list[f
 
 @dataclass(frozen=True)
 class _Texts(Samples):
-    """Samples that were never tokens."""
+    """Samples given as texts, without ids."""
 
-    said: Sequence[str] = ()
+    completion_texts: Sequence[str] = ()
 
     @cached_property
     def prompts(self) -> list[str]:
@@ -242,22 +240,22 @@ class _Texts(Samples):
 
     @cached_property
     def completions(self) -> list[str]:
-        return list(self.said)
+        return list(self.completion_texts)
 
     @cached_property
     def texts(self) -> list[str]:
-        return [prompt + said for prompt, said in zip(self.prompts, self.said, strict=True)]
+        return [prompt + text for prompt, text in zip(self.prompts, self.completions, strict=True)]
 
 
 def _samples(rows: Sequence[Row], side: str, messages: bool) -> Samples:
     prompts: list[str | Conversation] = []
-    said: list[str] = []
+    completions: list[str] = []
     for row in rows:
         turns = turns_of(row["prompt"]) if messages else None
         prompts.append(turns or row["prompt"])
-        said.append(bot(row[side])[0]["content"] if turns else row[side])
-    nothing: list[list[int]] = [[] for _ in rows]
-    return _Texts(nothing, nothing, cast("Tokenizer", None), prompts, said)
+        completions.append(bot(row[side])[0]["content"] if turns else row[side])
+    no_ids: list[list[int]] = [[] for _ in rows]
+    return _Texts(no_ids, no_ids, cast("Tokenizer", None), prompts, completions)
 
 
 def _why_not(choice: str | None, row: Row, trained_on: Collection[str]) -> str | None:

@@ -1,6 +1,6 @@
-"""A plain Python function as a scorer, called as TRL's GRPO calls its reward functions.
+"""Use a plain Python function as a scorer, called as TRL's GRPO calls its reward functions.
 
-Whatever such a function does wrong is the user's to mend, so it is said in one line that names it.
+An error in such a function is the user's to fix, so it is reported in one line that names the function.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -35,32 +36,32 @@ def load_function(text: str, where: str) -> Callable[..., Any]:
     """The function ``module:function``, importable from the working directory; of a class, an instance.
 
     Raises:
-        ConfigError: the text is no such name, or what it names cannot be imported or called.
+        ConfigError: the text is not such a name, or it cannot be imported or called.
     """
     check_function_name(text, where)
     name, _, attribute = text.partition(":")
-    said = f'function "{text}"'
-    found = _attribute(_import(name, said, where), attribute, said, where)
-    if inspect.isclass(found):
+    title = f'function "{text}"'
+    function = _attribute(_import(name, title, where), attribute, title, where)
+    if inspect.isclass(function):
         try:
-            found = found()
+            function = function()
         except Exception as err:
             mend = "Its __init__ has to work without arguments."
-            raise ConfigError(where, f"{said}: {_raised(err)}.", mend) from err
-    if not callable(found):
-        raise ConfigError(where, f"{said} is a {type(found).__name__}, which cannot be called.")
-    return found
+            raise ConfigError(where, f"{title}: {_raised(err)}.", mend) from err
+    if not callable(function):
+        raise ConfigError(where, f"{title} is a {type(function).__name__}, which cannot be called.")
+    return function
 
 
 class FunctionScorer:
-    """Calls ``function(prompts=, completions=, prompt_ids=, completion_ids=)`` with those of them that it takes.
+    """Calls ``function(prompts=, completions=, prompt_ids=, completion_ids=)`` with the arguments that it takes.
 
     ``prompts`` are as the user gave them, texts or conversations; ``completions`` are texts. An ``async`` function
     is awaited.
     """
 
     def __init__(self, function: Callable[..., Any], name: str, where: str = "reward") -> None:
-        """Raises ConfigError when the function takes no ``completions``, or needs what nobody has."""
+        """Raises ConfigError if it takes no ``completions``, or needs an argument that is not offered."""
         self.function, self.name = function, name
         self._takes = _accepted(function, name, where)
 
@@ -68,7 +69,7 @@ class FunctionScorer:
         """(B,) scores.
 
         Raises:
-            ModelError: the function raised, or returned something else than B finite numbers.
+            ModelError: the function raised, or did not return B finite numbers.
         """
         if not len(samples):
             return torch.zeros(0)
@@ -112,12 +113,12 @@ def _accepted(function: Callable[..., Any], name: str, where: str) -> frozenset[
     """Which of the offered arguments the function takes by name."""
     try:
         parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # some built in functions have none
+    except (TypeError, ValueError):  # some built-in functions have no signature
         return frozenset(("prompts", "completions"))
     by_name = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     everything = any(p.kind is p.VAR_KEYWORD for p in parameters)
     takes = frozenset(_OFFERED) if everything else frozenset(p.name for p in by_name) & frozenset(_OFFERED)
-    said = f'function "{name}"'
+    title = f'function "{name}"'
     required = [
         p.name
         for p in parameters
@@ -125,43 +126,41 @@ def _accepted(function: Callable[..., Any], name: str, where: str) -> frozenset[
     ]
     if required:
         mend = f"It is given {', '.join(_OFFERED)}; anything else needs a default."
-        raise ConfigError(where, f'{said} needs an argument "{required[0]}".', mend)
+        raise ConfigError(where, f'{title} needs an argument "{required[0]}".', mend)
     if "completions" not in takes:
-        raise ConfigError(where, f"{said} takes no completions.", "Define it as f(completions, **kwargs).")
+        raise ConfigError(where, f"{title} takes no completions.", "Define it as f(completions, **kwargs).")
     return takes
 
 
-def _import(name: str, said: str, where: str) -> Any:
+def _import(name: str, title: str, where: str) -> ModuleType:
     importlib.invalidate_caches()
     with _working_directory():
         try:
             return importlib.import_module(name)
         except ModuleNotFoundError as err:
             missing = err.name or ""
-            if name != missing and not name.startswith(
-                missing + "."
-            ):  # the module is there, what it imports is not
-                raise ConfigError(where, f"{said}: {_raised(err)}.", "Install it, or mend the import.") from err
+            if name != missing and not name.startswith(missing + "."):  # an import of the module failed
+                raise ConfigError(where, f"{title}: {_raised(err)}.", "Install it, or fix the import.") from err
             parent, _, last = missing.rpartition(".")
             paths = getattr(sys.modules[parent], "__path__", []) if parent in sys.modules else [os.getcwd()]
             near = _near(last, [m.name for m in pkgutil.iter_modules(paths)])
             mend = near or "It is looked for in the working directory and among the installed packages."
-            raise ConfigError(where, f'{said}: no module "{missing}".', mend) from err
+            raise ConfigError(where, f'{title}: no module "{missing}".', mend) from err
         except Exception as err:
-            raise ConfigError(where, f"{said}: {_raised(err)}.", "The module has to be importable.") from err
+            raise ConfigError(where, f"{title}: {_raised(err)}.", "The module has to be importable.") from err
 
 
-def _attribute(module: Any, name: str, said: str, where: str) -> Any:
+def _attribute(module: ModuleType, name: str, title: str, where: str) -> Any:
     if hasattr(module, name):
         return getattr(module, name)
     callables = [k for k, v in vars(module).items() if callable(v) and not k.startswith("_")]
     mend = _near(name, callables) or f"It has: {', '.join(sorted(callables)[:8]) or 'no function'}"
-    raise ConfigError(where, f'{said}: {module.__name__} has no "{name}".', mend)
+    raise ConfigError(where, f'{title}: {module.__name__} has no "{name}".', mend)
 
 
 @contextmanager
 def _working_directory() -> Iterator[None]:
-    # A script's directory is what Python puts first; under a launcher that can be another one than the user's.
+    # Python puts the script's directory first, which under a launcher need not be the user's.
     here = os.getcwd()
     if here in sys.path or "" in sys.path:
         yield
@@ -174,15 +173,15 @@ def _working_directory() -> Iterator[None]:
             sys.path.remove(here)
 
 
-def _near(word: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+def _near(word: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     return f'Did you mean "{near[0]}"?' if near else ""
 
 
 def _raised(err: Exception) -> str:
     """``raised ZeroDivisionError: division by zero (my_rewards.py:3)``: the last line of the user's own code."""
     text = err.msg if isinstance(err, SyntaxError) else str(err)
-    said = f"raised {type(err).__name__}" + (f": {' '.join(text.split())[:200]}" if text else "")
+    message = f"raised {type(err).__name__}" + (f": {' '.join(text.split())[:200]}" if text else "")
     libraries = tuple(sysconfig.get_paths()[k] for k in ("stdlib", "platstdlib", "purelib", "platlib"))
     frames = [(f.filename, f.lineno) for f in traceback.extract_tb(err.__traceback__)]
     if isinstance(err, SyntaxError) and err.filename:
@@ -190,12 +189,12 @@ def _raised(err: Exception) -> str:
     frames = [f for f in frames if f[0] != __file__ and not f[0].startswith("<")]
     own = [f for f in frames if not f[0].startswith(libraries)]
     if not frames:
-        return said
+        return message
     file, line = (own or frames)[-1]
     path = Path(file)
-    return f"{said} ({path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}:{line})"
+    return f"{message} ({path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}:{line})"
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:39]}…"

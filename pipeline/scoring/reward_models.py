@@ -1,13 +1,12 @@
-"""Reward models on a base and tokenizer of their own, which see the samples as text.
+"""Reward models with a base and tokenizer of their own, which read the samples as text.
 
 Two kinds: any Hugging Face sequence classifier, and a reward adapter of this pipeline over another base.
-Generative judges are left out on purpose: they answer in prose.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from peft import PeftModel
@@ -32,8 +31,8 @@ class ClassifierScorer:
     """A sequence classifier: the raw logit of its single output, or of one of its labels.
 
     Not the label's probability, which is flat where the classifier is sure. It reads prompt and completion as one
-    text, a conversation through its own chat template if it has one. What is too long loses its beginning;
-    ``truncated`` counts such texts.
+    text, a conversation through its chat template if it has one. Too long texts lose their beginning, and
+    ``truncated`` counts them.
     """
 
     def __init__(self, classifier: SequenceClassifier, output: int, name: str, batch_size: int = 32) -> None:
@@ -51,9 +50,9 @@ class ClassifierScorer:
 
         Raises:
             ModelError: see :func:`load_classifier`.
-            ConfigError: several labels and no ``label``, or one the model does not have.
+            ConfigError: ``label`` is missing though there are several, or the model does not have it.
         """
-        # Half precision as saved is for accelerators; a CPU is slow in it.
+        # On a CPU half precision is slow.
         dtype = "auto" if torch.device(device).type != "cpu" else torch.float32
         classifier = load_classifier(source, revision=revision, device=device, where=where, key=key, dtype=dtype)
         if label is None and len(classifier.names) > 1:
@@ -68,7 +67,7 @@ class ClassifierScorer:
         """(B,) logits.
 
         Raises:
-            ModelError: one that is not a number, or a conversation that the chat template refuses.
+            ModelError: a logit is not finite, or the chat template refuses a conversation.
         """
         scores = self.classifier.logits(self._rows(samples), self.batch_size)[:, self.output]
         for i in (~scores.isfinite()).nonzero().flatten().tolist():
@@ -94,7 +93,7 @@ class ClassifierScorer:
         return rows
 
     def _rendered(self, prompt: Conversation, completion: str) -> tuple[str, bool]:
-        """A conversation as text, and whether special tokens are to be put around it."""
+        """The conversation as text, and whether special tokens have to be added around it."""
         from jinja2 import TemplateError
 
         if not getattr(self.classifier.tokenizer, "chat_template", None):
@@ -113,7 +112,7 @@ class ClassifierScorer:
 class AdapterScorer:
     """A reward adapter of this pipeline over another base than the policy's.
 
-    The text is tokenised anew, prompt and completion apart, as the reward stage did in training.
+    Prompt and completion are tokenised separately, as in the reward stage's training.
     """
 
     def __init__(self, role: RewardRole, tokenizer: Tokenizer) -> None:
@@ -136,13 +135,12 @@ class AdapterScorer:
 
 
 class RewardAdapters:
-    """Loads reward adapters of this pipeline, so that all over one base share it as roles.
+    """Loads reward adapters of this pipeline; all adapters over one base are roles of one model.
 
     Args:
-        model, tokenizer: the policy's, to share where an adapter stands on that very base.
-        base: where that base was loaded from: (directory or Hub id, revision). Without it only a directory is
-            known again.
-        device: of the bases that are loaded here.
+        model, tokenizer: the policy's, shared with adapters over the same base.
+        base: the source of that base: (directory or Hub id, revision). Without it only a directory is recognised.
+        device: for further bases.
     """
 
     def __init__(
@@ -158,12 +156,12 @@ class RewardAdapters:
         self._policy, self._tokenizer, self._device = model, tokenizer, device
         self._own = None if base is None else _identity(*base)
         self._bases: dict[tuple[str, str | None], tuple[CausalLM, Tokenizer]] = {}
-        # A base that is trained itself fits no adapter any more.
+        # A base that is trained itself no longer fits an adapter.
         if self._own is not None and isinstance(model, PeftModel) and tokenizer is not None:
             self._bases[self._own] = (model, tokenizer)
 
     def own(self, directory: Path) -> RewardRole:
-        """The experiment's own adapter, known to stand on the policy's base, so that it reads the policy's ids.
+        """The experiment's own adapter, over the policy's base: it reads the policy's ids.
 
         Raises:
             ModelError: see :meth:`load`.
@@ -176,7 +174,7 @@ class RewardAdapters:
         """The adapter in ``directory`` as a scorer.
 
         Raises:
-            ModelError: it is no reward adapter of this pipeline, or its base is not there.
+            ModelError: it is not a reward adapter of this pipeline, or its base cannot be loaded.
         """
         if not (directory / "scoring.json").is_file():
             raise ModelError(
@@ -189,7 +187,7 @@ class RewardAdapters:
         return role if key == self._own else AdapterScorer(role, tokenizer)
 
     def _base(self, directory: Path) -> tuple[tuple[str, str | None], CausalLM, Tokenizer]:
-        """What base the adapter stands on, as a PEFT model with its tokenizer."""
+        """The adapter's base: its identity, the PEFT model and the tokenizer."""
         source, revision = named_base(directory)
         key = _identity(source, revision)
         if key not in self._bases:
@@ -197,7 +195,7 @@ class RewardAdapters:
         return key, *self._bases[key]
 
     def _load_base(self, directory: Path, source: str, revision: str | None) -> tuple[CausalLM, Tokenizer]:
-        """The base as a PEFT model, which needs an adapter to begin with: one that is never active."""
+        """The base as a PEFT model with an adapter that is never active (PEFT needs one)."""
         try:
             base, tokenizer = load_causal_lm(source, revision, torch.float32), load_tokenizer(source, revision)
         except ModelError as err:
@@ -206,23 +204,23 @@ class RewardAdapters:
         return with_adapter(base, directory, "unused", source).to(self._device).eval(), tokenizer
 
 
-def _add_role(model: Any, tokenizer: Tokenizer, directory: Path) -> RewardRole:
-    """The adapter under a name that no role of ``model`` has."""
+def _add_role(model: CausalLM, tokenizer: Tokenizer, directory: Path) -> RewardRole:
+    """Add the adapter to ``model`` under a name that is free."""
     names = ("reward", *(f"reward{i}" for i in range(1, len(model.peft_config) + 1)))
     free = next(n for n in names if n not in model.peft_config)
     return RewardRole.load(model, directory, eos_id(tokenizer), adapter=free)
 
 
 def adapter_directory(source: str, revision: str | None) -> Path | None:
-    """Where the adapter ``source`` (directory or Hub id) lies, downloaded if need be; None for what is none."""
+    """The directory of the adapter ``source`` (directory or Hub id), downloaded if need be; None for others."""
     from huggingface_hub import hf_hub_download
 
     path = Path(source).expanduser()
     if path.is_dir():
         return path if (path / "adapter_config.json").is_file() else None
     try:
-        found = Path(hf_hub_download(source, "adapter_config.json", revision=revision))
-    except (OSError, ValueError):  # whatever is wrong with the repository, loading it as a classifier will say
+        config = Path(hf_hub_download(source, "adapter_config.json", revision=revision))
+    except (OSError, ValueError):  # loading it as a classifier reports what is wrong
         return None
     for name in _FILES:
         try:
@@ -230,15 +228,15 @@ def adapter_directory(source: str, revision: str | None) -> Path | None:
         except (OSError, ValueError) as err:
             mend = "Merge it into its base, or publish one that this pipeline trained."
             raise ModelError(source, f"is an adapter without {name}.", mend) from err
-    return found.parent
+    return config.parent
 
 
 def _identity(source: str, revision: str | None) -> tuple[str, str | None]:
-    """The same for the same base, however it was named: a directory's real path, or a repository's commit."""
+    """A key that is equal for equal bases: a directory's real path, or a repository and its commit."""
     path = Path(source).expanduser()
     if path.is_dir():
         return str(path.resolve()), None
     try:
         return source, loaded_commit(source, revision) or revision
-    except ValueError:  # a directory that is gone; loading it says so
+    except ValueError:  # a deleted directory; loading it raises
         return source, revision

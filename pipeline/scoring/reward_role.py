@@ -1,9 +1,9 @@
-"""Reading a reward model's score, at the same kind of position in training, in PPO and in evaluation.
+"""Read a reward model's score, at the same kind of position in training, in PPO and in evaluation.
 
-Where padding has a token of its own, a text ends with the end-of-sequence token and the score is read there, for
-completions cut by length as well. Where it has none (GPT-2: padding is the end-of-sequence token), the score is
-read on the last token before it. Either is what Hugging Face's sequence classifiers do with that tokenizer, so the
-adapter scores the same in everybody's loader. The choice and the normalisation are stored in ``scoring.json``.
+If the tokenizer has a padding token of its own, a text ends with the end-of-sequence token and the score is read
+there, also of completions cut by length. If not (GPT-2 pads with the end-of-sequence token), the score is read on
+the last token before it. Both are what Hugging Face's sequence classifiers do with that tokenizer, so the adapter
+scores the same in any loader. The position and the normalisation are stored in ``scoring.json``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pipeline.base.errors import ModelError
 from pipeline.modeling.lora import add_role
-from pipeline.modeling.roles import hidden_states, role
+from pipeline.modeling.roles import active_adapter, hidden_states
 from pipeline.modeling.tokens import pad_id, right_pad
 from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.scoring.scorer import Samples
@@ -42,14 +42,14 @@ class Scoring:
 
     @classmethod
     def load(cls, directory: Path) -> Scoring:
-        """Raises ModelError when the directory is no reward adapter of this pipeline."""
+        """Raises ModelError if the directory is not a reward adapter of this pipeline."""
         try:
-            made = cls(**json.loads((directory / "scoring.json").read_text()))
-            if made.score_position not in get_args(Position) or not math.isfinite(made.score_mean):
+            scoring = cls(**json.loads((directory / "scoring.json").read_text()))
+            if scoring.score_position not in get_args(Position) or not math.isfinite(scoring.score_mean):
                 raise ValueError("no position or no mean")
-            if not (math.isfinite(made.score_std) and made.score_std > 0):
+            if not (math.isfinite(scoring.score_std) and scoring.score_std > 0):
                 raise ValueError("no standard deviation")
-            return made
+            return scoring
         except (OSError, ValueError, TypeError) as err:
             raise ModelError(
                 str(directory), "is not a reward adapter with its scoring.json.", "Train one: make reward"
@@ -57,14 +57,14 @@ class Scoring:
 
 
 def score_position(tokenizer: Tokenizer) -> Position:
-    """Where this tokenizer's texts are scored; see the module's text."""
+    """The position at which this tokenizer's texts are scored; see the module's docstring."""
     return "last" if pad_id(tokenizer) == tokenizer.eos_token_id else "eos"
 
 
 def scored_rows(
     prompt_ids: Sequence[Sequence[int]], completion_ids: Sequence[Sequence[int]], eos_id: int, position: Position
 ) -> list[list[int]]:
-    """Ids of prompt + completion, each ending on the token whose state is scored."""
+    """Ids of prompt + completion, each row ending on the token whose state is scored."""
     tail = [eos_id] if position == "eos" else []
     rows: list[list[int]] = []
     for prompt, completion in zip(prompt_ids, completion_ids, strict=True):
@@ -91,7 +91,7 @@ def score_rows(model: CausalLM, head: Tensor, rows: Sequence[Sequence[int]], bat
 
 
 class RewardRole:
-    """The reward adapter as a role of a base that other roles share: a scorer of the base's own tokens.
+    """A reward adapter as a role of a shared base: a scorer of the base's own tokens.
 
     ``truncated`` counts the rows that were longer than the base's positions and lost their beginning.
     """
@@ -107,7 +107,7 @@ class RewardRole:
         """Add the reward adapter in ``directory`` to ``model`` (a PEFT model over the same base) as a role.
 
         Raises:
-            ModelError: no reward adapter there, or one of another base.
+            ModelError: it is not a reward adapter, or one of another base.
         """
         scoring = Scoring.load(directory)
         if not (directory / "adapter_model.safetensors").is_file():
@@ -120,16 +120,16 @@ class RewardRole:
         return cls(model, heads[0].to(device), scoring, eos_id, adapter)
 
     def __call__(self, samples: Samples) -> Tensor:
-        """(B,) normalised scores, of the completions as the reward model was trained on such: from their text."""
+        """(B,) normalised scores of the completions as their text is tokenised, as in the reward stage."""
         return self.score(samples.prompt_ids, samples.stored_ids)
 
     def score(self, prompt_ids: Sequence[Sequence[int]], completion_ids: Sequence[Sequence[int]]) -> Tensor:
-        """(B,) normalised scores of these very ids."""
+        """(B,) normalised scores of these ids."""
         rows = scored_rows(prompt_ids, completion_ids, self.eos_id, self.scoring.score_position)
-        # A prompt that leaves just enough room for the completion leaves none for the end that is scored.
+        # A prompt with just enough room for the completion leaves none for the end token that is scored.
         limit = getattr(self.model.config, "max_position_embeddings", None) or 10**9
         self.truncated += sum(len(row) > limit for row in rows)
-        with role(self.model, self.adapter):
+        with active_adapter(self.model, self.adapter):
             # The model may have been moved since.
             raw = score_rows(self.model, self.head.to(self.model.device), [row[-limit:] for row in rows])
         return (raw - self.scoring.score_mean) / self.scoring.score_std

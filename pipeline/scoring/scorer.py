@@ -1,4 +1,4 @@
-"""What a scorer is and what it sees. Who scores, and how, is in the modules beside this one."""
+"""The scorer's interface: a protocol, and the samples that a scorer reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from pipeline.modeling.tokens import decode, decode_all, encode_completions, said_ids
+from pipeline.modeling.tokens import decode, decode_all, encode_completions, text_ids
 from pipeline.modeling.types import Tokenizer
 
 Conversation = Sequence[dict[str, str]]
@@ -21,29 +21,28 @@ class Samples:
     """B prompts with a completion each, as ids and as text.
 
     Attributes:
-        prompt_ids, completion_ids: what the policy read and sampled, an end-of-sequence token included where it
-            was sampled.
+        prompt_ids, completion_ids: read and sampled by the policy, a sampled end-of-sequence token included.
         tokenizer: the policy's.
-        given: the prompts as the user gave them, texts or conversations; None where only ids are known.
+        sources: the user's prompts, texts or conversations; None where only ids are known.
     """
 
     prompt_ids: Sequence[Sequence[int]]
     completion_ids: Sequence[Sequence[int]]
     tokenizer: Tokenizer
-    given: Sequence[str | Conversation | None] | None = None
+    sources: Sequence[str | Conversation | None] | None = None
 
     def __len__(self) -> int:
         return len(self.prompt_ids)
 
     @cached_property
     def as_given(self) -> list[str | Conversation]:
-        """The prompts as the user gave them, else decoded without special tokens."""
-        given = self.given if self.given is not None else [None] * len(self)
-        return [self._decode(ids) if g is None else g for g, ids in zip(given, self.prompt_ids, strict=True)]
+        """The user's prompts, else decoded without special tokens."""
+        sources = self.sources if self.sources is not None else [None] * len(self)
+        return [self._decode(ids) if s is None else s for s, ids in zip(sources, self.prompt_ids, strict=True)]
 
     @cached_property
     def prompts(self) -> list[str]:
-        """The prompts as text; a conversation is decoded from what the policy read."""
+        """The prompts as text; a conversation is decoded from the policy's ids."""
         pairs = zip(self.as_given, self.prompt_ids, strict=True)
         return [g if isinstance(g, str) else self._decode(ids) for g, ids in pairs]
 
@@ -54,9 +53,9 @@ class Samples:
 
     @cached_property
     def stored_ids(self) -> list[list[int]]:
-        """The completions' ids as they are once the text has been stored: what a reward model is trained on.
+        """The ids that the tokenizer gives the completions' texts, which a reward model is trained on.
 
-        Sampled ids can differ from them: a policy may spell a word with other tokens than its tokenizer does.
+        Sampled ids can differ: a policy may spell a word with other tokens than its tokenizer.
         """
         return encode_completions(self.tokenizer, self.completions)
 
@@ -64,18 +63,18 @@ class Samples:
     def texts(self) -> list[str]:
         """Prompt and completion as one text.
 
-        Decoded together: alone, a completion loses the space it begins with under some tokenizers (SentencePiece).
+        Decoded together: alone, a completion loses its leading space under some tokenizers (SentencePiece).
         """
         out: list[str] = []
         columns = zip(self.prompts, self.completions, self.prompt_ids, self.completion_ids, strict=True)
         for prompt, completion, prompt_ids, ids in columns:
-            body = said_ids(self.tokenizer, ids)
-            before, whole = (decode_all(self.tokenizer, row) for row in (prompt_ids, [*prompt_ids, *body]))
-            out.append(prompt + (whole[len(before) :] if whole.startswith(before) else completion))
+            joined = [*prompt_ids, *text_ids(self.tokenizer, ids)]
+            start, whole = (decode_all(self.tokenizer, row) for row in (prompt_ids, joined))
+            out.append(prompt + (whole[len(start) :] if whole.startswith(start) else completion))
         return out
 
     def _decode(self, ids: Sequence[int]) -> str:
-        # Unlike tokens.decode it does not end at the first end-of-sequence token: a conversation has one per turn.
+        # Unlike tokens.decode not up to the first end-of-sequence token: a conversation has one per turn.
         return decode_all(self.tokenizer, ids, without_special=True)
 
 
@@ -85,7 +84,6 @@ class Scorer(Protocol):
     def __call__(self, samples: Samples) -> Tensor:
         """(B,) scores, higher is better, float32 on the CPU.
 
-        A sample's score does not depend on the others, unless it is meant to (:mod:`pipeline.modeling.novelty`):
-        so no score is kept by its text.
+        A score may depend on the other samples (:mod:`pipeline.modeling.novelty`), so it is not cached by text.
         """
         ...

@@ -30,7 +30,7 @@ from pipeline.store.checkpoints import Checkpoints, resuming
 from pipeline.store.model_card import adapter_card
 from pipeline.store.starting_policy import SENTENCE
 from pipeline.tasks import Task, load_task
-from pipeline.trainers.common import MetricsFile, StopDiverged, diverged_mend, training_arguments
+from pipeline.trainers.common import MetricsFile, StopDiverged, diverged_advice, training_arguments
 from pipeline.trainers.ppo import section
 from pipeline.trainers.ppo import trainer as ppo
 from pipeline.trainers.ppo.doctor_callback import DoctorCallback
@@ -121,7 +121,7 @@ def train(trainer: Any, start: Path | None) -> None:
     policy = [p for name, p in trainer.trained.items() if name.startswith("policy.")]
     before = norms(policy)
     trainer.train(start)
-    require_finite(trainer.accelerator.unwrap_model(trainer.model).policy, "ppo", diverged_mend("ppo"))
+    require_finite(trainer.accelerator.unwrap_model(trainer.model).policy, "ppo", diverged_advice("ppo"))
     if start is None and trainer.published > 0:
         require_moved(before, policy, "ppo", trainer.state.global_step)
 

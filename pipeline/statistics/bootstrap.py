@@ -1,4 +1,4 @@
-"""Estimates with an interval: a mean, a paired difference; shares are in ``statistics.intervals``."""
+"""Means and paired differences with an interval; shares are in ``statistics.intervals``."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def bootstrap_mean(
 
     The bootstrap (BCa, Efron 1987). Fewer than 20 values fall back to Student's t, more than 5,000 to percentiles;
     events (0 or 1), signs (-1, 0 or 1) and values that are mostly equal to score limits: see the constants above
-    and :func:`_score_limits`. A constant has no interval: nothing in it says how far it may be from the mean.
-    Where it is a share, ask :func:`wilson`.
+    and :func:`_score_limits`. A constant has no interval: its values do not tell how far the mean may be.
+    For shares use :func:`wilson`.
 
     Args:
         values: (n,) observations.
         seed: the same seed and values give the same limits.
-        differences: values may lie on either side of the most common one, also where all seen lie on one.
+        differences: values may lie on either side of the most common one, even if all seen lie on one.
     Raises:
         DataError: a value is NaN or infinite.
     """
@@ -95,7 +95,7 @@ def paired_difference(
 
 @dataclass(frozen=True)
 class Resampling:
-    """How the intervals of one evaluation are made: all at one level, by the same draws."""
+    """The settings of an evaluation's intervals: all at one level, by the same draws."""
 
     seed: int = 0
     level: float = 0.95
@@ -143,7 +143,7 @@ def _student(data: NDArray[np.float64], level: float) -> Estimate:
 
 
 def _score_limits(data: NDArray[np.float64], level: float, differences: bool) -> tuple[float, float] | None:
-    """Limits of the mean of values most of which are equal; None for others, and where many differ in many ways.
+    """Limits of the mean of mostly equal values; None for others.
 
     Rises and falls from the most common value are two rates. Each has Wilson's limits for as many equal steps as
     have the same mean and variance, (sum s)^2 / sum s^2 of size sum s^2 / sum s (Bohm and Zech 2014,
@@ -159,23 +159,23 @@ def _score_limits(data: NDArray[np.float64], level: float, differences: bool) ->
     if different > (1 - MOSTLY) * len(data) or (different >= FEW_DIFFERENT and not alike):
         return None
     sizes = steps[steps > 0], -steps[steps < 0]
-    known = [float((s**2).sum() / s.sum()) for s in sizes if len(s)]
+    typical = [float((s**2).sum() / s.sum()) for s in sizes if len(s)]
     (up, up_low, up_high, up_share), (down, down_low, down_high, down_share) = (
-        _rate(s, len(data), known[0] if differences else 0.0, level) for s in sizes
+        _rate(s, len(data), typical[0] if differences else 0.0, level) for s in sizes
     )
-    # Nobody rises and falls at once.
-    together = -math.sqrt(up_share * down_share / ((1 - up_share) * (1 - down_share)))
+    # No value both rises and falls.
+    correlation = -math.sqrt(up_share * down_share / ((1 - up_share) * (1 - down_share)))
     middle = most + up - down
     return (
-        middle - _joined(up - up_low, down_high - down, together),
-        middle + _joined(up_high - up, down - down_low, together),
+        middle - _joined(up - up_low, down_high - down, correlation),
+        middle + _joined(up_high - up, down - down_low, correlation),
     )
 
 
 def _rate(sizes: NDArray[np.float64], n: int, size: float, level: float) -> tuple[float, float, float, float]:
-    """What steps of these sizes add to a mean of ``n`` values: estimate, limits, and their share.
+    """The part of steps of these sizes in a mean of ``n`` values: estimate, limits, and their share.
 
-    Where there are none, one would be of ``size``.
+    ``size`` is the assumed size if there are none.
     """
     if not len(sizes) and not size:
         return 0.0, 0.0, 0.0, 0.0
@@ -185,8 +185,9 @@ def _rate(sizes: NDArray[np.float64], n: int, size: float, level: float) -> tupl
     return share.value * size, share.low * size, share.high * size, share.value
 
 
-def _joined(own: float, other: float, together: float) -> float:
-    return math.sqrt(max(own * own - 2 * together * own * other + other * other, 0.0))
+def _joined(first: float, second: float, correlation: float) -> float:
+    """The length of the difference of two deviations with this correlation."""
+    return math.sqrt(max(first * first - 2 * correlation * first * second + second * second, 0.0))
 
 
 def _bootstrap_limits(

@@ -1,8 +1,7 @@
-"""The one rule for over-optimisation: the wanted score falls while the trained one rises.
+"""The rule for over-optimisation: the gold score falls while the trained proxy rises.
 
-PPO ends by it (``ppo.fall_patience``), ``evaluate`` finds the turning point by it, and the doctor warns by it.
-What is wanted is the gold score, or a judge, on prompts that are not trained on (Goodhart's law on a learnt
-reward: Gao et al. 2023, arXiv:2210.10760).
+PPO stops by it (``ppo.fall_patience``), ``evaluate`` finds the turning point by it, and the doctor warns by it.
+Gold is the gold score, or a judge, on prompts that are not trained on (Gao et al. 2023, arXiv:2210.10760).
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ from dataclasses import dataclass
 # errors in 41 % where there were 20 evaluations, by 2 in 15 %, by 2.5 in 4 %, by 3 in 1 % (of 60 evaluations: 96,
 # 81, 36 and 13 %).
 SURE = 3.0
-# A fall of less than a fifth of what had been gained is a plateau.
+# A fall of less than a fifth of the gain is a plateau.
 LOST = 0.2
 PATIENCE = 2
-"""Evaluations in a row that have to be below the best: one alone may be bad luck."""
+"""Evaluations in a row that have to be below the best: one alone may be chance."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +27,10 @@ class Evaluated:
     """A policy on the prompts it is checked on.
 
     Attributes:
-        gold: mean of what is wanted.
-        proxy: mean of what is trained on.
-        error: standard error of the difference of ``gold`` to that of the best before, paired by prompt where that
-            is known; of the first one it is not read.
+        gold: mean of the gold score.
+        proxy: mean of the trained score.
+        error: standard error of the difference of ``gold`` to the best earlier one, paired by prompt if possible;
+            the first one's is not read.
     """
 
     gold: float
@@ -49,42 +48,32 @@ def evaluated(
 
     Args:
         errors: standard errors of ``gold``.
-        paired: standard errors of the differences to the best before, paired by prompt. Where one is not known,
-            the error is that of two independent means, which is too large.
+        paired: standard errors of the differences to the best earlier one, paired by prompt. For None the error of
+            two independent means is used, which is too large.
     """
     rows: list[Evaluated] = []
     best = 0
     for i, mean in enumerate(gold):
-        known = paired[i] if paired is not None else None
-        rows.append(Evaluated(mean, proxy[i], math.hypot(errors[i], errors[best]) if known is None else known))
+        error = paired[i] if paired is not None else None
+        rows.append(Evaluated(mean, proxy[i], math.hypot(errors[i], errors[best]) if error is None else error))
         best = i if mean > gold[best] else best
     return rows
 
 
 def paired_error(now: Sequence[float], before: Sequence[float]) -> float:
-    """Standard error of the mean difference of values of the same prompts; 0 of one.
-
-    Raises:
-        ValueError: different numbers of them.
-    """
+    """Standard error of the mean difference of two lists of values of the same prompts; 0 for one prompt."""
     differences = [a - b for a, b in zip(now, before, strict=True)]
     return statistics.stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else 0.0
 
 
 def fell(first: Evaluated, best: Evaluated, now: Evaluated) -> bool:
-    """Whether ``now`` is below the best for certain, by a good part of what had been gained since ``first``, while
-    its proxy is higher.
-    """
+    """Whether ``now`` is surely below the best, by ``LOST`` of the gain since ``first``, with a higher proxy."""
     fall = best.gold - now.gold
     return now.proxy > best.proxy and fall > SURE * now.error and fall >= LOST * (best.gold - first.gold)
 
 
 def falls(evaluations: Sequence[Evaluated]) -> tuple[int, int]:
-    """The index of the best evaluation, and how many of the last ones in a row have fallen from it.
-
-    Raises:
-        ValueError: no evaluation.
-    """
+    """The index of the best evaluation, and how many of the last ones in a row have fallen from it."""
     if not evaluations:
         raise ValueError("no evaluation")
     best, in_a_row = 0, 0
@@ -96,10 +85,7 @@ def falls(evaluations: Sequence[Evaluated]) -> tuple[int, int]:
 
 
 def turned_at(evaluations: Sequence[Evaluated], patience: int = PATIENCE) -> int | None:
-    """The index of the best evaluation, where the last ``patience`` ones have all fallen from it; else None.
-
-    Gold that recovers has not turned.
-    """
+    """The index of the best evaluation if the last ``patience`` ones have all fallen from it, else None."""
     if not evaluations:
         return None
     best, in_a_row = falls(evaluations)

@@ -11,8 +11,8 @@ from pipeline.statistics.intervals import Estimate, as_estimate, has_value
 UNKNOWN = "–"
 
 
-def number(value: Any, digits: int = 2, signed: bool = False) -> str:
-    """``value`` with fixed digits and a true minus; a dash where there is none."""
+def number(value: object, digits: int = 2, signed: bool = False) -> str:
+    """``value`` with fixed digits and a true minus; a dash for anything but a finite number."""
     if not isinstance(value, int | float) or not math.isfinite(value):
         return UNKNOWN
     text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
@@ -23,7 +23,7 @@ def number(value: Any, digits: int = 2, signed: bool = False) -> str:
 
 
 def interval(entry: Estimate | Mapping[str, Any] | None, digits: int = 2, signed: bool = False) -> str:
-    """``0.57 [0.52, 0.62]``; the value alone where there are no limits, a dash where there is no value.
+    """``0.57 [0.52, 0.62]``; the value alone without limits, a dash without a value.
 
     Args:
         signed: write the value as a change, ``+0.46 [0.40, 0.52]``.
@@ -38,13 +38,13 @@ def interval(entry: Estimate | Mapping[str, Any] | None, digits: int = 2, signed
 
 
 def dig(stats: Mapping[str, Any] | None, *keys: str) -> Any:
-    """``stats[a][b][c]``, or None where a step is missing or None."""
-    found: Any = stats
+    """``stats[a][b][c]``, or None if a step is missing or None."""
+    value: Any = stats
     for key in keys:
-        if not isinstance(found, Mapping):
+        if not isinstance(value, Mapping):
             return None
-        found = found.get(key)
-    return found
+        value = value.get(key)
+    return value
 
 
 def escape_cell(text: str) -> str:

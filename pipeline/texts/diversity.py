@@ -1,7 +1,7 @@
-"""How much a set of completions varies: sentences, n-grams, one completion against another. Needs no torch.
+"""Diversity of a set of completions: sentences, n-grams, similarity. Needs no torch.
 
-A policy that has found one sentence its reward model likes writes it to every prompt: its score rises, its tokens'
-entropy hardly moves, and a reader sees the same text again and again. So what is counted is what a reader sees.
+A policy can write one sentence that its reward model likes to every prompt: the score rises and the entropy of
+tokens hardly changes. So sentences are counted.
 
 The unit is a Hill number of order 1, exp(entropy): the number of equally frequent sentences that would be as
 varied (Hill 1973, Ecology 54). In a sample it falls short, the more so the smaller the sample: of 64 completions
@@ -35,7 +35,7 @@ class Effective:
 
     Attributes:
         value: 1 where all is the same, ``n`` where nothing is twice.
-        n: how many were counted; where a smaller number is given, ``value`` is what that many would show.
+        n: number of items counted; with a smaller number asked for, ``value`` is the expectation for that many.
         error: standard error of its logarithm over groups (prompts); NaN of fewer than two.
         coverage: share of what could be counted that the sample has seen, by Good's estimate: 1 minus the share of
             what was counted once.

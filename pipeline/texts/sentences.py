@@ -41,20 +41,19 @@ def closing(text: str, ended: bool = True) -> str:
     """The last sentence; "" of a blank text.
 
     Args:
-        ended: False where a limit of length cut the text: its last sentence is then the last whole one, if there
-            is one, as every cut leaves another stump of the same sentence.
+        ended: False if the length limit cut the text; the last whole sentence is then taken, if there is one, as
+            cuts leave different parts of the same sentence.
     """
-    found = sentences(text)
-    if not ended and len(found) > 1 and not _END.search(found[-1] + " "):
-        found.pop()
-    return found[-1] if found else ""
+    pieces = sentences(text)
+    if not ended and len(pieces) > 1 and not _END.search(pieces[-1] + " "):
+        pieces.pop()
+    return pieces[-1] if pieces else ""
 
 
 def same(sentence: str) -> str:
     """The key under which sentences that a reader would call the same are equal.
 
-    Case, blanks, quotes around it, end marks and the number or dash of a list do not count: a policy that varies
-    these says nothing new.
+    Case, blanks, surrounding quotes, end marks and the number or dash of a list do not count.
     """
     plain = " ".join(unicodedata.normalize("NFC", sentence).casefold().split())
     bare = _TRIM.sub("", _MARKER.sub("", plain)).strip()
@@ -89,7 +88,7 @@ def _is_end(piece: str, rest: str, mark: str) -> bool:
 
 def _joined(pieces: list[str]) -> list[str]:
     """Pieces without letters and digits, and bare list numbers, put to the next one, or to the last."""
-    found: list[str] = []
+    joined: list[str] = []
     held = ""
     for piece in pieces:
         whole = f"{held} {piece}" if held else piece
@@ -97,7 +96,7 @@ def _joined(pieces: list[str]) -> list[str]:
         if not any(c.isalnum() for c in piece) or re.fullmatch(r"\(?\d{1,3}[.)]", whole):
             held = whole
         else:
-            found.append(whole)
+            joined.append(whole)
     if held:
-        found[-1:] = [f"{found[-1]} {held}"] if found else [held]
-    return found
+        joined[-1:] = [f"{joined[-1]} {held}"] if joined else [held]
+    return joined

@@ -1,4 +1,4 @@
-"""How alike completions are: of one prompt, and of different prompts. By the words they share; needs no torch."""
+"""Similarity of completions, of one prompt and of different prompts, by the words they share."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ def means_by_group(
     across: list[float] = []
     rows = table.sum(1, dtype=np.float64)
     for group in np.unique(groups):
-        mine = np.flatnonzero(groups == group)
-        block = table[np.ix_(mine, mine)].astype(np.float64)
-        others = len(groups) - len(mine)
-        if len(mine) > 1:
-            within.append(float((block.sum() - np.trace(block)) / (len(mine) * (len(mine) - 1))))
-        if others:
-            across.append(float((rows[mine].sum() - block.sum()) / (len(mine) * others)))
+        members = np.flatnonzero(groups == group)
+        block = table[np.ix_(members, members)].astype(np.float64)
+        n, outsiders = len(members), len(groups) - len(members)
+        if n > 1:
+            within.append(float((block.sum() - np.trace(block)) / (n * (n - 1))))
+        if outsiders:
+            across.append(float((rows[members].sum() - block.sum()) / (n * outsiders)))
     return np.array(within), np.array(across)
 
 
@@ -83,7 +83,7 @@ def _pairs(text: str) -> set[tuple[str, str]]:
 
 
 def _spread(groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Places of the completions that are compared: those of whole groups, evenly spaced."""
+    """Indices of the completions that are compared: whole groups, evenly spaced."""
     if len(groups) <= MOST_COMPARED:
         return np.arange(len(groups))
     every = math.ceil(len(groups) / MOST_COMPARED)

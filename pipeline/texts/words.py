@@ -28,7 +28,7 @@ _NO_BLANKS = (
 )
 _JOINERS = "\u200c\u200d"  # inside words of Persian and Indic scripts, and inside emoji
 
-# From this share of words on, "a text was split into characters" is worth telling; a name in passing is not.
+# Below this share the split into characters is not reported: a name may be in another script.
 WORTH_TELLING = 0.01
 
 
@@ -47,16 +47,16 @@ def bag_of_words(text: str) -> list[str]:
     Most words of Chinese are one or two characters long; for retrieval the two together do as well as a
     dictionary's words (Nie et al. 2000, "On the use of words and n-grams for Chinese information retrieval").
     """
-    found = words(text)
+    tokens = words(text)
     if text.isascii():
-        return found
-    return found + [a + b for a, b in pairwise(found) if is_character(a) and is_character(b)]
+        return tokens
+    return tokens + [a + b for a, b in pairwise(tokens) if is_character(a) and is_character(b)]
 
 
 def ngrams(text: str, n: int) -> list[tuple[str, ...]]:
     """All runs of ``n`` :func:`words`."""
-    found = words(text)
-    return [tuple(found[i : i + n]) for i in range(len(found) - n + 1)]
+    tokens = words(text)
+    return [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
 
 
 def repetition(sequences: Iterable[Sequence[Hashable]], n: int = 4) -> float | None:
@@ -70,8 +70,7 @@ def repetition(sequences: Iterable[Sequence[Hashable]], n: int = 4) -> float | N
 
 
 def units(text: str) -> list[str]:
-    """What a length in words is counted in, marks with the word before: what stands between blanks, and single
-    characters of scripts without them."""
+    """Pieces between blanks, and single characters of scripts without blanks: the unit of a length in words."""
     return _units().findall(text)
 
 
@@ -90,14 +89,14 @@ def character_share(texts: Iterable[str]) -> float:
     """The share of words, marks left out, that are single characters of scripts without blanks; 0 of no words."""
     split, total = 0, 0
     for text in texts:
-        found = [word for word in words(text) if word[0].isalnum()]
-        total += len(found)
-        split += 0 if text.isascii() else sum(map(is_character, found))
+        tokens = [word for word in words(text) if word[0].isalnum()]
+        total += len(tokens)
+        split += 0 if text.isascii() else sum(map(is_character, tokens))
     return split / total if total else 0.0
 
 
 def how_split(texts: Sequence[str]) -> str | None:
-    """A sentence for a report where texts were split into characters; None where words were words."""
+    """A sentence for a report if texts were split into characters, else None."""
     share = character_share(texts)
     if share < WORTH_TELLING:
         return None

@@ -1,8 +1,8 @@
-"""Checkpoints of TRL's trainers: Hugging Face's own, made whole by one rename, and figures that outlive a kill.
+"""Checkpoints of TRL's trainers: Hugging Face's files, published by one atomic rename, and the running figures.
 
-They hold what ``transformers.Trainer`` writes and reads itself, less its pickled arguments and the tokenizer. All
-it reads back goes through safetensors, JSON or ``torch.load(weights_only=True)``, so no file runs code. FSDP and
-DeepSpeed are left out: their readers unpickle.
+They hold what ``transformers.Trainer`` writes and reads itself, without its pickled arguments and the tokenizer.
+All is read through safetensors, JSON or ``torch.load(weights_only=True)``, so no file runs code. FSDP and
+DeepSpeed are not supported: their readers unpickle.
 """
 
 from __future__ import annotations
@@ -14,29 +14,31 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from accelerate.utils import broadcast_object_list
 from peft import PeftModel
 from safetensors import SafetensorError
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from torch import nn
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
 from pipeline.base.errors import StoreError
 from pipeline.base.files import read_json
 from pipeline.base.process import say
+from pipeline.modeling.loading import first_line
 from pipeline.modeling.weights import norms, require_moved
 from pipeline.store.checkpoints import Checkpoints, damage, resuming
 from pipeline.trainers.common import closed_bar
 
 SHARE = 0.02
-"""Most of the training's time that saving may take."""
+"""Largest share of the training time that saving may take."""
 
 
 class SaveInTime(TrainerCallback):
-    """Asks for a checkpoint every ``least`` seconds, or less often where saving takes more than its share.
+    """Requests a checkpoint every ``least`` seconds, or less often if saving takes more than its ``SHARE``.
 
-    Counted in seconds and not in steps, as a kill costs seconds. What is learnt does not depend on it.
+    In seconds, not steps, as a kill costs seconds. Training does not depend on it.
     """
 
     def __init__(self, least: float) -> None:
@@ -55,12 +57,12 @@ class SaveInTime(TrainerCallback):
             control.should_save = True
 
     def wrote(self, seconds: float) -> None:
-        """Count from now on, knowing what a checkpoint takes."""
+        """Record the time that a checkpoint took, and start counting from now."""
         self.took, self.last = seconds, time.monotonic()
 
 
 class _Continue(TrainerCallback):
-    """Hands a continued trainer its figures, once Hugging Face has set them to zero."""
+    """Restores a resumed trainer's figures after Hugging Face has set them to zero."""
 
     def __init__(self, trainer: Checkpointed) -> None:
         self.trainer = trainer
@@ -69,19 +71,19 @@ class _Continue(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         if self.trainer.start is not None:
-            state.compute_steps(args, state.max_steps)  # how often to log may have changed since
-            if state.best_global_step:  # the path in the state is of where the data directory was then
+            state.compute_steps(args, state.max_steps)  # the logging interval may have changed
+            if state.best_global_step:  # the data directory may have moved
                 state.best_model_checkpoint = str(self.trainer.best_checkpoint(state.best_global_step))
             with readable(self.trainer.start):
                 self.trainer.set_figures(read_json(self.trainer.start / self.trainer.figures_name))
 
 
-# To a type checker a Trainer, for what it calls there; at run time a mixin, which stands before TRL's class.
+# For the type checker a Trainer; at run time a mixin in front of TRL's class.
 class Checkpointed(Trainer if TYPE_CHECKING else object):
-    """Trains from the newest checkpoint in ``output_dir``, and ends as if it had never been interrupted."""
+    """Resumes from the newest checkpoint in ``output_dir``, with the result of an uninterrupted run."""
 
-    _metrics: Any
-    _total_train_tokens: Any
+    _metrics: dict[str, dict[str, list[float]]]
+    _total_train_tokens: float
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -96,21 +98,21 @@ class Checkpointed(Trainer if TYPE_CHECKING else object):
         self.add_callback(_Continue(self))
 
     def train_on(self, stage: str) -> float:
-        """Train, from the newest checkpoint where there is one.
+        """Train, from the newest checkpoint if there is one.
 
         Returns:
-            The mean loss of every step, those before an interruption included.
+            The mean loss of all steps, those before an interruption included.
         Raises:
-            StoreError: the checkpoint cannot be read, or another one not be written.
+            StoreError: a checkpoint cannot be read or written.
             ModelError: no weight has moved.
         """
         if not self.saves:
-            say(stage, "no checkpoints under FSDP or DeepSpeed: a killed run starts anew")
+            say(stage, "no checkpoints under FSDP or DeepSpeed: a killed run starts over")
         self.start = self._newest(stage)
         if self.start is not None:
             say(stage, resuming(self.start, read_json(self.start / TRAINER_STATE_NAME)["max_steps"]))
-        # Sharded parameters are others after the first step than before it.
-        model: Any = self.accelerator.unwrap_model(self.model)
+        # Sharding replaces the parameters in the first step.
+        model = cast("nn.Module", self.accelerator.unwrap_model(self.model))
         trained = [p for p in model.parameters() if p.requires_grad] if self.saves else []
         before = norms(trained)
         with closed_bar(self):
@@ -120,13 +122,13 @@ class Checkpointed(Trainer if TYPE_CHECKING else object):
         return self._mean_loss()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Hugging Face's mean loss at the end is of the steps since the last start only; this one is of all."""
+        """Log the mean loss of all steps at the end; Hugging Face's is of the steps since the last start only."""
         if "train_loss" in logs:
             logs["train_loss"] = self._mean_loss()
         super().log(logs, start_time)
 
     def figures(self) -> dict[str, Any]:
-        """What this rank has counted since the last logged row, and all in all; Hugging Face keeps none of it."""
+        """This rank's running counts, which Hugging Face does not save."""
         return {
             "total_loss": self._total_loss_scalar,
             "loss": self._tr_loss.item(),
@@ -136,7 +138,7 @@ class Checkpointed(Trainer if TYPE_CHECKING else object):
         }
 
     def set_figures(self, figures: dict[str, Any]) -> None:
-        """Go on counting from :meth:`figures`."""
+        """Restore :meth:`figures`."""
         self._total_loss_scalar, self._globalstep_last_logged = figures["total_loss"], figures["last_logged"]
         self._tr_loss.fill_(figures["loss"])
         self._total_train_tokens = figures["tokens"]
@@ -150,16 +152,16 @@ class Checkpointed(Trainer if TYPE_CHECKING else object):
         return self._total_loss_scalar / max(self.state.global_step, 1)
 
     def _newest(self, stage: str) -> Path | None:
-        """The newest intact checkpoint that can be continued."""
-        found: list[Any] = [None]
+        """The newest intact checkpoint that can be resumed."""
+        newest: list[Path | None] = [None]
         if self.is_world_process_zero():
-            found = [self.checkpoints.newest_intact(partial(say, stage), partial(self._can_go_on, stage))]
+            newest = [self.checkpoints.newest_intact(partial(say, stage), partial(self._can_go_on, stage))]
         if self.args.world_size > 1:
-            broadcast_object_list(found)
-        return found[0]
+            broadcast_object_list(newest)
+        return newest[0]
 
     def _can_go_on(self, stage: str, path: Path) -> bool:
-        """Whether it has steps left (else Hugging Face trains one too many), and the best one so far is there."""
+        """Whether it has steps left (else Hugging Face trains one too many), and the best one so far exists."""
         with readable(path):
             state = read_json(path / TRAINER_STATE_NAME)
             left, best = state["global_step"] < state["max_steps"], state.get("best_global_step")
@@ -171,14 +173,14 @@ class Checkpointed(Trainer if TYPE_CHECKING else object):
         return left
 
     def best_checkpoint(self, step: int) -> Path:
-        """Where the checkpoint of the best step lies."""
+        """The path of the best step's checkpoint."""
         return self.checkpoints.directory / f"checkpoint-{step}"
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Hugging Face's, in its order, into a directory that is renamed when it is whole."""
+    def _save_checkpoint(self, model: object, trial: object) -> None:
+        """Write Hugging Face's files, in its order, into a directory that is renamed when it is complete."""
         del model, trial
         state = self.state
-        # After the last step the version itself is written; the best one may be the last, and is read again.
+        # After the last step the version itself is written, unless the best checkpoint has to be read again.
         last = state.global_step >= state.max_steps and not self.args.load_best_model_at_end
         if last or not self.saves:
             return
@@ -198,7 +200,7 @@ class Checkpointed(Trainer if TYPE_CHECKING else object):
 
     @contextmanager
     def _writing(self, step: int, spare: int | None) -> Generator[Path]:
-        """The new checkpoint's directory: made and renamed by one rank, written into by all."""
+        """The new checkpoint's directory: created and renamed by the main process, written by all ranks."""
         together = self.accelerator.wait_for_everyone
         if self.is_world_process_zero():
             with self.checkpoints.writing(step, spare) as path:
@@ -211,14 +213,14 @@ class Checkpointed(Trainer if TYPE_CHECKING else object):
             together()
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """The weights, without the pickled arguments and the tokenizer, which nothing here reads."""
+        """Save the weights, without pickled arguments and tokenizer, which nothing reads."""
         if self.args.should_save:
-            model: Any = self.accelerator.unwrap_model(self.model)
-            # PEFT would ask the Hub whether the vocabulary has grown.
+            model = cast("PreTrainedModel | PeftModel", self.accelerator.unwrap_model(self.model))
+            # Else PEFT asks the Hub whether the vocabulary has grown.
             options: dict[str, Any] = {"save_embedding_layers": False} if isinstance(model, PeftModel) else {}
             model.save_pretrained(str(output_dir), state_dict=state_dict, **options)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         with readable(resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
@@ -233,17 +235,12 @@ class Checkpointed(Trainer if TYPE_CHECKING else object):
 
 @contextmanager
 def readable(checkpoint: Path | str | None) -> Generator[None]:
-    """Tell in one line that a checkpoint cannot be read.
-
-    Raises:
-        StoreError: instead of what the readers of its files raise.
-    """
+    """Turn the errors of a checkpoint's readers into a StoreError of one line."""
     wrong = (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError, SafetensorError)
-    mend = "Remove it to continue from the one before, or start anew: add --fresh."
+    mend = "Remove it to continue from the one before, or start over: add --fresh."
     try:
         yield
     except StoreError as err:
         raise StoreError(err.where, err.what, mend) from err
     except wrong as err:
-        said = (str(err).strip() or type(err).__name__).splitlines()[0].rstrip(".")
-        raise StoreError(str(checkpoint), f"is damaged: {said}.", mend) from err
+        raise StoreError(str(checkpoint), f"is damaged: {first_line(err)}.", mend) from err

@@ -1,4 +1,4 @@
-"""What the three trainers share: arguments that fit the machine, LoRA settings, the metrics file."""
+"""Shared by the three trainers: arguments that fit the machine, checks before training, callbacks."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ T = TypeVar("T", bound=TrainingArguments)
 def training_arguments(config: Experiment, stage: str, cls: type[T], output_dir: Path, **defaults: Any) -> T:
     """The stage's section as TRL's arguments, with defaults that fit this machine.
 
-    TRL asks for bf16 and gradient checkpointing by default, which fails or crawls on a CPU.
+    TRL's defaults, bf16 and gradient checkpointing, fail or crawl on a CPU.
     """
     check_launch(stage)
     chosen = config.chosen[stage]
     if stage != "ppo":
-        # All that is trained takes part in every loss; torch would look for what does not, and say so.
+        # Every trained parameter enters every loss; torch would search for others, and warn.
         defaults = {"ddp_find_unused_parameters": False, **defaults}
     arguments = parse_options(
         cls,
@@ -67,20 +67,19 @@ def training_arguments(config: Experiment, stage: str, cls: type[T], output_dir:
 
 
 def check_launch(stage: str) -> None:
-    """Check that the stage runs under what it was launched with.
+    """Check that the stage supports the launcher's backend.
 
     Raises:
-        ConfigError: FSDP without a GPU, which accelerate 1.15 turns into plain DDP without a word; PPO under
-            DeepSpeed, whose batch sizes only Hugging Face's own loop fills in.
+        ConfigError: FSDP without a GPU, which accelerate 1.15 silently turns into plain DDP; PPO under DeepSpeed,
+            whose batch sizes only Hugging Face's own loop fills in.
     """
-    on = ("1", "true", "yes", "y", "on")
-    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() in on and not has_accelerator():
+    if _is_on("ACCELERATE_USE_FSDP") and not has_accelerator():
         raise ConfigError(
             "accelerate",
             "FSDP needs GPUs, and there is none.",
             "Launch with configs/accelerate/cpu.yaml, or torchrun.",
         )
-    if stage == "ppo" and os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() in on:
+    if stage == "ppo" and _is_on("ACCELERATE_USE_DEEPSPEED"):
         raise ConfigError(
             "accelerate",
             "ppo does not run under DeepSpeed.",
@@ -106,25 +105,25 @@ OPTIMISERS = {
     "npu": "torch_npu",
     "xla": "torch_xla",
 }
-"""The module that transformers' optimisers need, by a part of their name; the last that fits counts."""
+"""The module that each of transformers' optimisers needs, by a part of its name; the last match counts."""
 
 
 def require_packages(args: TrainingArguments, stage: str) -> None:
-    """Check that what the arguments name is installed, which transformers finds out when it is too late.
+    """Check that the packages which the arguments need are installed; transformers checks only after loading.
 
     Raises:
-        ConfigError: a tracker, an optimiser or Liger's kernels are not there, or there is no such tracker.
+        ConfigError: a tracker, an optimiser or Liger's kernels are not installed, or the tracker is unknown.
     """
-    asked: list[tuple[str, str, str | None]] = []
+    needs: list[tuple[str, str, str | None]] = []
     for name in args.report_to or []:
         if name not in TRACKERS:
-            raise ConfigError(f"{stage}.report_to", f"{name!r} is no tracker.", f"Known: {', '.join(TRACKERS)}")
-        asked.append(("report_to", name, TRACKERS[name]))
+            raise ConfigError(f"{stage}.report_to", f"{name!r} is not a tracker.", f"Known: {', '.join(TRACKERS)}")
+        needs.append(("report_to", name, TRACKERS[name]))
     optimiser = str(getattr(args.optim, "value", args.optim))
-    asked.append(("optim", optimiser, next((m for p, m in reversed(OPTIMISERS.items()) if p in optimiser), None)))
+    needs.append(("optim", optimiser, next((m for p, m in reversed(OPTIMISERS.items()) if p in optimiser), None)))
     if args.use_liger_kernel:
-        asked.append(("use_liger_kernel", "true", "liger_kernel"))
-    for key, value, module in asked:
+        needs.append(("use_liger_kernel", "true", "liger_kernel"))
+    for key, value, module in needs:
         if module is not None and find_spec(module) is None:
             package = module.replace("_", "-")
             raise ConfigError(
@@ -133,18 +132,18 @@ def require_packages(args: TrainingArguments, stage: str) -> None:
 
 
 def has_accelerator() -> bool:
-    """True when training should run on a GPU: there is one and Accelerate was not told to leave it."""
-    return torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "").lower() not in (
-        "1",
-        "true",
-        "yes",
-    )
+    """True when training should run on a GPU: there is one, and ``ACCELERATE_USE_CPU`` is not set."""
+    return torch.cuda.is_available() and not _is_on("ACCELERATE_USE_CPU")
+
+
+def _is_on(variable: str) -> bool:
+    return os.environ.get(variable, "").lower() in ("1", "true", "yes", "y", "on")
 
 
 class MetricsFile(TrainerCallback):
-    """Every logged row, as it is logged, appended to ``metrics.jsonl`` by the main process.
+    """Appends every logged row to ``metrics.jsonl``, from the main process.
 
-    Training that continues begins with the rows its checkpoint knows: what was logged after it is logged again.
+    Resumed training starts the file with the rows in its checkpoint; later rows are logged again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -172,24 +171,24 @@ class MetricsFile(TrainerCallback):
 
 
 class StopDiverged(TrainerCallback):
-    """Ends training at the first logged step whose trained weights are no numbers: no later one will mend them."""
+    """Ends training at the first logged step whose trained weights are not finite."""
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
 
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
-        trained = ((n, p) for n, p in given["model"].named_parameters() if p.requires_grad)
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        trained = ((n, p) for n, p in kwargs["model"].named_parameters() if p.requires_grad)
         if (name := non_finite(trained)) is not None:
             raise ModelError(
                 f"{self.stage}, step {state.global_step}",
                 f"training has diverged: the weights {name} hold NaN or infinity.",
-                diverged_mend(self.stage),
+                diverged_advice(self.stage),
             )
 
 
-def diverged_mend(stage: str) -> str:
-    """What to do about a run whose weights are no longer numbers."""
-    return f"Lower {stage}.learning_rate or raise {stage}.warmup_steps, and start anew: add --fresh."
+def diverged_advice(stage: str) -> str:
+    """The advice for a run whose weights are no longer finite."""
+    return f"Lower {stage}.learning_rate or raise {stage}.warmup_steps, and start over: add --fresh."
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -197,7 +196,7 @@ def _line(row: dict[str, Any]) -> str:
 
 
 class ProgressBar(ProgressCallback):
-    """A bar with the few figures worth watching; all of them go to metrics.jsonl and the trackers."""
+    """A progress bar with a few of the figures; metrics.jsonl and the trackers have all."""
 
     SHOWN = ("loss", "accuracy")
 
@@ -209,15 +208,14 @@ class ProgressBar(ProgressCallback):
         logs: dict[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        logs = logs or {}
-        shown = {key: f"{logs[key]:.3g}" for key in self.SHOWN if key in logs}
+        shown = {key: f"{logs[key]:.3g}" for key in self.SHOWN if logs and key in logs}
         if shown and self.training_bar is not None:
             self.training_bar.set_postfix(shown)
 
 
 @contextmanager
 def closed_bar(trainer: Trainer) -> Generator[None]:
-    """End the line of the bar where training ends in an error, so that what is said of it has its own."""
+    """Close the progress bar if training ends in an error, so that the message gets a line of its own."""
     try:
         yield
     except BaseException:
@@ -228,7 +226,7 @@ def closed_bar(trainer: Trainer) -> Generator[None]:
 
 
 def show_progress(trainer: Trainer) -> None:
-    """Replace the bar that prints every logged dictionary; a run with ``disable_tqdm`` keeps its plain lines."""
+    """Replace the bar that prints every logged dictionary; a run with ``disable_tqdm`` keeps these."""
     if not trainer.args.disable_tqdm:
         trainer.remove_callback(ProgressCallback)
         trainer.remove_callback(PrinterCallback)

@@ -1,13 +1,16 @@
-"""Trackio says where a run's curves are in one line of ours, instead of the seven it prints for each run."""
+"""Print the place of a run's curves in one line, instead of the seven that Trackio prints for each run."""
 
 from __future__ import annotations
 
 import functools
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.base.process import say
 from pipeline.workflow.experiment import Experiment
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
 
 STARTED = "* Trackio project initialized: "
 ROUTINE = (
@@ -22,14 +25,14 @@ ROUTINE = (
     "* Resumed existing run: ",
     "* Run finished. Uploading logs to Trackio",
 )
-"""What it prints about every run that it keeps on this machine, from which nothing is uploaded."""
+"""The lines that Trackio prints about every run that stays on this machine."""
 
 
-def announce_curves(config: Experiment, stage: str, args: Any) -> None:
-    """Let Trackio print as the stage does; anything but routine passes, such as its warnings.
+def announce_curves(config: Experiment, stage: str, args: TrainingArguments) -> None:
+    """Prefix Trackio's lines with the stage, and drop the routine ones; its warnings stay.
 
     Args:
-        args: the stage's training arguments; nothing is done where ``trackio`` is not among its trackers.
+        args: the stage's training arguments; without ``trackio`` among its trackers nothing is done.
     """
     if "trackio" not in (args.report_to or []):
         return
@@ -43,16 +46,15 @@ def announce_curves(config: Experiment, stage: str, args: Any) -> None:
         shown = f'trackio show --project "{args.project}"'
     line = None if remote else f"curves: {shown} (kept in {trackio.utils.TRACKIO_DIR})"
     for module in (trackio, trackio.run, trackio.utils):
-        # Its lines are plain calls of print, some of them when Python exits: the module's own name comes first.
+        # Trackio calls print, also when Python exits; a name in the module shadows the builtin.
         vars(module)["print"] = functools.partial(relay, stage, line)
 
 
 def relay(stage: str, curves: str | None, *parts: object, **_: Any) -> None:
-    """Say one line of Trackio's.
+    """Print a line of Trackio's, or ``curves`` at the start of a run.
 
     Args:
-        curves: what to say at the start of a run that is kept on this machine; None where it goes elsewhere, of
-            which every line is shown.
+        curves: the line that replaces the routine ones; None prints all, for a run on a server.
     """
     text = " ".join(map(str, parts))
     if curves is None or not text.startswith((STARTED, *ROUTINE)):

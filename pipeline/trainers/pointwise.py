@@ -1,4 +1,4 @@
-"""The reward model from single completions, liked or disliked: TRL's RewardTrainer with another loss."""
+"""Train a reward model on single completions, liked or disliked: TRL's RewardTrainer with a pointwise loss."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from datasets import Dataset
@@ -24,7 +24,7 @@ from pipeline.trainers.reward import RewardSection, Trainer, classifier, finish,
 
 @dataclass(frozen=True)
 class Labelled:
-    """Tokenised completions with their prompt, each ending on the token that is scored, and their labels."""
+    """Tokenised completions with their prompts, each row ending on the scored token, and their labels."""
 
     ids: list[list[int]]
     labels: list[bool]
@@ -39,7 +39,7 @@ class Labelled:
 def tokenize_labelled(
     tokenizer: Tokenizer, rows: Sequence[dict[str, Any]], max_length: int, position: Position
 ) -> Labelled:
-    """Tokenise ``unpaired`` rows as pairs are; those over ``max_length`` tokens are dropped and counted."""
+    """Tokenise ``unpaired`` rows as pairs are; longer rows than ``max_length`` tokens are dropped and counted."""
     prompts = encode_prompts(tokenizer, [r["prompt"] for r in rows])
     completions = encode_completions(tokenizer, [r["completion"] for r in rows])
     ids = scored_rows(prompts, completions, eos_id(tokenizer), position)
@@ -57,7 +57,7 @@ def log_odds(labels: Sequence[bool]) -> float:
     """The logarithm of likes per dislike.
 
     Raises:
-        DataError: all labels are alike, so that there is nothing to tell apart.
+        DataError: all labels are equal.
     """
     likes = sum(labels)
     if likes in (0, len(labels)):
@@ -73,12 +73,11 @@ def log_odds(labels: Sequence[bool]) -> float:
 def pointwise_loss(scores: Tensor, liked: Tensor, offset: float) -> Tensor:
     """Mean cross entropy of the labels under P(like) = sigmoid(score + offset).
 
-    The head has no bias, and most of what is shown may be liked. With the log-odds of the training labels as a
-    constant ``offset``, moving all scores away from 0 together gains nothing, so nothing of the adapter is spent
-    on how often people like things. It is no parameter, so it needs no checkpoint; and it is not part of the
-    score, where PPO would take it out again with the mean. Nor is the rarer label weighted: with much data a
-    balanced loss has the same best scores (the weights shift the log-odds by minus this offset), and with little
-    it lets fewer rows decide.
+    The head has no bias, and most completions may be liked. With the log-odds of the training labels as a constant
+    ``offset``, shifting all scores gains nothing, so the adapter need not learn the share of likes. The offset is
+    constant, so it needs no checkpoint; it is not part of the score, as PPO would subtract it with the mean. The
+    rarer label has no weight: with much data a balanced loss has the same best scores (weights shift the log-odds
+    by minus this offset), and with little it lets fewer rows decide.
 
     Args:
         scores: (B,) raw scores.
@@ -88,7 +87,7 @@ def pointwise_loss(scores: Tensor, liked: Tensor, offset: float) -> Tensor:
 
 
 class PointwiseTrainer(Trainer):
-    """TRL's, on single rows: its metrics, dropout and PEFT, with :func:`pointwise_loss`."""
+    """TRL's RewardTrainer on single rows, with :func:`pointwise_loss`."""
 
     def __init__(self, *args: Any, offset: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -101,7 +100,11 @@ class PointwiseTrainer(Trainer):
         self._signature_columns = ["input_ids", "liked"]
 
     def compute_loss(
-        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+        self,
+        model: Any,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
     ) -> Any:
         mask, liked = inputs["attention_mask"], inputs["liked"]
         outputs = model(input_ids=inputs["input_ids"], attention_mask=mask, use_cache=False)
@@ -112,20 +115,20 @@ class PointwiseTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def _count(self, scores: Tensor, liked: Tensor, mask: Tensor) -> None:
-        """The figures that TRL logs of pairs; ``accuracy`` is that of P(like) above one half."""
+        """Count the figures that TRL logs for pairs; ``accuracy`` is that of P(like) above one half."""
         gather, metrics = self.accelerator.gather_for_metrics, self._metrics["train"]
         self._total_train_tokens += int(gather(mask.sum()).sum().item())  # type: ignore[union-attr]
         metrics["num_tokens"] = [self._total_train_tokens]
-        everyone: Any = self.accelerator.gather(scores.float())
-        metrics["min_reward"].append(everyone.min().item())
-        metrics["mean_reward"].append(everyone.mean().item())
-        metrics["max_reward"].append(everyone.max().item())
-        right: Any = gather(((scores + self.offset > 0) == (liked > 0.5)).float().mean())
-        metrics["accuracy"].append(right.mean().item())
+        all_scores = cast("Tensor", self.accelerator.gather(scores.float()))
+        metrics["min_reward"].append(all_scores.min().item())
+        metrics["mean_reward"].append(all_scores.mean().item())
+        metrics["max_reward"].append(all_scores.max().item())
+        correct = gather(((scores + self.offset > 0) == (liked > 0.5)).float().mean())
+        metrics["accuracy"].append(cast("Tensor", correct).mean().item())
 
 
 class Collator:
-    """Rows of a batch, padded on the right."""
+    """Pads the rows of a batch on the right."""
 
     def __init__(self, fill: int) -> None:
         self.fill = fill

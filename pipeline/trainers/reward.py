@@ -1,4 +1,4 @@
-"""The reward model: TRL's RewardTrainer on a LoRA sequence classifier over the policy's own base."""
+"""Train the reward model: TRL's RewardTrainer on a LoRA sequence classifier over the policy's base."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from pipeline.modeling.types import Tokenizer
 from pipeline.modeling.weights import require_finite
 from pipeline.scoring.reward_role import Position, score_position, scored_rows
 from pipeline.trainers.checkpointing import Checkpointed
-from pipeline.trainers.common import MetricsFile, StopDiverged, diverged_mend, show_progress
+from pipeline.trainers.common import MetricsFile, StopDiverged, diverged_advice, show_progress
 from pipeline.workflow.bounds import check_section
 from pipeline.workflow.sections.reward import RewardFields
 
 
 @dataclass
 class RewardSection(RewardFields, RewardConfig):  # pyright: ignore[reportIncompatibleVariableOverride]
-    """TRL's ``RewardConfig`` with the keys of the section that are ours."""
+    """TRL's ``RewardConfig`` with our further keys."""
 
     def __post_init__(self) -> None:
         check_section("reward", vars(self))
@@ -36,12 +36,12 @@ class RewardSection(RewardFields, RewardConfig):  # pyright: ignore[reportIncomp
 
 
 class Trainer(Checkpointed, RewardTrainer):
-    """TRL's, which continues where it was killed."""
+    """TRL's trainer, which resumes after a kill."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Tokenised preferences: each row ends on the token that is scored."""
+    """Tokenised preferences, each row ending on the scored token."""
 
     chosen_ids: list[list[int]]
     rejected_ids: list[list[int]]
@@ -49,7 +49,7 @@ class Pairs:
     kept: list[int]
     dropped: int
     longest: int = 0
-    """Tokens of the longest side, also of those that are dropped."""
+    """Tokens of the longest side, dropped pairs included."""
 
     def dataset(self) -> Dataset:
         columns: dict[str, Any] = {"chosen_ids": self.chosen_ids, "rejected_ids": self.rejected_ids}
@@ -84,7 +84,7 @@ def tokenize_pairs(
 def train(
     args: RewardSection, base: str, revision: str | None, tokenizer: Tokenizer, pairs: Pairs, metrics: Path
 ) -> tuple[Any, dict[str, Any]]:
-    """Train a reward model on ``pairs``, from the newest checkpoint where there is one; the base stays frozen.
+    """Train a reward model on ``pairs``, from the newest checkpoint if there is one; the base stays frozen.
 
     Returns:
         The PEFT sequence classifier (adapter ``default``, head ``score``) and figures for the manifest.
@@ -118,10 +118,10 @@ def require_batch(args: RewardSection, rows: int, what: str) -> None:
 def classifier(base: str, revision: str | None, seed: int) -> Any:
     """A sequence classifier of one output over ``base``, its head drawn from ``seed``."""
     torch.manual_seed(seed)
-    given: dict[str, Any] = {"revision": revision, "use_safetensors": True, "trust_remote_code": False}
-    with silent():  # of the head that no base has
+    options: dict[str, Any] = {"revision": revision, "use_safetensors": True, "trust_remote_code": False}
+    with silent():  # no base has the head
         model = AutoModelForSequenceClassification.from_pretrained(
-            base, num_labels=1, dtype=torch.float32, **given
+            base, num_labels=1, dtype=torch.float32, **options
         )
     model.config.id2label, model.config.label2id = {0: "reward"}, {"reward": 0}
     with torch.no_grad():
@@ -130,14 +130,13 @@ def classifier(base: str, revision: str | None, seed: int) -> Any:
 
 
 def finish(trainer: Trainer, tokenizer: Tokenizer) -> tuple[Any, dict[str, Any]]:
-    """Train to the end: the trained model, and the figures that any loss has."""
-    # RewardTrainer finds the scored position as the last token that is not padding; that is ours as long as the
-    # padding token is the one our rows were built for.
+    """Train to the end; return the model and the figures that every loss has."""
+    # RewardTrainer scores the last token that is not padding: ours, if the rows were built for this padding.
     trained: Any = trainer.accelerator.unwrap_model(trainer.model)
     assert trained.config.pad_token_id == pad_id(tokenizer)
     show_progress(trainer)
     train_loss = trainer.train_on("reward")
-    require_finite(trained, "reward", diverged_mend("reward"))
+    require_finite(trained, "reward", diverged_advice("reward"))
     return trained.eval(), {"steps": trainer.state.global_step, "train_loss": train_loss}
 
 

@@ -1,4 +1,4 @@
-"""Supervised training of a base model: TRL's SFTTrainer, from scratch or with LoRA on a pretrained base."""
+"""Train a base model on texts: TRL's SFTTrainer, from scratch or with LoRA on a pretrained base."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from pipeline.modeling.tokens import encode_completions
 from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.modeling.weights import require_finite
 from pipeline.trainers.checkpointing import Checkpointed
-from pipeline.trainers.common import MetricsFile, StopDiverged, diverged_mend, show_progress
+from pipeline.trainers.common import MetricsFile, StopDiverged, diverged_advice, show_progress
 from pipeline.workflow.bounds import check_section
 from pipeline.workflow.sections.sft import SFTFields
 
 
 @dataclass
 class SFTSection(SFTFields, SFTConfig):
-    """TRL's ``SFTConfig`` with the keys of the section that are ours."""
+    """TRL's ``SFTConfig`` with our further keys."""
 
     def __post_init__(self) -> None:
         check_section("sft", vars(self))
@@ -35,13 +35,13 @@ class SFTSection(SFTFields, SFTConfig):
 
 
 class Trainer(Checkpointed, SFTTrainer):
-    """TRL's, which continues where it was killed."""
+    """TRL's trainer, which resumes after a kill."""
 
 
 def scratch_model(
     args: SFTSection, corpus: Sequence[str], tokenizer: Tokenizer | None
 ) -> tuple[PreTrainedModel, Tokenizer]:
-    """A new GPT-2 and its tokenizer, the same for the same seed."""
+    """A new GPT-2 and its tokenizer, a function of the seed."""
     set_seed(args.seed)
     tokenizer = tokenizer or train_tokenizer(corpus, args.vocab_size)
     shape = {k: getattr(args, k) for k in ("n_layer", "n_embd", "n_head", "n_positions")}
@@ -57,15 +57,15 @@ def tokenize_corpus(tokenizer: Tokenizer, corpus: Sequence[str], max_length: int
 def train(
     args: SFTSection, model: CausalLM, tokenizer: Tokenizer, corpus: Sequence[str], *, adapt: bool, metrics: Path
 ) -> tuple[Any, dict[str, Any]]:
-    """Train ``model`` on ``corpus``, from the newest checkpoint in ``args.output_dir`` where there is one.
+    """Train ``model`` on ``corpus``, from the newest checkpoint in ``args.output_dir`` if there is one.
 
     Args:
-        adapt: train LoRA on a pretrained base and fold it in, instead of training every weight.
+        adapt: train LoRA on a pretrained base and merge it, instead of training every weight.
     Returns:
         The trained full model and figures for the manifest.
     Raises:
         DataError: too few texts.
-        ModelError: nothing was learnt, or the weights are no numbers.
+        ModelError: no weight moved, or the weights are not finite.
     """
     set_seed(args.seed)
     limit = min(args.max_length or 10**9, model.config.max_position_embeddings)
@@ -75,7 +75,7 @@ def train(
         raise DataError(
             "sft corpus", f"{len(rows)} texts are too few for a batch of {args.per_device_train_batch_size}."
         )
-    # TRL pads with the tokenizer's own token; labels and masks come from lengths there, so any id will do.
+    # TRL pads with the tokenizer's token; its labels and masks come from lengths, so any id will do.
     trainer = Trainer(
         model=model,
         args=args,
@@ -91,7 +91,7 @@ def train(
     trained: Any = trainer.accelerator.unwrap_model(trainer.model)
     if adapt:
         trained = trained.merge_and_unload()
-    require_finite(trained, "sft", diverged_mend("sft"))
+    require_finite(trained, "sft", diverged_advice("sft"))
     figures = {
         "texts": len(rows),
         "texts_cut": cut,

@@ -16,7 +16,7 @@ import torch
 from pipeline.modeling.cuda_graph_decoding import StaticDecoder
 from pipeline.modeling.drawing import Completions, uniforms
 from pipeline.modeling.generation import generate
-from pipeline.modeling.roles import merged
+from pipeline.modeling.roles import merged_adapter
 from tests.conftest import tiny_gpt2, tiny_llama, tiny_tokenizer, with_lora
 
 pytestmark = [
@@ -97,7 +97,7 @@ def test_weights_swapped_between_calls_are_seen(base: Any, graphs: list[bool]):
             for name, parameter in model.named_parameters():
                 if "lora_B" in name:
                     parameter.mul_(scale)
-        with merged(model, "policy"):
+        with merged_adapter(model, "policy"):
             captured = sampled(model)
             check_same(captured, sampled(model, cuda_graphs=False))
         found.append(captured.rows())

@@ -1,4 +1,4 @@
-"""Two policies on the prompts that both were evaluated on, paired."""
+"""Compare two policies, paired by the prompts on which both were evaluated."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
 """Best-of-n from the base: the yardstick that PPO has to beat.
 
-Of n completions the one that the proxy scores highest is taken. It needs no training, only n times the sampling,
-and what it gains at some KL is what a policy at that KL has to be measured against.
+It takes the completion of n that the proxy scores highest: no training, n times the sampling. A policy is compared
+with its gain at the policy's KL.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -35,8 +35,7 @@ def samples_at(kl: float) -> float:
     if kl <= 0:
         return 1.0
     # log n exceeds the bound by less than 1.
-    log_n: Any = brentq(lambda x: kl_bound(math.exp(x)) - kl, 0.0, kl + 1)
-    return math.exp(log_n)
+    return math.exp(cast("float", brentq(lambda x: kl_bound(math.exp(x)) - kl, 0.0, kl + 1)))
 
 
 def rank_weights(n: int, samples: int) -> NDArray[np.float64]:
@@ -61,7 +60,7 @@ def best_of(scores: ArrayLike, values: ArrayLike, ns: Sequence[int]) -> NDArray[
 
     Args:
         scores: (m, N) by which the best is chosen.
-        values: (m, N) of what is wanted of it: gold scores, or the scores themselves.
+        values: (m, N) of the measure: gold scores, or the scores themselves.
     """
     by, wanted = np.asarray(scores, np.float64), np.asarray(values, np.float64)
     ranked = np.empty_like(wanted)
@@ -80,7 +79,7 @@ def best_of_n(
     policy_kl: ArrayLike,
     resampling: Resampling = RESAMPLING,
 ) -> BestOfN:
-    """What best-of-n gains, the law it follows, and the policy beside it.
+    """The gain of best-of-n, its law, and the comparison with the policy.
 
     Args:
         chosen_by: (m, N) score by which the best of each prompt's samples is chosen.

@@ -1,4 +1,4 @@
-"""Completions that are broken whatever the task: by rules on the text alone, each of them stated."""
+"""Rules that find degenerate completions from the text alone, for any task."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHORTEST_LOOP = 12
 
 
 def degenerate(completion: str, ended: bool) -> str | None:
-    """Which rule makes this completion degenerate, or None.
+    """The rule that makes this completion degenerate, or None.
 
     ``empty``: nothing but white space. ``no words``: not one letter or digit. ``loop``: something repeated three
     or more times in a row is over half of it. ``ends in a loop``: its last words are a piece of 12 characters or

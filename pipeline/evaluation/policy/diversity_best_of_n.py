@@ -1,4 +1,4 @@
-"""Diversity of best-of-n from the base, the yardstick of this too.
+"""Diversity of best-of-n from the base, to compare the policy's with.
 
 Best-of-n has one completion of each prompt, so that is what all are compared at: what one completion of each of m
 prompts is expected to show. For the base and the policy, whose completions of a prompt are several, and for
@@ -84,7 +84,7 @@ def expected_entropy(chances: Sequence[dict[str, float]]) -> float:
 
 
 def _chances(scores: NDArray[np.float64], kinds: Sequence[str], n: int) -> dict[str, float]:
-    """The chance of each kind that the best of n of these samples is of it; equal scores share theirs."""
+    """For each kind, the chance that the best of n of these samples is of it; equal scores share theirs."""
     _, place, count = np.unique(scores, return_inverse=True, return_counts=True)
     of_rank = rank_weights(n, len(scores))
     # A tied group has the weights of all the ranks it takes.

@@ -1,4 +1,4 @@
-"""Diversity of the base's completions and the policy's, with intervals.
+"""Compare the diversity of base and policy, with intervals.
 
 What is counted is :mod:`pipeline.texts.diversity`'s. The logarithm of an effective number is an entropy, and that
 is a mean over prompts of how surprising what each holds is (:func:`pipeline.texts.diversity.surprise`): so its

@@ -1,6 +1,6 @@
-"""The verdict on a policy in a few sentences, as the console says it and the report's first lines do.
+"""The verdict on a policy in a few sentences, for the console and the report's first lines.
 
-That it collapsed comes before that it rose: a score says nothing of whether it is one text again and again.
+A collapse is reported before the scores, as a score does not show repetition.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def headline(evaluation: Evaluation | None) -> tuple[Mood, str]:
 
 
 def verdict(evaluation: Evaluation | None) -> tuple[Mood, list[str]]:
-    """That nothing was kept, collapse, gold, diversity. Gold decides; the proxy alone is no evidence."""
+    """The mood, and sentences on collapse, gold and diversity. Gold decides; the proxy alone is not evidence."""
     if evaluation is None or not evaluation.n:
         return "unknown", ["The policy has not been evaluated yet."]
     if evaluation.starting_policy:
@@ -38,7 +38,7 @@ def verdict(evaluation: Evaluation | None) -> tuple[Mood, list[str]]:
     collapse = evaluation.diversity and evaluation.diversity.collapse
     if not collapse:
         return mood, [*sentences, f"Diversity: {variety}."]
-    # A policy that gives one answer to everything is no good result, however its score moved.
+    # A collapsed policy is a bad result, whatever its score.
     return "bad", [f"Collapsed: {diversity(evaluation, collapse.place)}.", *sentences]
 
 
@@ -62,8 +62,8 @@ def diversity(evaluation: Evaluation, place: Place = "end") -> str:
 def direction(difference: Estimate) -> int:
     """1 where the interval lies above 0, -1 below, 0 where it holds 0 or there is none.
 
-    The same change on every prompt has no interval. On 6 prompts or more its sign is no chance: p = 2 / 2^6 = .03
-    by the sign test.
+    The same change on every prompt has no interval. On 6 prompts or more its sign is significant by the sign test:
+    p = 2 / 2^6 = .03.
     """
     if not difference.has_limits:
         return (difference.value > 0) - (difference.value < 0) if difference.n >= 6 else 0
@@ -94,7 +94,7 @@ def _of_scores(evaluation: Evaluation) -> tuple[Mood, list[str]]:
 
 
 def _second_judge(evaluation: Evaluation) -> str:
-    """Of a task without gold: what judges say that PPO never saw, or how to ask one."""
+    """For a task without gold: the verdict of judges that PPO never saw, or the advice to ask one."""
     preferences = [
         f"{name} prefers the policy on {interval(judged.win_rate)} of prompts"
         for name, judged in evaluation.judges.items()

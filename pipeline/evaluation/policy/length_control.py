@@ -1,4 +1,4 @@
-"""The win rate that would be left if both completions were equally long."""
+"""The length-controlled win rate: the win rate at equal lengths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that differ in their seed as one figure: a mean over seeds, its interval, and differences seed by seed.
+"""Aggregate runs that differ in their seed: means with intervals, and differences paired by seed.
 
 The unit is the seed: each makes its own base, preferences, reward model and policy, so the spread over seeds holds
 what the spread over prompts of one run does not. With n - 1 degrees of freedom Student's t is wide for few seeds,

@@ -1,4 +1,4 @@
-"""Gold and proxy against sqrt(KL): the laws of Gao et al., where gold turns, which checkpoint is the best.
+"""Gold and proxy against sqrt(KL): the laws of Gao et al., where gold turns, the best checkpoint.
 
 Over-optimisation is Goodhart's law at work on a learnt reward (Gao et al. 2023, arXiv:2210.10760).
 """
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 FEWEST_POINTS = 3
-"""Two coefficients need one point more to say how well they fit."""
+"""The fit of two coefficients can be judged from three points on."""
 
 TOO_CLOSE = 0.05
 """Points with less d = sqrt(KL) than this are left out of a fit: k1's noise is as large as their KL."""
@@ -44,7 +44,7 @@ def fit_law(d: ArrayLike, gain: ArrayLike, law: LawName, resampling: Resampling 
 
     Both laws are linear in alpha and beta, so least squares needs no search, and where every prompt has a curve of
     its own, the coefficients of the mean curve are the mean of the prompts' coefficients: their interval is the
-    bootstrap's over prompts. Where only means are known, it is Student's t from the residuals' covariance, which
+    bootstrap's over prompts. With means only it is Student's t from the residuals' covariance, which
     takes errors of different points for independent. Over a run they are not quite (the same prompts at every
     point), and it is a little off.
 
@@ -147,7 +147,7 @@ def turning_point(
 
 
 def no_turn(reason: str, falls: int = 0) -> TurningPoint:
-    """There is no turning point, and why."""
+    """A result without a turning point."""
     return TurningPoint(None, falls, reason)
 
 

@@ -1,4 +1,4 @@
-"""Compare the completions of base and policy on the same prompts: scores, lengths, KL, entropy, the texts."""
+"""Compare completions of base and policy on the same prompts: scores, lengths, KL, entropy, text statistics."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Sampled:
 
     Attributes:
         completions: (n,) texts.
-        lengths: (n,) tokens, the one that ended it included.
-        ended: (n,) True where the model stopped by itself, False where the length limit cut it.
-        scores: (n,) of the reward model (the proxy), where there is one.
-        gold_scores: (n,) of the task's ground truth, where there is one.
+        lengths: (n,) tokens, the end token included.
+        ended: (n,) False where the length limit cut the completion.
+        scores: (n,) of the reward model (the proxy), if there is one.
+        gold_scores: (n,) of the task's ground truth, if there is one.
         logprobs, ref_logprobs: (n,) lists of (T,) log-probabilities of the sampled tokens, in nats, under the
             model that sampled them and under the reference, at the temperature of the sampling.
     """
@@ -201,7 +201,7 @@ def entropy_per_token(
         return ratio_parts(by_prompt(totals, per_prompt), by_prompt([len(row) for row in rows], per_prompt))
 
     first, second = parts(base), parts(policy)
-    # A side without a token has no entropy, and there is no difference to it.
+    # A side without tokens has no entropy.
     pairs = (first, second) if len(first) == len(second) else ((), ())
     return Change(resampling.mean(first), resampling.mean(second), resampling.difference(*pairs))
 

@@ -1,4 +1,4 @@
-"""From scores, or from a judge's answers, to outcomes and a win rate.
+"""Win rates from scores, or from a judge's answers.
 
 A judge that cannot answer abstains. An abstention is counted and left out; it is never a loss.
 """
@@ -51,7 +51,7 @@ def win_rate(outcomes: ArrayLike, per_prompt: int = 1, level: float = 0.95) -> W
 
 @dataclass(frozen=True)
 class JudgedPairs:
-    """What a judge's two answers on each pair, in the two orders, come to.
+    """The combined result of a judge's two answers on each pair, one in each order.
 
     Attributes:
         outcomes: (n,) 1 for the policy, 0 for the base, .5 for a tie or a disagreement, NaN for an abstention.
@@ -68,10 +68,10 @@ class JudgedPairs:
 
 
 def combine_orders(policy_first: Sequence[Answer], base_first: Sequence[Answer]) -> JudgedPairs:
-    """Put together what the judge answered on each pair in either order.
+    """Combine the judge's answers on each pair in the two orders.
 
-    Who prefers a place says "first" twice, which is a contradiction about the completions: a tie (Zheng et al.
-    2023, arXiv:2306.05685, section 3.4).
+    Answers that contradict each other, as of a judge that prefers a position, are a tie (Zheng et al. 2023,
+    arXiv:2306.05685, section 3.4).
     """
     n = len(policy_first)
     outcomes, first = np.full(n, math.nan), np.full(n, math.nan)
@@ -90,7 +90,7 @@ def combine_orders(policy_first: Sequence[Answer], base_first: Sequence[Answer])
 
 
 def judge_trust(judged: JudgedPairs, asked: Sequence[bool], level: float = 0.95) -> JudgeTrust:
-    """How far the judge is to be trusted.
+    """Measures of the judge's reliability.
 
     Args:
         asked: (n,) False where the two completions were the same text, which is a tie without asking.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -83,9 +83,9 @@ def _reliability(margins: NDArray[np.float64], bins: int) -> tuple[ReliabilityBi
 
 
 def fit_temperature(margins: ArrayLike) -> tuple[float | None, str | None]:
-    """The T that minimises the mean of -log sigmoid(margin / T) on these pairs: a diagnosis, no correction.
+    """The T that minimises the mean of -log sigmoid(margin / T) on these pairs: a diagnosis, not a correction.
 
-    T above 1 means too sure, below 1 too timid (Guo et al. 2017, section 4.2).
+    T above 1 means overconfident, below 1 underconfident (Guo et al. 2017, section 4.2).
 
     Returns:
         (T, None), or (None, the reason) where no finite T is best.
@@ -104,8 +104,8 @@ def fit_temperature(margins: ArrayLike) -> tuple[float | None, str | None]:
     # The loss is convex in 1/T: one minimum in log T. Scores have no fixed scale, so the search is around the
     # typical margin.
     centre = math.log(float(np.abs(data).mean()))
-    found: Any = minimize_scalar(loss, bounds=(centre - 7, centre + 7), method="bounded", options={"xatol": 1e-6})
-    return math.exp(found.x), None
+    result = minimize_scalar(loss, bounds=(centre - 7, centre + 7), method="bounded", options={"xatol": 1e-6})
+    return math.exp(cast("float", result.x)), None
 
 
 def equal_mass(margins: ArrayLike, seed: int = 0, bins: int = BINS) -> EqualMass:
@@ -114,7 +114,7 @@ def equal_mass(margins: ArrayLike, seed: int = 0, bins: int = BINS) -> EqualMass
     Confidence is max(p, 1 - p) with p = sigmoid(margin); a margin of 0 counts as half right. The ECE of few pairs
     is biased upwards: in a bin of k pairs the share that is right is about 1 / (2 sqrt(k)) off by chance. So
     ``expected`` and ``high`` say what a model whose confidences were exactly true would show on pairs like these
-    (outcomes drawn from its confidences; Bröcker and Smith 2007): an ECE below ``high`` is no evidence of
+    (outcomes drawn from its confidences; Bröcker and Smith 2007): an ECE below ``high`` is not evidence of
     miscalibration.
 
     The Brier score is split as usual (Murphy 1973; ``within`` is what the binning leaves over, Stephenson et al.
@@ -158,7 +158,7 @@ def equal_mass(margins: ArrayLike, seed: int = 0, bins: int = BINS) -> EqualMass
 
 
 def cross_fitted(margins: ArrayLike, groups: Sequence[str], seed: int = 0) -> CrossFitted:
-    """What a temperature is worth on pairs it was not fitted on.
+    """The effect of a temperature on pairs it was not fitted on.
 
     The pairs are cut into two halves, all of one group (a prompt) on one side; the temperature of either half is
     used on the other. A temperature fitted and judged on the same pairs always looks like an improvement.

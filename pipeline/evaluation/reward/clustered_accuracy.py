@@ -15,7 +15,7 @@ from pipeline.statistics.bootstrap import Estimate
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-# With fewer, the spread between prompts cannot be estimated, and the interval of nothing would be given.
+# With fewer, the spread between prompts cannot be estimated.
 FEWEST_PROMPTS = 10
 
 
@@ -26,7 +26,7 @@ def dependent_accuracy(
     rejected: Sequence[str],
     level: float = 0.95,
 ) -> DependentAccuracy | None:
-    """The accuracy again, its interval allowing for pairs that are right or wrong together.
+    """The accuracy with an interval that allows for dependent pairs.
 
     Pairs of one prompt go together where there are 10 prompts or more, so that the interval is about prompts like
     these. With fewer it is about these prompts only: pairs that share a completion go together (as dyads, Aronow,

@@ -16,10 +16,10 @@ def label_agreement(
 ) -> LabelAgreement | None:
     """Agreement with the gold score, on the answers that choose a side of a pair whose gold scores differ.
 
-    Pairs with a gold score that is no number are left out.
+    Pairs with a gold score that is not finite are left out.
 
     Args:
-        answers: what an annotator said of each pair.
+        answers: the annotator's, one for each pair.
         gold_a, gold_b: (n,) gold scores of the pairs.
     Returns:
         None where no such pair is there. ``scores`` is the share whose recorded scores order the pair as gold

@@ -1,4 +1,4 @@
-"""Everything that is measured of a reward model on one set of scored pairs."""
+"""All metrics of a reward model on one set of scored pairs."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Numbers = Sequence[float | None]
 
 @dataclass(frozen=True)
 class PairContext:
-    """What else is known of the pairs, each (n,), or empty.
+    """Further columns of the pairs, each (n,) or empty.
 
     Attributes:
-        margins: by how much the choice was won, as the annotators said.
+        margins: the annotators' margins of the choice.
         shares: of the votes, those for the chosen completion, or the probability that it is the right choice.
         columns: values by column, to slice by.
-        items: what several pairs belong to, of which all have to be right.
+        items: the item of each pair; all pairs of an item have to be right.
     """
 
     margins: Numbers = ()
@@ -101,7 +101,7 @@ def notes(metrics: PairwiseMetrics) -> tuple[str, ...]:
     dependent = metrics.dependent
     if dependent is not None and dependent.by == "completion":
         few = "one prompt" if dependent.prompts == 1 else f"{dependent.prompts} prompts"
-        lines.append(f"The pairs are of {few}: how it does on other prompts is not known.")
+        lines.append(f"The pairs are of {few}: its accuracy on other prompts is not known.")
     lengths = metrics.slices.get("length")
     rows = {} if lengths is None else {row.name.split()[0]: row.accuracy for row in lengths.rows}
     for bad, good in (("shorter", "longer"), ("longer", "shorter")):
@@ -130,5 +130,5 @@ def _gold_margins(test: ScoredPairs) -> list[float]:
 
 
 def _halves(prompts: Sequence[str]) -> Sequence[str]:
-    """What stays together when the pairs are halved: a prompt, or of a single one, each pair."""
+    """The groups that are not split when the pairs are halved: prompts, or the pairs of a single prompt."""
     return prompts if len(set(prompts)) > 1 else [str(i) for i in range(len(prompts))]

@@ -1,10 +1,10 @@
-"""How good is a reward model on held-out pairs, by its scores?"""
+"""Metrics of a reward model on held-out pairs: accuracy, baselines, gold agreement, verdict."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from pipeline.texts import words
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-# Under this many training pairs a bag of words has more words than evidence and its number says nothing.
+# With fewer training pairs a bag of words has too little evidence.
 FEWEST_TRAINING_PAIRS = 20
 
 
@@ -58,7 +58,7 @@ class ScoredPairs:
 def reward_metrics(
     test: ScoredPairs, train: Sequence[tuple[str, str]] = (), seed: int = 0, level: float = 0.95
 ) -> PairwiseMetrics:
-    """What scores and texts alone say of a reward model; slices and notes are :func:`pair_metrics`'s.
+    """The metrics from scores and texts alone; :func:`pair_metrics` adds slices and notes.
 
     Args:
         test: held-out pairs; none of them may have been trained on.
@@ -141,8 +141,7 @@ def bag_of_words(
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    analyzer: Any = words.bag_of_words
-    counter = CountVectorizer(analyzer=analyzer)
+    counter = CountVectorizer(analyzer=cast("Any", words.bag_of_words))
     try:
         counter.fit(text for pair in train for text in pair)
     except ValueError:  # scikit-learn's "empty vocabulary"
@@ -215,7 +214,7 @@ def verdict(
 
 
 def against_baseline(opening: str, low: float, best: tuple[float, str] | None) -> tuple[bool, str]:
-    """Whether a lower limit above one half clears the best baseline too, and the rest of the sentence."""
+    """Whether a lower limit above one half also clears the best baseline, and the sentence."""
     if best is None:
         return True, f"{opening}: its interval lies above one half; no baseline could be computed."
     value, name = best

@@ -1,4 +1,4 @@
-"""How well does a reward model tell likes from dislikes, by its scores?"""
+"""Metrics of a reward model on single labelled completions: AUC, baselines, calibration, verdict."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -59,7 +59,7 @@ class Completions:
 def pointwise_metrics(
     scores: ArrayLike, offset: float, test: Completions, train: Completions, level: float = 0.95
 ) -> PointwiseMetrics:
-    """Everything that is measured of a reward model on single labelled completions.
+    """All metrics of a reward model on single labelled completions.
 
     Args:
         scores: (n,) raw scores of ``test``.
@@ -211,8 +211,7 @@ def bag_of_words(
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    analyzer: Any = words.bag_of_words
-    counter = CountVectorizer(analyzer=analyzer)
+    counter = CountVectorizer(analyzer=cast("Any", words.bag_of_words))
     try:
         counts = counter.fit_transform(train)
     except ValueError:  # scikit-learn's "empty vocabulary"
@@ -222,7 +221,7 @@ def bag_of_words(
 
 
 def gold_agreement(scores: NDArray[np.float64], test: Completions, level: float = 0.95) -> LikeGold | None:
-    """How far scores and labels go with the gold score; None without gold scores."""
+    """Agreement of scores and labels with the gold score; None without gold scores."""
     from scipy.stats import spearmanr
 
     if test.gold_scores is None:
@@ -230,8 +229,7 @@ def gold_agreement(scores: NDArray[np.float64], test: Completions, level: float 
     gold = as_finite(test.gold_scores, "gold")
     correlation = None
     if len(gold) >= 3 and np.ptp(scores) > 0 and np.ptp(gold) > 0:
-        result: Any = spearmanr(scores, gold)
-        correlation = finite(float(result.statistic))
+        correlation = finite(float(cast("Any", spearmanr(scores, gold)).statistic))
     return LikeGold(len(gold), correlation, auc(gold, test.liked, level))
 
 

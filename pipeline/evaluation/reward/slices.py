@@ -16,7 +16,7 @@ from pipeline.statistics.bootstrap import Estimate, wilson
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-# A column with more values than this is no kind of pairs but nearly an id; the rarest values are put together.
+# A column with more values than this is nearly an id; the rarest values are merged.
 MOST_SLICES = 50
 
 CODE = ("hep-cpp", "hep-go", "hep-java", "hep-js", "hep-python", "hep-rust")
@@ -66,11 +66,11 @@ def by_size(
     Returns:
         Rows from the smallest values to the largest. None where fewer than two groups can be told apart.
     """
-    known = np.array([v for v in values if v is not None], dtype=np.float64)
-    groups = mass_groups(known, bins)
+    present = np.array([v for v in values if v is not None], dtype=np.float64)
+    groups = mass_groups(present, bins)
     if len(set(groups.tolist())) < 2:
         return None
-    spans = [(str(g), known[groups == g].min(), known[groups == g].max()) for g in np.unique(groups)]
+    spans = [(str(g), present[groups == g].min(), present[groups == g].max()) for g in np.unique(groups)]
     of_known = map(str, groups.tolist())
     column = [None if v is None else next(of_known) for v in values]
     table = _table(margins, column, [g for g, _, _ in spans], level)
@@ -110,9 +110,8 @@ def whole_items(margins: ArrayLike, items: Sequence[str]) -> tuple[NDArray[np.fl
         None where no item has two pairs.
     """
     data = np.asarray(margins, dtype=np.float64)
-    first, index = np.unique(np.asarray(items, dtype=object).astype(str), return_index=True, return_inverse=True)[
-        1:
-    ]
+    keys = np.asarray(items, dtype=object).astype(str)
+    _, first, index = np.unique(keys, return_index=True, return_inverse=True)
     if len(first) == len(data):
         return None
     least = np.full(len(first), np.inf)
@@ -127,7 +126,7 @@ def sections(rows: Sequence[Slice], level: float = 0.95) -> Sections | None:
     together. (The leaderboard of early 2024 had a fifth section, of prior sets, which is left out here.)
 
     Returns:
-        None where a value is no subset of RewardBench, or none is.
+        None if a value is not a subset of RewardBench.
     """
     subsets = {row.name: row.accuracy for row in rows}
     if not subsets or set(subsets) - {name for names in REWARD_BENCH.values() for name in names}:

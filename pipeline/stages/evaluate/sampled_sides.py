@@ -18,7 +18,7 @@ from pipeline.evaluation.policy.policy_metrics import Sampled
 from pipeline.modeling import tokens
 from pipeline.modeling.drawing import Completions, uniforms
 from pipeline.modeling.generation import generate
-from pipeline.modeling.roles import Role, merged, sequence_logprobs
+from pipeline.modeling.roles import Role, merged_adapter, sequence_logprobs
 from pipeline.scoring.scorer import Samples, Scorer
 from pipeline.tasks import Task
 from pipeline.texts.diversity import closings
@@ -45,7 +45,7 @@ class Sampler:
         """A completion of each prompt, drawn with that row of ``noise``; with the prompts as they were read."""
         limit = tokens.prompt_limit(side.model, self.task.completion_tokens)
         prompt_ids = tokens.encode_prompts(self.tokenizer, prompts, limit)
-        with merged(side.model, side.adapter):
+        with merged_adapter(side.model, side.adapter):
             sampled = generate(
                 side.model,
                 prompt_ids,

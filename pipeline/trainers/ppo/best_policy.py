@@ -1,4 +1,4 @@
-"""Policies that are set aside during a run, and the rules that stop it and put one of them back."""
+"""Keep copies of the best policies of a run; stop it by rules on KL, diversity and the check; restore a copy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class BestPolicies:
         monitor: the held-out evaluations that choose the best.
         copies: trained weights by name, under ``best``, ``within_budget`` and ``varied``.
         within: update and KL of the copy ``within_budget``.
-        went_back: the update whose policy was put back; None where the weights are the last ones.
+        went_back: the update whose policy was restored; None if the weights are the last ones.
     """
 
     def __init__(self, module: nn.Module, args: PPOSection) -> None:
@@ -30,20 +30,20 @@ class BestPolicies:
         self.went_back: int | None = None
 
     def current(self, step: int) -> int:
-        """The number of updates behind the policy that the weights are now, after ``step`` updates."""
+        """The number of updates behind the current weights, after ``step`` updates."""
         return step if self.went_back is None else self.went_back
 
     def published(self, step: int) -> int:
-        """The number of updates behind the policy that the weights are once the run has ended."""
+        """The number of updates behind the final weights."""
         if self.keep_best and self.monitor.best is not None:
             return self.monitor.best.update
         return self.current(step)
 
     def over_budget(self, update: int, kl: float) -> str | None:
-        """Keep the policy that was just measured if it is within ``kl_budget``; else go back to the last that was.
+        """Copy the policy if it is within ``kl_budget``; else restore the last one that was.
 
         Returns:
-            Why the run ends, None where it goes on.
+            The reason to stop the run, or None.
         """
         if self.kl_budget is None:
             return None
@@ -62,10 +62,10 @@ class BestPolicies:
         return f"KL {kl:.2f} after update {update} is over kl_budget {self.kl_budget}: {target}"
 
     def add(self, held: HeldOutEval) -> str | None:
-        """Compare a held-out evaluation with those before; keep the policy, or go back to an earlier one.
+        """Compare a held-out evaluation with the earlier ones; copy the policy, or restore an earlier one.
 
         Returns:
-            Why the run ends, None where it goes on.
+            The reason to stop the run, or None.
         """
         monitor = self.monitor
         if monitor.add(held):
@@ -82,7 +82,7 @@ class BestPolicies:
         return None
 
     def restore_best(self) -> None:
-        """Put the best policy back where ``keep_best`` asks for it and there is one."""
+        """Restore the best policy, if ``keep_best`` is set and there is one."""
         if self.keep_best and "best" in self.copies:
             restore(trained_parameters(self.module), self.copies["best"])
 

@@ -1,6 +1,6 @@
-"""The state of a PPO run between two updates, as files: tensors in safetensors, the rest in JSON, no pickle.
+"""Save and load the state of a PPO run between two updates: tensors in safetensors, the rest in JSON, no pickle.
 
-Prompts, noise and minibatches are functions of (seed, update) and need no place in it.
+Prompts, noise and minibatches are functions of (seed, update) and are not saved.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class RunState:
 
     Attributes:
         scheduler: of the learning rate.
-        stopped: why the run has ended before its last update.
+        stopped: the reason why the run ended early.
         within, went_back: see :class:`pipeline.trainers.ppo.best_policy.BestPolicies`.
         ranks: :func:`random_state` of every rank.
     """
@@ -58,11 +58,8 @@ class RunState:
     def from_json(cls, text: str) -> RunState:
         """Undo :meth:`to_json`; ``within`` and ``went_back`` may be missing."""
         fields = {"within": None, "went_back": None, **json.loads(text)}
-        moments, monitor = (
-            RunningMoments(**fields["moments"]),
-            OveroptimisationMonitor.from_json(fields.pop("watch")),
-        )
-        return cls(**{**fields, "moments": moments, "monitor": monitor})
+        monitor = OveroptimisationMonitor.from_json(fields.pop("watch"))
+        return cls(**{**fields, "moments": RunningMoments(**fields["moments"]), "monitor": monitor})
 
 
 def save(
@@ -72,11 +69,7 @@ def save(
     copies: Mapping[str, Mapping[str, Tensor]],
     state: RunState,
 ) -> None:
-    """Write the state.
-
-    Args:
-        copies: further values of the parameters, by the name of the copy.
-    """
+    """Write the state; ``copies`` are further values of the parameters, by the name of the copy."""
     tensors = {f"parameters/{n}": v for n, v in snapshot(parameters).items()}
     names = {id(p): n for n, p in parameters.items()}
     for parameter, moments in optimizer.state.items():
@@ -91,10 +84,8 @@ def save(
 def load(
     directory: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, ranks: int
 ) -> tuple[RunState, dict[str, dict[str, Tensor]]]:
-    """Put parameters and optimiser back.
+    """Restore parameters and optimiser, for a run of ``ranks`` processes.
 
-    Args:
-        ranks: how many go on.
     Returns:
         The rest of the state, and the copies.
     Raises:

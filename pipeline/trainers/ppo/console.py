@@ -35,8 +35,7 @@ HEADER_EVERY = 20
 SAMPLES = 3
 WIDTH = 115
 RECENT = 20
-"""Updates whose mean pace gives the time left: completions grow and shrink over a run."""
-
+"""Updates whose mean pace gives the time left: the length of completions changes over a run."""
 
 COLUMNS = {
     Logged.SCORES: 9,
@@ -51,7 +50,7 @@ COLUMNS = {
     Logged.LENGTH: 7,
     Logged.SPEED: 9,
 }
-"""Metrics of a line, and the width of each."""
+"""The metrics of a line and their column widths."""
 UPDATE_WIDTH, LEFT_WIDTH = 11, 9
 
 
@@ -66,10 +65,10 @@ class Sample:
 
 
 class Console(TrainerCallback):
-    """A line per update, from the main process.
+    """Prints a line per update, from the main process.
 
     Args:
-        samples_every: updates between two prints of completions; 0: never.
+        samples_every: updates between two prints of completions; 0 for never.
     """
 
     def __init__(self, samples_every: int) -> None:
@@ -80,7 +79,7 @@ class Console(TrainerCallback):
         self.times: deque[tuple[int, float]] = deque(maxlen=RECENT + 1)
 
     def take(self, update: int, rollout: Rollout, prompts: Sequence[Sequence[int]], tokenizer: Tokenizer) -> None:
-        """Keep the first completions of an update until its line is there; their order is already a random one.
+        """Keep the first completions of an update until its line is printed; rows are in random order.
 
         Args:
             update: from 0.
@@ -97,7 +96,7 @@ class Console(TrainerCallback):
         ]
 
     def take_held_out(self, samples: Samples, scores: Sequence[float], checks: Sequence[float]) -> None:
-        """Keep the first held-out completion for its line: always of the same prompt, so that changes show."""
+        """Keep the first held-out completion for its line, always of the same prompt."""
         check = checks[0] if checks else None
         self.held_out = Sample(samples.prompts[0], samples.completions[0], scores[0], check)
 
@@ -106,7 +105,7 @@ class Console(TrainerCallback):
     ) -> None:
         self.lines = 0
         self.times.clear()
-        # The pace is this process's: what was done before a kill says nothing about it.
+        # The pace is this process's; the updates before a kill do not count.
         self.times.append((state.global_step, time.monotonic()))
 
     def on_log(
@@ -117,9 +116,9 @@ class Console(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        logs = logs or {}
         if not state.is_world_process_zero:
             return
+        logs, width = logs or {}, shutil.get_terminal_size((WIDTH, 24)).columns
         if "update" in logs:
             self.times.append((logs["update"], time.monotonic()))
             if self.lines % HEADER_EVERY == 0:
@@ -130,13 +129,13 @@ class Console(TrainerCallback):
         if Logged.HELD_SCORES in logs:
             put(held_out_line(logs))
             if self.held_out is not None:
-                put(sample_line(self.held_out, shutil.get_terminal_size((WIDTH, 24)).columns))
+                put(sample_line(self.held_out, width))
         for sample in self.samples:
-            put(sample_line(sample, shutil.get_terminal_size((WIDTH, 24)).columns))
+            put(sample_line(sample, width))
         self.samples = []
 
     def seconds_left(self, updates: int) -> float | None:
-        """Until the last update, at the pace of the latest ones; None before there is a pace."""
+        """Seconds to the last update at the recent pace; None before the second update."""
         (first, began), (last, now) = self.times[0], self.times[-1]
         return None if last == first else (now - began) / (last - first) * (updates - last)
 
@@ -154,7 +153,7 @@ def header() -> tuple[str, str]:
 
 
 def line(logs: dict[str, Any], updates: int, seconds_left: float | None) -> str:
-    """One update under the :func:`header`; a dash for what was not measured."""
+    """One update under the :func:`header`; a dash for a metric that was not measured."""
     place = f"{logs['update']}/{updates}"
     left = "-" if seconds_left is None else clock(seconds_left)
     cells = (cell(logs.get(metric), metric) for metric in COLUMNS)
@@ -162,7 +161,7 @@ def line(logs: dict[str, Any], updates: int, seconds_left: float | None) -> str:
 
 
 def cell(value: float | None, metric: Logged) -> str:
-    """A number right-aligned in its column; in scientific notation where it would fill the column."""
+    """A number right-aligned in its column; in scientific notation if it would fill the column."""
     width = COLUMNS[metric]
     if value is None:
         return f"{'-':>{width}}"
@@ -201,13 +200,13 @@ def sample_line(sample: Sample, width: int) -> str:
     start = f"{'sample':>{UPDATE_WIDTH}}{cell(sample.score, Logged.SCORES)}{judged}  "
     room = max(width - len(start) - len(" → "), 20)
     prompt, completion = escape_for_terminal(sample.prompt), escape_for_terminal(sample.completion)
-    # The room that one leaves is the other's.
+    # A short completion leaves more room to the prompt.
     first = cut(prompt, max(room // 3, room - columns(completion)), end=True)
     return f"{start}{first} → {cut(completion, room - columns(first))}"
 
 
 def add_console(trainer: Trainer, args: PPOSection, updates: int) -> Console | None:
-    """Lines in the place of the bar; a run with ``disable_tqdm`` keeps Hugging Face's plain dictionaries."""
+    """Replace the progress bar by a :class:`Console`; a run with ``disable_tqdm`` keeps the plain dictionaries."""
     if args.disable_tqdm:
         return None
     times = args.num_sample_generations

@@ -1,7 +1,4 @@
-"""Print the doctor's findings while PPO trains: each once, when it is first seen.
-
-The rules are :mod:`pipeline.health`'s; nothing here changes the training.
-"""
+"""Print the doctor's findings while PPO trains, each once. It changes nothing in the training."""
 
 from __future__ import annotations
 
@@ -15,11 +12,12 @@ from pipeline.health.written_texts import Written
 
 
 class DoctorCallback(TrainerCallback):
-    """Feeds each logged row to the rules. Training that continues begins with the rows in its checkpoint, so that
-    no finding is printed twice.
+    """Feeds each logged row to the rules of :mod:`pipeline.health`.
+
+    Resumed training first feeds the rows in its checkpoint, so no finding is printed twice.
 
     Args:
-        written: the sampled texts, kept before their row is logged; without them a finding names no sentence.
+        written: the sampled texts, stored before their row is logged; without them a finding quotes no sentence.
     """
 
     def __init__(self, written: Written | None = None) -> None:
@@ -47,7 +45,7 @@ class DoctorCallback(TrainerCallback):
 
 
 def line(finding: Finding) -> str:
-    """The finding, what to do about it, and where to read on."""
+    """The finding, the advice, and a link."""
     since = "" if finding.since is None else f" Since update {finding.since}."
     return (
         f"[ppo] {finding.severity}, {finding.rule}: {finding.what}{since}\n      {finding.change} ({finding.link})"

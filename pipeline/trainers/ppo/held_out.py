@@ -1,8 +1,8 @@
-"""Figures of the policy on held-out prompts, and the rules that read them: which policy is the best, when to stop.
+"""Figures of the policy on held-out prompts, and the rules that choose the best policy and stop the run.
 
-Over-optimisation is Goodhart's law at work on a learnt reward (Gao et al. 2023, arXiv:2210.10760): past some KL
-the proxy goes on rising while the quality it stands for falls. The monitor looks for it by a score that is not
-trained on: the task's gold score, or a judge such as an ensemble.
+Over-optimisation is Goodhart's law on a learnt reward (Gao et al. 2023, arXiv:2210.10760): past some KL the proxy
+still rises while the quality it stands for falls. The monitor detects it by a score that is not trained on: the
+task's gold score, or a judge such as an ensemble.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ class HeldOutEval:
     """Figures of the policy on the held-out prompts at one update.
 
     Attributes:
-        update: the policy after that many updates.
+        update: updates behind the policy.
         kl: mean KL k1 in nats per completion.
         score: mean proxy score.
         checks: the judge's score of each completion, in the order of the prompts; empty without a judge.
-        fall_error: standard error of the difference between the judge's mean and the best one before, paired by
-            prompt; None where there is none.
-        closings: effective number of the completions' closing sentences; None where it was not measured.
+        fall_error: standard error of the difference between the judge's mean and the best earlier one, paired by
+            prompt; None without either.
+        closings: effective number of the completions' closing sentences; None if not measured.
     """
 
     update: int
@@ -42,13 +42,13 @@ class HeldOutEval:
 
     @property
     def rank(self) -> float:
-        """The best evaluation has the highest: the judge's mean where there is a judge, else the proxy's."""
+        """The number by which the best evaluation is chosen: the judge's mean, without a judge the proxy's."""
         return self.score if self.check is None else self.check
 
 
 @dataclass
 class OveroptimisationMonitor:
-    """Compares held-out evaluations in their order: the best within the budget, the last above the floor, falls.
+    """Compares held-out evaluations in order: the best within the budget, the last above the floor, falls.
 
     Its fields are written to checkpoints under their names.
     """
@@ -65,7 +65,7 @@ class OveroptimisationMonitor:
     """The last evaluation above the floor."""
 
     def add(self, held: HeldOutEval) -> bool:
-        """Compare one evaluation with those before; True when it is the best within budget and above the floor."""
+        """Compare an evaluation with earlier ones; True if it is the best within budget and above the floor."""
         if self.first is None:
             self.first = held
         if self.above_floor(held):
@@ -75,14 +75,10 @@ class OveroptimisationMonitor:
             held.check is not None and self.top.check is not None and held.check > self.top.check
         ):
             self.top = held
-        if self.kl_budget is not None and held.kl > self.kl_budget:
-            return False
-        if not self.above_floor(held):
-            return False
-        if self.best is None or held.rank > self.best.rank:
+        within = self.kl_budget is None or held.kl <= self.kl_budget
+        if within and self.above_floor(held) and (self.best is None or held.rank > self.best.rank):
             self.best = held
-            return True
-        return False
+        return self.best is held
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> OveroptimisationMonitor:
@@ -94,29 +90,29 @@ class OveroptimisationMonitor:
 
     @property
     def first_closings(self) -> float:
-        """Effective closing sentences of the first evaluation; NaN where they were not counted."""
+        """Effective closing sentences of the first evaluation; NaN if not counted."""
         first = None if self.first is None else self.first.closings
         return math.nan if first is None else first
 
     def closings_left(self, held: HeldOutEval) -> float | None:
-        """The share of the first evaluation's effective closing sentences; None where they were not counted.
+        """The ratio of effective closing sentences to the first evaluation's; None if not counted.
 
-        The first evaluation is of the policy before any step, on the same prompts with the same randomness, and of
-        as many completions: effective numbers of different sample sizes cannot be compared.
+        The first evaluation is of the policy before any step, on the same prompts with the same randomness and as
+        many completions: effective numbers of different sample sizes are not comparable.
         """
         if math.isnan(self.first_closings) or held.closings is None:
             return None
         return held.closings / self.first_closings
 
     def closings_text(self, held: HeldOutEval | None) -> str:
-        """``12.3 (34%) effective closing sentences``; empty where they were not counted."""
+        """``12.3 (34%) effective closing sentences``; empty if not counted."""
         left = None if held is None else self.closings_left(held)
         if held is None or left is None:
             return ""
         return f"{held.closings:.1f} ({left:.0%}) effective closing sentences"
 
     def above_floor(self, held: HeldOutEval) -> bool:
-        """True where there is no floor."""
+        """Whether the evaluation is above ``diversity_floor``; True without a floor."""
         left = self.closings_left(held)
         return self.diversity_floor is None or left is None or left >= self.diversity_floor
 

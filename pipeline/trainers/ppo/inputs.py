@@ -1,6 +1,4 @@
-"""The inputs that PPOTrainer accepts: prompts as ids, texts or conversations; scorers and value models of several
-kinds.
-"""
+"""Convert the inputs of PPOTrainer: prompts (ids, texts or conversations), scorers and value models."""
 
 from __future__ import annotations
 
@@ -30,7 +28,7 @@ PromptAsGiven: TypeAlias = "str | Sequence[dict[str, str]] | None"
 
 @dataclass(frozen=True)
 class Prompts:
-    """Prompts as the policy reads them, and as they were given: a text, a conversation, or None for ids."""
+    """Prompts as ids, and as the user wrote them: a text, a conversation, or None for ids."""
 
     ids: list[list[int]]
     as_given: list[PromptAsGiven]
@@ -39,12 +37,12 @@ class Prompts:
 def read_prompts(
     rows: Iterable[Any], tokenizer: Tokenizer, model: CausalLM, completion_tokens: int, where: str
 ) -> Prompts:
-    """Prompts from a dataset with ``input_ids`` or ``prompt``, or from a list of ids, texts or conversations.
+    """Read prompts from a dataset with ``input_ids`` or ``prompt``, or from a list of ids, texts or conversations.
 
     Too long ones lose their beginning, so that a completion fits.
 
     Raises:
-        DataError: no rows, or a row that is none of these.
+        DataError: there are no rows, or a row is of another kind.
     """
     limit = prompt_limit(model, completion_tokens)
     ids: list[list[int]] = []
@@ -52,11 +50,8 @@ def read_prompts(
     for i, row in enumerate(rows):
         if isinstance(row, dict):
             if "input_ids" not in row and "prompt" not in row:
-                raise DataError(
-                    f"{where}, row {i}",
-                    f"has {', '.join(map(str, row)) or 'nothing'}.",
-                    'Give "prompt" or "input_ids".',
-                )
+                keys = ", ".join(map(str, row)) or "nothing"
+                raise DataError(f"{where}, row {i}", f"has {keys}.", 'Give "prompt" or "input_ids".')
             row = row["input_ids"] if "input_ids" in row else row["prompt"]
         if isinstance(row, str):
             ids.append(encode_prompts(tokenizer, [row], limit)[0])
@@ -68,14 +63,16 @@ def read_prompts(
             ids.append([int(t) for t in row][-limit:])
             as_given.append(None)
         else:
-            raise DataError(f"{where}, row {i}", f"{row!r} is no prompt.", "Give a text, a conversation or ids.")
+            raise DataError(
+                f"{where}, row {i}", f"{row!r} is not a prompt.", "Give a text, a conversation or ids."
+            )
     if not ids:
         raise DataError(where, "is empty.", "Give at least one prompt.")
     return Prompts(ids, as_given)
 
 
 def held_out_rows(dataset: Iterable[Any] | None, args: PPOSection) -> list[Any]:
-    """The first ``eval_prompts`` rows; of a dataset of one prompt as many copies, each a sample of its own."""
+    """The first ``eval_prompts`` rows; of a single prompt as many copies, each sampled by itself."""
     if dataset is None or args.eval_strategy == "no":
         return []
     rows = list(dataset)[: args.eval_prompts]
@@ -95,11 +92,7 @@ class SameTokenizerScorer:
 
 
 def check_trunk_is_frozen(policy: nn.Module, below: int) -> None:
-    """Check that no weight of the lowest ``below`` blocks is trained; their output is computed once per update.
-
-    Raises:
-        ValueError: something is.
-    """
+    """Raises ValueError if one of the lowest ``below`` blocks is trained: their output is computed only once."""
     if not below:
         return
     for name, parameter in policy.named_parameters():
@@ -109,23 +102,22 @@ def check_trunk_is_frozen(policy: nn.Module, below: int) -> None:
 
 
 def policy_adapter(policy: CausalLM, name: str | None) -> str | None:
-    """The adapter that is trained: ``name`` or ``policy``, else the active one; None where there is none."""
+    """The adapter that is trained: ``name`` or ``policy``, else the active one; None without adapters."""
     if not isinstance(policy, PeftModel):
         return None
-    adapter = name or "policy"
-    return adapter if adapter in policy.peft_config else str(policy.active_adapter)
+    return name if (name := name or "policy") in policy.peft_config else str(policy.active_adapter)
 
 
 def adapter_parameters(model: nn.Module, adapter: str) -> list[nn.Parameter]:
-    """The LoRA weights of one adapter; a module of the base's may bear the adapter's name."""
+    """The LoRA weights of one adapter. Modules of the base may have the adapter's name."""
     return [p for n, p in model.named_parameters() if "lora_" in n and f".{adapter}." in n]
 
 
 def cast_base_to_bf16(model: nn.Module, adapted: bool) -> None:
-    """Cast the frozen base to bf16; LoRA stays fp32. Without LoRA all stays fp32: steps would be rounded away.
+    """Cast the frozen base to bf16; LoRA stays fp32, and so does a model without LoRA: bf16 rounds steps away.
 
     Args:
-        adapted: LoRA is yet to come.
+        adapted: LoRA will be added.
     """
     if not adapted and not hasattr(model, "peft_config"):
         return
@@ -135,16 +127,16 @@ def cast_base_to_bf16(model: nn.Module, adapted: bool) -> None:
 
 
 def as_scorer(source: Scorer | PreTrainedModel | None, device: torch.device) -> Scorer:
-    """``source`` itself where it is a scorer, or a scorer of the sequence classifier that TRL would be given."""
+    """``source`` as a scorer: itself, or a sequence classifier wrapped."""
     if source is None:
         raise ValueError("reward_model is missing: give a scorer or a sequence classifier")
     return SameTokenizerScorer(source, device) if isinstance(source, PreTrainedModel) else source
 
 
 def as_value_model(classifier: PreTrainedModel | None, model: CausalLM, args: PPOSection) -> ValueHead:
-    """The value model that ``args.value_model`` asks for, or one around a sequence classifier.
+    """The value model of ``args.value_model``, or one around a sequence classifier.
 
-    A model that is trained whole is cast to fp32: in bf16 its steps would be rounded away.
+    A model that is trained whole is cast to fp32: bf16 rounds its steps away.
     """
     if classifier is not None:
         return ClassifierValueModel(cast("PreTrainedModel", classifier.float().requires_grad_(True)))
@@ -161,6 +153,6 @@ def as_value_model(classifier: PreTrainedModel | None, model: CausalLM, args: PP
         backbone = (backbone.unload() if hasattr(backbone, "unload") else backbone).float().requires_grad_(True)
         head = backbone.get_output_embeddings()
         if head.weight is not backbone.get_input_embeddings().weight:
-            head.requires_grad_(False)  # it takes no part in a value
+            head.requires_grad_(False)  # values do not use it
         return ValueHead(size, backbone=backbone)
     return ValueHead(size)

@@ -1,4 +1,4 @@
-"""The figures of one update, under TRL's names where it has one. docs/metrics.md explains each."""
+"""Compute the metrics of one update, under TRL's names where they exist; docs/metrics.md explains each."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from pipeline.trainers.ppo.rollout import Rollout
 def rollout_metrics(
     rollout: Rollout, score: Tensor, penalty: Tensor, advantages: Tensor, returns: Tensor
 ) -> dict[str, float]:
-    """Figures of what was sampled; those per token count real tokens only.
+    """Metrics of the rollout; those per token do not count padding.
 
     Args:
-        score: (B,) as it entered the reward.
+        score: (B,) the final score, as in the reward.
         penalty: (B, T) KL penalty, coefficient included.
         advantages: (B, T) before whitening.
         returns: (B, T).
@@ -75,7 +75,7 @@ def training_metrics(steps: list[dict[str, float]]) -> dict[str, float]:
 
 
 def held_out_eval(update: int, rollout: Rollout, samples: Samples, checks: list[float]) -> HeldOutEval:
-    """The held-out figures of the policy after ``update`` updates.
+    """The held-out evaluation of the policy after ``update`` updates.
 
     Args:
         samples: the rollout's, as scorers read them.
@@ -89,7 +89,7 @@ def held_out_eval(update: int, rollout: Rollout, samples: Samples, checks: list[
 
 
 def held_out_metrics(held: HeldOutEval, monitor: OveroptimisationMonitor, rollout: Rollout) -> dict[str, float]:
-    """The figures of an evaluation that ``monitor`` has compared with those before."""
+    """The metrics of an evaluation that ``monitor`` has compared with the earlier ones."""
     figures: dict[str, float] = {
         Logged.HELD_SCORES: held.score,
         Logged.HELD_KL: held.kl,

@@ -1,4 +1,4 @@
-"""One update's optimisation: epochs, minibatches, the clipped losses (Schulman et al. 2017, arXiv:1707.06347).
+"""Optimise on one rollout: epochs, minibatches, the clipped losses (Schulman et al. 2017, arXiv:1707.06347).
 
 A minibatch is one optimiser step. It is divided among the ranks and into micro-batches that fit the machine; its
 loss is divided by the tokens of the whole step, so the division changes no gradient.
@@ -38,14 +38,14 @@ def optimise(
     args: PPOSection,
     update: int,
 ) -> list[dict[str, float]]:
-    """Several epochs over the rollout in shuffled minibatches; one optimiser step for each.
+    """Run several epochs over the rollout in shuffled minibatches, an optimiser step for each.
 
     Args:
         model: :class:`PolicyAndValue` as Accelerate prepared it.
         advantages, returns: (B, T).
         update: from 0; with the seed it decides the order of rows.
     Returns:
-        The figures of every step.
+        The metrics of every step.
     """
     value_only = update < args.value_warmup_updates
     steps: list[dict[str, float]] = []
@@ -74,7 +74,7 @@ def minibatch_step(
     args: PPOSection,
     value_only: bool = False,
 ) -> dict[str, float]:
-    """One optimiser step on ``rows`` of all ranks; the loss is divided by the tokens of all of them."""
+    """Take one optimiser step on ``rows`` of all ranks; the loss is divided by the tokens of all of them."""
     tokens = rollout.completion_mask[rows].sum()
     ranks = accelerator.num_processes
     sums: dict[str, Tensor] = {}
@@ -97,7 +97,7 @@ def minibatch_step(
             )
             policy_weight = 0.0 if value_only else 1.0
             loss = policy_weight * (pg.sum() - args.entropy_coef * entropy.sum()) + args.vf_coef * vf.sum()
-            # Ranks average their gradients; the sum is wanted.
+            # DDP averages gradients over ranks; this makes it their sum.
             accelerator.backward(weight * ranks * loss / tokens)
         with torch.no_grad():
             change = logprobs - part.old_logprobs[mask]
@@ -116,7 +116,7 @@ def minibatch_step(
 def policy_loss(
     logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, cliprange: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Per-token clipped surrogate, the ratio, and where the clip was active (all of the inputs' shape)."""
+    """Per-token clipped surrogate, the ratio, and whether the clip was active (all of the inputs' shape)."""
     ratio = torch.exp(logprobs - old_logprobs)
     plain = -advantages * ratio
     clipped = -advantages * ratio.clamp(1.0 - cliprange, 1.0 + cliprange)
@@ -126,17 +126,17 @@ def policy_loss(
 def value_loss(
     values: Tensor, old_values: Tensor, returns: Tensor, cliprange_value: float
 ) -> tuple[Tensor, Tensor]:
-    """Per-token clipped squared error (with its factor one half) and where the clip was active."""
+    """Half the per-token clipped squared error, and whether the clip was active."""
     bounded = old_values + (values - old_values).clamp(-cliprange_value, cliprange_value)
     plain, clipped = (values - returns) ** 2, (bounded - returns) ** 2
     return 0.5 * torch.maximum(plain, clipped), clipped > plain
 
 
 def micro_batches(rollout: Rollout, rows: Tensor, size: int, rank: int, ranks: int) -> list[tuple[Tensor, float]]:
-    """This rank's share of a minibatch in pieces of up to ``size`` rows, rows of like length together.
+    """This rank's share of a minibatch in pieces of up to ``size`` rows of similar length, with weights.
 
-    Every rank gets as many pieces, so that none waits for another for ever: where rows run out, a piece of one row
-    has the weight 0 instead of 1.
+    Every rank gets the same number of pieces, or ranks would wait for each other for ever: without rows left, a
+    piece of one row has the weight 0 instead of 1.
     """
     rows = rows[(rollout.prompt_lengths + rollout.lengths).cpu()[rows].argsort(stable=True)]
     count = math.ceil(math.ceil(len(rows) / ranks) / size)
@@ -146,10 +146,10 @@ def micro_batches(rollout: Rollout, rows: Tensor, size: int, rank: int, ranks: i
 
 
 def check_same_logprobs(first: dict[str, float], dtype: torch.dtype) -> None:
-    """The first minibatch sees the policy that sampled, so its ratio is 1 up to rounding.
+    """Check that the ratio of the first minibatch, under the policy that sampled, is 1 up to rounding.
 
     Raises:
-        ModelError: it is not: the passes that sample and that train differ, and every gradient would be wrong.
+        ModelError: it is not: sampling and training differ, and every gradient would be wrong.
     """
     if not first["approxkl"] < (1e-5 if dtype == torch.float32 else 5e-3):
         raise ModelError(
@@ -172,7 +172,7 @@ def frozen_policy(optimizer: Optimizer) -> Iterator[None]:
 
 
 def build_optimizer(wrapper: PolicyAndValue, args: PPOSection) -> Optimizer:
-    """AdamW with the value model in a group of its own: a fresh linear head wants larger steps than LoRA."""
+    """AdamW with the value model in a group of its own: a new linear head needs larger steps than LoRA."""
     policy = [p for p in wrapper.policy.parameters() if p.requires_grad]
     value = list(wrapper.value_model.parameters())
     if wrapper.value_model.adapter is not None:
@@ -194,5 +194,5 @@ def build_optimizer(wrapper: PolicyAndValue, args: PPOSection) -> Optimizer:
 
 
 def seeded_generator(*numbers: int) -> torch.Generator:
-    """A CPU generator that is a function of ``numbers`` alone, so a step can be repeated from its position."""
+    """A CPU generator seeded by ``numbers``, so a resumed run draws the same numbers."""
     return torch.Generator().manual_seed(int(digest(list(numbers))[:15], 16))

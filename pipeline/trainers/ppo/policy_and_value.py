@@ -1,7 +1,7 @@
-"""What PPO trains: the policy and the value model in one module, so that one wrapper sees every gradient.
+"""The module that PPO trains: policy and value model, so that one DDP wrapper sees every gradient.
 
-The value model is by default one linear map of the policy's own states, from the same forward pass. A LoRA adapter
-of its own on the same base, and a separate model as TRL has it, are options.
+By default the value model is a linear map of the policy's states, from the same forward pass. The alternatives are
+a LoRA adapter of its own on the same base, and a separate model as in TRL.
 """
 
 from __future__ import annotations
@@ -17,7 +17,13 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from pipeline.functional.logprobs import selected_logprobs
-from pipeline.modeling.roles import completion_states, language_model, output_embedding, quick_attention, role
+from pipeline.modeling.roles import (
+    active_adapter,
+    completion_states,
+    language_model,
+    output_embedding,
+    quick_attention,
+)
 from pipeline.modeling.types import CausalLM
 
 
@@ -25,8 +31,8 @@ class ValueHead(nn.Module):
     """A linear map of states to values in fp32, zero at the start.
 
     Args:
-        adapter: the LoRA adapter of the policy's model under which states are read; None for the policy's own.
-        backbone: a model of its own to read states from.
+        adapter: the LoRA adapter on the policy's base under which states are read; None for the policy's own.
+        backbone: a separate model to read states from.
     """
 
     def __init__(
@@ -44,11 +50,11 @@ class ValueHead(nn.Module):
         return self.adapter is None and self.backbone is None
 
     def states(self, policy: CausalLM, batch: Batch) -> Tensor:
-        """(B, T, H) states that values are read from, where they are not the policy's own."""
+        """(B, T, H) states that values are read from, if they are not the policy's."""
         width = batch.completion_mask.shape[1]
         if self.backbone is not None:
             return completion_states(self.backbone, batch.input_ids, batch.prompt_lengths, width)
-        with role(policy, self.adapter):
+        with active_adapter(policy, self.adapter):
             return completion_states(policy, batch.input_ids, batch.prompt_lengths, width)
 
     def forward(self, states: Tensor) -> Tensor:
@@ -77,7 +83,7 @@ class ClassifierValueModel(ValueHead):
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of a rollout as the module takes them.
+    """Rows of a rollout, as the module's inputs.
 
     Attributes:
         input_ids: (B, L) prompt + completion, padded on the right.
@@ -91,7 +97,7 @@ class Batch:
     completion_ids: Tensor
     completion_mask: Tensor
     trunk: Tensor | None = None
-    """(B, L, H) the output of the blocks below the policy's LoRA, where it is kept."""
+    """(B, L, H) cached output of the blocks below the policy's LoRA."""
 
     def columns(self) -> dict[str, Tensor | None]:
         """The fields by name, as :meth:`PolicyAndValue.forward` takes them: DDP wants tensors, not objects."""
@@ -99,7 +105,7 @@ class Batch:
 
 
 class PolicyAndValue(nn.Module):
-    """All that needs a gradient, in one ``forward``. Passes without one go to the unwrapped module's parts."""
+    """Policy and value model with one ``forward`` for all gradients; other passes use the parts directly."""
 
     def __init__(self, policy: CausalLM, value_model: ValueHead) -> None:
         super().__init__()
@@ -127,7 +133,7 @@ class PolicyAndValue(nn.Module):
         batch = Batch(input_ids, prompt_lengths, completion_ids, completion_mask)
         mask = completion_mask
         checkpointing = self.checkpointing and torch.is_grad_enabled()
-        # What is checkpointed is computed again outside this block, and has to be by the same attention.
+        # Checkpointed blocks are recomputed outside this context, and need the same attention there.
         with _checkpointing(self) if checkpointing else quick_attention(self.policy, input_ids):
             states = completion_states(
                 self.policy, input_ids, prompt_lengths, mask.shape[1], trunk, self.trunk_layers
@@ -142,24 +148,20 @@ class PolicyAndValue(nn.Module):
         return logprobs, entropy, self.value_model(value_states)
 
     def gradient_checkpointing_enable(self, **kwargs: Any) -> None:
-        """Forget the activations of every block in training passes, and compute them again on the way back."""
-        language_model(self.policy).gradient_checkpointing_enable(
-            gradient_checkpointing_kwargs=kwargs.get("gradient_checkpointing_kwargs") or {"use_reentrant": False}
-        )
-        if self.value_model.backbone is not None:
-            language_model(self.value_model.backbone).gradient_checkpointing_enable(
-                gradient_checkpointing_kwargs=kwargs.get("gradient_checkpointing_kwargs")
-                or {"use_reentrant": False}
-            )
+        """Recompute the activations of every block in the backward pass instead of keeping them."""
+        options = kwargs.get("gradient_checkpointing_kwargs") or {"use_reentrant": False}
+        for model in (self.policy, self.value_model.backbone):
+            if model is not None:
+                language_model(model).gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
         self.checkpointing = True
 
 
 @contextmanager
 def _checkpointing(module: nn.Module) -> Iterator[None]:
-    """Let the blocks checkpoint. They do so only in training mode, which would switch dropout on as well."""
+    """Let the blocks checkpoint, which they do only in training mode; their dropout layers stay off."""
     blocks = [m for m in module.modules() if isinstance(m, GradientCheckpointingLayer)]
     for block in blocks:
-        block.training = True  # of this module alone: its dropout layers stay off
+        block.training = True  # unlike train(), of this module alone
     try:
         yield
     finally:

@@ -1,6 +1,6 @@
-"""One update's experience: sampled completions with their log-probabilities, values and scores.
+"""Collect one update's rollout: sampled completions with their log-probabilities, values and scores.
 
-Rows are right-padded prompt + completion; masks come from lengths. No gradient is needed anywhere here.
+Rows are right-padded prompt + completion; masks come from lengths. No gradients are computed.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from pipeline.modeling.cuda_graph_decoding import fits
 from pipeline.modeling.generation import generate
 from pipeline.modeling.roles import (
     Role,
+    active_adapter,
     completion_states,
     language_model,
-    merged,
+    merged_adapter,
     output_embedding,
-    role,
     trunk_states,
 )
 from pipeline.modeling.tokens import right_pad
@@ -41,7 +41,7 @@ class Rollout(Batch):
     Attributes:
         ended: (B,) True where the stop token was sampled.
         old_logprobs, ref_logprobs, old_values: (B, T), 0 where the mask is False.
-        score: (B,) from the reward source, before any scaling or penalty.
+        score: (B,) of the reward source, before scaling and penalties.
     """
 
     ended: Tensor
@@ -86,12 +86,12 @@ def at(batch: Batch, index: Tensor) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How completions are drawn, and under which adapter.
+    """The settings by which completions are sampled.
 
     Attributes:
-        policy: adapter that is sampled from; None for a model without adapters.
-        rescore: measure the old log-probabilities and values with the pass that training uses. Where LoRA is
-            folded into fp32 weights the decode loop's own differ from it by 1e-6; in bf16 by 0.04.
+        policy: the adapter to sample from; None for a model without adapters.
+        rescore: compute old log-probabilities and values by the training pass. With LoRA merged into fp32 weights
+            the decode loop's own differ from these by 1e-6; in bf16 by 0.04.
     """
 
     max_new_tokens: int
@@ -107,7 +107,7 @@ class SamplingSettings:
         """The settings of ``args`` for this model.
 
         Raises:
-            ModelError: ``cuda_graph_decoding`` is set, and the model cannot be decoded so.
+            ModelError: ``cuda_graph_decoding`` is set, and the model or device does not support it.
         """
         weight = output_embedding(model)
         if args.cuda_graph_decoding and not (weight.is_cuda and fits(language_model(model))):
@@ -142,10 +142,10 @@ def collect_rollout(
 
     Args:
         noise: (B, max_new_tokens) uniforms.
-        as_given: the prompts as text or conversations, for scorers that read them so.
+        as_given: the prompts as texts or conversations, for scorers that read these.
     """
     model, value_head = wrapper.policy, wrapper.value_model
-    with merged(model, sampling.policy):
+    with merged_adapter(model, sampling.policy):
         sampled = generate(
             model,
             prompt_ids,
@@ -180,7 +180,7 @@ def collect_rollout(
     elif not value_head.shares_states:
         values = _by_parts(batch, sampling.batch_size, lambda b: value_head(value_head.states(model, b)))
         old_values = torch.where(batch.completion_mask, values, 0.0)
-    # Adapters off, the reference has the policy's trunk.
+    # With its adapters off the policy's model has the same trunk.
     shared = reference.model is model and reference.adapter is None
     return Rollout(
         **vars(batch),
@@ -196,7 +196,7 @@ def checked(score: Tensor, count: int) -> Tensor:
     """``score`` in fp32.
 
     Raises:
-        ModelError: it is not one finite number per completion; one NaN would spread to every weight.
+        ModelError: it is not one finite number per completion. A NaN would spread to every weight.
     """
     if tuple(score.shape) != (count,) or not bool(score.isfinite().all()):
         fault = f"of shape {tuple(score.shape)}" if tuple(score.shape) != (count,) else "not all finite"
@@ -207,7 +207,7 @@ def checked(score: Tensor, count: int) -> Tensor:
 
 
 def logprobs_under(reference: Role, batch: Batch, sampling: SamplingSettings, below: int = 0) -> Tensor:
-    """(B, T) log-probabilities of the completions under the reference, from the batch's trunk if ``below``."""
+    """(B, T) log-probabilities of the completions under the reference; above the batch's trunk if ``below``."""
     weight = output_embedding(reference.model)
 
     def measure(part: Batch) -> Tensor:
@@ -219,7 +219,7 @@ def logprobs_under(reference: Role, batch: Batch, sampling: SamplingSettings, be
         out[mask] = selected_logprobs(states[mask], weight, part.completion_ids[mask], sampling.temperature)[0]
         return out
 
-    with role(reference.model, reference.adapter):
+    with active_adapter(reference.model, reference.adapter):
         return _by_parts(batch, sampling.batch_size, measure)
 
 
@@ -236,18 +236,15 @@ def _training_pass(wrapper: PolicyAndValue, batch: Batch, sampling: SamplingSett
 
 
 def _by_parts(batch: Batch, size: int, measure: Callable[[Batch], Tensor]) -> Tensor:
-    """``measure`` on ``size`` rows at a time, joined; masked cells are 0."""
-    out = [
-        measure(Batch(**at(batch, rows)))
-        for rows in torch.arange(len(batch.input_ids), device=batch.input_ids.device).split(size)
-    ]
-    return torch.cat(out)
+    """Apply ``measure`` to ``size`` rows at a time, and join the results."""
+    rows = torch.arange(len(batch.input_ids), device=batch.input_ids.device).split(size)
+    return torch.cat([measure(Batch(**at(batch, part))) for part in rows])
 
 
 def gathered(rollout: Rollout, accelerator: Accelerator) -> Rollout:
-    """The rollouts of all ranks as one, in the order of ranks; every rank gets all of it.
+    """Gather the rollouts of all ranks on every rank, in the order of ranks.
 
-    Moments, advantages and minibatches are then the same on every rank and the same as in one process.
+    Moments, advantages and minibatches are then equal on all ranks and as in one process.
     """
     if accelerator.num_processes == 1:
         return rollout
@@ -256,10 +253,10 @@ def gathered(rollout: Rollout, accelerator: Accelerator) -> Rollout:
         local = getattr(rollout, f.name)
         if local is None:
             continue
-        kind = local.dtype
-        if kind == torch.bool:  # Accelerate pads booleans with integers, on the ranks that pad
+        dtype = local.dtype
+        if dtype == torch.bool:  # Accelerate pads booleans with integers, on some ranks only
             local = local.to(torch.uint8)
         if local.dim() > 1:
             local = accelerator.pad_across_processes(local, dim=1)
-        whole[f.name] = cast("Tensor", accelerator.gather(local)).to(kind)
+        whole[f.name] = cast("Tensor", accelerator.gather(local)).to(dtype)
     return Rollout(**whole)

@@ -1,4 +1,4 @@
-"""The ``ppo`` section: TRL's ``PPOConfig``, and what it lacks."""
+"""The ``ppo`` section: TRL's ``PPOConfig`` with our further keys."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.workflow.sections.ppo import PPOFields
 
 @dataclass
 class PPOSection(PPOFields, PPOConfig):  # pyright: ignore[reportIncompatibleVariableOverride]
-    """TRL's ``PPOConfig``, extended; keys that both know mean the same."""
+    """TRL's ``PPOConfig``, extended; its keys keep their meaning."""
 
     def __post_init__(self) -> None:
         check_section("ppo", vars(self))
@@ -26,12 +26,12 @@ class PPOSection(PPOFields, PPOConfig):  # pyright: ignore[reportIncompatibleVar
             ValueError: it is not set.
         """
         if self.response_length is None:
-            raise ValueError("response_length is not set: give the most tokens of a completion")
+            raise ValueError("response_length is not set: give the length limit of a completion in tokens")
         return self.response_length
 
     @classmethod
     def of(cls, args: PPOConfig) -> PPOSection:
-        """TRL's own arguments, ours at their defaults, so that our trainer takes the place of TRL's."""
+        """From TRL's own arguments, our keys at their defaults: our trainer is a drop-in replacement."""
         if isinstance(args, cls):
             return args
         settings = {f.name: getattr(args, f.name) for f in dataclasses.fields(args) if f.init}

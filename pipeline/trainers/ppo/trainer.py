@@ -1,16 +1,15 @@
-"""PPO with LoRA roles on one base: TRL's PPOTrainer with its loop cut into named steps.
+"""PPO with LoRA roles on one base: TRL's PPOTrainer with a training loop of our own.
 
-Kept from TRL 1.12: its config, constructor, optimiser, scheduler, callbacks, state and logging keys, so that it
-goes where TRL's goes; :mod:`pipeline.trainers.ppo.trl_parent` lists them. Replaced: ``train()``, whose masks look
-for padding ids, whose score lands on padding, whose minibatches and seeds do not do what they say, and which
-cannot resume.
+Kept from TRL 1.12: config, constructor, optimiser, scheduler, callbacks, state and logging keys, so that it can
+replace TRL's (:mod:`pipeline.trainers.ppo.trl_parent`). Replaced: ``train()``, whose masks look for padding ids,
+whose score lands on padding, whose minibatches and seeds do not follow their settings, and which cannot resume.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -52,8 +51,8 @@ from pipeline.trainers.ppo.rollout import Rollout, SamplingSettings, collect_rol
 from pipeline.trainers.ppo.section import PPOSection
 
 OnRollout = Callable[[int, list[int], Rollout, Tensor], dict[str, float]]
-"""Called by the main process with the update, its prompts' indices, the rollout and its final scores. It returns
-figures to log beside TRL's, such as the gold score of the completions."""
+"""Called by the main process with the update, its prompts' indices, the rollout and its final scores; returns
+further metrics to log, such as the gold score."""
 
 
 class PPOTrainer(trl_parent.TRLPPOTrainer):
@@ -64,20 +63,20 @@ class PPOTrainer(trl_parent.TRLPPOTrainer):
         processing_class: tokenizer of the policy.
         model: the policy: a PEFT model, or a causal LM that ``peft_config`` adapts or that is trained whole.
         ref_model: reference of its own; by default adapters off, or a copy of a model without adapters.
-        reward_model: a scorer, or a sequence classifier with the policy's tokenizer, as TRL takes it.
+        reward_model: a scorer, or a sequence classifier with the policy's tokenizer, as in TRL.
         train_dataset: prompts: a dataset with ``input_ids`` or ``prompt`` (texts or conversations), or a list.
         value_model: a sequence classifier; by default the one that ``args.value_model`` names.
         eval_dataset: held-out prompts, sampled every ``eval_steps`` updates.
-        check: scorer of the completions of those, never trained on.
+        check: scorer of their completions, never trained on.
         on_rollout: see :data:`OnRollout`.
-        checkpoints: where the run's state is kept; ``output_dir`` by default, with ``save_strategy``.
+        checkpoints: of the run's state; in ``output_dir`` by default, with ``save_strategy``.
 
     Attributes:
-        best_policies: weights set aside, and the rules that put them back.
-        stopped: why the run ended before its last update.
+        best_policies: copies of the weights, and the rules that restore them.
+        stopped: the reason why the run ended early.
     """
 
-    # What TRL declares more widely.
+    # TRL's declarations are wider.
     args: PPOSection  # pyright: ignore[reportIncompatibleVariableOverride]
     processing_class: Tokenizer  # pyright: ignore[reportIncompatibleVariableOverride]
     model: torch.nn.Module  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -91,8 +90,8 @@ class PPOTrainer(trl_parent.TRLPPOTrainer):
         reward_model: Scorer | PreTrainedModel | None = None,
         train_dataset: Any = None,
         value_model: PreTrainedModel | None = None,
-        data_collator: Any = None,
-        eval_dataset: Any = None,
+        data_collator: Callable[..., Any] | None = None,
+        eval_dataset: Iterable[Any] | None = None,
         optimizers: tuple[Any, Any] = (None, None),
         callbacks: list[TrainerCallback] | None = None,
         peft_config: PeftConfig | None = None,
@@ -129,7 +128,7 @@ class PPOTrainer(trl_parent.TRLPPOTrainer):
         self._set_up_state(checkpoints)
 
     def _set_up_roles(self, scorer: Scorer) -> None:
-        """The models that sample, score and are the reference."""
+        """Set up the models that sample, score and are the reference."""
         args, wrapper = self.args, self.wrapper
         fuse_lora(wrapper)
         if args.gradient_checkpointing:
@@ -143,7 +142,7 @@ class PPOTrainer(trl_parent.TRLPPOTrainer):
         self.sampling = SamplingSettings.of(args, wrapper.policy, cast("int | None", self.stop_token_id), adapter)
 
     def _set_up_state(self, checkpoints: Checkpoints | None) -> None:
-        """Everything that changes from update to update, beside the weights."""
+        """Set up the state that changes between updates, besides the weights."""
         args = self.args
         self.kl_controller = AdaptiveKL(args.kl_coef, args.kl_target, args.kl_horizon)
         self.moments = RunningMoments()
@@ -160,8 +159,7 @@ class PPOTrainer(trl_parent.TRLPPOTrainer):
         """Run every update; see :meth:`step` for one.
 
         Args:
-            resume_from_checkpoint: a directory that :meth:`save_checkpoint` wrote; the run goes on as if it had
-                never ended.
+            resume_from_checkpoint: a directory that :meth:`save_checkpoint` wrote.
         """
         args, updates = self.args, self.updates
         batch_size = cast("int", args.batch_size)
@@ -189,7 +187,7 @@ class PPOTrainer(trl_parent.TRLPPOTrainer):
             if self.held_out is not None and self.stopped is None and self.control.should_evaluate:
                 metrics |= self.evaluate_held_out()
             elif self.held_out is not None and self.stopped is not None and args.diversity_floor is not None:
-                self.evaluate_held_out()  # the policy that was put back has to be above the floor as well
+                self.evaluate_held_out()  # the restored policy has to be above the floor as well
             self.log(metrics)
             if self.control.should_save:
                 self.save_checkpoint()
@@ -200,12 +198,12 @@ class PPOTrainer(trl_parent.TRLPPOTrainer):
 
     @property
     def updates(self) -> int:
-        """How many the run has: ``total_episodes`` in batches, or ``max_steps`` if that is less."""
+        """The number of updates of the run: ``total_episodes`` in batches, or ``max_steps`` if that is less."""
         total = cast("int", self.args.num_total_batches)
         return min(total, self.args.max_steps) if self.args.max_steps > 0 else total
 
     def step(self, update: int) -> dict[str, float]:
-        """One update: sample, score, penalise, estimate advantages, optimise, measure."""
+        """Run one update: sample, score, penalise, estimate advantages, optimise, measure."""
         args = self.args
         indices = self.prompt_indices(update)
         rollout = self.sample(self.prompts, indices, seeded_generator(args.seed, update))
@@ -235,14 +233,14 @@ class PPOTrainer(trl_parent.TRLPPOTrainer):
         return metrics
 
     def sample(self, prompts: Prompts, indices: Sequence[int], generator: torch.Generator) -> Rollout:
-        """Sample ``prompts`` at ``indices``, every rank its share, and hand all of it to every rank.
+        """Sample ``prompts`` at ``indices``, each rank its share, and gather the rollout on all ranks.
 
-        The noise is drawn for all rows, so how many ranks there are changes no completion.
+        The noise is drawn for all rows, so the number of ranks changes no completion.
         """
         noise = uniforms(len(indices), self.sampling.max_new_tokens, generator)
         share = math.ceil(len(indices) / self.accelerator.num_processes)
         first = share * self.accelerator.process_index
-        # A rank past the end samples the last row again: ranks must not wait for one that has nothing to do.
+        # A rank past the end samples the last row again, as all ranks have to take part.
         rows = [min(i, len(indices) - 1) for i in range(first, first + share)]
         as_given = [prompts.as_given[indices[i]] for i in rows]
         rollout = collect_rollout(
@@ -259,9 +257,9 @@ class PPOTrainer(trl_parent.TRLPPOTrainer):
         return whole.take(torch.arange(len(indices), device=whole.input_ids.device))
 
     def prompt_indices(self, update: int) -> list[int]:
-        """Which prompts this update samples: a function of (seed, position) alone, a new shuffle every pass.
+        """The prompts of an update, a function of (seed, position) with a new shuffle every pass.
 
-        With ``num_generations`` of each, all of them come once before the first comes again.
+        Each is repeated ``num_generations`` times, after all the others.
         """
         args = self.args
         size = cast("int", args.batch_size) // args.num_generations
@@ -273,7 +271,7 @@ class PPOTrainer(trl_parent.TRLPPOTrainer):
         return order[start : start + size] * args.num_generations
 
     def final_score(self, rollout: Rollout) -> Tensor:
-        """(B,) the score that enters the reward: scaled, clipped, less the penalty where no stop token came."""
+        """(B,) the score in the reward: scaled, clipped, less the penalty of completions without a stop token."""
         args = self.args
         score = rollout.score
         if args.scale_score == "running" or (args.scale_score == "ref" and self.moments.count == 0):
@@ -287,14 +285,14 @@ class PPOTrainer(trl_parent.TRLPPOTrainer):
         return score
 
     def evaluate_held_out(self) -> dict[str, float]:
-        """Sample the held-out prompts, always with the same noise; keep the best policy, notice a fall."""
+        """Sample the held-out prompts, always with the same noise; keep the best policy, and detect a fall."""
         prompts = self.held_out
         assert prompts is not None
         rollout = self.sample(prompts, range(len(prompts.ids)), seeded_generator(self.args.seed, 0, 1000))
         samples = Samples(prompts.ids, rollout.completions(), self.processing_class, prompts.as_given)
         checks: list[float] = []
         if self.check is not None:
-            # One rank judges for all: a judge that draws from a generator must not part them.
+            # One rank judges for all, as a judge may draw random numbers.
             checks = broadcast_object_list([self.check(samples).double().tolist()])[0]
         if self.console is not None and self.is_world_process_zero():
             self.console.take_held_out(samples, rollout.score.tolist(), checks)
@@ -302,15 +300,15 @@ class PPOTrainer(trl_parent.TRLPPOTrainer):
         self.stopped = self.best_policies.add(held) or self.stopped
         return held_out_metrics(held, self.best_policies.monitor, rollout)
 
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """The hook by which TRL's constructor makes the optimiser."""
+    def create_optimizer(self, model: object = None) -> torch.optim.Optimizer:
+        """Build the optimiser; TRL's constructor calls this hook."""
         if self.optimizer is None:
             self.optimizer = build_optimizer(cast("PolicyAndValue", self.model), self.args)
         return self.optimizer
 
     def save_checkpoint(self) -> None:
-        """Write all that :meth:`train` needs to go on, atomically, from rank 0."""
-        # Sharded parameters would need every rank's share; a run under FSDP or DeepSpeed starts over.
+        """Write the state that :meth:`train` needs to resume, atomically, from rank 0."""
+        # Not under FSDP or DeepSpeed, whose parameters are sharded over ranks.
         if self.checkpoints is None or self.is_fsdp_enabled or self.is_deepspeed_enabled:
             return
         started = time.monotonic()
@@ -337,12 +335,7 @@ class PPOTrainer(trl_parent.TRLPPOTrainer):
         self.timer.wrote(time.monotonic() - started)
 
     def load_checkpoint(self, directory: Path) -> None:
-        """Continue from a directory that :meth:`save_checkpoint` wrote.
-
-        Raises:
-            ModelError: it is of another model or of another number of ranks.
-            StoreError: it is damaged.
-        """
+        """Restore the state in a directory of :meth:`save_checkpoint`; raises as :func:`checkpoint.load`."""
         best, ranks = self.best_policies, self.accelerator.num_processes
         state, best.copies = checkpoint.load(directory, self.trained, _unwrapped(self.optimizer), ranks)
         self.state.global_step, self.state.episode = state.global_step, state.episode
@@ -357,19 +350,19 @@ class PPOTrainer(trl_parent.TRLPPOTrainer):
 
     @property
     def wrapper(self) -> PolicyAndValue:
-        """Policy and value model, without what Accelerate has put around them."""
+        """Policy and value model, without Accelerate's wrappers."""
         return cast("PolicyAndValue", self.accelerator.unwrap_model(self.model))
 
     @property
     def trained(self) -> dict[str, torch.nn.Parameter]:
-        """Everything that is trained, by name."""
+        """All trained parameters, by name."""
         return trained_parameters(self.wrapper)
 
     @property
     def published(self) -> int:
-        """The number of updates behind the policy that the weights are, once the run has ended."""
+        """The number of updates behind the final policy."""
         return self.best_policies.published(self.state.global_step)
 
 
-def _unwrapped(optimizer: Any) -> torch.optim.Optimizer:
+def _unwrapped(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     return getattr(optimizer, "optimizer", optimizer)

@@ -1,6 +1,6 @@
-"""All that PPO uses of TRL: its config, its trainer's constructor, and the inherited attributes listed in `USED`.
+"""The parts of TRL that PPO uses: the config, the trainer's constructor, and the attributes listed in `USED`.
 
-TRL's PPO is experimental. No other module imports it, so where it changes, this file and `USED` change.
+TRL's PPO is experimental. Only this module imports it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ USED = {
     "add_callback": "appends a callback",
     "args": "the settings; the constructor fills in batch_size, mini_batch_size and num_total_batches",
     "callback_handler": "calls the callbacks",
-    "control": "what the callbacks ask for: save, evaluate, stop",
+    "control": "the callbacks' requests: save, evaluate, stop",
     "is_deepspeed_enabled": "parameters are sharded",
     "is_fsdp_enabled": "parameters are sharded",
     "is_world_process_zero": "this is the main process",
@@ -43,7 +43,7 @@ USED = {
 """The attributes of TRL's trainer, and of transformers' above it, that the trainer reads or calls."""
 
 OVERRIDDEN = {"__init__", "create_optimizer", "train"}
-"""The methods of theirs that the trainer replaces; the constructor calls ``create_optimizer``."""
+"""The methods that the trainer overrides; the constructor calls ``create_optimizer``."""
 
 DERIVED_SETTINGS = {
     "batch_size",
@@ -65,15 +65,14 @@ def initialise(
     processing_class: Tokenizer,
     model: CausalLM,
     prompt_ids: Sequence[Sequence[int]],
-    **others: Any,
+    **options: Any,
 ) -> None:
-    """Call TRL's constructor, with placeholders for what is not used of it.
+    """Call TRL's constructor, with placeholders for the arguments that are not used.
 
     Args:
-        wrapper_class: holds policy and value model, in the place of TRL's wrapper, whose forward runs a second
-            backbone.
+        wrapper_class: holds policy and value model, instead of TRL's wrapper, which runs a second backbone.
         prompt_ids: only their number is used.
-        others: further arguments of TRL's constructor.
+        options: further arguments of TRL's constructor.
     """
     with _wrapper_exchanged(wrapper_class):
         TRLPPOTrainer.__init__(
@@ -84,7 +83,7 @@ def initialise(
             reward_model=nn.Identity(),  # pyright: ignore[reportArgumentType] - a scorer takes its place
             train_dataset=Dataset.from_dict({"input_ids": prompt_ids}),
             eval_dataset=None,
-            **others,
+            **options,
         )
     # Losses are already divided by the tokens of the whole step; Accelerate would divide once more.
     trainer.accelerator.gradient_accumulation_steps = 1

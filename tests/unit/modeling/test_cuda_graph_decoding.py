@@ -17,7 +17,7 @@ from pipeline.modeling import cuda_graph_decoding as static_module
 from pipeline.modeling.cuda_graph_decoding import LOOK_EVERY, WARM_UP, StaticDecoder, fits
 from pipeline.modeling.drawing import Completions, uniforms
 from pipeline.modeling.generation import generate
-from pipeline.modeling.roles import merged
+from pipeline.modeling.roles import merged_adapter
 from tests.conftest import tiny_gpt2, with_lora
 
 PROMPTS = [[5, 6, 7], [8], [1, 2, 3, 4, 9, 10], [11, 12], [13, 14], [15], [16, 17, 18, 19], [20]] * 2
@@ -84,7 +84,7 @@ def test_weights_of_the_call_are_the_ones_used(base: Any):
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 parameter.mul_(-3)
-    with merged(model, "policy"):
+    with merged_adapter(model, "policy"):
         plain, fast = both(model)
     check_same(plain, fast)
     assert fast.rows() != before

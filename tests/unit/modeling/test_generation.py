@@ -10,7 +10,7 @@ from scipy.stats import chisquare
 
 from pipeline.modeling.drawing import sample, uniforms
 from pipeline.modeling.generation import generate
-from pipeline.modeling.roles import hidden_states, merged, output_embedding, sequence_logprobs
+from pipeline.modeling.roles import hidden_states, merged_adapter, output_embedding, sequence_logprobs
 from tests.conftest import tiny_gpt2, with_lora
 
 PROMPTS = [[5, 6, 7], [8], [1, 2, 3, 4, 9, 10], [11, 12]]
@@ -95,7 +95,7 @@ def test_completions_that_end_at_once():
 def test_merged_adapter_decodes_what_the_adapter_scores(base: Any):
     model = with_lora(base)
     noise = uniforms(4, 12, torch.Generator().manual_seed(5))
-    with merged(model, "policy"):
+    with merged_adapter(model, "policy"):
         rows = draw(model, PROMPTS, noise)
         ids = torch.tensor([PROMPTS[0]])
         folded = hidden_states(model, ids) @ output_embedding(model).T

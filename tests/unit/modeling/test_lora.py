@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.modeling.lora import fuse_lora
-from pipeline.modeling.roles import hidden_states, merged, quick_attention, role
+from pipeline.modeling.roles import active_adapter, hidden_states, merged_adapter, quick_attention
 from tests.conftest import tiny_gpt2, tiny_llama, with_lora
 
 IDS = torch.tensor([[5, 6, 7, 8], [9, 1, 2, 3]])
@@ -41,10 +41,10 @@ def test_roles_and_merging_are_heeded():
     model = with_lora(base)
     fuse_lora(model)
     with torch.no_grad():
-        with role(model, None):
+        with active_adapter(model, None):
             assert torch.equal(hidden_states(model, IDS), plain)
         applied = hidden_states(model, IDS)
-        with merged(model, "policy"):
+        with merged_adapter(model, "policy"):
             # Mutation caught: the adapter applied once more where it is folded in.
             torch.testing.assert_close(hidden_states(model, IDS), applied, atol=1e-4, rtol=1e-4)
         assert not torch.allclose(applied, plain, atol=1e-3)

@@ -9,7 +9,7 @@ import torch
 
 from pipeline.base.errors import ModelError
 from pipeline.modeling.lora import add_role, lora_config, save_adapter
-from pipeline.modeling.roles import hidden_states, merged, role
+from pipeline.modeling.roles import active_adapter, hidden_states, merged_adapter
 from tests.conftest import tiny_gpt2, tiny_llama, tiny_tokenizer, with_lora
 
 IDS = torch.tensor([[5, 6, 7, 8]])
@@ -22,7 +22,7 @@ def snapshot(model: Any) -> dict[str, torch.Tensor]:
 def test_adapters_off_is_the_base_bit_for_bit():
     expected = hidden_states(tiny_gpt2(), IDS)
     model = with_lora(tiny_gpt2())
-    with role(model, None):
+    with active_adapter(model, None):
         assert torch.equal(hidden_states(model, IDS), expected)
     assert not torch.allclose(hidden_states(model, IDS), expected)
 
@@ -32,7 +32,7 @@ def test_zero_b_is_the_base():
     torch.testing.assert_close(hidden_states(model, IDS), hidden_states(tiny_gpt2(), IDS))
 
 
-@pytest.mark.parametrize("switch", [role, merged])
+@pytest.mark.parametrize("switch", [active_adapter, merged_adapter])
 def test_everything_is_restored_after_an_exception(switch: Any):
     model = with_lora(tiny_gpt2())
     model.add_adapter("other", model.peft_config["policy"])
@@ -55,7 +55,7 @@ def test_a_saved_adapter_is_the_same_role_elsewhere(make: Any, tmp_path: Any):
     save_adapter(model, "policy", tmp_path, base="org/base", revision="abc", tokenizer=tiny_tokenizer())
     other = with_lora(make(), seed=9)
     add_role(other, tmp_path, "again")
-    with role(other, "again"):
+    with active_adapter(other, "again"):
         assert torch.equal(hidden_states(other, IDS), expected)
     assert not any(p.requires_grad for n, p in other.named_parameters() if ".again." in n)
 

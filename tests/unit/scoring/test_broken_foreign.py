@@ -152,7 +152,7 @@ def test_a_text_that_spells_a_token_of_no_embedding(whole: Path, tmp_path: Path)
     tokenizer.save_pretrained(tmp_path)
     loaded = load_classifier(str(tmp_path), revision=None, device="cpu", where="x.yaml", key="ppo.reward")
     assert loaded.logits(loaded.encode(TEXTS)).isfinite().all()
-    with pytest.raises(ModelError, match=r"token 9 .*embedding of 9"):
+    with pytest.raises(ModelError, match=r"token 9 .*model embeds 9"):
         loaded.logits(loaded.encode(["good <far>"]))
 
 

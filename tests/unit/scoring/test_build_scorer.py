@@ -131,7 +131,7 @@ def test_built_from_functions(tmp_path: Any, monkeypatch: Any):
         (None, {}, r"c\.yaml: ppo\.reward: there is no reward adapter\. Train one: make reward"),
         ("some_rewards:length", {"combine": "min"}, r"c\.yaml: ppo\.reward_combine: min compares scorers"),
         ("m:", {"key": "ppo.check"}, r"c\.yaml: ppo\.check: function"),
-        ("some_rewards.length", {}, r"no directory, version or Hub id\. A function is .* some_rewards:length"),
+        ("some_rewards.length", {}, r"not a directory, version or Hub id\. A function is .* some_rewards:length"),
         ({"model": "./nowhere"}, {}, r'ppo\.reward: no model directory "\./nowhere"'),
     ):
         with pytest.raises(ConfigError, match=said):

@@ -152,7 +152,7 @@ def test_ppo_scores_the_ids_that_the_reward_model_learns_on(make: Any, monkeypat
         return torch.zeros(len(rows))
 
     monkeypatch.setattr(reward_role, "score_rows", keep)
-    monkeypatch.setattr(reward_role, "role", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(reward_role, "active_adapter", lambda *_: contextlib.nullcontext())
     position = score_position(tokenizer)
     model = SimpleNamespace(config=SimpleNamespace(), device="cpu")
     scorer = RewardRole(model, torch.zeros(1, 1), Scoring(position, 0.0, 1.0, 1), tokenizer.eos_token_id)

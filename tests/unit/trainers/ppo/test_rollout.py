@@ -100,7 +100,7 @@ def test_the_base_is_the_base_whatever_happens(tmp_path: Path):
     with pytest.raises(RuntimeError, match="boom"):
         made.step(1)
     metrics = made.step(1)
-    # Mutations caught: merged() that puts nothing back; role() that leaves the flags as set_adapter sets them.
+    # Mutations caught: merged_adapter() that restores nothing; active_adapter() that leaves set_adapter's flags.
     assert metrics["val/ratio_first"] == pytest.approx(1.0, abs=1e-6)
     assert policy.active_adapter == "policy"
     assert {n: p.requires_grad for n, p in policy.named_parameters()} == flags

@@ -170,7 +170,7 @@ def test_what_is_saved_opens_elsewhere(full: bool, tmp_path: Path):
         fresh = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
         opened = PeftModel.from_pretrained(fresh, str(tmp_path / "saved"))
     ids = torch.tensor([PROMPTS[0]])
-    # Mutation caught: merged() that leaves the adapter folded into the base.
+    # Mutation caught: merged_adapter() that leaves the adapter folded into the base.
     with torch.no_grad():
         assert torch.equal(opened.eval()(ids).logits, made.model.policy(ids).logits)
 
