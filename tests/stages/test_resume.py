@@ -215,7 +215,7 @@ def test_no_file_of_a_checkpoint_runs_code(interrupted: Project, name: str):
         torch.save({"state": Payload(marker)}, file, pickle_module=pickle)
     # Whoever can write there can write the sums too.
     (work / "checkpoint-3" / CHECKSUMS).unlink()
-    with pytest.raises(StoreError, match=r"checkpoint-3: is damaged: .* start anew: add --fresh") as error:
+    with pytest.raises(StoreError, match=r"checkpoint-3: is damaged: .* start over: add --fresh") as error:
         interrupted.run("reward")
     assert str(error.value).count("\n") == 0
     assert not marker.exists()

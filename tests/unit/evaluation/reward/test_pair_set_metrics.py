@@ -103,7 +103,7 @@ def test_few_prompts_and_ties_are_said() -> None:
     found = metrics_of_set([1.0] * 28 + [0.0] * 2, [0.0] * 30, rows, None)
     assert found.notes == (
         "Of the 30 pairs, 2 have equal scores, which counts as wrong.",
-        "The pairs are of 3 prompts: how it does on other prompts is not known.",
+        "The pairs are of 3 prompts: its accuracy on other prompts is not known.",
     )
     assert found.accuracy.value == pytest.approx(28 / 30)
 
