@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.labelling.aggregate import pair_choices
 from pipeline.labelling.items import PAIRWISE_CHOICES, RATING_CHOICES, THUMBS_CHOICES, Item, Mode, as_shown
+from pipeline.results.stats import to_json
 from pipeline.statistics.intervals import SMALLEST_BOOTSTRAP, wilson
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ def _value(value: NDArray, resampled: NDArray | None) -> dict[str, float | None]
 
 def _share(successes: float, n: int) -> dict[str, Any]:
     """With Wilson's interval; all None for n = 0."""
-    return wilson(successes, n).as_dict() if n else {"value": None, "low": None, "high": None, "n": 0}
+    return to_json(wilson(successes, n)) if n else {"value": None, "low": None, "high": None, "n": 0}
 
 
 def _position_bias(won: Sequence[bool | None], mode: Mode) -> dict[str, Any] | None:

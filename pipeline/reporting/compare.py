@@ -20,7 +20,7 @@ from pipeline.reporting.svg import safe_svg
 from pipeline.results.measured import Measured
 from pipeline.results.sides import MEASURES, Measure
 from pipeline.statistics.intervals import WILSON, Estimate, has_value
-from pipeline.statistics.spelling import UNKNOWN, dig, interval, number
+from pipeline.statistics.spelling import UNKNOWN, interval, number
 
 NAMES: dict[PairedMeasure, str] = {
     "gold_score": "Gold score",
@@ -220,13 +220,14 @@ PANELS = (
 
 def same_proxy(compared: Sequence[Compared]) -> bool:
     """Whether all runs are scored by the same reward, so that proxy scores have one unit."""
-    rewards = [(c.run.inputs.get("reward", ("", ""))[1], dig(c.run.settings, "ppo", "reward")) for c in compared]
-    return all(reward == rewards[0] for reward in rewards)
+    ids = [c.run.inputs.get("reward", ("", ""))[1] for c in compared]
+    sources = [(c.run.settings.get("ppo") or {}).get("reward") for c in compared]
+    return all(content == ids[0] and source == sources[0] for content, source in zip(ids, sources, strict=True))
 
 
 def _curves(compared: Compared, measure: Measure) -> frontier.Curves:
-    check = dig(compared.run.policy.manifest.config, "ppo", "check")
-    return frontier.curves(compared.run.results, measure, check is None)
+    ppo = compared.run.policy.manifest.config.get("ppo") or {}
+    return frontier.curves(compared.run.results, measure, ppo.get("check") is None)
 
 
 def _accuracy(compared: Compared) -> Estimate | None:

@@ -201,7 +201,7 @@ def publish(
         draft.device = str(model.device)
         draft.stats.update(figures, **vars(scoring), evaluation=stats)
         labels = run.version("preferences").manifest.stats
-        draft.card = lambda made: adapter_card(made, stats, run.lineage(made.ref), "reward", labels)
+        draft.card = lambda made: adapter_card(made, metrics, run.lineage(made.ref), "reward", labels)
     for line in sentences(metrics):
         say("reward", line)
 

@@ -37,11 +37,6 @@ class Estimate:
     def has_limits(self) -> bool:
         return math.isfinite(self.low) and math.isfinite(self.high)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Strict JSON: a number that is not finite becomes None; ``method`` only with limits."""
-        numbers = {"value": finite(self.value), "low": finite(self.low), "high": finite(self.high), "n": self.n}
-        return {**numbers, "method": self.method} if self.method else numbers
-
     def __str__(self) -> str:
         if not math.isfinite(self.value):
             return f"no value (n = {self.n})"
@@ -56,7 +51,7 @@ def has_value(estimate: Estimate | None) -> TypeGuard[Estimate]:
 
 
 def as_estimate(entry: Estimate | Mapping[str, Any] | None) -> Estimate | None:
-    """The estimate of a {value, low, high, n}, as a reward model's stats hold it."""
+    """The estimate of a {value, low, high, n} of JSON, as the labelling page has it."""
     if entry is None or isinstance(entry, Estimate):
         return entry
     value, low, high = (math.nan if entry.get(k) is None else float(entry[k]) for k in ("value", "low", "high"))

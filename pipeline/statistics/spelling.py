@@ -37,16 +37,6 @@ def interval(entry: Estimate | Mapping[str, Any] | None, digits: int = 2, signed
     return f"{value} [{number(estimate.low, digits)}, {number(estimate.high, digits)}]"
 
 
-def dig(stats: Mapping[str, Any] | None, *keys: str) -> Any:
-    """``stats[a][b][c]``, or None if a step is missing or None."""
-    value: Any = stats
-    for key in keys:
-        if not isinstance(value, Mapping):
-            return None
-        value = value.get(key)
-    return value
-
-
 def escape_cell(text: str) -> str:
     """``text`` on one line of a Markdown table: no pipe ends the cell, no tag opens."""
     one_line = " ".join(str(text).split())

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from pipeline.statistics.spelling import dig, escape_cell, interval, number
+from pipeline.results.measured import Measured
+from pipeline.results.policy import Evaluation
+from pipeline.results.reward import AucBaseline, Baseline, PointwiseMetrics, RewardMetrics
+from pipeline.statistics.intervals import Estimate, has_value
+from pipeline.statistics.spelling import escape_cell, interval, number
 from pipeline.store.manifest import Manifest
 from pipeline.store.starting_policy import SENTENCE, is_starting
 
@@ -65,22 +69,17 @@ LOAD_BASE = """from transformers import AutoModelForCausalLM, AutoTokenizer
 model = AutoModelForCausalLM.from_pretrained("{path}")
 tokenizer = AutoTokenizer.from_pretrained("{path}")"""
 
-REWARD_METRICS = (
-    ("roc_auc", "AUC on held-out completions", ("auc",)),
-    ("accuracy", "Accuracy on held-out pairs", ("accuracy",)),
-    ("accuracy", "Agreement with gold", ("gold", "accuracy")),
-)
 POLICY_METRICS = (
-    ("gold_score", "Gold score", ("gold_score", "policy")),
-    ("gold_score_difference", "Gold score, policy - base", ("gold_score", "difference")),
-    ("score", "Proxy score", ("score", "policy")),
-    ("win_rate", "Win rate over the base (gold)", ("win_rate", "gold_score")),
-    ("kl_k1", "KL to the reference (k1, nats per completion)", ("kl_k1",)),
-    ("effective_closings", "Effective closing sentences", ("diversity", "closings", "policy")),
-    ("closings_ratio", "Effective closing sentences, policy / base", ("diversity", "closings", "ratio")),
-    ("closing_share", "Most common closing sentence (share)", ("diversity", "closing", "policy", "share")),
+    ("gold_score", Measured.GOLD_SCORE.about.label, "gold_score.policy"),
+    ("gold_score_difference", f"{Measured.GOLD_SCORE.about.label}, policy - base", "gold_score.difference"),
+    ("score", "Proxy score", "score.policy"),
+    ("win_rate", "Win rate over the base (gold)", "win_rate.gold_score"),
+    ("kl_k1", "KL to the reference (k1, nats per completion)", "kl_k1"),
+    ("effective_closings", Measured.CLOSINGS.about.label, "diversity.closings.policy"),
+    ("closings_ratio", f"{Measured.CLOSINGS.about.label}, policy / base", "diversity.closings.ratio"),
+    ("closing_share", Measured.CLOSING.with_unit, "diversity.closing.policy.share"),
 )
-"""The metrics a card reports: the Hub's type, the name, and where in the stats the estimate stands."""
+"""The metrics on a policy's card: the Hub's type, the name, and the key in :attr:`Evaluation.figures`."""
 
 LIMITS = {
     "policy": (
@@ -97,16 +96,16 @@ LIMITS = {
 
 
 class Result(NamedTuple):
-    """One metric of a card: the Hub's type, a name, and {value, low, high, n}."""
+    """One metric of a card: the Hub's type, a name, and the estimate."""
 
     type: str
     name: str
-    estimate: Mapping[str, Any]
+    estimate: Estimate
 
 
 def adapter_card(
     manifest: Manifest,
-    metrics: Mapping[str, Any] | None,
+    metrics: Evaluation | RewardMetrics | None,
     lineage: str,
     kind: Kind,
     labels: Mapping[str, Any] | None = None,
@@ -114,19 +113,17 @@ def adapter_card(
     """The card of one model version: YAML front matter, then Markdown.
 
     Args:
-        metrics: of a policy what ``policy_metrics.compare`` returned, of a reward model what ``reward_metrics``
-            returned; None leaves the results out.
+        metrics: a policy's evaluation or a reward model's metrics; None leaves the results out.
         lineage: the version's tree as text.
         labels: of a reward model, the stats of the preferences it learnt from.
     """
-    results = _results(metrics, kind)
+    results = _results(metrics)
     sections = [
         f"---\n{front_matter(manifest, results, kind)}\n---",
         f"# {escape_cell(manifest.ref)}",
         NOT_TRAINED if kind == "policy" and is_starting(manifest.stats) else DESCRIPTION[kind],
         "## How it was trained\n\n" + _training(manifest, kind, labels or {}),
-        "## Results\n\n"
-        + (_results_table(metrics, results, kind) if metrics and results else "Not evaluated yet."),
+        "## Results\n\n" + (_results_table(metrics, results) if metrics and results else "Not evaluated yet."),
         "## Lineage\n\n" + _fenced(lineage or "unknown", "text"),
         "## How to load\n\n" + _fenced(_snippet(manifest, kind), "python"),
         "## Limits\n\n" + "\n".join(f"- {limit}" for limit in LIMITS[kind]),
@@ -159,26 +156,26 @@ def _base_model(manifest: Manifest) -> str | None:
     return manifest.config.get("base_model") or None
 
 
-def _results(metrics: Mapping[str, Any] | None, kind: Kind) -> list[Result]:
+def _results(metrics: Evaluation | RewardMetrics | None) -> list[Result]:
     """The results that have a value."""
-    table = REWARD_METRICS if kind == "reward" else POLICY_METRICS
-    results: list[Result] = []
-    for type_, name, path in table:
-        source = _of_pairs(metrics) if kind == "reward" and path != ("auc",) else metrics
-        estimate = dig(source, *path)
-        if estimate and estimate.get("value") is not None:
-            results.append(Result(type_, name, estimate))
-    return results
-
-
-def _of_pairs(metrics: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """The metrics on pairs. A model trained on single completions has them beside its AUC, or not at all."""
-    return dig(metrics, "pairs") if dig(metrics, "auc") else metrics
+    estimates: list[tuple[str, str, Estimate | None]] = []
+    if isinstance(metrics, Evaluation):
+        figures = metrics.figures
+        estimates = [(type_, name, figures.get(key)) for type_, name, key in POLICY_METRICS]
+    elif metrics is not None:
+        pairs, gold = metrics.of_pairs, metrics.of_pairs and metrics.of_pairs.gold
+        area = metrics.auc if isinstance(metrics, PointwiseMetrics) else None
+        estimates = [
+            ("roc_auc", "AUC on held-out completions", area),
+            ("accuracy", "Accuracy on held-out pairs", pairs and pairs.accuracy),
+            ("accuracy", Measured.GOLD_ACCURACY.about.label, gold and gold.accuracy),
+        ]
+    return [Result(type_, name, estimate) for type_, name, estimate in estimates if has_value(estimate)]
 
 
 def _eval_result(manifest: Manifest, result: Result, kind: Kind) -> EvalResult:
     task = str(manifest.config.get("task") or "task")
-    numbers = {key: result.estimate.get(key) for key in ("low", "high", "n")}
+    limits = {"low": result.estimate.low, "high": result.estimate.high} if result.estimate.has_limits else {}
     return EvalResult(
         task_type=PIPELINE_TAG[kind],
         dataset_type=task,
@@ -186,13 +183,13 @@ def _eval_result(manifest: Manifest, result: Result, kind: Kind) -> EvalResult:
         dataset_split="test",
         metric_type=result.type,
         metric_name=result.name,
-        metric_value=round(result.estimate["value"], 4),
-        metric_args={key: round(value, 4) for key, value in numbers.items() if value is not None},
+        metric_value=round(float(result.estimate.value), 4),
+        metric_args={**{key: round(float(limit), 4) for key, limit in limits.items()}, "n": result.estimate.n},
     )
 
 
 def _training(manifest: Manifest, kind: Kind, labels: Mapping[str, Any]) -> str:
-    section = cast("Mapping[str, Any]", manifest.config.get(STAGE[kind]) or {})
+    section: Mapping[str, Any] = manifest.config.get(STAGE[kind]) or {}
     facts: list[tuple[str, Any]] = [
         ("base model", _base_model(manifest)),
         ("task", manifest.config.get("task")),
@@ -206,20 +203,19 @@ def _training(manifest: Manifest, kind: Kind, labels: Mapping[str, Any]) -> str:
     return _table(("setting", "value"), [(k, escape_cell(v)) for k, v in facts if v is not None])
 
 
-def _results_table(metrics: Mapping[str, Any], results: Sequence[Result], kind: Kind) -> str:
-    rows = [(name, interval(estimate), str(estimate.get("n", ""))) for _, name, estimate in results]
-    if kind == "reward":
-        if "auc" in metrics:
-            rows += _baselines("Baseline AUC", metrics, "auc")
-        rows += _baselines("Baseline", _of_pairs(metrics), "accuracy")
-    level = number(100 * metrics.get("level", 0.95), 0)
-    text = _table((f"metric, [{level} % interval]", "value", "n"), rows)
-    return f"{metrics['verdict']}\n\n{text}" if metrics.get("verdict") else text
+def _results_table(metrics: Evaluation | RewardMetrics, results: Sequence[Result]) -> str:
+    rows = [(name, interval(estimate), str(estimate.n)) for _, name, estimate in results]
+    verdict = ""
+    if not isinstance(metrics, Evaluation):
+        verdict = f"{metrics.verdict}\n\n" if metrics.verdict else ""
+        if isinstance(metrics, PointwiseMetrics):
+            rows += _baselines("Baseline AUC", metrics.baselines)
+        rows += _baselines("Baseline", metrics.of_pairs.baselines if metrics.of_pairs else ())
+    return verdict + _table((f"metric, [{number(100 * metrics.level, 0)} % interval]", "value", "n"), rows)
 
 
-def _baselines(title: str, metrics: Mapping[str, Any] | None, key: str) -> list[tuple[str, str, str]]:
-    baselines = cast("Sequence[Mapping[str, Any]]", dig(metrics, "baselines") or ())
-    return [(f"{title}: {baseline['name']}", interval(baseline[key]), "") for baseline in baselines]
+def _baselines(title: str, baselines: Sequence[Baseline] | Sequence[AucBaseline]) -> list[tuple[str, str, str]]:
+    return [(f"{title}: {baseline.name}", interval(baseline.estimate), "") for baseline in baselines]
 
 
 def _snippet(manifest: Manifest, kind: Kind) -> str:

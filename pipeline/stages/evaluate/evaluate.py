@@ -177,25 +177,24 @@ def measure(
 
 def publish(run: Run, evaluation: Evaluation, tables: Mapping[str, list[Row]]) -> None:
     """Write the version and the policy's card, and say what was found."""
-    stats = to_json(evaluation)
     with run.draft("evaluation") as draft:
         for name, rows in tables.items():
             if rows:
                 draft.write_rows("test", rows, name, schema=SCHEMAS[name])
-        draft.stats.update(stats)
-    write_results_on_card(run, stats)
+        draft.stats.update(to_json(evaluation))
+    write_results_on_card(run, evaluation)
     for sentence in (*verdict(evaluation)[1], *further_findings(evaluation)):
         say("evaluate", sentence)
 
 
-def write_results_on_card(run: Run, stats: dict[str, Any]) -> None:
-    """Tell the policy's README what was measured. A card is not among what a version is known by.
+def write_results_on_card(run: Run, evaluation: Evaluation) -> None:
+    """Write the results into the policy's README, which is not part of a version's content id.
 
     A policy from outside the data directory, or one that may not be written, keeps its card.
     """
     policy = run.version("policy")
     tree = "\n".join(run.store.lineage(policy).draw())
-    card = adapter_card(policy.manifest, stats, tree, "policy")
+    card = adapter_card(policy.manifest, evaluation, tree, "policy")
     try:
         replace_text(policy.path / "README.md", card, run.workdir)
     except OSError as err:

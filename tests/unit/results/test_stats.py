@@ -61,8 +61,8 @@ STATS: dict[str, Any] = {
     "sure": True,
     "update": None,
     "verdicts": {"value": 0.25, "low": None, "high": None, "n": 3, "kind": "llm", "asked": 9,
-                 "bias": wilson(1, 4).as_dict()},
-    "rows": [{"n": 1, "gold": wilson(2, 4).as_dict()}, {"n": 2}],
+                 "bias": to_json(wilson(1, 4))},
+    "rows": [{"n": 1, "gold": to_json(wilson(2, 4))}, {"n": 2}],
     "by_name": {"x": None, "y": 1.0},
 }  # fmt: skip
 

@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from pipeline.base.errors import DataError
+from pipeline.results.stats import to_json
 from pipeline.statistics.bootstrap import bootstrap_mean, paired_difference, wilson
 
 
@@ -44,7 +45,7 @@ def test_half_successes_lie_between_their_neighbours() -> None:
 
 
 def test_wilson_without_trials_knows_nothing() -> None:
-    assert wilson(0, 0).as_dict() == {"value": None, "low": 0.0, "high": 1.0, "n": 0, "method": "Wilson"}
+    assert to_json(wilson(0, 0)) == {"value": None, "low": 0.0, "high": 1.0, "n": 0, "method": "Wilson"}
 
 
 @pytest.mark.parametrize(("successes", "n"), [(3, 2), (-1, 2)])
@@ -144,15 +145,15 @@ def test_same_seed_same_limits_other_seed_others() -> None:
 
 def test_degenerate_inputs() -> None:
     constant = bootstrap_mean([0.0] * 50, seed=0)
-    assert constant.as_dict() == {"value": 0.0, "low": None, "high": None, "n": 50}
+    assert to_json(constant) == {"value": 0.0, "low": None, "high": None, "n": 50}
     assert str(constant) == "0.00 (no interval, n = 50)"
-    assert bootstrap_mean([2.0], seed=0).as_dict() == {"value": 2.0, "low": None, "high": None, "n": 1}
-    assert bootstrap_mean([], seed=0).as_dict() == {"value": None, "low": None, "high": None, "n": 0}
+    assert to_json(bootstrap_mean([2.0], seed=0)) == {"value": 2.0, "low": None, "high": None, "n": 1}
+    assert to_json(bootstrap_mean([], seed=0)) == {"value": None, "low": None, "high": None, "n": 0}
     lonely = bootstrap_mean([0.0] * 39 + [1.0], seed=0)  # BCa is near its limits here
     assert 0 <= lonely.low <= lonely.value <= lonely.high <= 0.2
     assert str(bootstrap_mean([], seed=0)) == "no value (n = 0)"
     assert str(bootstrap_mean([2.0], seed=0)) == "2.00 (no interval, n = 1)"
-    json.dumps(bootstrap_mean([], seed=0).as_dict(), allow_nan=False)
+    json.dumps(to_json(bootstrap_mean([], seed=0)), allow_nan=False)
 
 
 # Catches: before - after, and resampling the two sides apart (which would not see that the noise is shared).

@@ -15,6 +15,7 @@ from huggingface_hub import ModelCard
 from pipeline.store.manifest import Manifest
 from pipeline.store.model_card import Kind, adapter_card
 from pipeline.store.store import Draft, Store
+from tests.unit.reporting.given import REWARD_JSON, change, entry, estimate, of_completions, reward, stats
 
 KINDS: tuple[Kind, ...] = ("policy", "reward", "base")
 
@@ -46,23 +47,18 @@ def manifest(tmp_path: Path) -> Manifest:
     return draft.version.manifest
 
 
-POLICY = {
-    "level": 0.95,
-    "gold_score": {
-        "base": {"value": 0.11, "low": 0.0, "high": 0.2, "n": 200},
-        "policy": {"value": 0.57, "low": 0.52, "high": 0.62, "n": 200},
-        "difference": {"value": 0.46, "low": 0.4, "high": 0.52, "n": 200},
-    },
-    "score": None,
-    "kl_k1": {"value": None, "low": None, "high": None, "n": 0},
-}
-REWARD = {
-    "level": 0.9,
-    "accuracy": {"value": 0.78, "low": 0.72, "high": 0.83, "n": 240},
-    "gold": None,
-    "baselines": [{"name": "bag of words", "accuracy": None, "reason": "few"}],
-    "verdict": "It clears the baselines.",
-}
+POLICY = stats(
+    gold_score=change(0.11, 0.57, 0.40, 0.52),
+    score=None,
+    win_rate={},
+    kl_k1={**entry(None, n=0), "standard_error": None},
+    length=None,
+)
+BASELINES = [{"name": "bag of words", "accuracy": None, "reason": "few"}]
+REWARD = reward(
+    {**REWARD_JSON, "level": 0.9, "accuracy": entry(0.78, 0.72, 0.83, 240), "gold": None, "baselines": BASELINES,
+     "verdict": "It clears the baselines."}
+)  # fmt: skip
 
 
 def front(card: str) -> dict[str, Any]:
@@ -82,19 +78,30 @@ def test_front_matter_of_a_policy(manifest: Manifest) -> None:
     (result,) = meta["model-index"][0]["results"]
     assert result["task"]["type"] == "text-generation"
     assert [m["value"] for m in result["metrics"]] == [0.57, 0.46]  # a missing number is no claim
-    assert result["metrics"][0]["args"] == {"low": 0.52, "high": 0.62, "n": 200}
+    assert result["metrics"][0]["args"] == {"low": 0.47, "high": 0.67, "n": 200}
 
 
 def test_reward_and_base_differ_where_loaders_look(manifest: Manifest) -> None:
-    reward = adapter_card(manifest, REWARD, "tree", "reward")
-    assert front(reward)["pipeline_tag"] == "text-classification"
-    assert 'from_pretrained("path/to/this/directory", num_labels=1)' in reward
-    assert "config.pad_token_id" in reward
-    assert "It clears the baselines." in reward
-    assert "0.78 [0.72, 0.83]" in reward
-    assert "[90 % interval]" in reward
+    card = adapter_card(manifest, REWARD, "tree", "reward")
+    assert front(card)["pipeline_tag"] == "text-classification"
+    assert 'from_pretrained("path/to/this/directory", num_labels=1)' in card
+    assert "config.pad_token_id" in card
+    assert "It clears the baselines." in card
+    assert "0.78 [0.72, 0.83]" in card
+    assert "[90 % interval]" in card
+    assert "| Baseline: bag of words | – |  |" in card
     base = front(adapter_card(manifest, None, "tree", "base"))
     assert (base["library_name"], base["base_model_relation"]) == ("transformers", "finetune")
+
+
+# Catches: the AUC under the name of an accuracy, baselines of one kind of rows beside the other's metric.
+def test_a_model_of_single_completions_shows_its_auc_and_its_pairs(manifest: Manifest) -> None:
+    metrics = of_completions(estimate(0.71, 0.65, 0.77, 90), REWARD.of_pairs)
+    card = adapter_card(manifest, metrics, "tree", "reward")
+    assert "| AUC on held-out completions | 0.71 [0.65, 0.77] | 90 |" in card
+    assert "| Accuracy on held-out pairs | 0.78 [0.72, 0.83] | 240 |" in card
+    assert "| Baseline: bag of words | – |  |" in card
+    assert [m["type"] for m in front(card)["model-index"][0]["results"][0]["metrics"]] == ["roc_auc", "accuracy"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
