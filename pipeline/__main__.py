@@ -1,4 +1,4 @@
-"""``python -m pipeline``: the data commands. The stages are modules of their own and are only listed here."""
+"""``python -m pipeline``: the commands on data, keys and runs. The stages have modules of their own."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pipeline.base.cli import run_cli
 from pipeline.base.terminal_text import put
 
 _HELP = """\
-usage: python -m pipeline data look FILE       what somebody's rows would be read as, before anything is trained
+usage: python -m pipeline data look FILE       how the rows of a file would be read, before anything is trained
        python -m pipeline data COMMAND         versions: list, show, diff, tag, verify, gc, export, forget
        python -m pipeline keys [SECTION]       what a config may say: keys, types, defaults, what each is for
-       python -m pipeline doctor RUN           what is wrong with a run of PPO, and what to change
+       python -m pipeline doctor RUN           what is wrong with a PPO run, and what to change
        python -m pipeline.STAGE --config configs/X.yaml [section.key=value ...]
        python -m pipeline.sweep --config configs/X.yaml --seeds 5 --grid ppo.kl_coef=0.02,0.1
-       python -m pipeline.reward --evaluate MODEL ... --on SET     measure reward models that are there
-       python -m pipeline.report --runs A B                        runs side by side, on a page
+       python -m pipeline.reward --evaluate MODEL ... --on SET     measure reward models without training
+       python -m pipeline.report --runs A B                        compare runs on one page
 
 stages, in order:
   sft        a base model, from scratch or adapted with LoRA
-  collect    comparisons, and an annotator's choices
-  label      the page people choose on
+  collect    comparisons of completions, and an annotator's choices
+  label      the page on which people choose
   reward     a reward model on the preferences
   ppo        the policy: PPO with LoRA against the reward model
   evaluate   base against policy on held-out prompts
@@ -31,7 +31,7 @@ stages, in order:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Dispatch to the commands; anything else gets the help."""
+    """Run a command; anything else prints the help."""
     args = sys.argv[1:] if argv is None else argv
     if args[:2] == ["data", "forget"]:
         from pipeline.erasure import forget

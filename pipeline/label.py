@@ -3,9 +3,9 @@
     make label CONFIG=configs/people.yaml
     python -m pipeline.label --config configs/people.yaml --terminal Ada     label here, without a page
 
-The votes are in ``data/NAME-labels``, an append-only log that outlives every run. Leaves a version of
-``NAME-preferences``: the one that ``collect`` waits for under ``annotator: human``, else one beside the others.
-The body is :mod:`pipeline.stages.label`.
+The votes are in data/NAME-labels, an append-only log that outlives every run. Writes a version of
+NAME-preferences: with annotator: human the one that collect waits for, else one more. The code is in
+pipeline/stages/label.py.
 """
 
 from __future__ import annotations

@@ -4,16 +4,16 @@
     accelerate launch --config_file configs/accelerate/cpu.yaml -m pipeline.ppo --config configs/demo.yaml
 
 Each update samples completions, scores them, estimates advantages with GAE and optimises TRL's clipped loss with a
-KL penalty to the base. Stopped at any moment, the same command continues. Leaves ``data/NAME-rollouts`` (every
-completion with its score and KL) and ``data/NAME-policy``: a PEFT adapter, ``metrics.jsonl`` and a card.
-The body is :mod:`pipeline.stages.ppo`, the algorithm :mod:`pipeline.trainers.ppo.trainer`.
+KL penalty to the base. After an interruption the same command continues. Writes data/NAME-rollouts (every
+completion with its score and KL) and data/NAME-policy: a PEFT adapter, metrics.jsonl and a card. The stage is in
+pipeline/stages/ppo.py, the algorithm in pipeline/trainers/ppo/trainer.py.
 """
 
 from __future__ import annotations
 
 from pipeline.base.cli import run_cli
 from pipeline.modeling.ranks import together
-from pipeline.workflow.stage import stage_main
+from pipeline.workflow.stage_command import stage_main
 
 
 def main(argv: list[str] | None = None) -> int:

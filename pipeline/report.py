@@ -1,11 +1,11 @@
-"""report: one page that says whether it worked, with its pictures.
+"""report: write a page that says whether the policy got better, with its pictures.
 
     make report
     python -m pipeline.report --runs demo-policy@v1 demo-policy@v2      compare runs on one page
-    python -m pipeline.report --table                                   the results table
+    python -m pipeline.report --table                                   print the results table
 
-Leaves ``data/NAME-report/vNNNNNN/report.html``. The bodies are :mod:`pipeline.stages.report` and
-:mod:`pipeline.stages.several_runs`; what a page looks like is :mod:`pipeline.reporting`'s.
+Writes data/NAME-report/versions/vNNNNNN/report.html. The code is in pipeline/stages/report.py and
+pipeline/stages/several_runs.py, the page itself in pipeline/reporting/.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 
 from pipeline.base.cli import run_cli
-from pipeline.workflow.stage import stage_main
+from pipeline.workflow.stage_command import stage_main
 
 
 def main(argv: list[str] | None = None) -> int:

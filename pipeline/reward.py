@@ -2,11 +2,11 @@
 
     make reward
     accelerate launch --config_file configs/accelerate/cpu.yaml -m pipeline.reward --config configs/demo.yaml
-    python -m pipeline.reward --evaluate demo-reward@v1 --on FILE     measure reward models that exist
+    python -m pipeline.reward --evaluate demo-reward@v1 --on FILE     measure a reward model without training
 
-Leaves ``data/NAME-scores`` (the score of every held-out completion) and ``data/NAME-reward``: a PEFT adapter with
-its accuracy, calibration and baselines. The bodies are :mod:`pipeline.stages.reward` and
-:mod:`pipeline.stages.measure_reward`.
+Writes data/NAME-scores (the score of every held-out completion) and data/NAME-reward: a PEFT adapter with its
+accuracy, calibration and baselines. The code is in pipeline/stages/reward.py and
+pipeline/stages/measure_reward.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 
 from pipeline.base.cli import run_cli
 from pipeline.modeling.ranks import together
-from pipeline.workflow.stage import stage_main
+from pipeline.workflow.stage_command import stage_main
 
 
 def main(argv: list[str] | None = None) -> int:

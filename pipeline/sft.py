@@ -3,16 +3,16 @@
     make sft
     accelerate launch --config_file configs/accelerate/cpu.yaml -m pipeline.sft --config configs/demo.yaml
 
-Trains on the texts of ``task`` with TRL's SFTTrainer. Leaves ``data/NAME-base/vNNNNNN``: a whole model in Hub
-format, its tokenizer, ``metrics.jsonl`` and a card. Does nothing where ``base_model`` is used as it is.
-The body is :mod:`pipeline.stages.sft`.
+Trains on the texts of the task with TRL's SFTTrainer. Writes data/NAME-base: a whole model in Hub format, its
+tokenizer, metrics.jsonl and a card. Does nothing where base_model is used as it is. The code is in
+pipeline/stages/sft.py.
 """
 
 from __future__ import annotations
 
 from pipeline.base.cli import run_cli
 from pipeline.modeling.ranks import together
-from pipeline.workflow.stage import stage_main
+from pipeline.workflow.stage_command import stage_main
 
 
 def main(argv: list[str] | None = None) -> int:

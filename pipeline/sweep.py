@@ -1,10 +1,10 @@
-"""sweep: run an experiment over seeds and settings, and aggregate the figures with intervals.
+"""sweep: run an experiment over seeds and settings, and aggregate the results with intervals.
 
     make sweep SEEDS=5
     python -m pipeline.sweep --config configs/demo.yaml --seeds 5 --grid ppo.kl_coef=0.02,0.1
 
-Each run is versioned as any other, and runs share the stages that their settings leave equal. Leaves
-``data/NAME-sweep`` with a table of every run and the frontier. The body is :mod:`pipeline.stages.sweep`.
+Runs share the stages whose settings are equal. The same command continues what is not done. Writes data/NAME-sweep
+with a table of every run and the frontier. The code is in pipeline/stages/sweep.py.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from pipeline.base.plugins import annotator_module
 from pipeline.base.records import Abstention, Annotation, Comparison
-from pipeline.workflow.plugins import annotator_module
 from pipeline.workflow.typed_keys import parse_options
 
 GoldScores = Callable[[Sequence[str], Sequence[str]], list[float] | None]

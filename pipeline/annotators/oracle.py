@@ -23,11 +23,11 @@ class Options:
 
     Args:
         view: the score: ``gold``, the task's gold score, or ``vader``, a lexicon's sentiment of the completion,
-            with errors of its own (:mod:`pipeline.tasks._vader`). The gold score can then show where labels and
+            with errors of its own (VADER). The gold score can then show where labels and
             truth differ.
         temperature: P(a is chosen) = sigmoid((score_a - score_b) / temperature), Bradley and Terry 1952;
             0 always chooses the better one.
-        length_bias: score added per word (or character: :func:`pipeline.texts.words.units`):
+        length_bias: score added per word (or character, in scripts without blanks):
             P(a is chosen) is then sigmoid((score_a - score_b + length_bias * (words_a - words_b)) / temperature).
             The recorded scores do not include it. People have this bias (Singhal et al. 2023, arXiv:2310.03716),
             and PPO exploits it.

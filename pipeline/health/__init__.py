@@ -1,7 +1,6 @@
 """The doctor of PPO runs: rules over a run's figures and over its inputs. Needs no torch.
 
-``diagnose(rows, facts)`` gives findings as plain data; :func:`pipeline.health.facts.examine_version`
-does so for a version, with the facts that its lineage holds.
+:func:`diagnose` returns findings on rows and facts, :func:`pipeline.health.facts.examine_version` on a version.
 """
 
 from __future__ import annotations

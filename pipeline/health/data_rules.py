@@ -11,7 +11,7 @@ from pipeline.results.measured import Measured
 from pipeline.results.reward import best_baseline
 from pipeline.statistics.intervals import Estimate, has_value
 
-# A test figure of 0.80 is off by at most 0.01 from such rows.
+# With this share a test figure of 0.80 is off by at most 0.01.
 LEAKED = 0.01
 DUPLICATED = 0.05
 # Below 2,000 comparisons Gao et al. (2022) found hardly more than chance; the 95 % interval of 100 is 0.2 wide.
@@ -29,9 +29,8 @@ def below_baseline(figures: Figures, facts: Facts) -> Seen | None:
     accuracy, reward = _accuracy(facts), facts.reward
     if accuracy is None or reward is None or reward.clears_baselines:
         return None
-    if accuracy.low <= Measured.PAIR_ACCURACY.about.low:
-        return None
-    if vindicated(figures):  # however it was measured, following it led somewhere good
+    # A gold score that rose says more than the held-out rows.
+    if accuracy.low <= Measured.PAIR_ACCURACY.about.low or vindicated(figures):
         return None
     best, name = best_baseline(reward.baselines) or (0.5, "a coin")
     return Seen(f"{_right(accuracy)}, and {name} {best:.2f}.")
@@ -88,14 +87,14 @@ RULES = (
         ("reward",),
         at_chance,
         "PPO follows the reward model wherever it leads. One that is no better than a coin leads nowhere.",
-        "More labels or cleaner ones, more steps or another learning rate in reward; then PPO anew.",
+        "More labels or cleaner ones, more steps or another learning rate in reward; then run PPO again.",
     ),
     Rule(
         "reward-below-baseline",
         "watch",
         ("reward",),
         below_baseline,
-        "What a count of words or the length knows as well is what PPO will find first.",
+        "PPO finds first what a count of words or the length predicts as well.",
         "More labels, and on completions that differ in what matters; see the reward model's page in the report.",
     ),
     Rule(
@@ -103,7 +102,7 @@ RULES = (
         "serious",
         ("leaks",),
         leaked,
-        "Figures on held-out rows are then partly of rows that were learnt by heart, and too good.",
+        "Figures on held-out rows then include rows that were learnt by heart, and are too good.",
         "Remove case and blank variants before splitting; bring prompts that nothing was trained on to the test.",
     ),
     Rule(
@@ -111,7 +110,7 @@ RULES = (
         "watch",
         ("duplicates",),
         duplicated,
-        "They count twice, and intervals that take rows for independent are too narrow.",
+        "They count twice, so intervals, which assume independent rows, are too narrow.",
         "Remove them from the source.",
     ),
     Rule(
@@ -120,8 +119,8 @@ RULES = (
         ("noise",),
         label_noise,
         "The reward model cannot be told from one that errs as often, and needs many more labels.",
-        "Ask several people per item (label.votes), look at who disagrees with the others, mend the guidelines, "
-        "and let ties be ties.",
+        "Ask several people per item (label.votes), look at who disagrees with the others, improve the "
+        "guidelines, and let ties be ties.",
     ),
     Rule(
         "few-comparisons",

@@ -1,4 +1,4 @@
-"""Apply every rule to a run's rows, as they come or all at once: the findings are the same."""
+"""Apply every rule to a run's rows, one by one or all at once, with the same findings."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ RULES = (*OF_ROWS, *OF_TRAINING)
 class Doctor:
     """Takes a run's rows in order and reports each finding once.
 
-    Its findings follow from the rows alone, so given those of an interrupted run first, it goes on from there.
+    Findings depend on the rows alone, so a continued run takes the rows of the interrupted one first.
 
     Args:
-        written: the run's completions, at least up to each row that is taken; without them a sentence that spreads
-            has no name.
+        written: the run's completions, at least up to each row that is taken; without them findings quote none.
     """
 
     def __init__(self, facts: Facts | None = None, written: Written | None = None) -> None:
@@ -34,7 +33,7 @@ class Doctor:
         self._last_held: dict[str, int] = {}
 
     def take(self, row: Mapping[str, object]) -> list[Finding]:
-        """Take one logged row; return the findings that are new."""
+        """Take one logged row; returns the new findings."""
         window = self.written.windows.get(_update_of(row))
         # Older runs did not log these figures, but kept their rollouts.
         self.figures.take(row if window is None else {**window.figures, **row}, window)
@@ -53,9 +52,8 @@ class Doctor:
 
     @property
     def findings(self) -> list[Finding]:
-        """All so far, those about the run's inputs included: serious ones first, then by when they began."""
-        looked = [(rule, rule.look(self.figures, self.facts)) for rule in OF_ROWS]
-        findings = [rule.finding(seen) for rule, seen in looked if seen is not None]
+        """All findings so far, on the run's inputs too: serious ones first, then by the update they began at."""
+        findings = [rule.finding(seen) for rule in OF_ROWS if (seen := rule.look(self.figures, self.facts))]
         findings += [self._passed(f) for f in self._findings.values()]
         return sorted(findings, key=lambda f: (f.severity != "serious", f.since or 0))
 
@@ -66,7 +64,7 @@ class Doctor:
 
     @property
     def blind(self) -> list[str]:
-        """Rules whose figures or facts are missing; without a run, only rules about its inputs."""
+        """Rules whose figures or facts are missing; without a run, only rules on inputs."""
         rules = RULES if self.figures.has("update") else OF_ROWS
         return [rule.name for rule in rules if not rule.sees(self.figures, self.facts)]
 
@@ -82,7 +80,7 @@ def examined(
     """A doctor that has taken all of a run's rows.
 
     Args:
-        history: its rows in order, as metrics.jsonl holds them: updates of PPO and evaluations, no others.
+        history: its rows in order, updates and evaluations of PPO as in metrics.jsonl.
         written: its completions.
     """
     doctor = Doctor(facts, written)

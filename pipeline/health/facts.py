@@ -1,6 +1,6 @@
 """Read a run's facts from its versions: settings, measurements of the reward model, counts of rows.
 
-A fact whose version was never made, or was collected since, stays None.
+A fact is None where its version does not exist.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from pipeline.store.store import Store, Version
 
 Row = dict[str, Any]
 
-# Items of which at least this many have two votes say something about the noise of all.
+# Items with two votes, below which nothing is said about label noise.
 FEWEST_TWICE = 20
 
 
 @dataclass(frozen=True)
 class RunVersions:
-    """A policy and the versions that it was made from; None where there is none, or none any more."""
+    """A policy and the versions that it was made from; None where one does not exist."""
 
     policy: Version | None = None
     reward: Version | None = None
@@ -42,7 +42,7 @@ class RunVersions:
 
 
 def examine_version(store: Store, version: Version) -> Doctor:
-    """Examine the run that ``version`` belongs to: as its policy, as an input, or as something made from it.
+    """Examine the run of which ``version`` is the policy, an input or a product.
 
     Raises:
         DataError, StoreError: rows are missing or corrupt.
@@ -59,7 +59,7 @@ def written_in(rollouts: Version) -> Written:
 
 
 def written_under_way(path: Path) -> Written:
-    """The completions of a run under way, from its rollouts.jsonl; a last line that is not finished is skipped."""
+    """The completions of a running stage, from its rollouts.jsonl; an unfinished last line is skipped."""
     if not path.is_file():
         return Written()
     with disk_errors(str(path)), path.open(encoding="utf-8") as file:
@@ -78,7 +78,7 @@ def run_versions(store: Store, version: Version) -> RunVersions:
 
 
 def _rollouts(store: Store, policy: Version | None) -> Version | None:
-    """The rollouts of this policy's run; not those of a policy that it started from."""
+    """The rollouts of this policy's own run."""
     parents = [] if policy is None else policy.manifest.parents
     refs = [parent.ref for parent in parents if parent.role == "rollouts"]
     present = {n.ref for n in store.lineage(policy).ancestors() if n.state == "present"} if policy and refs else ()
@@ -102,21 +102,16 @@ def facts_of(versions: RunVersions) -> Facts:
         facts = replace(facts, reward=reward_metrics(versions.reward.manifest.stats, versions.reward.ref))
     leaks, duplicates = _overlaps(versions)
     rows = None if versions.preferences is None else _training_rows(versions.preferences)
-    return replace(
-        facts,
-        training_rows=rows,
-        noise=_noise(facts.reward, versions.preferences),
-        leaks=leaks,
-        duplicates=duplicates,
-    )
+    noise = _noise(facts.reward, versions.preferences)
+    return replace(facts, training_rows=rows, noise=noise, leaks=leaks, duplicates=duplicates)
 
 
 def read_history(path: Path) -> list[Row]:
-    """The history in a metrics.jsonl that somebody named.
+    """Read the PPO history in a metrics.jsonl.
 
     Raises:
-        DataError: it holds no history of PPO, or a line is not JSON.
-        StoreError: the disk.
+        DataError: it has no update of PPO, or a line is not JSON.
+        StoreError: it cannot be read.
     """
     rows = read_ppo_history(path)
     if not rows:
@@ -137,7 +132,7 @@ def _training_rows(preferences: Version) -> int:
 
 
 def _overlaps(versions: RunVersions) -> tuple[list[Overlap] | None, list[Overlap] | None]:
-    """Leaks, and duplicates within a split; texts that differ in case and blanks only are the same."""
+    """Leaks between splits, and duplicates within one; case and blanks of texts are ignored."""
     if versions.prompts is None and versions.preferences is None:
         return None, None
     leaks: list[Overlap] = []
@@ -148,22 +143,19 @@ def _overlaps(versions: RunVersions) -> tuple[list[Overlap] | None, list[Overlap
         for split, keys in rows.items():
             duplicates.append(Overlap(f"{name} of {split}", len(keys) - len(set(keys)), len(keys)))
     leaks.append(_shared("held-out prompts", asked["test"], asked["train"]))
-    by_prompt = versions.preferences is not None and _section(versions.preferences, "collect").get("split_by") in (
-        None,
-        "prompt",
-    )
-    if by_prompt:
-        judged = {s: _keys(versions.preferences, s, ("prompt",)) for s in ("train", "test")}
+    preferences = versions.preferences
+    if preferences is not None and _section(preferences, "collect").get("split_by") in (None, "prompt"):
+        judged = {s: _keys(preferences, s, ("prompt",)) for s in ("train", "test")}
         leaks.append(_shared("held-out comparisons' prompts", judged["test"], judged["train"]))
         leaks.append(_shared("prompts that the policy is tested on", asked["test"], judged["train"]))
     else:
-        texts = {s: [*_texts(versions.preferences, s)] for s in ("train", "test")}
+        texts = {s: [*_texts(preferences, s)] for s in ("train", "test")}
         leaks.append(_shared("held-out completions", texts["test"], texts["train"]))
     return [o for o in leaks if o.total], [o for o in duplicates if o.total]
 
 
 def _keys(version: Version | None, split: str, columns: tuple[str, ...]) -> list[int]:
-    """A hash of each row's texts, which a million rows leave room for."""
+    """A hash of each row's texts, as the texts of a million rows need too much memory."""
     if version is None or not version.has_split(split):
         return []
     rows = version.iter_rows(split, columns=list(columns))
@@ -188,7 +180,7 @@ def _shared(rows: str, test: Iterable[int], train: Iterable[int]) -> Overlap:
 
 
 def _noise(reward: RewardMetrics | None, preferences: Version | None) -> Noise | None:
-    """By the gold score where there is one, else by people who contradict each other."""
+    """Label noise by the gold score where there is one, else by votes that contradict each other."""
     if isinstance(reward, PairwiseMetrics) and reward.gold is not None and (wrong := reward.gold.label_noise).n:
         return Noise(wrong.value, wrong.low, wrong.n, "the gold scores of held-out pairs")
     if preferences is None:
@@ -197,7 +189,7 @@ def _noise(reward: RewardMetrics | None, preferences: Version | None) -> Noise |
 
 
 def _votes(preferences: Version) -> Iterator[tuple[str, str, int]]:
-    """(item, answer, how many people gave it) of first votes that chose a side, or liked or disliked."""
+    """(item, choice, count) of first votes that chose a side, or liked or disliked."""
     for split in ("train", "test"):
         if preferences.has_split(split, "votes"):
             for row in preferences.iter_rows(split, "votes"):
@@ -207,9 +199,9 @@ def _votes(preferences: Version) -> Iterator[tuple[str, str, int]]:
 
 
 def _contradictions(votes: Iterable[tuple[str, str, int]]) -> Noise | None:
-    """The share p of wrong answers if people err alike and apart: two of them then differ with 2 p (1 - p).
+    """Estimate the share p of wrong votes: two independent votes of equal error rate differ with 2 p (1 - p).
 
-    An item counts once, by the share of its pairs of votes that differ.
+    Each item counts once, by the share of its pairs of votes that differ.
     """
     items: dict[str, Counter[str]] = defaultdict(Counter)
     for item, choice, n in votes:
@@ -218,16 +210,11 @@ def _contradictions(votes: Iterable[tuple[str, str, int]]) -> Noise | None:
     if len(twice) < FEWEST_TWICE:
         return None
     differ = sum(_differing(choices) for choices in twice) / len(twice)
-    return Noise(
-        _error_rate(differ),
-        _error_rate(wilson(differ * len(twice), len(twice)).low),
-        len(twice),
-        "several votes on one item",
-    )
+    low = _error_rate(wilson(differ * len(twice), len(twice)).low)
+    return Noise(_error_rate(differ), low, len(twice), "several votes on one item")
 
 
-def _differing(choices: Iterable[str]) -> float:
-    counts = Counter(choices)
+def _differing(counts: Counter[str]) -> float:
     n = counts.total()
     same = sum(k * (k - 1) for k in counts.values())
     return 1 - same / (n * (n - 1))

@@ -1,6 +1,6 @@
-"""A run's figures so far, as rules read them: where each started, where it is, how much it scatters.
+"""The figures of a run so far, as rules read them: first and latest medians, scatter, best window.
 
-Everything is a function of the rows taken, so a run that is continued has the figures of the run before.
+They depend on the rows alone, so a continued run takes the rows of the interrupted one first.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from statistics import median
 
 from pipeline.health.written_texts import Window
 
-# Medians over five updates: two wild ones among them change nothing.
+# Updates of a median, which two outliers among five do not change.
 WINDOW = 5
 
-# Standard errors by which a figure has to move. A rule looks after every update, and at the best window so far, so
-# the usual two would be exceeded by chance in most runs.
+# Standard errors by which a figure has to move. Rules are applied after every update and to the best window, so
+# two would be exceeded by chance in most runs.
 SURE = 4.0
 
-# Differences between neighbours that scatter is measured on: enough for a tenth of relative error.
+# Differences between neighbours that scatter is measured on, for a relative error of a tenth.
 _RECENT = 64
 
 
 @dataclass
 class Column:
-    """One metric by update, of the rows where it is a finite number.
+    """The finite values of one metric by update.
 
     Attributes:
-        peak: the best mean of a window that ended a window ago, and the place where that window begins.
+        peak: the best mean of a window that ended at least a window ago, and the index of its first value.
     """
 
     updates: list[int] = field(default_factory=list[int])
@@ -72,7 +72,7 @@ class Figures:
     """Takes a run's rows in order, one per update.
 
     Attributes:
-        window: the latest completions up to the last row, where they are known.
+        window: the latest completions up to the last row; None where they are unknown.
     """
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class Figures:
         return len(self.column(name).values)
 
     def last(self, name: str, k: int = WINDOW) -> list[float]:
-        """The last ``k`` values; none as long as there are fewer."""
+        """The last ``k`` values; empty where there are fewer."""
         values = self.column(name).values
         return values[-k:] if len(values) >= k else []
 
@@ -115,7 +115,7 @@ class Figures:
         return median(values) if values else None
 
     def since(self, name: str, k: int = WINDOW) -> int:
-        """The update at which a median of the last ``k`` values can have become what it is."""
+        """The update from which on half of the last ``k`` values are."""
         updates = self.column(name).updates
         return updates[0] if len(updates) == k else updates[-(k // 2 + 1)]
 
@@ -125,7 +125,7 @@ class Figures:
         return values[0] if values else None
 
     def holding_since(self, name: str, holds: Callable[[float], bool]) -> int | None:
-        """The first update of the unbroken stretch up to now in which it ``holds``; None where it does not now."""
+        """The first update since which every value ``holds``; None where the last one does not."""
         column = self.column(name)
         since = None
         for update, value in zip(reversed(column.updates), reversed(column.values), strict=True):
@@ -135,12 +135,12 @@ class Figures:
         return since
 
     def start(self, name: str) -> float | None:
-        """Median of the first window, once a second one has begun after it."""
+        """Median of the first window; None before there are two windows."""
         values = self.column(name).values
         return median(values[:WINDOW]) if len(values) >= 2 * WINDOW else None
 
     def moved(self, name: str) -> Move | None:
-        """From the first window to the last one; None as long as they overlap."""
+        """The move from the first window to the last; None while they overlap."""
         before, now = self.start(name), self.now(name)
         if before is None or now is None:
             return None
@@ -148,14 +148,14 @@ class Figures:
         return Move(before, now, 1.25 * self.scatter(name) * math.sqrt(2 / WINDOW))
 
     def scatter(self, name: str) -> float:
-        """Standard deviation around the figure's course, from its recent steps; a few wild ones count little."""
+        """Robust standard deviation around the figure's course, from its recent steps."""
         values = self.column(name).values[-_RECENT - 1 :]
         steps = [abs(b - a) for a, b in pairwise(values)]
-        # 1.4826 makes a median absolute deviation a normal standard deviation; a step holds two values' noise.
+        # 1.4826 turns a median absolute deviation into a standard deviation; a step has the noise of two values.
         return 1.4826 * median(steps) / math.sqrt(2) if steps else 0.0
 
     @property
     def batch(self) -> float | None:
-        """Completions of an update."""
+        """Completions per update; None where unknown."""
         episodes = self.column("episode").values
         return episodes[-1] / self.update if self.update > 0 and episodes and episodes[-1] > 0 else None

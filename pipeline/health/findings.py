@@ -1,4 +1,4 @@
-"""What a rule reads besides a run's figures, and what it reports."""
+"""Rules, the facts that they read besides a run's figures, and their findings."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ DOCS = "docs/doctor.md"
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about a run that a person should look at.
+    """A problem of a run, for a person to look at.
 
     Attributes:
         rule: its name.
         severity: ``serious``: do not trust the results; ``watch``: look at it before going on.
-        what: with the numbers of the update at which it was first seen; of texts, last seen.
-        since: the update at which it began; None where it is not about updates.
+        what: with the numbers of the update at which it was first seen; for texts, last seen.
+        since: the update at which it began; None for findings on inputs.
         why: why it matters.
         change: what to do about it.
-        link: where it is explained.
+        link: to its explanation.
         until: the last update at which the rule held, where it no longer does.
     """
 
@@ -50,7 +50,7 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Noise:
-    """Share of labels that are wrong, its lower 95 % limit, the number of labels, and how it was measured."""
+    """The share of wrong labels, its lower 95 % limit, the number of labels, and the source of the estimate."""
 
     share: float
     low: float
@@ -60,17 +60,17 @@ class Noise:
 
 @dataclass(frozen=True)
 class Facts:
-    """A run's settings and inputs, as rules read them; None where one is not known.
+    """The settings and inputs of a run, as rules read them; None where unknown.
 
     Attributes:
         stops: whether a completion can end by itself.
-        value_warmup: first updates that train the value model only.
-        kept: after how many updates the policy is that was published.
+        value_warmup: number of first updates that train the value model only.
+        kept: the update of the published policy.
         reward: the reward model, measured on held-out rows.
-        training_rows: comparisons or completions that it was trained on.
-        stopped: why the run ended before its last update, in its own words.
-        leaks: held-out rows that were trained on.
-        duplicates: rows that are in their split more than once.
+        training_rows: comparisons or completions that the reward model was trained on.
+        stopped: why the run ended early, in its own words.
+        leaks: held-out rows that are also training rows.
+        duplicates: rows that are repeated within their split.
     """
 
     stops: bool = True
@@ -86,7 +86,7 @@ class Facts:
 
     @classmethod
     def of_settings(cls, ppo: Mapping[str, Any]) -> Facts:
-        """From keys of the ``ppo`` section, a missing one at its default; YAML reads ``1e-1`` as text."""
+        """Facts from the section ``ppo``; YAML reads ``1e-1`` as text."""
         stops = ppo.get("stop_token", "eos") is not None or ppo.get("stop_token_id") is not None
         target = ppo.get("kl_target")
         warmup = int(float(ppo.get("value_warmup_updates") or 0))
@@ -95,7 +95,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Seen:
-    """A rule holds: what it saw, and since which update."""
+    """What a rule saw, and since which update."""
 
     what: str
     since: int | None = None
@@ -103,12 +103,12 @@ class Seen:
 
 @dataclass(frozen=True)
 class Rule:
-    """One illness.
+    """A problem, and the function that detects it.
 
     Attributes:
-        needs: metrics, or fields of :class:`Facts`, that it reads; ``a|b``: one of the two will do.
-        look: whether it holds after the last row taken.
-        keeps_up: report what it saw last, not first: it names a sentence, and another one may win.
+        needs: metrics, or fields of :class:`Facts`, that it reads; ``a|b``: one of the two suffices.
+        look: what it sees after the last row; None where it does not hold.
+        keeps_up: report what it saw last, not first, as the sentence that it quotes may change.
     """
 
     name: str
@@ -124,7 +124,7 @@ class Rule:
         return f"{DOCS}#{self.name}"
 
     def sees(self, figures: Figures, facts: Facts) -> bool:
-        """Whether all that it needs is there."""
+        """Whether everything that it needs is known."""
         return all(
             any(figures.has(name) or getattr(facts, name, None) is not None for name in need.split("|"))
             for need in self.needs

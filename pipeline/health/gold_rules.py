@@ -1,7 +1,6 @@
-"""Is the reward being hacked? By scores that are not trained on: the gold score, or a check on held-out prompts.
+"""Rules on over-optimisation, by scores that are not trained on: the gold score, or a check on held-out prompts.
 
-Over-optimisation is Goodhart's law at work on a learnt reward (Gao et al. 2022, arXiv:2210.10760): past some KL
-the score goes on rising and what it stands for falls.
+Past some KL the score of a learnt reward rises while the gold score falls (Gao et al. 2022, arXiv:2210.10760).
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from pipeline.health.findings import Facts, Rule, Seen
 from pipeline.results.metrics import Logged
 from pipeline.statistics.overoptimised import LOST, evaluated, turned_at
 
-# The best of many windows is the best by chance too. Of 200 runs of 300 updates that stayed where they were at a
-# scatter of a fifth of their rise, 5 standard errors were exceeded in 2; 4 in 18.
+# The best of many windows is partly so by chance. Of 200 constant runs of 300 updates with a scatter of a fifth of
+# the rise, 5 standard errors were exceeded in 2, 4 in 18.
 FALL_SURE = 5.0
 SCORE_SURE = 2.0
-# Thirds of a run are compared, of at least six updates each.
+# Updates, of which thirds are compared.
 PARTED_BY = 18
-# Of all that the score has gained, in the last third: less is a plateau.
+# Share of its gain that the score makes in the last third; less is a plateau.
 WENT_ON = 0.15
 
 
@@ -29,7 +28,7 @@ def over_optimised(figures: Figures, facts: Facts) -> Seen | None:
 
 
 def _gold_falls(figures: Figures) -> Seen | None:
-    """The best window of what was sampled for training, against the last one."""
+    """Compare the best window of the sampled completions with the last one."""
     gold, scores = figures.column(Logged.GOLD), figures.column(Logged.SCORES)
     if gold.peak is None or len(gold.values) < 3 * WINDOW or gold.updates != scores.updates:
         return None
@@ -51,16 +50,12 @@ def _gold_falls(figures: Figures) -> Seen | None:
 
 
 def _check_falls(figures: Figures) -> Seen | None:
-    """The best held-out evaluation, against the last two, by the rule that ends a run."""
-    check, error, scores = (
-        figures.column(Logged.CHECK),
-        figures.column(Logged.CHECK_ERROR),
-        figures.column(Logged.HELD_SCORES),
-    )
+    """Compare the best held-out evaluation with the last two, by the rule that ends a run."""
+    check, error, scores = map(figures.column, (Logged.CHECK, Logged.CHECK_ERROR, Logged.HELD_SCORES))
     if not check.values or not check.updates == error.updates == scores.updates:
         return None
-    known = figures.column(Logged.CHECK_FALL_ERROR)
-    paired = dict(zip(known.updates, known.values, strict=True))
+    falls = figures.column(Logged.CHECK_FALL_ERROR)
+    paired = dict(zip(falls.updates, falls.values, strict=True))
     evaluations = evaluated(check.values, scores.values, error.values, [paired.get(u) for u in check.updates])
     at = turned_at(evaluations)
     if at is None:
@@ -75,7 +70,7 @@ def _check_falls(figures: Figures) -> Seen | None:
 
 
 def vindicated(figures: Figures) -> bool:
-    """Whether a score that is not trained on rose: a changed form is then what the task asks for."""
+    """Whether the gold score or the check rose, so that changed texts may be what the task asks for."""
     gold = figures.moved(Logged.GOLD)
     if gold is not None:
         return gold.rose and _gold_falls(figures) is None
@@ -86,7 +81,7 @@ def vindicated(figures: Figures) -> bool:
 
 
 def judged(figures: Figures) -> bool | None:
-    """Whether a score that is not trained on is there; None where there is one, and too little of it to tell."""
+    """Whether there is a gold score or check; None where there are too few values yet."""
     if figures.has(Logged.GOLD):
         return True if figures.moved(Logged.GOLD) is not None else None
     if figures.has(Logged.CHECK):
@@ -95,7 +90,7 @@ def judged(figures: Figures) -> bool | None:
 
 
 def left_behind(figures: Figures, facts: Facts) -> Seen | None:
-    """The score rises and what it stands for does not: from the start, or over the last third of the run."""
+    """The score rises and the gold score does not: since the start, or over the last third of the run."""
     gold, scores = figures.column(Logged.GOLD), figures.column(Logged.SCORES)
     n = len(gold.values)
     if n < PARTED_BY or gold.updates != scores.updates or over_optimised(figures, facts) is not None:
@@ -104,10 +99,8 @@ def left_behind(figures: Figures, facts: Facts) -> Seen | None:
     start, middle, late = slice(0, WINDOW), slice(n - 2 * third, n - third), slice(n - third, n)
     rise = mean(scores.values[late]) - mean(scores.values[start])
     gained = mean(gold.values[late]) - mean(gold.values[start])
-    spread, by_chance = (
-        figures.start(Logged.SCORES_STD),
-        figures.scatter(Logged.GOLD) * math.sqrt(1 / WINDOW + 1 / third),
-    )
+    spread = figures.start(Logged.SCORES_STD)
+    by_chance = figures.scatter(Logged.GOLD) * math.sqrt(1 / WINDOW + 1 / third)
     if spread and rise > spread and gained <= by_chance / 2:
         return Seen(
             f"The score rose from {mean(scores.values[start]):.3g} to {mean(scores.values[late]):.3g}, the gold "
@@ -140,8 +133,8 @@ RULES = (
         "serious",
         (f"{Logged.GOLD}|{Logged.CHECK_ERROR}", "objective/scores|eval/scores"),
         over_optimised,
-        "The reward is being hacked: past some KL the score goes on rising while what it stands for falls.",
-        "Take the policy of before, which ppo.keep_best: true publishes (with ppo.eval_strategy: steps). "
+        "The reward is being hacked: past some KL the score rises while the gold score falls.",
+        "Take the earlier policy, which ppo.keep_best: true publishes (with ppo.eval_strategy: steps). "
         "ppo.fall_patience: 2 ends such a run, and so does ppo.kl_budget at the KL of the best one. Then label "
         "completions of this policy.",
     ),
@@ -150,7 +143,7 @@ RULES = (
         "watch",
         (Logged.GOLD, Logged.SCORES),
         left_behind,
-        "What the score still gains is no longer what it stands for; falling comes next.",
+        "The gain in score is no longer a gain in gold score, which may fall next.",
         "Read the latest completions beside their scores. End the run here: ppo.kl_budget at this KL, or "
         "ppo.keep_best. Then label completions of this policy.",
     ),

@@ -1,4 +1,4 @@
-"""Does it learn, and from anything? Rules over the value model, the scores and the advantages."""
+"""Rules on learning: the value model, the scores and the advantages."""
 
 from __future__ import annotations
 
@@ -9,36 +9,32 @@ from pipeline.health.findings import Facts, Rule, Seen
 from pipeline.health.gold_rules import vindicated
 from pipeline.results.metrics import Logged
 
-# A constant explains 0. A head on the policy's states explained 0.02 to 0.1 in good runs, and varied by 0.05
-# between updates: limits are low, and have to be missed by three standard errors.
+# A constant explains 0. In good runs a head on the policy's states explained 0.02 to 0.1, with 0.05 between
+# updates, so limits are low and have to be missed by three standard errors.
 HARMS, EXPLAINS_NOTHING = (-0.1, 10, 20), (Logged.EXPLAINED.about.low, 20, 30)
-"""Limit, updates of the window, and from how many updates on."""
+"""Limit, updates of the window, and the number of updates from which on it is applied."""
 VALUE_SURE = 3.0
-# Below this share of their first variance the returns have converged, and what is left to explain is accidents.
+# Below this share of their first variance the returns have converged, and only noise is left to explain.
 RETURNS_LEFT = 0.5
-# The spread of scores that are all the same to fp32, and what counts as little of the first spread.
+# The spread of equal scores in fp32, and the share of the first spread that counts as little.
 SAME_SCORE, SPREAD_LEFT = 1e-6, 0.05
-# Of the spread of the scores: a fall that no reader would call noise.
+# Share of the scores' spread by which the mean has to fall.
 SCORE_LOST = 0.5
 
 
 def value_not_learning(figures: Figures, facts: Facts) -> Seen | None:
     name = Logged.EXPLAINED
     at_first, spread = figures.start(Logged.RETURNS_VAR), figures.now(Logged.RETURNS_VAR, HARMS[1])
-    if (
-        at_first is None
-        or spread is None
-        or spread < max(RETURNS_LEFT * at_first, Logged.ADVANTAGES_VAR.about.low)
-    ):
+    if at_first is None or spread is None:
+        return None
+    if spread < max(RETURNS_LEFT * at_first, Logged.ADVANTAGES_VAR.about.low):
         return None
     for limit, window, by in (HARMS, EXPLAINS_NOTHING):
         explained, clipped = figures.now(name, window), figures.now(Logged.VALUES_CLIPPED, window) or 0.0
         error = 1.25 * figures.scatter(name) / math.sqrt(window)
         if figures.count(name) < by or explained is None or explained + VALUE_SURE * error >= limit:
             continue
-        pinned = (
-            f" {clipped:.0%} of its predictions are clipped." if not Logged.VALUES_CLIPPED.allows(clipped) else ""
-        )
+        pinned = "" if Logged.VALUES_CLIPPED.allows(clipped) else f" {clipped:.0%} of its predictions are clipped."
         return Seen(
             f"The value model explains {explained:.2g} of the variance of the returns; a constant, 0.{pinned}",
             figures.since(name, window),
@@ -71,7 +67,7 @@ def advantages_vanish(figures: Figures, facts: Facts) -> Seen | None:
 
 
 def score_falls(figures: Figures, facts: Facts) -> Seen | None:
-    """Both, as the penalties may be what is traded against the score."""
+    """Score and penalised reward fall: a lower score alone may be the price of lower penalties."""
     score, goal = figures.moved(Logged.SCORES), figures.moved(Logged.RLHF_REWARD)
     spread = figures.start(Logged.SCORES_STD)
     if score is None or goal is None or spread is None or not (score.fell and goal.fell):
@@ -127,7 +123,7 @@ RULES = (
         "serious",
         (Logged.SCORES, Logged.SCORES_STD, Logged.RLHF_REWARD),
         score_falls,
-        "PPO makes worse what it is to make better: its steps are too large, or its advantages are wrong.",
+        "PPO lowers the score that it should raise: its steps are too large, or its advantages are wrong.",
         "Lower ppo.learning_rate to a third, and look at the other findings, above all on the value model.",
     ),
 )

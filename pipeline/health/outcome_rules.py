@@ -1,4 +1,4 @@
-"""Is any of the run's training in the policy that it published?"""
+"""The rule on a published policy without any update."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RULES = (
         "serious",
         (),
         nothing_kept,
-        "Whatever is measured of this policy is measured of the base, or of the adapter that it started from.",
+        "Every measurement of this policy is one of the base, or of the adapter that it started from.",
         "Look at eval/ of the first evaluations. Where they fell at once, lower ppo.learning_rate or raise "
         "ppo.kl_coef; where a bound ended the run, raise ppo.kl_budget or lower ppo.diversity_floor; evaluate "
         "more often: ppo.eval_steps.",

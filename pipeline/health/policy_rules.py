@@ -1,7 +1,7 @@
-"""Is the arithmetic right, and is the policy still itself? Rules over ratio, KL, entropy, length and endings.
+"""Rules on the policy: ratio, KL, entropy, repetition, length and endings.
 
-A rule sees the rows up to now and says whether it holds now. The limit of a metric is in the catalogue
-(:mod:`pipeline.results.metrics`); what a rule asks besides stands here. docs/doctor.md argues every threshold.
+The limits of metrics are in the catalogue (:mod:`pipeline.results.metrics`), other thresholds here. docs/doctor.md
+argues each.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ENTROPY_SHARE = 0.2
 REPEATED_MORE = 0.1
 LENGTH_TIMES, LENGTH_TOKENS = 1.5, 3.0
 ENDED_LESS, ENDED_ONCE, ENDED_NONE = 0.2, 0.1, 0.02
-# A mean score moves by at most its standard deviation times sqrt(2 KL): here by 0.045 of it.
+# At KL 1e-3 a mean score has moved by at most sqrt(2 KL) = 0.045 standard deviations.
 STILL_FOR, STILL_KL = 16, 1e-3
 
 
@@ -46,7 +46,7 @@ def negative_k3(figures: Figures, facts: Facts) -> Seen | None:
 
 
 def negative_kl(figures: Figures, facts: Facts) -> Seen | None:
-    """A small KL is half the variance of the log-ratio: that says how far below 0 chance takes the k1 estimate."""
+    """A small KL is half the variance of the log-ratio, which gives the standard error of the k1 estimate."""
     k1, k3 = figures.now(Logged.KL), figures.now(Logged.KL_K3)
     if k1 is None or k3 is None or not figures.batch:
         return None
@@ -65,7 +65,7 @@ def kl_runs_away(figures: Figures, facts: Facts) -> Seen | None:
     per_token, total = figures.now(Logged.KL_PER_TOKEN, 3), figures.now(Logged.KL, 3)
     if per_token is None or total is None:
         return None
-    # Both: short completions spend more per token, long ones more in all.
+    # Both limits: short completions have more KL per token, long ones more in total.
     if not Logged.KL_PER_TOKEN.allows(per_token) and not Logged.KL.allows(total):
         what = f"KL to the reference is {total:.3g} nats per completion, {per_token:.2g} per token."
         return Seen(what, figures.since(Logged.KL, 3))
@@ -83,11 +83,9 @@ def kl_runs_away(figures: Figures, facts: Facts) -> Seen | None:
 
 def entropy_collapse(figures: Figures, facts: Facts) -> Seen | None:
     move = figures.moved(Logged.ENTROPY)
-    if (
-        move is None
-        or move.now >= min(Logged.ENTROPY.about.low, ENTROPY_SHARE * move.before)
-        or vindicated(figures)
-    ):
+    if move is None or vindicated(figures):
+        return None
+    if move.now >= min(Logged.ENTROPY.about.low, ENTROPY_SHARE * move.before):
         return None
     return Seen(
         f"The entropy of the next token fell from {move.before:.3g} to {move.now:.2g} nats.",
@@ -142,7 +140,7 @@ def all_cut(figures: Figures, facts: Facts) -> Seen | None:
 
 
 def _ends_less(figures: Figures, facts: Facts) -> Move | None:
-    """The fall of a share, where it is more than chance. Near 1 it hardly scatters, so its error is a coin's."""
+    """The fall in completions that end, where significant, also by the binomial error."""
     move = figures.moved(Logged.ENDED)
     if not facts.stops or move is None or not figures.batch:
         return None
@@ -265,7 +263,7 @@ RULES = (
         all_cut,
         "Every score is now that of a text cut in the middle; the reward model has not learnt what those are "
         "worth.",
-        "Start anew with ppo.missing_eos_penalty at about the spread of the scores, or a longer "
+        "Start again with ppo.missing_eos_penalty at about the spread of the scores, or a longer "
         "ppo.response_length.",
     ),
     Rule(

@@ -1,8 +1,7 @@
-"""Is it still varied, and what spreads? Rules over what a run writes.
+"""Rules on the completions: their variety, and sentences or phrases that spread.
 
-Entropy per token hardly moves while all texts come to end in one sentence: in the run that these rules come from
-it went from 1.37 to 1.32 nats, and of 56 effective closing sentences 3 were left. docs/doctor.md argues every
-threshold.
+Entropy per token does not show a collapse: in one run it went from 1.37 to 1.32 nats while 56 effective closing
+sentences became 3. docs/doctor.md argues every threshold.
 """
 
 from __future__ import annotations
@@ -14,17 +13,17 @@ from pipeline.health.written_texts import Held
 from pipeline.results.metrics import Logged
 from pipeline.texts.collapse import HALF, NGRAMS_LEFT, QUARTER, number, percent
 
-# A policy that leaves out all that is bad in its base's language keeps about half; a third is another language.
+# A policy that avoids everything bad keeps about half of its base's n-grams; a third is another language.
 NGRAMS_GONE = 1 / 3
-# Where completions cannot be read: four standard errors of the share of 256 that end alike.
+# Without completions: at least 4.8 standard errors of a share of 256 (4.8 at a share of one half).
 ENDS_MORE = 0.15
-# Sentences of a completion, below which most are one.
+# Mean sentences per completion, below which most have one.
 ONE_SENTENCE = 1.5
 QUOTED = 80
 
 
 def sentences_collapse(figures: Figures, facts: Facts) -> Seen | None:
-    """By the rule of :mod:`pipeline.texts.collapse` where completions can be read; else by its limits alone."""
+    """Apply the rule of :mod:`pipeline.texts.collapse`; without completions, only its limits."""
     if _may_be_answers(figures):
         return None
     if figures.window is not None:
@@ -34,11 +33,8 @@ def sentences_collapse(figures: Figures, facts: Facts) -> Seen | None:
         scores = _scores(figures.window.closing, "that end so") if name == Logged.CLOSINGS else ""
         what = f"Of the latest {figures.window.n} completions: {figures.window.collapse}.{scores}"
         return Seen(what, _below(figures, name, HALF))
-    since, share, ngrams = (
-        _below(figures, Logged.CLOSINGS, HALF),
-        figures.now(Logged.COMMON_CLOSING, 1) or 0.0,
-        _left(figures, Logged.TRIGRAMS),
-    )
+    since, ngrams = _below(figures, Logged.CLOSINGS, HALF), _left(figures, Logged.TRIGRAMS)
+    share = figures.now(Logged.COMMON_CLOSING, 1) or 0.0
     rise = share - (figures.first(Logged.COMMON_CLOSING) or 0.0)
     if since is None or share < QUARTER or rise < ENDS_MORE or (ngrams is not None and ngrams > NGRAMS_LEFT):
         return None
@@ -74,13 +70,12 @@ def phrase_spreads(figures: Figures, facts: Facts) -> Seen | None:
 
 
 def _may_be_answers(figures: Figures) -> bool:
-    """Whether few different texts may be what the task asks for: a walk, a label, a number.
+    """Whether completions are one-sentence answers, of which a task may have few right ones: a label, a number.
 
-    Completions of one sentence are then answers, of which a task may have few right ones. A gold score or check
-    that rises says that these are; as long as there is too little of it to tell, nothing is said.
+    They may be where the gold score or check rises, or has too few values yet.
     """
-    pieces, gold = figures.first(Logged.SENTENCES), figures.moved(Logged.GOLD)
-    if pieces is None or pieces >= ONE_SENTENCE:
+    count, gold = figures.first(Logged.SENTENCES), figures.moved(Logged.GOLD)
+    if count is None or count >= ONE_SENTENCE:
         return False
     rises = gold is not None and gold.now - gold.before > gold.error and over_optimised(figures, Facts()) is None
     return rises or vindicated(figures) or judged(figures) is None
@@ -92,7 +87,7 @@ def _left(figures: Figures, name: str) -> float | None:
 
 
 def _below(figures: Figures, name: str, share: float) -> int | None:
-    """Since when a figure is below a share of its first value."""
+    """The update since which a figure is below a share of its first value."""
     first = figures.first(name)
     return None if first is None else figures.holding_since(name, lambda value: value < share * first)
 
@@ -114,9 +109,9 @@ RULES = (
         sentences_collapse,
         "The policy has found a sentence that the reward likes and writes it to every prompt. The score rises, "
         "entropy per token hardly moves, and a reader sees one text again and again.",
-        "Publish the policy of before: ppo.diversity_floor: 0.5 (with ppo.eval_strategy: steps) ends a run there. "
-        "Collect comparisons sampled from this policy (collect.inputs.policy), train the reward model on both and "
-        "PPO anew from the base; or take the sentence's worth away: pipeline.modeling.novelty in ppo.reward.",
+        "Publish an earlier policy: ppo.diversity_floor: 0.5 (with ppo.eval_strategy: steps) ends a run there. "
+        "Collect comparisons sampled from this policy (collect.inputs.policy), train the reward model on both, "
+        "and run PPO again from the base; or devalue repeated sentences: pipeline.modeling.novelty in ppo.reward.",
         keeps_up=True,
     ),
     Rule(
@@ -124,7 +119,7 @@ RULES = (
         "serious",
         (Logged.TRIGRAMS,),
         ngrams_collapse,
-        "Most of what the base could say is no longer said, whatever the prompt.",
+        "The policy no longer writes most of what the base could say, for any prompt.",
         "Read the rollouts. Lower ppo.learning_rate, raise ppo.kl_coef, set ppo.diversity_floor: 0.5, or add "
         "pipeline.modeling.novelty:trigrams to ppo.reward.",
         keeps_up=True,

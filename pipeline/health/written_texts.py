@@ -1,7 +1,7 @@
-"""Count how varied a run's latest completions are, update by update, and which sentence or phrase spreads in them.
+"""Measure the variety of a run's latest completions, and find the sentence or phrase that spreads in them.
 
-Counts are over a window of the latest updates, always of the same size, since effective numbers grow with the
-sample. They follow from the completions taken: given those of an interrupted run first, they go on from there.
+Counts are over a window of constant size, as effective numbers grow with the sample. A continued run
+takes the completions of the interrupted one first.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from pipeline.texts.diversity import NGRAM, Common, Diversity, Effective, effect
 from pipeline.texts.sentences import closing, same, sentences
 from pipeline.texts.words import words
 
-# Completions of a window, in whole updates: the standard error of an effective number is then about 6 %, and a
-# batch of 64 needs four updates. Of fewer it says less: 64 completions show 35 of the 85 closings that 800 show.
+# Completions of a window, in whole updates. An effective number then has a standard error of about 6 %; 64
+# completions would show 35 of the 85 closings that 800 show.
 TEXTS = 256
 
-# Standard errors of a collapse that is looked for after every update.
+# Standard errors for a collapse, as the rule is applied after every update.
 SURE = 4.0
 
-# Words of a phrase: as short as a sentence can be, longer than what a language repeats by itself.
+# Words of a phrase; a language repeats shorter ones by itself.
 PHRASE = 4
 
 READ = ("update", "prompt", "completion", "ended", "score")
-"""Columns of rollouts that are read here."""
+"""The columns of rollouts that :func:`written` reads."""
 
 Run = tuple[str, ...]
 Thing = TypeVar("Thing", str, Run)
@@ -43,10 +43,9 @@ class Held:
     """A sentence or phrase, and how many of a window's completions hold it.
 
     Attributes:
-        text: as it is written.
-        share, before: of the window's completions, and of the first window's.
-        score_with, score_without: mean scores of the window's completions that hold it and of the others; None
-            where there are none.
+        text: as written.
+        share, before: share of the window's completions, and of the first window's.
+        score_with, score_without: mean scores of the completions with and without it; None where all have it.
     """
 
     text: str
@@ -63,7 +62,7 @@ class Window:
     Attributes:
         n: completions.
         figures: the metrics ``diversity/*``.
-        collapse: by the rule that evaluation uses, against the first window.
+        collapse: against the first window, by the rule of evaluation.
         closing: the most common closing sentence.
         spread: the sentence or phrase whose share has grown most since the first window.
     """
@@ -92,7 +91,7 @@ class _Text:
 
 @dataclass
 class _Counts:
-    """How many of a window's completions hold each thing."""
+    """Counts of the sentences, phrases, n-grams and texts of a window."""
 
     closings: Counter[str] = field(default_factory=Counter[str])
     openings: Counter[str] = field(default_factory=Counter[str])
@@ -101,14 +100,10 @@ class _Counts:
     ngrams: Counter[Run] = field(default_factory=Counter[Run])
     texts: Counter[str] = field(default_factory=Counter[str])
 
-    def add(self, text: _Text) -> None:
-        for counter, items in self._of(text):
-            counter.update(items)
-
-    def remove(self, text: _Text) -> None:
+    def add(self, text: _Text, times: int = 1) -> None:
         for counter, items in self._of(text):
             for item in items:
-                counter[item] -= 1
+                counter[item] += times
                 if not counter[item]:
                     del counter[item]
 
@@ -125,7 +120,7 @@ class _Counts:
 
 @dataclass(frozen=True)
 class _First:
-    """The first window, with which later ones are compared."""
+    """The counts of the first window, with which later ones are compared."""
 
     closings: Counter[str]
     sentences: Counter[str]
@@ -135,10 +130,10 @@ class _First:
 
 
 class Written:
-    """Takes each update's completions in order.
+    """Takes the completions of each update in order.
 
     Attributes:
-        windows: by update, from the first that ends a full window.
+        windows: by update, from the first full window on.
         latest: (score, completion) of the last update taken.
     """
 
@@ -157,13 +152,13 @@ class Written:
         ended: Sequence[bool],
         scores: Sequence[float],
     ) -> Mapping[str, float]:
-        """Take one update's completions; return its metrics, none before a window is full."""
+        """Take one update's completions; returns its metrics, empty before a window is full."""
         self._updates.append([_apart(*row) for row in zip(prompts, completions, ended, scores, strict=True)])
         for text in self._updates[-1]:
             self._counts.add(text)
         while sum(map(len, self._updates)) - len(self._updates[0]) >= TEXTS:
             for text in self._updates.popleft():
-                self._counts.remove(text)
+                self._counts.add(text, -1)
         self.latest = list(zip(scores, completions, strict=True))
         texts = [text for of_update in self._updates for text in of_update]
         if len(texts) < TEXTS:
@@ -173,7 +168,7 @@ class Written:
 
     @property
     def samples(self) -> list[tuple[float, str]]:
-        """(score, completion) of the last update's highest, middle and lowest score; as many as there are."""
+        """(score, completion) with the highest, middle and lowest score of the last update."""
         ranked = sorted(self.latest, key=lambda row: -row[0])
         places = sorted({0, len(ranked) // 2, len(ranked) - 1}) if ranked else []
         return [ranked[i] for i in places]
@@ -205,16 +200,14 @@ class Written:
 
 
 def written(rows: Iterable[Mapping[str, Any]]) -> Written:
-    """All completions of a run.
+    """Take all completions of a run.
 
     Args:
         rows: of a ``rollouts`` version or a rollouts.jsonl, in order, with the columns :data:`READ`.
     """
     taken = Written()
     for update, batch in groupby(rows, key=lambda row: int(row["update"])):
-        listed = list(batch)
-        columns = [[row[name] for row in listed] for name in READ[1:]]
-        taken.take(update, *columns)
+        taken.take(update, *zip(*([row[name] for name in READ[1:]] for row in batch), strict=True))
     return taken
 
 
@@ -235,19 +228,18 @@ def _apart(prompt: str, text: str, ended: bool, score: float) -> _Text:
 
 
 def _first(texts: Sequence[_Text], counts: _Counts) -> _First:
-    # Half of the n-grams at first: texts may then become shorter by half without seeming less varied for it.
+    # Half of the first n-grams, so that texts of half the length do not seem less varied.
     at = counts.ngrams.total() // 2
     copies = Counter(counts.closings), Counter(counts.sentences), Counter(counts.phrases)
     return _First(*copies, _measured(texts, counts, at), at)
 
 
 def _measured(texts: Sequence[_Text], counts: _Counts, ngrams_at: int) -> Diversity:
-    """A window as :func:`pipeline.texts.collapse.collapse` reads it; what that does not read is left out."""
+    """The figures of a window that :func:`pipeline.texts.collapse.collapse` reads."""
     places = {prompt: i for i, prompt in enumerate(dict.fromkeys(text.prompt for text in texts))}
     of = [places[text.prompt] for text in texts]
     (last, ends), (opening, begins) = _most(counts.closings), _most(counts.openings)
-    sentence, holds = _most(counts.sentences)
-    n = len(texts)
+    (sentence, holds), n = _most(counts.sentences), len(texts)
     return Diversity(
         n=n,
         groups=len(places),
@@ -272,10 +264,10 @@ def _ngrams(counts: _Counts, at: int) -> Effective | None:
 
 
 def _spread(texts: Sequence[_Text], counts: _Counts, first: _First) -> Held:
-    """Of a sentence that spreads every phrase in it spreads as well, and the sentence says more."""
+    """The sentence that spreads most, unless a phrase spreads clearly more."""
     n = len(texts)
-    sentence, grown = _most_grown(counts.sentences, first.sentences)
-    phrase, more = _most_grown(counts.phrases, first.phrases) if counts.phrases else ((), 0)
+    sentence, grown = _most(counts.sentences, first.sentences)
+    phrase, more = _most(counts.phrases, first.phrases) if counts.phrases else ((), 0)
     if more > max(1.25 * grown, grown + 0.05 * n):
         holds = [text for text in texts if phrase in text.phrases]
         return _held(_phrase(holds[0].text, phrase), holds, texts, first.phrases[phrase] / n)
@@ -283,30 +275,27 @@ def _spread(texts: Sequence[_Text], counts: _Counts, first: _First) -> Held:
     return _held(_spelt(holds[0].text, sentence), holds, texts, first.sentences[sentence] / n)
 
 
-def _most(counts: Counter[Thing]) -> tuple[Thing, int]:
-    """The most common; of equals the first in order, whatever order they were counted in."""
-    most = max(counts.values())
-    return min((key for key, count in counts.items() if count == most), key=repr), most
-
-
-def _most_grown(now: Counter[Thing], before: Counter[Thing]) -> tuple[Thing, int]:
-    most = max(count - before[key] for key, count in now.items())
-    return min((key for key, count in now.items() if count - before[key] == most), key=repr), most
+def _most(counts: Counter[Thing], before: Mapping[Thing, int] | None = None) -> tuple[Thing, int]:
+    """The key whose count is, or has grown, the most, and by how much; of equals the first in sorted order."""
+    grown = counts if before is None else {key: count - before.get(key, 0) for key, count in counts.items()}
+    most = max(grown.values())
+    return min((key for key, count in grown.items() if count == most), key=repr), most
 
 
 def _held(text: str, holds: Sequence[_Text], texts: Sequence[_Text], before: float) -> Held:
-    ours, total = [t.score for t in holds], sum(t.score for t in texts)
-    rest = len(texts) - len(ours)
-    return Held(text, len(ours) / len(texts), before, fmean(ours), (total - sum(ours)) / rest if rest else None)
+    scores, total = [t.score for t in holds], sum(t.score for t in texts)
+    rest = len(texts) - len(scores)
+    without = (total - sum(scores)) / rest if rest else None
+    return Held(text, len(scores) / len(texts), before, fmean(scores), without)
 
 
 def _spelt(text: str, key: str) -> str:
-    """The sentence of ``text`` that is the same as ``key``, as it stands there."""
+    """The sentence of ``text`` that is the same as ``key``, as written."""
     return next((sentence for sentence in sentences(text) if same(sentence) == key), key)
 
 
 def _phrase(text: str, phrase: Run) -> str:
-    """The words of ``phrase`` as they stand in ``text``."""
+    """The words of ``phrase``, as written in ``text``."""
     between = r"\s*".join(map(re.escape, phrase))
     stands = re.search(between, text, re.IGNORECASE)
     return " ".join(phrase) if stands is None else stands[0]

@@ -1,4 +1,4 @@
-"""One page that sets runs side by side."""
+"""Write one page that compares runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NAMES: dict[PairedMeasure, str] = {
     "kl_k1": Measured.KL_K1.with_unit,
     "length": Measured.LENGTH.with_unit,
 }
-# Its place in an evaluation's stats, the metric, and what it is called where not by the metric's label and unit.
+# The key in ``Evaluation.figures``, the metric, and a label where it is not the metric's.
 ROWS: tuple[tuple[str, Measured, str], ...] = (
     ("gold_score.policy", Measured.GOLD_SCORE, ""),
     ("gold_score.difference", Measured.GOLD_SCORE, "Gold score, policy − base"),
@@ -53,9 +53,9 @@ class Compared:
     """A run as the page shows it.
 
     Attributes:
-        label: what it is called, and no other run on the page.
+        label: unique on the page.
         findings: the doctor's.
-        paired: against the first run; None for the first itself.
+        paired: against the first run; None for the first run.
     """
 
     label: str
@@ -66,17 +66,13 @@ class Compared:
 
 @dataclass(frozen=True)
 class Page:
-    """What the template shows; ``title`` is read by the one that it extends."""
+    """What the base template reads."""
 
     title: str
 
 
 def render(compared: Sequence[Compared], pictures_to: Path | None = None) -> str:
-    """The page as HTML.
-
-    Args:
-        pictures_to: where the pictures are written as files too.
-    """
+    """Render the page as HTML; the pictures are also written into ``pictures_to``."""
     drawn = draw(compared)
     title = (" against " if len(compared) == 2 else ", ").join(c.label for c in compared)
     return (
@@ -95,11 +91,10 @@ def render(compared: Sequence[Compared], pictures_to: Path | None = None) -> str
 
 
 def headline(compared: Sequence[Compared]) -> str:
-    """Each run against the first, in gold score where it is known, paired where prompts are shared."""
+    """Compare each run with the first, in gold score where known, paired on shared prompts."""
     sentences = [_against(compared[0].label, run) for run in compared[1:]]
     for run in compared:
-        diversity = run.run.results.diversity
-        if diversity and diversity.collapse:
+        if (diversity := run.run.results.diversity) and diversity.collapse:
             variety = diversity_sentence(run.run.results, diversity.collapse.place)
             sentences.append(f"{run.label} has collapsed: {variety}.")
     for run in compared:
@@ -121,7 +116,7 @@ def _against(first: str, run: Compared) -> str:
 
 
 def numbers(compared: Sequence[Compared]) -> Table:
-    """The headline numbers of each run, with n and the kind of interval."""
+    """The main numbers of each run, with n and the kind of interval."""
     rows: list[tuple[str, ...]] = []
     figures = [c.run.results.figures for c in compared]
     for path, metric, label in ROWS:
@@ -150,7 +145,7 @@ def _counts(estimates: Sequence[Estimate | None]) -> str:
 
 
 def paired(compared: Sequence[Compared]) -> list[Table]:
-    """Each run less the first on the prompts of both; a table for each, none where no prompt is shared."""
+    """A table for each run that shares prompts with the first: the paired differences."""
     first, tables = compared[0], list[Table]()
     for run in compared[1:]:
         if run.paired is None or not run.paired.prompts:
@@ -171,14 +166,14 @@ def paired(compared: Sequence[Compared]) -> list[Table]:
 
 
 def differences(compared: Sequence[Compared]) -> Table:
-    """The settings that are not the same in all runs."""
+    """The settings that differ between runs."""
     rows = runs.differing([c.run.settings for c in compared], [c.run.inputs for c in compared])
     note = f'Only what differs; "{runs.DEFAULT}" is not set.' if rows else "No setting differs."
     return Table("", ("setting", *(c.label for c in compared)), rows, note)
 
 
 def draw(compared: Sequence[Compared]) -> list[Drawn]:
-    """The runs' curves on common axes, and their results side by side."""
+    """Draw the runs' curves on common axes, and their results side by side."""
     drawn: list[Drawn] = []
     histories = [(c.label, c.run.history) for c in compared]
     if any(rows for _, rows in histories):
@@ -219,7 +214,7 @@ PANELS = (
 
 
 def same_proxy(compared: Sequence[Compared]) -> bool:
-    """Whether all runs are scored by the same reward, so that proxy scores have one unit."""
+    """Whether all runs have the same reward, so that proxy scores can be compared."""
     ids = [c.run.inputs.get("reward", ("", ""))[1] for c in compared]
     sources = [(c.run.settings.get("ppo") or {}).get("reward") for c in compared]
     return all(content == ids[0] and source == sources[0] for content, source in zip(ids, sources, strict=True))
@@ -231,6 +226,6 @@ def _curves(compared: Compared, measure: Measure) -> frontier.Curves:
 
 
 def _accuracy(compared: Compared) -> Estimate | None:
-    """Of the run's reward model on its own held-out pairs."""
+    """The accuracy of the run's reward model on its held-out pairs."""
     of_pairs = compared.run.reward and compared.run.reward.of_pairs
     return of_pairs and of_pairs.accuracy

@@ -1,4 +1,4 @@
-"""Tables of diversity: measures with intervals, the sentences by name, best-of-n beside PPO."""
+"""Tables of diversity: measures with intervals, the most common sentences, best-of-n beside PPO."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EMPTY = "(empty)"
 
 
 def measure_rows(diversity: Diversity | None) -> list[Row]:
-    """Effective numbers, the most common sentences' shares and similarities, base beside policy."""
+    """Effective numbers, shares of the most common sentences, and similarities, of base and policy."""
     if diversity is None:
         return []
     completions, meaning = f"of {diversity.completions} completions", diversity.by_meaning
@@ -44,7 +44,7 @@ def measure_rows(diversity: Diversity | None) -> list[Row]:
 
 
 def note(diversity: Diversity | None) -> str:
-    """How the measures are to be read."""
+    """How to read the measures."""
     if diversity is None:
         return ""
     seen = diversity.closings.coverage
@@ -60,7 +60,7 @@ def note(diversity: Diversity | None) -> str:
 
 
 def sentence_table(diversity: Diversity | None) -> Table | None:
-    """The closing sentences that are most common on either side, by name, with their shares on both."""
+    """The closing sentences that are most common on either side, with their shares on both."""
     if diversity is None or not diversity.common:
         return None
     rows = [(quoted(row.text), interval(row.base), interval(row.policy)) for row in diversity.common]
@@ -72,7 +72,7 @@ def sentence_table(diversity: Diversity | None) -> Table | None:
 
 
 def best_of_n_table(diversity: Diversity | None) -> Table | None:
-    """Best-of-n's closing sentences beside the base's and PPO's, at one completion of each prompt."""
+    """Closing sentences of the base, best-of-n and PPO, at one completion of each prompt."""
     beside = diversity and diversity.best_of_n
     if not beside:
         return None
@@ -90,7 +90,7 @@ def best_of_n_table(diversity: Diversity | None) -> Table | None:
 
 
 def quoted(text: str) -> str:
-    """A sentence as a table shows it, cut where it is long."""
+    """A sentence in quotes, cut to 90 characters."""
     if not text:
         return EMPTY
     return f"“{text}”" if len(text) <= 90 else f"“{text[:89].rstrip()}…”"

@@ -1,4 +1,4 @@
-"""One self-contained report.html of a run."""
+"""Render the self-contained report.html of a run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Part = Literal["training", "frontier", "diversity", "policy", "reward"]
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as the <svg> element that ``figures.inline_svg`` returns, and the section it belongs to."""
+    """A figure as an <svg> element, and the section of the page that shows it."""
 
     title: str
     svg: str
@@ -39,7 +39,7 @@ class Checkup:
     """What the doctor found in the run.
 
     Attributes:
-        blind: rules that had no figures to look at.
+        blind: rules whose figures are missing.
         stopped: why the run ended early, in its own words.
     """
 
@@ -51,10 +51,10 @@ class Checkup:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything on the page. A part that is None or empty is left out, or said to be missing.
+    """Everything on the page; parts that are None or empty are left out.
 
     Attributes:
-        differences: what this run has set otherwise than its parent run.
+        differences: settings that differ from the parent run.
         config: the settings of the run's stages, shown as YAML.
         facts: short lines under the title, such as ("base model", "gpt2").
     """
@@ -73,7 +73,7 @@ class Report:
 
 
 def render_page(report: Report) -> str:
-    """The page as HTML. It loads nothing, runs nothing, and shows every text as text.
+    """Render the page as HTML, without scripts or external files, with every text escaped.
 
     Raises:
         ValueError: a picture is not a plain SVG (see :func:`safe_svg`).
@@ -83,7 +83,7 @@ def render_page(report: Report) -> str:
     mood, sentence = headline(evaluation)
     serious = [f.rule for f in report.checkup.findings if f.severity == "serious"] if report.checkup else []
     if serious:
-        # What the doctor calls serious is not to be believed, however good it looks.
+        # A run with serious findings is not shown as a success.
         mood = "flat" if mood == "good" else mood
         sentence += f" The doctor's findings are serious: {', '.join(serious)}."
         best, updates = evaluation and evaluation.best_checkpoint, report.checkup.updates if report.checkup else 0
@@ -119,20 +119,20 @@ def render_page(report: Report) -> str:
 
 
 def environment() -> Environment:
-    """Where the templates are and how they are read: every text escaped, no name unknown."""
-    made = Environment(
+    """The template environment, with every text escaped."""
+    environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(number=number, interval=interval, folded=folded)
-    return made
+    environment.filters.update(number=number, interval=interval, folded=folded)
+    return environment
 
 
 def best_checkpoint(evaluation: Evaluation | None) -> str:
-    """Whether another update's policy was better on held-out prompts than the published one; empty if unknown."""
+    """A sentence on the best update on held-out prompts and the published one; empty if unknown."""
     best = evaluation and evaluation.best_checkpoint
     if not best:
         return ""

@@ -1,4 +1,4 @@
-"""Which pictures a run has: from its results to figures with titles and captions."""
+"""Draw the pictures of a run, with titles and captions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from pipeline.workflow.experiment import recorded
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure with what stands around it; ``name`` is its files'."""
+    """A figure with its title and caption; ``name`` is the stem of its files."""
 
     name: str
     title: str
@@ -40,11 +40,7 @@ class Drawn:
 
 
 def draw(evaluation: Evaluation, version: Version, policy: Version, reward: RewardMetrics | None) -> list[Drawn]:
-    """Every picture there is data for.
-
-    Args:
-        version: of the evaluation, with its rows.
-    """
+    """Draw every picture that there is data for; ``version`` is the evaluation's."""
     ppo = recorded("ppo", policy.manifest.config)
     return [
         *of_training(policy, ppo),
@@ -56,7 +52,7 @@ def draw(evaluation: Evaluation, version: Version, policy: Version, reward: Rewa
 
 
 def saved(drawn: Sequence[Drawn], directory: Path | None) -> list[Picture]:
-    """The pictures for a page; their files, SVG and PNG, are written into ``directory``."""
+    """The pictures for a page; they are also written into ``directory``, as SVG and PNG."""
     pictures: list[Picture] = []
     for picture in drawn:
         if directory is not None:
@@ -104,7 +100,7 @@ def of_frontier(evaluation: Evaluation, ppo: Mapping[str, Any]) -> list[Drawn]:
     for measure in MEASURES:
         if (drawn := frontier.curves(evaluation, measure, is_gold)).policy is not None:
             panels[measure] = drawn
-    # One point alone is no frontier; it is in the results.
+    # A single point is shown among the results.
     if all(len(c.points) < 2 for c in panels.values()):
         return []
     turned = frontier.turn(evaluation, is_gold)
@@ -132,7 +128,7 @@ def of_diversity(evaluation: Evaluation) -> list[Drawn]:
 def frontier_caption(
     evaluation: Evaluation, panels: Collection[frontier.Curves], turned: frontier.Turn | None
 ) -> str:
-    """What the series are of, and where gold turned."""
+    """The caption of the frontier: its series, and the turning point."""
     n, best, training = evaluation.n, evaluation.best_of_n, evaluation.overoptimisation.training
     sentences = [f"Star: the published policy on {n} prompts, {mean_interval(n)}, paired by prompt."]
     if any(c.best_of_n for c in panels):
@@ -202,7 +198,7 @@ def of_reward(reward: RewardMetrics) -> list[Drawn]:
 
 
 def groups_of(evaluation: Version) -> list[Group]:
-    """Base, best-of-n and PPO with their numbers; best-of-n of its largest n: one completion for each prompt."""
+    """The scores and lengths of base, best-of-n (of its largest n) and PPO."""
     rows = evaluation.rows("test")
 
     def column(own: list[dict[str, Any]], name: str) -> list[float] | None:
@@ -222,7 +218,7 @@ def groups_of(evaluation: Version) -> list[Group]:
 
 
 def judgements(evaluation: Evaluation) -> list[Judgement]:
-    """Gold score, proxy and every other judge that has a win rate."""
+    """The win rates by gold score, by proxy and by every judge."""
     rates = [
         (f"{name} score", evaluation.win_rate.get(measure), evaluation.length_controlled_win_rate.get(measure))
         for measure, name in MEASURES.items()
@@ -232,7 +228,7 @@ def judgements(evaluation: Evaluation) -> list[Judgement]:
 
 
 def correlations(groups: Sequence[Group]) -> str:
-    """Spearman's correlation of length and proxy score for each group, as a sentence."""
+    """A sentence with Spearman's correlation of length and proxy score in each group."""
     ranks: list[str] = []
     for group in groups:
         lengths, scores = (np.asarray(group.values[k], float) for k in ("length", "score"))

@@ -1,7 +1,4 @@
-"""The results table: runs as rows of Markdown, and as docs/results.json.
-
-The table in the README and the figures in docs/results.json are written together, and a test holds them together.
-"""
+"""Write the results table of the README and its figures in docs/results.json, which a test compares."""
 
 from __future__ import annotations
 
@@ -41,7 +38,7 @@ FIGURES = (
     *("kl_k1", "length.base", "length.policy", "diversity.closings.base", "diversity.closings.policy"),
     *("diversity.closing.base.share", "diversity.closing.policy.share"),
 )
-"""What of an evaluation is in the table, by its place in the stats."""
+"""The figures in the table, by their keys in ``Evaluation.figures``."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +47,10 @@ class ResultsRow:
 
     Attributes:
         figures: :data:`FIGURES`, ``reward_accuracy`` on held-out pairs, and ``less_best_of_n``: the policy's gold
-            score less that of best-of-n from the base; those that are known.
+            score less that of best-of-n from the base; unknown ones are missing.
         best_of: the n of best-of-n.
         minutes: wall time of the whole run.
-        source: references and content ids of the versions that the figures are from, by role.
+        source: reference and content id of each version, by role.
     """
 
     name: str
@@ -83,7 +80,7 @@ class ResultsRow:
 
 
 def results_table(rows: Sequence[ResultsRow]) -> str:
-    """A Markdown table, one row per run. Missing numbers are dashes; an empty table says so in a sentence."""
+    """A Markdown table with a row per run; a sentence where there are none."""
     if not rows:
         return "No reports yet, and the table is made of them. Run: make"
     lines = [HEADINGS, ("---",) + ("---:",) * (len(HEADINGS) - 1), *map(_cells, rows)]
@@ -91,7 +88,7 @@ def results_table(rows: Sequence[ResultsRow]) -> str:
 
 
 def to_json(rows: Sequence[ResultsRow]) -> str:
-    """The table's figures, and where they are from, as the text of docs/results.json."""
+    """The text of docs/results.json: the table's figures and their sources."""
     runs: list[dict[str, Any]] = []
     for row in rows:
         figures = {name: _rounded(estimate) for name, estimate in row.figures.items()}
@@ -113,7 +110,7 @@ def from_json(text: str) -> list[ResultsRow]:
 
 
 def _rounded(estimate: Estimate) -> dict[str, float]:
-    """{value, low, high, n} to six digits, those that are known, and nothing else."""
+    """The finite ones of {value, low, high}, to six digits, and n."""
     numbers = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
     return {k: round(v, 6) for k, v in numbers.items() if math.isfinite(v)} | {"n": estimate.n}
 

@@ -1,4 +1,4 @@
-"""What a page's tables say of a reward model: measures, slices, further sets, an ensemble's members."""
+"""Tables of a reward model: measures, slices, further sets of pairs."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from pipeline.statistics.intervals import WILSON, Estimate
 from pipeline.statistics.spelling import interval, number
 
 Row = tuple[str, str, str, str]
-"""What, number, n and kind of interval, note."""
+"""Label, number, n and kind of interval, note."""
 
 
 def reward_rows(reward: RewardMetrics | None) -> list[Row]:
-    """The reward model on its held-out rows."""
+    """The measures on held-out rows."""
     if reward is None:
         return []
     if isinstance(reward, PointwiseMetrics):
@@ -44,7 +44,7 @@ def reward_rows(reward: RewardMetrics | None) -> list[Row]:
 
 
 def slice_tables(reward: RewardMetrics | None) -> list[Table]:
-    """Accuracy by slice, a small table for each; none for a reward model without slices."""
+    """A table of accuracies for each way of slicing."""
     of_pairs = None if reward is None else reward.of_pairs
     if of_pairs is None:
         return []
@@ -58,7 +58,7 @@ def slice_tables(reward: RewardMetrics | None) -> list[Table]:
 
 
 def set_table(reward: RewardMetrics | None) -> Table | None:
-    """One row for each further set that the reward model was measured on; None without any."""
+    """A table with a row for each further set; None without any."""
     if reward is None or not reward.sets:
         return None
     rows: list[tuple[str, ...]] = []

@@ -1,4 +1,4 @@
-"""What a page's tables say, as text: every number with its interval, how many it is of, how that was made."""
+"""Tables of an evaluation, as text: every number with its interval, n and the kind of interval."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Row = tuple[str, str, str, str, str]
 
 @dataclass(frozen=True)
 class Table:
-    """Text in columns; the first one names the row. ``compact`` stays a table on a phone."""
+    """Text in columns; the first column names the row. A ``compact`` table stays one on a phone."""
 
     title: str
     head: Sequence[str]
@@ -34,7 +34,7 @@ class Table:
 
 
 def mean_interval(n: int | None) -> str:
-    """How the interval of a mean of ``n`` values is made, as a rule."""
+    """The kind of interval of a mean of ``n`` values."""
     if n is None or n < 2:
         return "no interval"
     if n < SMALLEST_BOOTSTRAP:
@@ -43,7 +43,7 @@ def mean_interval(n: int | None) -> str:
 
 
 def basis(estimate: Estimate | None, kind: str | None = None) -> str:
-    """``n = 400, Wilson``. A mean whose ``method`` is not stored (older versions) has that of its ``n``."""
+    """``n = 400, Wilson``. Older versions did not store ``method``; a mean's then follows from its ``n``."""
     if estimate is None:
         return UNKNOWN
     if not estimate.has_limits:
@@ -52,7 +52,7 @@ def basis(estimate: Estimate | None, kind: str | None = None) -> str:
 
 
 def metric_rows(evaluation: Evaluation | None) -> list[Row]:
-    """What a run is judged by, for all of it that was measured."""
+    """The main metrics of a run, as far as measured."""
     if evaluation is None:
         return []
     shares = ((Measured.ENDED, evaluation.ended), (Measured.DEGENERATE, evaluation.degenerate))
@@ -68,7 +68,7 @@ def metric_rows(evaluation: Evaluation | None) -> list[Row]:
 
 
 def more_rows(evaluation: Evaluation | None) -> list[Row]:
-    """What else was measured."""
+    """The further metrics of a run."""
     if evaluation is None:
         return []
     rows = [
@@ -126,7 +126,7 @@ def _kl(metric: Measured, kl: Estimate | None) -> list[Row]:
 
 
 def by_seed(evaluation: Evaluation | None) -> str:
-    """The difference of each sampling seed alone, as a sentence; empty for one seed."""
+    """A sentence with the score's difference of each sampling seed; empty for one seed."""
     seeds = evaluation.seeds if evaluation else ()
     if len(seeds) < 2:
         return ""
@@ -137,7 +137,7 @@ def by_seed(evaluation: Evaluation | None) -> str:
 
 
 def judge_table(evaluation: Evaluation | None) -> Table | None:
-    """Judges that were asked besides, and how far each is to be trusted; None without any."""
+    """The further judges, and how far to trust each; None without any."""
     if evaluation is None or not evaluation.judges:
         return None
     rows: list[tuple[str, ...]] = []
@@ -150,7 +150,7 @@ def judge_table(evaluation: Evaluation | None) -> Table | None:
 
 
 def trust(judge: JudgeVerdicts) -> str:
-    """A language model's position bias, contradictions and abstentions; of a scorer its mean scores."""
+    """Position bias, contradictions and abstentions of a language model; the mean score of a scorer."""
     if judge.trust is None:
         return f"a scorer, mean {interval(judge.score and judge.score.difference, signed=True)} higher for PPO"
     bias, contradicts, abstentions = judge.trust.position_bias, judge.trust.disagreement, judge.trust.abstentions
@@ -164,7 +164,7 @@ def trust(judge: JudgeVerdicts) -> str:
 
 
 def best_of_n_table(evaluation: Evaluation | None) -> Table | None:
-    """Best-of-n from the base, the policy on the same prompts, and their difference at equal KL."""
+    """Best-of-n from the base and the policy on the same prompts, and their difference at equal KL."""
     if evaluation is None or not evaluation.best_of_n.rows:
         return None
     best = evaluation.best_of_n
@@ -187,7 +187,7 @@ def best_of_n_table(evaluation: Evaluation | None) -> Table | None:
 
 
 def law_table(evaluation: Evaluation | None) -> Table | None:
-    """The fitted laws of Gao et al. with their coefficients; None where none was fitted."""
+    """The coefficients of the fitted laws of Gao et al.; None without any."""
     if evaluation is None:
         return None
     laws, curves = evaluation.best_of_n.laws, evaluation.overoptimisation

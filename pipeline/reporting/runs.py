@@ -1,4 +1,4 @@
-"""Finding runs in a store, and what they were set to: each a policy with the newest evaluation of it."""
+"""Find runs in a store with their settings: each is a policy with its newest evaluation."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ DEFAULT = "default"
 
 @dataclass(frozen=True)
 class PolicyRun:
-    """A policy, the newest evaluation of it, and the versions behind them by stage."""
+    """A policy, its newest evaluation, and the settings and inputs that made it."""
 
     policy: Version
     evaluation: Version
     settings: Mapping[str, Any]
     inputs: Mapping[str, tuple[str, str]]
-    """(reference, content id) of what the policy was made from, by role."""
+    """(reference, content id) of the policy's inputs, by role."""
     reward: RewardMetrics | None = None
-    """Its reward model on held-out rows, where it had one."""
+    """The metrics of its reward model; None without one."""
 
     @cached_property
     def results(self) -> Evaluation:
@@ -47,10 +47,10 @@ class PolicyRun:
 
 
 def find_run(store: Store, text: str) -> PolicyRun:
-    """The run that ``text`` names: an experiment, or a version of its policy, evaluation or report.
+    """Find the run of an experiment, or of a version of its policy, evaluation or report.
 
     Raises:
-        StoreError: there is no such version, it is of another kind, or the policy has not been evaluated.
+        StoreError: there is no such version, it has another kind, or the policy has not been evaluated.
     """
     names = store.names()
     is_path = os.sep in text or text.startswith((".", "~"))
@@ -70,7 +70,7 @@ def find_run(store: Store, text: str) -> PolicyRun:
     elif is_policy(version):
         policy, evaluation = version, _evaluation_of(store, version)
     else:
-        what = f"is a {version.manifest.kind} by {version.manifest.stage}, and no run."
+        what = f"is a {version.manifest.kind} by {version.manifest.stage}, not a run."
         raise StoreError(version.where, what, "Name an experiment, or a policy, an evaluation or a report.")
     ancestors = store.lineage(policy).ancestors()
     rewards = [n.manifest for n in ancestors if n.manifest is not None and n.manifest.stage == "reward"]
@@ -80,7 +80,7 @@ def find_run(store: Store, text: str) -> PolicyRun:
 
 
 def results_of(evaluation: Version) -> Evaluation:
-    """What an evaluation measured.
+    """The results of an evaluation.
 
     Raises:
         DataError: its stats cannot be read.
@@ -89,7 +89,7 @@ def results_of(evaluation: Version) -> Evaluation:
 
 
 def reward_of(reward: Version | None) -> RewardMetrics | None:
-    """What was measured of a reward model.
+    """The metrics of a reward model; None without one.
 
     Raises:
         DataError: its stats cannot be read.
@@ -98,12 +98,12 @@ def reward_of(reward: Version | None) -> RewardMetrics | None:
 
 
 def is_policy(version: Version) -> bool:
-    """Whether PPO made it as a model: its rollouts are by the same stage."""
+    """Whether a version is a policy; PPO also makes rollouts."""
     return version.manifest.stage == "ppo" and version.manifest.kind in ("adapter", "model")
 
 
 def _evaluation_of(store: Store, policy: Version) -> Version:
-    """The newest evaluation of this policy, its own experiment's first."""
+    """The newest evaluation of a policy, preferably by its own experiment."""
     own = policy.name.removesuffix("-policy") + "-evaluation"
     names = sorted((n for n in store.names() if n.endswith("-evaluation")), key=lambda n: n != own)
     for name in names:
@@ -116,7 +116,7 @@ def _evaluation_of(store: Store, policy: Version) -> Version:
 
 
 def settings(policy: Version, ancestors: Sequence[Node], evaluation: Version | None = None) -> dict[str, Any]:
-    """The settings that made a run, from the manifests of its nearest versions of each stage."""
+    """The settings of a run, from the manifest of the nearest version of each stage."""
     sections: dict[str, Any] = {k: policy.manifest.config.get(k) for k in ("task", "task_args", "seed")}
     configs: dict[str, Mapping[str, Any]] = {}
     for node in ancestors:
@@ -132,10 +132,10 @@ def settings(policy: Version, ancestors: Sequence[Node], evaluation: Version | N
 
 
 def inputs_of(policy: Version, ancestors: Sequence[Node]) -> dict[str, tuple[str, str]]:
-    """(reference, content id) of the nearest version in each of the roles a run is made from."""
+    """(reference, content id) of the nearest version in each role of :data:`INPUTS`."""
     inputs: dict[str, tuple[str, str]] = {}
-    seen = [policy.manifest, *(n.manifest for n in ancestors if n.manifest is not None)]
-    for parent in [p for manifest in seen for p in manifest.parents]:
+    manifests = [policy.manifest, *(n.manifest for n in ancestors if n.manifest is not None)]
+    for parent in [p for manifest in manifests for p in manifest.parents]:
         if parent.role in INPUTS:
             inputs.setdefault(parent.role, (parent.ref, parent.id))
     for model in policy.manifest.models:
@@ -145,10 +145,9 @@ def inputs_of(policy: Version, ancestors: Sequence[Node]) -> dict[str, tuple[str
 
 
 def parent_run(store: Store, policy: Version) -> tuple[Version, str] | None:
-    """(the policy before this one, why it is taken for that); None for the first.
+    """(the policy before this one, the reason); None for the first.
 
-    The one PPO started from; else one among what this was made from, such as the policy that its comparisons were
-    sampled from; else the version before.
+    The policy that PPO started from, else one among the ancestors, else the version before.
     """
     started = [p.ref for p in policy.manifest.parents if p.role == "start"]
     ancestors = [
@@ -157,14 +156,14 @@ def parent_run(store: Store, policy: Version) -> tuple[Version, str] | None:
         if n.state == "present" and n.manifest is not None and is_policy(Version(Path(), n.manifest))
     ]
     for refs, why in ((started, "PPO started from it"), (ancestors, "comparisons were sampled from it")):
-        if there := [ref for ref in refs if ref in ancestors]:
-            return store.resolve(there[0]), why
+        if present := [ref for ref in refs if ref in ancestors]:
+            return store.resolve(present[0]), why
     earlier = [v for v in store.versions(policy.name) if v.number < policy.number]
     return (earlier[-1], "the version before") if earlier else None
 
 
 def parent_differences(store: Store, policy: Version) -> Table | None:
-    """What a run has otherwise than its parent run; None for the first run."""
+    """The settings and inputs that differ from the parent run; None for the first run."""
     parent_and_reason = parent_run(store, policy)
     if parent_and_reason is None:
         return None
@@ -184,9 +183,9 @@ def parent_differences(store: Store, policy: Version) -> Table | None:
 def differing(
     runs: Sequence[Mapping[str, Any]], inputs: Sequence[Mapping[str, tuple[str, str]]]
 ) -> list[tuple[str, ...]]:
-    """(setting, its value in each run) of those that are not the same in all; then inputs of other content."""
-    first, *others = runs
-    changed = [{key: (before, after) for key, before, after in changes(first, other)} for other in others]
+    """(setting, its value in each run) where values differ, then the inputs whose content differs."""
+    first, *rest = runs
+    changed = [{key: (before, after) for key, before, after in changes(first, run)} for run in rest]
     rows: list[tuple[str, ...]] = []
     for key in dict.fromkeys(key for own in changed for key in own):
         before = next(own[key][0] for own in changed if key in own)

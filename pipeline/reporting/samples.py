@@ -1,4 +1,4 @@
-"""Which completions a page shows: the largest gains, the largest losses, and random ones to judge a run by."""
+"""Choose the completions of a page: the largest gains, the largest losses, and random ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal
 Kind = Literal["gain", "loss", "random"]
 
 FOLDED = 320
-"""Characters of a text that are shown before one asks for the rest."""
+"""Characters of a text that are shown at first."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,7 @@ class Sample:
 
 
 def choose_samples(samples: Sequence[Sample], each: int = 4, seed: int = 0) -> list[Sample]:
-    """The largest gains, the largest losses and random ones, ``each`` of a kind at most, no sample twice.
-
-    Gains and losses show the extremes; the random ones are what to judge a run by.
-    """
+    """At most ``each`` of the largest gains, the largest losses and random ones, no sample twice."""
     order = sorted((s for s in samples if s.change is not None), key=lambda s: s.change or 0.0)
     losses = [s for s in order[:each] if (s.change or 0.0) < 0]
     gains = [s for s in order[::-1][:each] if (s.change or 0.0) > 0]
@@ -54,7 +51,7 @@ def choose_samples(samples: Sequence[Sample], each: int = 4, seed: int = 0) -> l
 
 
 def folded(text: str) -> tuple[str, str]:
-    """(what is shown at once, the rest) of a text, cut between words where there are any."""
+    """Cut a text into what is shown at first and the rest, between words if possible."""
     if len(text) <= 1.25 * FOLDED:
         return text, ""
     cut = max(text.rfind(" ", FOLDED // 2, FOLDED), text.rfind("\n", FOLDED // 2, FOLDED)) + 1

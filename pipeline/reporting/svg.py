@@ -1,4 +1,4 @@
-"""Is a picture only a picture? What goes into a page as markup is looked at first."""
+"""Check that an SVG only draws, before it goes into a page as markup."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ ELSEWHERE = re.compile(r"@import|url\(\s*['\"]?(?!#)", re.IGNORECASE)
 
 
 def safe_svg(svg: str) -> Markup:
-    """``svg`` as markup, if it only draws: shapes and text, links into itself, no handlers, nothing to load.
+    """Return ``svg`` as markup if it has only shapes, text and links into itself.
 
     Raises:
-        ValueError: anything else; a picture may come from a file that others can write.
+        ValueError: it has anything else, such as handlers or external files.
     """
     try:
         root = ElementTree.fromstring(svg)

@@ -1,6 +1,6 @@
-"""A sweep as text: what its settings do, over seeds, and every run. Markdown that lines up on a terminal.
+"""Write a sweep as Markdown that lines up on a terminal: its settings over seeds, and every run.
 
-Every calculation is :mod:`pipeline.evaluation.policy.over_seeds`'s.
+:mod:`pipeline.evaluation.policy.over_seeds` has the calculations.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pipeline.statistics.spelling import UNKNOWN, escape_cell, interval, number
 
 @dataclass(frozen=True)
 class Figure:
-    """What a run is measured by, and how it is written; ``path`` is its place in an evaluation's stats."""
+    """A figure of a run and its format; ``path`` is its key in ``Evaluation.figures``."""
 
     key: str
     heading: str
@@ -31,7 +31,7 @@ class Figure:
     digits: int = 2
     signed: bool = False
     range: tuple[float, float] | None = None
-    """The values it can have, where it has bounds."""
+    """The possible values, where they are bounded."""
 
 
 FIGURES = (
@@ -46,18 +46,16 @@ FIGURES = (
     Figure("reward_accuracy", Measured.PAIR_ACCURACY.about.heading, range=(0.0, 1.0)),
     Figure("minutes", "minutes", digits=1),
 )
-ALONE = "as configured"
-"""The setting of a sweep over nothing but seeds."""
 
 
 def figures(
     evaluation: Evaluation, reward: RewardMetrics | None, minutes: float | None
 ) -> dict[str, float | None]:
-    """A run's :data:`FIGURES`, None where it has none."""
+    """The :data:`FIGURES` of a run, None where unknown."""
     of_pairs = reward and reward.of_pairs
     accuracy = of_pairs.accuracy.value if of_pairs and has_value(of_pairs.accuracy) else None
     estimates, variety = evaluation.figures, evaluation.diversity
-    # Where there is no gold score, the proxy says who won.
+    # Without a gold score, wins are by the proxy.
     estimates = {"win_rate.gold_score": estimates.get("win_rate.score"), **estimates}
     own = {figure.key: estimates.get(figure.path) for figure in FIGURES}
     figures = {key: estimate.value if has_value(estimate) else None for key, estimate in own.items()}
@@ -66,7 +64,7 @@ def figures(
 
 
 def render(name: str, groups: Sequence[SettingOverSeeds], runs: Sequence[Mapping[str, Any]]) -> str:
-    """The whole sweep as Markdown.
+    """Write the whole sweep as Markdown.
 
     Args:
         runs: run, group, seed, state, evaluation (a reference or None) and the :data:`FIGURES` of each.
@@ -97,10 +95,10 @@ def render(name: str, groups: Sequence[SettingOverSeeds], runs: Sequence[Mapping
 
 
 def card(name: str, text: str, split: str, pictures: Mapping[str, str] | None = None) -> str:
-    """README.md of a sweep's version, in the Hub's format: its one split opens with ``datasets.load_dataset``.
+    """Write the README.md of a sweep's version, in the Hub's format.
 
     Args:
-        pictures: files beside it, and what each shows.
+        pictures: the title of each file beside it.
     """
     files = [{"split": split, "path": f"data/{split}-*.parquet"}]
     front = {"license": "unknown", "tags": ["rlhf", "sweep"]}
@@ -110,7 +108,7 @@ def card(name: str, text: str, split: str, pictures: Mapping[str, str] | None = 
 
 
 def main_figure(groups: Sequence[SettingOverSeeds]) -> Figure:
-    """What the settings are compared by: the gold score where it is known, else the proxy."""
+    """The figure that settings are compared by: the gold score where known, else the proxy."""
     gold, proxy = FIGURES[:2]
     return gold if any(g.figures.get(gold.key) for g in groups) else proxy
 
@@ -146,7 +144,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _collapsed(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The runs that collapsed, before anything that they gained."""
+    """A sentence with the runs that collapsed."""
     names = [run["run"] for run in runs if run.get("collapsed")]
     if not names:
         return []
@@ -154,7 +152,7 @@ def _collapsed(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _claims(main: Figure, groups: Sequence[SettingOverSeeds]) -> str:
-    """What the numbers of the first table are, with how many seeds stand behind them."""
+    """The caption of the first table, with the number of seeds."""
     what = "gold score" if main.key == "gold_difference" else "proxy score"
     sizes = sorted({_seeds(main, g) for g in groups})
     seeds = " to ".join(str(n) for n in dict.fromkeys((sizes[0], sizes[-1])))

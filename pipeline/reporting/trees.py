@@ -1,4 +1,4 @@
-"""A lineage as a tree for a page, each version drawn out once."""
+"""A lineage as a tree for a page, each version expanded once."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pipeline.store.lineage import Node
 
 MOST = 60
-"""Versions drawn out; a policy that went round many times has a long past."""
+"""Most versions that are expanded; a policy of many rounds has a long lineage."""
 
 
 @dataclass(frozen=True)
 class Branch:
-    """One version: its role for the one above, its reference, what is known of it, what it was made from."""
+    """One version: its role for the one above, its reference, its description and its parents."""
 
     role: str
     ref: str
@@ -22,7 +22,7 @@ class Branch:
 
 
 def branches(role: str, node: Node, drawn: set[str] | None = None) -> Branch:
-    """The tree below ``node``. What was drawn before is named again, without its own tree."""
+    """The tree below ``node``; a version that occurs again is not expanded again."""
     drawn = set() if drawn is None else drawn
     if node.ref in drawn:
         return Branch(role, node.ref, "as above")
@@ -35,8 +35,8 @@ def branches(role: str, node: Node, drawn: set[str] | None = None) -> Branch:
 def _about(node: Node) -> str:
     parts: list[str] = []
     if node.manifest is not None:
-        made = node.manifest
-        parts = [f"{made.kind} by {made.stage}", made.created_at[:16].replace("T", " ")]
-        rows = {key: split.rows for key, split in made.splits.items() if "/" not in key}
+        manifest = node.manifest
+        parts = [f"{manifest.kind} by {manifest.stage}", manifest.created_at[:16].replace("T", " ")]
+        rows = {key: split.rows for key, split in manifest.splits.items() if "/" not in key}
         parts += [f"{sum(rows.values()):,} rows"] if rows else []
     return ", ".join([*parts, *([] if node.state == "present" else [node.state])])

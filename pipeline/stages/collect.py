@@ -1,12 +1,10 @@
-"""collect: prompts; comparisons of two completions each, and an annotator's choices between them."""
+"""collect: write prompts, comparisons of two completions, and an annotator's choices between them."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from itertools import combinations
-from typing import Any, Protocol
 
 from pipeline.annotators import Context, Source, load_annotator
 from pipeline.base.errors import DataError
@@ -16,11 +14,8 @@ from pipeline.base.records import (
     PREFERENCES,
     PROMPTS,
     VOTES,
-    Abstention,
     Annotation,
-    Comparison,
     digest,
-    preference_from,
     selection_bucket,
     split_of,
 )
@@ -29,6 +24,7 @@ from pipeline.formats.detect import Notices
 from pipeline.labelling.session.session import LabellingSession
 from pipeline.modeling.comparisons import Sampling
 from pipeline.results.stats import to_json
+from pipeline.stages.answered_pairs import Answered, Judged, Row, Rows
 from pipeline.stages.people import open_session, sampled_before, sampling_key, set_order, write_comparisons
 from pipeline.stages.voted_pairs import Voted
 from pipeline.store.store import Draft
@@ -40,16 +36,7 @@ from pipeline.workflow.stage import Run, main_process, say
 
 SPLITS: tuple[Split, ...] = ("train", "test")
 FEWEST_TO_SELECT = 4
-"""Prompts to train on, of which one can be kept for selection."""
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A comparison, its answer, and the side of the split it is on; None where its texts are on both."""
-
-    comparison: Comparison
-    answer: Annotation | Abstention
-    split: str | None
+"""Training prompts, below which none is kept for selection."""
 
 
 def collect(run: Run) -> None:
@@ -64,7 +51,7 @@ def collect(run: Run) -> None:
         publish_prompts(run, prompts)
         return
     if config.asks_people:
-        if main_process():  # one page, one log
+        if main_process():  # there is one page and one log
             ask_people(run, options, task, prompts)
         return
     context = Context(task.gold_scores, config.seed, str(config.path), VIEWS)
@@ -91,42 +78,39 @@ def collect(run: Run) -> None:
     publish(run, prompts, Answered(judged), report)
 
 
-def prompts_by_split(task: Task, options: CollectSection, seed: int) -> dict[str, list[dict[str, Any]]]:
+def prompts_by_split(task: Task, options: CollectSection, seed: int) -> dict[str, list[Row]]:
     """Rows of the splits ``train``, ``select`` (where PPO is checked and its best policy chosen) and ``test``."""
-    test = dict.fromkeys(task.prompts("test", None, seed))
-    splits = {
-        **train_and_select(dict.fromkeys(task.prompts("train", None, seed)), options.select_share),
-        "test": test,
-    }
+    splits = train_and_select(dict.fromkeys(task.prompts("train", None, seed)), options.select_share)
+    splits["test"] = [*dict.fromkeys(task.prompts("test", None, seed))]
     return {split: [{"id": digest([t]), "prompt": t} for t in texts] for split, texts in splits.items()}
 
 
 def train_and_select(prompts: Iterable[str], share: float) -> dict[str, list[str]]:
-    """Distinct prompts cut in two by their hashes, one at least on each side; fewer than 4 are all trained on."""
-    there = list(prompts)
-    if not share or len(there) < FEWEST_TO_SELECT:
-        return {"train": there, "select": []}
-    order = sorted(there, key=selection_bucket)
+    """Split distinct prompts in two by their hashes, at least one in each; fewer than 4 are all trained on."""
+    distinct = list(prompts)
+    if not share or len(distinct) < FEWEST_TO_SELECT:
+        return {"train": distinct, "select": []}
+    order = sorted(distinct, key=selection_bucket)
     kept = {prompt for prompt in order[1:-1] if selection_bucket(prompt) < share} | {order[0]}
-    return {"train": [p for p in there if p not in kept], "select": [p for p in there if p in kept]}
+    return {"train": [p for p in distinct if p not in kept], "select": [p for p in distinct if p in kept]}
 
 
 def shares_its_errors(options: CollectSection, task: Task) -> bool:
-    """Whether the labels and the gold score are one opinion, which is not the truth."""
+    """Whether the labels come from a gold score that is VADER's opinion, not the truth."""
     if options.annotator != "oracle" or task.gold_name != VADER_NAME:
         return False
     return options.annotator_args.get("view", "gold") in ("gold", "vader")
 
 
-def against_gold(task: Task, judged: list[Judged]) -> dict[str, Any]:
-    """How far the labels follow the gold score, for the manifest and said; empty where there is nothing to say."""
-    some = [(j.comparison, j.answer) for j in judged if isinstance(j.answer, Annotation)]
-    prompts = [c.prompt for c, _ in some]
-    gold_a = task.gold_scores(prompts, [c.completion_a for c, _ in some])
-    gold_b = task.gold_scores(prompts, [c.completion_b for c, _ in some])
+def against_gold(task: Task, judged: list[Judged]) -> Row:
+    """Print how far the labels agree with the gold score, and return it for the manifest; empty without one."""
+    answered = [(j.comparison, j.answer) for j in judged if isinstance(j.answer, Annotation)]
+    prompts = [c.prompt for c, _ in answered]
+    gold_a = task.gold_scores(prompts, [c.completion_a for c, _ in answered])
+    gold_b = task.gold_scores(prompts, [c.completion_b for c, _ in answered])
     if gold_a is None or gold_b is None:
         return {}
-    agreement = label_agreement([answer for _, answer in some], gold_a, gold_b)
+    agreement = label_agreement([answer for _, answer in answered], gold_a, gold_b)
     if agreement is None:
         return {}
     by_scores = agreement.scores
@@ -137,10 +121,10 @@ def against_gold(task: Task, judged: list[Judged]) -> dict[str, Any]:
 
 
 def side(prompt: str, completions: Sequence[str], options: CollectSection) -> str | None:
-    """The side of the split of completions that somebody else brought.
+    """The split of completions that were not sampled here.
 
-    By completion, texts that fall on different sides are on neither: trained on, they would show the reward model
-    a text it is tested with.
+    Split by completion, texts of different splits are in none: training on them would show the reward model a text
+    of the test split.
     """
     if options.split_by == "prompt":
         return split_of(prompt, options.test_share)
@@ -150,25 +134,23 @@ def side(prompt: str, completions: Sequence[str], options: CollectSection) -> st
 
 def draw_prompts(task: Task, split: Split, n: int, seed: int, apart: set[str]) -> list[str]:
     """``n`` prompts in the task's order, without those in ``apart``."""
-    asked = n
-    while True:
-        drawn = [p for p in task.prompts(split, asked, seed) if p not in apart]
-        if len(drawn) >= n:
-            return drawn[:n]
-        asked += max(n - len(drawn), 1)
+    count = n
+    while len(drawn := [p for p in task.prompts(split, count, seed) if p not in apart]) < n:
+        count += n - len(drawn)
+    return drawn[:n]
 
 
 def draw(
     run: Run,
     options: CollectSection,
     task: Task,
-    prompts: dict[str, list[dict[str, Any]]],
+    prompts: dict[str, list[Row]],
     at_a_time: int | None = None,
 ) -> tuple[Sampling, list[str]]:
-    """Completions for each prompt from the base, or from the policy that ``inputs`` names; nothing is sampled yet.
+    """Prepare sampling from the base, or from the policy that ``inputs`` names; iterating over it samples.
 
     Returns:
-        What to iterate over for comparisons, and the split of each prompt.
+        The sampling, and the split of each prompt.
     """
     held_out = max(1, round(options.comparisons * options.test_share))
     sizes: dict[Split, int] = {"train": options.comparisons - held_out, "test": held_out}
@@ -190,8 +172,8 @@ def draw(
     return sampling, [split for _, split in drawn]
 
 
-def ask_people(run: Run, options: CollectSection, task: Task, prompts: dict[str, list[dict[str, Any]]]) -> None:
-    """Write ``prompts`` and ``comparisons`` as soon as they are there, ``preferences`` when enough is labelled."""
+def ask_people(run: Run, options: CollectSection, task: Task, prompts: dict[str, list[Row]]) -> None:
+    """Write ``prompts`` and ``comparisons`` at once, ``preferences`` when enough is labelled."""
     sampling = sampling_key(run)
     with open_session(run, sampling) as session:
         with session.page() if options.serve else contextlib.nullcontext():
@@ -202,7 +184,7 @@ def ask_people(run: Run, options: CollectSection, task: Task, prompts: dict[str,
                     if comparisons is None:
                         report = show_comparisons(run, options, task, prompts, draft, session)
                         draft.stats.update(report, sampling=sampling)
-                    else:  # only what counts as enough, or as decided, has changed since
+                    else:  # only the rules for when it is enough, or for outcomes, have changed
                         for split in SPLITS:
                             draft.write_rows(split, [], carry=comparisons)
                         draft.stats.update(comparisons.manifest.stats)
@@ -217,11 +199,11 @@ def show_comparisons(
     run: Run,
     options: CollectSection,
     task: Task,
-    prompts: dict[str, list[dict[str, Any]]],
+    prompts: dict[str, list[Row]],
     draft: Draft,
     session: LabellingSession,
-) -> dict[str, Any]:
-    """Write the user's own completions, or sample some; people see each comparison at once. Returns counts."""
+) -> Row:
+    """Write the user's own completions or sampled ones, show people each comparison at once, and return counts."""
     notices = Notices()
     own = session.project.own_groups(notices)
     if own is None:
@@ -241,30 +223,16 @@ def show_comparisons(
     return counts | ({"notices": lines} if (lines := notices.lines()) else {})
 
 
-def publish_prompts(run: Run, prompts: dict[str, list[dict[str, Any]]]) -> None:
-    """Write the prompts of every split that has some."""
+def publish_prompts(run: Run, prompts: dict[str, list[Row]]) -> None:
+    """Write the prompts of every split."""
     with run.draft("prompts") as draft:
         for split, rows in prompts.items():
             if rows or split in SPLITS:
                 draft.write_rows(split, rows, schema=PROMPTS)
 
 
-class Rows(Protocol):
-    """The rows of the datasets by split, and their counts."""
-
-    prompts: int
-    counts: dict[str, Any]
-
-    def decided(self, split: str) -> int: ...
-    def comparisons(self, split: str) -> Iterator[dict[str, Any]]: ...
-    def preferences(self, split: str) -> Iterator[dict[str, Any]]: ...
-    def votes(self, split: str) -> Iterator[dict[str, Any]]: ...
-    def outcomes(self, split: str) -> Iterator[dict[str, Any]] | None: ...
-    def sentence(self) -> str: ...
-
-
-def publish(run: Run, prompts: dict[str, list[dict[str, Any]]], rows: Rows, report: dict[str, Any]) -> None:
-    """Write the three datasets; ``preferences`` last, as it stands for the stage being done."""
+def publish(run: Run, prompts: dict[str, list[Row]], rows: Rows, report: Row) -> None:
+    """Write the three datasets, ``preferences`` last: it marks the stage as done."""
     _require_rows(run, rows)
     publish_prompts(run, prompts)
     with run.draft("comparisons") as draft:
@@ -277,8 +245,8 @@ def publish(run: Run, prompts: dict[str, list[dict[str, Any]]], rows: Rows, repo
     with run.draft("preferences", parents=parents, governance=governance) as draft:
         for split in SPLITS:
             carry = previous if previous is not None and previous.has_split(split) else None
-            known = {r["id"] for r in carry.iter_rows(split, columns=["id"])} if carry else set()
-            new = (r for r in rows.preferences(split) if r["id"] not in known)
+            earlier = {r["id"] for r in carry.iter_rows(split, columns=["id"])} if carry else set()
+            new = (r for r in rows.preferences(split) if r["id"] not in earlier)
             draft.write_rows(split, new, schema=PREFERENCES, carry=carry)
             draft.write_rows(split, rows.votes(split), config="votes", schema=VOTES)
             if (outcomes := rows.outcomes(split)) is not None:
@@ -287,67 +255,11 @@ def publish(run: Run, prompts: dict[str, list[dict[str, Any]]], rows: Rows, repo
     say("collect", rows.sentence())
 
 
-class Answered:
-    """What an annotator answered to comparisons that were sampled, each asked once."""
-
-    def __init__(self, judged: list[Judged]) -> None:
-        self._judged = judged
-        self.prompts = len({j.comparison.prompt for j in judged})
-        kinds = [j.answer.choice if isinstance(j.answer, Annotation) else "abstained" for j in judged]
-        self.counts = {
-            "comparisons": len(kinds),
-            "decided": kinds.count("a") + kinds.count("b"),
-            "ties": kinds.count("tie"),
-            "both_bad": kinds.count("both_bad"),
-            "abstained": kinds.count("abstained"),
-            "straddling_the_split": sum(j.split is None for j in judged),
-        }
-
-    def decided(self, split: str) -> int:
-        """Comparisons of a split that make a training row."""
-        return sum(1 for _ in self.preferences(split))
-
-    def comparisons(self, split: str) -> Iterator[dict[str, Any]]:
-        """Each once."""
-        for c in {j.comparison.id: j.comparison for j in self._of(split)}.values():
-            yield {"id": c.id, "prompt": c.prompt, "completion_a": c.completion_a, "completion_b": c.completion_b}
-
-    def preferences(self, split: str) -> Iterator[dict[str, Any]]:
-        """Training rows of the decided comparisons, each once."""
-        seen: set[str] = set()
-        for j in self._of(split):
-            row = preference_from(j.comparison, j.answer) if isinstance(j.answer, Annotation) else None
-            if row is not None and row.id not in seen:
-                seen.add(row.id)
-                yield {"id": row.id, **vars(row)}
-
-    def votes(self, split: str) -> Iterator[dict[str, Any]]:
-        """Every single answer, ties and abstentions with their reason included."""
-        for j in self._of(split):
-            key = digest([j.answer.comparison_id, j.answer.annotator])
-            yield {**dict.fromkeys(VOTES), "id": key, **vars(j.answer)}
-
-    def outcomes(self, split: str) -> None:
-        """None: each answer is the outcome."""
-
-    def sentence(self) -> str:
-        """What it came to, in one line."""
-        return ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in self.counts.items())
-
-    def _of(self, split: str) -> Iterator[Judged]:
-        return (j for j in self._judged if j.split == split)
-
-
 def _require_rows(run: Run, rows: Rows) -> None:
+    mend = "Bring more prompts, or change collect.test_share."
+    if rows.prompts == 1:
+        mend = "All share one prompt: set collect.split_by=completion, or bring more prompts."
     for split in SPLITS:
-        if rows.decided(split):
-            continue
-        if rows.prompts == 1:
-            mend = "All share one prompt: set collect.split_by=completion, or bring more prompts."
-        else:
-            mend = "Bring more prompts, or change collect.test_share."
-        raise DataError(
-            f"{run.config.path}: collect",
-            f"split {split} would hold no preference ({rows.sentence()}; {rows.prompts} distinct prompts).",
-            mend,
-        )
+        if not rows.decided(split):
+            what = f"split {split} would hold no preference ({rows.sentence()}; {rows.prompts} distinct prompts)."
+            raise DataError(f"{run.config.path}: collect", what, mend)

@@ -1,4 +1,4 @@
-"""doctor: what is wrong with a run of PPO, since when, what to change. Its rules are pipeline.health's."""
+"""doctor: report what is wrong with a PPO run, since when, and what to change. Its rules: pipeline/health."""
 
 from __future__ import annotations
 
@@ -20,25 +20,24 @@ WIDTH = 100
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Tell what is found; 1 where some of it is serious.
+    """Print the findings; 1 where one is serious.
 
     Raises:
         PipelineError: there is no such run, or it cannot be read.
     """
     args = _parser().parse_args(argv)
     name, doctor = examine(Store(args.root), args.run)
-    found = doctor.findings
     if args.json:
         put_json(as_json(name, doctor))
     else:
-        put("\n".join(told(name, doctor)))
-    return int(any(f.severity == "serious" for f in found))
+        put("\n".join(as_lines(name, doctor)))
+    return int(any(f.severity == "serious" for f in doctor.findings))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pipeline doctor",
-        description="What is wrong with a run of PPO, since when, what to change. Exit 1 if any is serious.",
+        description="Report what is wrong with a PPO run, since when, and what to change; exit 1 if serious.",
     )
     parser.add_argument(
         "run",
@@ -51,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def examine(store: Store, run: str) -> tuple[str, Doctor]:
-    """(what was looked at, the doctor who has seen it).
+    """(name of the run, the doctor who has examined it).
 
     Raises:
         StoreError: there is no such run.
@@ -68,17 +67,17 @@ def examine(store: Store, run: str) -> tuple[str, Doctor]:
     metrics = sorted((store.root / ".runs").glob(f"{run}-ppo-*/metrics.jsonl"), key=lambda p: p.stat().st_mtime)
     if metrics:
         return f"{run}, under way", under_way(metrics[-1])
-    known = ", ".join(n.removesuffix("-policy") for n in names if n.endswith("-policy")) or "nothing yet"
-    raise StoreError(str(store.root), f'no run of PPO is called "{run}".', f"There is: {known}.")
+    runs = ", ".join(n.removesuffix("-policy") for n in names if n.endswith("-policy")) or "nothing yet"
+    raise StoreError(str(store.root), f'no run of PPO is called "{run}".', f"There is: {runs}.")
 
 
 def under_way(metrics: Path) -> Doctor:
-    """The doctor who has seen a metrics.jsonl, and the rollouts.jsonl that a run keeps beside it."""
+    """Examine a metrics.jsonl, and the rollouts.jsonl beside it."""
     return examined(read_history(metrics), None, written_under_way(metrics.with_name("rollouts.jsonl")))
 
 
 def as_json(name: str, doctor: Doctor) -> dict[str, object]:
-    """All that is known, as plain JSON."""
+    """The findings as plain JSON."""
     return {
         "run": name,
         "updates": doctor.figures.update,
@@ -88,14 +87,14 @@ def as_json(name: str, doctor: Doctor) -> dict[str, object]:
     }
 
 
-def told(name: str, doctor: Doctor) -> Iterator[str]:
-    """The same in lines."""
-    found, updates = doctor.findings, doctor.figures.update
-    seen = f"{updates} updates" if updates else "no updates of PPO"
-    yield f"{name}: {seen}, {f'findings: {len(found)}' if found else 'nothing found'}."
+def as_lines(name: str, doctor: Doctor) -> Iterator[str]:
+    """The findings as lines of a terminal."""
+    findings, updates = doctor.findings, doctor.figures.update
+    count = f"{updates} updates" if updates else "no updates of PPO"
+    yield f"{name}: {count}, {f'findings: {len(findings)}' if findings else 'nothing found'}."
     if doctor.facts.stopped is not None:
         yield from _wrapped(f"It ended early: {doctor.facts.stopped}.")
-    for finding in found:
+    for finding in findings:
         yield ""
         yield from shown(finding)
     if samples := doctor.written.samples:

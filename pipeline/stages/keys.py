@@ -1,4 +1,4 @@
-"""keys: what a config may say. ``python -m pipeline keys ppo`` prints a section, ``keys ppo.kl_coef`` one key."""
+"""keys: print the keys of a config: "keys ppo" prints a section, "keys ppo.kl_coef" one key."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> int:
     """Print keys.
 
     Raises:
-        ConfigError: no section or key is called so.
+        ConfigError: there is no such section or key.
     """
     parser = argparse.ArgumentParser(prog="python -m pipeline keys", description=__doc__)
     parser.add_argument(
@@ -32,15 +32,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def lines(key: Key) -> list[str]:
-    """A key as lines: its name, type and default; then what it is for, or what to use instead."""
+    """A key as lines: name, type and default, then its purpose, or what to use instead."""
     default = f" = {key.default}" if key.default else ", to be given"
     text = key.help
     if key.idle is not None:
-        others = [in_yaml(v) for v in key.allowed if v not in (None, "")]
-        text = f"Refused, but for {', '.join(others)}. {key.idle.mend}" if others else f"Refused. {key.idle.mend}"
+        values = ", ".join(in_yaml(v) for v in key.allowed if v not in (None, ""))
+        text = f"{f'Refused, but for {values}.' if values else 'Refused.'} {key.idle.mend}"
     return [*wrapped(f"{key.name}: {key.type}{default}", ""), *wrapped(text, "    ")]
 
 
 def wrapped(text: str, indent: str) -> list[str]:
-    """``text`` as lines of a terminal, from the second on indented."""
+    """``text`` as lines of a terminal, indented from the second on."""
     return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent="    ", break_on_hyphens=False)

@@ -1,13 +1,14 @@
-"""label: the page on which people label the comparisons of an experiment.
+"""label: serve the page on which people label the comparisons of an experiment.
 
-Under ``collect.annotator: human`` it publishes the preferences that ``collect`` waits for; under any other
-annotator, another version of the preferences, by people.
+With collect.annotator: human it publishes the preferences that collect waits for; with any other annotator, one
+more version of the preferences.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import sys
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -24,11 +25,12 @@ from pipeline.store.store import Draft, Store, Version
 from pipeline.workflow.config import load_config
 from pipeline.workflow.experiment import Experiment
 from pipeline.workflow.graph import artefact
-from pipeline.workflow.stage import NOTHING_TO_DO, WORK_TO_DO, Planner, Run
+from pipeline.workflow.stage import Planner, Run
+from pipeline.workflow.stage_command import NOTHING_TO_DO, WORK_TO_DO
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Serve the page until enough is labelled, or Ctrl-C; publish then, and whenever the operator says so."""
+    """Serve the page until enough is labelled or Ctrl-C, then publish; the operator may publish at any time."""
     args = parser().parse_args(argv)
     config = load_config(args.config, args.overrides)
     store = Store(config.data_dir)
@@ -68,10 +70,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m pipeline.label", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.label",
+        description=sys.modules["__main__"].__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--config", default="configs/demo.yaml", help="experiment (default: %(default)s)")
     parser.add_argument(
-        "--check", action="store_true", help="only say whether there is something to label: 0 or 3"
+        "--check", action="store_true", help="only say whether there is something to label: exit 0 or 3"
     )
     parser.add_argument(
         "--comparisons", metavar="REF", help="label these; by default the newest of the experiment"
@@ -90,7 +96,7 @@ def find_comparisons(config: Experiment, store: Store, ref: str | None) -> Versi
 
 
 def being_sampled(project: LabellingProject, run: Run | None) -> bool:
-    """Whether another process is filling the log with this experiment's items."""
+    """Whether another process is sampling this experiment's items into the log."""
     if run is None or not project.directory.is_dir():
         return False
     with contextlib.closing(Log(project.directory)) as log:
@@ -108,7 +114,7 @@ def open_log(project: LabellingProject, run: Run | None, comparisons: Version | 
 def session_for_relabelling(
     config: Experiment, store: Store, project: LabellingProject, log: Log
 ) -> LabellingSession:
-    """A session over comparisons that another annotator judged too; it publishes a version of its own."""
+    """A session over comparisons that another annotator has judged; it publishes its own version."""
 
     def open_draft(comparisons: Version, governance: dict[str, Any]) -> AbstractContextManager[Draft]:
         return store.draft(
@@ -127,7 +133,7 @@ def session_for_relabelling(
 
 
 def in_terminal(session: LabellingSession, name: str) -> None:
-    """Label here, as ``name`` or as the first of ``label.annotators``."""
+    """Label in the terminal, as ``name`` or as the first of ``label.annotators``."""
     settings = session.project.settings
     person = session.log.people.add(name or settings.annotators[0])
     guidelines = read_text(settings.guidelines, "label.guidelines") if settings.guidelines else None
@@ -136,7 +142,7 @@ def in_terminal(session: LabellingSession, name: str) -> None:
 
 
 def training(config: Experiment, published: Version) -> str:
-    """The command that trains on what was published."""
+    """The command that trains on the published preferences."""
     if config.asks_people:
         return f"make reward CONFIG={config.path}"
     inputs = f"inputs={{preferences: {published.ref}}}"

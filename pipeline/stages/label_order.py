@@ -1,4 +1,4 @@
-"""The order of asking: what a reward model, or an ensemble of them, is least sure of comes first."""
+"""Order items for labelling by how unsure a reward model, or an ensemble, is of them."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def priorities(run: Run, items: Sequence[Item], sources: Any) -> dict[str, float
     for item in items:
         if item.gold is None:
             by_size[len(item.completions)].append(item)
-    found: dict[str, float] = {}
-    for some in by_size.values():
-        prompt_ids = encode_prompts(tokenizer, [i.prompt for i in some])
-        completion_ids = [encode_completions(tokenizer, list(i.completions)) for i in some]
+    priority: dict[str, float] = {}
+    for group in by_size.values():
+        prompt_ids = encode_prompts(tokenizer, [i.prompt for i in group])
+        completion_ids = [encode_completions(tokenizer, list(i.completions)) for i in group]
         unsure = least_sure(scorer, prompt_ids, completion_ids, tokenizer)
-        found |= {item.id: -value for item, value in zip(some, unsure, strict=True)}
-    return found
+        priority |= {item.id: -value for item, value in zip(group, unsure, strict=True)}
+    return priority

@@ -1,4 +1,4 @@
-"""``python -m pipeline data look SOURCE``: what rows would be read as, before anything is trained on them."""
+"""``python -m pipeline data look SOURCE``: print how rows would be read, before anything is trained on them."""
 
 from __future__ import annotations
 
@@ -30,28 +30,26 @@ def main(argv: list[str] | None = None) -> int:
         PipelineError: see :func:`pipeline.base.cli.run_cli`.
     """
     args = _parser().parse_args(argv)
-    options = parse_options(JudgedSet, _given(args), WHERE, prefix="--")
+    options = parse_options(JudgedSet, _options(args), WHERE, prefix="--")
     seen = look(options, WHERE, examples=args.rows, render=_render(options.chat_template), watch=_watched)
     if args.json:
         put_json(as_json(seen))
     else:
-        for line in told(seen):
-            put(line)
+        put("\n".join(as_lines(seen)))
     return 0
 
 
 def as_json(seen: Look) -> dict[str, Any]:
     """Everything, for scripts; each of the first rows with its place."""
-    found = dataclasses.asdict(seen)
     first = [
-        {"place": place, **({"prompt": one} if isinstance(one, str) else dataclasses.asdict(one))}
-        for place, one in seen.first
+        {"place": place, **({"prompt": row} if isinstance(row, str) else dataclasses.asdict(row))}
+        for place, row in seen.first
     ]
-    return found | {"first": first}
+    return dataclasses.asdict(seen) | {"first": first}
 
 
-def told(seen: Look) -> list[str]:
-    """Lines of at most 80 columns, in which nothing of anybody's text is obeyed by a terminal."""
+def as_lines(seen: Look) -> list[str]:
+    """Lines of at most 80 columns, with control characters escaped."""
     lines = [_line("source", seen.name), _line("format", seen.format), *_counts(seen)]
     lines += _wrapped("columns", ", ".join(seen.columns))
     lines += _wrapped("not used", ", ".join(seen.unused)) if seen.unused else []
@@ -59,8 +57,8 @@ def told(seen: Look) -> list[str]:
         lines += _reasons(title, reasons)
     for warning in seen.warnings:
         lines += _wrapped("warning", warning)
-    for place, one in seen.first:
-        lines += ["", *_row(place, one)]
+    for place, row in seen.first:
+        lines += ["", *_row(place, row)]
     return [*lines, "", "write in the config:", *(f"  {escape_for_terminal(line)}" for line in seen.config)]
 
 
@@ -84,16 +82,16 @@ def _reasons(title: str, reasons: dict[str, Reason]) -> list[str]:
     return lines
 
 
-def _row(place: str, one: JudgedRow | str) -> list[str]:
+def _row(place: str, row: JudgedRow | str) -> list[str]:
     lines = [cut(escape_for_terminal(place), WIDTH, end=True)]
-    if isinstance(one, str):
-        return lines + _wrapped("prompt", one)
-    names = ("A", "B") if one.tie else ("chosen", "rejected")
-    for name, text in zip(("prompt", *names), (one.prompt, one.chosen, one.rejected), strict=True):
+    if isinstance(row, str):
+        return lines + _wrapped("prompt", row)
+    names = ("A", "B") if row.tie else ("chosen", "rejected")
+    for name, text in zip(("prompt", *names), (row.prompt, row.chosen, row.rejected), strict=True):
         lines += _wrapped(name, text)
-    verdict = "both bad" if one.both_bad else "tie" if one.tie else "chosen is better"
-    known = {"margin": one.margin, "scores": one.scores, "by": one.annotator}
-    more = [f"{name} {value}" for name, value in known.items() if value is not None]
+    verdict = "both bad" if row.both_bad else "tie" if row.tie else "chosen is better"
+    details = {"margin": row.margin, "scores": row.scores, "by": row.annotator}
+    more = [f"{name} {value}" for name, value in details.items() if value is not None]
     return lines + _wrapped("verdict", ", ".join([verdict, *more]))
 
 
@@ -102,7 +100,7 @@ def _line(name: str, text: str) -> str:
 
 
 def _wrapped(name: str, text: str) -> list[str]:
-    """``text`` in up to three lines beside its name; what is longer is cut, which shows."""
+    """``text`` in up to three lines beside its name; longer text is cut, with an ellipsis."""
     shown, width, parts = escape_for_terminal(text[: WIDTH * LINES * 4]), WIDTH - _INDENT, list[str]()
     while shown and len(parts) < LINES - 1 and columns(shown) > width:
         part = cut(shown, width + 1).removesuffix("…")
@@ -131,8 +129,8 @@ def _watched(rows: Iterator[Any]) -> Iterator[Any]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pipeline data look",
-        description="What rows would be read as: format, counts, the first ones, what cannot be used and why, and "
-        "the lines to write in a config. All rows are read; nothing is trained or written.",
+        description="Print how rows would be read: format, counts, the first rows, what cannot be used and why, "
+        "and the lines to write in a config. All rows are read; nothing is trained or written.",
     )
     parser.add_argument("source", help="a file, a directory or a Hub id")
     parser.add_argument("--rows", type=int, default=3, metavar="N", help="show so many (default: %(default)s)")
@@ -152,7 +150,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _hints() -> dict[str, Any]:
-    """The options of a set by name, each with its type: what a config may say, the command line may."""
+    """The options of a set and their types: the command line takes the same ones as a config."""
     hints = typing.get_type_hints(JudgedSet)
     return {f.name: hints[f.name] for f in dataclasses.fields(JudgedSet) if f.name != "dataset"}
 
@@ -162,20 +160,20 @@ def _kind(hint: Any) -> Any:
     return dict if kinds[0] is dict or dict in kinds[1:] else kinds[0]
 
 
-def _given(args: argparse.Namespace) -> dict[str, Any]:
-    given: dict[str, Any] = {"dataset": args.source}
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    options: dict[str, Any] = {"dataset": args.source}
     for name, hint in _hints().items():
         value = getattr(args, f"set_{name}")
-        if value is not None:
-            texts = hint is str or str in typing.get_args(hint) or typing.get_origin(hint) is typing.Literal
-            given[name] = (
-                _mapping(name, value) if isinstance(value, list) else value if texts else _yaml(name, value)
-            )
-    return given
+        is_text = hint is str or str in typing.get_args(hint) or typing.get_origin(hint) is typing.Literal
+        if isinstance(value, list):
+            options[name] = _mapping(name, value)
+        elif value is not None:
+            options[name] = value if is_text else _yaml(name, value)
+    return options
 
 
 def _mapping(name: str, values: list[str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    mapping: dict[str, Any] = {}
     for text in values:
         ours, sign, theirs = text.partition("=")
         value = (
@@ -183,8 +181,8 @@ def _mapping(name: str, values: list[str]) -> dict[str, Any]:
         )
         if not isinstance(value, dict):
             raise ConfigError(WHERE, f"--{name} {text!r} is not ours=theirs.", f"Such as: {_EXAMPLE}")
-        found |= value
-    return found
+        mapping |= value
+    return mapping
 
 
 def _yaml(name: str, text: str) -> Any:

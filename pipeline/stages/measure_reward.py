@@ -1,4 +1,4 @@
-"""``python -m pipeline.reward --evaluate MODEL ... --on SET``: measure reward models that are there, as a table.
+"""``python -m pipeline.reward --evaluate MODEL ... --on SET``: measure reward models, and print a table.
 
 Nothing is trained and no version is written.
 """
@@ -36,7 +36,7 @@ WHERE = "command line"
 WIDTH = 44
 Row = dict[str, Any]
 Scores = tuple[list[float], list[float], float]
-"""Raw scores of the chosen and of the rejected completions, and their unit."""
+"""Raw scores of the chosen and of the rejected completions, and the unit of the scores."""
 
 
 def main(argv: list[str]) -> int:
@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
 
 
 def table(metrics: PairwiseMetrics, models: Sequence[str], ensemble: EnsembleMetrics | None = None) -> list[str]:
-    """Lines for a terminal."""
+    """The metrics as lines of a terminal."""
     about = metrics.set
     left_out = ", ".join(f"{n} {reason}" for reason, n in about["left_out"].items())
     lines = [
@@ -115,21 +115,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--on", metavar="SET", required=True, help="preferences@v3, a file, a directory or a Hub id"
     )
-    parser.add_argument("--format", choices=get_args(Format), help="of the set, where it cannot be told")
+    parser.add_argument("--format", choices=get_args(Format), help="of the set, where it cannot be detected")
     parser.add_argument("--columns", type=_columns, help='such as "{chosen: better, rejected: worse}"')
     parser.add_argument("--split", help="of the set (default: test of a version, else train or the only one)")
     parser.add_argument("--slice", metavar="COLUMN", help="accuracy for each value of this column of the set")
     parser.add_argument("--aggregate", choices=get_args(Aggregation), help="how several votes become one outcome")
-    parser.add_argument("--chat-template", help="a tokenizer that writes conversations out")
-    parser.add_argument("--limit", type=int, help="read so many rows")
-    parser.add_argument("--label", help="of a classifier with several: the one that is the reward")
-    parser.add_argument("--data-dir", default="data", help="where versions are (default: %(default)s)")
+    parser.add_argument("--chat-template", help="a tokenizer whose chat template writes out conversations")
+    parser.add_argument("--limit", type=int, help="read at most this many rows")
+    parser.add_argument("--label", help="of a classifier: the label whose score is the reward")
+    parser.add_argument("--data-dir", default="data", help="the data directory (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
     return parser
 
 
 def _training_rows(store: Store, model: Version | None) -> list[Row]:
-    """The pairs that a version was trained on, by its own record; none of a model from elsewhere."""
+    """The pairs that a version was trained on; none for a model from outside the store."""
     parents = [] if model is None else [p for p in model.manifest.parents if p.role == "preferences"]
     versions = [store.resolve(p.ref) for p in parents]
     return [row for version in versions if version.has_split("train") for row in version.iter_rows("train")]
@@ -168,7 +168,7 @@ def _scores(store: Store, args: argparse.Namespace, rows: list[Row]) -> tuple[li
 
 
 def _mean(scored: list[Scores]) -> tuple[list[float], list[float]]:
-    """The members' mean after each is normalised, as PPO takes it, on the scale of their raw scores."""
+    """The mean of the members' normalised scores, as PPO takes it, on the scale of their raw scores."""
     scale = float(np.mean([unit for _, _, unit in scored]))
     sides = (np.mean([np.divide(scores[side], scores[2]) for scores in scored], axis=0) * scale for side in (0, 1))
     chosen, rejected = (side.tolist() for side in sides)
@@ -186,7 +186,7 @@ def _slices(name: str, table: SliceTable) -> list[str]:
 
 def _calibration(calibration: Calibration) -> list[str]:
     mass, crossed = calibration.equal_mass, calibration.cross_fitted
-    assert mass is not None  # which metrics_of_set measures
+    assert mass is not None  # metrics_of_set measures both
     assert crossed is not None
     lines = [
         f"calibration error {number(mass.ece, 3)} (by chance alone {number(mass.expected, 3)}, up to "
@@ -221,6 +221,6 @@ def _row(name: str, estimate: Estimate) -> str:
 
 
 def _line(name: str, n: str, accuracy: str) -> str:
-    # Names of slices are somebody's text: they may be long, or hold what a terminal obeys.
+    # Names of slices come from the data: they may be long, or hold control characters.
     shown = cut(escape_for_terminal(name), WIDTH - 1)
     return f"{shown}{' ' * (WIDTH - columns(shown))}{n:>8}  {accuracy}".rstrip()

@@ -1,7 +1,7 @@
 """Ask people, for ``collect`` and ``label``: open a session, order its items, show comparisons as they come.
 
-Any number of days may lie between sampling and the last vote: the answers are in the log, and the same command
-goes on with them. A changed stop rule or aggregation never needs new samples. Needs no torch.
+Answers are kept in a log, so that the same command continues days later. A changed stop rule or aggregation needs
+no new samples. Imports no torch.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ Row = dict[str, Any]
 
 @contextlib.contextmanager
 def open_session(run: Run, sampling: str) -> Iterator[LabellingSession]:
-    """The session of ``collect``. ``sampling``: see :func:`sampling_key`."""
+    """Open the session of ``collect``. ``sampling``: see :func:`sampling_key`."""
     project = LabellingProject.of(run.config, run.store)
     with contextlib.closing(project.open(project.batch(sampling), {"config": str(run.config.path)})) as log:
         yield session_of(run, project, log)
 
 
 def session_of(run: Run, project: LabellingProject, log: Log) -> LabellingSession:
-    """A session that publishes as ``collect`` does, under its key, again where there are more answers."""
+    """A session that publishes under the key of ``collect``, again where there are more answers."""
 
     def open_draft(comparisons: Version, governance: Row) -> AbstractContextManager[Draft]:
         return run.draft(
@@ -48,7 +48,7 @@ def session_of(run: Run, project: LabellingProject, log: Log) -> LabellingSessio
 
 
 def set_order(session: LabellingSession, run: Run) -> None:
-    """Under ``label.order: active``, put the items first of which the reward model is least sure."""
+    """With ``label.order: active``, put the items first of which the reward model is least sure."""
     settings = session.project.settings
     if settings.order != "active":
         return
@@ -64,7 +64,7 @@ def set_order(session: LabellingSession, run: Run) -> None:
 
 
 def sampling_key(run: Run) -> str:
-    """The part of the stage's key that decides which comparisons people get, not what they are asked of them."""
+    """A key of the settings that decide which comparisons people get, without those on how they are asked."""
     part = learning_part(run.config, "collect")
     part["label"] = {k: v for k, v in part["label"].items() if k in ("dataset", "columns")}
     inputs = {role: fingerprint(version) for role, version in run.inputs.items() if role != "previous"}
@@ -73,7 +73,7 @@ def sampling_key(run: Run) -> str:
 
 
 def sampled_before(run: Run, sampling: str) -> Version | None:
-    """The newest comparisons that were sampled in this way."""
+    """The newest comparisons with this sampling key."""
     return next(
         (v for v in run.earlier_outputs("comparisons") if v.manifest.stats.get("sampling") == sampling), None
     )
@@ -82,7 +82,7 @@ def sampled_before(run: Run, sampling: str) -> Version | None:
 def write_comparisons(
     draft: Draft, session: LabellingSession, groups: Iterable[tuple[str | None, str, tuple[str, ...]]]
 ) -> Row:
-    """Write comparisons, and ask people about each as soon as it comes.
+    """Write comparisons, and show each to people at once.
 
     Args:
         groups: (split, prompt, one or two completions); without a split a group is only counted.
@@ -108,9 +108,9 @@ def write_comparisons(
 
 
 class Feed:
-    """Gives pairs to the session about once a second: every transaction of the log waits for the disk.
+    """Adds pairs to the session about once a second, as every transaction of the log waits for the disk.
 
-    The other modes need all completions of a prompt, and get their items when all are there.
+    The other modes need all completions of a prompt, and get their items at the end.
     """
 
     def __init__(self, session: LabellingSession) -> None:

@@ -1,10 +1,7 @@
-"""ppo: the policy, a LoRA adapter optimised against the reward model with PPO."""
+"""ppo: train the policy, a LoRA adapter, with PPO against the reward model."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -16,16 +13,13 @@ from peft import get_peft_model
 from transformers import set_seed
 
 from pipeline.base.errors import ConfigError, DataError, ModelError
-from pipeline.base.files import disk_errors, write_text
-from pipeline.base.records import digest
-from pipeline.health.written_texts import Written, written
 from pipeline.modeling.loading import load_tokenizer, loaded_commit, save_model
 from pipeline.modeling.lora import add_role, lora_config, save_adapter
 from pipeline.modeling.roles import load_policy
-from pipeline.modeling.tokens import decode
 from pipeline.modeling.weights import norms, require_finite, require_moved
 from pipeline.results.metrics import Logged
 from pipeline.scoring.load_for_stage import scorer
+from pipeline.stages.rollout_recorder import ROLLOUTS, Recorder
 from pipeline.store.checkpoints import Checkpoints, resuming
 from pipeline.store.model_card import adapter_card
 from pipeline.store.starting_policy import SENTENCE
@@ -35,17 +29,6 @@ from pipeline.trainers.ppo import section
 from pipeline.trainers.ppo import trainer as ppo
 from pipeline.trainers.ppo.doctor_callback import DoctorCallback
 from pipeline.workflow.stage import Run, main_process, say
-
-ROLLOUTS = {
-    "id": "string",
-    "update": "int32",
-    "prompt": "string",
-    "completion": "string",
-    "completion_ids": "list<int32>",
-    "ended": "bool",
-    "score": "double",
-    "kl_k1": "double",
-}
 
 NO_JUDGE = (
     "NO JUDGE: the task has no gold score, so nothing tells a policy that got better from one that found a hole "
@@ -70,9 +53,9 @@ def train_policy(run: Run) -> None:
         raise DataError(run.version("prompts").where, "no prompt to train on.", "Bring some.")
     held_out = prompts_to_select_by(run) if str(args.eval_strategy) != "no" else []
     checkpoints = Checkpoints(run.workdir, args.save_total_limit or 2)
-    # One rank looks for all: it may put a damaged one aside.
-    found = [checkpoints.newest_intact(partial(say, "ppo")) if main_process() else None]
-    start = broadcast_object_list(found)[0]
+    # One rank decides for all: it may put a damaged checkpoint aside.
+    newest = [checkpoints.newest_intact(partial(say, "ppo")) if main_process() else None]
+    start = broadcast_object_list(newest)[0]
     recorder = Recorder(run.workdir / "rollouts.jsonl", task, tokenizer, prompts)
     recorder.keep(0 if start is None else checkpoints.step(start))
     trainer = ppo.PPOTrainer(
@@ -106,8 +89,8 @@ def train(trainer: Any, start: Path | None) -> None:
     """Train, from the checkpoint ``start`` where there is one.
 
     Raises:
-        ConfigError: only the value model would be trained.
-        ModelError: the policy's weights are no numbers, or as they were though no check went back to them.
+        ConfigError: there is no update, or only the value model would be trained.
+        ModelError: the policy's weights are not finite, or have not changed though an update was published.
     """
     warmup = trainer.args.value_warmup_updates
     if trainer.updates < 1:
@@ -127,7 +110,7 @@ def train(trainer: Any, start: Path | None) -> None:
 
 
 def prompts_to_select_by(run: Run) -> list[str]:
-    """The prompts on which PPO is checked: nothing is trained on them, and ``evaluate`` never judges by them.
+    """The prompts on which PPO is checked; they are neither trained on nor evaluated on.
 
     Raises:
         DataError: there are none.
@@ -137,14 +120,14 @@ def prompts_to_select_by(run: Run) -> list[str]:
         raise DataError(
             version.where,
             "has no split select, the prompts by which PPO is checked and its best policy chosen.",
-            "Run  make collect  anew with a larger collect.select_share or more prompts, or set "
+            "Run  make collect  again with a larger collect.select_share or more prompts, or set "
             "ppo.eval_strategy: no.",
         )
     return [r["prompt"] for r in version.iter_rows("select")]
 
 
 def load_model(run: Run, args: Any) -> tuple[Any, Any]:
-    """The model that is trained: the base with a new adapter ``policy`` or the one to start from, or all of it."""
+    """The model to train: the base with a new adapter or the one to start from, or the whole base."""
     dtype = torch.bfloat16 if args.bf16 and args.use_peft else torch.float32
     start = run.version("start").path if "start" in run.inputs else None
     model, tokenizer = load_policy(*run.base, start, dtype)
@@ -162,7 +145,7 @@ def load_model(run: Run, args: Any) -> tuple[Any, Any]:
             "is a whole model, not an adapter.",
             "Give it as base_model, or use_peft: false.",
         )
-    # Where the policy starts from an adapter, that adapter is what it is held to.
+    # A policy that starts from an adapter has that adapter as its reference.
     add_role(model, start, "reference")
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(".policy." in name)
@@ -171,19 +154,19 @@ def load_model(run: Run, args: Any) -> tuple[Any, Any]:
 
 
 def gold_judge(task: Task) -> Any:
-    """The task's gold score as a scorer of held-out completions, None where it has none."""
+    """The task's gold score as a scorer of held-out completions; None where it has none."""
     if task.gold_name is None:
         return None
     return lambda samples: torch.tensor(task.gold_scores(samples.prompts, samples.completions))
 
 
 def task_defaults(run: Run, task: Task) -> dict[str, Any]:
-    """Sizes that follow from the task unless the config says otherwise."""
+    """The response length of the task, unless the config has one."""
     return {} if run.config.ppo.response_length else {"response_length": task.completion_tokens}
 
 
 def check_reward_base(run: Run) -> None:
-    """Refuse a reward adapter that was trained on another base: its numbers would mean nothing here.
+    """Refuse a reward adapter that was trained on another base.
 
     Raises:
         ModelError: the bases differ.
@@ -198,75 +181,6 @@ def check_reward_base(run: Run) -> None:
             f"was trained on another base ({trained_on['id']}) than this run's ({base.ref}).",
             "Train one on this base: make reward",
         )
-
-
-class Recorder:
-    """Keeps every rollout on the disk, and measures for the log how varied they are and what gold score they have.
-
-    Written as it is sampled, so that a run that is killed and continued ends with the same rows.
-
-    Attributes:
-        written: what was sampled, as the doctor reads it; empty but in the main process.
-    """
-
-    def __init__(self, path: Path, task: Task, tokenizer: Any, prompts: list[str]) -> None:
-        self.path, self.task, self.tokenizer, self.prompts = path, task, tokenizer, prompts
-        self.written = Written()
-
-    def keep(self, updates: int) -> None:
-        """Go back to the end of update ``updates``: what was sampled after it is sampled again."""
-        if not main_process():
-            return
-        rows = [r for r in self.rows() if r["update"] <= updates]
-        self.written = written(rows)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with disk_errors(str(self.path)):
-            write_text(self.path, "".join(map(_line, rows)))
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """All that was recorded; a line that was cut short by a kill ends it."""
-        if not self.path.is_file():
-            return
-        with self.path.open(encoding="utf-8") as file:
-            for line in file:
-                if not line.endswith("\n"):
-                    return
-                yield json.loads(line)
-
-    def record(self, update: int, indices: list[int], rollout: Any, score: Any) -> dict[str, float]:
-        """Append one update's rows; gives what is measured on their texts, which is never trained on."""
-        completions = rollout.completions()
-        prompts = [self.prompts[i] for i in indices]
-        texts = [decode(self.tokenizer, ids) for ids in completions]
-        kl = ((rollout.old_logprobs - rollout.ref_logprobs) * rollout.completion_mask).sum(1).tolist()
-        ended, scores = rollout.ended.tolist(), score.tolist()
-        columns = zip(prompts, completions, texts, ended, scores, kl, strict=True)
-        lines = [
-            _line(
-                {
-                    "id": digest([update, i, prompt, ids]),
-                    "update": update + 1,
-                    "prompt": prompt,
-                    "completion": text,
-                    "completion_ids": ids,
-                    "ended": row_ended,
-                    "score": row_score,
-                    "kl_k1": row_kl,
-                }
-            )
-            for i, (prompt, ids, text, row_ended, row_score, row_kl) in enumerate(columns)
-        ]
-        with disk_errors(str(self.path)), self.path.open("a", encoding="utf-8") as file:
-            file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())
-        figures = dict(self.written.take(update + 1, prompts, texts, ended, scores))
-        gold = self.task.gold_scores(prompts, texts)
-        return figures if gold is None else {**figures, Logged.GOLD: sum(gold) / len(gold)}
-
-
-def _line(row: dict[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def publish(run: Run, trainer: Any, model: Any, tokenizer: Any, recorder: Recorder) -> None:

@@ -1,8 +1,4 @@
-"""report: one page that says whether it worked, its pictures, and the row of the results table.
-
-``--runs A B`` compares runs on a page; ``--table`` prints the results table. What a page looks like is
-:mod:`pipeline.reporting`'s.
-"""
+"""report: write a page that says whether the policy got better, with its pictures."""
 
 from __future__ import annotations
 
@@ -56,7 +52,7 @@ def report(run: Run) -> None:
 
 
 def sample(row: dict[str, Any]) -> Sample:
-    """A prompt with both completions, for the page."""
+    """A row of the evaluation as a sample of the page."""
     return Sample(
         row["prompt"],
         row["base_completion"],
@@ -100,7 +96,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
 
 
 def minutes(run: Run) -> float:
-    """Wall time of the stages behind this report, from their first line to their last version."""
+    """Wall time of the stages behind this report, in minutes."""
     stages = ("base", "preferences", "reward", "policy", "evaluation")
     versions = [v for r, v in run.inputs.items() if r in stages and isinstance(v, Version)]
     return round(sum(v.manifest.stats.get("stage_seconds", 0.0) for v in versions) / 60, 2)

@@ -1,4 +1,4 @@
-"""reward: a reward model on the preferences, a LoRA adapter over the policy's own base."""
+"""reward: train a reward model, a LoRA adapter over the policy's base, on the preferences."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def train_reward(run: Run) -> None:
     require_rows(run.version("preferences"), args.loss)
     sets = test_sets(run, args.test_sets)
     source, revision = run.base
-    base = load_causal_lm(source, revision)  # says in one line what is wrong with a base that is none
+    base = load_causal_lm(source, revision)  # checks the base before anything is read
     limit_length(args, base.config)
     tokenizer = load_tokenizer(source, revision)
     require_fit(base, tokenizer, source)
@@ -49,16 +49,16 @@ def train_reward(run: Run) -> None:
 
 
 def limit_length(args: RewardSection, config: Any) -> None:
-    """Lower ``max_length`` to what the base can read, and say so."""
+    """Lower ``max_length`` to the base's positions, with a message."""
     positions = getattr(config, "max_position_embeddings", None)
     if positions and (args.max_length is None or args.max_length > positions):
-        asked = "no limit" if args.max_length is None else args.max_length
-        say("reward", f"max_length is {positions}, the base's positions (reward.max_length: {asked})")
+        setting = "no limit" if args.max_length is None else args.max_length
+        say("reward", f"max_length is {positions}, the base's positions (reward.max_length: {setting})")
         args.max_length = positions
 
 
 def require_kept(rows: Mapping[str, Pairs] | Mapping[str, Labelled], max_length: int | None) -> None:
-    """Raises DataError where a split has lost all its rows to ``max_length``."""
+    """Raise DataError where all rows of a split are longer than ``max_length``."""
     longest = max(split.longest for split in rows.values())
     for name, split in rows.items():
         if split.dropped and not split.kept:
@@ -71,7 +71,7 @@ def require_kept(rows: Mapping[str, Pairs] | Mapping[str, Labelled], max_length:
 
 
 def test_sets(run: Run, section: dict[str, Any]) -> dict[str, PairRows]:
-    """The pairs of ``reward.test_sets`` without those that are trained on, read before training: mistakes show."""
+    """Read the pairs of ``reward.test_sets`` without the training pairs; before training, to find errors early."""
     preferences, where = run.version("preferences"), str(run.config.path)
     options = parse_sets(section, where)
     train = preferences.iter_rows("train", columns=["id"]) if options and preferences.has_split("train") else ()
@@ -88,7 +88,7 @@ def test_sets(run: Run, section: dict[str, Any]) -> dict[str, PairRows]:
 
 
 def require_rows(preferences: Version, loss: str) -> None:
-    """Raises DataError where there is nothing to train on by ``loss``, naming the other one where it would do."""
+    """Raise DataError where there are no rows for ``loss``, naming the other loss where it has some."""
     rows = {(s, c): preferences.splits.get(split_key(s, c), 0) for s in SPLITS for c in ("default", "unpaired")}
     if loss == "pointwise" and not rows["train", "unpaired"]:
         raise DataError(
@@ -157,7 +157,7 @@ def pointwise(run: Run, args: RewardSection, tokenizer: Any, sets: dict[str, Pai
 
 
 def tokenize_pairs(rows: Rows, args: RewardSection, tokenizer: Any) -> dict[str, Pairs]:
-    """The pairs of each split."""
+    """The pairs of each split as tokens."""
     limit, position = args.max_length or NO_LIMIT, score_position(tokenizer)
     return {split: trainer.tokenize_pairs(tokenizer, r, limit, position) for split, r in rows.items()}
 
@@ -183,7 +183,7 @@ def publish(
         reference: token rows on which the score's mean and standard deviation may be measured.
         tables: (config, schema, rows) of ``scores``.
     """
-    # In order of a hash, so that a sorted dataset gives a fair sample too.
+    # Ordered by hash: a sorted dataset gives a fair sample too.
     reference = sorted(reference, key=digest)[: args.reference_samples]
     raw = score_rows(model, score_head(model), reference)
     scoring = Scoring(score_position(tokenizer), raw.mean().item(), max(raw.std().item(), 1e-6), len(reference))
@@ -207,7 +207,7 @@ def publish(
 
 
 def sentences(metrics: RewardMetrics) -> list[str]:
-    """The verdicts, each with its notes: on what was trained on, on held-out pairs, on further sets by name."""
+    """The verdicts with their notes: on held-out rows, on held-out pairs, on further sets by name."""
     lines = [metrics.verdict, *metrics.notes]
     if isinstance(metrics, PointwiseMetrics) and metrics.pairs is not None:
         lines += [metrics.pairs.verdict, *metrics.pairs.notes]

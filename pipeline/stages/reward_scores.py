@@ -1,4 +1,4 @@
-"""Measure a reward model that was just trained, and write down the rows of ``scores``."""
+"""Measure a newly trained reward model, and make the rows of ``scores``."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Rows = dict[str, list[Row]]
 Table = tuple[str, dict[str, str], list[Row]]
 """Config, schema and rows of ``scores``."""
 Texts = list[tuple[str, str]]
-"""(chosen, rejected) of the pairs that were trained on, from which the baselines learn."""
+"""(chosen, rejected) of the training pairs, from which the baselines learn."""
 
 
 def measure_pairs(
@@ -82,7 +82,7 @@ def measure_sets(
     limit = getattr(model.config, "max_position_embeddings", None) or NO_LIMIT
     for name, pairs in sets.items():
         tokens = tokenize_pairs(tokenizer, pairs.rows, NO_LIMIT, score_position(tokenizer))
-        # What is too long loses its beginning, as in PPO.
+        # Texts that are too long lose their beginning, as in PPO.
         sides = [[ids[-limit:] for ids in side] for side in (tokens.chosen_ids, tokens.rejected_ids)]
         chosen, rejected = pair_scores(model, *sides)
         truncated = sum(len(ids) > limit for ids in (*tokens.chosen_ids, *tokens.rejected_ids))
@@ -127,6 +127,6 @@ def pair_scores(
 
 
 def gold_scores(run: Run, rows: list[Row], column: str) -> list[float] | None:
-    """The task's ground truth of a column of completions, where it has one."""
+    """The task's gold scores of a column of completions; None where it has none."""
     task = load_task(run.config.task, run.config.task_args, str(run.config.path))
     return task.gold_scores([row["prompt"] for row in rows], [row[column] for row in rows])

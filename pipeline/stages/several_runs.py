@@ -1,4 +1,4 @@
-"""Several runs: compared on one page (``report --runs A B``), or as the results table (``report --table``)."""
+"""Compare runs on one page (``report --runs A B``), or print the results table (``report --table``)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline.workflow.stage import say
 def table(data_dir: str, readme: Path | None) -> None:
     """Print the results table of every report in ``data_dir``, or write it into ``readme``.
 
-    The figures of a table that is written are kept beside it, in docs/results.json.
+    With ``readme``, the figures are also written into docs/results.json beside it.
 
     Raises:
         DataError: the readme has no markers for it.
@@ -46,7 +46,7 @@ def table(data_dir: str, readme: Path | None) -> None:
     if not readme.is_file():
         raise DataError(str(readme), "no such file.")
     figures = to_json(rows)
-    # From the figures that are kept, so that their rounding is the table's.
+    # The table is made from the rounded figures of docs/results.json.
     updated = replace_between(
         readme.read_text(encoding="utf-8"), "results", results_table(from_json(figures)), "README"
     )
@@ -58,7 +58,7 @@ def table(data_dir: str, readme: Path | None) -> None:
 
 
 def compare(data_dir: str, names: list[str], out: Path) -> None:
-    """Write a page that sets runs side by side, and its pictures beside it.
+    """Write a page that compares runs, and its pictures beside it.
 
     Raises:
         ConfigError: fewer than two runs, or one twice.
@@ -68,13 +68,13 @@ def compare(data_dir: str, names: list[str], out: Path) -> None:
         raise ConfigError("command line", "--runs compares two runs or more, each named once.", 'RUNS="a b"')
     store = Store(data_dir)
     runs = [(name, find_run(store, name)) for name in names]
-    first, *others = [Compared(name, run, examine_version(store, run.policy).findings) for name, run in runs]
+    first, *rest = [Compared(name, run, examine_version(store, run.policy).findings) for name, run in runs]
     rows, compared = first.run.evaluation.rows("test"), [first]
-    for other in others:
-        paired = on_shared_prompts(rows, other.run.evaluation.rows("test"))
-        if not same_proxy([first, other]):
+    for run in rest:
+        paired = on_shared_prompts(rows, run.run.evaluation.rows("test"))
+        if not same_proxy([first, run]):
             paired = replace(paired, measures={k: v for k, v in paired.measures.items() if k != "score"})
-        compared.append(replace(other, paired=paired))
+        compared.append(replace(run, paired=paired))
     html = render(compared, out.parent / f"{out.stem}-pictures")
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(html, encoding="utf-8")

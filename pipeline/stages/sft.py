@@ -1,4 +1,4 @@
-"""sft: a base model for the task, from scratch or by adapting a pretrained one with LoRA."""
+"""sft: make a base model for the task, from scratch or by adapting a pretrained one with LoRA."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.workflow.stage import Run, main_process
 
 
 def train_base(run: Run) -> None:
-    """Train on the task's corpus; writes a ``base`` version that every tool loads as a full model."""
+    """Train on the task's corpus, and write the ``base`` version."""
     config = run.config
     task = load_task(config.task, config.task_args, str(config.path))
     corpus = task.corpus(config.seed)

@@ -1,4 +1,4 @@
-"""sweep: an experiment over seeds and settings, every run versioned, the figures aggregated with intervals."""
+"""sweep: run an experiment over seeds and settings, and aggregate the figures with intervals."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ROWS = {
 
 
 class Progress:
-    """Carries out runs and tells how far they are.
+    """Carries out runs and prints their progress.
 
     Args:
         of: how many runs the whole sweep has.
@@ -55,9 +55,9 @@ class Progress:
             self._slots.put(names[i % len(names)] if names else None)
 
     def carry_out(self) -> None:
-        """Do what is left of every run; those that fail are in :attr:`failed`, and the others go on.
+        """Do the remaining stages of every run; a run that fails is added to :attr:`failed`, and the others go on.
 
-        Whatever ends this (Ctrl-C, SIGTERM) ends the stages that run, which continue when they are run again.
+        Ctrl-C and SIGTERM end the running stages, which continue when the command is run again.
         """
         with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
             futures = [pool.submit(self._one, run) for run in self.runs]
@@ -103,7 +103,7 @@ class Progress:
 
 
 def figures(run: SweepRun) -> dict[str, float | None]:
-    """What a run is measured by; nothing before it is done."""
+    """The figures of a finished run; none before it is done."""
     if run.next is not None:
         return {}
     last = {stage: list(versions.values())[-1] for stage, versions in run.versions.items()}
@@ -112,12 +112,12 @@ def figures(run: SweepRun) -> dict[str, float | None]:
 
 
 def results(run: SweepRun) -> Evaluation:
-    """What the evaluation of a run that is done measured."""
+    """The evaluation of a finished run."""
     return results_of(run.versions["evaluate"]["evaluation"])
 
 
 def rows_of(runs: Sequence[SweepRun]) -> list[dict[str, Any]]:
-    """A row per run, its figures None where it is not done."""
+    """One row per run; the figures of an unfinished one are None."""
     rows: list[dict[str, Any]] = []
     for run in runs:
         refs = {"policy": None, "evaluation": None}
@@ -141,7 +141,7 @@ def rows_of(runs: Sequence[SweepRun]) -> list[dict[str, Any]]:
 
 
 def publish(runs: Sequence[SweepRun], overrides: Sequence[str]) -> str:
-    """Write the ``sweep`` version of what is done, unless it is there; returns its text."""
+    """Write the ``sweep`` version of the finished runs, unless it exists; returns its text."""
     done = [run for run in runs if run.next is None]
     ranges = {figure.key: figure.range for figure in sweep_table.FIGURES if figure.range is not None}
     groups = aggregate([Measured(run.group, run.seed, figures(run)) for run in done], LEVEL, ranges)
@@ -177,7 +177,7 @@ def publish(runs: Sequence[SweepRun], overrides: Sequence[str]) -> str:
 
 
 def draw(done: Sequence[SweepRun], directory: Path) -> dict[str, str]:
-    """Save what the runs gained, against KL and against variety, as SVG and PNG; gives what each PNG shows."""
+    """Draw the runs' gain against KL and against variety, as SVG and PNG; returns the title of each PNG."""
     from pipeline.reporting.figures.common import save
     from pipeline.reporting.figures.sweep import Evaluated, sweep_diversity, sweep_frontier
 
@@ -190,7 +190,7 @@ def draw(done: Sequence[SweepRun], directory: Path) -> dict[str, str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run what is missing of a sweep and aggregate what is there; 1 where a run failed.
+    """Do the unfinished runs of a sweep and aggregate the finished ones; 1 where a run failed.
 
     Raises:
         PipelineError: the command line or the config is wrong, or the store cannot be read.
@@ -208,7 +208,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     failed = [] if args.table else carry_out(chosen, runs, args)
     missing = [run for run in runs if run.next is not None and run not in failed]
-    for run in missing:  # another machine may have done it meanwhile
+    for run in missing:  # another machine may have done it in the meantime
         run.refresh()
     missing = [run for run in missing if run.next is not None]
     if args.only is not None and (failed or missing):
@@ -219,12 +219,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def carry_out(chosen: Sequence[SweepRun], runs: Sequence[SweepRun], args: argparse.Namespace) -> list[SweepRun]:
-    """Do what is left of the chosen runs; gives those that failed."""
+    """Do the unfinished ones of the chosen runs; returns those that failed."""
     todo = [run for run in chosen if run.next is not None]
     if not todo:
         say("sweep", f"nothing to do: {len(chosen)} of {len(chosen)} runs are done")
         return []
-    if args.jobs > 1:  # of different seeds at first: those of one seed would wait for what they share
+    if args.jobs > 1:  # different seeds first: runs of one seed would wait for the stages they share
         groups = list(dict.fromkeys(run.group for run in runs))
         todo.sort(key=lambda run: groups.index(run.group))
     say("sweep", f"{len(todo)} of {len(runs)} runs to do; logs in {todo[0].job.log.parent}")
@@ -255,7 +255,7 @@ def ended_by_sigterm() -> Generator[None]:
 
 
 def command(text: str) -> list[str]:
-    """What stands before ``-m pipeline.STAGE``, as words.
+    """The words of ``--launch``, which stand before ``-m pipeline.STAGE``.
 
     Raises:
         ConfigError: there is no such program.
@@ -267,27 +267,25 @@ def command(text: str) -> list[str]:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m pipeline.sweep",
-        description="Runs over seeds and settings. Run it again: what is done is done, what is not continues.",
+        description="Run an experiment over seeds and settings; the same command continues what is not done.",
     )
-    made.add_argument("--config", default="configs/demo.yaml", help="experiment (default: %(default)s)")
-    made.add_argument("--seeds", default="1", help="5: so many from the config's on; 0,3,7: these (default: 1)")
-    made.add_argument(
+    parser.add_argument("--config", default="configs/demo.yaml", help="experiment (default: %(default)s)")
+    parser.add_argument("--seeds", default="1", help="5: so many from the config's on; 0,3,7: these (default: 1)")
+    parser.add_argument(
         "--grid",
         action="append",
         default=[],
         metavar="KEY=A,B",
         help="values of a setting; several: all combinations",
     )
-    made.add_argument(
+    parser.add_argument(
         "--only", metavar="I/N", help="the I-th of N parts, or just I: the I-th run; for a scheduler"
     )
-    made.add_argument(
-        "--jobs", type=int, default=1, help="runs at a time, each on a GPU of its own where there are"
-    )
-    made.add_argument("--launch", default=shlex.quote(sys.executable), help="stands before -m pipeline.STAGE")
-    made.add_argument("--list", action="store_true", help="only list the runs, and how far each is")
-    made.add_argument("--table", action="store_true", help="run nothing; aggregate what is done")
-    made.add_argument("overrides", nargs="*", metavar="section.key=value", help="for every run")
-    return made
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on its own GPU")
+    parser.add_argument("--launch", default=shlex.quote(sys.executable), help="stands before -m pipeline.STAGE")
+    parser.add_argument("--list", action="store_true", help="only list the runs and the progress of each")
+    parser.add_argument("--table", action="store_true", help="run nothing; aggregate what is done")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="for every run")
+    return parser

@@ -1,6 +1,6 @@
-"""What a source of judged comparisons brought, as the rows of ``collect``'s datasets: every comparison once.
+"""The rows of ``collect``'s datasets, from a source of judged comparisons: every comparison once.
 
-A million judgements do not fit as texts into memory: they wait in a nameless file of the work's directory.
+The texts of a million judgements do not fit into memory, so they are kept in a temporary file.
 """
 
 from __future__ import annotations
@@ -23,15 +23,14 @@ Side = Callable[[str, Sequence[str]], str | None]
 
 
 class Voted:
-    """See the module's text.
+    """The votes of a source, read once; see :class:`pipeline.stages.answered_pairs.Rows`.
 
     Args:
-        source: is read here. Its attributes ``aggregate`` and ``margin``, where it has them, say how votes become
-            outcomes.
+        source: its attributes ``aggregate`` and ``margin``, where it has them, say how votes become outcomes.
         side: the split of a prompt's completions, None for neither.
-        directory: for the texts while they wait.
+        directory: of the temporary file.
     Attributes:
-        prompts: how many differ.
+        prompts: the number of distinct prompts.
         counts: for the manifest.
     """
 
@@ -40,7 +39,7 @@ class Voted:
             getattr(source, "aggregate", "majority"), getattr(source, "margin", "strength"), source.name
         )
         self._splits: list[str | None] = []
-        self._line = array("q")  # of the file, which holds the texts of each
+        self._line = array("q")  # of the file, which holds the texts of each comparison
         self._written = 0
         prompts = set[int]()
         with disk_errors(str(directory)):
@@ -77,16 +76,16 @@ class Voted:
         return {**self._judgements.counts(), **by_kind, "straddling_the_split": self._splits.count(None)}
 
     def decided(self, split: str) -> int:
-        """Comparisons of a split that make a training row."""
+        """The number of training rows of a split."""
         return self._kinds[split, "decided"]
 
     def comparisons(self, split: str) -> Iterator[Row]:
-        """Each once."""
+        """The comparisons of a split, each once."""
         for _, c in self._texts(split):
             yield {"id": c.id, "prompt": c.prompt, "completion_a": c.completion_a, "completion_b": c.completion_b}
 
     def preferences(self, split: str) -> Iterator[Row]:
-        """Of the decided ones."""
+        """The training rows of the decided comparisons."""
         for decision in self._decisions(split):
             annotation = decision.annotation()
             row = preference_from(decision.comparison, annotation) if annotation is not None else None
@@ -99,13 +98,13 @@ class Voted:
             yield from decision.vote_rows()
 
     def outcomes(self, split: str) -> Iterator[Row] | None:
-        """What the votes come to; None where no comparison has several."""
+        """The outcome of each comparison's votes; None where no comparison has several."""
         if not self._judgements.several:
             return None
         return (decision.outcome_row() for decision in self._decisions(split))
 
     def sentence(self) -> str:
-        """What there was and what it came to, in one line for the person watching."""
+        """The counts of votes and outcomes, in one line."""
         return summary(self.counts)
 
     def _decisions(self, split: str | None) -> Iterator[Decision]:

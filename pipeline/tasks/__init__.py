@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from pipeline.base.plugins import task_class
 from pipeline.tasks._vader import vader_view
-from pipeline.workflow.plugins import task_class
 from pipeline.workflow.typed_keys import parse_options
 
 Split = Literal["train", "test"]

@@ -24,7 +24,7 @@ class Task:
     """Openings of real texts as prompts, the texts of the train side as corpus.
 
     Args:
-        dataset: a file, a directory or a Hub id, see :func:`pipeline.sources.row_sources.located_rows`.
+        dataset: a file, a directory or a Hub id.
         text_column: the column of the text.
         split: the split to read; by default train, or the only one.
         subset: of the dataset, its configuration on the Hub or a directory.
@@ -32,7 +32,7 @@ class Task:
         test_split: the split of the test prompts; by default they are split off by a hash of the prompt.
         prompt_words: opening words of a text that are its prompt; in scripts without spaces, characters.
         completion_tokens: most tokens in a completion.
-        gold: ``vader`` is a lexicon's sentiment (:mod:`pipeline.tasks._vader`), not the truth, of prompt and
+        gold: ``vader`` is a lexicon's sentiment (VADER), not the truth, of prompt and
             completion together.
         min_words: shorter texts are left out; counted in the same way.
         max_texts: use this many, a uniform sample by hash (sets are often sorted by label).

@@ -47,14 +47,14 @@ class Task:
     """Unchanged prompts; no gold score unless ``gold`` is ``vader``.
 
     Args:
-        dataset: a file, a directory or a Hub id, see :func:`pipeline.sources.row_sources.located_rows`.
+        dataset: a file, a directory or a Hub id.
         prompt_column: a column of texts or of lists of messages; or several columns of texts, which are joined
             with a blank line.
         format: ``auto`` reads ``prompt_column`` where it exists, else a preference set without it (HH-RLHF,
             conversations); a named format reads the prompts of preference rows and checks them.
         corpus_column: the continuation of the prompt, such as ``chosen``; both together are a text of the corpus.
         completion_tokens: most tokens in a completion.
-        gold: ``vader`` is a lexicon's sentiment (:mod:`pipeline.tasks._vader`), not the truth, of the completion
+        gold: ``vader`` is a lexicon's sentiment (VADER), not the truth, of the completion
             alone (a prompt may be a long conversation).
         test_share: share of the prompts that are test prompts, without ``test_split``.
         split: the split to read; by default train, or the only one.

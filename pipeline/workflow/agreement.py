@@ -1,6 +1,6 @@
-"""Whether the processes of one stage may begin: the same work from the same inputs, and no error on any of them.
+"""Make the ranks (processes) of one stage begin together or fail together: the same work, and no error on any.
 
-One that ended alone would leave the others waiting for it. How they tell each other is passed in: no torch here.
+A rank that ended alone would leave the others waiting. The exchange is passed in, so nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ from pipeline.base.errors import PipelineError, StoreError
 from pipeline.store import interrupted
 
 Together = Callable[[dict[str, Any], str], list[dict[str, Any]]]
-"""Tells all ranks what this one says, and gives what each says: :func:`pipeline.modeling.ranks.together`."""
+"""All-gather of one dictionary per rank, by a name: :func:`pipeline.modeling.ranks.together`."""
 
 
 def disagreement(standings: list[dict[str, Any]]) -> PipelineError | None:
-    """Why ranks cannot work together, or None where they can.
+    """Why ranks cannot work together; None where they can.
 
     Args:
-        standings: of each rank: ``work``, a :class:`pipeline.store.interrupted.Work` as a dictionary, or None
-            where its config leaves nothing to do; whether it is ``done``; or the ``error`` it met, as (where,
-            what, mend).
+        standings: of each rank ``work``, a :class:`pipeline.store.interrupted.Work` as a dictionary, or None where
+            its config leaves nothing to do; whether it is ``done``; and its ``error`` as (where, what, mend).
     """
     mend = "Give all processes the same settings and one data_dir that all of them see."
     if (met := met_error(standings)) is not None:
@@ -48,7 +47,7 @@ def disagreement(standings: list[dict[str, Any]]) -> PipelineError | None:
 
 
 def met_error(standings: list[dict[str, Any]]) -> PipelineError | None:
-    """The first error that a rank has met, with the rank; None where there is none."""
+    """The first error of a rank, with its number; None without one."""
     for rank, standing in enumerate(standings):
         if standing["error"] is not None:
             where, what, mend = standing["error"]
@@ -57,24 +56,24 @@ def met_error(standings: list[dict[str, Any]]) -> PipelineError | None:
 
 
 def exchange(
-    mine: dict[str, Any], error: PipelineError | None, name: str, together: Together | None
+    standing: dict[str, Any], error: PipelineError | None, name: str, together: Together | None
 ) -> list[dict[str, Any]]:
-    """What every rank says, in the order of the ranks; of a single process, its own.
+    """The standing of every rank, in the order of the ranks.
 
     Args:
-        mine: what this one says, as JSON can hold it; its ``error`` is added.
-        name: of the question; each is asked once.
-        together: None where there is a single process.
+        standing: of this rank, as JSON can hold it; its ``error`` is added.
+        name: of the exchange; each is used once.
+        together: None for a single process.
     Raises:
-        PipelineError: this one's, where there is nobody to tell it or nobody could be told.
+        PipelineError: ``error``, for a single process or where the exchange failed.
     """
-    mine = {**mine, "error": None if error is None else [error.where, error.what, error.mend]}
+    standing = {**standing, "error": None if error is None else [error.where, error.what, error.mend]}
     if together is None:
         if error is not None:
             raise error
-        return [mine]
+        return [standing]
     try:
-        return together(mine, name)
+        return together(standing, name)
     except Exception as err:
         if error is not None:
             raise error from err

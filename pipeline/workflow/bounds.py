@@ -1,7 +1,6 @@
-"""Bounds of every number of an experiment's config: one table, checked before anything is loaded or run.
+"""The bounds of every number of a config, checked before anything is loaded or run.
 
-A number outside its bounds trains nothing (a rate of 0, no episodes), or nothing of use (a decay of NaN). The
-dataclasses of sections, tasks and annotators check types and, in ``__post_init__``, rules between keys alone.
+Types are checked by the dataclasses of sections, tasks and annotators, rules between keys there too.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ class Bound:
     """An interval of finite numbers.
 
     Attributes:
-        low, high: its ends; None where there is none.
-        above, below: whether the end itself is outside.
-        special: a value outside that means something of its own, such as -1 for "no limit", and what it means.
+        low, high: its ends; None for an open end.
+        above, below: whether the end itself is excluded.
+        special: a value outside with its own meaning, such as -1 for "no limit", and that meaning.
     """
 
     low: float | None = None
@@ -31,7 +30,7 @@ class Bound:
     special: tuple[float, str] | None = None
 
     def holds(self, value: float) -> bool:
-        """Whether ``value`` may be given. NaN and the infinities never may."""
+        """Whether ``value`` is within, which NaN and the infinities never are."""
         if self.special is not None and value == self.special[0]:
             return True
         if not math.isfinite(value):
@@ -61,9 +60,7 @@ SHARE = Bound(0, 1, above=True, below=True)
 SHARE_OR_NONE = Bound(0, 1, below=True)
 UNIT = Bound(0, 1)
 RATE = Bound(0, 1, above=True)
-"""Of learning: at 0 nothing is learnt, and no optimiser here has a use for more than 1."""
-SEED = Bound(0, 2**32 - 1)
-"""NumPy's."""
+SEED = Bound(0, 2**32 - 1)  # NumPy's
 
 TRAINING: Mapping[str, Bound] = {
     "per_device_train_batch_size": COUNT,
@@ -100,10 +97,10 @@ TRAINING: Mapping[str, Bound] = {
     "lora_alpha": COUNT,
     "lora_dropout": SHARE_OR_NONE,
 }
-"""What ``sft``, ``reward`` and ``ppo`` have in common: transformers' numbers, and LoRA's."""
+"""Keys of transformers and LoRA in ``sft``, ``reward`` and ``ppo``."""
 
 TEXTS: Mapping[str, Bound] = {"max_length": TWO, "pad_to_multiple_of": COUNT}
-"""What ``sft`` and ``reward`` have in common."""
+"""Keys of ``sft`` and ``reward``."""
 
 SECTIONS: Mapping[str, Mapping[str, Bound]] = {
     "sft": {
@@ -206,7 +203,7 @@ TASKS: Mapping[str, Mapping[str, Bound]] = {
     },
     "prompts": {"completion_tokens": COUNT, "test_share": SHARE, "limit": COUNT},
 }
-"""``task_args`` of the tasks that come with the package; a task of one's own checks its own."""
+"""``task_args`` of the tasks in this package; other tasks check their own."""
 
 ANNOTATORS: Mapping[str, Mapping[str, Bound]] = {
     "oracle": {
@@ -223,47 +220,46 @@ ANNOTATORS: Mapping[str, Mapping[str, Bound]] = {
     },
     "replay": {"limit": COUNT, "min_score_ratio": NOT_NEGATIVE},
 }
-"""``collect.annotator_args`` of the annotators that come with the package."""
-
+"""``collect.annotator_args`` of the annotators in this package."""
 
 JUDGE: Mapping[str, Bound] = {"prompts": COUNT, "concurrency": COUNT, "timeout": POSITIVE, "attempts": COUNT}
-"""Of a language model in ``evaluate.judges``."""
+"""Keys of a language model in ``evaluate.judges``."""
 
 PAIRS: Mapping[str, Bound] = {"limit": COUNT, "min_score_ratio": NOT_NEGATIVE}
-"""Of a set in ``reward.test_sets``."""
+"""Keys of a set in ``reward.test_sets``."""
 
 
 def check_numbers(raw: Mapping[str, Any], where: str) -> None:
     """Check every number of a config as it was read.
 
     Raises:
-        ConfigError: one is outside its bounds or not finite, with its key, its value and the bounds.
+        ConfigError: a number is outside its bounds or not finite.
     """
     for key, value, bound in _bounded(raw):
-        for number in cast("list[Any]", value) if isinstance(value, list) else [value]:
-            found = _number(number)
-            if found is not None and not bound.holds(found):
-                raise ConfigError(where, f"{key} = {number} should be {bound}.")
-    for key, number in _numbers(raw, ""):  # also of what has no table, such as a task of one's own
+        for entry in cast("list[Any]", value) if isinstance(value, list) else [value]:
+            number = _number(entry)
+            if number is not None and not bound.holds(number):
+                raise ConfigError(where, f"{key} = {entry} should be {bound}.")
+    for key, number in _numbers(raw, ""):  # also of keys without a table, such as another package's task
         if not math.isfinite(number):
             raise ConfigError(where, f"{key} = {number} should be {FINITE}.")
 
 
 def check_section(section: str, values: Mapping[str, Any]) -> None:
-    """Check the numbers of a section that is made from Python, of which no config was read.
+    """Check the numbers of a section that is made in Python, without a config.
 
     Raises:
-        ValueError: one is outside its bounds.
+        ValueError: a number is outside its bounds.
     """
     for key, bound in SECTIONS[section].items():
         number = _number(values.get(key))
-        still = key == "learning_rate" and number == 0  # of use from Python: to measure what does not learn
-        if number is not None and not still and not bound.holds(number):
+        frozen = key == "learning_rate" and number == 0  # useful in Python, to measure a model that does not learn
+        if number is not None and not frozen and not bound.holds(number):
             raise ValueError(f"{key} = {values[key]} should be {bound}")
 
 
 def _numbers(value: Any, key: str) -> Iterator[tuple[str, float]]:
-    """(key, value) of every number with a point, at any depth."""
+    """(key, value) of every float, at any depth."""
     if isinstance(value, float):
         yield key, value
     elif isinstance(value, dict):
@@ -275,17 +271,15 @@ def _numbers(value: Any, key: str) -> Iterator[tuple[str, float]]:
 
 
 def _bounded(raw: Mapping[str, Any]) -> Iterator[tuple[str, Any, Bound]]:
-    """(key, value, its bound) of every value that has one."""
+    """(key, value, bound) of every value that has a bound."""
     collect = _mapping(raw.get("collect"))
+    task = str(raw.get("task")).removeprefix("pipeline.tasks.")
+    annotator = str(collect.get("annotator", "oracle")).removeprefix("pipeline.annotators.")
     groups: list[tuple[str, Mapping[str, Any], Mapping[str, Bound]]] = [
         ("", raw, {"seed": SEED}),
         *((f"{section}.", _mapping(raw.get(section)), bounds) for section, bounds in SECTIONS.items()),
-        ("task_args.", _mapping(raw.get("task_args")), _of_plugin(TASKS, raw.get("task"), "pipeline.tasks.")),
-        (
-            "collect.annotator_args.",
-            _mapping(collect.get("annotator_args")),
-            _of_plugin(ANNOTATORS, collect.get("annotator", "oracle"), "pipeline.annotators."),
-        ),
+        ("task_args.", _mapping(raw.get("task_args")), TASKS.get(task, {})),
+        ("collect.annotator_args.", _mapping(collect.get("annotator_args")), ANNOTATORS.get(annotator, {})),
     ]
     judges: Any = _mapping(raw.get("evaluate")).get("judges")
     for i, judge in enumerate(cast("list[Any]", judges) if isinstance(judges, list) else ()):
@@ -298,10 +292,6 @@ def _bounded(raw: Mapping[str, Any]) -> Iterator[tuple[str, Any, Bound]]:
                 yield prefix + key, values[key], bound
 
 
-def _of_plugin(table: Mapping[str, Mapping[str, Bound]], name: Any, package: str) -> Mapping[str, Bound]:
-    return table.get(str(name).removeprefix(package), {})
-
-
 def _spell(number: float) -> str:
     return str(int(number)) if number == int(number) else f"{number:g}"
 
@@ -311,7 +301,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _number(value: Any) -> float | None:
-    """``value`` as a number where its field would read it as one (YAML reads ``1e-3`` as text)."""
+    """``value`` as a number; None where it is not one. YAML reads ``1e-3`` as text."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

@@ -1,6 +1,6 @@
-"""One YAML per experiment: shared keys, then one section per stage. Overrides: ``ppo.kl_coef=0.1``.
+"""Read an experiment's config: a YAML with shared keys and a section per stage, and overrides of it.
 
-Reading one checks all of it, whichever stage asked: a mistake in ``evaluate`` is found before ``sft`` runs.
+Every stage checks the whole config, so that a mistake in ``evaluate`` is found before ``sft`` runs.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import expand_home
+from pipeline.base.plugins import annotator_module, label_section, task_class
 from pipeline.workflow.bounds import check_numbers
 from pipeline.workflow.experiment import SECTIONS, Experiment, SharedKeys
 from pipeline.workflow.graph import check_inputs, reward_sources
 from pipeline.workflow.idle_keys import check_idle
 from pipeline.workflow.idle_together import check_together, without_taken_back
 from pipeline.workflow.judges import parse_judges
-from pipeline.workflow.plugins import annotator_module, label_section, task_class
 from pipeline.workflow.reward_sources import check_combine, parse_sources
 from pipeline.workflow.secret_values import refuse_secrets
 from pipeline.workflow.sections.training import saving_defaults
@@ -28,21 +28,20 @@ from pipeline.workflow.typed_keys import build, check_types, parse_options, shor
 from pipeline.workflow.yaml_text import parse_yaml, read_yaml
 
 MAX_NAME = 100
-"""Characters of an experiment's name: files are called after it, and file systems stop at 255."""
+"""Characters of an experiment's name, which is part of file names; file systems allow 255."""
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Experiment:
     """Read ``path``, apply ``key=value`` overrides (values are YAML), and check every key of every section.
 
     Raises:
-        ConfigError: the file is missing or not YAML, a key is unknown or would have no effect, a value has the
-            wrong type, is a number outside its bounds or a secret, or keys contradict each other.
+        ConfigError: the file is missing or not YAML, a key is unknown or has no effect, a value has the wrong
+            type, is out of bounds or a secret, or keys contradict each other.
     """
     path = Path(path)
-    raw = _read_config(path)
-    given = list(overrides)
-    _refuse_lost(given)
-    for override in given:
+    raw, overrides = _read_config(path), list(overrides)
+    _refuse_lost(overrides)
+    for override in overrides:
         _apply_override(raw, override)
     where = str(path)
     refuse_secrets(raw, where)
@@ -72,7 +71,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Experiment:
 
 
 def _split(raw: Mapping[str, Any], where: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """The keys of a config that are in no section, and its sections."""
+    """The shared keys of a config, and its sections."""
     names = [f.name for f in dataclasses.fields(SharedKeys)]
     shared: dict[str, Any] = {}
     sections: dict[str, dict[str, Any]] = {}
@@ -89,7 +88,7 @@ def _split(raw: Mapping[str, Any], where: str) -> tuple[dict[str, Any], dict[str
 
 
 def _shared(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The keys of no section, checked."""
+    """Check the shared keys."""
     for key in ("name", "task"):
         if key not in values:
             raise ConfigError(where, f'"{key}" is missing.', f"Add a line  {key}: ...  at the top.")
@@ -102,7 +101,9 @@ def _shared(values: Mapping[str, Any], where: str) -> dict[str, Any]:
         )
     if "$" in checked.get("data_dir", "") or not checked.get("data_dir", "data").strip():
         mend = "Write the path itself, or ~/ for your home."
-        raise ConfigError(where, f"data_dir {checked['data_dir']!r} is no path; variables are not read.", mend)
+        raise ConfigError(
+            where, f"data_dir {checked['data_dir']!r} is not a path; variables are not expanded.", mend
+        )
     return checked
 
 
@@ -116,7 +117,7 @@ def _inputs(section: Mapping[str, Any], where: str, prefix: str) -> dict[str, st
 
 
 def _chosen(written: Mapping[str, Mapping[str, Any]], where: str) -> dict[str, dict[str, Any]]:
-    """The written keys of every section, their values of their types."""
+    """The written keys of every section, their values converted to their types."""
     chosen = {name: check_types(cls, written.get(name, {}), where, f"{name}.") for name, cls in SECTIONS.items()}
     if "label" in written:
         chosen["label"] = check_types(label_section(), written["label"], where, "label.")
@@ -125,13 +126,13 @@ def _chosen(written: Mapping[str, Mapping[str, Any]], where: str) -> dict[str, d
 
 
 def _section(name: str, chosen: Mapping[str, Any], where: str) -> Any:
-    """The section, what is not chosen at its default, which may depend on what is."""
+    """The section with its defaults, some of which depend on the chosen keys."""
     saving = saving_defaults(chosen) if name in ("sft", "reward", "ppo") else {}
     return build(SECTIONS[name], {**saving, **chosen}, where, f"{name}.")
 
 
 def _check_parts(config: Experiment) -> None:
-    """Check what keys hold that have a grammar of their own, and what the task and the annotator say of theirs."""
+    """Check reward sources, judges and test sets, and the keys of the task and the annotator."""
     where = str(config.path)
     parse_options(task_class(config.task, where), config.task_args, where, "task_args.")
     args = config.collect.annotator_args
@@ -148,7 +149,7 @@ def _check_parts(config: Experiment) -> None:
     if (unsure := config.chosen.get("label", {}).get("reward")) is not None:
         parse_sources(unsure, where, "label.reward")
     parse_judges(config.evaluate.judges, where)
-    if config.reward.test_sets:  # whose formats take a while to import
+    if config.reward.test_sets:  # their formats take a while to import
         from pipeline.workflow.named_sets import parse_sets
 
         parse_sets(config.reward.test_sets, where)
@@ -167,7 +168,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _check_sections(raw: Mapping[Any, Any], where: str) -> None:
-    """Raises ConfigError for a key of the whole or of a section that is no text; below, it may be a number."""
+    """Raise ConfigError for a top-level key or a section's key that is not text; deeper ones may be numbers."""
     sections: list[tuple[str, Mapping[Any, Any]]] = [
         (f"{key}.", typing.cast("dict[Any, Any]", value)) for key, value in raw.items() if isinstance(value, dict)
     ]
@@ -178,7 +179,7 @@ def _check_sections(raw: Mapping[Any, Any], where: str) -> None:
 
 
 def _refuse_lost(overrides: Sequence[str]) -> None:
-    """Raises ConfigError where a later override would take away what an earlier one gives."""
+    """Raise ConfigError where a later override would undo an earlier one."""
     for i, later in enumerate(overrides):
         key = later.partition("=")[0]
         for earlier in overrides[:i]:
@@ -188,15 +189,15 @@ def _refuse_lost(overrides: Sequence[str]) -> None:
 
 
 def replaced(overrides: Iterable[str], by: Sequence[str]) -> list[str]:
-    """``overrides`` with ``by`` in the place of those of the same keys: for who decides these keys itself."""
+    """``overrides`` with those of the same keys replaced by ``by``."""
     keys = {override.partition("=")[0] for override in by}
     return [*(o for o in overrides if o.partition("=")[0] not in keys), *by]
 
 
 def expanded(value: Any, where: str) -> Any:
-    """``value`` with every text in it that begins with ``~/`` or ``~name/`` below that home, as a shell has it.
+    """Expand ``~/`` and ``~name/`` at the beginning of every text in ``value``, as a shell does.
 
-    Done once, for all keys, so that no two readers of a path take it for two places.
+    Done once for all keys, so that all readers of a path agree.
 
     Raises:
         ConfigError: there is no such user.
@@ -210,7 +211,7 @@ def expanded(value: Any, where: str) -> Any:
 
 
 def _text_keys(value: Any) -> Any:
-    """Keys as texts at every depth, spelled as JSON does: 0 and true of ``choices: {0: a, true: b}``."""
+    """Convert keys to text at every depth, as JSON spells them: 0 and true in ``choices: {0: a, true: b}``."""
     if isinstance(value, list):
         return [_text_keys(item) for item in typing.cast("list[Any]", value)]
     if not isinstance(value, dict):
@@ -240,5 +241,5 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
 
 
 def _is_plain_name(name: str) -> bool:
-    """Whether files, directories, references and command lines can bear the name; ``-x`` would be an option."""
+    """Whether a name can be part of file names, references and command lines; ``-x`` would be an option."""
     return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name) is not None and len(name) <= MAX_NAME

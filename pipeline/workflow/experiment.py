@@ -1,4 +1,4 @@
-"""An experiment as its config describes it: every key of every section, checked and typed, known without torch."""
+"""An experiment: every key of every section of its config, checked and typed. Imports no torch."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ SECTIONS: Mapping[str, type[Any]] = {
     "evaluate": EvaluateSection,
     "report": ReportSection,
 }
-"""The keys of each stage. Those of ``label`` are the page's: :func:`pipeline.workflow.plugins.label_section`."""
+"""The keys of each stage. Those of ``label`` are the page's: :func:`pipeline.base.plugins.label_section`."""
 
 
 def recorded(section: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """A section as a version's manifest has it, with values of their types: there ``1e-1`` is a text.
+    """A section of a version's manifest, its values converted to their types: there ``1e-1`` is text.
 
-    What an earlier version of this program knew stays as it is.
+    Keys that only earlier versions of this program had stay as they are.
     """
     values: dict[str, Any] = dict(config.get(section) or {})
     for key, value in values.items():
@@ -62,13 +62,13 @@ class SharedKeys:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment(SharedKeys):
-    """A config that was read, with what it leaves open at its defaults.
+    """A config with its defaults.
 
     Attributes:
-        written: each section as the file and the overrides have it, before types and defaults. It decides whether
-            work is done (:mod:`pipeline.workflow.work_key`), and nothing else.
-        chosen: of each section the keys that are written, their values of their types.
-        named_inputs: of each section its ``inputs``.
+        written: each section as the file and the overrides have it, before types and defaults. Only the key of
+            finished work is made from it (:mod:`pipeline.workflow.work_key`).
+        chosen: the written keys of each section, their values converted to their types.
+        named_inputs: the ``inputs`` of each section.
     """
 
     path: Path
@@ -83,15 +83,15 @@ class Experiment(SharedKeys):
     named_inputs: Mapping[str, Mapping[str, str]]
 
     def inputs(self, stage: str) -> dict[str, str]:
-        """Versions to read instead of those this experiment made, by role: ``inputs: {reward: other@v2}``."""
+        """Versions to read instead of this experiment's own, by role: ``inputs: {reward: other@v2}``."""
         return dict(self.named_inputs.get(stage, {}))
 
     @property
     def adapts_base(self) -> bool:
-        """Whether there is a section ``sft``, be it empty."""
+        """Whether there is a section ``sft``, which may be empty."""
         return "sft" in self.written
 
     @property
     def asks_people(self) -> bool:
-        """Whether it is people who annotate in ``collect``."""
+        """Whether people annotate in ``collect``."""
         return self.collect.annotator == "human"

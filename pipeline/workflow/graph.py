@@ -1,7 +1,6 @@
-"""The graph of stages: what each reads and writes, and what an input is known by.
+"""The graph of stages: what each reads and writes, and how an input is identified.
 
-Written here once, so that a stage finds its inputs by what they were made from and not by what happens to be
-newest. It leaves out finding them on the disk, which is :class:`pipeline.workflow.stage.Planner`'s.
+:class:`pipeline.workflow.stage.Planner` finds the versions on the disk.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ class Node:
 
     inputs: tuple[str, ...]
     outputs: dict[str, str]
-    """Role to kind; the last one is published last, so it stands for all of them."""
+    """Role to kind. The last one is published last, so that it marks the stage as done."""
     optional: tuple[str, ...] = ()
-    """Roles that are read only when the section's ``inputs`` names a version for them."""
+    """Roles that are read only where the section's ``inputs`` names a version."""
 
 
 GRAPH = {
@@ -49,7 +48,7 @@ GRAPH = {
 
 
 def graph(config: Experiment) -> dict[str, Node]:
-    """:data:`GRAPH` as this experiment walks it: less the reward model where scores come from elsewhere."""
+    """:data:`GRAPH` for this experiment: without the reward model where scores come from elsewhere."""
     nodes = dict(GRAPH)
     if not config.ppo.use_peft:
         nodes["ppo"] = dataclasses.replace(GRAPH["ppo"], outputs={**GRAPH["ppo"].outputs, "policy": "model"})
@@ -69,7 +68,7 @@ def reward_sources(config: Experiment, key: Literal["reward", "check"] = "reward
     """Where scores come from: the entries of ``ppo.reward``; the experiment's own adapter when there is none.
 
     Args:
-        key: ``check`` gives the entries of ``ppo.check``, whose scores are never trained on; none where not given.
+        key: ``check`` gives the entries of ``ppo.check``, whose scores are never trained on.
     Raises:
         ConfigError: see :func:`pipeline.workflow.reward_sources.parse_sources`.
     """
@@ -78,7 +77,7 @@ def reward_sources(config: Experiment, key: Literal["reward", "check"] = "reward
 
 
 def scorers_by_role(config: Experiment, stage: str) -> dict[str, RewardSource]:
-    """What scores in a stage, by role: ``reward_1`` is the first entry of ``ppo.reward``."""
+    """The scorers of a stage by role: ``reward_1`` is the first entry of ``ppo.reward``."""
     scorers: dict[str, RewardSource] = {}
     if stage in ("ppo", "evaluate"):
         scorers |= {f"reward_{i}": source for i, source in enumerate(reward_sources(config), 1)}
@@ -86,13 +85,13 @@ def scorers_by_role(config: Experiment, stage: str) -> dict[str, RewardSource]:
         scorers |= {f"check_{i}": source for i, source in enumerate(reward_sources(config, "check"), 1)}
     if stage == "evaluate":
         for i, judge in enumerate(parse_judges(config.evaluate.judges, str(config.path)), 1):
-            if isinstance(judge.source, RewardSource):  # a language model reads nothing that is here
+            if isinstance(judge.source, RewardSource):  # a language model is not an input
                 scorers[f"judge_{i}"] = judge.source
     return scorers
 
 
 def trains_reward(config: Experiment) -> bool:
-    """Whether the experiment scores with a reward adapter of its own, so that there is one to train."""
+    """Whether the experiment scores with its own reward adapter, which is then trained."""
     return uses_adapter([*reward_sources(config), *reward_sources(config, "check")])
 
 
@@ -102,12 +101,12 @@ def collects_preferences(config: Experiment) -> bool:
 
 
 def sft_needed(config: Experiment) -> bool:
-    """True when the experiment makes its own base: none is given, or one is given and ``sft`` adapts it."""
+    """Whether the experiment makes its own base: without base_model, or where ``sft`` adapts it."""
     return config.base_model is None or config.adapts_base
 
 
 def nothing_to_do(config: Experiment, stage: str) -> str | None:
-    """Why this experiment has no such stage, or None where it has."""
+    """Why this experiment has no such stage; None where it has."""
     if stage == "sft" and not sft_needed(config):
         return f"{config.base_model} is used as it is"
     if stage == "reward" and not trains_reward(config):
@@ -124,7 +123,7 @@ class External:
 
     @functools.cached_property
     def id(self) -> str:
-        """A directory is known by its weights, a Hub id by its name and revision."""
+        """The digest of a directory's weights, or of a Hub id and its revision."""
         weights = sorted(Path(self.source).glob("*.safetensors")) if Path(self.source).is_dir() else []
         if weights:
             return digest([[w.name, sha256_file(w)] for w in weights])
@@ -139,10 +138,10 @@ Input = Version | External
 
 
 def check_inputs(config: Experiment) -> None:
-    """Check that ``inputs`` names only what a stage reads.
+    """Check that ``inputs`` names only roles that the stage reads.
 
     Raises:
-        ConfigError: another role.
+        ConfigError: it names another role.
     """
     for stage, node in graph(config).items():
         roles = node.inputs + node.optional
@@ -157,17 +156,17 @@ def artefact(config: Experiment, role: str) -> str:
     return f"{config.name}-{role}"
 
 
-def manifest_models(role: str, found: Input) -> list[dict[str, Any]]:
-    """The manifest's entry of an input that is a model; none for one that is not."""
-    if isinstance(found, External):
-        return [{"role": role, "id": found.source, "revision": found.revision, "content": found.id}]
-    if found.manifest.kind in ("model", "adapter"):
-        return [{"role": role, "id": found.ref, "content": found.id}]
+def manifest_models(role: str, source: Input) -> list[dict[str, Any]]:
+    """The manifest's entry of an input that is a model; empty for other inputs."""
+    if isinstance(source, External):
+        return [{"role": role, "id": source.source, "revision": source.revision, "content": source.id}]
+    if source.manifest.kind in ("model", "adapter"):
+        return [{"role": role, "id": source.ref, "content": source.id}]
     return []
 
 
 def annotating_models(config: Experiment, stage: str) -> list[dict[str, Any]]:
-    """The manifest's entry of a Hub model that judges as the annotator of ``collect``."""
+    """The manifest's entry of a Hub model that is the annotator of ``collect``."""
     args = config.collect.annotator_args if stage == "collect" else {}
     model, revision = args.get("model"), args.get("revision")
     if not isinstance(model, str) or Path(model).expanduser().exists():
@@ -176,7 +175,7 @@ def annotating_models(config: Experiment, stage: str) -> list[dict[str, Any]]:
 
 
 def with_commit(model: dict[str, Any]) -> dict[str, Any]:
-    """An entry of a manifest's models with the commit that this machine's cache has of it, where it has one."""
+    """A manifest's entry of a model, with its commit where this machine's Hub cache has it."""
     if "revision" not in model or Path(model["id"]).is_dir():
         return model
     commit = cached_commit(model["id"], model["revision"], "models")
@@ -184,9 +183,9 @@ def with_commit(model: dict[str, Any]) -> dict[str, Any]:
 
 
 def hub_datasets(value: Any) -> list[dict[str, Any]]:
-    """The Hub datasets that a config value names: dataset, revision (as asked), commit (what that is now).
+    """The Hub datasets that a config value names: dataset, revision (as written), commit (its present one).
 
-    The commit is None where it cannot be told; reading it will then stop.
+    The commit is None where it cannot be found out; reading the dataset then fails.
     """
     if isinstance(value, list):
         return [d for v in cast("list[Any]", value) for d in hub_datasets(v)]
@@ -196,15 +195,15 @@ def hub_datasets(value: Any) -> list[dict[str, Any]]:
     named: list[tuple[Any, Any]] = [(entries.get("dataset"), entries.get("revision"))]
     named += [(source, None) for source in _mapping(entries.get("test_sets")).values()]
     named += [(_mapping(entries.get("label")).get("gold"), None)]
-    found: list[dict[str, Any]] = []
+    datasets: list[dict[str, Any]] = []
     for source, revision in named:
         name = hub_dataset(source) if isinstance(source, str) else None
         if name is not None:
-            asked = None if revision is None else str(revision)  # YAML reads 1234567 as a number
-            found.append({"dataset": name, "revision": asked, "commit": commit_of(name, asked)})
+            revision = None if revision is None else str(revision)  # YAML reads 1234567 as a number
+            datasets.append({"dataset": name, "revision": revision, "commit": commit_of(name, revision)})
     for inner in entries.values():
-        found += [d for d in hub_datasets(inner) if d not in found]
-    return found
+        datasets += [d for d in hub_datasets(inner) if d not in datasets]
+    return datasets
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -1,8 +1,7 @@
-"""Keys of TRL's and transformers' arguments that do nothing in this pipeline, each with what to use instead.
+"""Keys of TRL's and transformers' arguments that have no effect in this pipeline, each with what to use instead.
 
-The sections ``sft``, ``reward`` and ``ppo`` take TRL's own arguments. A key among them that is read by nothing
-here would stand in the manifest as if it had been obeyed, so it is refused by name. A value that asks for nothing
-(``push_to_hub: false``) may be given.
+The sections ``sft``, ``reward`` and ``ppo`` take TRL's own arguments. A key without effect would stand in the
+manifest as if it had been used, so it is refused. A value that asks for nothing (push_to_hub: false) is accepted.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from pipeline.base.errors import ConfigError
 
 @dataclass(frozen=True)
 class Idle:
-    """A key that does nothing, or nothing but for some values.
+    """A key without effect.
 
     Attributes:
         mend: what to do instead.
-        asks_nothing: values that may be given all the same.
+        asks_nothing: values that are accepted.
     """
 
     mend: str
@@ -28,7 +27,7 @@ class Idle:
 
 
 TRUE = (None, True)
-"""Of a key that is on by default."""
+"""The accepted values of a key that is on by default."""
 
 _HUB = Idle("Upload a version's directory, which is a Hub repository: hf upload.")
 _LAUNCH = Idle("Launch with accelerate's own file: LAUNCH='accelerate launch --config_file ...'.")
@@ -51,7 +50,7 @@ EVERYWHERE: Mapping[str, Idle] = {
     "resume_from_checkpoint": _AGAIN,
     "restore_callback_states_from_checkpoint": _AGAIN,
     "ignore_data_skip": Idle(
-        "What is continued ends as if it had not been interrupted; add --fresh to start anew."
+        "What is continued ends as if it had not been interrupted; add --fresh to start from the beginning."
     ),
     **dict.fromkeys(("save_only_model", "save_on_each_node", "enable_jit_checkpoint"), _SAVING),
     **dict.fromkeys(("do_train", "do_eval", "do_predict"), _STAGES),
@@ -186,14 +185,14 @@ IDLE: Mapping[str, Mapping[str, Idle]] = {
         "skip_memory_metrics": Idle(_NOT_PPO, TRUE),
     },
 }
-"""Idle keys of each section that trains; all others of TRL's work."""
+"""The idle keys of each section that trains; all other keys of TRL have their effect."""
 
 
 def check_idle(raw: Mapping[str, Any], where: str) -> None:
-    """Check that no key of a config as it was read would be accepted without effect.
+    """Check that no key of a config has no effect.
 
     Raises:
-        ConfigError: one would, with what to use instead.
+        ConfigError: a key has none; the message says what to use instead.
     """
     for section, idle in IDLE.items():
         values: Any = raw.get(section)
@@ -202,8 +201,8 @@ def check_idle(raw: Mapping[str, Any], where: str) -> None:
                 raise ConfigError(where, f"{section}.{key} = {value!r:.120} has no effect here.", idle[key].mend)
     reward: Any = raw.get("reward")
     if isinstance(reward, dict):
-        given = cast("dict[str, Any]", reward)
-        if given.get("loss") == "pointwise" and given.get("center_rewards_coefficient"):
+        keys = cast("dict[str, Any]", reward)
+        if keys.get("loss") == "pointwise" and keys.get("center_rewards_coefficient"):
             raise ConfigError(
                 where,
                 "reward.center_rewards_coefficient has no effect under reward.loss: pointwise.",
@@ -212,5 +211,5 @@ def check_idle(raw: Mapping[str, Any], where: str) -> None:
 
 
 def _asks_nothing(value: Any, key: Idle) -> bool:
-    # True is 1 to Python, which is not what "every update" means.
+    # Python takes True for 1.
     return any(value == quiet and isinstance(value, bool) == isinstance(quiet, bool) for quiet in key.asks_nothing)

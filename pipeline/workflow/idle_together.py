@@ -1,7 +1,7 @@
-"""Keys that do nothing beside another key, or without one, each with what to use instead.
+"""Keys that have no effect because of another key, each with what to use instead.
 
-A key alone is :mod:`pipeline.workflow.idle_keys`' business. It leaves out sections whose stage an experiment does
-not run, and what is switched off by name (``eval_strategy: no``). All stages judge the whole config alike.
+:mod:`pipeline.workflow.idle_keys` has the keys that never have one. Not refused: keys of stages that an experiment
+does not run, and keys beside one that is switched off by name (``eval_strategy: no``).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ Section = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Rule:
-    """Some keys of one section, and when they do nothing.
+    """Keys of one section, and when they have no effect.
 
     Attributes:
-        section: empty for the keys above the sections.
-        idle: from (the whole config, the section): whether the keys do nothing.
+        section: empty for the shared keys.
+        idle: (the whole config, the section) -> whether the keys have no effect.
         because: words that follow "has no effect".
-        asks_nothing: values that may be given all the same; null always may.
+        asks_nothing: values that are accepted, as null always is.
     """
 
     section: str
@@ -36,7 +36,7 @@ class Rule:
 
 
 def _off(value: Any) -> bool:
-    """Whether a number is 0 as its field would read it (YAML reads ``0e0`` as text)."""
+    """Whether a value is the number 0; YAML reads ``0e0`` as text."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return False
     try:
@@ -46,7 +46,7 @@ def _off(value: Any) -> bool:
 
 
 def _no_hub(source: Any) -> bool:
-    """Whether a model is a directory, or a version of the store such as ``name@v3``."""
+    """Whether a model is a directory, or a version such as ``name@v3``."""
     return isinstance(source, str) and ("@" in source or Path(source).expanduser().is_dir())
 
 
@@ -174,10 +174,10 @@ RULES: tuple[Rule, ...] = (
 
 
 def check_together(raw: Mapping[str, Any], where: str) -> None:
-    """Check that no key of a config as it was read would be accepted without effect because of another.
+    """Check that no key of a config is without effect because of another.
 
     Raises:
-        ConfigError: one would, with what to use instead.
+        ConfigError: a key is; the message says what to use instead.
     """
     for rule, key, value in _idle(raw):
         if value is None or any(value == quiet for quiet in rule.asks_nothing):
@@ -191,7 +191,7 @@ def check_together(raw: Mapping[str, Any], where: str) -> None:
 
 
 def without_taken_back(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """``raw`` less the keys that do nothing and are null: a command line takes back so what its file gives."""
+    """``raw`` without the keys that have no effect and are null: so an override takes back a key of the file."""
     kept = dict(raw)
     for rule, key, value in list(_idle(raw)):
         if value is None:
@@ -205,9 +205,9 @@ def without_taken_back(raw: Mapping[str, Any]) -> dict[str, Any]:
 def _idle(raw: Mapping[str, Any]) -> Iterable[tuple[Rule, str, Any]]:
     for rule in RULES:
         section = _section(raw, rule.section) if rule.section else raw
-        given = [key for key in rule.keys if key in section]
-        if given and rule.idle(raw, section):
-            yield from ((rule, key, section[key]) for key in given)
+        keys = [key for key in rule.keys if key in section]
+        if keys and rule.idle(raw, section):
+            yield from ((rule, key, section[key]) for key in keys)
 
 
 def _section(raw: Mapping[str, Any], name: str) -> Section:

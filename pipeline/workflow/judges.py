@@ -1,4 +1,4 @@
-"""``evaluate.judges``: who judges an evaluation besides the reward. Only read here: nothing is loaded or asked."""
+"""Parse ``evaluate.judges``, the judges of an evaluation besides the reward. Nothing is loaded or asked."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ class Judge:
     """An entry of ``judges``.
 
     Attributes:
-        entry: as it stands in the config.
-        source: how it is read, a scorer or a language model.
+        entry: as in the config.
+        source: the parsed scorer or language model.
     """
 
     name: str
@@ -73,10 +73,10 @@ class Judge:
 
 
 def parse_judges(entries: Sequence[Any], where: str) -> list[Judge]:
-    """What ``evaluate.judges`` says; nothing is loaded yet.
+    """Parse ``evaluate.judges``.
 
     Raises:
-        ConfigError: an entry that is neither a scorer nor a language model, a weight, the same name twice.
+        ConfigError: an entry is neither a scorer nor a language model, has a weight, or is there twice.
     """
     judges: list[Judge] = []
     for i, entry in enumerate(entries):
@@ -88,7 +88,9 @@ def parse_judges(entries: Sequence[Any], where: str) -> list[Judge]:
             judges.append(Judge(options.llm, entry, options))
             continue
         if entry is None or isinstance(entry, list):
-            raise ConfigError(where, f"{key} = {entry!r} is no judge.", "Write a scorer, or {llm: ..., url: ...}")
+            raise ConfigError(
+                where, f"{key} = {entry!r} is not a judge.", "Write a scorer, or {llm: ..., url: ...}"
+            )
         source = parse_sources(entry, where, key)[0]
         if source.weight is not None:
             raise ConfigError(where, f"{key}.weight: a judge has none.", "Remove it.")

@@ -1,6 +1,6 @@
-"""Every key that a config may have: its type, bounds, default and what it is for, in words.
+"""Every key of a config: its type, bounds, default and purpose, in words.
 
-``python -m pipeline keys`` prints them; the tables of docs/ and the JSON Schema of the configs are made of them.
+``python -m pipeline keys``, the tables of docs/ and the JSON Schema of the configs are made from them.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.base.plugins import annotator_module, label_section, task_class
 from pipeline.workflow.bounds import ANNOTATORS, JUDGE, PAIRS, SECTIONS, SEED, TASKS, Bound
 from pipeline.workflow.experiment import SECTIONS as STAGE_KEYS
 from pipeline.workflow.experiment import SharedKeys
 from pipeline.workflow.idle_keys import IDLE, Idle
 from pipeline.workflow.judges import JudgeOptions
 from pipeline.workflow.named_sets import PairSet
-from pipeline.workflow.plugins import annotator_module, label_section, task_class
 from pipeline.workflow.sections.trl_help import DECIDED, HELP
 from pipeline.workflow.typed_keys import accepted, spell, unknown_key
 
 TRAINED = ("sft", "reward", "ppo")
 SHARED = "config"
-"""The name here of the keys that are in no section."""
+"""The place of the keys that are in no section."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Key:
 
     Attributes:
         hint: its type.
-        default: in words; empty where it has to be given.
-        help: what it is for.
-        idle: what to use instead, where it does nothing; some values may be given all the same.
+        default: in words; empty where the key is required.
+        help: its purpose.
+        idle: for a key without effect, what to use instead.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Key:
 
     @property
     def allowed(self) -> list[Any]:
-        """The values that ask for nothing, of a key that does nothing."""
+        """The accepted values of a key without effect."""
         return accepted(self.hint, self.idle.asks_nothing) if self.idle is not None else []
 
     @property
@@ -59,7 +59,7 @@ class Key:
 
 
 def places() -> dict[str, str]:
-    """Where keys stand, each with what the keys there are about."""
+    """The places of keys, and what the keys there are about."""
     about = {
         SHARED: "the experiment",
         "sft": "the base model",
@@ -67,7 +67,7 @@ def places() -> dict[str, str]:
         "reward": "the reward model",
         "ppo": "the policy",
         "evaluate": "base against policy",
-        "report": "the page that says whether it worked",
+        "report": "the page that says whether the policy got better",
         "label": "what people are asked, and the page they answer on",
         "reward.test_sets.NAME": "a set of pairs to measure the reward model on",
         "evaluate.judges[]": "a language model as judge",
@@ -77,10 +77,10 @@ def places() -> dict[str, str]:
 
 
 def keys_of(place: str) -> list[Key]:
-    """The keys of one of :func:`places`, those that do nothing last.
+    """The keys of one of :func:`places`, those without effect last.
 
     Raises:
-        ConfigError: there is no such place, with the nearest one.
+        ConfigError: there is no such place; the message has the nearest one.
     """
     if place not in places():
         raise unknown_key("keys", place, list(places()))
@@ -88,7 +88,7 @@ def keys_of(place: str) -> list[Key]:
     idle = IDLE.get(place, {})
     hints, texts = typing.get_type_hints(cls), _texts(cls)
     fields = [f for f in dataclasses.fields(cls) if f.init]
-    # A key of the section itself comes before TRL's.
+    # The section's own keys come before TRL's.
     own = {f.name for f in fields if "help" in f.metadata}
     fields.sort(key=lambda f: (f.name in idle, place in TRAINED and f.name not in own))
     return [
@@ -101,7 +101,7 @@ def find(name: str) -> list[Key]:
     """The keys that ``ppo``, ``ppo.kl_coef`` or ``seed`` mean.
 
     Raises:
-        ConfigError: no key is called so, with the nearest one.
+        ConfigError: there is no such key; the message has the nearest one.
     """
     if name in places():
         return keys_of(name)
@@ -139,7 +139,7 @@ def _bounds_of(place: str) -> Mapping[str, Bound]:
 
 
 def _texts(cls: type[Any]) -> dict[str, str]:
-    """What each key is for: from its field, from the docstring of the class that has it, else from TRL's list."""
+    """The purpose of each key: from its field, from its class's docstring, else from TRL's list."""
     texts = dict(HELP)
     for base in reversed([c for c in cls.__mro__ if dataclasses.is_dataclass(c)]):
         texts |= _documented(inspect.getdoc(base) or "")

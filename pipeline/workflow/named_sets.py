@@ -1,4 +1,4 @@
-"""``reward.test_sets``: sets of pairs under names, as the config has them. Reading them is done elsewhere."""
+"""Parse ``reward.test_sets``, named sets of pairs. :mod:`pipeline.scoring.pair_sets` reads their rows."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from pipeline.workflow.experiment import Experiment
 from pipeline.workflow.typed_keys import parse_options
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-# Each set becomes a config of the scores, beside these; "data" is where the default one lies.
+# Each set becomes a config of ``scores``, beside these; "data" is the directory of the default config.
 _TAKEN = ("default", "unpaired", "data")
 
 
 @dataclass(frozen=True)
 class PairSet(JudgedSet):
-    """Where the pairs are and how to read them: :class:`pipeline.formats.read_options.JudgedSet`, and
+    """Where the pairs are and how to read them.
 
     Args:
-        slice: their column whose values make slices; of RewardBench it is ``subset``.
+        slice: the column whose values make slices; of RewardBench it is ``subset``.
     """
 
     slice: str | None = None
@@ -34,29 +34,29 @@ def parse_sets(value: Mapping[Any, Any], where: str, key: str = "reward.test_set
     """The sets of a config by name: ``{name: dataset}`` or ``{name: {dataset: ..., format: ...}}``.
 
     Raises:
-        ConfigError: an unknown key, a value of a wrong type, a name that is no plain word.
+        ConfigError: an unknown key, a value of a wrong type, a name that is not a plain word.
     """
-    found: dict[str, PairSet] = {}
-    for name, given in value.items():
+    sets: dict[str, PairSet] = {}
+    for name, entry in value.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name) or name in _TAKEN:
             mend = "Use letters, digits, _ and -; not default, unpaired or data."
             raise ConfigError(where, f"{key}: {name!r} is no name for a set.", mend)
-        options = {"dataset": given} if isinstance(given, str) else cast("dict[str, Any]", given)
-        if not isinstance(given, str | dict) or not options.get("dataset"):
+        options = {"dataset": entry} if isinstance(entry, str) else cast("dict[str, Any]", entry)
+        if not isinstance(entry, str | dict) or not options.get("dataset"):
             mend = f"Write {key}: {{{name}: pairs.jsonl}}, or {{{name}: {{dataset: pairs.jsonl, format: trl}}}}."
             raise ConfigError(where, f"{key}.{name} names no dataset.", mend)
-        found[name] = parse_options(PairSet, options, where, prefix=f"{key}.{name}.")
-    return found
+        sets[name] = parse_options(PairSet, options, where, prefix=f"{key}.{name}.")
+    return sets
 
 
 def check_sets(config: Experiment, look: bool) -> None:
-    """Refuse sets that could not be read or written down, before anything is trained.
+    """Check the sets before anything is trained.
 
     Args:
-        look: also open those that are on this machine, up to their first row.
+        look: also read the first row of sets that are on this machine.
     Raises:
         ConfigError: see :func:`parse_sets`.
-        DataError: a set is not there, or its first row is of no known format.
+        DataError: a set does not exist, or the format of its first row is unknown.
     """
     where = str(config.path)
     for name, options in parse_sets(config.reward.test_sets, where).items():

@@ -1,8 +1,8 @@
-"""Where the base of an adapter is: PEFT wants its path in the adapter's config, and data directories move.
+"""Find the base of an adapter, and rewrite its path after a data directory has moved (``data relocate``).
 
-PEFT hands ``base_model_name_or_path`` to transformers as it is, so that a relative path would be looked for below
-the working directory of whoever loads. The path stays absolute; our own loaders ask the manifest first, and ``data
-relocate`` writes the paths anew for the others. Nothing else in a data directory says where it lies.
+PEFT passes ``base_model_name_or_path`` to transformers unchanged, so a relative path would depend on the working
+directory. The path is absolute; our own loaders read the manifest. Nothing else in a data directory depends on its
+place.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ MEND = (
 
 @dataclass
 class Relocated:
-    """What was done: (reference, path before, path now); what could not: (reference, why)."""
+    """Adapters that were rewritten: (reference, path before, path now); those that were not: (reference, why)."""
 
     moved: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
     left: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     right: int = 0
-    """Adapters that named the place of their base already, or a base on the Hub."""
+    """Number of adapters that already name their base's place, or a base on the Hub."""
 
 
 def named_base(directory: Path) -> tuple[str, str | None]:
     """The base of the adapter in ``directory``: (directory or Hub id, revision).
 
-    In a store it is the base that the manifest names, wherever the store lies now; else what the config says.
+    In a store it is the base that the manifest names; else the one in the config.
 
     Raises:
-        ModelError: the config names no base, or one at a path where nothing is.
+        ModelError: the config names no base, or a path that does not exist.
     """
     try:
         config = parse_json((directory / ADAPTER_CONFIG).read_text(encoding="utf-8"))
@@ -59,30 +59,29 @@ def named_base(directory: Path) -> tuple[str, str | None]:
 
 
 def stored_base(directory: Path) -> Version | None:
-    """The version that the adapter in ``directory`` was made on, if both are in one store and it is there."""
+    """The version that the adapter in ``directory`` was trained on, if it is in the same store."""
     try:
         version = Version.open(directory)
         root = directory.resolve().parents[2]
         for parent in version.manifest.parents:
             if parent.role == "base" and directory.resolve().parent.name == "versions":
                 base = Version.open(refs.version_path(root / parent.name, parent.version))
-                return base if base.id == parent.id else None  # else another store's of the same number
+                return base if base.id == parent.id else None  # else it is another store's version of this number
     except (StoreError, IndexError):
         pass
     return None
 
 
 def relocate(store: Store, base: Path | None = None, dry_run: bool = False) -> Relocated:
-    """Write into every adapter of the store where its base is now.
+    """Write the present path of its base into every adapter of the store.
 
-    At every moment a version is as its manifest says: the path is no part of what is compared (see
-    :func:`pipeline.store.version.adapter_digest`), and each file is replaced in one step. Running it again goes on
-    where a kill ended it, and changes nothing once it is done.
+    A version matches its manifest at any time: the path is not part of
+    :func:`pipeline.store.version.adapter_digest`, and files are replaced atomically. It can be run again.
 
     Args:
-        base: a directory with the base of adapters whose base is outside the store; known by its weights.
+        base: a base outside the store, recognised by its weights.
     Raises:
-        StoreError: the disk.
+        StoreError: a file cannot be written.
     """
     from pipeline.workflow.graph import External
 
@@ -108,7 +107,7 @@ def relocate(store: Store, base: Path | None = None, dry_run: bool = False) -> R
 
 
 def misplaced(version: Version) -> str | None:
-    """Where an adapter says that its base is, if it is not there: other loaders than ours will not have it."""
+    """A warning where the path of an adapter's base is wrong, so that only our own loaders find it."""
     config = _config(version)
     if config is None or not os.path.isabs(source := str(config.get(BASE_KEY))):
         return None
@@ -118,13 +117,13 @@ def misplaced(version: Version) -> str | None:
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Everything but what all data commands share."""
+    """Add the command's own arguments."""
     command.add_argument("--base", type=Path, metavar="DIR", help="where a base outside the data directory is now")
     command.add_argument("--dry-run", action="store_true", help="only say what would be written")
 
 
 def run(store: Store, args: argparse.Namespace) -> int:
-    """The command; 1 where the base of some adapter was not found."""
+    """Run the command; 1 where the base of an adapter was not found."""
     if args.base is not None and not args.base.is_dir():
         raise ModelError(str(args.base), "no such directory.", "Give the directory of the base.")
     done = relocate(store, args.base, args.dry_run)
@@ -141,7 +140,7 @@ def run(store: Store, args: argparse.Namespace) -> int:
 
 
 def _config(version: Version) -> dict[str, Any] | None:
-    """The config of the adapter in a version; None where there is none that can be read."""
+    """The config of the adapter in a version; None without a readable one."""
     try:
         config = parse_json((version.path / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -150,7 +149,7 @@ def _config(version: Version) -> dict[str, Any] | None:
 
 
 def _place(version: Version, config: dict[str, Any], base: Path | None, own: str | None) -> str | None:
-    """What the config should name: a path, or the Hub id that it names; None where no base was found."""
+    """The base that the config should name, a path or Hub id; None where it was not found."""
     stored, source = stored_base(version.path), str(config.get(BASE_KEY))
     if stored is not None:
         return str(stored.path.resolve())
@@ -163,10 +162,10 @@ def _place(version: Version, config: dict[str, Any], base: Path | None, own: str
 
 
 def _write(home: Path, version: Version, config: dict[str, Any]) -> None:
-    aside = home / "refs"  # where temporary files have no meaning
+    aside = home / "refs"  # temporary files are ignored there
     with disk_errors(version.where), locked(home / ".lock"):
         if ADAPTER_CONFIG not in version.manifest.portable:
-            # Written by a revision before this: the file is as the manifest says, so what it holds is known.
+            # Written by an earlier revision. The file still matches the manifest, so its digest can be added.
             manifest = read_json(version.path / "manifest.json")
             portable = {ADAPTER_CONFIG: adapter_digest(version.path / ADAPTER_CONFIG)}
             text = json.dumps({**manifest, "portable": portable}, ensure_ascii=False, indent=2) + "\n"

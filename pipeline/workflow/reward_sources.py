@@ -1,6 +1,6 @@
-"""The value of ``ppo.reward``: who scores, with which weights. Only read here: nothing is imported or loaded.
+"""Parse ``ppo.reward``: the sources of scores and their weights. Nothing is imported or loaded.
 
-reward: adapter                              this experiment's reward adapter, as without the key
+reward: adapter                              this experiment's reward adapter (the default)
 reward: my_module:my_function                a Python function
 reward: other-reward@v000002                 a version, a directory or a Hub id
 reward: [adapter, {function: my_module:my_function, weight: 0.1}]
@@ -34,10 +34,10 @@ class RewardSource:
 
     Attributes:
         value: ``own`` for the adapter, else ``module:function``, or a directory, version or Hub id.
-        weight: None where none is given, which counts as 1.
-        label: of a classifier with several, the one whose logit is the score.
+        weight: None counts as 1.
+        label: of a classifier, the label whose logit is the score.
         revision: of a Hub id.
-        key: where the entry stands in the config, for messages.
+        key: of the entry in the config, for messages.
     """
 
     kind: Kind
@@ -49,7 +49,7 @@ class RewardSource:
 
 
 def parse_sources(value: Any, where: str, key: str = "ppo.reward") -> list[RewardSource]:
-    """The entries of ``ppo.reward``: None (the own adapter), a text, a mapping, or a list of those.
+    """Parse the value of ``ppo.reward``: None (the own adapter), a text, a mapping, or a list of these.
 
     Raises:
         ConfigError: an unknown key, a value of a wrong type, an empty list, the same source twice.
@@ -74,10 +74,10 @@ def parse_sources(value: Any, where: str, key: str = "ppo.reward") -> list[Rewar
 
 
 def check_function_name(text: str, where: str) -> None:
-    """Check that a text names a function as ``module:function``; nothing is imported.
+    """Check that a text has the form ``module:function``.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: it has not.
     """
     name, colon, attribute = text.partition(":")
     if name.endswith(".py") or "/" in name:
@@ -89,21 +89,21 @@ def check_function_name(text: str, where: str) -> None:
 
 
 def uses_adapter(sources: Sequence[RewardSource]) -> bool:
-    """Whether the experiment's own reward adapter is among them."""
+    """Whether the experiment's own reward adapter is one of the sources."""
     return any(s.kind == "adapter" for s in sources)
 
 
 def check_combine(
     combine: str | None, weights: Sequence[float | None], std_coef: float, where: str, key: str = "ppo.reward"
 ) -> Combine:
-    """How scores are combined: ``sum`` by default. ``weights`` has an entry for each source, None where not given.
+    """How scores are combined: ``sum`` by default. ``weights``: one for each source, None where not given.
 
     Raises:
-        ConfigError: no such way, weights that it has no use for, fewer sources than it needs.
+        ConfigError: it is unknown, takes no such weights, or needs more sources.
     """
-    known = get_args(Combine)
-    if combine is not None and combine not in known:
-        raise ConfigError(where, f'{key}_combine "{combine}" is not known.', _hint(str(combine), known))
+    ways = get_args(Combine)
+    if combine is not None and combine not in ways:
+        raise ConfigError(where, f'{key}_combine "{combine}" is not known.', _hint(str(combine), ways))
     chosen = cast("Combine", combine or "sum")
     if (_number(std_coef, where, f"{key}_std_coef") or 0.0) < 0:
         raise ConfigError(where, f"{key}_std_coef {std_coef} should be 0 or more.")
@@ -112,11 +112,10 @@ def check_combine(
             raise ConfigError(
                 where, f"{key}_combine: {chosen} compares scorers, and there is {len(weights)}.", "Add another."
             )
-        given = [w for w in weights if w is not None]
-        if given:
-            # A weight would change a member's scale, which decides who is the worst and how far they spread.
+        # A weight would change a scorer's scale, on which the minimum and the spread depend.
+        if (weight := next((w for w in weights if w is not None), None)) is not None:
             mend = "Remove the weights, or use sum or mean."
-            raise ConfigError(where, f"{key}_combine: {chosen} takes no weights, and {given[0]:g} is given.", mend)
+            raise ConfigError(where, f"{key}_combine: {chosen} takes no weights, and {weight:g} is given.", mend)
         return chosen
     effective = [1.0 if w is None else w for w in weights]
     if chosen == "mean" and min(effective) < 0:
@@ -139,8 +138,8 @@ def _parse(entry: Any, where: str, key: str) -> RewardSource:
     kinds = [k for k in _OPTIONS if k in keys]
     if len(kinds) != 1:
         _refuse_unknown(keys, [*_OPTIONS, "weight", "label", "revision"], where, key)
-        said = f"names {' and '.join(kinds)}" if kinds else "names no source"
-        raise ConfigError(where, f"{key} {said}.", "Give one of: adapter, function, model.")
+        what = f"names {' and '.join(kinds)}" if kinds else "names no source"
+        raise ConfigError(where, f"{key} {what}.", "Give one of: adapter, function, model.")
     kind = cast("Kind", kinds[0])
     _refuse_unknown(keys, [kind, *_OPTIONS[kind]], where, key)
     value = _text(keys[kind], where, f"{key}.{kind}")
@@ -171,10 +170,10 @@ def _from_text(text: str, where: str, key: str) -> RewardSource:
     return RewardSource("function", text, key=key)
 
 
-def _refuse_unknown(keys: dict[Any, Any], known: Sequence[str], where: str, key: str) -> None:
+def _refuse_unknown(keys: dict[Any, Any], names: Sequence[str], where: str, key: str) -> None:
     for name in keys:
-        if name not in known:
-            raise ConfigError(where, f'{key}: unknown key "{name}".', _hint(str(name), known))
+        if name not in names:
+            raise ConfigError(where, f'{key}: unknown key "{name}".', _hint(str(name), names))
 
 
 def _text(value: Any, where: str, key: str) -> str | None:
@@ -197,6 +196,6 @@ def _number(value: Any, where: str, key: str) -> float | None:
     return number
 
 
-def _hint(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f'Did you mean "{near[0]}"?' if near else f"Known: {', '.join(known)}"
+def _hint(word: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    return f'Did you mean "{near[0]}"?' if near else f"Known: {', '.join(names)}"

@@ -1,7 +1,6 @@
-"""Secrets in a config are refused: settings are recorded in every version, its card and the logs of runs.
+"""Refuse secrets in a config, as settings are recorded in every version, its card and the logs of runs.
 
-What is a secret is told by its key (``hub_token``, ``api_key``), or by its shape (``hf_...``) whatever its key.
-The value itself is never put into a message.
+A secret is recognised by its key (``hub_token``, ``api_key``) or by its shape (``hf_...``). No message has it.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any, cast
 
 from pipeline.base.errors import ConfigError
 
-# "token" means a piece of text after these, as in stop_token; after any other word, or alone, it is a credential.
+# After these words "token" is a piece of text, as in stop_token; otherwise it is a credential.
 _TEXT_TOKEN = re.compile(
     "stop|pad|padding|eos|bos|unk|sep|cls|mask|special|start|end|image|video|audio|extra|prefix|suffix|separator"
     "|final|first|last|next|new|decoder|forced|system|user|assistant|think|per|each|answer|score|newline|chat"
@@ -22,9 +21,9 @@ _SECRET_WORD = re.compile(
     "password|passwd|passphrase|passcode|secrets?|credentials?|apikey|authorization|pat",
 )
 _KEYS = frozenset([("api", "key"), ("access", "key"), ("private", "key"), ("auth", "key"), ("service", "key")])
-# A setting that says where a secret is, and not what it is.
+# Last words of keys that name the place of a secret.
 _PLACES = frozenset(["env", "var", "variable", "name"])
-# Below these the keys are words of somebody's data.
+# Below these, keys are words of the user's data.
 _DATA = frozenset(["columns", "choices"])
 
 _SHAPES = re.compile(
@@ -49,7 +48,7 @@ def refuse_secrets(settings: Mapping[str, Any], where: str) -> None:
         settings: the whole config with its overrides.
         where: the file, for the message.
     Raises:
-        ConfigError: names the key, never the value, and the environment variable to set instead.
+        ConfigError: it holds one; the message has the key, and the environment variable to set instead.
     """
     for key, value in settings.items():
         _look(value, str(key), where, False)
@@ -68,7 +67,7 @@ def _look(value: Any, path: str, where: str, named: bool) -> None:
     elif isinstance(value, str) and value.strip() and (named or _SHAPES.search(value)):
         raise _refusal(path, where)
     elif isinstance(value, int) and not isinstance(value, bool) and named and "token" not in _words(path):
-        raise _refusal(path, where)  # a password of digits
+        raise _refusal(path, where)  # a numeric password
 
 
 def _refusal(path: str, where: str) -> ConfigError:

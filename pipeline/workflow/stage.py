@@ -1,32 +1,26 @@
-"""What every stage is: inputs found by lineage, a key that says whether the work is done, outputs as versions.
+"""Plan and run a stage: find its inputs by lineage, compute the key of its work, publish its outputs as versions.
 
-What the stages are is :mod:`pipeline.workflow.graph`'s, what becomes of interrupted ones
-:mod:`pipeline.store.interrupted`'s. What a stage does with its inputs is its own business.
+:mod:`pipeline.workflow.graph` has the graph of stages, :mod:`pipeline.workflow.stage_command` the command line.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import importlib
 import shutil
-import sys
 import time
 from collections.abc import Callable, Generator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.errors import PipelineError, StoreError
-from pipeline.base.process import main_process, quiet, say, world_size
+from pipeline.base.errors import StoreError
+from pipeline.base.process import main_process, say, world_size
 from pipeline.base.records import digest
 from pipeline.store import interrupted
 from pipeline.store.checkpoints import Checkpoints
 from pipeline.store.draft import plain
 from pipeline.store.lineage import Node
 from pipeline.store.store import Draft, Store, Version
-from pipeline.workflow.agreement import Together, disagreement, exchange, met_error
-from pipeline.workflow.config import load_config
 from pipeline.workflow.experiment import Experiment
 from pipeline.workflow.graph import (
     External,
@@ -36,16 +30,13 @@ from pipeline.workflow.graph import (
     graph,
     hub_datasets,
     manifest_models,
-    nothing_to_do,
     scorers_by_role,
     sft_needed,
     with_commit,
 )
 from pipeline.workflow.work_key import fingerprint, learning_part, output_format, work_files, work_key
 
-__all__ = ["Input", "Planner", "Run", "main_process", "say", "stage_main"]
-
-NOTHING_TO_DO, WORK_TO_DO = 0, 3
+__all__ = ["Input", "Planner", "Run", "main_process", "say"]
 
 
 @dataclass
@@ -65,10 +56,10 @@ class Run:
     started: float = field(default_factory=time.time)
 
     def version(self, role: str) -> Version:
-        """The input of that role, which is a version of the store."""
-        found = self.inputs[role]
-        assert isinstance(found, Version), role
-        return found
+        """The input of a role that is always a version of the store."""
+        version = self.inputs[role]
+        assert isinstance(version, Version), role
+        return version
 
     @property
     def base(self) -> tuple[str, str | None]:
@@ -77,11 +68,11 @@ class Run:
         return (str(base.path), None) if isinstance(base, Version) else (base.source, base.revision)
 
     def published_base(self, draft: Draft, commit: str | None) -> tuple[str, str | None]:
-        """The base as an adapter's config names it: loadable from any working directory of this machine.
+        """The base as an adapter's config names it: an absolute path, or a Hub id with its commit.
 
         Args:
             draft: of the adapter; its manifest gets the commit too.
-            commit: of the Hub repository that was loaded, so that a branch that moves is no longer the base.
+            commit: of the Hub repository that was loaded; a branch may move later.
         """
         source, revision = self.base
         if Path(source).is_dir():
@@ -92,31 +83,31 @@ class Run:
         return source, commit or revision
 
     def done(self) -> dict[str, Version] | None:
-        """The versions that this very work has already made, by role, or None."""
+        """The versions that this work has published, by role; None where one is missing."""
         return self.planner.outputs(self.stage)
 
     def earlier_outputs(self, role: str) -> list[Version]:
-        """Every version of one of this stage's outputs, newest first, whatever its settings were."""
+        """Every version of one of this stage's outputs, newest first, under any settings."""
         return self.store.versions(artefact(self.config, role))[::-1]
 
     @property
     def workdir(self) -> Path:
-        """Scratch space of this work; the same for the same work, gone when it is published."""
+        """Scratch directory of this work: the same for the same key, removed once it is published."""
         return self.work_root / f"{self.config.name}-{self.stage}-{self.key[:12]}"
 
     @property
     def work_root(self) -> Path:
-        """Where all work has its scratch space."""
+        """The directory of all scratch directories."""
         return self.store.root / ".runs"
 
     @property
     def checkpoints(self) -> Checkpoints:
-        """Of this work; the newest one is where the same command continues."""
+        """The checkpoints of this work; the same command continues from the newest."""
         return Checkpoints(self.workdir)
 
     @property
     def work(self) -> interrupted.Work:
-        """What this work is, for whoever finds it interrupted."""
+        """A description of this work, kept beside it so that an interrupted run can be recognised."""
         return interrupted.Work(
             stage=self.stage,
             name=self.config.name,
@@ -131,7 +122,7 @@ class Run:
 
     @contextlib.contextmanager
     def draft(self, role: str, **fields: Any) -> Generator[Draft]:
-        """A new version of one of this stage's outputs, its parents and settings filled in."""
+        """Open a draft of one of this stage's outputs, with its parents and settings."""
         parents = [(v, r) for r, v in self.inputs.items() if isinstance(v, Version)]
         parents += fields.pop("parents", [])
         with self.store.draft(
@@ -144,8 +135,8 @@ class Run:
             seed=self.config.seed,
             **fields,
         ) as draft:
-            for role_name, found in self.inputs.items():
-                draft.models.extend(manifest_models(role_name, found))
+            for role_name, source in self.inputs.items():
+                draft.models.extend(manifest_models(role_name, source))
             draft.models.extend(annotating_models(self.config, self.stage))
             draft.datasets.extend(self.datasets)
             yield draft
@@ -154,7 +145,7 @@ class Run:
         say(self.stage, f"wrote {draft.version.ref}")
 
     def lineage(self, root: str) -> str:
-        """The tree an output of this stage will have, as text, under its reference."""
+        """The lineage of an output of this stage as a tree of text, with the reference ``root`` at its top."""
         parents = [
             (
                 role,
@@ -165,20 +156,20 @@ class Run:
         return "\n".join(Node(root, "present", None, parents).draw())
 
     def keep_metrics(self, draft: Draft) -> None:
-        """Put the training's metrics.jsonl into the version."""
+        """Copy the training's metrics.jsonl into the version."""
         path = self.workdir / "metrics.jsonl"
         if path.is_file():
             shutil.copyfile(path, draft.path / "metrics.jsonl")
 
     def finish(self) -> None:
-        """Remove the scratch space; everything worth keeping is in a version."""
+        """Remove the scratch directory."""
         self.planner.forget(self.stage)
-        if main_process():  # the others are done before it has published
+        if main_process():  # the other ranks are done before this one has published
             shutil.rmtree(self.workdir, ignore_errors=True)
 
 
 class Planner:
-    """Finds inputs and keys of an experiment's stages. Needs no torch, loads nothing, looks at each thing once."""
+    """Finds the inputs and keys of an experiment's stages, and caches them. Loads no model and needs no torch."""
 
     def __init__(self, config: Experiment, store: Store) -> None:
         self.config, self.store = config, store
@@ -203,21 +194,21 @@ class Planner:
         return self._runs[stage]
 
     def outputs(self, stage: str) -> dict[str, Version] | None:
-        """All outputs of the stage's work by role, or None when one is missing."""
+        """All outputs of the stage's work by role; None where one is missing."""
         if stage not in self._outputs:
             key = self.run_of(stage).key
-            found = {r: self.store.find(artefact(self.config, r), key) for r in graph(self.config)[stage].outputs}
-            whole = {r: v for r, v in found.items() if v is not None}
-            self._outputs[stage] = whole if len(whole) == len(found) else None
+            roles = graph(self.config)[stage].outputs
+            versions = {r: v for r in roles if (v := self.store.find(artefact(self.config, r), key)) is not None}
+            self._outputs[stage] = versions if len(versions) == len(roles) else None
         return self._outputs[stage]
 
     def published(self, stage: str) -> Callable[[str], bool]:
-        """Whether the stage's work of another key is done."""
+        """A function that says whether the stage's work with another key is published."""
         last = artefact(self.config, list(graph(self.config)[stage].outputs)[-1])
         return lambda key: self.store.find(last, key) is not None
 
     def forget(self, stage: str) -> None:
-        """Look again next time: the stage has just published."""
+        """Drop the cached outputs of a stage that has just published."""
         self._outputs.pop(stage, None)
 
     def _inputs(self, stage: str) -> dict[str, Input]:
@@ -240,7 +231,7 @@ class Planner:
         return self.store.find_version(source) or External(source, revision)
 
     def _made(self, role: str) -> Version:
-        """The version of ``role`` that the stage before made under this very config."""
+        """The version of ``role`` that its stage published under this config."""
         stage = next(name for name, node in graph(self.config).items() if role in node.outputs)
         made = self.outputs(stage)
         if made is None:
@@ -250,129 +241,3 @@ class Planner:
                 f"Run: make {stage} CONFIG={self.config.path}",
             )
         return made[role]
-
-
-Body = Callable[[Run], None] | str
-"""What a stage does, or where that is: ``module:function``, imported only once there is work."""
-
-
-def stage_main(stage: str, body: Body, argv: list[str] | None = None, together: Together | None = None) -> int:
-    """The command line of a stage: parse, look whether the work is done, else do it.
-
-    Args:
-        body: does the work. Named as ``module:function`` it is not imported by ``--check`` or ``--help``.
-        together: how ranks tell each other what they are about to do, where there are several.
-    """
-    parser = argparse.ArgumentParser(
-        prog=f"python -m pipeline.{stage}", description=sys.modules["__main__"].__doc__
-    )
-    parser.add_argument("--config", default="configs/demo.yaml", help="experiment (default: %(default)s)")
-    parser.add_argument("--check", action="store_true", help="only say whether there is work: exit 0 no, 3 yes")
-    parser.add_argument("--fresh", action="store_true", help="start anew, leaving interrupted work behind")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="such as ppo.kl_coef=0.1")
-    args = parser.parse_args(argv)
-    several = together if together is not None and world_size() > 1 and not args.check else None
-    planned = agreed_plan(stage, args.config, args.overrides, several)
-    if planned is None:
-        return NOTHING_TO_DO
-    if said_done(planned):
-        interrupted.clear(planned.workdir)
-        return NOTHING_TO_DO
-    if args.check:
-        # Whoever only looks is not launched yet, and cannot know with how many processes it will be.
-        check_before(planned, replace(planned.work, world_size=None), args.fresh)
-        return WORK_TO_DO
-    quiet()
-    with contextlib.ExitStack() as held:
-        if begin(planned, args.fresh, several, held):
-            return NOTHING_TO_DO
-        say(stage, f"{args.config}, from {', '.join(i.ref for i in planned.inputs.values()) or 'nothing'}")
-        load_body(body)(planned)
-        planned.finish()
-    say(stage, f"done in {time.time() - planned.started:.0f} s")
-    return NOTHING_TO_DO
-
-
-def load_body(body: Body) -> Callable[[Run], None]:
-    """The function that does a stage's work."""
-    if not isinstance(body, str):
-        return body
-    module, _, name = body.partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
-def agreed_plan(stage: str, path: str, overrides: list[str], together: Together | None) -> Run | None:
-    """What is to be done, the same on all ranks; None where the config leaves nothing to do, which is said.
-
-    Raises:
-        PipelineError: the config, an input or another rank does not fit; on all ranks alike.
-    """
-    planned, reason, done, error = None, None, False, None
-    try:
-        config = load_config(path, overrides)
-        reason = nothing_to_do(config, stage)
-        if reason is None:
-            check_sets(config, look=False)
-            planned = Planner(config, Store(config.data_dir)).run_of(stage)
-            done = planned.done() is not None
-    except PipelineError as err:
-        error = err
-    work = None if planned is None else plain(asdict(planned.work))
-    problem = disagreement(exchange({"work": work, "done": done}, error, stage, together))
-    if problem is not None:
-        raise problem
-    if reason is not None:
-        say(stage, f"nothing to do: {reason}")
-    return planned
-
-
-def check_before(planned: Run, work: interrupted.Work, fresh: bool) -> None:
-    """What would be found out late: a test set that cannot be read, interrupted work of other settings.
-
-    Raises:
-        PipelineError: there is some.
-    """
-    if planned.stage == "reward":
-        check_sets(planned.config, look=True)
-    if main_process() and not fresh:
-        interrupted.check(planned.work_root, planned.workdir, work, planned.planner.published(planned.stage))
-
-
-def begin(planned: Run, fresh: bool, together: Together | None, held: contextlib.ExitStack) -> bool:
-    """Hold the work's directory for as long as ``held`` is open; on the process that writes, for all ranks.
-
-    Returns:
-        Whether somebody else has finished the work since we looked.
-    Raises:
-        PipelineError: another process is at it, or :func:`check_before`; on all ranks alike.
-    """
-    done, error = False, None
-    try:
-        check_before(planned, planned.work, fresh)
-        if main_process():
-            held.enter_context(interrupted.working(planned.workdir, planned.work, fresh))
-            planned.planner.forget(planned.stage)
-            # Ranks that cannot be told would wait for this one.
-            done = (together is not None or world_size() == 1) and said_done(planned)
-    except PipelineError as err:
-        error = err
-    standings = exchange({"done": done}, error, f"{planned.stage}, begin", together)
-    if (problem := met_error(standings)) is not None:
-        raise problem
-    return bool(standings[0]["done"])
-
-
-def check_sets(config: Experiment, look: bool) -> None:
-    """See :func:`pipeline.workflow.named_sets.check_sets`, which is imported where there is something to check."""
-    if config.reward.test_sets:
-        from pipeline.workflow import named_sets
-
-        named_sets.check_sets(config, look)
-
-
-def said_done(planned: Run) -> bool:
-    """Whether the work is done, which is then said."""
-    done = planned.done()
-    if done is not None:
-        say(planned.stage, f"up to date: {list(done.values())[-1].ref}")
-    return done is not None

@@ -1,7 +1,4 @@
-"""A run of an experiment as processes: the stages that have work, in order, each one's words in the run's log.
-
-What the runs are is :mod:`pipeline.sweep`'s, and continuing interrupted work each stage's own.
-"""
+"""Launch the stages of a run that have work, in order, as processes that write to the run's log."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ from pipeline.workflow.graph import nothing_to_do
 from pipeline.workflow.stage import Planner
 
 MEASURED = STAGES[: STAGES.index("evaluate") + 1]
-"""Up to the figures. A report is a page for people, of one run, and is made when somebody wants it."""
+"""The stages of a sweep's run, up to ``evaluate``; reports are made on request."""
 
 POLL_SECONDS = 1.0
 TAIL_LINES = 8
@@ -38,7 +35,7 @@ class StageFailed(Exception):
     """A stage ended without its versions.
 
     Args:
-        status: what its process ended with; below 0 the signal that ended it.
+        status: exit status of its process; below 0 the signal that ended it.
     """
 
     def __init__(self, stage: str, status: int) -> None:
@@ -48,45 +45,45 @@ class StageFailed(Exception):
 
 
 class Stopped(Exception):
-    """Somebody asked for an end."""
+    """:meth:`Launcher.stop` was called."""
 
 
 @dataclass(frozen=True)
 class Launchable:
-    """A config and what the command line needs to give it to a stage."""
+    """A config, and the command line that gives it to a stage."""
 
     config: Experiment
     arguments: tuple[str, ...]
-    """Overrides, as the stages take them."""
+    """Overrides of the config."""
     log: Path
     tracked_as: Mapping[str, str] = field(default_factory=dict[str, str])
-    """``run_name`` of its stages, where a tracker would take it for another run of the same seed."""
+    """``run_name`` by stage, which keeps runs of the same seed apart in a tracker."""
 
 
 def stages(config: Experiment) -> list[str]:
-    """Those that this experiment has, up to its figures."""
+    """The stages of this experiment, up to ``evaluate``."""
     return [s for s in MEASURED if nothing_to_do(config, s) is None]
 
 
 def made(config: Experiment) -> tuple[dict[str, dict[str, Version]], str | None]:
-    """What is done: (each finished stage's versions by role, the first stage that has work or None)."""
+    """(versions by role of each finished stage, the first stage that has work or None)."""
     planner = Planner(config, Store(config.data_dir))
-    found: dict[str, dict[str, Version]] = {}
+    finished: dict[str, dict[str, Version]] = {}
     for stage in stages(config):
-        # A version that ``inputs`` names may not be there: the run will say so when its turn comes.
+        # A version that ``inputs`` names may not exist; the stage itself reports it.
         with contextlib.suppress(StoreError):
             if (outputs := planner.outputs(stage)) is not None:
-                found[stage] = outputs
+                finished[stage] = outputs
                 continue
-        return found, stage
-    return found, None
+        return finished, stage
+    return finished, None
 
 
 class Launcher:
-    """Runs stages, several at a time where asked from several threads, and ends them when it is told to stop.
+    """Runs stages as processes, from several threads, and ends them on :meth:`stop`.
 
     Args:
-        command: what stands before ``-m pipeline.STAGE``.
+        command: the words before ``-m pipeline.STAGE``.
     """
 
     def __init__(self, command: Sequence[str]) -> None:
@@ -96,31 +93,31 @@ class Launcher:
         self._lock = threading.Lock()
 
     def run(self, job: Launchable, begins: Callable[[str], None], devices: str | None = None) -> None:
-        """Do what is left of a run.
+        """Do the remaining stages of a run.
 
         Args:
             begins: called with each stage that has work, before it is launched or waited for.
             devices: the ``CUDA_VISIBLE_DEVICES`` of its processes; None leaves it as it is.
         Raises:
-            StageFailed: a stage did; the log says why.
-            PipelineError: an input that the config names is not there.
+            StageFailed: a stage failed; the log says why.
+            PipelineError: an input that the config names does not exist.
             Stopped: :meth:`stop` was called.
         """
         planner = Planner(job.config, Store(job.config.data_dir))
         for stage in stages(job.config):
-            told = False
+            announced = False
             while planner.outputs(stage) is None:
                 if self.stopping.is_set():
                     raise Stopped
-                if not told:
+                if not announced:
                     begins(stage)
-                    told = True
+                    announced = True
                 planned = planner.run_of(stage)
-                if _held(planned.workdir):  # by a run that shares this stage, or by one that outlived its sweep
+                if _held(planned.workdir):  # by a run that shares this stage, or by an earlier sweep
                     self.stopping.wait(POLL_SECONDS)
                     planner.forget(stage)
                     continue
-                # The other settings that an interrupted run was left with are no slip here, but another run's.
+                # Interrupted work of other settings belongs to another run of the sweep.
                 fresh = [] if planned.checkpoints.latest() is not None else ["--fresh"]
                 status = self._launch(stage, job, fresh, devices)
                 planner.forget(stage)
@@ -130,7 +127,7 @@ class Launcher:
                     raise StageFailed(stage, status)
 
     def stop(self) -> None:
-        """End what runs. A stage that is ended continues from its last checkpoint."""
+        """End the running stages, which continue from their last checkpoints when launched again."""
         self.stopping.set()
         with self._lock:
             for process in self._running:
@@ -142,11 +139,11 @@ class Launcher:
         own: list[str] = []
         if stage in job.tracked_as:
             own.append(f"{stage}.run_name={json.dumps(job.tracked_as[stage])}")
-        # People's page is not served from here: what they have not labelled, this run cannot do.
+        # A sweep does not serve the labelling page.
         if stage == "collect" and job.config.asks_people:
             own.append("collect.serve=false")
         command += replaced(job.arguments, own)
-        # A bar in a file is a line each time it moves.
+        # In a file, a progress bar is a new line with each update.
         env = {**os.environ, "PYTHONUNBUFFERED": "1", "TQDM_MININTERVAL": "10"}
         if devices is not None:
             env["CUDA_VISIBLE_DEVICES"] = devices
@@ -157,7 +154,7 @@ class Launcher:
             with self._lock:
                 if self.stopping.is_set():
                     raise Stopped
-                # A group of its own: a launcher has children, which are to be ended with it.
+                # Its own process group, so that a launcher's children are ended with it.
                 process = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
@@ -175,7 +172,7 @@ class Launcher:
 
 
 def tail(log: Path) -> list[str]:
-    """The last lines of a log, each as a terminal may show it."""
+    """The last lines of a log, with control characters escaped."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 16_384))
         text = file.read().decode("utf-8", "replace")
@@ -184,13 +181,13 @@ def tail(log: Path) -> list[str]:
 
 
 def gpus() -> list[str]:
-    """How ``CUDA_VISIBLE_DEVICES`` calls this machine's NVIDIA GPUs; those it names already, where it is set."""
-    if (given := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [name for name in given.split(",") if name]
+    """The NVIDIA GPUs of ``CUDA_VISIBLE_DEVICES``, or all of this machine where it is not set."""
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name for name in visible.split(",") if name]
     with contextlib.suppress(OSError):
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
-        found = [line for line in listed.splitlines() if line.startswith("GPU ")]
-        return [str(n) for n in range(len(found))]
+        count = sum(line.startswith("GPU ") for line in listed.splitlines())
+        return [str(n) for n in range(count)]
     return []
 
 

@@ -1,7 +1,4 @@
-"""The runs of a sweep: seeds times settings, what each is called, which work they share, how long is left.
-
-Carrying them out is :mod:`pipeline.workflow.sweep_launch`'s, their figures :mod:`pipeline.sweep`'s.
-"""
+"""Plan the runs of a sweep, seeds times settings: their names, the stages they share, the time that is left."""
 
 from __future__ import annotations
 
@@ -25,25 +22,25 @@ from pipeline.workflow.yaml_text import parse_yaml
 
 NOT_SWEPT = ("name", "data_dir", "seed")
 ALONE = "as configured"
-"""The group of a sweep over nothing but seeds."""
+"""The group of a sweep over seeds alone."""
 
 
 @dataclass
 class SweepRun:
-    """One run: the experiment under some settings and a seed, and how far it is."""
+    """One run: the experiment with some settings and a seed, and its progress."""
 
     number: int
     settings: dict[str, Any]
     seed: int
     job: Launchable
     versions: dict[str, dict[str, Version]] = field(default_factory=dict[str, "dict[str, Version]"])
-    """Of its finished stages, by role."""
+    """The versions of its finished stages, by stage and role."""
     next: str | None = None
     """The stage that has work; None when the run is done."""
 
     @property
     def group(self) -> str:
-        """What it shares with the runs of other seeds."""
+        """Its settings as text, the same for all seeds."""
         return spell(self.settings) or ALONE
 
     @property
@@ -51,12 +48,12 @@ class SweepRun:
         return f"{spell(self.settings)} seed={self.seed}".strip()
 
     def refresh(self) -> None:
-        """See what there is of it."""
+        """Look up its finished stages."""
         self.versions, self.next = made(self.job.config)
 
 
 class Eta:
-    """How long stages take, from those that were timed here and those that say so in their versions."""
+    """Estimates the time left from the durations of finished stages."""
 
     def __init__(self, runs: Sequence[SweepRun], jobs: int) -> None:
         self.jobs = jobs
@@ -68,25 +65,24 @@ class Eta:
                 self.took(run, stage, stats.get("stage_seconds", 0.0))
 
     def took(self, run: SweepRun, stage: str, seconds: float) -> None:
-        """A stage is done: for this run, and for those that share it."""
+        """Record the duration of a stage, for this run and those that share it."""
         with self._lock:
             self._seconds.setdefault(stage, {})[stage_keys(run.job.config)[stage]] = seconds
 
     def left(self, runs: Sequence[SweepRun]) -> str:
-        """``, about 12 min left``, shared work counted once; nothing where a stage was never timed."""
+        """``, about 12 min left``, shared stages counted once; empty where a stage was never timed."""
         with self._lock:
-            means = {stage: sum(known.values()) / len(known) for stage, known in self._seconds.items()}
-            whole = {key for known in self._seconds.values() for key in known}
-        todo = {
-            key: stage for run in runs for stage, key in stage_keys(run.job.config).items() if key not in whole
-        }
+            means = {stage: sum(timed.values()) / len(timed) for stage, timed in self._seconds.items()}
+            done = {key for timed in self._seconds.values() for key in timed}
+        keys = ((stage, key) for run in runs for stage, key in stage_keys(run.job.config).items())
+        todo = {key: stage for stage, key in keys if key not in done}
         if not todo or not means.keys() >= set(todo.values()):
             return ""
         return f", about {in_words(sum(means[stage] for stage in todo.values()) / self.jobs)} left"
 
 
 def stage_keys(config: Experiment) -> dict[str, str]:
-    """What each stage's work depends on in the config: equal for runs that share it."""
+    """A digest of the settings that each stage depends on, equal for runs that share the stage."""
     keys: dict[str, str] = {}
     key = digest([config.base_model, config.base_revision])
     for stage in stages(config):
@@ -96,10 +92,10 @@ def stage_keys(config: Experiment) -> dict[str, str]:
 
 
 def plan(path: str, seeds: str, grid: Sequence[str], overrides: Sequence[str]) -> list[SweepRun]:
-    """Every run of the sweep, those of one seed together, as they share what comes before their settings.
+    """Every run of the sweep, those of one seed together, as they share their first stages.
 
     Raises:
-        ConfigError: the config, a grid or the seeds make no sense.
+        ConfigError: the config, a grid or the seeds are wrong.
     """
     base = load_config(path, overrides)
     axes = [parse_axis(text) for text in grid]
@@ -123,9 +119,7 @@ def plan(path: str, seeds: str, grid: Sequence[str], overrides: Sequence[str]) -
 
 
 def tracked_as(settings: Mapping[str, Any], seed: int) -> dict[str, str]:
-    """``run_name`` of each stage that trains: with the settings it depends on, as trackio takes equal names for
-    one run, and would draw all of a grid as one curve.
-    """
+    """``run_name`` of each stage that trains, with its settings: trackio draws equal names as one curve."""
     names: dict[str, str] = {}
     for stage in ("sft", "reward", "ppo"):
         before = STAGES[: STAGES.index(stage) + 1]
@@ -136,10 +130,10 @@ def tracked_as(settings: Mapping[str, Any], seed: int) -> dict[str, str]:
 
 
 def parse_axis(text: str) -> tuple[str, list[Any]]:
-    """``ppo.kl_coef=0.02,0.05`` as its key and values, each of which is YAML.
+    """Parse ``ppo.kl_coef=0.02,0.05`` into the key and its values, each of which is YAML.
 
     Raises:
-        ConfigError: it is not that, or names what is not swept this way.
+        ConfigError: it has another form, or a key that cannot be swept.
     """
     key, sign, values = text.partition("=")
     wrong = ConfigError("--grid", f"{text!r} is not key=value,value.", "For example: --grid ppo.kl_coef=0.02,0.05")
@@ -148,16 +142,16 @@ def parse_axis(text: str) -> tuple[str, list[Any]]:
     if key in NOT_SWEPT:
         raise ConfigError("--grid", f'"{key}" is not a setting to sweep.', "Seeds: --seeds 5, or --seeds 0,3,7")
     try:
-        found = parse_yaml(f"[{values}]", f"--grid {key}", lines=False)
+        parsed = parse_yaml(f"[{values}]", f"--grid {key}", lines=False)
     except ConfigError as err:
         raise wrong from err
-    if len({json.dumps(v) for v in found}) < len(found):
+    if len({json.dumps(v) for v in parsed}) < len(parsed):
         raise ConfigError("--grid", f"{text!r} gives a value twice.")
-    return key, found
+    return key, parsed
 
 
 def parse_seeds(text: str, first: int) -> list[int]:
-    """``5``: so many from the config's own on; ``0,3,7`` or ``0 3 7``: these.
+    """Parse ``5``, a number of seeds from the config's own on, or a list ``0,3,7``.
 
     Raises:
         ConfigError: it is neither.
@@ -170,7 +164,7 @@ def parse_seeds(text: str, first: int) -> list[int]:
 
 
 def select_part(runs: Sequence[SweepRun], only: str | None) -> list[SweepRun]:
-    """Run ``I``, or part ``I`` of ``N`` parts, counted from 1. Parts are of neighbours, which share most.
+    """Run ``I``, or part ``I`` of ``N``, counted from 1. A part's runs are neighbours, which share most stages.
 
     Raises:
         ConfigError: there is no such part.
@@ -186,7 +180,7 @@ def select_part(runs: Sequence[SweepRun], only: str | None) -> list[SweepRun]:
 
 
 def sweep_key(runs: Sequence[SweepRun]) -> str:
-    """The same for the same runs of the same settings."""
+    """A digest of the runs and their settings."""
     return digest(["sweep", [[run.name, stage_keys(run.job.config)] for run in runs]])
 
 

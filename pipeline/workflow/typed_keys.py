@@ -1,4 +1,4 @@
-"""Keys and values checked against a dataclass: names, types and what is missing."""
+"""Check keys and values against a dataclass: names, types, missing keys."""
 
 from __future__ import annotations
 
@@ -21,16 +21,15 @@ def parse_options(cls: type[T], values: Mapping[str, Any], where: str, prefix: s
 
     Args:
         where: the file, for messages.
-        prefix: what stands before a key in messages, such as ``"ppo."``.
+        prefix: of keys in messages, such as ``"ppo."``.
     Raises:
-        ConfigError: an unknown key (with the nearest known one), a value of a wrong type, a key without a default
-            that is missing, or what the dataclass's own ``__post_init__`` refuses.
+        ConfigError: a key is unknown or missing, a value has a wrong type, or ``__post_init__`` refuses it.
     """
     return build(cls, check_types(cls, values, where, prefix), where, prefix)
 
 
 def build(cls: type[T], checked: Mapping[str, Any], where: str, prefix: str = "") -> T:
-    """The dataclass from values of the right types; see :func:`parse_options`."""
+    """Build the dataclass from values of the right types; see :func:`parse_options`."""
     for field in dataclasses.fields(typing.cast("Any", cls)):
         no_default = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if field.init and no_default and field.name not in checked:
@@ -42,7 +41,7 @@ def build(cls: type[T], checked: Mapping[str, Any], where: str, prefix: str = ""
 
 
 def check_types(cls: type, values: Mapping[str, Any], where: str, prefix: str = "") -> dict[str, Any]:
-    """``values`` with every one converted to its field's type (YAML reads ``1e-3`` as a string).
+    """Convert every value to its field's type (YAML reads ``1e-3`` as text).
 
     Raises:
         ConfigError: an unknown key or a value that does not convert.
@@ -61,12 +60,12 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def accepted(hint: Any, values: Iterable[Any]) -> list[Any]:
-    """Those of ``values`` that a key of this type may have, each once, as it would be read."""
-    found: list[Any] = []
+    """The ``values`` that convert to this type, converted, each once."""
+    converted: list[Any] = []
     for value in values:
         with contextlib.suppress(ConfigError):
-            found.append(_convert(value, hint, "", ""))
-    return [v for i, v in enumerate(found) if v not in found[:i]]
+            converted.append(_convert(value, hint, "", ""))
+    return [v for i, v in enumerate(converted) if v not in converted[:i]]
 
 
 def _convert(value: Any, hint: Any, where: str, key: str) -> Any:
@@ -74,9 +73,9 @@ def _convert(value: Any, hint: Any, where: str, key: str) -> Any:
 
     if value is None and _allows_none(hint):
         return None
-    if value is False and "no" in _choices(hint):  # as YAML 1.1 reads the word no
+    if value is False and "no" in _choices(hint):  # YAML 1.1 reads the word no as false
         return "no"
-    # A bool is an int to Python; `epochs: yes` is a mistake, not 1.
+    # Python takes a bool for an int; `epochs: yes` is a mistake, not 1.
     if _holds_bool(value) and not _mentions(hint, bool):
         raise ConfigError(where, f"{key} = {short(value)} should be {spell(hint)}.")
     try:
@@ -87,12 +86,12 @@ def _convert(value: Any, hint: Any, where: str, key: str) -> Any:
         mend = f'Did you mean "{near[0]}"?' if near else ""
         reason = "" if _choices(hint) else f" ({err.errors()[0]['msg']})"
         raise ConfigError(where, f"{key} = {short(value)} should be {spell(hint)}{reason}.", mend) from err
-    except Exception:  # a hint pydantic cannot read, as TrainingArguments has some: its own __post_init__ checks
+    except Exception:  # pydantic cannot read some hints of TrainingArguments, whose __post_init__ checks
         return value
 
 
 def short(value: Any) -> str:
-    """``value`` as a message shows it."""
+    """``value`` for a message, cut to 120 characters."""
     text = repr(value)
     return text if len(text) <= 120 else f"{text[:117]}..."
 
@@ -139,8 +138,8 @@ def spell(hint: Any) -> str:
     return getattr(hint, "__name__", str(hint))
 
 
-def unknown_key(where: str, key: str, known: list[str]) -> ConfigError:
-    """The error of a key that is not known, with the nearest one that is."""
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f'Did you mean "{near[0]}"?' if near else f"Known: {', '.join(sorted(known)[:12])} ..."
+def unknown_key(where: str, key: str, keys: list[str]) -> ConfigError:
+    """The error of an unknown key, with the nearest one of ``keys``."""
+    near = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
+    hint = f'Did you mean "{near[0]}"?' if near else f"Known: {', '.join(sorted(keys)[:12])} ..."
     return ConfigError(where, f'unknown key "{key[:120]}".', hint)

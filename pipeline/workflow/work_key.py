@@ -1,4 +1,4 @@
-"""What makes work count as done: the settings, files and inputs that a stage's key is made of."""
+"""Compute the key of a stage's work from its settings, files and inputs; versions with that key are finished."""
 
 from __future__ import annotations
 
@@ -15,18 +15,16 @@ from pipeline.workflow.experiment import Experiment
 from pipeline.workflow.graph import External, Input, scorers_by_role
 
 FORMATS = {"sft": 1, "collect": 1, "reward": 1, "ppo": 1, "evaluate": 1, "report": 1, "sweep": 1}
-"""The format of what each stage writes, raised by one when the stage would write something else from the same
-inputs and settings. Finished work of another format is done again; that of other versions of this package is not.
-``tests/stages/test_output_formats.py`` fails where an output changed and the number did not."""
+"""The format of each stage's outputs, raised by one when the same inputs and settings give another output. Then
+finished work is done again. ``tests/stages/test_output_formats.py`` fails where only the output changed."""
 
-# What people are asked and when it is enough: it decides what ``collect`` writes where people annotate. The other
-# keys of ``label`` are about the page, and may change between two evenings of labelling.
+# The keys of ``label`` that decide what ``collect`` writes where people annotate. The others are about the page,
+# and may change while people label.
 LABEL_LEARNING = frozenset(
     ["mode", "votes", "enough", "aggregate", "margin", "rank_up_to", "dataset", "columns", "gold"]
 )
 
-# Settings that change what is shown or how often it is saved, never what is learnt: two runs that differ only
-# here are the same run, so these stay out of the idempotency key.
+# Settings that change what is shown or saved, never what is learnt, so they are not part of the key.
 NOT_LEARNING = frozenset(
     [
         *("report_to", "run_name", "logging_steps", "logging_strategy", "disable_tqdm"),
@@ -38,12 +36,12 @@ NOT_LEARNING = frozenset(
 
 
 def learning_part(config: Experiment, stage: str) -> dict[str, Any]:
-    """The part of the config that decides the stage's output: its own section, the task, the seed, as written."""
+    """The settings that decide the stage's output: its own section, the task and the seed, as written."""
     own = {k: v for k, v in config.written.get(stage, {}).items() if k not in NOT_LEARNING}
     part: dict[str, Any] = {"task": config.task, "task_args": config.task_args, "seed": config.seed, stage: own}
     if stage == "collect" and config.asks_people:
         part["label"] = {k: v for k, v in config.written.get("label", {}).items() if k in LABEL_LEARNING}
-    # Scores of an evaluation come from where PPO's came from, also when its policy is somebody else's.
+    # An evaluation scores with the reward of PPO, also where ``inputs`` names another policy.
     if stage == "evaluate" and config.ppo.reward is not None:
         keys = ("reward", "reward_combine", "reward_std_coef")
         part["ppo"] = {k: v for k, v in config.written["ppo"].items() if k in keys}
@@ -51,31 +49,29 @@ def learning_part(config: Experiment, stage: str) -> dict[str, Any]:
 
 
 def output_format(stage: str) -> str:
-    """The format of a stage's outputs as its keys hold it; ``0.1.0`` for the first one.
+    """The format of a stage's outputs as its key contains it.
 
-    Version 0.1.0 of this package put its own number here, and what it made stays done.
+    The first format is ``0.1.0``: version 0.1.0 of this package put its own number there.
     """
     number = FORMATS.get(stage, 1)
     return "0.1.0" if number == 1 else str(number)
 
 
 def work_key(stage: str, inputs: Mapping[str, list[str]], learning: Mapping[str, Any], files: list[str]) -> str:
-    """The key of a stage's work: versions that bear it are that work's, finished.
+    """The key of a stage's work.
 
     Args:
-        inputs: of each role the :func:`fingerprint`.
-        learning: the part of the config that is learnt from.
-        files: what :func:`work_files` gives, and the commits of Hub datasets.
+        inputs: the :func:`fingerprint` of each role.
+        learning: see :func:`learning_part`.
+        files: see :func:`work_files`, and the commits of Hub datasets.
     """
     parents = [[role, inputs[role]] for role in sorted(inputs)]
     return digest([stage, parents, learning, files, output_format(stage)])
 
 
-def fingerprint(found: Input) -> list[str]:
-    """What an input holds: its content id, and its shards' bytes, as a row's id does not cover every column."""
-    if isinstance(found, External):
-        return [found.id]
-    return manifest_fingerprint(found.manifest)
+def fingerprint(source: Input) -> list[str]:
+    """The content id of an input and the hashes of its shards, as a row's id does not cover every column."""
+    return [source.id] if isinstance(source, External) else manifest_fingerprint(source.manifest)
 
 
 def manifest_fingerprint(manifest: Manifest) -> list[str]:
@@ -84,14 +80,14 @@ def manifest_fingerprint(manifest: Manifest) -> list[str]:
 
 
 def work_files(config: Experiment, stage: str) -> list[str]:
-    """sha256 of every local file that the stage's settings name, reward functions' modules included."""
+    """sha256 of every local file that the stage's settings name, and of reward functions' modules."""
     functions = [s.value for s in scorers_by_role(config, stage).values() if s.kind == "function"]
     modules = [f for name in functions for f in module_files(name.partition(":")[0])]
     return local_files(learning_part(config, stage)) + modules
 
 
 def local_files(value: Any) -> list[str]:
-    """sha256 of every local file that a config value names, so that editing the file is new work."""
+    """sha256 of every local file that a config value names: an edited file is new work."""
     if isinstance(value, dict):
         entries = cast("dict[str, Any]", value)
         return [f for k in sorted(entries) for f in local_files(entries[k])]
@@ -109,9 +105,9 @@ def local_files(value: Any) -> list[str]:
 
 
 def module_files(module: str) -> list[str]:
-    """sha256 of the source of a module below the working directory; of every one in it, where it is a package.
+    """sha256 of a module's source below the working directory; of a package, of all its modules.
 
-    What is installed is left out. Nothing is imported: looking for ``a.b`` in the usual way would run ``a``.
+    Installed modules are left out. Nothing is imported: the usual search for ``a.b`` would run ``a``.
     """
     where: list[str] | None = [os.getcwd()]
     spec = None

@@ -1,7 +1,7 @@
-"""YAML that people write, read so that nothing in it is lost or taken for something else without a word.
+"""Read YAML strictly: every ambiguity is an error of one line, with its line number.
 
-The YAML library drops the first of two equal keys, follows aliases for ever, reads ``010`` as 8 and ``1:30`` as
-90, and says where a mistake is in five lines. Here each of these is one line with its line number.
+The YAML library silently drops the first of two equal keys, expands aliases without limit, and reads ``010`` as 8
+and ``1:30`` as 90.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipeline.base.errors import ConfigError
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 40
 MAX_NODES = 100_000
-"""Of the whole, each alias counted as what it stands for."""
+"""Of a document, with its aliases expanded."""
 
 _TAG = "tag:yaml.org,2002:"
 _TAGS = frozenset(_TAG + name for name in ("str", "int", "float", "bool", "null", "map", "seq", "merge"))
@@ -27,10 +27,10 @@ _OCTAL = re.compile(r"[-+]?0[0-7_]+")
 
 
 def read_yaml(path: Path) -> Any:
-    """What the file at ``path`` says.
+    """Read a YAML file.
 
     Raises:
-        ConfigError: it cannot be read, is no text, or is not plain YAML; with the line.
+        ConfigError: it cannot be read, or is not plain YAML in UTF-8.
     """
     try:
         with path.open("rb") as file:
@@ -39,7 +39,7 @@ def read_yaml(path: Path) -> Any:
         raise ConfigError(str(path), f"cannot be read ({err.strerror}).") from err
     if len(data) > MAX_BYTES:
         raise ConfigError(str(path), f"is no config: it has more than {MAX_BYTES:,} bytes.")
-    # Windows' editors write UTF-16, or a mark before UTF-8.
+    # Windows editors write UTF-16, or UTF-8 with a byte order mark.
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         text = data.decode(encoding)
@@ -50,14 +50,14 @@ def read_yaml(path: Path) -> Any:
 
 
 def parse_yaml(text: str, where: str, lines: bool = True) -> Any:
-    """What ``text`` says: mappings, lists, text, numbers, true, false and null. Dates are text.
+    """Parse mappings, lists, text, numbers, true, false and null. Dates are text.
 
     Args:
-        where: the boundary, for messages.
-        lines: whether ``text`` has lines that a message can name; a command line has none.
+        where: the source, for messages.
+        lines: whether messages name lines; false for a command line.
     Raises:
-        ConfigError: it is not plain YAML: not YAML, or a key twice, a key that is no text, a number that would be
-            read as another, too deep or too large, or with tags.
+        ConfigError: it is not YAML, has a key twice, a key that is not text, an ambiguous number or tags, or is
+            too deep or too large.
     """
 
     def wrong(line: int, what: str) -> ConfigError:
@@ -87,7 +87,7 @@ def parse_yaml(text: str, where: str, lines: bool = True) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which stops at what is not plain."""
+    """PyYAML's safe loader, without tags, ambiguous numbers and deep nesting."""
 
     depth = 0
 
@@ -117,8 +117,8 @@ class _Loader(yaml.SafeLoader):
 
 # Dates stay text: a name or a revision may look like one.
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in found if tag != f"{_TAG}timestamp"]
-    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != f"{_TAG}timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 
 
@@ -133,7 +133,7 @@ def _check_number(node: ScalarNode) -> None:
 
 
 def _measure(root: Node) -> None:
-    """Raises an error where aliases stand for too much, or for what they are in."""
+    """Raise an error where aliases expand to too much, or contain themselves."""
     sizes: dict[int, int] = {}
     inside: set[int] = set()
     stack = [root]
@@ -159,7 +159,7 @@ def _measure(root: Node) -> None:
 
 
 def _check_keys(root: Node, loader: Any) -> None:
-    """Raises an error where a mapping has a key twice, or one that reads as something else."""
+    """Raise an error where a mapping has a key twice, or one that is not text."""
     seen: set[int] = set()
     todo: list[Node] = [root]
     while todo:
@@ -178,7 +178,7 @@ def _check_keys(root: Node, loader: Any) -> None:
 
 
 def _key(node: Node, loader: Any) -> str:
-    """The key as text: 1 and \"1\" would be one entry of what a config maps."""
+    """The key as text: 1 and \"1\" are the same key of a config."""
     tag = node.tag.removeprefix(_TAG)
     if not isinstance(node, ScalarNode):
         raise _error(node.start_mark, "a key is a mapping or a list, not a text")

@@ -16,7 +16,8 @@ from typing import Any
 
 from pipeline.base.cli import run_cli
 from pipeline.workflow.graph import graph
-from pipeline.workflow.stage import Run, stage_main
+from pipeline.workflow.stage import Run
+from pipeline.workflow.stage_command import stage_main
 
 GOLD = {(0.02, 0): 0.1, (0.02, 1): 0.3, (0.1, 0): 0.4, (0.1, 1): 0.8}
 

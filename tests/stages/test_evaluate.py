@@ -387,7 +387,7 @@ def longest(samples: Any) -> Any:
         ("evaluate.judges=[{llm: m, url: 'http://x', mood: 1}]", "evaluate.judges[0].mood"),
         ("evaluate.judges=[{function: 'a:b', weight: 2}]", "a judge has none"),
         ("evaluate.judges=['a:b', 'a:b']", '"a:b" is there twice'),
-        ("evaluate.judges=[null]", "is no judge"),
+        ("evaluate.judges=[null]", "is not a judge"),
         ("evaluate.judges=['no_such_module:f']", "no_such_module"),
     ],
 )

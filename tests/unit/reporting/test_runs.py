@@ -85,7 +85,7 @@ def test_a_run_is_found_by_any_of_its_names(lab: Lab) -> None:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("nothing", 'called "nothing"'), ("demo-reward", "and no run"), ("demo", "has not been evaluated")],
+    [("nothing", 'called "nothing"'), ("demo-reward", "not a run"), ("demo", "has not been evaluated")],
 )
 def test_what_is_no_run_is_said_in_one_line(lab: Lab, text: str, words: str) -> None:
     lab.run()

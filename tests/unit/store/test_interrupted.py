@@ -19,7 +19,8 @@ from pipeline.base.files import hold
 from pipeline.store.checkpoints import Checkpoints
 from pipeline.store.store import Store
 from pipeline.workflow.config import load_config
-from pipeline.workflow.stage import Planner, Run, stage_main
+from pipeline.workflow.stage import Planner, Run
+from pipeline.workflow.stage_command import stage_main
 from pipeline.workflow.work_key import FORMATS
 
 SETTINGS: dict[str, Any] = {"name": "x", "task": "reviews", "sft": {"max_steps": 30, "learning_rate": 0.1}}

@@ -12,12 +12,12 @@ import pytest
 import yaml
 
 from pipeline.base.errors import ConfigError
+from pipeline.base.plugins import label_section
 from pipeline.workflow.bounds import ANNOTATORS, JUDGE, PAIRS, SECTIONS, TASKS, Bound, check_numbers
 from pipeline.workflow.config import load_config
 from pipeline.workflow.experiment import SECTIONS as KEYS
 from pipeline.workflow.judges import JudgeOptions
 from pipeline.workflow.named_sets import PairSet
-from pipeline.workflow.plugins import label_section
 
 DERIVED = {
     *("world_size", "num_total_batches", "micro_batch_size", "local_batch_size", "batch_size"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 
 from pipeline.__main__ import main
 from pipeline.base.errors import ConfigError
-from pipeline.workflow.key_table import keys_of, places
+from pipeline.formats.detect import COLUMNS
+from pipeline.workflow.key_table import find, keys_of, places
 from pipeline.workflow.sections import trl_keys
 from pipeline.workflow.sections.trl_help import HELP
 from pipeline.workflow.yaml_text import read_yaml
@@ -35,6 +37,7 @@ def test_the_table_is_what_is_installed():
 def test_every_key_says_what_it_is_for(place: str):
     for key in keys_of(place):
         assert key.idle is not None or len(key.help) > 8, key.name
+        assert "pipeline." not in key.help, key.name
         assert not key.help or (key.help[0].isupper() or key.help[0] in "`0n"), key.help
 
 
@@ -153,3 +156,9 @@ def problems(value: Any, rule: dict[str, Any], at: str) -> list[str]:
         if not problems(value, each["if"], at):
             found += problems(value, each["then"], at)
     return found
+
+
+# Catches: a column that the help of ``columns`` does not name.
+def test_the_help_of_columns_names_them_all():
+    (key,) = find("reward.test_sets.NAME.columns")
+    assert set(COLUMNS) <= set(re.findall(r"\w+", key.help))

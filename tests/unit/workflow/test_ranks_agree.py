@@ -16,7 +16,8 @@ from pipeline.store.interrupted import Work
 from pipeline.store.store import Store
 from pipeline.workflow.agreement import disagreement
 from pipeline.workflow.config import load_config
-from pipeline.workflow.stage import Planner, stage_main
+from pipeline.workflow.stage import Planner
+from pipeline.workflow.stage_command import stage_main
 
 WORK = Work("ppo", "x", 0, "k", {"ppo": {"kl_coef": 0.1}}, {"reward": ["x-reward@v000001", "id1"]}, "f", "1", 2)
 

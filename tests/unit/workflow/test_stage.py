@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from pipeline.store.store import Store
 from pipeline.workflow.config import load_config
 from pipeline.workflow.experiment import STAGES
 from pipeline.workflow.graph import GRAPH, External, graph, nothing_to_do
-from pipeline.workflow.stage import Planner, Run, stage_main
+from pipeline.workflow.stage import Planner, Run
+from pipeline.workflow.stage_command import stage_main
 from pipeline.workflow.work_key import FORMATS, fingerprint, local_files, module_files
 
 
@@ -264,3 +266,14 @@ def test_a_policy_to_start_from_is_read_when_it_is_named(tmp_path: Path):
     started = Planner(load_config(path), plain.store).run_of("ppo")
     assert started.version("start").ref == "pi@v000001"
     assert started.key != plain.key
+
+
+# Seen failing with argparse's own formatter, which reflows the text so that commands run into the prose.
+@pytest.mark.parametrize("door", ["label", "ppo", "report"])
+def test_help_keeps_the_example_commands_on_their_own_lines(door: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", f"pipeline.{door}", "--help"], capture_output=True, text=True, check=True
+    )
+    assert f"\n    make {door}" in result.stdout
+    assert ":mod:" not in result.stdout
+    assert "``" not in result.stdout

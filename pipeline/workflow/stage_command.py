@@ -1,0 +1,154 @@
+"""The command line of a stage: read the config, see whether the work is done, lock its directory, do it.
+
+With several processes (ranks) all of them decide alike, see :mod:`pipeline.workflow.agreement`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+
+from pipeline.base.errors import PipelineError
+from pipeline.base.process import main_process, quiet, say, world_size
+from pipeline.store import interrupted
+from pipeline.store.draft import plain
+from pipeline.store.store import Store
+from pipeline.workflow.agreement import Together, disagreement, exchange, met_error
+from pipeline.workflow.config import load_config
+from pipeline.workflow.experiment import Experiment
+from pipeline.workflow.graph import nothing_to_do
+from pipeline.workflow.stage import Planner, Run
+
+NOTHING_TO_DO, WORK_TO_DO = 0, 3
+"""Exit codes of ``--check``."""
+
+Body = Callable[[Run], None] | str
+"""The function that does a stage's work, or its name ``module:function``, imported only once there is work."""
+
+
+def stage_main(stage: str, body: Body, argv: list[str] | None = None, together: Together | None = None) -> int:
+    """Run the command line of a stage; returns the exit code.
+
+    Args:
+        together: how several ranks exchange what they are about to do.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m pipeline.{stage}",
+        description=sys.modules["__main__"].__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", default="configs/demo.yaml", help="experiment (default: %(default)s)")
+    parser.add_argument("--check", action="store_true", help="only say whether there is work: exit 0 no, 3 yes")
+    parser.add_argument("--fresh", action="store_true", help="start from the beginning, beside interrupted work")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="such as ppo.kl_coef=0.1")
+    args = parser.parse_args(argv)
+    several = together if together is not None and world_size() > 1 and not args.check else None
+    planned = agreed_plan(stage, args.config, args.overrides, several)
+    if planned is None:
+        return NOTHING_TO_DO
+    if report_done(planned):
+        interrupted.clear(planned.workdir)
+        return NOTHING_TO_DO
+    if args.check:
+        # The number of processes is known only when the stage is launched.
+        check_before(planned, replace(planned.work, world_size=None), args.fresh)
+        return WORK_TO_DO
+    quiet()
+    with contextlib.ExitStack() as held:
+        if begin(planned, args.fresh, several, held):
+            return NOTHING_TO_DO
+        say(stage, f"{args.config}, from {', '.join(i.ref for i in planned.inputs.values()) or 'nothing'}")
+        load_body(body)(planned)
+        planned.finish()
+    say(stage, f"done in {time.time() - planned.started:.0f} s")
+    return NOTHING_TO_DO
+
+
+def load_body(body: Body) -> Callable[[Run], None]:
+    """Import the function that does a stage's work."""
+    if not isinstance(body, str):
+        return body
+    module, _, name = body.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def agreed_plan(stage: str, path: str, overrides: list[str], together: Together | None) -> Run | None:
+    """Plan the stage's run, the same on all ranks; None, with a message, where the config leaves nothing to do.
+
+    Raises:
+        PipelineError: on all ranks alike: a config or an input is wrong, or ranks disagree.
+    """
+    planned, reason, done, error = None, None, False, None
+    try:
+        config = load_config(path, overrides)
+        reason = nothing_to_do(config, stage)
+        if reason is None:
+            check_sets(config, look=False)
+            planned = Planner(config, Store(config.data_dir)).run_of(stage)
+            done = planned.done() is not None
+    except PipelineError as err:
+        error = err
+    work = None if planned is None else plain(asdict(planned.work))
+    problem = disagreement(exchange({"work": work, "done": done}, error, stage, together))
+    if problem is not None:
+        raise problem
+    if reason is not None:
+        say(stage, f"nothing to do: {reason}")
+    return planned
+
+
+def check_before(planned: Run, work: interrupted.Work, fresh: bool) -> None:
+    """Check what would otherwise fail late.
+
+    Raises:
+        PipelineError: a test set cannot be read, or interrupted work of other settings is waiting.
+    """
+    if planned.stage == "reward":
+        check_sets(planned.config, look=True)
+    if main_process() and not fresh:
+        interrupted.check(planned.work_root, planned.workdir, work, planned.planner.published(planned.stage))
+
+
+def begin(planned: Run, fresh: bool, together: Together | None, held: contextlib.ExitStack) -> bool:
+    """Lock the work's directory until ``held`` closes; the main process does it for all ranks.
+
+    Returns:
+        Whether another process has finished the work in the meantime.
+    Raises:
+        PipelineError: on all ranks alike: another process holds the lock, or see :func:`check_before`.
+    """
+    done, error = False, None
+    try:
+        check_before(planned, planned.work, fresh)
+        if main_process():
+            held.enter_context(interrupted.working(planned.workdir, planned.work, fresh))
+            planned.planner.forget(planned.stage)
+            # Without an exchange the other ranks would wait for this one.
+            done = (together is not None or world_size() == 1) and report_done(planned)
+    except PipelineError as err:
+        error = err
+    standings = exchange({"done": done}, error, f"{planned.stage}, begin", together)
+    if (problem := met_error(standings)) is not None:
+        raise problem
+    return bool(standings[0]["done"])
+
+
+def check_sets(config: Experiment, look: bool) -> None:
+    """Call :func:`pipeline.workflow.named_sets.check_sets`, imported only where there are sets to check."""
+    if config.reward.test_sets:
+        from pipeline.workflow import named_sets
+
+        named_sets.check_sets(config, look)
+
+
+def report_done(planned: Run) -> bool:
+    """Say so where the work is done; returns whether it is."""
+    done = planned.done()
+    if done is not None:
+        say(planned.stage, f"up to date: {list(done.values())[-1].ref}")
+    return done is not None
