@@ -34,9 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; anything else prints the help."""
     args = sys.argv[1:] if argv is None else argv
     if args[:2] == ["data", "forget"]:
-        from pipeline.erasure import forget
+        from pipeline.erasure import erase_person
 
-        return forget.main(args[2:])
+        return erase_person.main(args[2:])
     if args[:2] == ["data", "look"]:
         from pipeline.stages import look
 
@@ -46,9 +46,9 @@ def main(argv: list[str] | None = None) -> int:
 
         return data.main(args[1:])
     if args[:1] == ["keys"]:
-        from pipeline.stages import keys
+        from pipeline.stages import print_keys
 
-        return keys.main(args[1:])
+        return print_keys.main(args[1:])
     if args[:1] == ["doctor"]:
         from pipeline.stages import doctor
 

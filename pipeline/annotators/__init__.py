@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from pipeline.base.plugins import annotator_module
 from pipeline.base.records import Abstention, Annotation, Comparison
-from pipeline.workflow.typed_keys import parse_options
+from pipeline.workflow.key_checks.unknown_and_mistyped import parse_options
 
 GoldScores = Callable[[Sequence[str], Sequence[str]], list[float] | None]
 

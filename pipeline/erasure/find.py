@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.base.errors import PipelineError
-from pipeline.erasure.erase import ERASED, REPLACES, Key, VersionRecord, all_records, descendants, replacement_of
+from pipeline.erasure.erase_version import (
+    ERASED,
+    REPLACES,
+    Key,
+    VersionRecord,
+    all_records,
+    descendants,
+    replacement_of,
+)
 from pipeline.erasure.mentions import naming_versions
 from pipeline.erasure.replacement import of_people, without
 from pipeline.labelling.votes_to_rows import Labelled

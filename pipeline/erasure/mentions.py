@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base.errors import PipelineError
-from pipeline.erasure.erase import Key, VersionRecord
+from pipeline.erasure.erase_version import Key, VersionRecord
 from pipeline.store.parquet import arrow, read_batches
 from pipeline.store.version import Version, list_files
 

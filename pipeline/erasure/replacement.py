@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from pipeline.base.records import PREFERENCES
-from pipeline.erasure.erase import draft_replacement
+from pipeline.erasure.erase_version import draft_replacement
 from pipeline.labelling.items import items_from_rows
 from pipeline.labelling.row_schemas import SPLITS
 from pipeline.labelling.rows_to_votes import adjudications_from_rows, edits_from_rows, votes_from_rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from pipeline.erasure.amend import rekey
-from pipeline.erasure.erase import Key, all_records
+from pipeline.erasure.erase_version import Key, all_records
 from pipeline.erasure.find import Affected, Traces
 from pipeline.erasure.rekey import key_with
 from pipeline.erasure.replacement import publish_replacement

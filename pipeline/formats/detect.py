@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.base.errors import DataError
 from pipeline.formats.cells import no_list
-from pipeline.formats.families import labelling_tools, public_sets, unpaired
+from pipeline.formats.families import chat_comparisons, labelling_tools, unpaired
 from pipeline.formats.judged import JudgedRow, Refused, Row, Unclear, Unusable, text
 from pipeline.formats.known import ALONE, FORMATS, PUBLIC_SETS, Format, Layout, telling
 from pipeline.formats.likeness import looks_like, prompt_in
@@ -96,7 +96,7 @@ def detect_format(
 def _by_columns(row: Row, place: str) -> Format:
     try:
         if "chosen" in row and "rejected" in row:
-            return "rewardbench" if public_sets.is_rewardbench(row) else _by_sides(row, place)
+            return "rewardbench" if chat_comparisons.is_rewardbench(row) else _by_sides(row, place)
         format = telling(row)
     except Refused as refused:
         raise DataError(place, f"{refused}.", "Mend the row, or name the format.") from None

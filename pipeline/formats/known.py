@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from pipeline.formats.families import (
+    chat_comparisons,
     label_page,
     labelling_tools,
     oasst,
-    preference,
-    public_sets,
     scored,
+    trl_and_hh,
     two_answers,
     unpaired,
     vendors,
@@ -35,7 +35,7 @@ ReadAll = Callable[[Iterable[tuple[str, Row]], Reading], Iterator[tuple[str, Jud
 
 _UNDECIDED = (*TIED_VOTES, "votes_both_bad")
 _TRL_ALSO = (
-    *("tie", "both_bad", "margin", "annotator", *itertools.chain(*preference.SCORES)),
+    *("tie", "both_bad", "margin", "annotator", *itertools.chain(*trl_and_hh.SCORES)),
     *("votes_chosen", "votes_rejected", *_UNDECIDED),
 )
 
@@ -86,14 +86,14 @@ class Layout:
 _public = functools.partial(Layout, public=True)
 
 FORMATS: dict[Format, Layout] = {
-    "trl": Layout("TRL's preferences", ("prompt", "chosen", "rejected"), _TRL_ALSO, preference.trl),
+    "trl": Layout("TRL's preferences", ("prompt", "chosen", "rejected"), _TRL_ALSO, trl_and_hh.trl),
     "trl_implicit": Layout(
-        "TRL's preferences without a prompt", ("chosen", "rejected"), _TRL_ALSO, preference.trl_implicit
+        "TRL's preferences without a prompt", ("chosen", "rejected"), _TRL_ALSO, trl_and_hh.trl_implicit
     ),
     "conversational": Layout(
-        "conversations", ("chosen", "rejected"), ("prompt", *_TRL_ALSO), preference.conversational
+        "conversations", ("chosen", "rejected"), ("prompt", *_TRL_ALSO), trl_and_hh.conversational
     ),
-    "hh": _public("HH-RLHF", ("chosen", "rejected"), _TRL_ALSO, preference.hh),
+    "hh": _public("HH-RLHF", ("chosen", "rejected"), _TRL_ALSO, trl_and_hh.hh),
     "label_page": Layout(
         "the labelling page's export",
         ("item", "mode", "prompt", "completions", "choice", "annotator"),
@@ -104,7 +104,7 @@ FORMATS: dict[Format, Layout] = {
         "Chatbot Arena's conversations",
         ("conversation_a", "conversation_b", "winner"),
         ("judge", "judge_hash"),
-        public_sets.arena,
+        chat_comparisons.arena,
     ),
     "arena_55k": _public(
         "Chatbot Arena's 55k",
@@ -116,13 +116,13 @@ FORMATS: dict[Format, Layout] = {
         "SHP",
         ("history", "human_ref_A", "human_ref_B", "labels"),
         ("score_A", "score_B", "score_ratio"),
-        public_sets.shp,
+        chat_comparisons.shp,
     ),
     "helpsteer": _public(
         "HelpSteer's preferences",
         ("response1", "response2", "overall_preference"),
         ("context", "prompt"),
-        public_sets.helpsteer,
+        chat_comparisons.helpsteer,
         aliases={
             "response_1": "response1",
             "response_2": "response2",
@@ -134,7 +134,9 @@ FORMATS: dict[Format, Layout] = {
         ("prompt", "response", "helpfulness", "correctness", "coherence"),
         alone=scored.helpsteer_rated,
     ),
-    "rewardbench": _public("RewardBench", ("prompt", "chosen", "rejected"), ("subset",), public_sets.rewardbench),
+    "rewardbench": _public(
+        "RewardBench", ("prompt", "chosen", "rejected"), ("subset",), chat_comparisons.rewardbench
+    ),
     "safe_rlhf": _public(
         "PKU-SafeRLHF",
         ("prompt", "response_0", "response_1", "better_response_id"),
@@ -185,7 +187,7 @@ FORMATS: dict[Format, Layout] = {
         aliases={"rejected_messages": "rejected_response"},
     ),
     "sharegpt": Layout(
-        "ShareGPT's pairs", ("conversations", "chosen", "rejected"), _TRL_ALSO, preference.sharegpt
+        "ShareGPT's pairs", ("conversations", "chosen", "rejected"), _TRL_ALSO, trl_and_hh.sharegpt
     ),
     "instructed": Layout(
         "an instruction with chosen and rejected",

@@ -1,1 +1,1 @@
-"""Functions of tensors: masks, log-probabilities, KL, GAE and losses."""
+"""Functions of tensors: masks, log-probabilities, KL, GAE."""

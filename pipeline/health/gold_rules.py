@@ -1,6 +1,6 @@
 """Rules on over-optimisation, by scores that are not trained on: the gold score, or a check on held-out prompts.
 
-Past some KL the score of a learnt reward rises while the gold score falls (Gao et al. 2022, arXiv:2210.10760).
+Past some KL the score of a learnt reward rises while the gold score falls (Gao et al. 2023, arXiv:2210.10760).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pipeline.health.figures import SURE, WINDOW, Figures
 from pipeline.health.findings import Facts, Rule, Seen
 from pipeline.results.metrics import Logged
-from pipeline.statistics.overoptimised import LOST, evaluated, turned_at
+from pipeline.statistics.overoptimisation_rule import LOST, evaluated, turned_at
 
 # The best of many windows is partly so by chance. Of 200 constant runs of 300 updates with a scatter of a fifth of
 # the rise, 5 standard errors were exceeded in 2, 4 in 18.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from pipeline.base.errors import ModelError
-from pipeline.modeling.foreign import load_foreign, positions, require_embeddings
+from pipeline.modeling.foreign_models import load_foreign, positions, require_embeddings
 from pipeline.modeling.types import Device, Tokenizer
 
 _POOLING = "1_Pooling/config.json"
@@ -61,7 +61,7 @@ def load_embedder(source: str, device: Device, where: str, key: str) -> TextEmbe
     Args:
         key: of the config, for messages.
     Raises:
-        ModelError: see :func:`pipeline.modeling.foreign.load_foreign`; not an encoder, or another pooling.
+        ModelError: see :func:`pipeline.modeling.foreign_models.load_foreign`; not an encoder, or another pooling.
     """
     from transformers import AutoModel
 

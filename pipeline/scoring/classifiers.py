@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.base.errors import ConfigError, ModelError
 from pipeline.functional.masks import length_mask
-from pipeline.modeling.foreign import embeddings, load_foreign, positions, require_embeddings
+from pipeline.modeling.foreign_models import embeddings, load_foreign, positions, require_embeddings
 from pipeline.modeling.tokens import right_pad
 from pipeline.modeling.types import Device, Tokenizer
 
@@ -111,7 +111,8 @@ def load_classifier(
         key: of the config, whose ``model`` named it, for messages.
         truncation_side: the side on which too long texts lose tokens.
     Raises:
-        ModelError: see :func:`pipeline.modeling.foreign.load_foreign`; no trained head, or one of another kind.
+        ModelError: see :func:`pipeline.modeling.foreign_models.load_foreign`; no trained head, or one of another
+            kind.
     """
     from transformers import AutoModelForSequenceClassification
 

@@ -20,7 +20,7 @@ from pipeline.formats.messages import bot, turns_of
 from pipeline.formats.read_options import Aggregation, Judged, Margin, Origins, Repeats
 from pipeline.modeling.tokens import template_render
 from pipeline.modeling.types import Tokenizer
-from pipeline.scoring.reward_models import AdapterScorer, ClassifierScorer
+from pipeline.scoring.foreign_reward_models import AdapterScorer, ClassifierScorer
 from pipeline.scoring.scorer import Conversation, Samples, Scorer
 from pipeline.sources.row_sources import require_columns
 from pipeline.store.version import Version

@@ -25,7 +25,7 @@ from pipeline.labelling.session.session import LabellingSession
 from pipeline.modeling.comparisons import Sampling
 from pipeline.results.stats import to_json
 from pipeline.stages.answered_pairs import Answered, Judged, Row, Rows
-from pipeline.stages.people import open_session, sampled_before, sampling_key, set_order, write_comparisons
+from pipeline.stages.ask_people import open_session, sampled_before, sampling_key, set_order, write_comparisons
 from pipeline.stages.voted_pairs import Voted
 from pipeline.store.store import Draft
 from pipeline.tasks import VIEWS, Split, Task, load_task

@@ -14,7 +14,7 @@ from pipeline.base.terminal_text import columns, cut, escape_for_terminal, put, 
 from pipeline.formats.detect import JudgedRow, Render, render_plain
 from pipeline.formats.inspection import Look, Reason, look
 from pipeline.formats.read_options import JudgedSet
-from pipeline.workflow.typed_keys import parse_options
+from pipeline.workflow.key_checks.unknown_and_mistyped import parse_options
 
 WHERE = "command line"
 WIDTH = 80

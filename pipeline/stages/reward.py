@@ -14,7 +14,7 @@ from pipeline.modeling.lora import save_adapter
 from pipeline.results.reward import PointwiseMetrics, RewardMetrics
 from pipeline.results.stats import to_json
 from pipeline.scoring.pair_sets import PairRows, parse_sets, read_pairs
-from pipeline.scoring.reward_role import Scoring, score_position, score_rows
+from pipeline.scoring.reward_adapter import Scoring, score_position, score_rows
 from pipeline.stages.reward_scores import (
     NO_LIMIT,
     SPLITS,

@@ -11,7 +11,7 @@ from pipeline.evaluation.reward.pairwise_metrics import ScoredPairs
 from pipeline.evaluation.reward.pointwise_metrics import Completions, pointwise_metrics
 from pipeline.results.reward import PairwiseMetrics, PointwiseMetrics
 from pipeline.scoring.pair_sets import PairRows, vote_shares
-from pipeline.scoring.reward_role import score_position, score_rows
+from pipeline.scoring.reward_adapter import score_position, score_rows
 from pipeline.tasks import load_task
 from pipeline.trainers.pointwise import Labelled
 from pipeline.trainers.reward import Pairs, score_head, tokenize_pairs

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from pipeline.base.plugins import task_class
 from pipeline.tasks._vader import vader_view
-from pipeline.workflow.typed_keys import parse_options
+from pipeline.workflow.key_checks.unknown_and_mistyped import parse_options
 
 Split = Literal["train", "test"]
 

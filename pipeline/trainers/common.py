@@ -26,8 +26,8 @@ from pipeline.base.files import disk_errors
 from pipeline.modeling.weights import non_finite
 from pipeline.trainers.curves import announce_curves
 from pipeline.workflow.experiment import Experiment
+from pipeline.workflow.key_checks.unknown_and_mistyped import parse_options
 from pipeline.workflow.sections.training import TRACKERS, saving_defaults
-from pipeline.workflow.typed_keys import parse_options
 
 T = TypeVar("T", bound=TrainingArguments)
 

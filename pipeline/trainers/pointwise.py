@@ -17,7 +17,7 @@ from pipeline.base.errors import DataError
 from pipeline.modeling.lora import lora_config
 from pipeline.modeling.tokens import encode_completions, encode_prompts, eos_id, pad_id, right_pad
 from pipeline.modeling.types import Tokenizer
-from pipeline.scoring.reward_role import Position, scored_rows
+from pipeline.scoring.reward_adapter import Position, scored_rows
 from pipeline.trainers.common import MetricsFile, StopDiverged
 from pipeline.trainers.reward import RewardSection, Trainer, classifier, finish, require_batch
 

@@ -18,10 +18,10 @@ from pipeline.modeling.lora import lora_config
 from pipeline.modeling.tokens import encode_completions, encode_prompts, eos_id, pad_id
 from pipeline.modeling.types import Tokenizer
 from pipeline.modeling.weights import require_finite
-from pipeline.scoring.reward_role import Position, score_position, scored_rows
+from pipeline.scoring.reward_adapter import Position, score_position, scored_rows
 from pipeline.trainers.checkpointing import Checkpointed
 from pipeline.trainers.common import MetricsFile, StopDiverged, diverged_advice, show_progress
-from pipeline.workflow.bounds import check_section
+from pipeline.workflow.key_checks.bounds import check_section
 from pipeline.workflow.sections.reward import RewardFields
 
 

@@ -20,7 +20,7 @@ from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.modeling.weights import require_finite
 from pipeline.trainers.checkpointing import Checkpointed
 from pipeline.trainers.common import MetricsFile, StopDiverged, diverged_advice, show_progress
-from pipeline.workflow.bounds import check_section
+from pipeline.workflow.key_checks.bounds import check_section
 from pipeline.workflow.sections.sft import SFTFields
 
 

@@ -15,16 +15,16 @@ from typing import Any
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import expand_home
 from pipeline.base.plugins import annotator_module, label_section, task_class
-from pipeline.workflow.bounds import check_numbers
 from pipeline.workflow.experiment import SECTIONS, Experiment, SharedKeys
 from pipeline.workflow.graph import check_inputs, reward_sources
-from pipeline.workflow.idle_keys import check_idle
-from pipeline.workflow.idle_together import check_together, without_taken_back
 from pipeline.workflow.judges import parse_judges
+from pipeline.workflow.key_checks.bounds import check_numbers
+from pipeline.workflow.key_checks.idle_keys import check_idle
+from pipeline.workflow.key_checks.idle_together import check_together, without_taken_back
+from pipeline.workflow.key_checks.secret_values import refuse_secrets
+from pipeline.workflow.key_checks.unknown_and_mistyped import build, check_types, parse_options, short, unknown_key
 from pipeline.workflow.reward_sources import check_combine, parse_sources
-from pipeline.workflow.secret_values import refuse_secrets
 from pipeline.workflow.sections.training import saving_defaults
-from pipeline.workflow.typed_keys import build, check_types, parse_options, short, unknown_key
 from pipeline.workflow.yaml_text import parse_yaml, read_yaml
 
 MAX_NAME = 100

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base.errors import ConfigError
+from pipeline.workflow.key_checks.unknown_and_mistyped import check_types
 from pipeline.workflow.sections.collect import CollectSection
 from pipeline.workflow.sections.evaluate import EvaluateSection
 from pipeline.workflow.sections.ppo import PPOKeys
 from pipeline.workflow.sections.report import ReportSection
 from pipeline.workflow.sections.reward import RewardKeys
 from pipeline.workflow.sections.sft import SFTKeys
-from pipeline.workflow.typed_keys import check_types
 
 STAGES = ("sft", "collect", "reward", "ppo", "evaluate", "report")
 

@@ -8,8 +8,8 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from pipeline.base.errors import ConfigError
+from pipeline.workflow.key_checks.unknown_and_mistyped import parse_options
 from pipeline.workflow.reward_sources import RewardSource, parse_sources
-from pipeline.workflow.typed_keys import parse_options
 
 CRITERION = "Which completion continues the prompt better: more helpful, more coherent, better written?"
 

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.base.plugins import annotator_module, label_section, task_class
-from pipeline.workflow.bounds import ANNOTATORS, JUDGE, PAIRS, SECTIONS, SEED, TASKS, Bound
 from pipeline.workflow.experiment import SECTIONS as STAGE_KEYS
 from pipeline.workflow.experiment import SharedKeys
-from pipeline.workflow.idle_keys import IDLE, Idle
 from pipeline.workflow.judges import JudgeOptions
+from pipeline.workflow.key_checks.bounds import ANNOTATORS, JUDGE, PAIRS, SECTIONS, SEED, TASKS, Bound
+from pipeline.workflow.key_checks.idle_keys import IDLE, Idle
+from pipeline.workflow.key_checks.unknown_and_mistyped import accepted, spell, unknown_key
 from pipeline.workflow.named_sets import PairSet
 from pipeline.workflow.sections.trl_help import DECIDED, HELP
-from pipeline.workflow.typed_keys import accepted, spell, unknown_key
 
 TRAINED = ("sft", "reward", "ppo")
 SHARED = "config"

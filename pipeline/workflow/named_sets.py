@@ -12,7 +12,7 @@ from pipeline.base.errors import ConfigError
 from pipeline.formats.read_options import JudgedSet
 from pipeline.sources.row_sources import check_source
 from pipeline.workflow.experiment import Experiment
-from pipeline.workflow.typed_keys import parse_options
+from pipeline.workflow.key_checks.unknown_and_mistyped import parse_options
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 # Each set becomes a config of ``scores``, beside these; "data" is the directory of the default config.

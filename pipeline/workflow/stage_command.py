@@ -1,6 +1,6 @@
 """The command line of a stage: read the config, see whether the work is done, lock its directory, do it.
 
-With several processes (ranks) all of them decide alike, see :mod:`pipeline.workflow.agreement`.
+With several processes (ranks) all of them decide alike, see :mod:`pipeline.workflow.ranks_agree`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pipeline.base.process import main_process, quiet, say, world_size
 from pipeline.store import interrupted
 from pipeline.store.draft import plain
 from pipeline.store.store import Store
-from pipeline.workflow.agreement import Together, disagreement, exchange, met_error
 from pipeline.workflow.config import load_config
 from pipeline.workflow.experiment import Experiment
 from pipeline.workflow.graph import nothing_to_do
+from pipeline.workflow.ranks_agree import Together, disagreement, exchange, met_error
 from pipeline.workflow.stage import Planner, Run
 
 NOTHING_TO_DO, WORK_TO_DO = 0, 3

@@ -87,7 +87,7 @@ def curve(run: Any, arm: str, out: Path, seed: int) -> list[float]:
 
 
 def train(run: Any, tokenizer: Any, rows: list[dict[str, Any]], seed: int, out: Path) -> Any:
-    from pipeline.scoring.reward_role import score_position
+    from pipeline.scoring.reward_adapter import score_position
     from pipeline.trainers import reward
     from pipeline.trainers.common import training_arguments
 
@@ -100,7 +100,7 @@ def train(run: Any, tokenizer: Any, rows: list[dict[str, Any]], seed: int, out: 
 
 def differences(model: Any, tokenizer: Any, rows: list[dict[str, Any]]) -> Any:
     """(n,) score of chosen less that of rejected."""
-    from pipeline.scoring.reward_role import score_position, score_rows
+    from pipeline.scoring.reward_adapter import score_position, score_rows
     from pipeline.trainers import reward
 
     pairs = reward.tokenize_pairs(tokenizer, rows, 10**9, score_position(tokenizer))

@@ -126,7 +126,7 @@ class Ours(Case):
         from peft import get_peft_model
 
         from pipeline.modeling.loading import fuse_activations
-        from pipeline.scoring.reward_role import RewardRole, Scoring
+        from pipeline.scoring.reward_adapter import RewardRole, Scoring
         from pipeline.trainers.ppo.section import PPOSection
         from pipeline.trainers.ppo.trainer import PPOTrainer
 

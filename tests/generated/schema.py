@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from pipeline.workflow.bounds import ANNOTATORS, TASKS, Bound
 from pipeline.workflow.experiment import SECTIONS
+from pipeline.workflow.key_checks.bounds import ANNOTATORS, TASKS, Bound
 from pipeline.workflow.key_table import SHARED, Key, keys_of
 
 TARGET = Path(__file__).parents[2] / "configs" / "schema.json"

@@ -25,7 +25,7 @@ from pipeline import __main__ as command
 from pipeline.base.errors import ConfigError, DataError, StoreError
 from pipeline.base.records import COMPARISONS, PREFERENCES, Comparison, row_id
 from pipeline.erasure import amend, mentions, successors
-from pipeline.erasure import forget as forgetting
+from pipeline.erasure import erase_person as forgetting
 from pipeline.labelling.items import Item, order_of
 from pipeline.labelling.log.log import Log
 from pipeline.labelling.session.project import LabellingProject
@@ -979,7 +979,7 @@ def test_a_reader_of_what_names_the_person_is_waited_for(world: World) -> None:
 KILLED = """
     import os, signal, sys
     from pipeline import __main__ as command
-    from pipeline.erasure import forget
+    from pipeline.erasure import erase_person as forget
     done = forget.erase
     def erase(*args):
         done(*args)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from pipeline.evaluation.policy.overoptimisation import fit_law
+from pipeline.evaluation.policy.overoptimisation_laws import fit_law
 from pipeline.results.best_of_n import BestOf, BestOfN, LargestN, Yardstick
 from pipeline.statistics.bootstrap import RESAMPLING, Resampling
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pipeline.formats.cells import listed
-from pipeline.formats.families.public_sets import marked_turns
+from pipeline.formats.families.chat_comparisons import marked_turns
 from pipeline.formats.families.unpaired import Opinion, opinion
 from pipeline.formats.judged import JudgedRow, Refused, Row, Unusable, needed_number, number, text
 from pipeline.formats.messages import Message, answered, conversation, is_conversation, objects

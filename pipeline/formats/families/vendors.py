@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from pipeline.formats.cells import holds_texts, listed, parsed
-from pipeline.formats.families.preference import paired
+from pipeline.formats.families.trl_and_hh import paired
 from pipeline.formats.judged import JudgedRow, Refused, Row, Unusable, absent, person, text
 from pipeline.formats.messages import Message, bot, is_conversation, messages, user
 from pipeline.formats.reading import Reading, as_given, ranked

@@ -26,7 +26,7 @@ from pipeline.labelling.web.context import Consent
 from pipeline.labelling.web.server import Server, read_consent
 from pipeline.store.store import Store
 from pipeline.workflow.experiment import Experiment
-from pipeline.workflow.typed_keys import parse_options
+from pipeline.workflow.key_checks.unknown_and_mistyped import parse_options
 from pipeline.workflow.work_key import LABEL_LEARNING
 
 

@@ -1,4 +1,4 @@
-"""How figures look and how they are saved; what they show is in ``figures_*.py``.
+"""The look of all figures, and how they are saved. Each figure has a file of its own beside this one.
 
 Matplotlib's Figure objects without pyplot, whose global state keeps figures alive.
 """

@@ -1,7 +1,7 @@
 """The frontier: what is gained for how much KL, by PPO and by best-of-n from the base.
 
 Gao et al. 2023 (arXiv:2210.10760) draw it so: gold and proxy against sqrt(KL), with the laws that fit. Fitting and
-the turning point are :mod:`pipeline.evaluation.policy.overoptimisation`'s.
+the turning point are :mod:`pipeline.evaluation.policy.overoptimisation_laws`'s.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.evaluation.policy.overoptimisation import TOO_CLOSE, law_gain
+from pipeline.evaluation.policy.overoptimisation_laws import TOO_CLOSE, law_gain
 from pipeline.reporting.figures.common import BLUE, GREEN, INK, LABELS, ORANGE, arms, axes, legend_below, styled
 from pipeline.results.best_of_n import BestOfN
 from pipeline.results.overoptimisation import Law, LawName, PolicySettings, TrainingCurve

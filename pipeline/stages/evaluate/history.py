@@ -10,7 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import StoreError
-from pipeline.evaluation.policy.overoptimisation import EvaluatedPolicy, best_checkpoint, over_sweep, over_training
+from pipeline.evaluation.policy.overoptimisation_laws import (
+    EvaluatedPolicy,
+    best_checkpoint,
+    over_sweep,
+    over_training,
+)
 from pipeline.evaluation.policy.policy_metrics import by_prompt
 from pipeline.results.metrics import Logged
 from pipeline.results.overoptimisation import BestCheckpoint, OverOptimisation, PolicySettings

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.statistics.overoptimised import Evaluated, fell, paired_error
+from pipeline.statistics.overoptimisation_rule import Evaluated, fell, paired_error
 
 
 @dataclass
@@ -122,7 +122,7 @@ class OveroptimisationMonitor:
         return self.patience > 0 and self.falls >= self.patience
 
     def _fell(self, now: HeldOutEval) -> bool:
-        """Apply the rule of ``evaluate`` and the doctor, :mod:`pipeline.statistics.overoptimised`."""
+        """Apply the rule of ``evaluate`` and the doctor, :mod:`pipeline.statistics.overoptimisation_rule`."""
         first, top = self.first, self.top
         if first is None or top is None or first.check is None or top.check is None or now.check is None:
             return False

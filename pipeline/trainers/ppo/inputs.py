@@ -18,7 +18,7 @@ from pipeline.formats.detect import Message
 from pipeline.modeling.roles import output_embedding
 from pipeline.modeling.tokens import encode_conversation, encode_prompts, prompt_limit
 from pipeline.modeling.types import CausalLM, Tokenizer
-from pipeline.scoring.reward_role import score_rows
+from pipeline.scoring.reward_adapter import score_rows
 from pipeline.scoring.scorer import Samples, Scorer
 from pipeline.trainers.ppo.policy_and_value import ClassifierValueModel, ValueHead
 from pipeline.trainers.ppo.section import PPOSection

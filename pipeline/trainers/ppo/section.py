@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from pipeline.trainers.ppo.trl_parent import DERIVED_SETTINGS, PPOConfig
-from pipeline.workflow.bounds import check_section
+from pipeline.workflow.key_checks.bounds import check_section
 from pipeline.workflow.sections.ppo import PPOFields
 
 

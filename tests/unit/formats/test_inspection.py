@@ -64,7 +64,7 @@ def test_the_lines_for_the_config_are_one(tmp_path: Path, capsys: pytest.Capture
     import yaml
 
     from pipeline.annotators.replay import Options
-    from pipeline.workflow.typed_keys import parse_options
+    from pipeline.workflow.key_checks.unknown_and_mistyped import parse_options
 
     path = write_rows(
         tmp_path / "a.jsonl", [{"question": "q", "chosen": "x", "rejected": f"y{i}"} for i in range(4)]

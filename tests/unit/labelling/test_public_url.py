@@ -7,7 +7,7 @@ import pytest
 from pipeline.base.errors import ConfigError
 from pipeline.labelling.public_url import PublicAddress
 from pipeline.labelling.settings import LabelSection
-from pipeline.workflow.typed_keys import parse_options
+from pipeline.workflow.key_checks.unknown_and_mistyped import parse_options
 
 
 @pytest.mark.parametrize(

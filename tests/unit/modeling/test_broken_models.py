@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from pipeline.base.errors import ModelError
 from pipeline.modeling.lora import lora_config, save_adapter
 from pipeline.modeling.roles import load_policy
-from pipeline.scoring.reward_role import Scoring
+from pipeline.scoring.reward_adapter import Scoring
 from tests.conftest import tiny_gpt2, tiny_tokenizer
 from tests.helpers.refusals import refusal
 

@@ -16,7 +16,7 @@ import pytest
 from pipeline.base.errors import ConfigError, ModelError
 from pipeline.scoring.llm_judge import LARGEST_REPLY, Answer, LLMJudge, Pair, read_answer
 from pipeline.workflow.judges import JudgeOptions
-from pipeline.workflow.typed_keys import parse_options
+from pipeline.workflow.key_checks.unknown_and_mistyped import parse_options
 
 KEY = "sk-very-secret"
 PAIRS = [Pair(f"Prompt {i}", f"first {i}", f"second {i}") for i in range(6)]

@@ -13,10 +13,10 @@ from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.records import VOTES, Comparison, row_id
 from pipeline.labelling.judgements import Judgements
 from pipeline.scoring import pair_sets
+from pipeline.scoring.foreign_reward_models import AdapterScorer, ClassifierScorer
 from pipeline.scoring.pair_sets import PairSet, parse_sets, score_pairs, score_unit, vote_shares
+from pipeline.scoring.reward_adapter import Scoring
 from pipeline.scoring.reward_functions import FunctionScorer
-from pipeline.scoring.reward_models import AdapterScorer, ClassifierScorer
-from pipeline.scoring.reward_role import Scoring
 from pipeline.store.store import Store
 from tests.helpers.row_files import write_rows
 

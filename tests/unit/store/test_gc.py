@@ -14,7 +14,7 @@ import pytest
 from pipeline.base.errors import StoreError
 from pipeline.base.files import hold
 from pipeline.base.terminal_text import in_size
-from pipeline.erasure import erase
+from pipeline.erasure import erase_version
 from pipeline.stages.data import data
 from pipeline.store import refs
 from pipeline.store.checkpoints import Checkpoints
@@ -211,10 +211,10 @@ def test_the_newest_intact_one_stays_beside_a_damaged_one(store: Store) -> None:
 def test_what_was_trained_on_erased_rows_goes_once_it_is_trained_anew(store: Store) -> None:
     prefs = publish(store, "x-prefs", "preferences", config={"n": 8})
     old = publish(store, "x-reward", "adapter", ((prefs, "preferences"),))
-    with erase.draft_replacement(store, prefs, [], None) as draft:
+    with erase_version.draft_replacement(store, prefs, [], None) as draft:
         (draft.path / "content.bin").write_bytes(b"less")
     replacement = draft.version
-    erase.erase(store, prefs, replacement)
+    erase_version.erase(store, prefs, replacement)
     new = publish(store, "x-reward", "adapter", ((replacement, "preferences"),))
     assert refs_of(store.gc().versions) == {old.ref}
     assert there(store) == {replacement.ref, new.ref}

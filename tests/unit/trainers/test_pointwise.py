@@ -14,7 +14,7 @@ import torch
 from pipeline.base.errors import DataError
 from pipeline.evaluation.reward.pointwise_metrics import auc
 from pipeline.modeling.tokens import pad_id
-from pipeline.scoring.reward_role import score_position, score_rows
+from pipeline.scoring.reward_adapter import score_position, score_rows
 from pipeline.trainers import pointwise
 from pipeline.trainers.pointwise import Collator, Labelled, PointwiseTrainer, log_odds, pointwise_loss
 from pipeline.trainers.reward import RewardSection, score_head, tokenize_pairs

@@ -15,7 +15,7 @@ from pipeline.trainers.ppo.section import PPOSection
 from pipeline.trainers.reward import RewardSection
 from pipeline.trainers.sft import SFTSection
 from pipeline.workflow.config import load_config
-from pipeline.workflow.idle_keys import IDLE, check_idle
+from pipeline.workflow.key_checks.idle_keys import IDLE, check_idle
 from pipeline.workflow.sections.training import TRACKERS
 
 SECTIONS: dict[str, Any] = {"sft": SFTSection, "reward": RewardSection, "ppo": PPOSection}
@@ -59,7 +59,7 @@ WORKS = {
         keep_best fall_patience
     """,
 }  # fmt: skip
-"""Keys that are obeyed. Those that are not are in :data:`pipeline.workflow.idle_keys.IDLE`."""
+"""Keys that are obeyed. Those that are not are in :data:`pipeline.workflow.key_checks.idle_keys.IDLE`."""
 
 
 # Fails when TRL or transformers has a new key: find out what it does here, and put it into one table or the other.

@@ -20,9 +20,9 @@ from pipeline.health.findings import Facts
 from pipeline.workflow.config import load_config
 from pipeline.workflow.experiment import SECTIONS, STAGES, recorded
 from pipeline.workflow.graph import graph
+from pipeline.workflow.key_checks.unknown_and_mistyped import check_types
 from pipeline.workflow.key_table import SHARED, keys_of, places
 from pipeline.workflow.stage_command import stage_main
-from pipeline.workflow.typed_keys import check_types
 
 DOORS = (*STAGES, "label", "sweep")
 

@@ -14,8 +14,8 @@ from pipeline.base.errors import ConfigError, PipelineError, StoreError
 from pipeline.base.files import hold
 from pipeline.store.interrupted import Work
 from pipeline.store.store import Store
-from pipeline.workflow.agreement import disagreement
 from pipeline.workflow.config import load_config
+from pipeline.workflow.ranks_agree import disagreement
 from pipeline.workflow.stage import Planner
 from pipeline.workflow.stage_command import stage_main
 

@@ -13,10 +13,10 @@ import yaml
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.plugins import label_section
-from pipeline.workflow.bounds import ANNOTATORS, JUDGE, PAIRS, SECTIONS, TASKS, Bound, check_numbers
 from pipeline.workflow.config import load_config
 from pipeline.workflow.experiment import SECTIONS as KEYS
 from pipeline.workflow.judges import JudgeOptions
+from pipeline.workflow.key_checks.bounds import ANNOTATORS, JUDGE, PAIRS, SECTIONS, TASKS, Bound, check_numbers
 from pipeline.workflow.named_sets import PairSet
 
 DERIVED = {

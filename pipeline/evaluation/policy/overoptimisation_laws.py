@@ -27,7 +27,7 @@ from pipeline.results.overoptimisation import (
 )
 from pipeline.statistics.bootstrap import RESAMPLING, Resampling, as_finite
 from pipeline.statistics.intervals import Estimate
-from pipeline.statistics.overoptimised import PATIENCE, evaluated, falls, paired_error
+from pipeline.statistics.overoptimisation_rule import PATIENCE, evaluated, falls, paired_error
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -117,7 +117,8 @@ def turning_point(
     errors: ArrayLike | None = None,
     paired: Sequence[float | None] | None = None,
 ) -> TurningPoint:
-    """Where gold falls while the proxy rises, by the rule that ends a run of PPO (statistics/overoptimised.py).
+    """Where gold falls while the proxy rises, by the rule that ends a run of PPO
+    (statistics/overoptimisation_rule.py).
 
     The best is the turning point where the last two points have fallen from it: one alone may be bad luck, and
     gold that recovers has not turned.

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.optimize import curve_fit
 
-from pipeline.evaluation.policy.overoptimisation import (
+from pipeline.evaluation.policy.overoptimisation_laws import (
     EvaluatedPolicy,
     best_checkpoint,
     fit_law,

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from pipeline.base.errors import StoreError
-from pipeline.erasure import erase as erasing
-from pipeline.erasure.erase import (
+from pipeline.erasure import erase_version as erasing
+from pipeline.erasure.erase_version import (
     all_records,
     descendants,
     draft_replacement,

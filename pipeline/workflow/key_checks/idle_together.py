@@ -1,7 +1,7 @@
 """Keys that have no effect because of another key, each with what to use instead.
 
-:mod:`pipeline.workflow.idle_keys` has the keys that never have one. Not refused: keys of stages that an experiment
-does not run, and keys beside one that is switched off by name (``eval_strategy: no``).
+:mod:`pipeline.workflow.key_checks.idle_keys` has the keys that never have one. Not refused: keys of stages that
+an experiment does not run, and keys beside one that is switched off by name (``eval_strategy: no``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """The rule for over-optimisation: the gold score falls while the trained proxy rises.
 
-PPO stops by it (``ppo.fall_patience``), ``evaluate`` finds the turning point by it, and the doctor warns by it.
-Gold is the gold score, or a judge, on prompts that are not trained on (Gao et al. 2023, arXiv:2210.10760).
+PPO stops by it (``ppo.fall_patience``), ``evaluate`` finds the turning point by it, and the doctor warns by it
+where a run has held-out evaluations; without them the doctor compares windows of updates
+(:mod:`pipeline.health.gold_rules`). Gold is the gold score, or a judge, on prompts that are not trained on (Gao
+et al. 2023, arXiv:2210.10760).
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from pipeline.modeling.roles import language_model
 from pipeline.modeling.tokens import encode_completions, encode_conversation, encode_prompts, eos_id
 from pipeline.modeling.types import CausalLM, Device, Tokenizer
 from pipeline.scoring.classifiers import SequenceClassifier, label_index, load_classifier
-from pipeline.scoring.reward_role import RewardRole
+from pipeline.scoring.reward_adapter import RewardRole
 from pipeline.scoring.scorer import Conversation, Samples
 from pipeline.workflow.relocate import named_base
 

@@ -18,8 +18,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 from pipeline.base.errors import ConfigError, ModelError
 from pipeline.modeling.lora import lora_config, save_adapter
 from pipeline.scoring.build_scorer import Ensemble, Scorer, ScorerContext, build
-from pipeline.scoring.reward_models import AdapterScorer, ClassifierScorer, adapter_directory
-from pipeline.scoring.reward_role import RewardRole, Scoring, score_position
+from pipeline.scoring.foreign_reward_models import AdapterScorer, ClassifierScorer, adapter_directory
+from pipeline.scoring.reward_adapter import RewardRole, Scoring, score_position
 from pipeline.scoring.scorer import Samples
 from tests.conftest import tiny_gpt2, tiny_llama, tiny_tokenizer, with_lora
 

@@ -10,7 +10,7 @@ import yaml
 
 from pipeline.base.errors import ConfigError
 from pipeline.workflow.config import load_config
-from pipeline.workflow.secret_values import refuse_secrets
+from pipeline.workflow.key_checks.secret_values import refuse_secrets
 from tests.helpers.refusals import refusal
 
 # Put together here, so that no scanner takes them for real ones.

@@ -21,7 +21,15 @@ from pipeline.base.files import disk_errors, fsync, is_held, read_json, replace_
 from pipeline.base.records import PERSON_ID, digest
 from pipeline.base.terminal_text import put
 from pipeline.erasure.amend import redact
-from pipeline.erasure.erase import VersionRecord, drop_staging, erase, erased, homes, place_heads, redact_tombstone
+from pipeline.erasure.erase_version import (
+    VersionRecord,
+    drop_staging,
+    erase,
+    erased,
+    homes,
+    place_heads,
+    redact_tombstone,
+)
 from pipeline.erasure.find import Affected, Traces, find_traces
 from pipeline.erasure.mentions import name_somebody
 from pipeline.erasure.successors import replace

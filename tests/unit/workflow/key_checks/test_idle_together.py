@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.base.errors import ConfigError
 from pipeline.workflow.config import load_config
-from pipeline.workflow.idle_together import RULES, check_together
+from pipeline.workflow.key_checks.idle_together import RULES, check_together
 
 # Of each: a config that the key does nothing in, the key, and what makes it do something.
 CASES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [

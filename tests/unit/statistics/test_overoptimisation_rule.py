@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.statistics.overoptimised import Evaluated, falls, turned_at
+from pipeline.statistics.overoptimisation_rule import Evaluated, falls, turned_at
 
 RISING = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0)
 

@@ -11,7 +11,7 @@ import torch
 
 from pipeline.base.errors import ModelError
 from pipeline.modeling.lora import lora_config, save_adapter
-from pipeline.scoring.reward_role import RewardRole, Scoring, score_position, score_rows, scored_rows
+from pipeline.scoring.reward_adapter import RewardRole, Scoring, score_position, score_rows, scored_rows
 from pipeline.scoring.scorer import Samples
 from tests.conftest import tiny_gpt2, tiny_llama, tiny_tokenizer, with_lora
 
@@ -130,7 +130,7 @@ def test_ppo_scores_the_ids_that_the_reward_model_learns_on(make: Any, monkeypat
     # Mutations caught: special tokens left out of the stored text; the sampled ids scored as they are.
     from pipeline.base.records import Annotation, Comparison, preference_from
     from pipeline.modeling.tokens import decode, encode_prompts
-    from pipeline.scoring import reward_role
+    from pipeline.scoring import reward_adapter
     from pipeline.trainers.reward import tokenize_pairs
 
     tokenizer = make()
@@ -151,8 +151,8 @@ def test_ppo_scores_the_ids_that_the_reward_model_learns_on(make: Any, monkeypat
         scored.extend(rows)
         return torch.zeros(len(rows))
 
-    monkeypatch.setattr(reward_role, "score_rows", keep)
-    monkeypatch.setattr(reward_role, "active_adapter", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(reward_adapter, "score_rows", keep)
+    monkeypatch.setattr(reward_adapter, "active_adapter", lambda *_: contextlib.nullcontext())
     position = score_position(tokenizer)
     model = SimpleNamespace(config=SimpleNamespace(), device="cpu")
     scorer = RewardRole(model, torch.zeros(1, 1), Scoring(position, 0.0, 1.0, 1), tokenizer.eos_token_id)
