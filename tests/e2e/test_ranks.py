@@ -25,6 +25,7 @@ from trl.experimental.ppo import PPOTrainer as TRLTrainer
 from pipeline.base.errors import ModelError
 from pipeline.scoring.scorer import Samples
 from pipeline.store.checkpoints import Checkpoints
+from pipeline.trainers.ppo.optimise import minibatch_step
 from tests.conftest import tiny_gpt2
 from tests.unit.trainers.ppo import test_trl_defects
 from tests.unit.trainers.ppo.helpers import PROMPTS, ends_often, trainer
@@ -116,7 +117,9 @@ def odd_minibatches(made: Any) -> None:
     rollout = made.sample(made.prompts, list(range(7)), torch.Generator().manual_seed(0))
     goals = torch.linspace(-1, 1, rollout.old_values.numel()).view_as(rollout.old_values)
     for rows in (7, 5, 1, 3):
-        made.minibatch_step(rollout, goals, goals, torch.arange(rows))
+        minibatch_step(
+            made.model, made.optimizer, made.accelerator, rollout, goals, goals, torch.arange(rows), made.args
+        )
 
 
 def checkpointed(out: Path, start: Path | None) -> None:

@@ -143,7 +143,7 @@ def test_the_command_line_knows_every_option_of_a_set(monkeypatch: pytest.Monkey
     ]
     said += ["--choices", "{0: a, 1: b}", "--columns", "prompt=[system, question]", "--aggregate", "majority"]
     parsed = command._parser().parse_args(said)
-    assert command._given(parsed) == {
+    assert command._options(parsed) == {
         "dataset": "x",
         "choices": {0: "a", 1: "b", "2": "tie"},
         "label_config": "p.xml",
