@@ -47,6 +47,7 @@ def test_there_is_no_reward_model_to_train(scored: Project, capsys: pytest.Captu
 
 
 # Seen failing with: run.version("reward") read by the report, and by the table of results.
+@pytest.mark.slow  # the page itself: tests/unit/reporting/test_page.py
 def test_the_report_leaves_out_what_there_is_not(
     finished: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -68,7 +68,7 @@ def place_of(place: str) -> tuple[str, dict[str, Any]]:
 
 
 # Seen failing with: exit 3, "there is work", and the mistake found when its stage began, hours later.
-@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("place", places())
 def test_a_misspelt_key_of_any_section_is_named(
     place: str, every: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
