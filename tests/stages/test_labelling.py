@@ -308,7 +308,7 @@ def test_what_the_reward_model_is_least_sure_of_comes_first(
     [
         "pairwise",
         pytest.param("ranking", marks=pytest.mark.slow),
-        "thumbs",
+        pytest.param("thumbs", marks=pytest.mark.slow),
         pytest.param("rating", marks=pytest.mark.slow),
     ],
 )
