@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from pipeline.base.cli import run_cli
+from pipeline.base.cli import run_cli, run_module
 from pipeline.base.terminal_text import put
 
 _HELP = """\
@@ -30,29 +30,21 @@ stages, in order:
 """
 
 
+_COMMANDS = {
+    ("data", "forget"): "pipeline.erasure.erase_person",
+    ("data", "look"): "pipeline.stages.look",
+    ("data",): "pipeline.stages.data.data",
+    ("keys",): "pipeline.stages.print_keys",
+    ("doctor",): "pipeline.stages.doctor",
+}
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a command; anything else prints the help."""
     args = sys.argv[1:] if argv is None else argv
-    if args[:2] == ["data", "forget"]:
-        from pipeline.erasure import erase_person
-
-        return erase_person.main(args[2:])
-    if args[:2] == ["data", "look"]:
-        from pipeline.stages import look
-
-        return look.main(args[2:])
-    if args[:1] == ["data"]:
-        from pipeline.stages.data import data
-
-        return data.main(args[1:])
-    if args[:1] == ["keys"]:
-        from pipeline.stages import print_keys
-
-        return print_keys.main(args[1:])
-    if args[:1] == ["doctor"]:
-        from pipeline.stages import doctor
-
-        return doctor.main(args[1:])
+    for words, module in _COMMANDS.items():
+        if tuple(args[: len(words)]) == words:
+            return run_module(module, args[len(words) :])
     if args and args[0] not in ("-h", "--help", "help"):
         put(f"error: unknown command {args[0]!r}.\n\n{_HELP.rstrip()}", sys.stderr)
         return 2

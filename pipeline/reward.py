@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 
-from pipeline.base.cli import run_cli
+from pipeline.base.cli import run_cli, run_module
 from pipeline.modeling.ranks import together
 from pipeline.workflow.stage_command import stage_main
 
@@ -21,9 +21,7 @@ from pipeline.workflow.stage_command import stage_main
 def main(argv: list[str] | None = None) -> int:
     args = sys.argv[1:] if argv is None else argv
     if "--evaluate" in args:
-        from pipeline.stages import measure_reward
-
-        return measure_reward.main(args)
+        return run_module("pipeline.stages.measure_reward", args)
     return stage_main("reward", "pipeline.stages.reward:train_reward", argv, together)
 
 

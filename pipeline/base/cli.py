@@ -5,6 +5,7 @@ Parsing is left to the commands.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -34,3 +35,8 @@ def run_cli(main: Callable[[list[str] | None], int | None], argv: list[str] | No
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     sys.exit(status or 0)
+
+
+def run_module(name: str, argv: list[str]) -> int:
+    """Run ``main`` of a module that is imported only now, so that other commands need not wait for it."""
+    return importlib.import_module(name).main(argv)

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from pipeline.base.errors import ModelError
 from pipeline.functional.logprobs import selected_logprobs
 from pipeline.functional.masks import completion_positions, length_mask, take_positions
+from pipeline.modeling.loading import load_causal_lm, load_tokenizer, require_fit
+from pipeline.modeling.lora import add_role, with_adapter
 from pipeline.modeling.tokens import right_pad
 from pipeline.modeling.types import CausalLM, Tokenizer
 
@@ -206,16 +208,12 @@ def load_policy(
     Raises:
         ModelError: the base or the adapter cannot be loaded, or do not fit each other.
     """
-    from pipeline.modeling.loading import load_causal_lm, load_tokenizer, require_fit
-
     if policy is not None and not (policy / "adapter_config.json").is_file():
         return load_causal_lm(str(policy), None, dtype), load_tokenizer(source, revision)
     model, tokenizer = load_causal_lm(source, revision, dtype), load_tokenizer(source, revision)
     require_fit(model, tokenizer, source)
     if policy is None:
         return model, tokenizer
-    from pipeline.modeling.lora import add_role, with_adapter
-
     model = with_adapter(model, policy, "policy", source)
     add_role(model, policy, "policy")
     return model.eval(), tokenizer

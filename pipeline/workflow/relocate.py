@@ -20,6 +20,7 @@ from pipeline.base.terminal_text import put, put_json
 from pipeline.store import refs
 from pipeline.store.store import Store
 from pipeline.store.version import ADAPTER_CONFIG, BASE_KEY, Version, adapter_digest
+from pipeline.workflow.graph import External
 
 MEND = (
     "If the data directory moved: python -m pipeline data relocate --root DIR (--base DIR for a base beside it)."
@@ -83,8 +84,6 @@ def relocate(store: Store, base: Path | None = None, dry_run: bool = False) -> R
     Raises:
         StoreError: a file cannot be written.
     """
-    from pipeline.workflow.graph import External
-
     done = Relocated()
     own = External(str(base), None).id if base is not None else None
     for name in store.names():

@@ -20,7 +20,7 @@ from pipeline.__main__ import main
 
 ROOT = Path(__file__).parents[2]
 LONGEST_FUNCTION = 50
-IMPORTS_IN_FUNCTIONS = 29
+IMPORTS_IN_FUNCTIONS = 14
 """Of our own modules. A number that only falls: lower it with every one that goes."""
 MODULES_IN_A_FOLDER = 20
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "datasets"}
