@@ -165,8 +165,7 @@ def outputs(finished: Project) -> dict[str, Any]:
     }
 
 
-# Seen failing with each of: a statistic renamed, advantages not whitened, another seed of the sampling, KL's k3
-# in the place of k1.
+# Seen failing with each of: a statistic renamed, advantages not whitened, another seed of the sampling.
 @pytest.mark.parametrize("stage", STAGES)
 def test_outputs_are_as_recorded(outputs: dict[str, Any], stage: str) -> None:
     if os.environ.get("RENEW"):

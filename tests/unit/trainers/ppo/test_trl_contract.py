@@ -253,7 +253,7 @@ def test_a_value_model_stored_in_bf16_is_trained_in_fp32(tmp_path: Path):
     assert moved(value, before)
 
 
-# Seen failing with: KeyError 'linear.weight', as a classifier's parameters were under names of our own.
+# TRL's own test looks every parameter of `value_model` up by the name that the given classifier has for it.
 def test_a_classifier_given_as_value_model_keeps_its_names(tmp_path: Path):
     policy = tiny_gpt2()
     value = classifier(policy, 5)
