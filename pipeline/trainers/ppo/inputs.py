@@ -113,19 +113,6 @@ def adapter_parameters(model: nn.Module, adapter: str) -> list[nn.Parameter]:
     return [p for n, p in model.named_parameters() if "lora_" in n and f".{adapter}." in n]
 
 
-def cast_base_to_bf16(model: nn.Module, adapted: bool) -> None:
-    """Cast the frozen base to bf16; LoRA stays fp32, and so does a model without LoRA: bf16 rounds steps away.
-
-    Args:
-        adapted: LoRA will be added.
-    """
-    if not adapted and not hasattr(model, "peft_config"):
-        return
-    for name, parameter in model.named_parameters():
-        if "lora_" not in name and parameter.is_floating_point():
-            parameter.data = parameter.data.to(torch.bfloat16)
-
-
 def as_scorer(source: Scorer | PreTrainedModel | None, device: torch.device) -> Scorer:
     """``source`` as a scorer: itself, or a sequence classifier wrapped."""
     if source is None:

@@ -24,6 +24,7 @@ from pipeline.functional.kl import AdaptiveKL, kl_k1, kl_k3
 from pipeline.functional.moments import RunningMoments
 from pipeline.modeling.drawing import uniforms
 from pipeline.modeling.lora import fuse_lora
+from pipeline.modeling.precision import cast_base_to_bf16
 from pipeline.modeling.roles import Role
 from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.modeling.weights import trained_parameters
@@ -38,7 +39,6 @@ from pipeline.trainers.ppo.inputs import (
     Prompts,
     as_scorer,
     as_value_model,
-    cast_base_to_bf16,
     check_trunk_is_frozen,
     held_out_rows,
     policy_adapter,
