@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from pipeline.base.errors import ModelError
+from pipeline.modeling.portable import save_model_files, save_tokenizer
 from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.modeling.weights import require_finite
 
@@ -119,11 +120,11 @@ def save_model(model: PreTrainedModel, tokenizer: Tokenizer, directory: Path) ->
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        model.save_pretrained(directory)
+        save_model_files(model, directory)
     finally:
         if bars:
             logging.enable_progress_bar()
-    tokenizer.save_pretrained(directory)
+    save_tokenizer(tokenizer, directory)
 
 
 def fuse_activations(model: PreTrainedModel) -> PreTrainedModel:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.base.errors import ModelError
 from pipeline.modeling.loading import first_line
+from pipeline.modeling.portable import adapter_settings, save_tokenizer
 from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.modeling.weights import non_finite
 
@@ -196,15 +197,10 @@ def save_adapter(
         directory / "adapter_model.safetensors",
         metadata={"format": "pt"},
     )
-    config = model.peft_config[adapter]
-    config.save_pretrained(str(directory))
-    path = directory / "adapter_config.json"
-    saved = json.loads(path.read_text())
-    # PEFT keeps the target modules in a set, whose order changes from process to process.
-    saved["target_modules"] = sorted(saved["target_modules"])
-    saved |= {"base_model_name_or_path": base, "revision": revision, "inference_mode": True}
-    path.write_text(json.dumps(saved, indent=2, sort_keys=True) + "\n")
-    tokenizer.save_pretrained(str(directory))
+    settings = adapter_settings(cast("LoraConfig", model.peft_config[adapter]))
+    settings |= {"base_model_name_or_path": base, "revision": revision, "inference_mode": True}
+    (directory / "adapter_config.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+    save_tokenizer(tokenizer, directory)
 
 
 def _from_layer(model: CausalLM, first: int) -> list[int] | None:

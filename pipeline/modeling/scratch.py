@@ -28,7 +28,12 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     )
     bpe.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=bpe, eos_token=EOS, bos_token=EOS, pad_token=PAD, clean_up_tokenization_spaces=False
+        tokenizer_object=bpe,
+        eos_token=EOS,
+        bos_token=EOS,
+        pad_token=PAD,
+        unk_token=EOS,  # never produced, as bytes cover every text; ctranslate2 opens no vocabulary without one
+        clean_up_tokenization_spaces=False,
     )
 
 
