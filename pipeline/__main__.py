@@ -12,6 +12,7 @@ usage: python -m pipeline data look FILE       how the rows of a file would be r
        python -m pipeline data COMMAND         versions: list, show, diff, tag, verify, gc, export, forget
        python -m pipeline keys [SECTION]       what a config may say: keys, types, defaults, what each is for
        python -m pipeline doctor RUN           what is wrong with a PPO run, and what to change
+       python -m pipeline merge ADAPTER        a policy or a reward model as one whole model, for other engines
        python -m pipeline.STAGE --config configs/X.yaml [section.key=value ...]
        python -m pipeline.sweep --config configs/X.yaml --seeds 5 --grid ppo.kl_coef=0.02,0.1
        python -m pipeline.reward --evaluate MODEL ... --on SET     measure reward models without training
@@ -36,6 +37,7 @@ _COMMANDS = {
     ("data",): "pipeline.stages.data.data",
     ("keys",): "pipeline.stages.print_keys",
     ("doctor",): "pipeline.stages.doctor",
+    ("merge",): "pipeline.stages.merge",
 }
 
 

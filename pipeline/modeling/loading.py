@@ -157,7 +157,7 @@ def _check_source(source: str) -> None:
     if looks_local and not Path(source).expanduser().is_dir():
         raise ModelError(source, "no such directory.", "Give a directory that exists, or a Hub id like org/name.")
     if Path(source, "adapter_config.json").is_file():
-        raise ModelError(source, "is an adapter, not a base model.", "Merge it first, or give its base.")
+        raise ModelError(source, "is an adapter, not a base model.", "Give its base, or merge it: pipeline merge.")
 
 
 def first_line(err: Exception) -> str:

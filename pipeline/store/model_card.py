@@ -15,16 +15,24 @@ from pipeline.statistics.spelling import escape_cell, interval, number
 from pipeline.store.manifest import Manifest
 from pipeline.store.starting_policy import SENTENCE, is_starting
 
-Kind = Literal["policy", "reward", "base"]
+Kind = Literal["policy", "reward", "base", "merged policy", "merged reward"]
 
 STAGE = {"policy": "ppo", "reward": "reward", "base": "sft"}
 PIPELINE_TAG = {"policy": "text-generation", "reward": "text-classification", "base": "text-generation"}
-KIND_TAGS = {"policy": ["ppo", "lora"], "reward": ["reward-model", "lora"], "base": ["sft"]}
+KIND_TAGS = {
+    "policy": ["ppo", "lora"],
+    "reward": ["reward-model", "lora"],
+    "base": ["sft"],
+    "merged policy": ["ppo"],
+    "merged reward": ["reward-model"],
+}
 
 DESCRIPTION = {
     "policy": "A LoRA adapter trained with PPO (TRL); its lineage below names the reward.",
     "reward": "A LoRA adapter with a score head, trained on preferences: one raw score per prompt and completion.",
     "base": "A language model fine-tuned on the task's corpus: where the reward model and the policy start from.",
+    "merged policy": "A language model: the base and a LoRA adapter trained with PPO (TRL), merged into one.",
+    "merged reward": "A classifier of one label, whose raw score is the reward: the base and an adapter, merged.",
 }
 NOT_TRAINED = (
     f"**{SENTENCE}** None of a PPO run's updates is in this adapter: it says what its base says, or the adapter "
@@ -60,9 +68,14 @@ from transformers import AutoTokenizer
 model = AutoPeftModelForSequenceClassification.from_pretrained("{path}", num_labels=1).eval()
 tokenizer = AutoTokenizer.from_pretrained("{path}")
 model.config.pad_token_id = {pad}
-inputs = tokenizer("Your prompt" + "a completion", return_tensors="pt")
+inputs = tokenizer("Your prompt" + "a completion"{end}, return_tensors="pt")
 with torch.no_grad():
     print(model(**inputs).logits.item())"""
+
+LOAD_MERGED_REWARD = """from transformers import pipeline
+
+score = pipeline("text-classification", model="{path}")
+print(score("Your prompt" + "a completion"{end})[0]["score"])"""
 
 LOAD_BASE = """from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -118,29 +131,34 @@ def adapter_card(
         labels: of a reward model, the stats of the preferences it learnt from.
     """
     results = _results(metrics)
+    role = _role(kind)
     sections = [
         f"---\n{front_matter(manifest, results, kind)}\n---",
         f"# {escape_cell(manifest.ref)}",
-        NOT_TRAINED if kind == "policy" and is_starting(manifest.stats) else DESCRIPTION[kind],
-        "## How it was trained\n\n" + _training(manifest, kind, labels or {}),
+        NOT_TRAINED if role == "policy" and is_starting(manifest.stats) else DESCRIPTION[kind],
+        "## How it was trained\n\n" + _training(manifest, role, labels or {}),
         "## Results\n\n" + (_results_table(metrics, results) if metrics and results else "Not evaluated yet."),
         "## Lineage\n\n" + _fenced(lineage or "unknown", "text"),
         "## How to load\n\n" + _fenced(_snippet(manifest, kind), "python"),
-        "## Limits\n\n" + "\n".join(f"- {limit}" for limit in LIMITS[kind]),
+        "## Limits\n\n" + "\n".join(f"- {limit}" for limit in LIMITS[role]),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _role(kind: Kind) -> Literal["policy", "reward", "base"]:
+    return "policy" if kind == "merged policy" else "reward" if kind == "merged reward" else kind
 
 
 def front_matter(manifest: Manifest, results: Sequence[Result], kind: Kind) -> ModelCardData:
     """The card's metadata; as text it is YAML. A key without a value is None, as the Hub refuses an empty one."""
     base = _base_model(manifest)
-    adapter = kind != "base"
+    adapter = kind in ("policy", "reward")
     sources = ("prompts", "comparisons", "preferences", "corpus")
     return ModelCardData(
         base_model=base,
         base_model_relation=("adapter" if adapter else "finetune") if base else None,
         library_name="peft" if adapter else "transformers",
-        pipeline_tag=PIPELINE_TAG[kind],
+        pipeline_tag=PIPELINE_TAG[_role(kind)],
         license=manifest.governance.get("license") or None,
         datasets=[parent.name for parent in manifest.parents if parent.role in sources] or None,
         tags=["trl", *KIND_TAGS[kind], "rlhf-pipeline"],
@@ -177,7 +195,7 @@ def _eval_result(manifest: Manifest, result: Result, kind: Kind) -> EvalResult:
     task = str(manifest.config.get("task") or "task")
     limits = {"low": result.estimate.low, "high": result.estimate.high} if result.estimate.has_limits else {}
     return EvalResult(
-        task_type=PIPELINE_TAG[kind],
+        task_type=PIPELINE_TAG[_role(kind)],
         dataset_type=task,
         dataset_name=f"{task}, held-out prompts",
         dataset_split="test",
@@ -220,10 +238,13 @@ def _baselines(title: str, baselines: Sequence[Baseline] | Sequence[AucBaseline]
 
 def _snippet(manifest: Manifest, kind: Kind) -> str:
     path = "path/to/this/directory"
-    if kind == "reward":
-        pad = manifest.stats.get("pad_token_id")
-        return LOAD_REWARD.format(path=path, pad="tokenizer.eos_token_id" if pad is None else pad)
-    return (LOAD_BASE if kind == "base" else LOAD_POLICY).format(path=path)
+    if _role(kind) == "reward":
+        pad, at_end = manifest.stats.get("pad_token_id"), manifest.stats.get("score_position") == "eos"
+        if kind == "merged reward":
+            return LOAD_MERGED_REWARD.format(path=path, end=" + score.tokenizer.eos_token" if at_end else "")
+        end = " + tokenizer.eos_token" if at_end else ""
+        return LOAD_REWARD.format(path=path, pad="tokenizer.eos_token_id" if pad is None else pad, end=end)
+    return (LOAD_POLICY if kind == "policy" else LOAD_BASE).format(path=path)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -6,7 +6,7 @@ import ast
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -17,7 +17,7 @@ from pipeline.store.model_card import Kind, adapter_card
 from pipeline.store.store import Draft, Store
 from tests.unit.reporting.given import REWARD_JSON, change, entry, estimate, of_completions, reward, stats
 
-KINDS: tuple[Kind, ...] = ("policy", "reward", "base")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 def policy_draft(store: Store) -> Draft:

@@ -1,0 +1,140 @@
+"""merge: write a policy or a reward model as one whole model, for engines that load no adapters."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shutil
+from pathlib import Path
+
+from pipeline.base.errors import ModelError, StoreError
+from pipeline.base.files import expand_home, fsync
+from pipeline.base.process import say
+from pipeline.base.records import digest
+from pipeline.reporting.runs import find_run
+from pipeline.results.policy import Evaluation
+from pipeline.results.reward import RewardMetrics, reward_metrics
+from pipeline.store.draft import fsync_tree
+from pipeline.store.model_card import adapter_card
+from pipeline.store.store import Draft, Store, Version
+from pipeline.workflow.relocate import named_base, stored_base
+
+FORMAT = 1
+"""Raised when the same adapter gives other files; see ``FORMATS`` in pipeline/workflow/work_key.py."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Make the merged version, and copy it where ``--out`` says.
+
+    Raises:
+        PipelineError: there is no such adapter, or merged it does not compute what the adapter does.
+    """
+    args = _parser().parse_args(argv)
+    merged = merged_version(Store(args.root), args.adapter)
+    if args.out is not None:
+        copy_out(merged, Path(expand_home(str(args.out), "--out")))
+    if args.gguf:
+        say("merge", "for llama.cpp and Ollama, with a checkout of github.com/ggml-org/llama.cpp:")
+        print(f"  python llama.cpp/convert_hf_to_gguf.py {args.out or merged.path} --outfile {merged.name}.gguf")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline merge",
+        description="Merge a policy or a reward model into its base, for engines that load no adapters.",
+    )
+    parser.add_argument(
+        "adapter", metavar="ADAPTER", help="a version of one, such as demo-policy@v1 or demo-reward"
+    )
+    parser.add_argument("--out", type=Path, help="also copy the merged model into this directory")
+    parser.add_argument("--gguf", action="store_true", help="print the command that converts it for llama.cpp")
+    parser.add_argument("--root", default="data", help="the data directory (default: data)")
+    return parser
+
+
+def merged_version(store: Store, ref: str) -> Version:
+    """The merged version of the adapter ``ref``, made unless it is there.
+
+    Raises:
+        StoreError: there is no such version, or it is damaged.
+        ModelError: it is not an adapter, or could not be merged.
+    """
+    adapter = store.resolve(ref)
+    kind = adapter.manifest.stage if adapter.manifest.kind == "adapter" else None
+    if kind not in ("ppo", "reward"):
+        mend = "Name a policy or a reward model that is an adapter, such as demo-policy."
+        raise ModelError(adapter.where, f"is a {adapter.manifest.kind} by {adapter.manifest.stage}.", mend)
+    if damage := adapter.damage():
+        raise StoreError(adapter.where, f"is damaged ({damage[0]}).", "Make it again, or merge another version.")
+    base = stored_base(adapter.path)
+    name = f"{adapter.name}-merged"
+    key = digest(["merge", adapter.id, str(adapter.number), base.id if base else None, FORMAT])
+    if (made := store.find(name, key)) is not None:
+        say("merge", f"up to date: {made.ref}")
+        return made
+    from pipeline.modeling.merging import merge  # torch
+
+    source, revision = named_base(adapter.path)
+    manifest = adapter.manifest
+    parents = [(adapter, "policy" if kind == "ppo" else "reward"), *([(base, "base")] if base else [])]
+    with store.draft(
+        name, kind="model", stage="merge", key=key, parents=parents, config=manifest.config, seed=manifest.seed
+    ) as draft:
+        draft.models.extend(manifest.models)
+        result = merge("policy" if kind == "ppo" else "reward", adapter.path, source, revision, draft.path)
+        draft.stats.update(manifest.stats, merged=dataclasses.asdict(result))
+        _keep_beside(adapter, draft)
+        tree = "\n".join(store.lineage(adapter).draw())
+        metrics = metrics_of(store, adapter)
+        card_kind = "merged policy" if kind == "ppo" else "merged reward"
+        draft.card = lambda made: adapter_card(made, metrics, tree, card_kind)
+    say("merge", f"wrote {draft.version.ref}: {draft.version.path}")
+    say(
+        "merge",
+        f"read again by a fresh process: logits at most {result.difference:.1e} from the adapter's in fp32"
+        f"{f', {result.rounding:.1e} by rounding to {result.dtype}' if result.dtype != 'float32' else ''}; "
+        f"the adapter moved the base's by {result.effect:.2g}",
+    )
+    return draft.version
+
+
+def metrics_of(store: Store, adapter: Version) -> Evaluation | RewardMetrics | None:
+    """A policy's newest evaluation, or a reward model's own figures; None without."""
+    if adapter.manifest.stage == "reward":
+        return reward_metrics(adapter.manifest.stats, adapter.ref)
+    try:
+        return find_run(store, adapter.ref).results
+    except StoreError:
+        return None
+
+
+def _keep_beside(adapter: Version, draft: Draft) -> None:
+    """Copy how a reward model's score is read and normalised."""
+    if (scoring := adapter.path / "scoring.json").is_file():
+        shutil.copyfile(scoring, draft.path / "scoring.json")
+
+
+def copy_out(version: Version, directory: Path) -> None:
+    """Copy a version's files into ``directory``, which appears whole or not at all.
+
+    Raises:
+        StoreError: something else is there.
+    """
+    if directory.exists():
+        problems = dataclasses.replace(version, path=directory).damage() if directory.is_dir() else ["a file"]
+        if not problems:
+            say("merge", f"up to date: {directory}")
+            return
+        raise StoreError(str(directory), f"is there and holds something else ({problems[0]}).", "Name a new one.")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    staging = directory.with_name(f".{directory.name}.partial")
+    shutil.rmtree(staging, ignore_errors=True)  # of a command that was killed
+    try:
+        shutil.copytree(version.path, staging)
+        fsync_tree(staging)
+        staging.rename(directory)
+        fsync(directory.parent)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    say("merge", f"copied to {directory}")
