@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections.abc import Generator
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RLHF_REPORT_TO", "none")
@@ -88,6 +89,19 @@ def store(tmp_path: Path) -> Store:
 
 
 _IMPORTED = 0
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect no garbage while test files are imported: to look at all of torch each time is half the work."""
+    global _IMPORTED
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+        _IMPORTED = len(sys.modules)
 
 
 @pytest.fixture(autouse=True)
