@@ -15,6 +15,7 @@ import yaml
 from pipeline.base.files import hold
 from pipeline.store.store import Store, Version
 from pipeline.workflow.experiment import STAGES
+from tests.helpers.pictures import arrange_no_axes
 
 MINI: dict[str, Any] = {
     "name": "mini",
@@ -115,7 +116,3 @@ def plain_figures() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         arrange_no_axes(patched)
         yield
-
-
-def arrange_no_axes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("matplotlib.figure.Figure.get_layout_engine", lambda *_: None)

@@ -15,6 +15,7 @@ from pipeline.reporting.compare import Compared, headline, numbers, paired, rend
 from pipeline.reporting.runs import PolicyRun
 from pipeline.store.manifest import Manifest
 from pipeline.store.store import Version
+from tests.helpers.pictures import arrange_no_axes
 from tests.unit.reporting.given import REWARD, change, estimate, newer_json, stats_json
 
 ATTACK = "<script>alert(1)</script>"
@@ -110,7 +111,10 @@ def test_the_headline_says_why_it_says_nothing(two: list[Compared], tmp_path: Pa
 
 
 # Catches: proxy scores of two reward models on one axis.
-def test_proxies_are_compared_only_if_they_are_one(two: list[Compared], tmp_path: Path) -> None:
+def test_proxies_are_compared_only_if_they_are_one(
+    two: list[Compared], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrange_no_axes(monkeypatch)
     other = compared("b", tmp_path / "b", newer_json(), reward="another", paired=against((0.1, 0.05, 0.2)))
     assert same_proxy(two)
     assert not same_proxy([two[0], other])
@@ -118,7 +122,10 @@ def test_proxies_are_compared_only_if_they_are_one(two: list[Compared], tmp_path
     assert ["Gain in proxy score against KL" in page for page in pages] == [True, False]
 
 
-def test_the_page_holds_text_as_text_and_its_pictures(two: list[Compared], tmp_path: Path) -> None:
+def test_the_page_holds_text_as_text_and_its_pictures(
+    two: list[Compared], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrange_no_axes(monkeypatch)
     runs = [two[0], compared(ATTACK, tmp_path / "b", newer_json(), paired=against((0.1, 0.05, 0.2)))]
     page = render(runs, tmp_path / "pictures")
     assert "<script" not in page

@@ -20,6 +20,7 @@ from pipeline.reporting.figures.scores import Group, Judgement
 from pipeline.reporting.figures.sweep import Evaluated
 from pipeline.results.policy import Evaluation
 from pipeline.results.sides import MEASURES
+from tests.helpers.pictures import arrange_no_axes
 from tests.unit.reporting.given import CALIBRATION, REWARD, entry, estimate, evaluation, newer, newer_json, stats
 
 MEANS = [
@@ -95,8 +96,10 @@ def all_figures() -> dict[str, Figure]:
 
 @pytest.fixture(scope="module")
 def inlined() -> dict[str, str]:
-    """Every figure as a page holds it, drawn once."""
-    return {name: common.inline_svg(fig, name) for name, fig in all_figures().items()}
+    """Every figure as a page holds it, drawn once; no test of them looks at where the axes stand."""
+    with pytest.MonkeyPatch.context() as patch:
+        arrange_no_axes(patch)
+        return {name: common.inline_svg(fig, name) for name, fig in all_figures().items()}
 
 
 def flat(points: list[tuple[float, float]]) -> list[float]:

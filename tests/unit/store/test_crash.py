@@ -14,6 +14,7 @@ import pytest
 from pipeline.store import refs
 from pipeline.store.store import Store
 from tests.helpers.dying import die_before_every_step
+from tests.helpers.forks import forked
 from tests.helpers.versions import publish
 
 ROWS = 200
@@ -29,9 +30,9 @@ def publish(root, tag, key=None):
 """
 
 
-def start(code: str, *args: object, stdin: int | None = None) -> subprocess.Popen[str]:
+def start(code: str, *args: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", PUBLISH + textwrap.dedent(code), *map(str, args)]
-    return subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def check_intact(store: Store) -> int:
@@ -91,11 +92,15 @@ def test_kill_9_campaign(tmp_path: Path) -> None:
     assert counts[-1] > 150
 
 
-PUBLISH_ONE = f"""
-import pandas, pyarrow, pyarrow.parquet, yaml  # pyarrow looks for pandas when it first writes
+# Before a fork: all that is imported or asked of git at the first version. pyarrow looks for pandas then.
+WRITES = f"""
+import pandas, pyarrow, pyarrow.parquet, yaml
 from pipeline.store.manifest import code_version, environment
 {PUBLISH}
 code_version(), environment("")
+"""
+PUBLISH_ONE = f"""
+{WRITES}
 def work(root):
     publish(root, "x")
 """
@@ -115,14 +120,14 @@ def test_death_before_every_single_step(tmp_path: Path, before: int) -> None:
 
 
 # Each begins when all are there, and again before the work that all have in common.
-RACE = """
-    import pyarrow.parquet
-    own, same, me = sys.argv[1:]
-    for root, key in ((own, None), (same, "k{}")):
+RACE = f"""
+{WRITES}
+def work(own, same, me):
+    for root, key in ((own, None), (same, "k{{}}")):
         print("ready", flush=True)
         sys.stdin.readline()
         for turn in range(5):
-            version = publish(root, f"{me}-{turn}", key=key and key.format(turn))
+            version = publish(root, f"{{me}}-{{turn}}", key=key and key.format(turn))
             print(version.number, me, turn, flush=True)
 """
 
@@ -130,26 +135,20 @@ RACE = """
 @pytest.fixture(scope="module")
 def race(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Store, list[tuple[int, str]]]]:
     """Two stores, and what four writers say they published there: the number, its writer and its turn."""
-    roots = [tmp_path_factory.mktemp(name) for name in ("own", "same")]
-    writers = [start(RACE, *roots, me, stdin=subprocess.PIPE) for me in range(4)]
+    roots = [str(tmp_path_factory.mktemp(name)) for name in ("own", "same")]
     said: list[list[tuple[int, str]]] = [[], []]
-    for lines in said:
-        for writer in writers:
-            assert writer.stdout is not None
-            assert writer.stdout.readline() == "ready\n"
-        for writer in writers:
-            assert writer.stdin is not None
-            writer.stdin.write("go\n")
-            writer.stdin.flush()
-        for writer in writers:
-            assert writer.stdout is not None
-            for _ in range(5):
-                number, me, turn = writer.stdout.readline().split()
-                lines.append((int(number), f"{me}-{turn}"))
-    for writer in writers:
-        writer.communicate(timeout=120)
-    assert [writer.returncode for writer in writers] == [0] * 4
-    return [(Store(root), lines) for root, lines in zip(roots, said, strict=True)]
+    with forked(RACE, [(*roots, me) for me in range(4)]) as writers:
+        for lines in said:
+            for writer in writers:
+                writer.expect("ready")
+            for writer in writers:
+                writer.send("go")
+            for writer in writers:
+                for _ in range(5):
+                    number, me, turn = writer.stdout.readline().split()
+                    lines.append((int(number), f"{me}-{turn}"))
+    assert writers.exits == [0] * 4
+    return [(Store(Path(root)), lines) for root, lines in zip(roots, said, strict=True)]
 
 
 # Seen failing with: no lock, and a copy instead of the rename (numbers shared, versions lost).

@@ -6,9 +6,8 @@ import contextlib
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from pipeline.labelling.log.events import Receipt
 from pipeline.labelling.log.log import Log
 from pipeline.labelling.log.queue import Plan
 from pipeline.labelling.log.schema import FILE
+from tests.helpers.forks import Forks, forked
 from tests.unit.labelling.helpers import ITEMS, open_log, tables, vote
 
 WRITER = """
@@ -29,46 +29,41 @@ from pathlib import Path
 from pipeline.labelling.log.log import Log
 from pipeline.labelling.log.new_event import NewVote
 from pipeline.labelling.log.queue import Plan
-directory, name, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-log = Log(directory)
-who = log.people.add(name).id
-plan = Plan(votes=99)
-print("ready", flush=True)
-sys.stdin.readline()
-for i in range(count):
-    assignment = log.queue.next(who, plan)
-    if assignment is None:
-        break
-    key = f"{name}-{assignment.item.id[:20]}"
-    event = NewVote(key=key, annotator=who, item=assignment.item.id, choice="a", order=(0, 1), ms=1)
-    receipt = log.events.append(event)
-    print(receipt.seq, key, int(receipt.duplicate), flush=True)
-print("end", flush=True)
+def work(directory, name, count):
+    log = Log(Path(directory))
+    who = log.people.add(name).id
+    plan = Plan(votes=99)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for i in range(count):
+        assignment = log.queue.next(who, plan)
+        if assignment is None:
+            break
+        key = f"{name}-{assignment.item.id[:20]}"
+        event = NewVote(key=key, annotator=who, item=assignment.item.id, choice="a", order=(0, 1), ms=1)
+        receipt = log.events.append(event)
+        print(receipt.seq, key, int(receipt.duplicate), flush=True)
+    print("end", flush=True)
 """
 
 
-def writer(directory: Path, name: str, count: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", WRITER, str(directory), name, str(count)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def start(writers: list[subprocess.Popen[str]]) -> None:
-    for each in writers:
-        assert each.stdout is not None
-        assert each.stdout.readline() == "ready\n"
-    for each in writers:
-        assert each.stdin is not None
-        each.stdin.write("go\n")
-        each.stdin.flush()
+@contextlib.contextmanager
+def writers(directory: Path, names: list[str], count: int) -> Iterator[Forks]:
+    """Processes that answer as these people, all of them ready before any begins."""
+    with forked(WRITER, [(str(directory), name, count) for name in names]) as forks:
+        for each in forks:
+            each.expect("ready")
+        for each in forks:
+            each.send("go")
+        yield forks
 
 
 def test_eight_processes_at_once(tmp_path: Path) -> None:
     items = [Item(f"prompt {i}", ("x", "y")) for i in range(12)]
     log = open_log(tmp_path / "l", items)
     # Two processes per person: two tabs on two servers.
-    writers = [writer(log.directory, f"person-{i % 4}", 100) for i in range(8)]
-    start(writers)
-    said = [w.communicate(timeout=60)[0].split("\n") for w in writers]
+    with writers(log.directory, [f"person-{i % 4}" for i in range(8)], 100) as forks:
+        said = [each.stdout.read().split("\n") for each in forks]
     # The loser of a race for the last item is refused and ends with a traceback; what it was told before holds.
     acknowledged = {
         line.split()[1]: int(line.split()[0]) for lines in said for line in lines if line[:1].isdigit()
@@ -88,18 +83,16 @@ def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     pace = random.Random(0)
     acknowledged: dict[str, int] = {}
     for _ in range(3):
-        writers = [writer(log.directory, f"person-{i}", 2000) for i in range(4)]
-        start(writers)
-        for each in writers:
-            assert each.stdout is not None
-            # Killed some time after it has said so much, in the middle of whatever it does then.
-            said = [each.stdout.readline() for _ in range(pace.randrange(1, 6))]
-            os.kill(each.pid, signal.SIGKILL)
-            said += each.stdout.read().splitlines()
-            each.wait()
-            receipts = [line.split() for line in said if line.count(" ") == 2]
-            assert not any(int(duplicate) for _, _, duplicate in receipts)
-            acknowledged |= {name: int(seq) for seq, name, _ in receipts}
+        with writers(log.directory, [f"person-{i}" for i in range(4)], 2000) as forks:
+            for each in forks:
+                # Killed some time after it has said so much, in the middle of whatever it does then.
+                said = [each.stdout.readline() for _ in range(pace.randrange(1, 6))]
+                os.kill(each.pid, signal.SIGKILL)
+                said += each.stdout.read().splitlines()
+                receipts = [line.split() for line in said if line.count(" ") == 2]
+                assert not any(int(duplicate) for _, _, duplicate in receipts)
+                acknowledged |= {name: int(seq) for seq, name, _ in receipts}
+        assert forks.exits == [-signal.SIGKILL] * 4
     events = {e.key: e.seq for e in log.events.read()}
     assert len(acknowledged) >= 12
     assert acknowledged.items() <= events.items()
