@@ -9,6 +9,9 @@ from pipeline.store.store import Draft, Store, Version
 
 Rows = Iterable[Mapping[str, Any]]
 
+STRAYS = (".DS_Store", "Thumbs.db", "._manifest.json", "manifest.json~", ".manifest.json.swp", ".nfs000000000123")
+"""What file managers, editors and network file systems leave among files."""
+
 
 def numbered(count: int, start: int = 0) -> list[dict[str, Any]]:
     return [{"id": f"row-{i}", "prompt": f"p{i}", "score": i / 7} for i in range(start, start + count)]

@@ -17,7 +17,7 @@ import pytest
 from pipeline.base.errors import PipelineError
 from pipeline.labelling.log.log import Log
 from pipeline.stages import label
-from tests.label_client import Client
+from tests.helpers.label_client import Client
 from tests.stages.conftest import Project
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.base.cli import run_cli
-from pipeline.base.errors import ConfigError
+from pipeline.base.errors import ConfigError, StoreError
 
 ROOT = Path(__file__).parents[3]
 
@@ -59,3 +59,18 @@ def test_a_reader_that_went_away_is_quiet(length: int) -> None:
     )
     os.close(write)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_what_others_wrote_is_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\x7f\r"
+
+    def fail(_: list[str] | None) -> int:
+        raise StoreError(f"a{hostile}", f"b{hostile}")
+
+    with pytest.raises(SystemExit):
+        run_cli(fail)
+    said = capsys.readouterr().err
+    assert said.startswith("error: a")
+    assert "\x1b" not in said
+    assert "\x9b" not in said
+    assert said.count("\n") == 1

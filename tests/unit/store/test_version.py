@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.base.errors import DataError, StoreError
+from pipeline.stages.data import data
 from pipeline.store.manifest import SCHEMA_VERSION
 from pipeline.store.store import Store
-from tests.helpers.versions import new, numbered, publish
+from tests.helpers.versions import STRAYS, new, numbered, publish
 
 
 def overwrite(path: Path, content: bytes) -> None:
@@ -106,3 +107,38 @@ def test_a_newer_schema_is_refused(store: Store) -> None:
     file.write_text(json.dumps({**raw, "schema_version": SCHEMA_VERSION + 1}))
     with pytest.raises(StoreError, match=r"newer version of this package.*Upgrade"):
         store.resolve("prefs")
+
+
+# Seen failing with: every file beside the manifest's taken for damage, so that the work was done anew.
+def test_a_file_that_somebody_left_is_named_and_costs_nothing(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with store.draft("x-base", kind="model", stage="sft", key="k") as draft:
+        (draft.path / "content.bin").write_bytes(b"w")
+    made = draft.version
+    for directory in (made.path, store.home("x-base"), made.path.parent, store.root):
+        for name in (*STRAYS, "notes.txt"):
+            (directory / name).write_bytes(b"x")
+    assert store.find("x-base", "k") == made
+    assert capsys.readouterr().err == ""
+    assert store.names() == ["x-base"]
+    assert data.main(["verify", "--root", str(store.root)]) == 1
+    said = capsys.readouterr().out
+    for name in (*STRAYS, "notes.txt"):
+        assert f"x-base@v000001: {name} is not in the manifest" in said
+    # A file of the manifest does count, and the line says which.
+    (made.path / "content.bin").unlink()
+    assert store.find("x-base", "k") is None
+    assert "x-base@v000001: content.bin is missing; not counted as up to date" in capsys.readouterr().err
+
+
+# Seen failing with: listed in the manifest, so that the version is damaged once the file manager removes its file.
+def test_what_a_file_manager_leaves_in_a_draft_is_not_published(store: Store) -> None:
+    with store.draft("x-base", kind="model", stage="sft", key="k") as draft:
+        (draft.path / "model.safetensors").write_bytes(b"w")
+        for name in STRAYS:
+            (draft.path / name).write_bytes(b"x")
+    assert [f.path for f in draft.version.manifest.files] == ["model.safetensors"]
+    for name in STRAYS:
+        (draft.version.path / name).unlink()
+    assert draft.version.verify() == []

@@ -519,3 +519,20 @@ def test_a_bug_shows_where_and_not_what(place, capfd, monkeypatch):
     assert "KeyError" in told
     assert "in broken" in told
     assert SECRET not in told
+
+
+# A key held down repeats about thirty times a second; a page that was offline sends what it kept, one by one.
+# Mutation caught: another number of events in a second.
+def test_twenty_answers_in_a_second_and_no_more() -> None:
+    now = [0.0]
+    rate = Rate(clock=lambda: now[0])
+    for _ in range(20):
+        rate.check("p_1")
+    with pytest.raises(Refusal, match="More than 20 answers in a second"):
+        rate.check("p_1")
+    now[0] = 0.5
+    for _ in range(10):
+        rate.check("p_1")
+    with pytest.raises(Refusal) as caught:
+        rate.check("p_1")
+    assert caught.value.status == 429
