@@ -1,4 +1,4 @@
-"""Processes that die right before their n-th call that changes or flushes the disk, for every n."""
+"""Death right before the n-th call that changes or flushes the disk: of a process, or as an exception."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import json
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 # A process with threads cannot be forked, and pyarrow starts some once it writes: all work is a child's.
 _EVERY_STEP = """
@@ -61,3 +65,34 @@ def die_before_every_step(root: Path, code: str, calls: tuple[str, ...]) -> list
     exits = json.loads(done.stdout)
     assert exits[-1] == 0, done.stderr
     return [root / str(step) for step in range(1, len(exits) + 1)]
+
+
+class Died(BaseException):
+    """As if the process had been killed; not an error, so that nobody on the way handles it."""
+
+
+def raising(err: BaseException | type[BaseException]) -> Callable[..., Any]:
+    """A function that does nothing but raise ``err``."""
+
+    def fail(*args: Any) -> Any:
+        raise err
+
+    return fail
+
+
+def die_after_calls(patch: pytest.MonkeyPatch, points: Iterable[tuple[object, str]], calls: int) -> None:
+    """Let so many calls of ``points`` (owner, function) pass, counted together, and die before the next one."""
+    left = calls
+
+    def before(call: Callable[..., Any]) -> Callable[..., Any]:
+        def stepping(*args: Any, **kwargs: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Died
+            return call(*args, **kwargs)
+
+        return stepping
+
+    for owner, name in points:
+        patch.setattr(owner, name, before(getattr(owner, name)))

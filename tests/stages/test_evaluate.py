@@ -22,8 +22,8 @@ from pipeline.evaluation.policy.best_of_n import best_of
 from pipeline.evaluation.policy.headline import headline
 from pipeline.reporting.runs import results_of
 from pipeline.store.store import Store, Version
+from tests.helpers.llm_endpoint import Endpoint, endpoint, longer_wins, says
 from tests.stages.conftest import Project
-from tests.unit.scoring.test_llm_judge import Endpoint, endpoint, longer_wins, says
 
 PROMPTS, SEEDS = 20, 2
 

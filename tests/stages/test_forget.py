@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,8 +30,9 @@ from pipeline.labelling.log.log import Log
 from pipeline.labelling.session.project import LabellingProject
 from pipeline.labelling.session.session import LabellingSession
 from pipeline.store import refs
-from pipeline.store.parquet import read_batches
 from pipeline.store.store import Store, Version
+from tests.helpers.dying import Died, die_after_calls, raising
+from tests.helpers.traces import holding
 from tests.unit.labelling.helpers import agree, new_event
 
 ONE, TWO, THREE = "the first person", "the second person", "the third person"
@@ -217,21 +217,6 @@ def rows_of(version: Version, ids: dict[str, str]) -> dict[str, list[Any]]:
                 row["annotator"] = names.get(row["annotator"], row["annotator"])
         found[key] = rows
     return found
-
-
-def contents(root: Path) -> Iterator[tuple[Path, bytes]]:
-    """Every file with its bytes, Parquet decoded."""
-    for path in sorted(root.rglob("*")):
-        if path.is_file():
-            content = path.read_bytes()
-            if path.suffix == ".parquet":
-                rows = [r for b in read_batches([path], "test") for r in b.to_pylist()]
-                content += json.dumps(rows, ensure_ascii=False).encode()
-            yield path, content
-
-
-def holding(root: Path, text: str) -> list[str]:
-    return [str(path.relative_to(root)) for path, content in contents(root) if text.encode() in content]
 
 
 def state(root: Path) -> dict[str, Any]:
@@ -440,13 +425,6 @@ def test_without_the_log(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     assert holding(world.root, one) == []
     assert not (world.root / ".forgetting").exists()
     assert not (world.root / "x-labels").exists()
-
-
-def raising(err: type[BaseException]) -> Callable[..., Any]:
-    def fail(*args: Any) -> Any:
-        raise err
-
-    return fail
 
 
 def test_a_head_that_was_moved_back_goes_to_the_version_in_its_place(world: World) -> None:
@@ -703,10 +681,6 @@ def test_one_name_in_two_projects(world: World) -> None:
 # Death
 
 
-class Died(BaseException):
-    """As if the process had been killed."""
-
-
 POINTS = [
     (forgetting, "_write"),
     (Log, "forget"),
@@ -716,23 +690,6 @@ POINTS = [
     (forgetting, "drop_staging"),
     (forgetting, "place_heads"),
 ]
-
-
-def dying(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
-    """Die before the step of this number, counting every call of :data:`POINTS`."""
-    left = [steps]
-
-    def before(call: Callable[..., Any]) -> Callable[..., Any]:
-        def stepping(*args: Any, **kwargs: Any) -> Any:
-            left[0] -= 1
-            if left[0] < 0:
-                raise Died
-            return call(*args, **kwargs)
-
-        return stepping
-
-    for owner, name in POINTS:
-        monkeypatch.setattr(owner, name, before(getattr(owner, name)))
 
 
 def carrying(world: World, previous: Version | None, name: str) -> Version:
@@ -772,7 +729,7 @@ class Campaign:
         world = self.copy(f"before-{step}")
         alive = False
         with monkeypatch.context() as patch, contextlib.suppress(Died):
-            dying(patch, step)
+            die_after_calls(patch, POINTS, step)
             assert world.run(ONE, "--yes") == 0
             alive = True
         if not alive:
@@ -812,19 +769,10 @@ def test_a_death_between_two_files_that_name_somebody_is_mended(
 ) -> None:
     """The manifest lists the files as they are to be, so that what was not written yet counts as damaged."""
     campaign = Campaign(made, tmp_path)
-    write, left = amend._replace_bytes, [0]
-
-    def dying_before(*args: Any) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            raise Died
-        write(*args)
-
     for step in range(5):  # of the model manifest and README, of the report manifest, README and page
         world = campaign.copy(f"files-{step}")
-        left[0] = step
         with monkeypatch.context() as patch:
-            patch.setattr(amend, "_replace_bytes", dying_before)
+            die_after_calls(patch, [(amend, "_replace_bytes")], step)
             with pytest.raises(Died):
                 world.run(ONE, "--yes")
         assert holding(world.root, campaign.one) != []

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from pipeline import __main__ as command
 from pipeline.base.errors import StoreError
 from pipeline.labelling.items import Item, order_of
 from pipeline.labelling.log.log import Log
-from pipeline.store.parquet import read_batches
+from tests.helpers.traces import holding
 from tests.stages.conftest import Project
 from tests.unit.labelling.helpers import agree, new_event
 
@@ -91,22 +89,6 @@ class Sessions:
 
     def forget(self, *args: str) -> int:
         return command.main(["data", "forget", *args, "--root", str(self.data)])
-
-
-def contents(root: Path) -> Iterator[tuple[Path, bytes]]:
-    """Every file's name and bytes, Parquet decoded; of a database every page, free ones too."""
-    for path in sorted(root.rglob("*")):
-        content = str(path.relative_to(root)).encode()
-        if path.is_file():
-            content += path.read_bytes()
-            if path.suffix == ".parquet":
-                rows = [r for b in read_batches([path], "test") for r in b.to_pylist()]
-                content += json.dumps(rows, ensure_ascii=False).encode()
-        yield path, content
-
-
-def holding(root: Path, text: str) -> list[str]:
-    return [str(path.relative_to(root)) for path, content in contents(root) if text.encode() in content]
 
 
 def search(sessions: Sessions) -> dict[str, list[str]]:

@@ -28,6 +28,7 @@ from pipeline.erasure.erase_version import (
 from pipeline.store import refs
 from pipeline.store.draft import Draft
 from pipeline.store.store import Store, Version
+from tests.helpers.dying import Died, die_after_calls
 
 SECRET = "only-in-the-old-one"
 
@@ -152,32 +153,6 @@ def test_what_cannot_be_removed_is_an_error(store: Store, monkeypatch: pytest.Mo
     assert list((store.root / "prefs/.staging").iterdir()) == []
 
 
-class Died(BaseException):
-    """As if the process had been killed."""
-
-
-class Fuse:
-    """Lets so many steps pass, and dies before the next."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def arm(self, patch: pytest.MonkeyPatch) -> None:
-        for name in ("rename", "replace", "unlink"):
-            patch.setattr(os, name, self._before(getattr(os, name)))
-        # A Draft tidies up behind an exception, as a killed process does not.
-        patch.setattr(Draft, "__exit__", _exit_without_tidying)
-
-    def _before(self, call: Any) -> Any:
-        def stepping(*args: Any, **kwargs: Any) -> Any:
-            self.left -= 1
-            if self.left < 0:
-                raise Died
-            return call(*args, **kwargs)
-
-        return stepping
-
-
 def _exit_without_tidying(self: Draft, kind: Any, err: BaseException | None, trace: Any) -> None:
     try:
         if err is None:
@@ -213,7 +188,9 @@ def test_a_death_before_any_step_is_mended_by_doing_it_again(
         store = Store(tmp_path / f"after-{steps}")
         shutil.copytree(made.root, store.root)
         with monkeypatch.context() as patch:
-            Fuse(steps).arm(patch)
+            die_after_calls(patch, [(os, name) for name in ("rename", "replace", "unlink")], steps)
+            # A Draft tidies up behind an exception, as a killed process does not.
+            patch.setattr(Draft, "__exit__", _exit_without_tidying)
             try:
                 replace_the_first(store)
                 alive = True

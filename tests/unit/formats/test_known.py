@@ -14,6 +14,7 @@ import pytest
 from pipeline.formats.detect import JudgedRow, Reading, Unusable, detect_format, read_judged
 from pipeline.formats.known import FORMATS, Format
 from pipeline.sources.row_sources import located_rows
+from tests.helpers.read_rows import shuffled
 
 Row = dict[str, Any]
 
@@ -212,15 +213,6 @@ def test_the_first_row_tells_the_format_and_the_winner_is_chosen(format: Format)
 def test_inverting_the_winner_inverts_every_label(format: Format) -> None:
     inverted = {(p, rejected, chosen) for p, chosen, rejected in verdicts(rows_of(format), format)}
     assert verdicts(rows_of(format, inverted=True), format) == inverted
-
-
-def shuffled(value: Any, rng: random.Random) -> Any:
-    """The same with every object's keys in another order."""
-    if isinstance(value, dict):
-        keys = list(value)
-        rng.shuffle(keys)
-        return {key: shuffled(value[key], rng) for key in keys}
-    return [shuffled(item, rng) for item in value] if isinstance(value, list) else value
 
 
 @pytest.mark.parametrize("format", SAMPLES)

@@ -36,6 +36,7 @@ from pipeline.labelling.settings import LabelSection
 from pipeline.labelling.terminal import session
 from pipeline.labelling.terminal.keys import Keys, wrap
 from pipeline.labelling.web.context import Consent
+from tests.helpers.dying import raising
 from tests.unit.labelling.helpers import new_event, open_log
 
 TEXT = "You are asked to read.\n"
@@ -372,13 +373,6 @@ def test_nothing_in_a_text_reaches_the_terminal_raw(tmp_path: Path, monkeypatch:
         said = run(log, person, "y q", out=io.StringIO())
         assert "␛[2J" in said
         assert controls(said) == set()
-
-
-def raising(err: Exception) -> Callable[..., Any]:
-    def fail(*args: Any) -> Any:
-        raise err
-
-    return fail
 
 
 def test_visible_keeps_what_people_write() -> None:
