@@ -88,6 +88,14 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "data")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def not_waiting_for_the_disk() -> Generator[None]:
+    """Flush nothing: a process may die in a test, a machine may not. What counts flushes is a child."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda fd: None)
+        yield
+
+
 _IMPORTED = 0
 
 

@@ -41,12 +41,6 @@ EDIT = "an answer in the first one's own words"
 MODELS = ("adapter", "model")
 
 
-@pytest.fixture(autouse=True)
-def not_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process may die here, a machine may not."""
-    monkeypatch.setattr(os, "fsync", lambda fd: None)
-
-
 @dataclass
 class World:
     """A data directory with an experiment ``x`` that people labelled."""
