@@ -88,6 +88,19 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "data")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each worker whole files, and one of them all files of tests/browser: each starts a browser of its own."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "tests/browser" if file.startswith("tests/browser/") else file
+
+    return Scheduling(config, log) if config.getoption("dist") == "loadfile" else None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def not_waiting_for_the_disk() -> Generator[None]:
     """Flush nothing: a process may die in a test, a machine may not. What counts flushes is a child."""

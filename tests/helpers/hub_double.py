@@ -17,6 +17,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import huggingface_hub.constants
+import pytest
+from huggingface_hub.utils import close_session
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 API = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree|paths-info|refs)(?:/(.*))?)?")
 RESOLVE = re.compile(r"/(?:(datasets)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
@@ -179,3 +183,19 @@ def hub() -> Iterator[Hub]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def ask_the_double(patch: pytest.MonkeyPatch, server: Hub, root: Path) -> None:
+    """Point the Hub's client at the double, with a cache in ``root``; it read its settings when it was imported.
+
+    Whoever calls this calls ``close_session`` after the test.
+    """
+    constants: Any = huggingface_hub.constants
+    patch.setattr(constants, "ENDPOINT", server.url)
+    template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+    patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    patch.setattr(constants, "HF_HUB_CACHE", str(root / "cache"))
+    patch.setattr(constants, "HF_ASSETS_CACHE", str(root / "assets"))
+    patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    patch.setattr(constants, "HF_HUB_OFFLINE", False)
+    close_session()

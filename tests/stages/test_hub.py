@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 
-from tests.helpers.hub_double import COMMIT, hub
+import pytest
+from huggingface_hub.utils import close_session
+
+from pipeline.sources import hub as source
+from tests.helpers.hub_double import COMMIT, ask_the_double, hub
 from tests.helpers.row_files import write_rows
 from tests.stages.conftest import Project
 
 
-def test_a_base_and_preferences_from_the_hub(finished: Project, project: Project):
+def test_a_base_and_preferences_from_the_hub(finished: Project, project: Project, monkeypatch: pytest.MonkeyPatch):
     data = project.root / "repo"
     data.mkdir()
     rows = [{"prompt": f"question {i}", "chosen": f" good {i}.", "rejected": f" bad {i}."} for i in range(60)]
@@ -31,13 +32,13 @@ def test_a_base_and_preferences_from_the_hub(finished: Project, project: Project
     )
     with hub() as server:
         server.repos = {"models/org/tiny": finished.latest("base").path, "datasets/org/prefs": data}
-        env = {**os.environ, "HF_ENDPOINT": server.url, "HF_HOME": str(project.root / "cache")}
-        env |= {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
-        # In a process of its own, as the Hub's address is read when its client is imported.
-        code = "import sys; from pipeline import collect, reward; sys.exit(collect.main() or reward.main())"
-        command = [sys.executable, "-c", code, "--config", str(project.config)]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        ask_the_double(monkeypatch, server, project.root)
+        try:
+            assert project.run("collect") == 0
+            assert project.run("reward") == 0
+        finally:
+            close_session()
+            source._ask.cache_clear()
         assert any("/org/tiny/resolve/" in line for line in server.asked)
         assert any("datasets/org/prefs" in line for line in server.asked)
     reward = project.latest("reward")

@@ -116,15 +116,14 @@ def test_another_run_is_compared_with_the_one_before(copied: Project, capsys: py
     assert (copied.root / "both-pictures" / "compare-training.png").is_file()
 
 
-def test_a_table_keeps_the_figures_it_shows(copied: Project):
-    assert copied.run("report") == 0
-    readme = copied.root / "README.md"
+def test_a_table_keeps_the_figures_it_shows(finished: Project, tmp_path: Path):
+    readme = tmp_path / "README.md"
     readme.write_text("# Mine\n\n<!-- results:begin -->\n<!-- results:end -->\n", encoding="utf-8")
-    assert report.main(["--table", "--data-dir", str(copied.root / "data"), "--readme", str(readme)]) == 0
+    assert report.main(["--table", "--data-dir", str(finished.root / "data"), "--readme", str(readme)]) == 0
     text = readme.read_text(encoding="utf-8")
     assert "| mini, seed 0 |" in text
-    kept = json.loads((copied.root / "docs" / "results.json").read_text(encoding="utf-8"))["runs"]
-    evaluation = copied.latest("evaluation")
+    kept = json.loads((tmp_path / "docs" / "results.json").read_text(encoding="utf-8"))["runs"]
+    evaluation = finished.latest("evaluation")
     assert kept[0]["source"]["evaluation"] == f"{evaluation.ref} {evaluation.id}"
     difference = evaluation.manifest.stats["gold_score"]["difference"]["value"]
     assert kept[0]["figures"]["gold_score.difference"]["value"] == pytest.approx(difference, abs=1e-4)

@@ -16,7 +16,7 @@ from pipeline.sources import hub as hub_module
 from pipeline.sources.hub import cached_commit, commit_of
 from pipeline.sources.hub_files import _glob
 from pipeline.sources.row_sources import located_rows, read_rows
-from tests.helpers.hub_double import COMMIT, Hub, hub
+from tests.helpers.hub_double import COMMIT, Hub, ask_the_double, hub
 
 V1, V2 = "1" * 40, "2" * 40
 Offline = Callable[[bool], None]
@@ -31,16 +31,10 @@ def server() -> Iterator[Hub]:
 @pytest.fixture
 def offline(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Offline]:
     """Points the Hub's client at the double, with a cache of its own; called, it cuts or mends the line."""
-    constants: Any = huggingface_hub.constants
-    monkeypatch.setattr(constants, "ENDPOINT", server.url)
-    template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_ASSETS_CACHE", str(tmp_path / "assets"))
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    ask_the_double(monkeypatch, server, tmp_path)
 
     def cut(is_offline: bool) -> None:
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", is_offline)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", is_offline)
         close_session()
         hub_module._ask.cache_clear()
 
