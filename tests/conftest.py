@@ -90,7 +90,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give each worker whole files, and one of them all of tests/browser: each would start a browser of its own."""
+    """Give each worker whole files, and one of them all of tests/browser: each would start its own browser."""
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):
