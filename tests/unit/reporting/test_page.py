@@ -14,7 +14,7 @@ from pipeline.reporting.samples import FOLDED, Sample, choose_samples, folded
 from pipeline.reporting.svg import safe_svg
 from pipeline.reporting.trees import Branch
 from pipeline.results.policy import Evaluation
-from tests.unit.reporting.given import REWARD, change, entry, newer, newer_json, reward, sliced, stats
+from tests.unit.reporting.given import REWARD, change, entry, newer, newer_json, reward, sliced, stats, varied_json
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(1)>"
 SVG = '<svg xmlns="http://www.w3.org/2000/svg"><path d="M0 0"/></svg>'
@@ -235,3 +235,13 @@ def test_own_figures_pass() -> None:
 
     picture = common.inline_svg(training.training_curves([{"update": 1, "objective/scores": 0.0}]), "ppo")
     assert picture in render_page(Report("r", pictures=[Picture("PPO", picture)]))
+
+
+def test_the_page_names_the_sentences_with_both_shares() -> None:
+    page = render_page(Report("demo", evaluation=newer(diversity=varied_json())))
+    assert page.index("Collapsed:") < page.index("Gold score rose")
+    assert '<section id="diversity">' in page
+    assert "My friends &lt;loved&gt; it." in page
+    assert "0.52 [0.50,\u00a00.54]" in page
+    assert "Closing sentences, PPO beside best-of-n" in page
+    assert '<section id="diversity">' not in render_page(Report("demo", evaluation=newer()))

@@ -15,7 +15,7 @@ from pipeline.workflow.experiment import STAGES
 from pipeline.workflow.graph import GRAPH, External, graph, nothing_to_do
 from pipeline.workflow.stage import Planner, Run
 from pipeline.workflow.stage_command import stage_main
-from pipeline.workflow.work_key import FORMATS, fingerprint, local_files, module_files
+from pipeline.workflow.work_key import FORMATS, module_files
 
 
 def planner(tmp_path: Path, text: str) -> Planner:
@@ -81,32 +81,12 @@ def test_work_of_the_last_version_stays_done_until_the_stage_writes_something_el
     assert key() != MADE_BY_0_1_0[stage]
 
 
-def test_local_files_of_a_directory(tmp_path: Path):
-    (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "a.jsonl").write_text("1")
-    before = local_files({"x": [str(tmp_path / "d")], "y": 3, "z": "no/such/file"})
-    (tmp_path / "d" / "b.jsonl").write_text("2")
-    assert len(before) == 1
-    assert len(local_files({"x": [str(tmp_path / "d")]})) == 2
-
-
 def test_an_external_base_is_known_by_its_weights(tmp_path: Path):
     (tmp_path / "model.safetensors").write_bytes(b"abc")
     first = External(str(tmp_path), None).id
     (tmp_path / "model.safetensors").write_bytes(b"abd")
     assert External(str(tmp_path), None).id != first
     assert External("org/name", "v1").id != External("org/name", "v2").id
-
-
-def test_a_changed_margin_is_new_work(tmp_path: Path):
-    """A row's id covers its texts; what depends on the row depends on its other columns too."""
-    store = Store(tmp_path / "data")
-    found: list[list[str]] = []
-    for margin in (1.0, 2.0):
-        with store.draft("x", kind="preferences", stage="collect") as draft:
-            draft.write_rows("train", [{"id": "a", "margin": margin}])
-        found.append(fingerprint(draft.version))
-    assert found[0] != found[1]
 
 
 def test_a_base_may_be_a_version(tmp_path: Path):

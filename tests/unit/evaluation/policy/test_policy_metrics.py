@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from pipeline.base.errors import DataError
-from pipeline.evaluation.policy.degenerate import degenerate, degenerate_rate
 from pipeline.evaluation.policy.policy_metrics import (
     Sampled,
     compare,
@@ -20,8 +19,6 @@ from pipeline.evaluation.policy.policy_metrics import (
     kl_per_token,
     ratio_parts,
 )
-from pipeline.evaluation.policy.win_rates import outcomes_by_score, win_rate
-from pipeline.results.policy import DegenerateRate, WinRate
 from pipeline.results.stats import to_json
 from pipeline.statistics.bootstrap import Resampling, paired_difference, wilson
 
@@ -76,13 +73,6 @@ def test_kl_refuses_sides_that_do_not_match() -> None:
         kl_per_sequence([[-math.inf]], [[-1.0]])
 
 
-# Catches: ties as wins or dropped from n, before and after swapped.
-def test_win_rate_by_hand() -> None:
-    result = win_rate(outcomes_by_score([0.0, 0.0, 1.0, 1.0], [1.0, 1.0, 1.0, 0.0]))
-    assert result == WinRate(**vars(wilson(2.5, 4)), wins=2, ties=1, losses=1)
-    assert compare(sampled(scores=None), sampled()).win_rate["score"] is None
-
-
 # Catches: counting per completion instead of over all, bigrams across the border of two completions.
 def test_distinct_by_hand() -> None:
     texts = ["the cat , the cat", "The dog"]
@@ -107,6 +97,10 @@ def test_compare_puts_policy_minus_base() -> None:
     assert result.ended["policy"] == wilson(30, 30)
     assert result.unique == {"base": 1.0, "policy": 1.0}
     assert result.kl_k1 is None
+
+
+def test_a_side_without_scores_wins_at_nothing() -> None:
+    assert compare(sampled(scores=None), sampled()).win_rate["score"] is None
 
 
 def test_compare_is_strict_json_with_parts_missing_or_empty() -> None:
@@ -160,45 +154,6 @@ def test_intervals_of_a_ratio_hold_the_truth() -> None:
         truth = 0.5 + 0.1 * 0.5 * np.mean((np.arange(1, 30) - 15.0) ** 2) / 15
         hits += interval.low <= truth <= interval.high
     assert hits / 300 == pytest.approx(0.9, abs=0.055)
-
-
-LONG = "We saw the film with my sister in May on a rainy evening, and talked about its music until late at night. "
-
-
-@pytest.mark.parametrize(
-    ("text", "ended", "kind"),
-    [
-        ("A fine film.", True, None),
-        ("  \n ", True, "empty"),
-        ("... !!! ??? ...", True, "no words"),
-        ("42", True, None),
-        ("No, no, no!", True, None),
-        ("no no no no", True, None),
-        ("It was good. It was good. I liked it.", True, None),
-        ("very very very very very good", True, "loop"),
-        ("It was good. It was good. It was good. It was good.", True, "loop"),
-        # Three rounds, and nothing after the last one: no blank, no mark.
-        ("The lid was nice. It is worth it all. It is worth it all. It is worth it all.", True, "loop"),
-        ("It is good; it is good; it is good", True, "loop"),
-        (LONG + "I love it a lot. I love it a lot. I love it a lot.", True, "ends in a loop"),
-        (LONG + "I love it a lot. I love it a lot. I love it a lot. But not all.", True, None),
-        (LONG + "It was so very very very very", True, None),
-        ("aaaaaaaaaaaaaaaa", True, "loop"),
-        ("\u597d\u7684" * 8, True, "loop"),
-        ("I saw the film with my sister in May and the end was so so so so so so so", False, "cut in a loop"),
-        ("I saw the film with my sister in May and the end was so so so so so so so", True, None),
-        ("I saw the film, then my sister saw the film, then my brother saw it too.", False, None),
-        ("Maybe maybe maybe maybe. Then the plot turned and all of us were glad that", False, None),
-    ],
-)
-def test_degenerate(text: str, ended: bool, kind: str | None) -> None:
-    assert degenerate(text, ended) == kind
-
-
-# Catches: completions as the unit, a rate of what is fine.
-def test_degenerate_rate_by_hand() -> None:
-    found = degenerate_rate(["", "good", "bad", "a a a a a a a a a a"], [True] * 4, per_prompt=2)
-    assert found == DegenerateRate(**vars(wilson(1, 2)), kinds={"empty": 1, "loop": 1})
 
 
 # Catches: completions as the unit anywhere: everything said of two equal completions per prompt is said of one.

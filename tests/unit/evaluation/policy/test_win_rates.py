@@ -88,3 +88,9 @@ def test_win_rate_intervals_hold_the_truth() -> None:
 
 def test_outcomes_by_score() -> None:
     assert outcomes_by_score([0, 1, 2], [1, 1, 0]).tolist() == [1.0, 0.5, 0.0]
+
+
+# Catches: ties as wins or dropped from n, before and after swapped.
+def test_win_rate_by_hand() -> None:
+    result = win_rate(outcomes_by_score([0.0, 0.0, 1.0, 1.0], [1.0, 1.0, 1.0, 0.0]))
+    assert result == WinRate(**vars(wilson(2.5, 4)), wins=2, ties=1, losses=1)
