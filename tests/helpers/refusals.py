@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -14,3 +15,14 @@ def refusal(kind: type[Exception], call: Callable[..., object], *args: object, *
     message = str(caught.value)
     assert "\n" not in message
     return message
+
+
+@contextmanager
+def well_or_one_line(kind: type[Exception]) -> Iterator[None]:
+    """A block that ends well, or with an error of ``kind`` in one line."""
+    message = ""
+    try:
+        yield
+    except kind as err:
+        message = str(err)
+    assert "\n" not in message

@@ -75,7 +75,7 @@ def test_single_completions_lead_to_a_report(finished: Project, tmp_path: Path, 
     pairs = fewer_pairs(finished.latest("preferences"), train=3, test=4)
     made = project_with(finished, tmp_path / "made", rows, pairs)
     for stage in ("reward", "ppo", "evaluate", "report"):
-        assert made.run(stage) == 0
+        assert made.run(stage, "evaluate.best_of=0", "evaluate.prompts=10") == 0
     scores, reward = made.latest("scores"), made.latest("reward")
     assert scores.splits == {"test": 4, "unpaired/test": len(rows["test"])}
     found = load_dataset(str(scores.path), "unpaired", split="test")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import random
@@ -65,6 +66,13 @@ def others(updates: int, seed: int = 0, batch: int = BATCH, gold: bool = True) -
 def findings(rows: Rows, history: Sequence[Row] | None = None) -> dict[str, Finding]:
     updates = max(row["update"] for row in rows)
     return {f.rule: f for f in diagnose(history or others(updates), None, written(rows))}
+
+
+@functools.cache
+def collapsing() -> tuple[Rows, Written]:
+    """A run that comes to end in the favourite, and what it has written; looked at by many tests."""
+    rows = rollouts(24, favourite=gone(8, 0.9))
+    return rows, written(rows)
 
 
 def gone(begin: int, share: float) -> Callable[[int], float]:
@@ -163,8 +171,8 @@ def test_a_phrase_within_sentences_that_differ() -> None:
 
 
 def test_a_collapse_is_named_with_its_sentence_scores_and_update() -> None:
-    rows = rollouts(24, favourite=gone(8, 0.9))
-    found = findings(rows)
+    rows, texts = collapsing()
+    found = {f.rule: f for f in diagnose(others(24), None, texts)}
     assert set(found) == {"sentences-collapse", "phrase-spreads"}
     collapse = found["sentences-collapse"]
     # Of what is written at update 12 a half ends so; the window of four sees it two updates later.
@@ -244,11 +252,11 @@ def test_a_task_of_few_right_answers_is_well_where_gold_says_so() -> None:
 
 def test_figures_alone_tell_it_without_a_name() -> None:
     """As from a metrics.jsonl that has been taken elsewhere."""
-    windows = written(rollouts(24, favourite=gone(8, 0.9))).windows
+    windows = collapsing()[1].windows
     history = [row | windows[u].figures if (u := int(row["update"])) in windows else row for row in others(24)]
     found = {f.rule: f for f in diagnose(history)}
     assert set(found) == {"sentences-collapse", "phrase-spreads"}
-    named = findings(rollouts(24, favourite=gone(8, 0.9)))
+    named = {f.rule: f for f in diagnose(others(24), None, collapsing()[1])}
     assert found["sentences-collapse"].since == named["sentences-collapse"].since
     assert found["phrase-spreads"].since == named["phrase-spreads"].since
     assert diagnose(history[:10]) == []
@@ -265,8 +273,7 @@ def test_where_nothing_was_written_nothing_is_looked_for() -> None:
 
 @pytest.mark.parametrize("cut", [3, 9, 13, 20])
 def test_a_run_that_is_continued_goes_on_where_it_was(cut: int) -> None:
-    rows, history = rollouts(24, favourite=gone(8, 0.9)), others(24)
-    whole = written(rows)
+    (rows, whole), history = collapsing(), others(24)
     again = written(r for r in rows if r["update"] <= cut)
     for update in range(cut + 1, 25):
         batch = [r for r in rows if r["update"] == update]
