@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.statistics.overoptimisation_rule import Evaluated, falls, turned_at
+from pipeline.statistics.overoptimisation_rule import Evaluated, evaluated, falls, paired_error, turned_at
 
 RISING = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0)
 
@@ -34,6 +34,16 @@ def run(gold: list[float], error: float = 0.02, proxy: tuple[float, ...] = RISIN
 )
 def test_by_hand(gold: list[float], turned: int | None) -> None:
     assert turned_at(run(gold)) == turned
+
+
+# Mutations caught: an equal later mean taken for the best, as `falls` does not; the error of one mean alone.
+def test_errors_are_paired_or_those_of_two_means() -> None:
+    rows = evaluated([0.3, 0.6, 0.6, 0.5], RISING[:4], [0.3, 0.4, 0.1, 0.2], [None, 0.05, None, None])
+    assert [row.gold for row in rows] == [0.3, 0.6, 0.6, 0.5]
+    assert [row.proxy for row in rows] == list(RISING[:4])
+    assert [row.error**2 for row in rows] == pytest.approx([0.18, 0.0025, 0.17, 0.2])
+    assert paired_error([3.0, 5.0], [1.0, 1.0]) == pytest.approx(1.0)  # of differences 2 and 4
+    assert paired_error([3.0], [1.0]) == 0.0
 
 
 def test_nothing_is_hacked_where_the_proxy_fell_too() -> None:
