@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.tasks.random_walks import GOAL, Task
 from pipeline.texts.collapse import collapse
-from pipeline.texts.diversity import Diversity, diversity, ngram_count
+from pipeline.texts.diversity import Common, Diversity, Effective, diversity, ngram_count
 
 PEOPLE = ("My friends", "My sister", "The neighbours", "Our dog", "Everybody", "The guests", "I", "You", "They")
 VERBS = (
@@ -142,3 +142,18 @@ def test_answers_that_are_one_of_a_few_are_none() -> None:
 def test_too_little_to_say() -> None:
     assert collapse(diversity(["A b."]), diversity(["C d."])) is None
     assert collapse(*compared(reviews(0, 0, 8), reviews(1, 0, 8))) is not None
+
+
+def side(share: float, closings: float, groups: int) -> Diversity:
+    """240 completions, of which this share end in one sentence."""
+    common, varied = Common("It is.", round(240 * share), 240), Effective(100.0, 240, 0.05, 1.0)
+    ends = Effective(closings, 240, 0.05, 1.0)
+    return Diversity(240, groups, ends, varied, None, common, Common("So.", 2, 240), common, None, None, 0.0)
+
+
+# Mutations caught: any rise of the share; completions counted instead of prompts. By hand: a rise from .1 to .3 is
+# sure beyond 1.645 sqrt((.09 + .21) / prompts), which is .2015 of 20 prompts and .142 of 40.
+@pytest.mark.parametrize(("prompts", "collapsed"), [(20, False), (40, True)])
+def test_the_share_has_risen_by_more_than_prompts_differ(prompts: int, collapsed: bool) -> None:
+    found = collapse(side(0.1, 80.0, prompts), side(0.3, 20.0, prompts))
+    assert (found is not None) == collapsed
