@@ -85,6 +85,19 @@ def test_gold_that_is_left_behind():
     assert names(noisy) == names(healthy(90)) == set()
 
 
+# Mutation caught: any rise of the score, however small against the spread of its completions.
+def test_a_score_that_hardly_rose_leaves_no_gold_behind():
+    def run(rise: float) -> set[str]:
+        bends = {
+            "objective/scores": lambda u, _: rise * u / 90 + 0.001 * (-1) ** u,
+            GOLD: lambda u, _: 0.3 + u % 2 / 50,
+        }
+        return names(bent(healthy(90), bends | {"objective/scores_std": lambda u, _: 1.0}))
+
+    assert run(0.5) == set()
+    assert run(2.0) == {"gold-left-behind"}
+
+
 def test_gold_on_a_plateau_is_seldom_called_a_fall():
     """Noise of a third of the rise, which is more than 64 completions have."""
     alarms = sum("over-optimisation" in names(healthy(100, seed, batch=4)) for seed in range(12))

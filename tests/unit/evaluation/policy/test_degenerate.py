@@ -34,6 +34,9 @@ LONG = "We saw the film with my sister in May on a rainy evening, and talked abo
         ("I saw the film with my sister in May and the end was so so so so so so so", False, "cut in a loop"),
         ("I saw the film with my sister in May and the end was so so so so so so so", True, None),
         ("I saw the film, then my sister saw the film, then my brother saw it too.", False, None),
+        # A loop of two fifths of the text, and one of more than half.
+        ("I saw it with a friend and it was all right for a while, " + "very " * 8, True, None),
+        ("I saw it with a friend and it was all right for a while, " + "very " * 14, True, "loop"),
         ("Maybe maybe maybe maybe. Then the plot turned and all of us were glad that", False, None),
     ],
 )
