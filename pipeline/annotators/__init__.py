@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from pipeline.base.json_values import JsonObject
 from pipeline.base.plugins import annotator_module
 from pipeline.base.records import Abstention, Annotation, Comparison
 from pipeline.workflow.key_checks.unknown_and_mistyped import parse_options
@@ -64,7 +65,7 @@ class Source(Protocol):
         """Every judgement, ties included; several of one comparison are votes on it."""
         ...
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> JsonObject:
         """Counts of what was read and dropped, by reason, for the manifest. Complete after :meth:`judged`."""
         ...
 

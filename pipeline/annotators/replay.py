@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pipeline.annotators import Context, Source
 from pipeline.base.errors import DataError
+from pipeline.base.json_values import JsonObject
 from pipeline.base.process import say
 from pipeline.base.records import Annotation, Comparison
 from pipeline.formats.detect import PUBLIC_SETS, Format, JudgedRow, Notices, Unusable, read_judged
@@ -82,7 +83,7 @@ class Replay:
             what = f"none of {self._counts['rows']} rows is usable as {self._format}: {reasons}."
             raise DataError(self._options.dataset, what, "Check format and columns in collect.annotator_args.")
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> JsonObject:
         """``rows`` read, votes ``used``, ``ties`` among those, dropped ``duplicates``, ``skipped`` by reason.
 
         Also, where known, the number of ``people``, and ``notices``: lines about unused columns and changed rows.

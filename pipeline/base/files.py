@@ -15,9 +15,10 @@ import re
 import uuid
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from pipeline.base.errors import ConfigError, StoreError
+from pipeline.base.json_values import JsonObject, parse_json
 
 _MENDS = {
     errno.ENOSPC: "Free some space (python -m pipeline data gc) and run again.",
@@ -152,19 +153,7 @@ def replace_text(path: Path, text: str, aside: Path) -> None:
     fsync(path.parent)
 
 
-def parse_json(text: str) -> Any:
-    """The value that ``text`` spells.
-
-    Raises:
-        ValueError: it is no JSON, or nested too deeply for Python to read.
-    """
-    try:
-        return json.loads(text)
-    except RecursionError as err:
-        raise ValueError("nested too deeply") from err
-
-
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> JsonObject:
     """A JSON object from a file.
 
     Raises:
@@ -180,7 +169,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise StoreError(str(path), f"is damaged: not valid JSON ({err}).") from err
     if not isinstance(value, dict):
         raise StoreError(str(path), "is damaged: not a JSON object.")
-    return cast("dict[str, Any]", value)
+    return cast("JsonObject", value)
 
 
 @contextlib.contextmanager

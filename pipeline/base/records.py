@@ -78,12 +78,12 @@ OUTCOMES = {
 _JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
-def canonical_json(value: Any) -> str:
+def canonical_json(value: object) -> str:
     """One spelling per value: sorted keys, no blanks, UTF-8 kept as it is."""
     return _JSON.encode(value)
 
 
-def digest(value: Any) -> str:
+def digest(value: object) -> str:
     """sha256 (hex) of the canonical JSON of ``value``."""
     return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
 

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from pipeline.base.errors import StoreError
 from pipeline.base.files import disk_errors, fsync, is_held, locked, make_dirs, replace_json, sha256_file
@@ -29,6 +29,15 @@ REPLACES = "replaces"
 
 Key = tuple[str, int]
 """A version's name and number."""
+
+
+class Erasure(TypedDict, total=False):
+    """What a tombstone's governance holds of the erased version. ``heir`` is the reference of its replacement."""
+
+    at: str
+    manifest_sha256: str
+    heir: str | None
+    tags: list[str]
 
 
 @dataclass(frozen=True)
@@ -227,7 +236,7 @@ def _follow(home: Path, number: int, numbers: list[int]) -> int | None:
     return number
 
 
-def _erasure(home: Path, number: int) -> dict[str, Any]:
+def _erasure(home: Path, number: int) -> Erasure:
     path = refs.tombstone_path(home, number)
     try:
         return Manifest.from_json(path.read_text("utf-8"), str(path)).governance.get(ERASED, {})
@@ -243,7 +252,7 @@ def erased(store: Store) -> set[str]:
 
 def redacted_tombstone(manifest: Manifest, sha256: str, replacement: str | None, tags: list[str]) -> Manifest:
     kept = {k: manifest.governance[k] for k in (REPLACES, "hub") if k in manifest.governance}
-    erasure = {"at": refs.now(), "manifest_sha256": sha256, "heir": replacement, "tags": tags}
+    erasure: Erasure = {"at": refs.now(), "manifest_sha256": sha256, "heir": replacement, "tags": tags}
     return Manifest(
         name=manifest.name,
         version=manifest.version,

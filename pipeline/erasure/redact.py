@@ -13,7 +13,7 @@ from typing import Any, cast
 MARK = "(erased)"
 
 
-def redacted_value(value: Any, words: Collection[str]) -> Any:
+def redacted_value(value: object, words: Collection[str]) -> Any:
     """A JSON value without the entries about a person.
 
     Removes entries whose key contains a word, and list elements that are a word or an object with one among its
@@ -49,7 +49,7 @@ def redacted_text(text: str, suffix: str, words: Collection[str]) -> str:
     return _marked(text, words)
 
 
-def _is_about(value: Any, words: Collection[str]) -> bool:
+def _is_about(value: object, words: Collection[str]) -> bool:
     if isinstance(value, Mapping):
         return any(isinstance(v, str) and v in words for v in cast("Mapping[str, Any]", value).values())
     if isinstance(value, list):  # a row as a list of its cells

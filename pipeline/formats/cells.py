@@ -18,7 +18,7 @@ _PYTHON = re.compile(r"\[\s*(\{\s*'|'|\"|array\()|\{\s*'\w+'\s*:|array\(\[")
 _MESSAGE = (("role", "content"), ("from", "value"))
 
 
-def parsed(value: Any, name: str) -> list[Any] | dict[str, Any] | None:
+def parsed(value: object, name: str) -> list[Any] | dict[str, Any] | None:
     """The list or object in a cell, also where it is written as text; None for any other text, number or nothing.
 
     Raises:
@@ -39,24 +39,24 @@ def parsed(value: Any, name: str) -> list[Any] | dict[str, Any] | None:
     return contents
 
 
-def listed(value: Any, name: str) -> list[Any] | None:
+def listed(value: object, name: str) -> list[Any] | None:
     """:func:`parsed`, of lists alone."""
     contents = parsed(value, name)
     return contents if isinstance(contents, list) else None
 
 
-def is_message(value: Any) -> bool:
+def is_message(value: object) -> bool:
     """Whether this is one message, with role and content, or from and value as in ShareGPT."""
     return isinstance(value, dict) and any(all(key in value for key in keys) for keys in _MESSAGE)
 
 
-def holds_texts(value: Any) -> bool:
+def holds_texts(value: object) -> bool:
     """Whether this is a list of texts and nothing else."""
     several = cast("list[Any]", value) if isinstance(value, list) else []
     return bool(several) and all(isinstance(v, str) for v in several)
 
 
-def no_list(value: Any, name: str) -> None:
+def no_list(value: object, name: str) -> None:
     """Check that a text is not a list of texts or messages that was written as text.
 
     Raises:

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Literal
 
 from pipeline.base.records import Choice
 from pipeline.formats.judged import Refused, Unclear, absent
@@ -43,7 +43,7 @@ _MAP = "Say what the values mean:  choices: {%s: a, ...: b}  (a, b, tie, both_ba
 
 
 def verdict(
-    value: Any, name: str, names: tuple[str, str], choices: Mapping[str, str], ordered: bool = True
+    value: object, name: str, names: tuple[str, str], choices: Mapping[str, str], ordered: bool = True
 ) -> Choice:
     """The side that a cell means.
 
@@ -83,13 +83,13 @@ def accepted(names: tuple[str, str], choices: Mapping[str, str]) -> str:
     )
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A value for a message, cut where it is long."""
     said = str(value)
     return f'"{said[:_LONGEST]}{"..." if len(said) > _LONGEST else ""}"'
 
 
-def spelled(value: Any) -> str:
+def spelled(value: object) -> str:
     """One spelling of a value: 1, +1, 1.0 and "1.0" are ``1``, True is ``true``; a word stays, less blanks.
 
     Unicode's ways to write one letter (``ü`` as one character or as two, the wide ``Ａ``) are one.

@@ -138,7 +138,7 @@ def _no_prompt(row: Row, place: str) -> DataError:
     )
 
 
-def _whole(side: Any) -> bool:
+def _whole(side: object) -> bool:
     """Whether this is a conversation from its beginning, not an answer."""
     return is_conversation(side) and messages(side, "chosen")[0]["role"] != "assistant"
 
@@ -210,7 +210,7 @@ def parse_row(
 
     Args:
         row: its columns under our names (:func:`pipeline.sources.row_sources.rename_columns`).
-        format: see :func:`detect_format`; ``auto`` detects anew for this row.
+        format: see :func:`detect_format`; ``auto`` detects it again for this row.
         render: turns messages into text; pass one that uses a tokenizer's chat template.
     Raises:
         DataError: only for ``auto``, when the format cannot be told.
@@ -220,7 +220,7 @@ def parse_row(
     return next((judgement for judgement in judgements if isinstance(judgement, JudgedRow)), judgements[0])
 
 
-def parse_prompt(value: Any, render: Render = render_plain) -> str | Unusable:
+def parse_prompt(value: object, render: Render = render_plain) -> str | Unusable:
     """The prompt in a prompt column: a text as it is, or messages rendered."""
     try:
         if is_conversation(value, "prompt"):

@@ -104,7 +104,7 @@ class _Tally:
     def __init__(self) -> None:
         self._hashes = array("q")
 
-    def add(self, thing: Any) -> None:
+    def add(self, thing: object) -> None:
         self._hashes.append(hash(thing))
 
     def distinct(self) -> int:
@@ -227,14 +227,14 @@ def _replay_lines(found: Look, options: JudgedSet, skip: bool) -> list[str]:
     return lines + (["    on_bad_row: skip"] if skip else [])
 
 
-def _given(options: JudgedSet) -> dict[str, Any]:
+def _given(options: JudgedSet) -> dict[str, object]:
     """The options that are not as they are by default."""
     plain = JudgedSet(options.dataset)
     given = {k: v for k, v in vars(options).items() if v != getattr(plain, k, None)}
     return {"dataset": options.dataset} | given
 
 
-def _yaml(value: Any) -> str:
+def _yaml(value: object) -> str:
     import yaml
 
     return (

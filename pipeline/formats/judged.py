@@ -132,7 +132,7 @@ def judged(
     return JudgedRow(prompt, first, second, tied, both_bad=choice == "both_bad", scores=scores, **known)
 
 
-def text(value: Any, name: str) -> str:
+def text(value: object, name: str) -> str:
     """``value`` if it is a text. Raises Refused."""
     if not isinstance(value, str):
         raise Refused(f"{name} is not text" if value is not None else f"no {name}")
@@ -154,12 +154,12 @@ def check_texts(prompt: str, chosen: str, rejected: str, names: tuple[str, str] 
         raise Refused(f"{names[0]} equals {names[1]}")
 
 
-def absent(value: Any) -> bool:
+def absent(value: object) -> bool:
     """Whether a cell holds nothing; NaN is how pandas writes that."""
     return value is None or value == "" or value != value
 
 
-def yes(value: Any, name: str) -> bool:
+def yes(value: object, name: str) -> bool:
     """A cell that says true or false in one of the usual spellings; absent is false. Raises Refused."""
     if absent(value):
         return False
@@ -232,7 +232,7 @@ def _spelled(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{word.replace('_', ' ')} {n}" for word, n in counts.items() if n)
 
 
-def is_person(annotator: Any) -> bool:
+def is_person(annotator: object) -> bool:
     """Whether this is an id of ours for a person: ``p_`` and 10 hex digits."""
     return isinstance(annotator, str) and PERSON_ID.fullmatch(annotator) is not None
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+from pipeline.base.json_values import dict_of
 from pipeline.formats.cells import holds_texts, is_message, listed, no_list, parsed
 from pipeline.formats.judged import Refused, absent, text
 
@@ -67,7 +68,7 @@ def bot(said: str) -> list[Message]:
     return [{"role": "assistant", "content": said[1:] if re.match(r" \S", said) else said}]
 
 
-def is_conversation(value: Any, name: str = "a cell") -> bool:
+def is_conversation(value: object, name: str = "a cell") -> bool:
     """Whether a cell holds messages. A CSV cannot hold a list; it holds one as text.
 
     Raises:
@@ -79,7 +80,7 @@ def is_conversation(value: Any, name: str = "a cell") -> bool:
     return is_message(contents) or (isinstance(contents, list) and any(is_message(item) for item in contents))
 
 
-def objects(value: Any, name: str, kind: str) -> list[dict[str, Any]]:
+def objects(value: object, name: str, kind: str) -> list[dict[str, Any]]:
     """A list of objects, also one written as text. Any other item becomes an empty object. Raises Refused."""
     items = listed(value, name)
     if items is None:
@@ -88,10 +89,10 @@ def objects(value: Any, name: str, kind: str) -> list[dict[str, Any]]:
         raise Refused(f"{name} is not a list of {kind}" if value is not None else f"no {name}")
     if not items:
         raise Refused(f"empty {name}")
-    return [cast("dict[str, Any]", v) if isinstance(v, dict) else {} for v in items]
+    return [dict_of(v) for v in items]
 
 
-def messages(value: Any, name: str) -> list[Message]:
+def messages(value: object, name: str) -> list[Message]:
     """The messages in a cell, or the only one. Raises Refused."""
     contents = parsed(value, name)
     if isinstance(contents, dict) and is_message(contents):
@@ -135,7 +136,7 @@ def _parts(parts: list[Any], name: str) -> str:
     return "".join(texts)
 
 
-def conversation(prompt: Any, name: str = "prompt") -> list[Message]:
+def conversation(prompt: object, name: str = "prompt") -> list[Message]:
     """The turns of a prompt that is one: messages, a text they were written out as, or a user's only turn.
 
     Raises:

@@ -113,7 +113,7 @@ def _after_system(render: Render, said: str) -> Render:
     return rendered
 
 
-def plain(value: Any, name: str, how: Reading) -> str:
+def plain(value: object, name: str, how: Reading) -> str:
     """A text that stays as it is. Raises Refused; a list of texts or messages written as text is none."""
     written = text(value, name)
     if written in _NOTHING:
@@ -123,7 +123,7 @@ def plain(value: Any, name: str, how: Reading) -> str:
     return written
 
 
-def prompt_as_given(value: Any, how: Reading) -> str:
+def prompt_as_given(value: object, how: Reading) -> str:
     """A prompt of plain text, after the row's system text where there is one. Raises Refused."""
     prompt = plain(value, "prompt", how)
     return prompt if how.system is None or not prompt.strip() else f"{how.system}\n\n{prompt}"
@@ -184,7 +184,7 @@ def annotator(row: Row, how: Reading) -> str | None:
     return None
 
 
-def as_given(prompt: Any, completions: Sequence[tuple[str, Any]], how: Reading) -> tuple[str, list[str]]:
+def as_given(prompt: object, completions: Sequence[tuple[str, Any]], how: Reading) -> tuple[str, list[str]]:
     """Prompt and completions (name, value) as texts; written out only where the prompt is messages."""
     if not is_conversation(prompt, "prompt"):
         texts = [plain(value, name, how) for name, value in completions]
@@ -203,7 +203,9 @@ def two_answers(
     return prompt, (a, b)
 
 
-def side(value: Any, name: str, how: Reading, names: tuple[str, str] = ("completion_a", "completion_b")) -> Choice:
+def side(
+    value: object, name: str, how: Reading, names: tuple[str, str] = ("completion_a", "completion_b")
+) -> Choice:
     """:func:`pipeline.formats.choices.verdict` of a cell, where ``name`` and ``names`` are our columns.
 
     Raises:

@@ -125,7 +125,7 @@ def _without_none(row: Row) -> Row:
     return {key: value for key, value in row.items() if value is not None}
 
 
-def _sides(source: Source, chosen: Any, rejected: Any, **prompt: Any) -> list[Row]:
+def _sides(source: Source, chosen: object, rejected: object, **prompt: Any) -> list[Row]:
     return [_without_none({**prompt, "chosen": chosen, "rejected": rejected, "margin": source.row.margin})]
 
 

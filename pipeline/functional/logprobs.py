@@ -67,7 +67,7 @@ def _selected(
     """Log-probability and entropy (N,), and what their gradients need.
 
     Args:
-        room: two of (N or more, V) fp32 to work in; asked for anew for every chunk, they would scatter the memory.
+        room: two of (N or more, V) fp32 to work in; allocated for every chunk, they would scatter the memory.
     Returns:
         Also the unnormalised probabilities (N, V), their sums (N, 1) and logits less their maximum (N, V).
     """

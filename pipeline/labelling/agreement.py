@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.labelling.aggregate import pair_choices
 from pipeline.labelling.items import PAIRWISE_CHOICES, RATING_CHOICES, THUMBS_CHOICES, Item, Mode, as_shown
-from pipeline.results.stats import to_json
-from pipeline.statistics.intervals import SMALLEST_BOOTSTRAP, wilson
+from pipeline.statistics.intervals import SMALLEST_BOOTSTRAP, Estimate, wilson
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,6 +31,75 @@ SEED = 0
 # More items than this are grouped at random, and the groups are resampled: the estimates are ratios of sums over
 # items, so their spread is the same, and the work stays bounded.
 MOST_UNITS = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawAgreement(Estimate):
+    """Share of pairs of votes on the same item that agree; ``n`` pairs on ``items`` items with such a pair."""
+
+    items: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alpha(Estimate):
+    """Krippendorff's alpha of ``n`` votes on ``items`` items; the ``reason`` where it is undefined."""
+
+    items: int
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class PersonFigures:
+    """One person's answers: shares with Wilson's interval, NaN where there is nothing to count.
+
+    Attributes:
+        agreement_with_majority: with the most frequent choice of the others, where it is unique (of a ranking:
+            mean share of its pairs).
+        gold: of known answers those matched.
+        self_agreement: of repeats with the first vote.
+        too_fast, median_ms: of all votes.
+        position_bias: as in :class:`Summary`.
+    """
+
+    votes: int
+    skips: int
+    flags: int
+    agreement_with_majority: Estimate
+    gold: Estimate
+    self_agreement: Estimate
+    too_fast: Estimate
+    median_ms: float | None
+    position_bias: Estimate | None
+
+
+@dataclass(frozen=True)
+class Disputed:
+    """An item whose voters differ, with the number of votes for each choice."""
+
+    item: str
+    votes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Statistics of the votes for the operator, with 95 % intervals; see :func:`summary`.
+
+    Attributes:
+        raw, alpha: bootstrap over items (none below 20).
+        position_bias: share of decided votes for the completion at place 0 (of a ranking: where it is above that
+            of place 1); Wilson's interval. None for thumbs and ratings.
+        annotators: by id.
+        choices: votes of each.
+        disputed: items with two or more votes of which less than 2/3 are for one choice (of a ranking: on any
+            pair); of ratings, those at least two apart. Most disputed first.
+    """
+
+    raw: RawAgreement
+    alpha: Alpha
+    position_bias: Estimate | None
+    annotators: dict[str, PersonFigures]
+    choices: dict[str, int]
+    disputed: list[Disputed]
 
 
 @dataclass(frozen=True)
@@ -60,8 +129,8 @@ def summary(
     skips: Sequence[Event],
     flags: Sequence[Event],
     too_fast_ms: int,
-) -> dict[str, Any]:
-    """Statistics of the votes for the operator, as plain JSON, with 95 % intervals.
+) -> Summary:
+    """Statistics of the votes.
 
     Agreement is computed from first votes (round 0) on items other than gold. A ranking counts as a vote on each
     pair of its completions: better (a), worse (b) or equal.
@@ -69,33 +138,19 @@ def summary(
     Args:
         items: by id, gold ones included; all of one mode.
         votes, skips, flags: current ones, in any order.
-    Returns:
-        - ``raw``: share of pairs of votes on the same item that agree; ``n`` pairs, ``items`` with such a pair.
-          Bootstrap over items (none below 20).
-        - ``alpha``: Krippendorff's alpha, ordinal for ratings, else nominal; number of votes ``n`` and of
-          ``items``; ``reason`` where it is undefined. Bootstrap over items.
-        - ``position_bias``: share of decided votes for the completion at place 0 (of a ranking: where it is above
-          that of place 1); Wilson's interval. None for thumbs and ratings.
-        - ``annotators``: by id; ``votes``, ``too_fast``, ``median_ms`` of all their votes; ``skips``; ``flags``;
-          ``agreement_with_majority``: with the most frequent choice of the others, where it is unique (of a
-          ranking: mean share of its pairs); ``gold``: share of known answers matched; ``self_agreement``: of
-          repeats with the first vote; ``position_bias``.
-        - ``choices``: votes of each.
-        - ``disputed``: items with two or more votes of which less than 2/3 are for one choice (of a ranking: on
-          any pair); of ratings, those at least two apart. Most disputed first.
     """
     mode: Mode = next(iter(items.values())).mode if items else "pairwise"
     table = _table(items, votes, mode)
     raw, alpha = agreement(table.counts, table.item, ordinal=mode == "rating")
     won = [_first_won(v.choice, tuple(v.order), mode) for v in table.votes]
-    return {
-        "raw": raw,
-        "alpha": alpha,
-        "position_bias": _position_bias(won, mode),
-        "annotators": _annotators(items, votes, skips, flags, too_fast_ms, table, won),
-        "choices": dict(zip(table.choices, table.counts.sum(0).tolist(), strict=True)),
-        "disputed": _disputed(table, mode),
-    }
+    return Summary(
+        raw,
+        alpha,
+        position_bias=_position_bias(won, mode),
+        annotators=_annotators(items, votes, skips, flags, too_fast_ms, table, won),
+        choices=dict(zip(table.choices, table.counts.sum(0).tolist(), strict=True)),
+        disputed=_disputed(table, mode),
+    )
 
 
 def krippendorff_alpha(coincidences: NDArray, *, ordinal: bool = False) -> NDArray:
@@ -148,8 +203,8 @@ def _table(items: Mapping[str, Item], votes: Sequence[Vote], mode: Mode) -> _Tab
     return _Table(list(place), counted, choices, vote, question, code, item, counts)
 
 
-def agreement(counts: NDArray, item: NDArray, *, ordinal: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
-    """``raw`` and ``alpha`` of :func:`summary`, both from sums over items.
+def agreement(counts: NDArray, item: NDArray, *, ordinal: bool = False) -> tuple[RawAgreement, Alpha]:
+    """Raw agreement and alpha (ordinal for ratings, else nominal), both from sums over items.
 
     Args:
         counts: (Q, K) votes of each choice on each question.
@@ -181,31 +236,26 @@ def agreement(counts: NDArray, item: NDArray, *, ordinal: bool = False) -> tuple
         spread = estimates(draws @ sums)
     reason = None if np.isfinite(alpha) else "all votes are the same" if n_items else "no item has two votes"
     return (
-        {**_value(raw, spread[0]), "n": int(pairs.sum()), "items": n_items},
-        {**_value(alpha, spread[1]), "n": int(m.sum()), "items": n_items, "reason": reason},
+        RawAgreement(*_limits(raw, spread[0]), n=int(pairs.sum()), items=n_items),
+        Alpha(*_limits(alpha, spread[1]), n=int(m.sum()), items=n_items, reason=reason),
     )
 
 
-def _value(value: NDArray, resampled: NDArray | None) -> dict[str, float | None]:
-    """The estimate with its percentile interval; resamples where it is undefined are dropped."""
+def _limits(value: NDArray, resampled: NDArray | None) -> tuple[float, float, float]:
+    """The value and its percentile interval; resamples where it is undefined are dropped."""
     import numpy as np
 
     defined = resampled[np.isfinite(resampled)] if resampled is not None else np.empty(0)
     if not np.isfinite(value) or not len(defined):
-        return {"value": float(value) if np.isfinite(value) else None, "low": None, "high": None}
+        return float(value), math.nan, math.nan
     low, high = np.percentile(defined, [2.5, 97.5])
-    return {"value": float(value), "low": float(low), "high": float(high)}
+    return float(value), float(low), float(high)
 
 
-def _share(successes: float, n: int) -> dict[str, Any]:
-    """With Wilson's interval; all None for n = 0."""
-    return to_json(wilson(successes, n)) if n else {"value": None, "low": None, "high": None, "n": 0}
-
-
-def _position_bias(won: Sequence[bool | None], mode: Mode) -> dict[str, Any] | None:
+def _position_bias(won: Sequence[bool | None], mode: Mode) -> Estimate | None:
     if mode in ("thumbs", "rating"):
         return None
-    return _share(won.count(True), won.count(True) + won.count(False))
+    return wilson(won.count(True), won.count(True) + won.count(False))
 
 
 @cache
@@ -223,7 +273,7 @@ def _annotators(
     too_fast_ms: int,
     table: _Table,
     won: Sequence[bool | None],
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, PersonFigures]:
     import numpy as np
 
     mode: Mode = next(iter(items.values())).mode if items else "pairwise"
@@ -236,22 +286,22 @@ def _annotators(
         places[v.annotator].append(first)
     skipped, flagged = Counter(e.annotator for e in skips), Counter(e.annotator for e in flags)
     with_majority = _with_majority(table)
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, PersonFigures] = {}
     for who, own in sorted(votes_of.items()):
         gold = [v.choice == golds[v.item] for v in own if v.item in golds and v.round == 0]
         repeats = _repeat_agreement([v for v in own if v.item not in golds], mode)
         times = np.array([v.ms for v in own if v.ms is not None])
-        rows[who] = {
-            "votes": len(own),
-            "skips": skipped[who],
-            "flags": flagged[who],
-            "agreement_with_majority": _share(*with_majority.get(who, (0, 0))),
-            "gold": _share(sum(gold), len(gold)),
-            "self_agreement": _share(sum(repeats), len(repeats)),
-            "too_fast": _share(int((times < too_fast_ms).sum()), len(times)),
-            "median_ms": float(np.median(times)) if len(times) else None,
-            "position_bias": _position_bias(places[who], mode),
-        }
+        rows[who] = PersonFigures(
+            len(own),
+            skipped[who],
+            flagged[who],
+            agreement_with_majority=wilson(*with_majority.get(who, (0, 0))),
+            gold=wilson(sum(gold), len(gold)),
+            self_agreement=wilson(sum(repeats), len(repeats)),
+            too_fast=wilson(int((times < too_fast_ms).sum()), len(times)),
+            median_ms=float(np.median(times)) if len(times) else None,
+            position_bias=_position_bias(places[who], mode),
+        )
     return rows
 
 
@@ -285,7 +335,7 @@ def _with_majority(table: _Table) -> dict[str, tuple[float, int]]:
     return {name: (float(sums[i]), int(votes[i])) for name, i in number.items()}
 
 
-def _disputed(table: _Table, mode: Mode) -> list[dict[str, Any]]:
+def _disputed(table: _Table, mode: Mode) -> list[Disputed]:
     import numpy as np
 
     counts, n = table.counts, len(table.items)
@@ -303,9 +353,9 @@ def _disputed(table: _Table, mode: Mode) -> list[dict[str, Any]]:
     queue = np.lexsort((np.arange(n), -size, -worst))[: int((worst > 0).sum())].tolist()
     if mode != "ranking":
         rows = [{c: n for c, n in zip(table.choices, row, strict=True) if n} for row in counts[queue].tolist()]
-        return [{"item": table.items[i], "votes": row} for i, row in zip(queue, rows, strict=True)]
+        return [Disputed(table.items[i], row) for i, row in zip(queue, rows, strict=True)]
     rankings: dict[str, dict[str, int]] = {table.items[i]: {} for i in queue}
     for v in table.votes:
         if v.item in rankings:
             rankings[v.item][v.choice] = rankings[v.item].get(v.choice, 0) + 1
-    return [{"item": item, "votes": dict(sorted(votes.items()))} for item, votes in rankings.items()]
+    return [Disputed(item, dict(sorted(votes.items()))) for item, votes in rankings.items()]

@@ -14,10 +14,12 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from pipeline.base.json_values import JsonObject
 from pipeline.base.records import CHOICES, Annotation, Choice, Comparison, digest, short_hash, turned
 from pipeline.formats.read_options import Aggregation, Margin
 from pipeline.labelling.aggregate import Outcome, aggregate_pairs, margin_of
-from pipeline.labelling.agreement import agreement
+from pipeline.labelling.agreement import Alpha, RawAgreement, agreement
+from pipeline.results.stats import to_json
 
 Row = dict[str, Any]
 
@@ -72,13 +74,15 @@ class Judgements:
 
     Args:
         aggregate, margin: as in the section ``label``.
-        nobody: the annotator's name in rows that name nobody: the set's.
+        set_name: the annotator in rows that name nobody, who is not counted as a person.
     """
 
-    def __init__(self, aggregate: Aggregation = "majority", margin: Margin = "strength", nobody: str = "") -> None:
+    def __init__(
+        self, aggregate: Aggregation = "majority", margin: Margin = "strength", set_name: str = ""
+    ) -> None:
         self._how: Aggregation = aggregate
         self._margin: Margin = margin
-        self._nobody = nobody
+        self._set_name = set_name
         self._numbers: dict[bytes, int] = {}
         self._rank = array("d"), array("Q")
         self._people: dict[str, int] = {}
@@ -152,21 +156,21 @@ class Judgements:
         """Whether any comparison has several votes."""
         return sum(self._count) > len(self._numbers)
 
-    def counts(self) -> dict[str, Any]:
+    def counts(self) -> JsonObject:
         """For the manifest: ``comparisons``, ``votes``, named ``people``.
 
         Where any comparison has several votes, also ``aggregate`` and ``agreement``: ``raw`` and ``alpha`` of
         :func:`pipeline.labelling.agreement.summary`.
         """
-        people = len(self._people.keys() - {self._nobody})
-        counts: dict[str, Any] = {"comparisons": len(self._numbers), "votes": sum(self._count)}
+        people = len(self._people.keys() - {self._set_name})
+        counts: JsonObject = {"comparisons": len(self._numbers), "votes": sum(self._count)}
         counts |= {"people": people} if people else {}
         if self.several:
             raw, alpha = self._agreement()
-            counts |= {"aggregate": self._how, "agreement": {"raw": raw, "alpha": alpha}}
+            counts |= {"aggregate": self._how, "agreement": {"raw": to_json(raw), "alpha": to_json(alpha)}}
         return counts
 
-    def _agreement(self) -> tuple[Row, Row]:
+    def _agreement(self) -> tuple[RawAgreement, Alpha]:
         import numpy as np
 
         n, k = len(self._numbers), len(CHOICES)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 from pipeline.labelling.items import Mode, ranking
+from pipeline.statistics.intervals import Estimate, has_value
 from pipeline.statistics.spelling import UNKNOWN, interval
 
 LETTERS = "ABCDEFGHI"
@@ -42,16 +41,14 @@ def from_letters(text: str) -> str:
     return "".join(str(LETTERS.index(c)) if c in LETTERS else c for c in letters)
 
 
-def estimate(entry: Mapping[str, Any] | None) -> tuple[str, str]:
-    """(value, interval) of a {value, low, high, n}: a dash for no value, empty for no interval."""
-    value, _, limits = interval(entry).partition(" ")
+def estimate(share: Estimate | None) -> tuple[str, str]:
+    """(value, interval): a dash for no value, empty for no interval."""
+    value, _, limits = interval(share).partition(" ")
     return value, limits
 
 
-def percent(entry: Mapping[str, Any] | None) -> str:
-    if not entry or entry.get("value") is None:
-        return UNKNOWN
-    return f"{100 * entry['value']:.0f} %"
+def percent(share: Estimate | None) -> str:
+    return f"{100 * share.value:.0f} %" if has_value(share) else UNKNOWN
 
 
 def seconds(ms: float | None) -> str:
@@ -72,7 +69,5 @@ def ago(at: str | None, now: datetime | None = None) -> str:
     return "now"
 
 
-def excludes(entry: Mapping[str, Any] | None, value: float) -> bool:
-    if not entry or entry.get("low") is None or entry.get("high") is None:
-        return False
-    return not entry["low"] <= value <= entry["high"]
+def excludes(share: Estimate | None, value: float) -> bool:
+    return share is not None and share.has_limits and not share.low <= value <= share.high

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -52,7 +51,7 @@ class Sampling:
         """Completions to sample."""
         return len(self._prompts) * self._per_prompt
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> dict[str, float]:
         """Counts for the manifest: pairs sampled, those equal or repeated, the share of completions that ended."""
         return {
             "sampled": self._pairs,

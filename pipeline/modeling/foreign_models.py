@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
-from pipeline.base.errors import ModelError
-from pipeline.modeling.loading import first_line, silent
+from pipeline.base.errors import ModelError, first_line
+from pipeline.modeling.loading import silent
 from pipeline.modeling.types import Tokenizer
 from pipeline.modeling.weights import require_finite
 

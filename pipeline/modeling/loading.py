@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from transformers import PreTrainedModel
 
-from pipeline.base.errors import ModelError
+from pipeline.base.errors import ModelError, first_line
 from pipeline.modeling.portable import save_model_files, save_tokenizer
 from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.modeling.weights import require_finite
@@ -158,11 +158,6 @@ def _check_source(source: str) -> None:
         raise ModelError(source, "no such directory.", "Give a directory that exists, or a Hub id like org/name.")
     if Path(source, "adapter_config.json").is_file():
         raise ModelError(source, "is an adapter, not a base model.", "Give its base, or merge it: pipeline merge.")
-
-
-def first_line(err: Exception) -> str:
-    """The first line of an error's text, or its type; no full stop at the end."""
-    return (str(err).strip() or type(err).__name__).splitlines()[0][:200].rstrip(".")
 
 
 def _advice(source: str) -> str:

@@ -11,8 +11,7 @@ import torch
 from peft import LoraConfig, PeftModel
 from torch import Tensor, nn
 
-from pipeline.base.errors import ModelError
-from pipeline.modeling.loading import first_line
+from pipeline.base.errors import ModelError, first_line
 from pipeline.modeling.portable import adapter_settings, save_tokenizer
 from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.modeling.weights import non_finite

@@ -10,7 +10,7 @@ import json
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from pipeline.base.errors import StoreError
+from pipeline.base.errors import StoreError, first_line
 from pipeline.base.process import world_size
 
 if TYPE_CHECKING:
@@ -47,9 +47,8 @@ def together(message: dict[str, Any], name: str) -> list[dict[str, Any]]:
             f"rank {rank}", "a process of this run did not answer.", "Launch all of them again."
         ) from err
     except ValueError as err:  # of the launcher's environment
-        reason = str(err).strip().splitlines()[0][:200]
         mend = "Launch with torchrun or accelerate, or unset WORLD_SIZE."
-        raise StoreError(f"rank {rank} of {size}", f"cannot find the others: {reason}", mend) from err
+        raise StoreError(f"rank {rank} of {size}", f"cannot find the others: {first_line(err)}.", mend) from err
     return messages
 
 

@@ -14,7 +14,7 @@ import torch
 from jinja2 import TemplateError
 from torch import Tensor
 
-from pipeline.base.errors import ModelError
+from pipeline.base.errors import ModelError, first_line
 from pipeline.formats.detect import Message, Render, render_plain
 from pipeline.formats.judged import Refused
 from pipeline.modeling.loading import load_tokenizer
@@ -54,8 +54,7 @@ def chat_render(tokenizer: Tokenizer) -> Render:
             roles = ", ".join(message["role"] for message in messages[:6]) + (", ..." if len(messages) > 6 else "")
             raise ModelError(
                 getattr(tokenizer, "name_or_path", "") or "the tokenizer",
-                f"its chat template refuses a conversation of the turns {roles}"
-                f" ({str(err).splitlines()[0][:120] if str(err) else type(err).__name__}).",
+                f"its chat template refuses a conversation of the turns {roles} ({first_line(err)}).",
                 "Leave chat_template out, so that turns are written out, or use roles that it accepts.",
             ) from err
 

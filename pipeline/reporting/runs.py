@@ -115,7 +115,7 @@ def _evaluation_of(store: Store, policy: Version) -> Version:
     )
 
 
-def settings(policy: Version, ancestors: Sequence[Node], evaluation: Version | None = None) -> dict[str, Any]:
+def settings(policy: Version, ancestors: Sequence[Node], evaluation: Version | None = None) -> dict[str, object]:
     """The settings of a run, from the manifest of the nearest version of each stage."""
     sections: dict[str, Any] = {k: policy.manifest.config.get(k) for k in ("task", "task_args", "seed")}
     configs: dict[str, Mapping[str, Any]] = {}
@@ -198,7 +198,7 @@ def differing(
     return rows
 
 
-def _spelled(value: Any) -> str:
+def _spelled(value: object) -> str:
     if value is None:
         return DEFAULT
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -67,7 +67,7 @@ class _Unreadable(ValueError):
     """The path of a value, and its fault."""
 
 
-def _read(hint: Any, value: object, path: str) -> Any:
+def _read(hint: object, value: object, path: str) -> Any:
     if hint is Any:  # plain JSON
         return value
     origin, args = get_origin(hint), get_args(hint)
@@ -119,7 +119,7 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
-def _missing(hint: Any, path: str) -> Any:
+def _missing(hint: object, path: str) -> Any:
     """The value of a missing key of this type."""
     if type(None) in get_args(hint):
         return None
@@ -130,7 +130,7 @@ def _missing(hint: Any, path: str) -> Any:
     raise _Unreadable(f"{path} is missing")
 
 
-def _own_keys(hint: Any) -> Mapping[str, Any] | None:
+def _own_keys(hint: object) -> Mapping[str, Any] | None:
     """The keys of a flat field: those of its dataclass; None of a mapping, which has all that are left."""
     kind = next((a for a in (hint, *get_args(hint)) if dataclasses.is_dataclass(a)), None)
     return None if get_origin(hint) is Mapping or kind is None else _hints(kind)

@@ -13,13 +13,14 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple, TypedDict
 from urllib.parse import urlsplit
 
 import httpx
 
 from pipeline.base.errors import ModelError
 from pipeline.base.files import disk_errors, make_dirs
+from pipeline.base.json_values import JsonObject
 from pipeline.base.records import digest
 from pipeline.workflow.judges import JudgeOptions
 
@@ -53,6 +54,14 @@ class Answer(NamedTuple):
 
     choice: Choice | None
     reason: str | None = None
+
+
+class Reply(TypedDict):
+    """What is kept of an endpoint's reply."""
+
+    text: str
+    refusal: bool
+    finish_reason: str
 
 
 class LLMJudge:
@@ -107,7 +116,7 @@ class LLMJudge:
             raise err
         return [read_answer(self._replies[key]) for key in keys]
 
-    def body(self, pair: Pair) -> dict[str, Any]:
+    def body(self, pair: Pair) -> JsonObject:
         """The request for one pair.
 
         The marker holds a digest of what it encloses, so no completion can contain it; and it is always the same.
@@ -140,7 +149,7 @@ class LLMJudge:
             raise ModelError(self.where, problem, fix) from err
 
     def _answer(
-        self, client: httpx.Client, key: str, body: dict[str, Any], progress: Callable[[int], object] | None
+        self, client: httpx.Client, key: str, body: JsonObject, progress: Callable[[int], object] | None
     ) -> None:
         if self._stop.is_set():
             raise _Stopped
@@ -156,7 +165,7 @@ class LLMJudge:
         if progress is not None:
             progress(1)
 
-    def _reply(self, client: httpx.Client, body: dict[str, Any]) -> dict[str, Any]:
+    def _reply(self, client: httpx.Client, body: JsonObject) -> Reply:
         """The endpoint's reply, after as many attempts as it takes: text, refusal, finish_reason."""
         problem = ""
         for attempt in range(self.options.attempts):
@@ -173,7 +182,7 @@ class LLMJudge:
             "Run again when it answers; its answers so far are kept.",
         )
 
-    def _post(self, client: httpx.Client, body: dict[str, Any]) -> dict[str, Any]:
+    def _post(self, client: httpx.Client, body: JsonObject) -> Reply:
         url = f"{self.options.url.rstrip('/')}/chat/completions"
         raw = b""
         try:
@@ -189,7 +198,7 @@ class LLMJudge:
             return self._refusal(response, raw.decode("utf-8", "replace"))
         return _parse_completion(raw)
 
-    def _refusal(self, response: httpx.Response, text: str) -> dict[str, Any]:
+    def _refusal(self, response: httpx.Response, text: str) -> Reply:
         """The reply of an endpoint that refused this one request.
 
         Raises:
@@ -221,23 +230,23 @@ class LLMJudge:
         return text.replace(self._key, "***") if self._key else text
 
 
-def read_answer(reply: dict[str, Any]) -> Answer:
+def read_answer(reply: Reply) -> Answer:
     """The choice in a reply: A, B or TIE with nothing but punctuation around it; any other text is not an answer.
 
     Text between <think> tags before it, a model's reasoning, is skipped.
     """
-    if reply.get("finish_reason") == "too_long":
+    if reply["finish_reason"] == "too_long":
         return Answer(None, "too long")
-    if reply.get("refusal") or reply.get("finish_reason") == "content_filter":
+    if reply["refusal"] or reply["finish_reason"] == "content_filter":
         return Answer(None, "refused")
-    text = str(reply.get("text") or "").strip()
+    text = reply["text"].strip()
     if text.startswith("<think>"):
         text = text.rpartition("</think>")[2] if "</think>" in text else ""
     choices: dict[str, Choice] = {"a": "first", "b": "second", "tie": "tie"}
     choice = choices.get(text.strip(" \t\r\n.*_`\"'()[]").casefold())
     if choice is not None:
         return Answer(choice)
-    return Answer(None, "cut" if reply.get("finish_reason") == "length" else "unparsable")
+    return Answer(None, "cut" if reply["finish_reason"] == "length" else "unparsable")
 
 
 class _Transient(Exception):
@@ -252,7 +261,7 @@ class _Stopped(Exception):
     """A question that was not asked, as another one has failed."""
 
 
-def _parse_completion(raw: bytes) -> dict[str, Any]:
+def _parse_completion(raw: bytes) -> Reply:
     """The part of a chat completion that is kept."""
     try:
         choice = json.loads(raw)["choices"][0]
@@ -263,21 +272,22 @@ def _parse_completion(raw: bytes) -> dict[str, Any]:
     return {"text": str(text or "")[-4000:], "refusal": bool(refusal), "finish_reason": str(finish or "")}
 
 
-def _read(cache: Path | None) -> dict[str, dict[str, Any]]:
+def _read(cache: Path | None) -> dict[str, Reply]:
     """The replies in a cache, by request. A line that a kill cut short is skipped: it is asked again."""
-    replies: dict[str, dict[str, Any]] = {}
+    replies: dict[str, Reply] = {}
     if cache is None or not cache.is_file():
         return replies
     for line in cache.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
-            replies[row["request"]] = {k: row[k] for k in ("text", "refusal", "finish_reason")}
+            text, refusal, finish = row["text"], row["refusal"], row["finish_reason"]
+            replies[row["request"]] = {"text": text, "refusal": refusal, "finish_reason": finish}
         except (ValueError, KeyError, TypeError):
             continue
     return replies
 
 
-def _append(cache: Path, row: dict[str, Any]) -> None:
+def _append(cache: Path, row: JsonObject) -> None:
     with disk_errors(str(cache)):
         make_dirs(cache.parent)
         with cache.open("ab+") as file:

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any, Protocol, cast
 
 from pipeline.base.errors import DataError
+from pipeline.base.json_values import JsonObject
 from pipeline.base.records import Annotation, Comparison, row_id
 from pipeline.formats.detect import ALONE, JudgedRow, read_judged, render_plain
 from pipeline.formats.messages import bot, turns_of
@@ -61,7 +62,7 @@ class Votes(Protocol):
 
     def add(self, comparison: Comparison, vote: Annotation, within: str | None = None) -> tuple[int, bool]: ...
     def decide(self, number: int, comparison: Comparison) -> Decision: ...
-    def counts(self) -> dict[str, Any]: ...
+    def counts(self) -> JsonObject: ...
     @property
     def several(self) -> bool: ...
 

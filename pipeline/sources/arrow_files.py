@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.errors import DataError
+from pipeline.base.errors import DataError, first_line
 
 Located = tuple[str, dict[str, Any]]
 _UTF8 = "Convert it:  iconv -f WINDOWS-1252 -t UTF-8"
@@ -58,7 +58,6 @@ def _arrow_rows(path: Path, batches: Callable[[], Iterator[Any]], kind: str) -> 
     except UnicodeDecodeError as err:
         raise DataError(str(path), f"holds text that is not UTF-8 after row {number}.", _UTF8) from err
     except (pa.ArrowException, OSError) as err:
-        reason = str(err).splitlines()[0][:160]
         raise DataError(
-            str(path), f"is not a readable {kind} file ({reason}).", "Fetch or write it again."
+            str(path), f"is not a readable {kind} file ({first_line(err)}).", "Fetch or write it again."
         ) from err

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.errors import DataError
+from pipeline.base.errors import DataError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -208,8 +208,7 @@ def _refusal(dataset: str, revision: str | None, err: Exception, where: str) -> 
         fact = f"{asked} is not in this machine's cache, and the Hub is not asked (HF_HUB_OFFLINE)."
         cached = f"The cache has {', '.join(there)} of it." if there else "The cache has nothing of it."
         return DataError(where, f"{fact} {cached}", f"Unset HF_HUB_OFFLINE once to fetch it. {_LOCAL}")
-    reason = (str(err).strip().splitlines() or [type(err).__name__])[0][:200]
-    fact = f'cannot reach the Hub for "{dataset}", and there is no such local path ({reason}).'
+    fact = f'cannot reach the Hub for "{dataset}", and there is no such local path ({first_line(err)}).'
     return DataError(where, fact, f"Check the network, HF_ENDPOINT and HF_HUB_OFFLINE. {_LOCAL}")
 
 

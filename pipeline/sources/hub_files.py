@@ -92,7 +92,7 @@ def _configs(at: DatasetAt) -> list[Config]:
     return [cast("Config", c) for c in listed if isinstance(c, dict) and "config_name" in c]
 
 
-def _patterns(given: Any, directory: Any) -> dict[str, list[str]]:
+def _patterns(given: object, directory: object) -> dict[str, list[str]]:
     """Globs by split of ``data_files``: a glob, a list of them, or a list of ``{split:, path:}``."""
     start = f"{str(directory).strip('/')}/" if directory else ""
     patterns: dict[str, list[str]] = {}
@@ -103,7 +103,7 @@ def _patterns(given: Any, directory: Any) -> dict[str, list[str]]:
     return patterns
 
 
-def _listed(value: Any) -> list[Any]:
+def _listed(value: object) -> list[Any]:
     return cast("list[Any]", value) if isinstance(value, list) else [value]
 
 

@@ -120,7 +120,7 @@ def _broken_json(place: str, err: Exception, expected: str) -> DataError:
     return DataError(place, f"is not JSON ({reason}).", f"Expected {expected}.")
 
 
-def _json_kind(value: Any) -> str:
+def _json_kind(value: object) -> str:
     if value is None:
         return "null"
     names = {"list": "an array", "str": "a text", "bool": "true or false", "int": "a number", "float": "a number"}

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from pipeline.base.errors import DataError
+from pipeline.base.errors import DataError, first_line
 from pipeline.sources import hub, hub_files
 from pipeline.sources.row_files import Located, Row, file_kind, read_file
 from pipeline.sources.split_names import choose_split, files_by_split
@@ -176,9 +176,8 @@ def _prepared_rows(
     try:
         loaded: Any = datasets.load_dataset(str(at.path), subset, split=split)
     except Exception as err:  # whatever it is, it is about their files
-        reason = (str(err).strip().splitlines() or [type(err).__name__])[0][:200]
         local = "Or convert it elsewhere and give the path of a local file or directory instead."
-        raise DataError(where, f"{at.name} cannot be read: {reason}", local) from err
+        raise DataError(where, f"{at.name} cannot be read: {first_line(err)}.", local) from err
     if isinstance(loaded, dict):
         splits = cast("dict[str, Any]", loaded)
         loaded = splits[choose_split(list(splits), None, at.name, where)]

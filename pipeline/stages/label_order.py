@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 from pipeline.labelling.items import Item
 from pipeline.modeling.roles import load_policy
@@ -15,7 +14,7 @@ from pipeline.scoring.load_for_stage import scorer_context
 from pipeline.workflow.stage import Run
 
 
-def priorities(run: Run, items: Sequence[Item], sources: Any) -> dict[str, float]:
+def priorities(run: Run, items: Sequence[Item], sources: object) -> dict[str, float]:
     """The priority of each item without a known answer, lowest first.
 
     Args:

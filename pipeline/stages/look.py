@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.base.errors import ConfigError
+from pipeline.base.json_values import JsonObject
 from pipeline.base.terminal_text import columns, cut, escape_for_terminal, put, put_json
 from pipeline.formats.detect import JudgedRow, Render, render_plain
 from pipeline.formats.inspection import Look, Reason, look
@@ -39,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def as_json(seen: Look) -> dict[str, Any]:
+def as_json(seen: Look) -> dict[str, object]:
     """Everything, for scripts; each of the first rows with its place."""
     first = [
         {"place": place, **({"prompt": row} if isinstance(row, str) else dataclasses.asdict(row))}
@@ -149,19 +150,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _hints() -> dict[str, Any]:
+def _hints() -> dict[str, object]:
     """The options of a set and their types: the command line takes the same ones as a config."""
     hints = typing.get_type_hints(JudgedSet)
     return {f.name: hints[f.name] for f in dataclasses.fields(JudgedSet) if f.name != "dataset"}
 
 
-def _kind(hint: Any) -> Any:
+def _kind(hint: object) -> Any:
     kinds = [typing.get_origin(h) or h for h in (hint, *typing.get_args(hint))]
     return dict if kinds[0] is dict or dict in kinds[1:] else kinds[0]
 
 
-def _options(args: argparse.Namespace) -> dict[str, Any]:
-    options: dict[str, Any] = {"dataset": args.source}
+def _options(args: argparse.Namespace) -> JsonObject:
+    options: JsonObject = {"dataset": args.source}
     for name, hint in _hints().items():
         value = getattr(args, f"set_{name}")
         is_text = hint is str or str in typing.get_args(hint) or typing.get_origin(hint) is typing.Literal
@@ -172,8 +173,8 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
     return options
 
 
-def _mapping(name: str, values: list[str]) -> dict[str, Any]:
-    mapping: dict[str, Any] = {}
+def _mapping(name: str, values: list[str]) -> JsonObject:
+    mapping: JsonObject = {}
     for text in values:
         ours, sign, theirs = text.partition("=")
         value = (

@@ -160,7 +160,7 @@ def gold_judge(task: Task) -> Any:
     return lambda samples: torch.tensor(task.gold_scores(samples.prompts, samples.completions))
 
 
-def task_defaults(run: Run, task: Task) -> dict[str, Any]:
+def task_defaults(run: Run, task: Task) -> dict[str, int]:
     """The response length of the task, unless the config has one."""
     return {} if run.config.ppo.response_length else {"response_length": task.completion_tokens}
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import NormalDist
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 WILSON = "Wilson"
 
@@ -48,14 +47,6 @@ class Estimate:
 def has_value(estimate: Estimate | None) -> TypeGuard[Estimate]:
     """Whether there is an estimate and it is finite."""
     return estimate is not None and math.isfinite(estimate.value)
-
-
-def as_estimate(entry: Estimate | Mapping[str, Any] | None) -> Estimate | None:
-    """The estimate of a {value, low, high, n} of JSON, as the labelling page has it."""
-    if entry is None or isinstance(entry, Estimate):
-        return entry
-    value, low, high = (math.nan if entry.get(k) is None else float(entry[k]) for k in ("value", "low", "high"))
-    return Estimate(value, low, high, entry.get("n") or 0, entry.get("method") or "")
 
 
 def finite(value: float) -> float | None:

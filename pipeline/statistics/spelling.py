@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
-from pipeline.statistics.intervals import Estimate, as_estimate, has_value
+from pipeline.statistics.intervals import Estimate, has_value
 
 UNKNOWN = "–"
 
@@ -22,13 +20,12 @@ def number(value: object, digits: int = 2, signed: bool = False) -> str:
     return text.replace("-", "\u2212")
 
 
-def interval(entry: Estimate | Mapping[str, Any] | None, digits: int = 2, signed: bool = False) -> str:
+def interval(estimate: Estimate | None, digits: int = 2, signed: bool = False) -> str:
     """``0.57 [0.52, 0.62]``; the value alone without limits, a dash without a value.
 
     Args:
         signed: write the value as a change, ``+0.46 [0.40, 0.52]``.
     """
-    estimate = as_estimate(entry)
     if not has_value(estimate):
         return UNKNOWN
     value = number(estimate.value, digits, signed)

@@ -1,6 +1,6 @@
 """Which versions are the same work done again: equal name, seed and settings, back to the first parents.
 
-A chain is known by its settings and not by what they gave, so a model trained anew on corrected votes, or by a
+A chain is known by its settings and not by what they gave, so a model trained again on corrected votes, or by a
 newer revision of this package, stands in the place of the one before it.
 """
 

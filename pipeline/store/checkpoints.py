@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 
-from pipeline.base.errors import StoreError
+from pipeline.base.errors import StoreError, first_line
 from pipeline.base.files import (
     DISK_ERRNOS,
     disk_error,
@@ -134,7 +134,7 @@ class Checkpoints:
             elif fits is None or fits(path):
                 chosen = path
                 break
-        instead = "starting anew" if chosen is None else f"going back to that of step {self.step(chosen)}"
+        instead = "starting again" if chosen is None else f"going back to that of step {self.step(chosen)}"
         if lost:
             tell(f"{', '.join(lost)}: {instead}")
         if chosen is not None and not (chosen / CHECKSUMS).is_file():
@@ -258,4 +258,4 @@ def _disk_failure(err: BaseException, staged: Path) -> OSError | None:
             os.fsync(file.fileno())
     except OSError as full:
         return full
-    return OSError(0, str(err).splitlines()[0], str(staged))
+    return OSError(0, first_line(err), str(staged))

@@ -67,8 +67,8 @@ def _configs(groups: dict[str, list[CardSplit]]) -> list[dict[str, Any]]:
     return configs
 
 
-def _info(config: str, group: list[CardSplit]) -> dict[str, Any]:
-    info: dict[str, Any] = {"config_name": config}
+def _info(config: str, group: list[CardSplit]) -> dict[str, object]:
+    info: dict[str, object] = {"config_name": config}
     features = [_feature(f.name, f.type) for f in group[0].schema]
     # Where a column has no feature the list is left out, and datasets reads the Parquet schema.
     if all(f is not None for f in features):

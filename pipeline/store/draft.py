@@ -238,12 +238,12 @@ def new_manifest(
     )
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """``value`` as JSON has it: tuples become lists, keys text; numpy scalars numbers; paths and the like text."""
     return json.loads(json.dumps(value, default=_plain_leaf))
 
 
-def _plain_leaf(value: Any) -> Any:
+def _plain_leaf(value: object) -> Any:
     item = getattr(value, "item", None)
     return item() if callable(item) and getattr(value, "ndim", None) == 0 else str(value)
 

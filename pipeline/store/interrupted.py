@@ -19,6 +19,7 @@ from typing import Any, cast
 
 from pipeline.base.errors import StoreError
 from pipeline.base.files import disk_errors, hold, is_held, make_dirs, read_json, replace_json
+from pipeline.base.json_values import JsonObject
 from pipeline.store.checkpoints import Checkpoints, ago
 
 UNSET = "unset"
@@ -71,7 +72,7 @@ def check(runs: Path, own: Path, work: Work, published: Callable[[str], bool]) -
                 str(directory),
                 f"was interrupted at step {Checkpoints.step(last)} ({ago(last)} ago) with other settings: "
                 f"{', '.join(changes)}.",
-                f"Set them back to continue it, or start anew: add --fresh (make {work.stage} FRESH=1).",
+                f"Set them back to continue it, or start again: add --fresh (make {work.stage} FRESH=1).",
             )
 
 
@@ -189,12 +190,12 @@ def differences(before: Work, now: Work) -> list[str]:
     return found
 
 
-def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(settings: JsonObject, prefix: str = "") -> JsonObject:
     """Nested settings by their dotted keys, as on the command line."""
-    out: dict[str, Any] = {}
+    out: JsonObject = {}
     for key, value in settings.items():
         if isinstance(value, dict) and value:
-            out |= flat(cast("dict[str, Any]", value), f"{prefix}{key}.")
+            out |= flat(cast("JsonObject", value), f"{prefix}{key}.")
         elif value != {}:
             out[prefix + key] = value
     return out
@@ -248,5 +249,5 @@ def _take(directory: Path) -> int:
     )
 
 
-def _spell(value: Any) -> str:
+def _spell(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import pipeline
 from pipeline.base.errors import StoreError
-from pipeline.base.files import parse_json
+from pipeline.base.json_values import parse_json
 
 SCHEMA_VERSION = 1
 ERASED = "erased"
@@ -133,7 +133,7 @@ class Manifest:
 
 
 def _damaged(where: str, what: str) -> StoreError:
-    return StoreError(where, f"manifest.json is damaged: {what}.", "Use another version, or make this one anew.")
+    return StoreError(where, f"manifest.json is damaged: {what}.", "Use another version, or make this one again.")
 
 
 def _from_dict(raw: JsonDict, where: str) -> Manifest:

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
-from pipeline.base.errors import DataError, StoreError
+from pipeline.base.errors import DataError, StoreError, first_line
 from pipeline.base.files import disk_error, fsync
 
 Row = dict[str, Any]
@@ -264,7 +264,7 @@ def _reading(shard: Path, where: str) -> Generator[None, None, None]:
     except (pa.ArrowException, OSError) as err:
         if isinstance(err, OSError) and err.errno:
             raise disk_error(err, where) from err
-        raise StoreError(where, f"{shard.name} is corrupt ({str(err).splitlines()[0]}).", verify) from err
+        raise StoreError(where, f"{shard.name} is corrupt ({first_line(err)}).", verify) from err
 
 
 def _spell(schema: Any) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.base.errors import DataError, StoreError
-from pipeline.base.files import disk_error, parse_json, sha256_file
+from pipeline.base.files import disk_error, sha256_file
+from pipeline.base.json_values import parse_json
 from pipeline.base.records import digest
 from pipeline.store.manifest import FileEntry, Manifest
 from pipeline.store.parquet import Row, read_batches

@@ -23,10 +23,9 @@ from torch import nn
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
-from pipeline.base.errors import StoreError
+from pipeline.base.errors import StoreError, first_line
 from pipeline.base.files import read_json
 from pipeline.base.process import say
-from pipeline.modeling.loading import first_line
 from pipeline.modeling.weights import norms, require_moved
 from pipeline.store.checkpoints import Checkpoints, damage, resuming
 from pipeline.trainers.common import closed_bar

@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import expand_home
+from pipeline.base.json_values import JsonObject
 from pipeline.base.plugins import annotator_module, label_section, task_class
 from pipeline.workflow.experiment import SECTIONS, Experiment, SharedKeys
 from pipeline.workflow.graph import check_inputs, reward_sources
@@ -156,7 +157,7 @@ def _check_parts(config: Experiment) -> None:
     check_inputs(config)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(path: Path) -> JsonObject:
     if not path.is_file():
         near = ", ".join(sorted(str(p) for p in Path("configs").glob("*.yaml"))) or "none in configs/"
         raise ConfigError(str(path), "no such config file.", f"There are: {near}")
@@ -164,7 +165,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise ConfigError(str(path), "is empty or not a mapping of keys to values.")
     _check_sections(typing.cast("dict[Any, Any]", raw), str(path))
-    return typing.cast("dict[str, Any]", _text_keys(raw))
+    return typing.cast("JsonObject", _text_keys(raw))
 
 
 def _check_sections(raw: Mapping[Any, Any], where: str) -> None:
@@ -194,7 +195,7 @@ def replaced(overrides: Iterable[str], by: Sequence[str]) -> list[str]:
     return [*(o for o in overrides if o.partition("=")[0] not in keys), *by]
 
 
-def expanded(value: Any, where: str) -> Any:
+def expanded(value: object, where: str) -> Any:
     """Expand ``~/`` and ``~name/`` at the beginning of every text in ``value``, as a shell does.
 
     Done once for all keys, so that all readers of a path agree.

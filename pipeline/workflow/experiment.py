@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base.errors import ConfigError
+from pipeline.base.json_values import JsonObject
 from pipeline.workflow.key_checks.unknown_and_mistyped import check_types
 from pipeline.workflow.sections.collect import CollectSection
 from pipeline.workflow.sections.evaluate import EvaluateSection
@@ -30,12 +31,12 @@ SECTIONS: Mapping[str, type[Any]] = {
 """The keys of each stage. Those of ``label`` are the page's: :func:`pipeline.base.plugins.label_section`."""
 
 
-def recorded(section: str, config: Mapping[str, Any]) -> dict[str, Any]:
+def recorded(section: str, config: Mapping[str, Any]) -> JsonObject:
     """A section of a version's manifest, its values converted to their types: there ``1e-1`` is text.
 
     Keys that only earlier versions of this program had stay as they are.
     """
-    values: dict[str, Any] = dict(config.get(section) or {})
+    values: JsonObject = dict(config.get(section) or {})
     for key, value in values.items():
         with contextlib.suppress(ConfigError):
             values |= check_types(SECTIONS[section], {key: value}, "manifest")

@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import sha256_file
+from pipeline.base.json_values import dict_of
 from pipeline.base.records import digest
 from pipeline.sources.hub import cached_commit, commit_of
 from pipeline.sources.row_sources import hub_dataset
@@ -182,7 +183,7 @@ def with_commit(model: dict[str, Any]) -> dict[str, Any]:
     return model | {"commit": commit} if commit else model
 
 
-def hub_datasets(value: Any) -> list[dict[str, Any]]:
+def hub_datasets(value: object) -> list[dict[str, Any]]:
     """The Hub datasets that a config value names: dataset, revision (as written), commit (its present one).
 
     The commit is None where it cannot be found out; reading the dataset then fails.
@@ -193,8 +194,8 @@ def hub_datasets(value: Any) -> list[dict[str, Any]]:
         return []
     entries = cast("dict[str, Any]", value)
     named: list[tuple[Any, Any]] = [(entries.get("dataset"), entries.get("revision"))]
-    named += [(source, None) for source in _mapping(entries.get("test_sets")).values()]
-    named += [(_mapping(entries.get("label")).get("gold"), None)]
+    named += [(source, None) for source in dict_of(entries.get("test_sets")).values()]
+    named += [(dict_of(entries.get("label")).get("gold"), None)]
     datasets: list[dict[str, Any]] = []
     for source, revision in named:
         name = hub_dataset(source) if isinstance(source, str) else None
@@ -204,7 +205,3 @@ def hub_datasets(value: Any) -> list[dict[str, Any]]:
     for inner in entries.values():
         datasets += [d for d in hub_datasets(inner) if d not in datasets]
     return datasets
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}

@@ -166,7 +166,7 @@ def _default(field: dataclasses.Field[Any], place: str) -> str:
     return "" if field.default is dataclasses.MISSING else in_yaml(field.default)
 
 
-def in_yaml(value: Any) -> str:
+def in_yaml(value: object) -> str:
     """A value as a config has it: ``null``, ``false``, ``[2, 4]``."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from pipeline.base.errors import ModelError, StoreError
-from pipeline.base.files import disk_errors, fsync, locked, parse_json, read_json, replace_text
+from pipeline.base.files import disk_errors, fsync, locked, read_json, replace_text
+from pipeline.base.json_values import parse_json
 from pipeline.base.terminal_text import put, put_json
 from pipeline.store import refs
 from pipeline.store.store import Store

@@ -48,7 +48,7 @@ class RewardSource:
     key: str = field(default="ppo.reward", compare=False)
 
 
-def parse_sources(value: Any, where: str, key: str = "ppo.reward") -> list[RewardSource]:
+def parse_sources(value: object, where: str, key: str = "ppo.reward") -> list[RewardSource]:
     """Parse the value of ``ppo.reward``: None (the own adapter), a text, a mapping, or a list of these.
 
     Raises:
@@ -129,7 +129,7 @@ def check_combine(
     return chosen
 
 
-def _parse(entry: Any, where: str, key: str) -> RewardSource:
+def _parse(entry: object, where: str, key: str) -> RewardSource:
     if isinstance(entry, str):
         return _from_text(entry, where, key)
     if not isinstance(entry, dict):
@@ -176,7 +176,7 @@ def _refuse_unknown(keys: dict[Any, Any], names: Sequence[str], where: str, key:
             raise ConfigError(where, f'{key}: unknown key "{name}".', _hint(str(name), names))
 
 
-def _text(value: Any, where: str, key: str) -> str | None:
+def _text(value: object, where: str, key: str) -> str | None:
     # YAML reads a revision such as 1234567 or 12e4567 as a number, and a label such as yes as true.
     if value is not None and (not isinstance(value, str) or not value.strip()):
         raise ConfigError(where, f"{key} = {value!r} should be a text.", "Write it in quotes.")

@@ -88,7 +88,7 @@ def agreed_plan(stage: str, path: str, overrides: list[str], together: Together 
         config = load_config(path, overrides)
         reason = nothing_to_do(config, stage)
         if reason is None:
-            check_sets(config, look=False)
+            check_test_sets(config, look=False)
             planned = Planner(config, Store(config.data_dir)).run_of(stage)
             done = planned.done() is not None
     except PipelineError as err:
@@ -109,7 +109,7 @@ def check_before(planned: Run, work: interrupted.Work, fresh: bool) -> None:
         PipelineError: a test set cannot be read, or interrupted work of other settings is waiting.
     """
     if planned.stage == "reward":
-        check_sets(planned.config, look=True)
+        check_test_sets(planned.config, look=True)
     if main_process() and not fresh:
         interrupted.check(planned.work_root, planned.workdir, work, planned.planner.published(planned.stage))
 
@@ -138,12 +138,12 @@ def begin(planned: Run, fresh: bool, together: Together | None, held: contextlib
     return bool(standings[0]["done"])
 
 
-def check_sets(config: Experiment, look: bool) -> None:
-    """Call :func:`pipeline.workflow.named_sets.check_sets`, imported only where there are sets to check."""
+def check_test_sets(config: Experiment, look: bool) -> None:
+    """Check ``reward.test_sets``; see :func:`pipeline.workflow.named_sets.check_sets`."""
     if config.reward.test_sets:
-        from pipeline.workflow import named_sets
+        from pipeline.workflow.named_sets import check_sets  # pydantic and the formats: only where there are sets
 
-        named_sets.check_sets(config, look)
+        check_sets(config, look)
 
 
 def report_done(planned: Run) -> bool:

@@ -35,10 +35,10 @@ NOT_LEARNING = frozenset(
 )
 
 
-def learning_part(config: Experiment, stage: str) -> dict[str, Any]:
+def learning_part(config: Experiment, stage: str) -> dict[str, object]:
     """The settings that decide the stage's output: its own section, the task and the seed, as written."""
     own = {k: v for k, v in config.written.get(stage, {}).items() if k not in NOT_LEARNING}
-    part: dict[str, Any] = {"task": config.task, "task_args": config.task_args, "seed": config.seed, stage: own}
+    part: dict[str, object] = {"task": config.task, "task_args": config.task_args, "seed": config.seed, stage: own}
     if stage == "collect" and config.asks_people:
         part["label"] = {k: v for k, v in config.written.get("label", {}).items() if k in LABEL_LEARNING}
     # An evaluation scores with the reward of PPO, also where ``inputs`` names another policy.
@@ -86,7 +86,7 @@ def work_files(config: Experiment, stage: str) -> list[str]:
     return local_files(learning_part(config, stage)) + modules
 
 
-def local_files(value: Any) -> list[str]:
+def local_files(value: object) -> list[str]:
     """sha256 of every local file that a config value names: an edited file is new work."""
     if isinstance(value, dict):
         entries = cast("dict[str, Any]", value)

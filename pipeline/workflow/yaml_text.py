@@ -158,7 +158,7 @@ def _measure(root: Node) -> None:
             stack.pop()
 
 
-def _check_keys(root: Node, loader: Any) -> None:
+def _check_keys(root: Node, loader: object) -> None:
     """Raise an error where a mapping has a key twice, or one that is not text."""
     seen: set[int] = set()
     todo: list[Node] = [root]

@@ -197,10 +197,10 @@ def check(log: Log, people: list[Client]) -> None:
     assert len(log.answers.votes()) == len(events)
     assert len({(e.annotator, e.item) for e in events}) == len(events)
     pairs = [a == b for said in choices.values() for a, b in itertools.combinations(said, 2)]
-    found = summary({item.id: item for item in log.batches.items()}, log.answers.votes(), [], [], 0)["raw"]
-    assert found["n"] == len(pairs)
+    found = summary({item.id: item for item in log.batches.items()}, log.answers.votes(), [], [], 0).raw
+    assert found.n == len(pairs)
     if pairs:
-        assert found["value"] == pytest.approx(sum(pairs) / len(pairs), abs=1e-12)
+        assert found.value == pytest.approx(sum(pairs) / len(pairs), abs=1e-12)
 
 
 # Seen failing with: a receipt before COMMIT; a new key for each try.

@@ -256,7 +256,7 @@ def test_a_flipped_bit_costs_steps_and_nothing_else(
         assert "going back to that of step 2\n[reward] resuming at step 2 of 7" in said
     else:
         assert "the checkpoint of step 2 is damaged (optimizer.pt does not match" in said
-        assert "starting anew" in said
+        assert "starting again" in said
         assert "resuming" not in said
     assert weights(interrupted.latest("reward")) == weights(uninterrupted.latest("reward"))
     assert metrics(interrupted.latest("reward")) == metrics(uninterrupted.latest("reward"))

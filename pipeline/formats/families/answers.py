@@ -62,18 +62,13 @@ class Record:
     unnamed: bool = False
 
 
-def dict_of(value: Any) -> dict[str, Any]:
-    """A dict as it is; an empty one for anything else."""
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-
-
 def dicts_of(value: Any) -> list[dict[str, Any]]:
     """The dicts in a list; a dict alone is one."""
     listed = cast("list[Any]", value) if isinstance(value, list) else [value]
     return [cast("dict[str, Any]", v) for v in listed if isinstance(v, dict)]
 
 
-def list_in(value: Any) -> list[Any] | None:
+def list_in(value: object) -> list[Any] | None:
     """A list, or the list that a cell of a table holds as JSON or as Python writes it; None for anything else."""
     if isinstance(value, str) and value.strip().startswith("[") and value.strip().endswith("]"):
         for read in (json.loads, ast.literal_eval):

@@ -10,8 +10,9 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.base.json_values import dict_of
 from pipeline.formats.cells import listed
-from pipeline.formats.families.answers import Record, Scored, Submission, about, dict_of, dicts_of
+from pipeline.formats.families.answers import Record, Scored, Submission, about, dicts_of
 from pipeline.formats.judged import Refused, Row, Unclear, absent, is_person
 from pipeline.formats.reading import Reading
 
@@ -151,7 +152,7 @@ def _record(
     return Record({**texts, **margin}, tuple(submissions))
 
 
-def _person(who: Any, metadata: Mapping[str, Any]) -> Any:
+def _person(who: object, metadata: Mapping[str, Any]) -> Any:
     """Who answered; of our own exports the person or nobody whom the UUID stands for."""
     if who is None or str(who) == account(None):
         return None

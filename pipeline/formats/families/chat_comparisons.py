@@ -110,12 +110,12 @@ def is_rewardbench(row: Row) -> bool:
     return all(isinstance(answer, str) and not is_conversation(answer) for side in sides for answer in side)
 
 
-def _several(value: Any, name: str) -> list[Any]:
+def _several(value: object, name: str) -> list[Any]:
     several = listed(value, name)
     return several if several is not None and (isinstance(value, list) or holds_texts(several)) else [value]
 
 
-def marked_turns(prompt: Any) -> list[Message] | None:
+def marked_turns(prompt: object) -> list[Message] | None:
     """The turns of HelpSteer2's prompts of several turns, which are one text with marks."""
     if not isinstance(prompt, str) or not _TURN_MARK.search(prompt):
         return None

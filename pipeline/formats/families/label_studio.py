@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+from pipeline.base.json_values import dict_of
 from pipeline.formats.choices import in_order
 from pipeline.formats.families.answers import (
     Record,
@@ -20,7 +21,6 @@ from pipeline.formats.families.answers import (
     Told,
     Unread,
     about,
-    dict_of,
     dicts_of,
     list_in,
 )
@@ -117,7 +117,7 @@ def mark_of(id: str) -> str:
     return f"ours-{id[:16]}"
 
 
-def _values(cell: Any) -> list[dict[str, Any]] | None:
+def _values(cell: object) -> list[dict[str, Any]] | None:
     """The values of a control in a cell; None where it is a field of the task."""
     listed = list_in(cell)
     if not listed or not all(isinstance(one, dict) and any(key in one for key in _READ) for one in listed):
@@ -125,12 +125,12 @@ def _values(cell: Any) -> list[dict[str, Any]] | None:
     return [{"value": one} for one in cast("list[dict[str, Any]]", listed)]
 
 
-def _bare(cell: Any) -> dict[str, Any]:
+def _bare(cell: object) -> dict[str, Any]:
     return {"value": {"choices": [cell]}}
 
 
 def _submission(
-    results: list[dict[str, Any]], who: Any, data: Mapping[str, Any], config: LabelConfig | None
+    results: list[dict[str, Any]], who: object, data: Mapping[str, Any], config: LabelConfig | None
 ) -> Submission:
     values: dict[str, Any] = {}
     ratings: dict[str, float] = {}

@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal, cast
 
+from pipeline.base.json_values import dict_of
 from pipeline.base.records import Choice
 from pipeline.formats.choices import in_order, shown, spelled, tokens, verdict
 from pipeline.formats.families import argilla, label_studio
-from pipeline.formats.families.answers import Record, Scored, Several, Submission, Told, Unread, dict_of
+from pipeline.formats.families.answers import Record, Scored, Several, Submission, Told, Unread
 from pipeline.formats.judged import (
     JudgedRow,
     Refused,
@@ -141,7 +142,7 @@ def _question(record: Record, fields: Row, how: Reading) -> str | None:
     return min(values_by_question)
 
 
-def _is_verdict(value: Any, fields: Row, how: Reading) -> bool:
+def _is_verdict(value: object, fields: Row, how: Reading) -> bool:
     """Whether a value chooses between the completions. A number alone may be a rating of anything."""
     if isinstance(value, (Told, Scored, Unread)):
         return True
@@ -207,7 +208,7 @@ def _no_choice(how: Reading, unnamed: bool) -> Choice:
     raise Refused(NO_CHOICE, broken=False, detail=detail)
 
 
-def _side(value: Any, names: tuple[str, ...], ordered: bool, how: Reading) -> Choice:
+def _side(value: object, names: tuple[str, ...], ordered: bool, how: Reading) -> Choice:
     if isinstance(value, Told):
         # Where the project says what stood where, left is left whatever the fields are called.
         if value.sides and not how.choices and value.value in ("left", "right"):

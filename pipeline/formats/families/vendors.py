@@ -4,8 +4,9 @@ sets that name their columns in their own way.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
+from pipeline.base.json_values import dict_of
 from pipeline.formats.cells import holds_texts, listed, parsed
 from pipeline.formats.families.trl_and_hh import paired
 from pipeline.formats.judged import JudgedRow, Refused, Row, Unusable, absent, person, text
@@ -90,7 +91,7 @@ def prodigy(row: Row, how: Reading) -> list[JudgedRow | Unusable]:
         raise Refused("nobody has answered", broken=False)
     texts: dict[str, Any] = {}
     for option in options:
-        one = cast("dict[str, Any]", option) if isinstance(option, dict) else {}
+        one = dict_of(option)
         if one.get("id") is None or str(one["id"]) in texts:
             raise Refused("an option without an id of its own")
         texts[str(one["id"])] = one.get("text")

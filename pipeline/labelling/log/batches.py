@@ -9,6 +9,7 @@ from itertools import islice, repeat
 from typing import Any, cast
 
 from pipeline.base.errors import StoreError
+from pipeline.base.json_values import JsonObject
 from pipeline.labelling.items import Item, Mode
 from pipeline.labelling.log import counters
 from pipeline.labelling.log.counters import EVERYBODY, current_batch
@@ -49,7 +50,7 @@ class Batches:
         return row[0] if row else None
 
     @property
-    def about(self) -> dict[str, Any]:
+    def about(self) -> JsonObject:
         """The ``about`` of the current batch; empty without one."""
         row = self._database.row("SELECT about FROM batches WHERE current")
         return json.loads(row[0]) if row else {}

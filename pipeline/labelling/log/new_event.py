@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
+from pipeline.base.json_values import JsonObject
 from pipeline.labelling.items import Item, parse_choice
 from pipeline.labelling.settings import FLAG_REASONS, SKIP_REASONS, LabelSection
 
@@ -65,7 +66,7 @@ def _listed(names: Collection[str]) -> str:
     return ", ".join(sorted(names)) or "(none: it is not asked for)"
 
 
-def _one_of(value: Any, names: Collection[str], info: ValidationInfo) -> Any:
+def _one_of(value: object, names: Collection[str], info: ValidationInfo) -> Any:
     if not isinstance(value, str) or value not in names:
         raise _wrong(f"{info.field_name} must be one of: {_listed(names)}.")
     return value
@@ -104,7 +105,7 @@ def _order(order: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
     return order
 
 
-def _strength(value: Any, info: ValidationInfo) -> Any:
+def _strength(value: object, info: ValidationInfo) -> Any:
     asked = _asked(info)
     if value is not None:
         _one_of(value, STRENGTHS if asked is None or "strength" in asked.settings.ask else (), info)
@@ -129,7 +130,7 @@ def _vote_note(note: str, info: ValidationInfo) -> str:
     return note
 
 
-def _flag_reason(value: Any, info: ValidationInfo) -> Any:
+def _flag_reason(value: object, info: ValidationInfo) -> Any:
     return _one_of(value, FLAG_REASONS, info) if info.data.get("on") else ""
 
 
@@ -168,7 +169,7 @@ class _Event(BaseModel):
     key: Key
 
     @property
-    def payload(self) -> dict[str, Any]:
+    def payload(self) -> JsonObject:
         """The content that the log stores as JSON."""
         return self.model_dump(exclude={"type", "key", "annotator", "item", "ms"})
 

@@ -49,7 +49,7 @@ class LabellingProject:
         self.directory, self.where = directory, where
 
     @property
-    def learning(self) -> dict[str, Any]:
+    def learning(self) -> dict[str, object]:
         """The settings that determine the published rows."""
         return {k: v for k, v in vars(self.settings).items() if k in LABEL_LEARNING}
 

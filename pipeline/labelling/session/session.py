@@ -33,7 +33,7 @@ class LabellingSession:
     Args:
         open_draft: opens the draft of the preferences.
         previous: a version whose rows come before the new ones.
-        mend: the command that continues labelling.
+        resume_command: what a user runs to continue labelling.
 
     Attributes:
         comparisons: the labelled version; None while it is being sampled.
@@ -47,9 +47,9 @@ class LabellingSession:
         log: Log,
         open_draft: OpenDraft,
         previous: Version | None = None,
-        mend: str = "make label",
+        resume_command: str = "make label",
     ) -> None:
-        self.project, self.log, self.mend = project, log, mend
+        self.project, self.log, self.resume_command = project, log, resume_command
         self.comparisons: Version | None = None
         self.find_comparisons: Callable[[], Version | None] = lambda: None
         self.published: Version | None = None
@@ -95,7 +95,7 @@ class LabellingSession:
             say("label", self.publish())
         elif self.published is None:
             ready = self.log.batches.ready(self.project.settings.votes, self.project.settings.enough)
-            say("label", f"{ready.sentence()}; nothing published. To continue: {self.mend}")
+            say("label", f"{ready.sentence()}; nothing published. To continue: {self.resume_command}")
         return self.published is not None
 
     def publish(self) -> str:

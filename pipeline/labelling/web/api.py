@@ -85,7 +85,7 @@ def _record(site: Site, person: Person, body: dict[str, Any]) -> Response:
     return json_response({"seq": receipt.seq, "duplicate": receipt.duplicate, "next": next_for(site, person)})
 
 
-def next_for(site: Site, person: Person) -> dict[str, Any]:
+def next_for(site: Site, person: Person) -> dict[str, object]:
     """The person's open item for the page, which cannot tell gold items and repeats from others."""
     assignment = site.log.queue.next(person.id, site.plan)
     if assignment is None:
@@ -104,7 +104,7 @@ def next_for(site: Site, person: Person) -> dict[str, Any]:
     return {"item": page_item, "why": None, **_progress(site, person, open_item=True)}
 
 
-def _undone(event: Event, item: Item) -> dict[str, Any]:
+def _undone(event: Event, item: Item) -> dict[str, object]:
     """The answer before the undo, to restore the form. Of a skip: its reason and note."""
     payload = event.payload
     if event.type == "skip":
@@ -113,7 +113,7 @@ def _undone(event: Event, item: Item) -> dict[str, Any]:
     return {"choice": choice, **{key: payload[key] for key in ("strength", "tags", "note")}}
 
 
-def _progress(site: Site, person: Person, open_item: bool = False) -> dict[str, Any]:
+def _progress(site: Site, person: Person, open_item: bool = False) -> dict[str, object]:
     answered, left = site.log.queue.answered_and_left(person.id, site.plan.votes)
     left = site.remaining.left(person.id, answered, left)
     if open_item:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
@@ -29,6 +29,8 @@ from pipeline.labelling.web.request_checks import Rate, Refusal
 
 if TYPE_CHECKING:
     from pipeline.labelling.log.log import Log
+
+T = TypeVar("T")
 
 HERE = Path(__file__).parent
 COOKIE_DAYS = 30
@@ -96,7 +98,7 @@ class OperatorState:
         self.last: tuple[str, str, bool] | None = None
         self._messages: OrderedDict[str, Message] = OrderedDict()
         self._lock, self._counting = threading.Lock(), threading.Lock()
-        self._statistics: Any = None
+        self._statistics: object = None
         self._next = 0.0
 
     def add_message(self, message: Message) -> str:
@@ -113,18 +115,19 @@ class OperatorState:
         with self._lock:
             return self._messages.get(number or "")
 
-    def statistics(self, make: Callable[[], Any], stale: Callable[[Any], bool]) -> Any:
+    def statistics(self, make: Callable[[], T], stale: Callable[[T], bool]) -> T:
         """The result of ``make``, cached until ``stale`` holds.
 
         ``make`` runs every few seconds at most, and takes a tenth of the time at most.
         """
         with self._counting:
             now = time.monotonic()
-            if self._statistics is None or (now >= self._next and stale(self._statistics)):
-                self._statistics = make()
+            kept = cast("T | None", self._statistics)
+            if kept is None or (now >= self._next and stale(kept)):
+                self._statistics = kept = make()
                 took = time.monotonic() - now
                 self._next = now + took + max(STATISTICS_SECONDS, 9 * took)
-            return self._statistics
+            return kept
 
 
 @dataclass
@@ -203,7 +206,7 @@ def set_cookie(response: Response, name: str, token: str, path: str, secure: boo
     )
 
 
-def json_response(value: Any, status: int = 200) -> Response:
+def json_response(value: object, status: int = 200) -> Response:
     # A lone surrogate, as a byte-level model can write, has no UTF-8; JSON spells it \udXXX.
     body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
     return Response(body, status, media_type="application/json")

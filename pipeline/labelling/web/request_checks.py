@@ -21,6 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pipeline.base.json_values import JsonObject
 from pipeline.labelling.public_url import PublicAddress
 
 BODY_BYTES = 256 * 1024
@@ -192,12 +193,12 @@ async def _read(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-async def read_json(request: Request) -> dict[str, Any]:
+async def read_json(request: Request) -> JsonObject:
     """The JSON object in a body. Raises Refusal 400 for anything else, and as :func:`read_body`."""
     return parse_object(await read_body(request, "application/json"))
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
+def parse_object(body: bytes) -> JsonObject:
     """Parse a JSON object in UTF-8 without duplicate keys. Raises Refusal 400 for anything else."""
     try:
         value = json.loads(body.decode("utf-8"), object_pairs_hook=_no_twins)
@@ -205,10 +206,10 @@ def parse_object(body: bytes) -> dict[str, Any]:
         raise Refusal(400, "The body is not JSON.") from None
     if not isinstance(value, dict):
         raise Refusal(400, "The body is not a JSON object.")
-    return cast("dict[str, Any]", value)
+    return cast("JsonObject", value)
 
 
-def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _no_twins(pairs: list[tuple[str, Any]]) -> JsonObject:
     if len({name for name, _ in pairs}) < len(pairs):
         raise ValueError("a key occurs twice")
     return dict(pairs)

@@ -25,6 +25,9 @@ from pipeline.statistics.intervals import Estimate
 # and hatches say the same once more, for grey.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
 GREY, INK, EDGE, GRID = "#8a8a8a", "#222222", "#666666", "#e4e4e4"
+RUNS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
+SETTINGS = (BLUE, RED, GREEN, PURPLE, SKY, INK)
+"""Colours of a sweep's settings. Orange is for best-of-n."""
 
 # On a page these are its own colours, which are others where it is dark; the files are for white paper.
 VARIABLES = {

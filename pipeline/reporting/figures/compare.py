@@ -10,29 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from pipeline.reporting.figures.common import (
-    BLUE,
-    EDGE,
-    GREEN,
-    GREY,
-    INK,
-    LABELS,
-    ORANGE,
-    PURPLE,
-    RED,
-    SKY,
-    arms,
-    axes,
-    legend_below,
-    styled,
-)
+from pipeline.reporting.figures.common import EDGE, GREY, INK, LABELS, RUNS, arms, axes, legend_below, styled
 from pipeline.reporting.figures.frontier import Curves, with_bars
 from pipeline.reporting.figures.training import GOLD, KL, Panel
 from pipeline.results.metrics import Logged
 from pipeline.results.sides import Measure
 from pipeline.statistics.intervals import Estimate, has_value
 
-COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 STYLES, MARKERS = ("-", "--", "-.", ":"), ("o", "s", "D", "^", "v")
 
 
@@ -46,7 +30,7 @@ class Look:
 
     @classmethod
     def of(cls, i: int) -> Look:
-        return cls(COLOURS[i % len(COLOURS)], STYLES[i % len(STYLES)], MARKERS[i % len(MARKERS)])
+        return cls(RUNS[i % len(RUNS)], STYLES[i % len(STYLES)], MARKERS[i % len(MARKERS)])
 
 
 @dataclass(frozen=True)

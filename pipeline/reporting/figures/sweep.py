@@ -10,26 +10,12 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.reporting.figures.common import (
-    BLUE,
-    GREEN,
-    INK,
-    LABELS,
-    ORANGE,
-    PURPLE,
-    RED,
-    SKY,
-    arms,
-    axes,
-    legend_below,
-    styled,
-)
+from pipeline.reporting.figures.common import INK, LABELS, ORANGE, SETTINGS, arms, axes, legend_below, styled
 from pipeline.reporting.figures.diversity import Trade, ground, trade
 from pipeline.reporting.figures.frontier import Curves, curves, distance_axis, with_bars
 from pipeline.results.policy import Evaluation
 from pipeline.results.sides import Measure
 
-COLOURS = (BLUE, RED, GREEN, PURPLE, SKY, INK)
 MARKERS = "oD^vPX"
 
 
@@ -78,8 +64,8 @@ def _draw_diversity(measure: Measure, trades: Sequence[tuple[str, Trade]]) -> Fi
         own = [t for name, t in trades if name == setting]
         made = ax.errorbar(
             [t.policy.closings.value / t.base for t in own], [t.policy.gain.value for t in own],
-            yerr=arms([t.policy.gain for t in own]), fmt=MARKERS[(i + i // len(COLOURS)) % len(MARKERS)],
-            color=COLOURS[i % len(COLOURS)], markersize=6, elinewidth=1, capsize=2, label=f"PPO, {setting}",
+            yerr=arms([t.policy.gain for t in own]), fmt=MARKERS[(i + i // len(SETTINGS)) % len(MARKERS)],
+            color=SETTINGS[i % len(SETTINGS)], markersize=6, elinewidth=1, capsize=2, label=f"PPO, {setting}",
             zorder=3,
         )  # fmt: skip
         handles.append(made)
@@ -133,7 +119,7 @@ def _runs(ax: Axes, i: int, setting: str, rows: Sequence[Curves]) -> list[Any]:
     if not points:
         return []
     made = with_bars(
-        ax, points, fmt=MARKERS[(i + i // len(COLOURS)) % len(MARKERS)], color=COLOURS[i % len(COLOURS)],
+        ax, points, fmt=MARKERS[(i + i // len(SETTINGS)) % len(MARKERS)], color=SETTINGS[i % len(SETTINGS)],
         markersize=6, elinewidth=1, capsize=2, label=f"PPO, {setting}", zorder=3,
     )  # fmt: skip
     return [made]

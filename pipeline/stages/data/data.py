@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def add(name: str, run: Any, help: str) -> argparse.ArgumentParser:
+    def add(name: str, run: object, help: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=help, description=help, parents=[shared])
         command.set_defaults(run=run)
         return command
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     relocate.add_arguments(
         add("relocate", relocate.run, "write into adapters where their base is, after the data directory moved")
     )
-    gc.add_arguments(add("gc", gc.run, "collect versions that were made anew since, and leftovers"))
+    gc.add_arguments(add("gc", gc.run, "collect versions that were made again since, and leftovers"))
     return parser
 
 
@@ -197,7 +197,7 @@ def _every(store: Store, problems: list[str]) -> Iterable[Version]:
                 problems.append(str(err))
 
 
-def _summary(m: Manifest) -> dict[str, Any]:
+def _summary(m: Manifest) -> dict[str, object]:
     rows = {key: s.rows for key, s in m.splits.items()}
     return {"ref": m.ref, "id": m.id, "kind": m.kind, "created_at": m.created_at, "rows": rows, "bytes": m.bytes}
 
@@ -208,7 +208,7 @@ def _section(title: str, rows: list[tuple[str, ...]] | list[tuple[str, str]], ri
         put_table(rows, right, indent="  ")
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     text = "-" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import StoreError
+from pipeline.base.json_values import JsonObject
 from pipeline.evaluation.policy.overoptimisation_laws import (
     EvaluatedPolicy,
     best_checkpoint,
@@ -100,7 +101,7 @@ def of_rows(settings: PolicySettings, rows: Sequence[Row]) -> EvaluatedPolicy:
     )
 
 
-def ppo_settings(run: Run) -> dict[str, Any]:
+def ppo_settings(run: Run) -> JsonObject:
     """The ``ppo`` section that made the policy, which may be another experiment's."""
     return recorded("ppo", run.version("policy").manifest.config)
 

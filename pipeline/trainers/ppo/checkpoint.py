@@ -126,7 +126,7 @@ def _load_tensors(
     return copies
 
 
-def random_state() -> dict[str, Any]:
+def random_state() -> dict[str, list[Any]]:
     """The state of Python's, NumPy's and torch's generators, from which a user's scorer may draw."""
     version, internal, gauss = random.getstate()
     kind, keys, *rest = np.random.get_state()
@@ -137,7 +137,7 @@ def random_state() -> dict[str, Any]:
     }
 
 
-def set_random_state(state: dict[str, Any]) -> None:
+def set_random_state(state: dict[str, list[Any]]) -> None:
     """Undo :func:`random_state`."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))

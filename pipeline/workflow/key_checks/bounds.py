@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from pipeline.base.errors import ConfigError
+from pipeline.base.json_values import dict_of
 
 
 @dataclass(frozen=True)
@@ -258,7 +259,7 @@ def check_section(section: str, values: Mapping[str, Any]) -> None:
             raise ValueError(f"{key} = {values[key]} should be {bound}")
 
 
-def _numbers(value: Any, key: str) -> Iterator[tuple[str, float]]:
+def _numbers(value: object, key: str) -> Iterator[tuple[str, float]]:
     """(key, value) of every float, at any depth."""
     if isinstance(value, float):
         yield key, value
@@ -272,20 +273,20 @@ def _numbers(value: Any, key: str) -> Iterator[tuple[str, float]]:
 
 def _bounded(raw: Mapping[str, Any]) -> Iterator[tuple[str, Any, Bound]]:
     """(key, value, bound) of every value that has a bound."""
-    collect = _mapping(raw.get("collect"))
+    collect = dict_of(raw.get("collect"))
     task = str(raw.get("task")).removeprefix("pipeline.tasks.")
     annotator = str(collect.get("annotator", "oracle")).removeprefix("pipeline.annotators.")
     groups: list[tuple[str, Mapping[str, Any], Mapping[str, Bound]]] = [
         ("", raw, {"seed": SEED}),
-        *((f"{section}.", _mapping(raw.get(section)), bounds) for section, bounds in SECTIONS.items()),
-        ("task_args.", _mapping(raw.get("task_args")), TASKS.get(task, {})),
-        ("collect.annotator_args.", _mapping(collect.get("annotator_args")), ANNOTATORS.get(annotator, {})),
+        *((f"{section}.", dict_of(raw.get(section)), bounds) for section, bounds in SECTIONS.items()),
+        ("task_args.", dict_of(raw.get("task_args")), TASKS.get(task, {})),
+        ("collect.annotator_args.", dict_of(collect.get("annotator_args")), ANNOTATORS.get(annotator, {})),
     ]
-    judges: Any = _mapping(raw.get("evaluate")).get("judges")
+    judges = dict_of(raw.get("evaluate")).get("judges")
     for i, judge in enumerate(cast("list[Any]", judges) if isinstance(judges, list) else ()):
-        groups.append((f"evaluate.judges[{i}].", _mapping(judge), JUDGE))
-    for name, pairs in _mapping(_mapping(raw.get("reward")).get("test_sets")).items():
-        groups.append((f"reward.test_sets.{name}.", _mapping(pairs), PAIRS))
+        groups.append((f"evaluate.judges[{i}].", dict_of(judge), JUDGE))
+    for name, pairs in dict_of(dict_of(raw.get("reward")).get("test_sets")).items():
+        groups.append((f"reward.test_sets.{name}.", dict_of(pairs), PAIRS))
     for prefix, values, bounds in groups:
         for key, bound in bounds.items():
             if key in values:
@@ -296,11 +297,7 @@ def _spell(number: float) -> str:
     return str(int(number)) if number == int(number) else f"{number:g}"
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-
-
-def _number(value: Any) -> float | None:
+def _number(value: object) -> float | None:
     """``value`` as a number; None where it is not one. YAML reads ``1e-3`` as text."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None

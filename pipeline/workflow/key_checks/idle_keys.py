@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from pipeline.base.errors import ConfigError
+from pipeline.base.json_values import dict_of
 
 
 @dataclass(frozen=True)
@@ -195,21 +196,18 @@ def check_idle(raw: Mapping[str, Any], where: str) -> None:
         ConfigError: a key has none; the message says what to use instead.
     """
     for section, idle in IDLE.items():
-        values: Any = raw.get(section)
-        for key, value in cast("dict[str, Any]", values).items() if isinstance(values, dict) else ():
+        for key, value in dict_of(raw.get(section)).items():
             if key in idle and not _asks_nothing(value, idle[key]):
                 raise ConfigError(where, f"{section}.{key} = {value!r:.120} has no effect here.", idle[key].mend)
-    reward: Any = raw.get("reward")
-    if isinstance(reward, dict):
-        keys = cast("dict[str, Any]", reward)
-        if keys.get("loss") == "pointwise" and keys.get("center_rewards_coefficient"):
-            raise ConfigError(
-                where,
-                "reward.center_rewards_coefficient has no effect under reward.loss: pointwise.",
-                "Leave it out: the scores of single completions are centred by their labels.",
-            )
+    reward = dict_of(raw.get("reward"))
+    if reward.get("loss") == "pointwise" and reward.get("center_rewards_coefficient"):
+        raise ConfigError(
+            where,
+            "reward.center_rewards_coefficient has no effect under reward.loss: pointwise.",
+            "Leave it out: the scores of single completions are centred by their labels.",
+        )
 
 
-def _asks_nothing(value: Any, key: Idle) -> bool:
+def _asks_nothing(value: object, key: Idle) -> bool:
     # Python takes True for 1.
     return any(value == quiet and isinstance(value, bool) == isinstance(quiet, bool) for quiet in key.asks_nothing)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from pipeline.base.errors import ConfigError
+from pipeline.base.json_values import dict_of
 
 Section = Mapping[str, Any]
 
@@ -35,7 +36,7 @@ class Rule:
     asks_nothing: tuple[Any, ...] = ()
 
 
-def _off(value: Any) -> bool:
+def _off(value: object) -> bool:
     """Whether a value is the number 0; YAML reads ``0e0`` as text."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return False
@@ -45,7 +46,7 @@ def _off(value: Any) -> bool:
         return False
 
 
-def _no_hub(source: Any) -> bool:
+def _no_hub(source: object) -> bool:
     """Whether a model is a directory, or a version such as ``name@v3``."""
     return isinstance(source, str) and ("@" in source or Path(source).expanduser().is_dir())
 
@@ -119,7 +120,7 @@ RULES: tuple[Rule, ...] = (
         "with ppo.use_peft: false, which trains every weight", "Leave it out, or use_peft.",
     ),
     Rule(
-        "ppo", LORA[:2] + LORA[3:], lambda raw, ppo: bool(_section(ppo, "inputs").get("start")),
+        "ppo", LORA[:2] + LORA[3:], lambda raw, ppo: bool(dict_of(ppo.get("inputs")).get("start")),
         "beside ppo.inputs.start, an adapter with its own", "Leave it out, or start.",
     ),
     Rule(
@@ -204,12 +205,7 @@ def without_taken_back(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 def _idle(raw: Mapping[str, Any]) -> Iterable[tuple[Rule, str, Any]]:
     for rule in RULES:
-        section = _section(raw, rule.section) if rule.section else raw
+        section = dict_of(raw.get(rule.section)) if rule.section else raw
         keys = [key for key in rule.keys if key in section]
         if keys and rule.idle(raw, section):
             yield from ((rule, key, section[key]) for key in keys)
-
-
-def _section(raw: Mapping[str, Any], name: str) -> Section:
-    value = raw.get(name)
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}

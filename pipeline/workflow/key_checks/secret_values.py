@@ -54,7 +54,7 @@ def refuse_secrets(settings: Mapping[str, Any], where: str) -> None:
         _look(value, str(key), where, False)
 
 
-def _look(value: Any, path: str, where: str, named: bool) -> None:
+def _look(value: object, path: str, where: str, named: bool) -> None:
     named = named or _names_secret(path)
     if isinstance(value, Mapping):
         for key, below in cast("Mapping[Any, Any]", value).items():

@@ -55,11 +55,11 @@ def check_types(cls: type, values: Mapping[str, Any], where: str, prefix: str = 
 
 
 @functools.cache
-def _hints(cls: type) -> dict[str, Any]:
+def _hints(cls: type) -> dict[str, object]:
     return typing.get_type_hints(cls)
 
 
-def accepted(hint: Any, values: Iterable[Any]) -> list[Any]:
+def accepted(hint: object, values: Iterable[Any]) -> list[Any]:
     """The ``values`` that convert to this type, converted, each once."""
     converted: list[Any] = []
     for value in values:
@@ -90,17 +90,17 @@ def _convert(value: Any, hint: Any, where: str, key: str) -> Any:
         return value
 
 
-def short(value: Any) -> str:
+def short(value: object) -> str:
     """``value`` for a message, cut to 120 characters."""
     text = repr(value)
     return text if len(text) <= 120 else f"{text[:117]}..."
 
 
-def _allows_none(hint: Any) -> bool:
+def _allows_none(hint: object) -> bool:
     return hint is Any or type(None) in typing.get_args(hint)
 
 
-def _holds_bool(value: Any) -> bool:
+def _holds_bool(value: object) -> bool:
     items = typing.cast("list[Any]", value) if isinstance(value, list) else []
     return isinstance(value, bool) or any(map(_holds_bool, items))
 
@@ -111,14 +111,14 @@ def _mentions(hint: Any, kind: type) -> bool:
     return any(_mentions(a, kind) for a in typing.get_args(hint))
 
 
-def _choices(hint: Any) -> tuple[Any, ...]:
+def _choices(hint: object) -> tuple[Any, ...]:
     """The values of a Literal; none of other types."""
     if typing.get_origin(hint) is typing.Literal:
         return typing.get_args(hint)
     return next((c for a in typing.get_args(hint) if (c := _choices(a))), ()) if _is_union(hint) else ()
 
 
-def _is_union(hint: Any) -> bool:
+def _is_union(hint: object) -> bool:
     return typing.get_origin(hint) in (types.UnionType, typing.Union)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from pipeline.workflow.sections import trl_keys
-from pipeline.workflow.sections.training import TrainingFields, check_training
+from pipeline.workflow.sections.training import LoraOptions, TrainingFields, check_training
 
 
 @dataclass(init=False, repr=False, eq=False)
@@ -116,7 +116,7 @@ class PPOFields(TrainingFields):
         },
     )
 
-    def lora(self) -> dict[str, Any]:
+    def lora(self) -> LoraOptions:
         return {**super().lora(), "first_layer": self.trunk_layers}
 
     def check_rules(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from pipeline.workflow.sections import trl_keys
 
@@ -15,6 +15,16 @@ TRACKERS = {
     **{k: k for k in ("swanlab", "tensorboard", "trackio", "wandb")},
 }
 """The module that each of transformers' trackers needs."""
+
+
+class LoraOptions(TypedDict):
+    """Keyword arguments of :func:`pipeline.modeling.lora.lora_config`."""
+
+    r: int
+    alpha: int
+    dropout: float
+    target_modules: list[str] | None
+    first_layer: NotRequired[int]
 
 
 @dataclass(init=False, repr=False, eq=False)
@@ -38,8 +48,7 @@ class TrainingFields:
         default=None, metadata={"help": "Layers to adapt; every linear layer of the blocks by default."}
     )
 
-    def lora(self) -> dict[str, Any]:
-        """As keyword arguments of :func:`pipeline.modeling.lora.lora_config`."""
+    def lora(self) -> LoraOptions:
         return {
             "r": self.lora_r,
             "alpha": self.lora_alpha,
@@ -48,9 +57,9 @@ class TrainingFields:
         }
 
 
-def saving_defaults(chosen: Mapping[str, Any]) -> dict[str, Any]:
+def saving_defaults(chosen: Mapping[str, Any]) -> dict[str, str | float]:
     """How checkpoints are saved, as far as the chosen keys leave it open."""
-    defaults: dict[str, Any] = {"save_strategy": "steps" if "save_steps" in chosen else "no"}
+    defaults: dict[str, str | float] = {"save_strategy": "steps" if "save_steps" in chosen else "no"}
     if "save_steps" in chosen or "save_strategy" in chosen:
         defaults["save_seconds"] = 0.0
     return defaults

@@ -17,6 +17,8 @@ from pipeline.labelling.agreement import krippendorff_alpha, summary
 from pipeline.labelling.items import Item, Mode
 from pipeline.labelling.log.answers import Vote
 from pipeline.labelling.log.events import Event
+from pipeline.results.stats import to_json
+from pipeline.statistics.intervals import wilson
 from tests.unit.labelling.helpers import current_vote as vote
 
 
@@ -37,7 +39,7 @@ def table(choices: Sequence[Sequence[str | None]], mode: Mode = "pairwise") -> t
 
 
 def told(items: dict[str, Item], votes: list[Vote], **more: Any) -> dict[str, Any]:
-    found = summary(items, votes, more.get("skips", []), more.get("flags", []), too_fast_ms=1500)
+    found = to_json(summary(items, votes, more.get("skips", []), more.get("flags", []), too_fast_ms=1500))
     json.dumps(found, allow_nan=False)
     return found
 
@@ -238,7 +240,7 @@ def test_each_persons_numbers_by_hand() -> None:
     assert (p1["votes"], p1["skips"], p1["flags"], p1["gold"]["value"]) == (1, 1, 1, 0)
     assert p2 == {
         **dict.fromkeys(("gold", "too_fast", "self_agreement", "agreement_with_majority", "position_bias")),
-        **{k: {"value": None, "low": None, "high": None, "n": 0} for k, v in p2.items() if isinstance(v, dict)},
+        **{k: to_json(wilson(0, 0)) for k, v in p2.items() if isinstance(v, dict)},
         "votes": 0,
         "skips": 1,
         "flags": 0,

@@ -302,7 +302,7 @@ def test_the_one_before_a_damaged_one_is_continued(tmp_path: Path) -> None:
     assert checkpoints.newest_intact(said.append) is None
     assert said[1] == (
         "the checkpoint of step 15 is damaged (optimizer has 5 bytes and had 15), the checkpoint of step 10 is "
-        "damaged (state is missing): starting anew"
+        "damaged (state is missing): starting again"
     )
     checkpoints.drop()
     assert os.listdir(tmp_path) == []

@@ -106,7 +106,7 @@ def test_other_settings_are_refused_and_named(experiment: Experiment) -> None:
         assert said == (
             f"{work}: was interrupted at step 20 (0 s ago) with other settings: sft.learning_rate 0.1, now 0.2, "
             "sft.max_steps 30, now 40, sft.warmup_steps unset, now 3. "
-            "Set them back to continue it, or start anew: add --fresh (make sft FRESH=1)."
+            "Set them back to continue it, or start again: add --fresh (make sft FRESH=1)."
         )
     assert experiment.started_at == [0]
     assert experiment() == 0

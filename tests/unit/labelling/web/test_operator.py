@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from starlette.testclient import TestClient
 
 from pipeline.base.errors import DataError
 from pipeline.labelling import wording
+from pipeline.labelling.agreement import Alpha
 from pipeline.labelling.items import Item
 from pipeline.labelling.log.database import LogFull
 from pipeline.labelling.log.people import People
@@ -23,6 +25,7 @@ from pipeline.labelling.log_rows import publishable_rows
 from pipeline.labelling.settings import LabelSection
 from pipeline.labelling.web import dashboard
 from pipeline.labelling.web.app import Consent, build_app
+from pipeline.statistics.intervals import Estimate
 from tests.unit.labelling.helpers import agree, new_event, open_log, pairs, vote
 
 BASE = "http://127.0.0.1:8765"
@@ -385,9 +388,9 @@ def test_statistics_are_not_made_again_for_nothing(tmp_path, monkeypatch):
 
 
 def test_numbers_are_rounded_for_reading():
-    assert wording.estimate({"value": 0.8349, "low": 0.79, "high": 0.871, "n": 9}) == ("0.83", "[0.79, 0.87]")
-    assert wording.estimate({"value": -0.5, "low": -0.6, "high": None}) == ("\u22120.50", "")
-    assert wording.estimate({"value": None, "low": None, "high": None, "n": 0}) == ("–", "")
+    assert wording.estimate(Estimate(0.8349, 0.79, 0.871, 9)) == ("0.83", "[0.79, 0.87]")
+    assert wording.estimate(Estimate(-0.5, -0.6, math.nan, 9)) == ("\u22120.50", "")
+    assert wording.estimate(Estimate(math.nan, math.nan, math.nan, 0)) == ("–", "")
     assert [wording.seconds(ms) for ms in (None, 940.0, 9949, 9950, 119_499, 120_000)] == [
         "–", "0.9 s", "9.9 s", "10 s", "119 s", "2 min",
     ]  # fmt: skip
@@ -413,4 +416,4 @@ def test_times_are_told_in_one_unit():
     ],
 )
 def test_what_an_alpha_is_worth(alpha: float, verdict: str) -> None:
-    assert verdict in dashboard._read_alpha({"value": alpha})
+    assert verdict in dashboard._read_alpha(Alpha(alpha, math.nan, math.nan, n=4, items=2, reason=None))
