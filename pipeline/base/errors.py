@@ -43,6 +43,6 @@ class ModelError(PipelineError):
     """A model, adapter or tokenizer does not fit."""
 
 
-def first_line(err: Exception) -> str:
+def first_line(err: BaseException) -> str:
     """The first line of an error's text, or its type, cut at 200 characters; no full stop at the end."""
     return (str(err).strip() or type(err).__name__).splitlines()[0][:200].rstrip(".")

@@ -157,7 +157,9 @@ def erase(store: Store, version: Version, replacement: Version | None = None) ->
     with disk_errors(version.where):
         with locked(home / ".lock"):
             tags = [tag for tag, number in refs.read_tags(home).items() if number == version.number]
-            tags = sorted({*tags, *_erasure(home, version.number).get("tags", [])})  # of an interrupted attempt
+            tags = sorted(
+                {*tags, *(_erasure(home, version.number).get("tags") or ())}
+            )  # of an interrupted attempt
             sha = sha256_file(version.path / "manifest.json")
             tombstone = redacted_tombstone(version.manifest, sha, replacement.ref if replacement else None, tags)
             replace_json(refs.tombstone_path(home, version.number), dataclasses.asdict(tombstone))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,9 @@ from pipeline.sources.row_sources import Row, hub_dataset, located_rows, rename_
 
 Located = tuple[str, Row]
 PROMPTS, UNJUDGED = "prompts", "completions without a verdict"
+Watch = Callable[[Iterable[Any]], Iterable[Any]]
+"""Wraps rows to show progress."""
+
 _VERDICTS = ("chosen", "rejected", "choice", "label", "winner", "preference")
 
 
@@ -120,13 +123,12 @@ def look(
     most: int | None = None,
     examples: int = 3,
     render: Render = render_plain,
-    watch: Any = iter,
+    watch: Watch = iter,
 ) -> Look:
     """Inspect all rows, or the first ``most``.
 
     Args:
         examples: rows to keep as they are read.
-        watch: wraps the rows to show progress.
     Raises:
         DataError: nothing to read, a file that is broken, a format that cannot be told.
     """
@@ -227,7 +229,7 @@ def _replay_lines(found: Look, options: JudgedSet, skip: bool) -> list[str]:
     return lines + (["    on_bad_row: skip"] if skip else [])
 
 
-def _given(options: JudgedSet) -> dict[str, object]:
+def _given(options: JudgedSet) -> Mapping[str, object]:
     """The options that are not as they are by default."""
     plain = JudgedSet(options.dataset)
     given = {k: v for k, v in vars(options).items() if v != getattr(plain, k, None)}
@@ -245,7 +247,13 @@ def _yaml(value: object) -> str:
 
 
 def _look_unjudged(
-    options: JudgedSet, where: str, refused: DataError, most: int | None, examples: int, render: Render, watch: Any
+    options: JudgedSet,
+    where: str,
+    refused: DataError,
+    most: int | None,
+    examples: int,
+    render: Render,
+    watch: Watch,
 ) -> Look:
     """Rows of prompts, or of completions to be labelled; ``refused`` where they are neither.
 

@@ -10,12 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pipeline.base.records import bucket, digest
 
 Mode = Literal["pairwise", "thumbs", "rating", "ranking"]
-MODES: tuple[Mode, ...] = get_args(Mode)
 
 PAIRWISE_CHOICES = ("a", "b", "tie", "both_bad")
 THUMBS_CHOICES = ("like", "dislike")

@@ -160,7 +160,7 @@ class Judgements:
         """For the manifest: ``comparisons``, ``votes``, named ``people``.
 
         Where any comparison has several votes, also ``aggregate`` and ``agreement``: ``raw`` and ``alpha`` of
-        :func:`pipeline.labelling.agreement.summary`.
+        :class:`pipeline.labelling.vote_summary.Summary`.
         """
         people = len(self._people.keys() - {self._set_name})
         counts: JsonObject = {"comparisons": len(self._numbers), "votes": sum(self._count)}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.reporting.run_tables import Table, basis
+from pipeline.results.calibration import Calibration
 from pipeline.results.measured import NEWCOMBE, Measured
 from pipeline.results.reward import (
     AucBaseline,
     Baseline,
-    Calibration,
     DependentAccuracy,
     PointwiseMetrics,
     RewardMetrics,

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import sys
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.base.errors import ConfigError
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def as_json(seen: Look) -> dict[str, object]:
+def as_json(seen: Look) -> Mapping[str, object]:
     """Everything, for scripts; each of the first rows with its place."""
     first = [
         {"place": place, **({"prompt": row} if isinstance(row, str) else dataclasses.asdict(row))}

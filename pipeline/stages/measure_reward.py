@@ -21,7 +21,8 @@ from pipeline.evaluation.reward.pair_set_metrics import metrics_of_set
 from pipeline.formats.detect import Format
 from pipeline.formats.read_options import Aggregation
 from pipeline.labelling.judgements import Judgements, summary
-from pipeline.results.reward import Calibration, EnsembleMetrics, PairwiseMetrics, SliceTable
+from pipeline.results.calibration import Calibration
+from pipeline.results.reward import EnsembleMetrics, PairwiseMetrics, SliceTable
 from pipeline.results.stats import to_json
 from pipeline.scoring.build_scorer import Ensemble, ScorerContext, build
 from pipeline.scoring.pair_sets import PairRows, parse_sets, read_pairs, score_pairs, score_unit, vote_shares

@@ -6,15 +6,21 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.base.files import disk_errors, write_text
 from pipeline.base.process import main_process
 from pipeline.base.records import digest
 from pipeline.health.written_texts import Written, written
 from pipeline.modeling.tokens import decode
+from pipeline.modeling.types import Tokenizer
 from pipeline.results.metrics import Logged
 from pipeline.tasks import Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pipeline.trainers.ppo.rollout import Rollout
 
 ROLLOUTS = {
     "id": "string",
@@ -35,7 +41,7 @@ class Recorder:
         written: the completions as the doctor reads them; filled in the main process only.
     """
 
-    def __init__(self, path: Path, task: Task, tokenizer: Any, prompts: list[str]) -> None:
+    def __init__(self, path: Path, task: Task, tokenizer: Tokenizer, prompts: list[str]) -> None:
         self.path, self.task, self.tokenizer, self.prompts = path, task, tokenizer, prompts
         self.written = Written()
 
@@ -59,7 +65,7 @@ class Recorder:
                     return
                 yield json.loads(line)
 
-    def record(self, update: int, indices: list[int], rollout: Any, score: Any) -> dict[str, float]:
+    def record(self, update: int, indices: list[int], rollout: Rollout, score: Tensor) -> dict[str, float]:
         """Append one update's rows; returns its diversity metrics and gold score, for the log."""
         completions = rollout.completions()
         prompts = [self.prompts[i] for i in indices]

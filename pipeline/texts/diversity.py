@@ -156,14 +156,6 @@ def most_common_sentence(completions: Sequence[str]) -> Common:
     return _most_common([sentences(text) or [""] for text in completions])
 
 
-def sentence_counts(completions: Iterable[str]) -> Counter[str]:
-    """For each sentence, as :func:`pipeline.texts.sentences.same` reads it, how many completions hold it."""
-    counts: Counter[str] = Counter()
-    for text in completions:
-        counts.update({same(sentence) for sentence in sentences(text) or [""]})
-    return counts
-
-
 def effective_number(counts: Iterable[int], at: int | None = None) -> float:
     """exp(entropy) of counts; with ``at``, what a sample of that many of them would show.
 

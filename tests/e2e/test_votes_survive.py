@@ -25,10 +25,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.labelling.agreement import summary
 from pipeline.labelling.items import Item, order_of
 from pipeline.labelling.log.log import Log
 from pipeline.labelling.log.people import Person
+from pipeline.labelling.vote_summary import summary
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.base.records import bucket
 from pipeline.evaluation.reward.slices import mass_groups
-from pipeline.results.reward import Calibration, CrossFitted, EqualMass, Fit, MassBin, ReliabilityBin
+from pipeline.results.calibration import Calibration, CrossFitted, EqualMass, Fit, MassBin, ReliabilityBin
 from pipeline.statistics.bootstrap import as_finite, wilson
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ import numpy as np
 
 from pipeline.evaluation.reward.calibration import calibration_error, reliability_bins, sigmoid
 from pipeline.evaluation.reward.pairwise_metrics import against_baseline, length_correlation
+from pipeline.results.calibration import LikeCalibration
 from pipeline.results.reward import (
     AucBaseline,
-    LikeCalibration,
     LikeGold,
     NamedAccuracy,
     PointwiseMetrics,

@@ -29,7 +29,8 @@ from pipeline.statistics.intervals import Estimate, has_value
 from pipeline.statistics.spelling import interval
 
 if TYPE_CHECKING:
-    from pipeline.labelling.agreement import Alpha, Summary
+    from pipeline.labelling.agreement import Alpha
+    from pipeline.labelling.vote_summary import Summary
 
 QUEUE_SHOWN = 10
 FLAGS_SHOWN = 30
@@ -119,8 +120,8 @@ def values(site: Site, address: str) -> dict[str, object]:
 
 
 def _statistics(site: Site) -> _Statistics:
-    from pipeline.labelling.agreement import summary
     from pipeline.labelling.log_rows import publishable_rows
+    from pipeline.labelling.vote_summary import summary
 
     log, answers, batch = site.log, site.log.answers, site.log.batches.current
     votes, skips, flags, edits = answers.votes(), answers.skips(), answers.flags(), answers.edits()

@@ -17,7 +17,8 @@ from pipeline.reporting.figures.common import (
     legend_below,
     styled,
 )
-from pipeline.results.reward import Calibration, LikeCalibration, LikeGold, PointwiseMetrics, RewardMetrics
+from pipeline.results.calibration import Calibration, LikeCalibration
+from pipeline.results.reward import LikeGold, PointwiseMetrics, RewardMetrics
 from pipeline.statistics.intervals import has_value
 
 

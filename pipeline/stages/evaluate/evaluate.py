@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
@@ -20,6 +20,7 @@ from pipeline.evaluation.policy.diversity_metrics import Embed, compare_diversit
 from pipeline.evaluation.policy.headline import verdict
 from pipeline.evaluation.policy.policy_metrics import change_by_prompt, compare, sequence_kl
 from pipeline.modeling.embedding import load_embedder
+from pipeline.modeling.types import Device
 from pipeline.results.policy import Evaluation, JudgeVerdicts, SeedChange
 from pipeline.results.sides import MEASURES
 from pipeline.results.stats import to_json
@@ -79,7 +80,7 @@ def evaluate(run: Run) -> None:
     task = load_task(config.task, config.task_args, str(config.path))
     prompts = held_out_prompts(run, options.prompts)
     state = PartialState()
-    device: Any = state.device
+    device = cast("Device", state.device)
     base, policy, tokenizer = load_sides(run, run.version("policy").path, device)
     proxy = scorer(run, base.model, tokenizer, device)
     others = build_scorers(run, judges, base.model, tokenizer, device)
@@ -115,7 +116,7 @@ def held_out_prompts(run: Run, most: int) -> list[str]:
     return prompts
 
 
-def embedder(run: Run, options: EvaluateSection, device: Any) -> Embed | None:
+def embedder(run: Run, options: EvaluateSection, device: Device) -> Embed | None:
     """The model of embeddings that ``evaluate.embedding_model`` names."""
     if options.embedding_model is None:
         return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from pipeline.modeling import tokens
 from pipeline.modeling.drawing import Completions, uniforms
 from pipeline.modeling.generation import generate
 from pipeline.modeling.roles import Role, merged_adapter, sequence_logprobs
+from pipeline.modeling.types import Tokenizer
 from pipeline.scoring.scorer import Samples, Scorer
 from pipeline.tasks import Task
 from pipeline.texts.diversity import closings
@@ -34,7 +34,7 @@ class Sampler:
         temperature: 0 takes the most likely token.
     """
 
-    tokenizer: Any
+    tokenizer: Tokenizer
     task: Task
     scorer: Scorer
     judges: Mapping[str, Scorer]

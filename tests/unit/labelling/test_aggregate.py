@@ -10,17 +10,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.labelling.aggregate import (
-    Outcome,
-    _most_probable,
-    adjudicated,
-    aggregate,
-    dawid_skene,
-    pair_choices,
-    strengths,
-)
+from pipeline.labelling.aggregate import Outcome, _most_probable, adjudicated, aggregate, pair_choices
 from pipeline.labelling.items import Item, Mode
 from pipeline.labelling.settings import Aggregation
+from pipeline.labelling.vote_models import dawid_skene, strengths
 from tests.unit.labelling.helpers import current_vote as vote
 
 HOW: tuple[Aggregation, ...] = ("majority", "dawid_skene", "bradley_terry")
@@ -298,7 +291,7 @@ def test_ties_and_bad_pairs_under_bradley_terry() -> None:
 @pytest.fixture
 def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """For what holds after any number of EM's rounds, as each takes 10 ms."""
-    monkeypatch.setattr("pipeline.labelling.aggregate.EM_ITERATIONS", 5)
+    monkeypatch.setattr("pipeline.labelling.vote_models.EM_ITERATIONS", 5)
 
 
 def some(mode: Mode, seed: int) -> dict[Item, list[str | None]]:

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.labelling.agreement import krippendorff_alpha, summary
+from pipeline.labelling.agreement import krippendorff_alpha
 from pipeline.labelling.items import Item, Mode
 from pipeline.labelling.log.answers import Vote
 from pipeline.labelling.log.events import Event
+from pipeline.labelling.vote_summary import summary
 from pipeline.results.stats import to_json
 from pipeline.statistics.intervals import wilson
 from tests.unit.labelling.helpers import current_vote as vote

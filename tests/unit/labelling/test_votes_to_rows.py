@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.base.records import PEOPLES_VOTES, Comparison, row_id
 from pipeline.base.records import VOTES as COLLECT_VOTES
-from pipeline.labelling import aggregate
+from pipeline.labelling import vote_models
 from pipeline.labelling.items import Item, Mode
 from pipeline.labelling.log.answers import Vote
 from pipeline.labelling.log.events import Event
@@ -59,7 +59,7 @@ def make(
 @pytest.fixture(autouse=True)
 def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is tested here holds after any number of EM's rounds, and each takes 10 ms."""
-    monkeypatch.setattr(aggregate, "EM_ITERATIONS", 5)
+    monkeypatch.setattr(vote_models, "EM_ITERATIONS", 5)
 
 
 def texts(found: Labelled, split: str = "train") -> list[tuple[str, str]]:

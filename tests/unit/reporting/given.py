@@ -6,8 +6,9 @@ import math
 from dataclasses import replace
 from typing import Any
 
+from pipeline.results.calibration import Calibration
 from pipeline.results.policy import Evaluation
-from pipeline.results.reward import Calibration, PairwiseMetrics, PointwiseMetrics, RewardMetrics, reward_metrics
+from pipeline.results.reward import PairwiseMetrics, PointwiseMetrics, RewardMetrics, reward_metrics
 from pipeline.results.stats import from_json, to_json
 from pipeline.statistics.intervals import Estimate
 

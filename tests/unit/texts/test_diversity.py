@@ -18,7 +18,6 @@ from pipeline.texts.diversity import (
     entropy_at,
     most_common_sentence,
     ngram_count,
-    sentence_counts,
 )
 
 
@@ -120,11 +119,9 @@ def test_texts_that_are_no_prose() -> None:
 
 # Catches: a sentence that one completion repeats counted as often; its rare spelling shown.
 def test_the_most_common_sentence() -> None:
-    texts = ["Nice. Nice. Nice.", "Good. It works.", "it works! Good.", "It works. Fine."]
+    texts = ["Nice. Nice. Nice. Nice.", "Good. It works.", "it works! Good.", "It works. Fine."]
     common = most_common_sentence(texts)
     assert (common.text, common.count, common.n) == ("It works.", 3, 4)
-    assert sentence_counts(texts)["nice"] == 1
-    assert sentence_counts(texts)["it works"] == 3
 
 
 def test_similarity_by_hand() -> None:
