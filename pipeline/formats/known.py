@@ -138,9 +138,7 @@ FORMATS: dict[Format, Layout] = {
         "RewardBench", ("prompt", "chosen", "rejected"), ("subset",), chat_comparisons.rewardbench
     ),
     "safe_rlhf": _public(
-        "PKU-SafeRLHF",
-        ("prompt", "response_0", "response_1", "better_response_id"),
-        row=two_answers.safe_rlhf,
+        "PKU-SafeRLHF", ("prompt", "response_0", "response_1", "better_response_id"), row=two_answers.safe_rlhf
     ),
     "alpacafarm": _public(
         "AlpacaFarm's comparisons",
@@ -149,9 +147,7 @@ FORMATS: dict[Format, Layout] = {
         two_answers.alpacafarm,
     ),
     "webgpt": _public(
-        "WebGPT's comparisons",
-        ("question", "answer_0", "answer_1", "score_0", "score_1"),
-        row=two_answers.webgpt,
+        "WebGPT's comparisons", ("question", "answer_0", "answer_1", "score_0", "score_1"), row=two_answers.webgpt
     ),
     "summaries": _public(
         "summarize-from-feedback's comparisons",

@@ -10,15 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from pipeline.formats.detect import (
-    Format,
-    JudgedRow,
-    Message,
-    Reading,
-    Unusable,
-    read_judged,
-    render_plain,
-)
+from pipeline.formats.detect import Format, JudgedRow, Message, Reading, Unusable, read_judged, render_plain
 from pipeline.formats.families.argilla import account
 from pipeline.formats.families.label_studio import mark_of
 from pipeline.formats.judged import Refused

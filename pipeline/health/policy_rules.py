@@ -122,21 +122,17 @@ def eos_falling(figures: Figures, facts: Facts) -> Seen | None:
     move = _ends_less(figures, facts)
     if move is None or move.before - move.now < ENDED_LESS:
         return None
-    return Seen(
-        f"{move.now:.0%} of the completions end by themselves; {move.before:.0%} did at first.",
-        figures.since(Logged.ENDED),
-    )
+    what = f"{move.now:.0%} of the completions end by themselves; {move.before:.0%} did at first."
+    return Seen(what, figures.since(Logged.ENDED))
 
 
 def all_cut(figures: Figures, facts: Facts) -> Seen | None:
     move = _ends_less(figures, facts)
     if move is None or move.before < ENDED_ONCE or move.now > ENDED_NONE:
         return None
-    return Seen(
-        f"{1 - move.now:.0%} of the completions are cut at the longest length; {1 - move.before:.0%} were at "
-        "first.",
-        figures.since(Logged.ENDED),
-    )
+    now, before = 1 - move.now, 1 - move.before
+    what = f"{now:.0%} of the completions are cut at the longest length; {before:.0%} were at first."
+    return Seen(what, figures.since(Logged.ENDED))
 
 
 def _ends_less(figures: Figures, facts: Facts) -> Move | None:

@@ -13,10 +13,7 @@ _WRITTEN = (
     re.compile(r"(?:\A\s*|\n\n)(User|Assistant|System|Tool): ?"),
 )
 # (what starts a turn, what ends its role, what ends its text): ChatML, and Llama 3.
-_MARKED = (
-    ("<|im_start|>", "\n", "<|im_end|>"),
-    ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
-)
+_MARKED = (("<|im_start|>", "\n", "<|im_end|>"), ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"))
 _ROLE = re.compile(r"[a-z_]{1,20}")
 _NAMES = {"human": "user"}
 

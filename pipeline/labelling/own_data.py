@@ -32,11 +32,7 @@ _SHAPES = "completion_a and completion_b; chosen and rejected; completions (a li
 
 
 def own_groups(
-    source: str,
-    columns: Columns,
-    where: str,
-    key: str = "label.dataset",
-    notices: Notices | None = None,
+    source: str, columns: Columns, where: str, key: str = "label.dataset", notices: Notices | None = None
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
     """(prompt, completions) of each row.
 

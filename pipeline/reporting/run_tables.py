@@ -9,13 +9,7 @@ from dataclasses import dataclass
 from pipeline.results.measured import RESAMPLED, Measured
 from pipeline.results.policy import Evaluation, JudgeVerdicts, SequenceKL, WinRate
 from pipeline.results.sides import MEASURES, Change
-from pipeline.statistics.intervals import (
-    LARGEST_BCA,
-    SMALLEST_BOOTSTRAP,
-    WILSON,
-    Estimate,
-    has_value,
-)
+from pipeline.statistics.intervals import LARGEST_BCA, SMALLEST_BOOTSTRAP, WILSON, Estimate, has_value
 from pipeline.statistics.spelling import UNKNOWN, interval, number
 
 Row = tuple[str, str, str, str, str]

@@ -16,6 +16,7 @@ import logging
 import re
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path, PurePath
 from typing import IO, Any, cast
 
@@ -280,10 +281,6 @@ def _separator(path: Path, header: str, expected: str) -> str:
     return most
 
 
-def _tsv(path: Path) -> Iterator[Located]:
-    return _csv(path, "\t")
-
-
 def _txt(path: Path) -> Iterator[Located]:
     for number, line in _lines(path):
         if line.strip():
@@ -295,7 +292,7 @@ _READERS: dict[str, Callable[[Path], Iterator[Located]]] = {
     ".ndjson": _jsonl,
     ".json": _json,
     ".csv": _csv,
-    ".tsv": _tsv,
+    ".tsv": partial(_csv, delimiter="\t"),
     ".txt": _txt,
     ".parquet": parquet_rows,
     ".arrow": arrow_rows,

@@ -22,12 +22,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 def read_rows(
-    source: str,
-    *,
-    split: str | None = None,
-    subset: str | None = None,
-    revision: str | None = None,
-    where: str,
+    source: str, *, split: str | None = None, subset: str | None = None, revision: str | None = None, where: str
 ) -> Iterator[Row]:
     """The rows of ``source`` as dicts. See :func:`located_rows`, which also gives each row's place."""
     located = located_rows(source, split=split, subset=subset, revision=revision, where=where)
@@ -35,12 +30,7 @@ def read_rows(
 
 
 def located_rows(
-    source: str,
-    *,
-    split: str | None = None,
-    subset: str | None = None,
-    revision: str | None = None,
-    where: str,
+    source: str, *, split: str | None = None, subset: str | None = None, revision: str | None = None, where: str
 ) -> Iterator[Located]:
     """``(place, row)`` for every row; ``place`` is ``file:line``, for messages.
 

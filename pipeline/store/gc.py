@@ -97,7 +97,7 @@ def plan_collection(root: Path, names: Iterable[str], rules: Rules) -> Collected
     finished = _with_ancestors(store, roots | {key for key, whole in newest.items() if whole})
     needed = finished if rules.unfinished else _with_ancestors(store, finished | set(newest))
     doomed = [v for key, v in sorted(store.versions.items()) if key not in needed]
-    staging = [s for home in _homes_with_drafts(root) for s in _abandoned_drafts(home)]
+    staging = [s for path in sorted(root.glob("*/.staging")) for s in _abandoned_drafts(path)]
     freed = sum(map(own_bytes, [*(v.path for v in doomed), *staging])) + sum(one.bytes for one in gone)
     unfinished = [store.versions[key] for key in sorted(needed - finished) if key in store.versions]
     damaged = [str(e) for e in store.damaged.values()]
@@ -264,13 +264,9 @@ def _collect_version(root: Path, version: Version) -> bool:
     return True
 
 
-def _homes_with_drafts(root: Path) -> list[Path]:
-    return sorted(p.parent for p in root.glob("*/.staging"))
-
-
-def _abandoned_drafts(home: Path) -> list[Path]:
+def _abandoned_drafts(staging: Path) -> list[Path]:
     old: list[Path] = []
-    for path in sorted(p for p in (home / ".staging").iterdir() if p.is_dir()):
+    for path in sorted(p for p in staging.iterdir() if p.is_dir()):
         try:
             newest = max(os.lstat(path / p).st_mtime for p in [".", *list_files(path)])
             if path.name.startswith("collected-") or (

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from pipeline.base.errors import StoreError
 from pipeline.base.files import disk_error, disk_errors, fsync, locked, prepare_json, read_json, replace_json
@@ -18,14 +18,6 @@ from pipeline.base.files import disk_error, disk_errors, fsync, locked, prepare_
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _NUMBER = re.compile(r"v?(\d{1,9})")
 _DIRECTORY = re.compile(r"v(\d{6,9})")
-
-
-class Head(TypedDict):
-    """The file of the head: the version that "latest" means."""
-
-    version: int
-    id: str
-    moved_at: str
 
 
 @dataclass(frozen=True)
@@ -127,7 +119,7 @@ def read_head(home: Path) -> int | None:
     return _read_number(head_path(home), "Remove this file; the newest version then becomes the head.")
 
 
-def head_value(number: int, id: str) -> Head:
+def head_value(number: int, id: str) -> dict[str, int | str]:
     return {"version": number, "id": id, "moved_at": now()}
 
 

@@ -20,11 +20,7 @@ FEWEST_PROMPTS = 10
 
 
 def dependent_accuracy(
-    margins: ArrayLike,
-    prompts: Sequence[str],
-    chosen: Sequence[str],
-    rejected: Sequence[str],
-    level: float = 0.95,
+    margins: ArrayLike, prompts: Sequence[str], chosen: Sequence[str], rejected: Sequence[str], level: float = 0.95
 ) -> DependentAccuracy | None:
     """The accuracy with an interval that allows for dependent pairs.
 

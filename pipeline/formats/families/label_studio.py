@@ -75,7 +75,7 @@ def flat(row: Row, config: LabelConfig | None, choice: str | None) -> Record:
     Args:
         choice: the name of the control, where the user gave it.
     """
-    known = {*_controls(config), *([choice] if choice else [])}
+    known = {*(config.controls if config is not None else ()), *([choice] if choice else [])}
     cells = {name: _values(value) for name, value in row.items() if name not in _META}
     data = {name: row[name] for name in cells if name not in known and cells[name] is None}
     if absent(row.get("annotation_id")):
@@ -83,14 +83,11 @@ def flat(row: Row, config: LabelConfig | None, choice: str | None) -> Record:
     results = [
         {"from_name": name, "to_name": "", **value}
         for name, values in cells.items()
-        for value in values or ([_bare(row[name])] if name in known and not absent(row[name]) else [])
+        for value in values
+        or ([{"value": {"choices": [row[name]]}}] if name in known and not absent(row[name]) else [])
     ]
     submission = _submission(results, _account(row.get("annotator")), data, config)
     return Record(data, (submission,), unnamed=not known and not submission.values)
-
-
-def _controls(config: LabelConfig | None) -> tuple[str, ...]:
-    return () if config is None else tuple(config.controls)
 
 
 def _account(by: Any) -> Any:
@@ -123,10 +120,6 @@ def _values(cell: object) -> list[dict[str, Any]] | None:
     if not listed or not all(isinstance(one, dict) and any(key in one for key in _READ) for one in listed):
         return None
     return [{"value": one} for one in cast("list[dict[str, Any]]", listed)]
-
-
-def _bare(cell: object) -> dict[str, Any]:
-    return {"value": {"choices": [cell]}}
 
 
 def _submission(

@@ -91,13 +91,7 @@ class _Session:
     """One person's session, from the consent to the last answer."""
 
     def __init__(
-        self,
-        log: Log,
-        settings: LabelSection,
-        person: Person,
-        screen: Screen,
-        keys: Keys,
-        guidelines: str | None,
+        self, log: Log, settings: LabelSection, person: Person, screen: Screen, keys: Keys, guidelines: str | None
     ) -> None:
         self.log, self.settings, self.person = log, settings, person
         self.screen, self.keys, self.guidelines = screen, keys, guidelines

@@ -1,1 +1,1 @@
-"""The pictures, one file each."""
+"""Matplotlib figures, a file for each subject; ``common`` has their style."""

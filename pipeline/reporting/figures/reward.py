@@ -6,17 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from pipeline.reporting.figures.common import (
-    BLUE,
-    GREEN,
-    GREY,
-    INK,
-    ORANGE,
-    arms,
-    axes,
-    legend_below,
-    styled,
-)
+from pipeline.reporting.figures.common import BLUE, GREEN, GREY, INK, ORANGE, arms, axes, legend_below, styled
 from pipeline.results.calibration import Calibration, LikeCalibration
 from pipeline.results.reward import LikeGold, PointwiseMetrics, RewardMetrics
 from pipeline.statistics.intervals import has_value
@@ -40,8 +30,8 @@ def reliability(calibration: Calibration | LikeCalibration) -> Figure:
     top.set_ylim(-0.03, 1.03)
     figures = {"ECE": calibration.ece, "Brier score": calibration.brier}
     figures |= {} if single else {"temperature": calibration.temperature}
-    known = [f"{name} {value:.2f}" for name, value in figures.items() if value is not None]
-    top.set_title("How sure, and how often right" + (f"\n{', '.join(known)}" if known else ""))
+    measures = [f"{name} {value:.2f}" for name, value in figures.items() if value is not None]
+    top.set_title("How sure, and how often right" + (f"\n{', '.join(measures)}" if measures else ""))
     centres = [(row.high + row.low) / 2 for row in rows]
     counts, widths = [row.count for row in rows], [0.9 * (row.high - row.low) for row in rows]
     bars = bottom.bar(centres, counts, widths, color=BLUE, alpha=0.55)

@@ -1,1 +1,1 @@
-"""The data commands."""
+"""``python -m pipeline data``: list, show, diff, tag, verify, export and collect versions."""

@@ -1,7 +1,4 @@
-"""``python -m pipeline data``: look at versions, tag, verify, export and collect them.
-
-Making versions is left to the stages.
-"""
+"""``python -m pipeline data``: look at versions, tag, verify, export and collect them. Stages make them."""
 
 from __future__ import annotations
 
@@ -69,20 +66,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list(store: Store, args: argparse.Namespace) -> int:
-    found = [(name, store.versions(name), store.tags(name), store.head(name)) for name in store.names()]
+    names = [(name, store.versions(name), store.tags(name), store.head(name)) for name in store.names()]
     if args.json:
         put_json(
             [
                 {"name": name, "latest": head, "tags": tags, "versions": [_summary(v.manifest) for v in versions]}
-                for name, versions, tags, head in found
+                for name, versions, tags, head in names
             ]
         )
         return 0
-    if not found:
+    if not names:
         put(f"{store.root}: no versions yet.")
         return 0
     rows: list[tuple[str, ...]] = [("NAME", "LATEST", "VERSIONS", "KIND", "ROWS", "SIZE", "CREATED", "TAGS")]
-    for name, versions, tags, head in found:
+    for name, versions, tags, head in names:
         latest = next((v.manifest for v in versions if v.number == head), None)
         made = _columns(latest) if latest else ("damaged", "", "", "")
         tagged = " ".join(f"{tag}={refs.spell(n)}" for tag, n in tags.items())
@@ -131,31 +128,31 @@ def _show(store: Store, args: argparse.Namespace) -> int:
 
 
 def _diff(store: Store, args: argparse.Namespace) -> int:
-    found = store.diff(store.resolve(args.a), store.resolve(args.b))
+    diff = store.diff(store.resolve(args.a), store.resolve(args.b))
     if args.json:
-        put_json(dataclasses.asdict(found))
+        put_json(dataclasses.asdict(diff))
         return 0
-    put(f"{found.a} -> {found.b}" + ("  (same content)" if found.same_content else ""))
+    put(f"{diff.a} -> {diff.b}" + ("  (same content)" if diff.same_content else ""))
     rows = [
-        (key, f"{s.before:,} -> {s.after:,}", f"+{s.added:,}", f"-{s.removed:,}") for key, s in found.rows.items()
+        (key, f"{s.before:,} -> {s.after:,}", f"+{s.added:,}", f"-{s.removed:,}") for key, s in diff.rows.items()
     ]
     _section("rows", rows, right={2, 3})
-    _print_votes(found)
-    _section("config", [_changed(c) for c in found.config])
-    _section("stats", [_changed(c) for c in found.stats])
-    parents = [("+", ref) for ref in found.parents_added] + [("-", ref) for ref in found.parents_removed]
+    _print_votes(diff)
+    _section("config", [_changed(c) for c in diff.config])
+    _section("stats", [_changed(c) for c in diff.stats])
+    parents = [("+", ref) for ref in diff.parents_added] + [("-", ref) for ref in diff.parents_removed]
     _section("parents", parents)
     return 0
 
 
-def _print_votes(found: Diff) -> None:
-    if not found.votes_changed:
+def _print_votes(diff: Diff) -> None:
+    if not diff.votes_changed:
         return
     shown: list[tuple[str, ...]] = []
-    for vote, before, after in found.votes:
+    for vote, before, after in diff.votes:
         row, _, annotator = vote.partition(" ")
         shown.append(_changed((f"{row[:12]} {annotator}".strip(), before, after)))
-    _section(f"votes changed: {found.votes_changed:,}, such as", shown)
+    _section(f"votes changed: {diff.votes_changed:,}, such as", shown)
 
 
 def _changed(change: Change) -> tuple[str, str]:

@@ -62,11 +62,11 @@ class Exported:
 
     def sentence(self, format: str) -> str:
         """One line for the person watching."""
-        said = [f"{self.rows:,} {'row' if self.rows == 1 else 'rows'}"]
+        parts = [f"{self.rows:,} {'row' if self.rows == 1 else 'rows'}"]
         for verb, counts in ((f"{format} does not keep", self.lost), ("left out", self.left_out)):
             if counts:
-                said.append(f"{verb}: " + ", ".join(f"{what} ({n:,})" for what, n in counts.items()))
-        return "; ".join(said)
+                parts.append(f"{verb}: " + ", ".join(f"{what} ({n:,})" for what, n in counts.items()))
+        return "; ".join(parts)
 
 
 def export(

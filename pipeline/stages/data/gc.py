@@ -56,11 +56,16 @@ def run(store: Store, args: argparse.Namespace) -> int:
 
 def _tell(planned: Collected, args: argparse.Namespace) -> None:
     rows = [
-        (v.ref, f"{v.manifest.kind}, seed {v.manifest.seed}", in_size(own_bytes(v.path)), _why(planned, v.ref))
+        (
+            v.ref,
+            f"{v.manifest.kind}, seed {v.manifest.seed}",
+            in_size(own_bytes(v.path)),
+            f"newer: {planned.newer[v.ref]}" if v.ref in planned.newer else "",
+        )
         for v in planned.versions
     ]
     rows += [(str(path), "abandoned draft", in_size(own_bytes(path)), "") for path in planned.staging]
-    rows += [_row(one) for one in planned.runs]
+    rows += [_row(run) for run in planned.runs]
     if rows:
         put_table(rows, right={2})
     for line in planned.damaged:
@@ -68,7 +73,7 @@ def _tell(planned: Collected, args: argparse.Namespace) -> None:
     if planned.waiting:
         hint = "" if args.runs else " (--runs: take what stopped)"
         put(f"\nkept, with what it reads: work that is not done{hint}")
-        put_table([_row(one) for one in planned.waiting], right={2}, indent="  ")
+        put_table([_row(run) for run in planned.waiting], right={2}, indent="  ")
     if planned.unfinished:
         size = in_size(sum(own_bytes(v.path) for v in planned.unfinished))
         count = len(planned.unfinished)
@@ -76,17 +81,13 @@ def _tell(planned: Collected, args: argparse.Namespace) -> None:
     put(f"{_count(planned)}: would free {in_size(planned.bytes)}")
 
 
-def _why(planned: Collected, ref: str) -> str:
-    return f"newer: {planned.newer[ref]}" if ref in planned.newer else ""
-
-
-def _row(one: Left) -> tuple[str, str, str, str]:
+def _row(run: Left) -> tuple[str, str, str, str]:
     what = "work that cannot be told"
-    if one.work is not None:
-        what = f"{one.work.stage} of {one.work.name}, seed {one.work.seed}"
-    step = "no checkpoint" if one.step is None else f"step {one.step}"
-    state = "at work now" if one.held else f"{in_words(one.seconds)} old"
-    return str(one.path), what, in_size(one.bytes), f"{step}, {state}"
+    if run.work is not None:
+        what = f"{run.work.stage} of {run.work.name}, seed {run.work.seed}"
+    step = "no checkpoint" if run.step is None else f"step {run.step}"
+    state = "at work now" if run.held else f"{in_words(run.seconds)} old"
+    return str(run.path), what, in_size(run.bytes), f"{step}, {state}"
 
 
 def _count(garbage: Collected) -> str:
@@ -112,8 +113,8 @@ def _print_json(garbage: Collected, collected: bool) -> None:
         "dry_run": not collected,
         "versions": [v.ref for v in garbage.versions],
         "staging": [str(p) for p in garbage.staging],
-        "runs": [str(one.path) for one in garbage.runs],
-        "waiting": [str(one.path) for one in garbage.waiting],
+        "runs": [str(run.path) for run in garbage.runs],
+        "waiting": [str(run.path) for run in garbage.waiting],
         "unfinished": [v.ref for v in garbage.unfinished],
         "damaged": garbage.damaged,
         "bytes": garbage.bytes,

@@ -1,1 +1,1 @@
-"""evaluate, and what it is made of."""
+"""The stage ``evaluate``: sample base and policy, score both, ask judges, and compare."""

@@ -17,9 +17,7 @@ _TEXT_TOKEN = re.compile(
     "stop|pad|padding|eos|bos|unk|sep|cls|mask|special|start|end|image|video|audio|extra|prefix|suffix|separator"
     "|final|first|last|next|new|decoder|forced|system|user|assistant|think|per|each|answer|score|newline|chat"
 )
-_SECRET_WORD = re.compile(
-    "password|passwd|passphrase|passcode|secrets?|credentials?|apikey|authorization|pat",
-)
+_SECRET_WORD = re.compile("password|passwd|passphrase|passcode|secrets?|credentials?|apikey|authorization|pat")
 _KEYS = frozenset([("api", "key"), ("access", "key"), ("private", "key"), ("auth", "key"), ("service", "key")])
 # Last words of keys that name the place of a secret.
 _PLACES = frozenset(["env", "var", "variable", "name"])

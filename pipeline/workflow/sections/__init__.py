@@ -1,1 +1,1 @@
-"""The sections of a config: their keys, types, defaults and what each is for, known without torch."""
+"""The sections of a config: keys with their types, defaults and help. Needs no torch."""

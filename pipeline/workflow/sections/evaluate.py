@@ -38,5 +38,5 @@ class EvaluateSection:
     @property
     def ns(self) -> list[int]:
         """The n of best-of-n, ascending; none where it is off."""
-        given = [self.best_of] if isinstance(self.best_of, int) else self.best_of
-        return sorted({n for n in given if n != 0})
+        sizes = [self.best_of] if isinstance(self.best_of, int) else self.best_of
+        return sorted({n for n in sizes if n != 0})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 
 import pytest
 
 from pipeline.health import Facts
 from pipeline.health.facts import _differing, _error_rate
+from pipeline.workflow.sections.ppo import PPOKeys
 
 
 def test_settings():
@@ -24,3 +26,9 @@ def test_error_rates_by_hand():
     assert _differing(Counter("aab")) == pytest.approx(2 / 3)
     assert _differing(Counter("aa")) == 0.0
     assert _differing(Counter("ab")) == 1.0
+
+
+# Seen failing with: value_warmup_updates=2 by default in the section.
+def test_facts_of_no_settings_are_those_of_the_sections_defaults() -> None:
+    defaults = {field.name: field.default for field in dataclasses.fields(PPOKeys)}
+    assert Facts.of_settings({}) == Facts.of_settings(defaults)
