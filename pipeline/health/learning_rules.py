@@ -35,10 +35,8 @@ def value_not_learning(figures: Figures, facts: Facts) -> Seen | None:
         if figures.count(name) < by or explained is None or explained + VALUE_SURE * error >= limit:
             continue
         pinned = "" if Logged.VALUES_CLIPPED.allows(clipped) else f" {clipped:.0%} of its predictions are clipped."
-        return Seen(
-            f"The value model explains {explained:.2g} of the variance of the returns; a constant, 0.{pinned}",
-            figures.since(name, window),
-        )
+        what = f"The value model explains {explained:.2g} of the variance of the returns; a constant, 0.{pinned}"
+        return Seen(what, figures.since(name, window))
     return None
 
 
@@ -53,10 +51,8 @@ def score_saturation(figures: Figures, facts: Facts) -> Seen | None:
     move = figures.moved(Logged.SCORES_STD)
     if move is None or not move.fell or move.now > SPREAD_LEFT * move.before or vindicated(figures):
         return None
-    return Seen(
-        f"The scores of a batch spread by {move.now:.2g}; by {move.before:.2g} at first.",
-        figures.since(Logged.SCORES_STD),
-    )
+    what = f"The scores of a batch spread by {move.now:.2g}; by {move.before:.2g} at first."
+    return Seen(what, figures.since(Logged.SCORES_STD))
 
 
 def advantages_vanish(figures: Figures, facts: Facts) -> Seen | None:
@@ -74,10 +70,8 @@ def score_falls(figures: Figures, facts: Facts) -> Seen | None:
         return None
     if score.before - score.now < SCORE_LOST * spread:
         return None
-    return Seen(
-        f"The score fell from {score.before:.3g} to {score.now:.3g}; within a batch it spreads by {spread:.2g}.",
-        figures.since(Logged.SCORES),
-    )
+    what = f"The score fell from {score.before:.3g} to {score.now:.3g}; within a batch it spreads by {spread:.2g}."
+    return Seen(what, figures.since(Logged.SCORES))
 
 
 RULES = (

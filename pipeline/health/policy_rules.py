@@ -32,10 +32,8 @@ def ratio(figures: Figures, facts: Facts) -> Seen | None:
     first = figures.now(Logged.RATIO_FIRST, 1)
     if first is None or Logged.RATIO_FIRST.allows(first):
         return None
-    return Seen(
-        f"The ratio to the policy that sampled is {first:.3f} before the first step, not 1.",
-        figures.since(Logged.RATIO_FIRST, 1),
-    )
+    what = f"The ratio to the policy that sampled is {first:.3f} before the first step, not 1."
+    return Seen(what, figures.since(Logged.RATIO_FIRST, 1))
 
 
 def negative_k3(figures: Figures, facts: Facts) -> Seen | None:
@@ -87,10 +85,8 @@ def entropy_collapse(figures: Figures, facts: Facts) -> Seen | None:
         return None
     if move.now >= min(Logged.ENTROPY.about.low, ENTROPY_SHARE * move.before):
         return None
-    return Seen(
-        f"The entropy of the next token fell from {move.before:.3g} to {move.now:.2g} nats.",
-        figures.since(Logged.ENTROPY),
-    )
+    what = f"The entropy of the next token fell from {move.before:.3g} to {move.now:.2g} nats."
+    return Seen(what, figures.since(Logged.ENTROPY))
 
 
 def repetition(figures: Figures, facts: Facts) -> Seen | None:
@@ -165,10 +161,8 @@ def stands_still(figures: Figures, facts: Facts) -> Seen | None:
     if not kl or max(map(abs, kl)) >= STILL_KL or warming_up or figures.update < facts.value_warmup + STILL_FOR:
         return None
     rate = f" at a learning rate of {rates[0]:.2g}" if rates else ""
-    return Seen(
-        f"After {figures.update} updates{rate} the policy is {max(map(abs, kl)):.1g} nats from the reference.",
-        figures.since(Logged.KL_K3, STILL_FOR),
-    )
+    what = f"After {figures.update} updates{rate} the policy is {max(map(abs, kl)):.1g} nats from the reference."
+    return Seen(what, figures.since(Logged.KL_K3, STILL_FOR))
 
 
 RULES = (

@@ -108,11 +108,8 @@ def _object(place: str, line: str) -> Row:
     except (json.JSONDecodeError, RecursionError) as err:
         raise _broken_json(place, err, "one JSON object per line") from err
     if not isinstance(value, dict):
-        raise DataError(
-            place,
-            f"is {_json_kind(value)}, not an object.",
-            'Each line should look like {"prompt": "..."}; a file that is one JSON array is named .json.',
-        )
+        mend = 'Each line should look like {"prompt": "..."}; a file that is one JSON array is named .json.'
+        raise DataError(place, f"is {_json_kind(value)}, not an object.", mend)
     return cast("Row", value)
 
 
@@ -250,11 +247,8 @@ def _table(path: Path, file: IO[str], delimiter: str) -> Iterator[Located]:
             elif not header:
                 header = _header(fields, place)
             else:
-                raise DataError(
-                    place,
-                    f"has {len(fields)} fields, the header {len(header)}.",
-                    f"Quote a field that holds {delimiter!r} or a line break.",
-                )
+                what = f"has {len(fields)} fields, the header {len(header)}."
+                raise DataError(place, what, f"Quote a field that holds {delimiter!r} or a line break.")
     except csv.Error as err:
         mend = 'A field with quotes is written "he said ""yes""".'
         raise DataError(f"{path}:{line + 1 + skipped}", f"is not valid CSV ({err}).", mend) from err

@@ -95,11 +95,8 @@ def require_columns(row: Row, names: Iterable[str], place: str, mend: str | None
         if name not in row:
             there = ", ".join(row) or "none"
             near = difflib.get_close_matches(name, row, n=1) or [k for k in row if k] or ["their_name"]
-            raise DataError(
-                place,
-                f'no column "{name}"; the columns are: {there}.',
-                mend or f"If one of them is it, map it:  columns: {{{name}: {near[0]}}}",
-            )
+            what = f'no column "{name}"; the columns are: {there}.'
+            raise DataError(place, what, mend or f"If one of them is it, map it:  columns: {{{name}: {near[0]}}}")
 
 
 def _looks_local(path: Path) -> bool:

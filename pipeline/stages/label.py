@@ -42,11 +42,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.check:
         return NOTHING_TO_DO if comparisons is not None or being_sampled(project, run) else WORK_TO_DO
     if comparisons is None and not being_sampled(project, run):
-        raise StoreError(
-            f"{store.root}/{artefact(config, 'comparisons')}",
-            "there is nothing to label yet.",
-            f"Run: make collect CONFIG={config.path}",
-        )
+        mend = f"Run: make collect CONFIG={config.path}"
+        raise StoreError(f"{store.root}/{artefact(config, 'comparisons')}", "there is nothing to label yet.", mend)
     with contextlib.closing(open_log(project, run, comparisons, config)) as log:
         session = session_of(run, project, log) if run else session_for_relabelling(config, store, project, log)
         if comparisons is not None:

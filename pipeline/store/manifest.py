@@ -142,11 +142,8 @@ def _from_dict(raw: JsonDict, where: str) -> Manifest:
         raise _damaged(where, "it has no schema_version")
     # Before anything else: a newer schema may have moved every other key.
     if schema > SCHEMA_VERSION:
-        raise StoreError(
-            where,
-            f"written by a newer version of this package (manifest schema {schema}, known: {SCHEMA_VERSION}).",
-            "Upgrade: pip install -U rlhf-pipeline",
-        )
+        what = f"written by a newer version of this package (manifest schema {schema}, known: {SCHEMA_VERSION})."
+        raise StoreError(where, what, "Upgrade: pip install -U rlhf-pipeline")
     try:
         values = dict(raw)
         values["parents"] = [_build(Parent, p) for p in _list(raw, "parents")]

@@ -78,11 +78,8 @@ class SplitWriter:
             if self.schema is None:
                 self.schema = schema
             elif not schema.equals(self.schema):
-                raise DataError(
-                    self.where,
-                    f'split "{self.split}" would carry columns {_spell(schema)}, not {_spell(self.schema)}.',
-                    "Write all rows instead of carrying them.",
-                )
+                what = f'split "{self.split}" would carry columns {_spell(schema)}, not {_spell(self.schema)}.'
+                raise DataError(self.where, what, "Write all rows instead of carrying them.")
             if meta.num_rows:
                 link_or_copy(shard, self._next_part())
                 self.rows += meta.num_rows
@@ -133,11 +130,8 @@ class SplitWriter:
             extra = [k for k in row if k not in known]
             extra += [p for f in nested for p in _unstored(row.get(f.name), f.type, f.name)]
             if extra:
-                raise DataError(
-                    self.where,
-                    f'split "{self.split}", row {at}: "{extra[0]}" is not in the columns {_spell(self.schema)}.',
-                    "Pass a schema that has it.",
-                )
+                what = f'split "{self.split}", row {at}: "{extra[0]}" is not in the columns {_spell(self.schema)}.'
+                raise DataError(self.where, what, "Pass a schema that has it.")
         try:
             return pa.RecordBatch.from_pylist(chunk, schema=self.schema)
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as err:

@@ -116,8 +116,5 @@ def _check_head(home: Path, expected: int | None) -> None:
     if head != expected:
         there = refs.spell(head) if head else "none"
         built_on = refs.spell(expected) if expected else "no version"
-        raise StoreError(
-            str(home),
-            f"the head moved while this was being made: from {built_on} to {there}. Nothing was published.",
-            "Run again to build on the new head.",
-        )
+        what = f"the head moved while this was being made: from {built_on} to {there}. Nothing was published."
+        raise StoreError(str(home), what, "Run again to build on the new head.")

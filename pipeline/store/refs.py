@@ -162,11 +162,8 @@ def write_tag(home: Path, tag: str, number: int, id: str) -> None:
         except FileExistsError:
             there = _read_number(path, "Remove this file and tag again.")
             if there != number:
-                raise StoreError(
-                    f"{home.name}@{tag}",
-                    f"already names v{there:06d}, and a tag never moves.",
-                    "Choose another tag.",
-                ) from None
+                what = f"already names v{there:06d}, and a tag never moves."
+                raise StoreError(f"{home.name}@{tag}", what, "Choose another tag.") from None
         finally:
             temporary.unlink()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,22 +51,16 @@ def sweep_diversity(runs: Sequence[Evaluated]) -> Figure | None:
 def _draw_diversity(measure: Measure, trades: Sequence[tuple[str, Trade]]) -> Figure:
     settings = list(dict.fromkeys(setting for setting, _ in trades))
     fig, (ax,) = axes(1, height=3.9 + 0.18 * math.ceil((len(settings) + 2) / 2))
-    handles: list[Any] = []
     lines = dict.fromkeys(
         tuple((round(p.closings.value / t.base, 6), round(p.gain.value, 6)) for p in t.best_of_n)
         for _, t in trades
     )
-    for points in lines:
-        x, y = zip(*((1.0, 0.0), *points), strict=True)
-        look = {"color": ORANGE, "marker": "s", "markersize": 3, "linewidth": 1.2, "alpha": 0.7}
-        handles += ax.plot(x, y, label="best-of-n from the base", **look)
+    handles = _best_of_n(ax, 1.0, lines)
     for i, setting in enumerate(settings):
         own = [t for name, t in trades if name == setting]
         made = ax.errorbar(
             [t.policy.closings.value / t.base for t in own], [t.policy.gain.value for t in own],
-            yerr=arms([t.policy.gain for t in own]), fmt=MARKERS[(i + i // len(SETTINGS)) % len(MARKERS)],
-            color=SETTINGS[i % len(SETTINGS)], markersize=6, elinewidth=1, capsize=2, label=f"PPO, {setting}",
-            zorder=3,
+            yerr=arms([t.policy.gain for t in own]), **_look(i, setting),
         )  # fmt: skip
         handles.append(made)
     handles += ground(ax, 1.0)
@@ -89,7 +83,8 @@ def _draw(panels: Mapping[Measure, Sequence[tuple[str, Curves]]]) -> Figure:
     handles: list[Any] = []
     furthest = 0.0
     for ax, (measure, rows) in zip(plots, panels.items(), strict=True):
-        handles += _best_of_n(ax, [c for _, c in rows])
+        ways = ([(p.d, round(p.gain.value, 6)) for p in c.best_of_n] for _, c in rows if c.best_of_n)
+        handles += _best_of_n(ax, 0.0, dict.fromkeys(map(tuple, ways)))
         for i, setting in enumerate(settings):
             handles += _runs(ax, i, setting, [c for name, c in rows if name == setting])
         ax.axhline(0, color=INK, linewidth=0.8)
@@ -103,12 +98,11 @@ def _draw(panels: Mapping[Measure, Sequence[tuple[str, Curves]]]) -> Figure:
     return fig
 
 
-def _best_of_n(ax: Axes, rows: Sequence[Curves]) -> list[Any]:
-    """A line per base and reward model: the runs of one seed often share theirs."""
-    lines = dict.fromkeys(tuple((p.d, round(p.gain.value, 6)) for p in c.best_of_n) for c in rows if c.best_of_n)
+def _best_of_n(ax: Axes, start: float, lines: Iterable[tuple[tuple[float, float], ...]]) -> list[Any]:
+    """A line per base and reward model, from the base at ``start``: the runs of one seed often share theirs."""
     handles: list[Any] = []
     for points in lines:
-        x, y = zip(*((0.0, 0.0), *points), strict=True)
+        x, y = zip(*((start, 0.0), *points), strict=True)
         look = {"color": ORANGE, "marker": "s", "markersize": 3, "linewidth": 1.2, "alpha": 0.7}
         handles += ax.plot(x, y, label="best-of-n from the base", **look)
     return handles
@@ -118,8 +112,10 @@ def _runs(ax: Axes, i: int, setting: str, rows: Sequence[Curves]) -> list[Any]:
     points = [c.policy for c in rows if c.policy is not None]
     if not points:
         return []
-    made = with_bars(
-        ax, points, fmt=MARKERS[(i + i // len(SETTINGS)) % len(MARKERS)], color=SETTINGS[i % len(SETTINGS)],
-        markersize=6, elinewidth=1, capsize=2, label=f"PPO, {setting}", zorder=3,
-    )  # fmt: skip
-    return [made]
+    return [with_bars(ax, points, **_look(i, setting))]
+
+
+def _look(i: int, setting: str) -> dict[str, Any]:
+    fmt, color = MARKERS[(i + i // len(SETTINGS)) % len(MARKERS)], SETTINGS[i % len(SETTINGS)]
+    marks = {"markersize": 6, "elinewidth": 1, "capsize": 2, "zorder": 3}
+    return {"fmt": fmt, "color": color, "label": f"PPO, {setting}", **marks}

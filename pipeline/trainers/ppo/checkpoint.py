@@ -95,11 +95,8 @@ def load(
     with readable(directory):
         state = RunState.from_json((directory / NUMBERS).read_text(encoding="utf-8"))
         if len(state.ranks) != ranks:
-            raise ModelError(
-                str(directory),
-                f"was written by {len(state.ranks)} ranks, not {ranks}.",
-                "Launch as many, or start over: add --fresh.",
-            )
+            mend = "Launch as many, or start over: add --fresh."
+            raise ModelError(str(directory), f"was written by {len(state.ranks)} ranks, not {ranks}.", mend)
         return state, _load_tensors(directory, parameters, optimizer)
 
 

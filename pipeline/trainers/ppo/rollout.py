@@ -111,11 +111,8 @@ class SamplingSettings:
         """
         weight = output_embedding(model)
         if args.cuda_graph_decoding and not (weight.is_cuda and fits(language_model(model))):
-            raise ModelError(
-                "ppo.cuda_graph_decoding",
-                "needs a CUDA device, sdpa attention and plain cache layers, which this run does not have.",
-                "Set it to false.",
-            )
+            what = "needs a CUDA device, sdpa attention and plain cache layers, which this run does not have."
+            raise ModelError("ppo.cuda_graph_decoding", what, "Set it to false.")
         return cls(
             max_new_tokens=args.completion_tokens(),
             temperature=args.temperature,

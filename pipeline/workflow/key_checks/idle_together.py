@@ -184,11 +184,8 @@ def check_together(raw: Mapping[str, Any], where: str) -> None:
         if value is None or any(value == quiet for quiet in rule.asks_nothing):
             continue
         name = f"{rule.section}.{key}" if rule.section else key
-        raise ConfigError(
-            where,
-            f"{name} = {value!r:.120} has no effect {rule.because}.",
-            f"{rule.mend} To take it back: {name}=null",
-        )
+        mend = f"{rule.mend} To take it back: {name}=null"
+        raise ConfigError(where, f"{name} = {value!r:.120} has no effect {rule.because}.", mend)
 
 
 def without_taken_back(raw: Mapping[str, Any]) -> dict[str, Any]:
