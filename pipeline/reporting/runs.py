@@ -57,9 +57,8 @@ def find_run(store: Store, text: str) -> PolicyRun:
     named = text if is_path or text.partition("@")[0] in names else f"{text}-policy"
     if named not in names and not is_path and "@" not in text:
         experiments = ", ".join(n.removesuffix("-policy") for n in names if n.endswith("-policy")) or "nothing yet"
-        raise StoreError(
-            str(store.root), f'no experiment or version is called "{text}".', f"There is: {experiments}."
-        )
+        mend = f"There is: {experiments}."
+        raise StoreError(str(store.root), f'no experiment or version is called "{text}".', mend)
     version = store.resolve(named)
     roles = {p.role: p.ref for p in version.manifest.parents}
     if version.manifest.stage == "report":
@@ -110,9 +109,8 @@ def _evaluation_of(store: Store, policy: Version) -> Version:
         for version in store.versions(name)[::-1]:
             if any(p.role == "policy" and p.ref == policy.ref for p in version.manifest.parents):
                 return version
-    raise StoreError(
-        policy.where, "has not been evaluated.", "Run: make evaluate, with the settings that made it."
-    )
+    mend = "Run: make evaluate, with the settings that made it."
+    raise StoreError(policy.where, "has not been evaluated.", mend)
 
 
 def settings(policy: Version, ancestors: Sequence[Node], evaluation: Version | None = None) -> dict[str, object]:

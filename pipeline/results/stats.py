@@ -58,9 +58,8 @@ def from_json(kind: type[T], stats: object, where: str) -> T:
         return _read(kind, stats, "stats")
     except _Unreadable as err:
         what = f"its {kind.__name__.lower()} cannot be read: {err}."
-        raise DataError(
-            where, what, "Make the version again; it was written or changed by something else."
-        ) from err
+        mend = "Make the version again; it was written or changed by something else."
+        raise DataError(where, what, mend) from err
 
 
 class _Unreadable(ValueError):

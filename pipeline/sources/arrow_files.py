@@ -58,6 +58,5 @@ def _arrow_rows(path: Path, batches: Callable[[], Iterator[Any]], kind: str) -> 
     except UnicodeDecodeError as err:
         raise DataError(str(path), f"holds text that is not UTF-8 after row {number}.", _UTF8) from err
     except (pa.ArrowException, OSError) as err:
-        raise DataError(
-            str(path), f"is not a readable {kind} file ({first_line(err)}).", "Fetch or write it again."
-        ) from err
+        mend = "Fetch or write it again."
+        raise DataError(str(path), f"is not a readable {kind} file ({first_line(err)}).", mend) from err

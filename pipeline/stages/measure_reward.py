@@ -154,9 +154,8 @@ def _pairs(store: Store, args: argparse.Namespace, trained_on: set[str]) -> Pair
 def _scores(store: Store, args: argparse.Namespace, rows: list[Row]) -> tuple[list[Scores], int]:
     """The scores of each model, and how many texts were too long for one."""
     if "adapter" in args.evaluate:
-        raise ConfigError(
-            WHERE, "--evaluate adapter names no model here.", "Name a version, such as demo-reward@v1."
-        )
+        mend = "Name a version, such as demo-reward@v1."
+        raise ConfigError(WHERE, "--evaluate adapter names no model here.", mend)
     context = ScorerContext(WHERE, "cuda" if has_accelerator() else "cpu", store.find_version)
     scorer = build(
         [{"model": text, "label": args.label} if args.label else text for text in args.evaluate],

@@ -47,9 +47,8 @@ def row_keys(batch: Any, where: str) -> list[bytes]:
     try:
         return [bytes.fromhex(digest(row)) for row in batch.to_pylist()]
     except TypeError as err:
-        raise DataError(
-            where, f'rows without an "id" column are told apart by their JSON, but {err}.', 'Add an "id" column.'
-        ) from err
+        what = f'rows without an "id" column are told apart by their JSON, but {err}.'
+        raise DataError(where, what, 'Add an "id" column.') from err
 
 
 def content_id(splits: dict[str, str], files: Iterable[FileEntry]) -> str:

@@ -232,9 +232,8 @@ def _with_ancestors(store: _Contents, roots: Iterable[Key]) -> set[Key]:
         needed.add(key)
         if key in store.damaged:
             err = store.damaged[key]
-            raise StoreError(
-                err.where, f"{err.what} What it was made from is unknown; nothing was collected.", err.mend
-            )
+            what = f"{err.what} What it was made from is unknown; nothing was collected."
+            raise StoreError(err.where, what, err.mend)
         if key in store.versions:
             todo += parents(store.versions[key].manifest)
     return needed

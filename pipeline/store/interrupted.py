@@ -244,9 +244,8 @@ def _take(directory: Path) -> int:
         except BlockingIOError:
             # Somebody who only looks whether we are alive holds it for an instant too.
             time.sleep(0.02 * attempt)
-    raise StoreError(
-        str(directory), "another process is doing this very work.", "Wait for it, or stop it and run again."
-    )
+    mend = "Wait for it, or stop it and run again."
+    raise StoreError(str(directory), "another process is doing this very work.", mend)
 
 
 def _spell(value: object) -> str:

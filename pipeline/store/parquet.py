@@ -149,9 +149,8 @@ class SplitWriter:
             try:
                 types = pa.array([row.get(name) for row in chunk]).type
             except (pa.ArrowException, TypeError, ValueError, OverflowError) as err:
-                raise DataError(
-                    self.where, f'split "{self.split}": column "{name}" has no single type: {err}.'
-                ) from err
+                what = f'split "{self.split}": column "{name}" has no single type: {err}.'
+                raise DataError(self.where, what) from err
             if pa.types.is_struct(types) and types.num_fields == 0:
                 raise DataError(
                     self.where,

@@ -37,9 +37,8 @@ def parse_ref(text: str) -> Ref:
     """
     name, at, which = text.partition("@")
     if not _NAME.fullmatch(name) or (at and not _NAME.fullmatch(which)):
-        raise StoreError(
-            repr(text), "is not a reference.", "Write name, name@latest, name@v3, name@tag or a path."
-        )
+        mend = "Write name, name@latest, name@v3, name@tag or a path."
+        raise StoreError(repr(text), "is not a reference.", mend)
     if which in ("", "latest"):
         return Ref(name)
     if number := _NUMBER.fullmatch(which):

@@ -95,16 +95,12 @@ def _shared(values: Mapping[str, Any], where: str) -> dict[str, Any]:
             raise ConfigError(where, f'"{key}" is missing.', f"Add a line  {key}: ...  at the top.")
     checked = check_types(SharedKeys, values, where)
     if not _is_plain_name(checked["name"]):
-        raise ConfigError(
-            where,
-            f"name {checked['name'][:200]!r} becomes a directory name.",
-            f"Use letters, digits, . _ and -, up to {MAX_NAME}, beginning with a letter, a digit or _.",
-        )
+        mend = f"Use letters, digits, . _ and -, up to {MAX_NAME}, beginning with a letter, a digit or _."
+        raise ConfigError(where, f"name {checked['name'][:200]!r} becomes a directory name.", mend)
     if "$" in checked.get("data_dir", "") or not checked.get("data_dir", "data").strip():
         mend = "Write the path itself, or ~/ for your home."
-        raise ConfigError(
-            where, f"data_dir {checked['data_dir']!r} is not a path; variables are not expanded.", mend
-        )
+        what = f"data_dir {checked['data_dir']!r} is not a path; variables are not expanded."
+        raise ConfigError(where, what, mend)
     return checked
 
 

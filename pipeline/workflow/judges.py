@@ -88,9 +88,8 @@ def parse_judges(entries: Sequence[Any], where: str) -> list[Judge]:
             judges.append(Judge(options.llm, entry, options))
             continue
         if entry is None or isinstance(entry, list):
-            raise ConfigError(
-                where, f"{key} = {entry!r} is not a judge.", "Write a scorer, or {llm: ..., url: ...}"
-            )
+            mend = "Write a scorer, or {llm: ..., url: ...}"
+            raise ConfigError(where, f"{key} = {entry!r} is not a judge.", mend)
         source = parse_sources(entry, where, key)[0]
         if source.weight is not None:
             raise ConfigError(where, f"{key}.weight: a judge has none.", "Remove it.")

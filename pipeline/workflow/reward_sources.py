@@ -66,9 +66,8 @@ def parse_sources(value: object, where: str, key: str = "ppo.reward") -> list[Re
     for source in sources:
         same = (source.kind, source.value, source.label, source.revision)
         if same in seen:
-            raise ConfigError(
-                where, f'{source.key}: "{source.value}" is there twice.', "Give it once, with a weight."
-            )
+            mend = "Give it once, with a weight."
+            raise ConfigError(where, f'{source.key}: "{source.value}" is there twice.', mend)
         seen.add(same)
     return sources
 
@@ -109,9 +108,8 @@ def check_combine(
         raise ConfigError(where, f"{key}_std_coef {std_coef} should be 0 or more.")
     if chosen in ("min", "mean_minus_std"):
         if len(weights) < 2:
-            raise ConfigError(
-                where, f"{key}_combine: {chosen} compares scorers, and there is {len(weights)}.", "Add another."
-            )
+            what = f"{key}_combine: {chosen} compares scorers, and there is {len(weights)}."
+            raise ConfigError(where, what, "Add another.")
         # A weight would change a scorer's scale, on which the minimum and the spread depend.
         if (weight := next((w for w in weights if w is not None), None)) is not None:
             mend = "Remove the weights, or use sum or mean."
@@ -119,13 +117,11 @@ def check_combine(
         return chosen
     effective = [1.0 if w is None else w for w in weights]
     if chosen == "mean" and min(effective) < 0:
-        raise ConfigError(
-            where, f"{key}_combine: mean has no use for a weight of {min(effective):g}.", "Use sum for a penalty."
-        )
+        mend = "Use sum for a penalty."
+        raise ConfigError(where, f"{key}_combine: mean has no use for a weight of {min(effective):g}.", mend)
     if not any(effective):
-        raise ConfigError(
-            where, f"{key}: every one has weight 0, so there is nothing to learn.", "Raise one of them."
-        )
+        mend = "Raise one of them."
+        raise ConfigError(where, f"{key}: every one has weight 0, so there is nothing to learn.", mend)
     return chosen
 
 

@@ -107,9 +107,8 @@ def _load_tensors(
     copies: dict[str, dict[str, Tensor]] = {}
     saved = {k.removeprefix("parameters/"): v for k, v in tensors.items() if k.startswith("parameters/")}
     if {n: v.shape for n, v in saved.items()} != {n: p.shape for n, p in parameters.items()}:
-        raise ModelError(
-            str(directory), "holds other parameters than this model trains.", "Start over: add --fresh."
-        )
+        mend = "Start over: add --fresh."
+        raise ModelError(str(directory), "holds other parameters than this model trains.", mend)
     restore(parameters, saved)
     for name, value in tensors.items():
         kind, _, rest = name.partition("/")

@@ -63,9 +63,8 @@ def read_prompts(
             ids.append([int(t) for t in row][-limit:])
             as_given.append(None)
         else:
-            raise DataError(
-                f"{where}, row {i}", f"{row!r} is not a prompt.", "Give a text, a conversation or ids."
-            )
+            mend = "Give a text, a conversation or ids."
+            raise DataError(f"{where}, row {i}", f"{row!r} is not a prompt.", mend)
     if not ids:
         raise DataError(where, "is empty.", "Give at least one prompt.")
     return Prompts(ids, as_given)

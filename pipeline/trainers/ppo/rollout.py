@@ -197,9 +197,8 @@ def checked(score: Tensor, count: int) -> Tensor:
     """
     if tuple(score.shape) != (count,) or not bool(score.isfinite().all()):
         fault = f"of shape {tuple(score.shape)}" if tuple(score.shape) != (count,) else "not all finite"
-        raise ModelError(
-            "ppo.reward", f"the scores of {count} completions are {fault}.", "Give a number for each."
-        )
+        mend = "Give a number for each."
+        raise ModelError("ppo.reward", f"the scores of {count} completions are {fault}.", mend)
     return score.float()
 
 
