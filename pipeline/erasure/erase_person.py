@@ -11,18 +11,17 @@ import argparse
 import contextlib
 import shutil
 import sys
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from pipeline.base.errors import ConfigError, DataError, PipelineError, StoreError
 from pipeline.base.files import disk_errors, fsync, is_held, read_json, replace_json
-from pipeline.base.records import PERSON_ID, digest
+from pipeline.base.records import PERSON_ID
 from pipeline.base.terminal_text import put
 from pipeline.erasure.amend import redact
+from pipeline.erasure.case import Case, advice, describe
 from pipeline.erasure.erase_version import (
-    VersionRecord,
     drop_staging,
     erase,
     erased,
@@ -30,39 +29,13 @@ from pipeline.erasure.erase_version import (
     place_heads,
     redact_tombstone,
 )
-from pipeline.erasure.find import Affected, Traces, find_traces
+from pipeline.erasure.find import Traces, find_traces
 from pipeline.erasure.mentions import name_somebody
 from pipeline.erasure.successors import replace
 from pipeline.labelling.log.log import Log
 from pipeline.labelling.log.schema import FILE
 from pipeline.store import refs
 from pipeline.store.store import Store, Version
-
-_MODELS = ("adapter", "model")
-
-
-@dataclass
-class Case:
-    """An erasure in progress, kept in ``data/.forgetting/`` until it is complete.
-
-    Attributes:
-        asked: the person's name or id as the operator gave it.
-        annotators: all ids of the person.
-        projects: ids of the person by the directory of a log; they differ between logs.
-        versions: versions with their rows, found by this attempt or an earlier one.
-        heads: the head of each name before the first version was replaced.
-        tags: tags removed with versions, as ``name@tag``.
-    """
-
-    asked: str
-    annotators: list[str] = field(default_factory=list[str])
-    projects: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
-    versions: list[str] = field(default_factory=list[str])
-    heads: dict[str, int] = field(default_factory=dict[str, int])
-    tags: list[str] = field(default_factory=list[str])
-
-    def path(self, root: Path) -> Path:
-        return root / ".forgetting" / f"{digest(sorted(self.annotators))[:16]}.json"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -180,70 +153,6 @@ def _refuse_if_busy(store: Store, case: Case, traces: Traces) -> None:
             raise StoreError(str(path.parent), what, "Stop it, or wait for it, and run this again.")
 
 
-# The description
-
-
-def describe(case: Case, traces: Traces) -> Iterator[str]:
-    """Describe the erasure, in lines."""
-    for project, ids in case.projects.items():
-        yield f"{', '.join(ids)} in {project}: every event and the name are erased"
-    affected = [f"{entry.version.ref}: {_fate(entry)}" for entry in traces.affected]
-    derived = [f"{v.ref}: {v.manifest.kind}, {rows:,} such rows" for v, rows in traces.derived]
-    named = [f"{v.ref}: {v.manifest.kind}, {', '.join(texts)}" for v, texts in traces.named]
-    models, derived_records = _models(traces.made), [VersionRecord(v.manifest, v.path) for v, _ in traces.derived]
-    copies = hub_copies([*traces.origins, *traces.made, *derived_records])
-    yield from _listed("versions with this person's rows", affected)
-    yield from _listed("derived from them and showing removed rows: erased", derived)
-    yield from _listed("naming the person in texts: these lines are removed, and the rest stays", named)
-    yield from _listed("models trained on them, which stay", map(_origin, models))
-    yield from _listed(
-        "also derived from them, without such rows", [_origin(r) for r in traces.made if r not in models]
-    )
-    perhaps = map(_origin, _models(traces.perhaps))
-    yield from _listed("models derived from versions erased earlier, perhaps from this person's rows too", perhaps)
-    hub = [f"{ref}: {repo} at {revision}" for ref, repo, revision in copies]
-    yield from _listed("copies on the Hub, which stay until you delete them there", hub)
-    for version in traces.imported:
-        yield f"\n{version.ref} has imported rows of this person: it stays as it is"
-    for line in traces.damaged:
-        yield f"\nwarning: cannot be read, and stays: {line}"
-
-
-def _listed(title: str, lines: Iterable[str]) -> Iterator[str]:
-    for n, line in enumerate(lines):
-        yield from ([f"\n{title}"] if n == 0 else [])
-        yield f"  {line}"
-
-
-def _fate(entry: Affected) -> str:
-    rows = ", ".join(f"{n:,} in {key}" for key, n in entry.rows.items()) or "only carried ones"
-    fates = {
-        "replaced": f"replaced by a new version with {len(entry.gone):,} training rows less",
-        "followed": "erased; a later version of the same work exists",
-        "emptied": "erased; no row would be left",
-    }
-    return f"{rows}; {fates[entry.fate]}"
-
-
-def _origin(record: VersionRecord) -> str:
-    parents = ", ".join(p.ref for p in record.manifest.parents if p.role != "base")
-    return f"{record.ref}: {record.manifest.kind}, from {parents}{'' if record.path else ' (collected)'}"
-
-
-def _models(made: Iterable[VersionRecord]) -> list[VersionRecord]:
-    return [record for record in made if record.manifest.kind in _MODELS]
-
-
-def hub_copies(versions: Iterable[VersionRecord]) -> list[tuple[str, str, str]]:
-    """(version, repository, revision) of every push recorded in a manifest, as ``hub: [{repo, revision}]``."""
-    copies: list[tuple[str, str, str]] = []
-    for record in versions:
-        manifest = record.manifest
-        pushes: list[dict[str, Any]] = manifest.governance.get("hub") or manifest.stats.get("hub") or []
-        copies += [(record.ref, p.get("repo", "?"), p.get("revision", "?")) for p in pushes]
-    return copies
-
-
 # The erasure
 
 
@@ -282,7 +191,7 @@ def forget(store: Store, case: Case) -> Iterator[str]:
         yield f"{version.ref}: redacted {', '.join(texts)}"
     yield from _tidy(store, case, {version.name for version, _ in traces.named})
     place_heads(store, case.heads)
-    yield from _advice(case, traces)
+    yield from advice(case, traces)
     with disk_errors(str(record)):
         record.unlink()
         fsync(record.parent)
@@ -313,18 +222,6 @@ def _tidy(store: Store, case: Case, named: Collection[str]) -> Iterator[str]:
             if {ref for ref, *_ in work.get("inputs", {}).values()} & gone and not is_held(path.parent):
                 shutil.rmtree(path.parent)
                 yield f"interrupted run erased, as its inputs are gone: {path.parent}"
-
-
-def _advice(case: Case, traces: Traces) -> Iterator[str]:
-    for tag in case.tags:
-        yield f"tag removed: {tag}; a tag never moves, and its version is erased"
-    models = _models(traces.made)
-    if models:
-        names = ", ".join(sorted({str(m.manifest.config.get("name", m.manifest.name)) for m in models}))
-        yield f"\nThese models keep what they learned: {', '.join(m.ref for m in models)}."
-        yield f"To retrain on the remaining data: make report, with the config of {names}; then make data ARGS=gc."
-    yield "\nNot covered: files outside the data directory, such as exports, backups and pushed copies."
-    yield "Remove the name from label.annotators too, or the next page creates a link for it again."
 
 
 def _tags(store: Store, version: Version) -> list[str]:
