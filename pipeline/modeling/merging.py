@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
-from pipeline.base.errors import ModelError
-from pipeline.modeling.loading import first_line, load_causal_lm, load_tokenizer, save_model, silent
+from pipeline.base.errors import ModelError, first_line
+from pipeline.modeling.loading import load_causal_lm, load_tokenizer, save_model, silent
 from pipeline.modeling.tokens import pad_id
 from pipeline.modeling.types import Tokenizer
 
