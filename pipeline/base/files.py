@@ -1,7 +1,4 @@
-"""Write to disk durably: fsync, atomic replace, locks, and failures of the OS as one-line errors.
-
-Knows nothing of versions; it leaves out removing and listing, which need no care.
-"""
+"""Write to disk durably: fsync, atomic replace, locks, and failures of the OS as one-line errors."""
 
 from __future__ import annotations
 

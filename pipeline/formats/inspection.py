@@ -1,7 +1,4 @@
-"""Inspect a source of rows before training on it: its format, counts, first rows, and what to fix.
-
-Every row is read as a stage reads it; of each only a few bytes are kept. Printing is left to who asks.
-"""
+"""Inspect a source of rows before training: its format, counts, first rows, and what to fix. Keeps few rows."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The judged comparison that is read from a row, and the checks that all formats share.
-
-Which columns hold what is left to the formats.
-"""
+"""The judged comparison that a row is read as, and the checks of cells that all formats share."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Where a set of judged rows is and how to read it: the options that all who read one have in common.
-
-What the formats are is left to :mod:`pipeline.formats.detect`, what becomes of the rows to who asks.
-"""
+"""Options that say where a set of judged rows is and how to read it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Which positions count. Masks come from lengths, never from token ids: True always means "counts".
-
-A token used for padding may be any token, the end-of-sequence token included, because no mask here looks at ids.
-"""
+"""Which positions count. Masks come from lengths, never from token ids: True always means "counts"."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Write a sweep as Markdown that lines up on a terminal: its settings over seeds, and every run.
-
-:mod:`pipeline.evaluation.policy.over_seeds` has the calculations.
-"""
+"""Write a sweep as Markdown that lines up on a terminal: its settings over seeds, and every run."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Named sets of decided pairs to measure a reward model on: read them from third-party files, and score them.
-
-:mod:`pipeline.evaluation` computes the metrics.
-"""
+"""Named sets of decided pairs to measure a reward model on: read them from third-party files, and score them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Rows of other people's data: a local file, a local directory, or a dataset on the Hub.
-
-Rows come as they are, in order, one at a time. Left out on purpose: what they mean (formats.py) and shuffling.
-"""
+"""Stream rows, as they are and in order, from a local file, a directory, or a dataset on the Hub."""
 
 from __future__ import annotations
 

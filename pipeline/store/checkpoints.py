@@ -1,7 +1,4 @@
-"""Checkpoints of one piece of work: a kill loses the work since the last one and no more.
-
-What a checkpoint holds is its writer's business, and so is that only one process at a time writes here.
-"""
+"""Checkpoints of one piece of work: a kill loses the work since the last one and no more."""
 
 from __future__ import annotations
 

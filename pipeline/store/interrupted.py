@@ -1,7 +1,7 @@
 """Interrupted work: which process holds it, and whether the same command may continue it.
 
 Work has a directory of its own under ``.runs``, named after its key, so changed settings never continue a
-checkpoint of others by accident; ``run.json`` there says what the work is. It leaves out what a checkpoint holds.
+checkpoint of others by accident; ``run.json`` there says what the work is.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""manifest.json: the content and the origin of a version.
-
-It records and checks shape only; whether the files still match their sha256 is :meth:`Version.verify`'s business.
-"""
+"""manifest.json: a version's content and origin. Checks its shape; :meth:`Version.verify` checks the files."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Rows in and out of Parquet shards, in streams, with the same bytes for the same rows.
-
-It leaves out what rows mean: no column is required and none is renamed.
-"""
+"""Stream rows in and out of Parquet shards, whatever their columns; equal rows give equal bytes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Names for versions: numbers, heads, tags and tombstones in one ``data/<name>/``, and the spelling of references.
-
-Hub references (``org/name@tag``) are left out: they become local versions before anything here sees them.
-"""
+"""Names of versions in one ``data/<name>/``: numbers, heads, tags and tombstones; the spelling of references."""
 
 from __future__ import annotations
 

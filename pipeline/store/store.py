@@ -1,7 +1,6 @@
 """Versions of datasets and models under one directory: find them, resolve references, make new ones.
 
-Rows are :mod:`pipeline.store.version`'s, writing is :mod:`pipeline.store.draft`'s. Pushing to a Hub and pulling
-from one are left out: a version's directory is what is pushed.
+:mod:`pipeline.store.version` reads rows, :mod:`pipeline.store.draft` writes them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Gold and proxy against sqrt(KL): the laws of Gao et al., where gold turns, the best checkpoint.
-
-Over-optimisation is Goodhart's law at work on a learnt reward (Gao et al. 2023, arXiv:2210.10760).
-"""
+"""Gold and proxy against sqrt(KL): the laws of Gao et al. (2023, arXiv:2210.10760), and where gold turns."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Several reward models on the same pairs: is their mean better, and does their disagreement show where it errs?
-
-How PPO combines them is :class:`pipeline.scoring.build_scorer.Ensemble`'s.
-"""
+"""Several reward models on the same pairs: is their mean better, and does their disagreement show its errors?"""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Checks before every route: host, origin, size, time, rate; security headers; one log line per refusal.
-
-Authentication is in context.py.
-"""
+"""Checks before every route: host, origin, size, time, rate; security headers; one log line per refusal."""
 
 from __future__ import annotations
 

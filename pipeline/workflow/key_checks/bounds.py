@@ -1,7 +1,4 @@
-"""The bounds of every number of a config, checked before anything is loaded or run.
-
-Types are checked by the dataclasses of sections, tasks and annotators, rules between keys there too.
-"""
+"""The bounds of every number of a config, checked before anything is loaded or run."""
 
 from __future__ import annotations
 
