@@ -6,13 +6,15 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from pipeline.labelling.agreement import Alpha
 from pipeline.labelling.conversation import turns
 from pipeline.labelling.items import PAIRWISE_CHOICES, RATING_CHOICES, THUMBS_CHOICES, Item
 from pipeline.labelling.log.events import Event
 from pipeline.labelling.log.people import Person
 from pipeline.labelling.log.queue import PersonCounts
+from pipeline.labelling.log_rows import publishable_rows
+from pipeline.labelling.vote_summary import Summary, summary
 from pipeline.labelling.web.context import Site
 from pipeline.labelling.wording import (
     CHOICE_WORDS,
@@ -27,10 +29,6 @@ from pipeline.labelling.wording import (
 )
 from pipeline.statistics.intervals import Estimate, has_value
 from pipeline.statistics.spelling import interval
-
-if TYPE_CHECKING:
-    from pipeline.labelling.agreement import Alpha
-    from pipeline.labelling.vote_summary import Summary
 
 QUEUE_SHOWN = 10
 FLAGS_SHOWN = 30
@@ -120,9 +118,6 @@ def values(site: Site, address: str) -> dict[str, object]:
 
 
 def _statistics(site: Site) -> _Statistics:
-    from pipeline.labelling.log_rows import publishable_rows
-    from pipeline.labelling.vote_summary import summary
-
     log, answers, batch = site.log, site.log.answers, site.log.batches.current
     votes, skips, flags, edits = answers.votes(), answers.skips(), answers.flags(), answers.edits()
     items = {item.id: item for item in log.batches.items()}
