@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import sys
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pipeline.base.errors import ConfigError
@@ -121,7 +121,7 @@ def _render(chat_template: str | None) -> Render:
     return template_render(chat_template)
 
 
-def _watched(rows: Iterator[Any]) -> Iterator[Any]:
+def _watched(rows: Iterable[Any]) -> Iterator[Any]:
     from tqdm import tqdm
 
     return iter(tqdm(rows, desc="reading", unit=" rows", unit_scale=True, disable=None, file=sys.stderr))

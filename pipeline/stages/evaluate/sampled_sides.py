@@ -18,7 +18,6 @@ from pipeline.modeling import tokens
 from pipeline.modeling.drawing import Completions, uniforms
 from pipeline.modeling.generation import generate
 from pipeline.modeling.roles import Role, merged_adapter, sequence_logprobs
-from pipeline.modeling.types import Tokenizer
 from pipeline.scoring.scorer import Samples, Scorer
 from pipeline.tasks import Task
 from pipeline.texts.diversity import closings
@@ -34,7 +33,7 @@ class Sampler:
         temperature: 0 takes the most likely token.
     """
 
-    tokenizer: Tokenizer
+    tokenizer: Any
     task: Task
     scorer: Scorer
     judges: Mapping[str, Scorer]
