@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
+from pipeline.base.json_values import dict_of
 from pipeline.base.process import say
 from pipeline.base.records import COMPARISONS, digest
 from pipeline.labelling.items import Item
@@ -66,7 +67,7 @@ def set_order(session: LabellingSession, run: Run) -> None:
 def sampling_key(run: Run) -> str:
     """A key of the settings that decide which comparisons people get, without those on how they are asked."""
     part = learning_part(run.config, "collect")
-    part["label"] = {k: v for k, v in part["label"].items() if k in ("dataset", "columns")}
+    part["label"] = {k: v for k, v in dict_of(part["label"]).items() if k in ("dataset", "columns")}
     inputs = {role: fingerprint(version) for role, version in run.inputs.items() if role != "previous"}
     files = local_files(part) + [d["commit"] for d in hub_datasets(part) if d["commit"]]
     return digest([part, inputs, files, output_format("collect")])

@@ -90,7 +90,7 @@ def parse_judges(entries: Sequence[Any], where: str) -> list[Judge]:
         if entry is None or isinstance(entry, list):
             mend = "Write a scorer, or {llm: ..., url: ...}"
             raise ConfigError(where, f"{key} = {entry!r} is not a judge.", mend)
-        source = parse_sources(entry, where, key)[0]
+        source = parse_sources(cast("object", entry), where, key)[0]
         if source.weight is not None:
             raise ConfigError(where, f"{key}.weight: a judge has none.", "Remove it.")
         judges.append(Judge("adapter" if source.kind == "adapter" else source.value, entry, source))
