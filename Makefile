@@ -118,10 +118,9 @@ test-slow: $(READY) ## learning over seeds, kill and resume, end to end (an hour
 generated: $(READY) ## TRL's keys, the tables of keys in docs/ and configs/schema.json, from the code
 	@python -m tests.generated
 
-bench: $(READY) ## PPO updates against TRL's own, reading against load_dataset; QUICK=1 for one round
+export STAGE QUICK ROUNDS
+bench: $(READY) ## every stage against the library's own call; STAGE=reward for one, QUICK=1 for less than five minutes
 	@python -m tests.bench
-	@python -m tests.bench.reading
-
 
 clean: ## remove the environment and caches; never touches data/
 	rm -rf $(VENV) .import-linter.log build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from tests.bench.cases import Size, base, lora
+from tests.bench.models import Size, base, lora
 
 Product = tuple[torch.Tensor, torch.Tensor]
 

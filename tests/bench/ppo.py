@@ -1,0 +1,166 @@
+"""One PPO update: ours against TRL 1.12's own trainer, on the same random GPT-2, prompts and sizes.
+
+GPT-2 124M with completions of one length, with twice as many that end by themselves, as a batch thins out while it
+is decoded, and with LoRA on the upper half of the blocks alone (``trunk_layers``); then the demo's model.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.bench import floor
+from tests.bench.harness import QUICK, Case, compare, peaks, say
+from tests.bench.models import DEMO, EOS, GPT2, Size, base, lora, prompts, tokenizer
+
+TRUNK = 6
+"""Blocks without LoRA: the lower half of GPT-2 124M."""
+
+
+def bench(out: Path) -> dict[str, Any]:
+    """Speedups, ratios to the floor, ratios of memory."""
+    big, many = GPT2, replace(GPT2, rows=2 * GPT2.rows)
+    result: dict[str, Any] = {"rows": big.rows, "rows_natural": many.rows}
+    fixed = compare(
+        f"ppo, {big.name}: {big.rows} completions of {big.completion} tokens each, {big.epochs} epochs",
+        {
+            "trl": lambda: Theirs(big, out),
+            "fp32": lambda: Ours(big, out),
+            "bf16": lambda: Ours(big, out, bf16=True),
+        },
+        amount=(big.rows, "completions"),
+    )
+    result |= {f"speedup_{k}": fixed[k].ratio for k in ("fp32", "bf16")}
+    result["seconds"] = {k: fixed[k].seconds for k in ("trl", "fp32", "bf16")}
+    for dtype, name in ((torch.float32, "fp32"), (torch.bfloat16, "bf16")):
+        seconds, flops = floor.seconds(big, dtype)
+        result[f"floor_ratio_{name}"] = round(fixed[name].seconds / seconds, 2)
+        say(f"  floor {name}: {seconds:.2f} s for {flops / 1e12:.2f} TFLOP of matrix products")
+    makers: dict[str, Callable[[], Case]] = {
+        "trl": lambda: Theirs(many, out, natural=True),
+        "bf16": lambda: Ours(many, out, natural=True, bf16=True),
+    }
+    if not QUICK:
+        makers["fp32"] = lambda: Ours(many, out, natural=True)
+    natural = compare(f"ppo, {many.name}: {many.rows} completions of natural lengths", makers)
+    result["speedup_natural_lengths"] = natural["bf16"].ratio
+    if not QUICK:
+        result["speedup_natural_lengths_fp32"] = natural["fp32"].ratio
+    makers = {
+        "trl": lambda: Theirs(big, out, trunk=TRUNK),
+        "bf16": lambda: Ours(big, out, bf16=True, trunk=TRUNK),
+    }
+    above = compare(f"ppo, {big.name}: as the first, LoRA from block {TRUNK} up in both", makers)
+    result["speedup_trunk_bf16"] = above["bf16"].ratio
+    makers = {
+        "trl": lambda: Theirs(DEMO, out),
+        "fp32": lambda: Ours(DEMO, out),
+        "bf16": lambda: Ours(DEMO, out, bf16=True),
+    }
+    small = compare("ppo, the demo's model", makers)
+    result |= {"speedup_demo_fp32": small["fp32"].ratio, "speedup_demo_bf16": small["bf16"].ratio}
+    memory = peaks("ppo", "trl", "fp32", "bf16")
+    result |= {f"memory_ratio_{k}": round(memory["trl"] / memory[k], 2) for k in ("fp32", "bf16")}
+    result["peak_gb"] = memory
+    return result
+
+
+def peak_cases(out: Path) -> dict[str, Callable[[], Case]]:
+    """Of two epochs: in the second, optimisers have state."""
+    size = replace(GPT2, epochs=2)
+    return {
+        "trl": lambda: Theirs(size, out),
+        "fp32": lambda: Ours(size, out),
+        "bf16": lambda: Ours(size, out, bf16=True),
+    }
+
+
+def settings(size: Size, directory: str, natural: bool, updates: int) -> dict[str, Any]:
+    return {
+        "output_dir": directory, "per_device_train_batch_size": size.micro,
+        "gradient_accumulation_steps": size.rows // size.micro, "total_episodes": size.rows * updates,
+        "response_length": size.completion, "num_ppo_epochs": size.epochs, "learning_rate": 1e-5,
+        "temperature": 1.0, "stop_token": "eos" if natural else None, "num_sample_generations": 0,
+        "local_rollout_forward_batch_size": size.rows, "report_to": "none", "use_cpu": True, "bf16": False,
+        "gradient_checkpointing": False, "save_strategy": "no", "disable_tqdm": True,
+    }  # fmt: skip
+
+
+class PPOCase(Case):
+    """A trainer that does one update at a time."""
+
+    trainer: Any
+
+    def warm(self) -> None:
+        """A first update of one epoch."""
+        epochs, self.trainer.args.num_ppo_epochs = self.trainer.args.num_ppo_epochs, 1
+        self.run()
+        self.trainer.args.num_ppo_epochs = epochs
+
+
+class Ours(PPOCase):
+    """One update at a time of this project's trainer: policy, reference, reward model and value on one base."""
+
+    def __init__(
+        self, size: Size, directory: Path, natural: bool = False, bf16: bool = False, trunk: int = 0
+    ) -> None:
+        from peft import get_peft_model
+
+        from pipeline.modeling.loading import fuse_activations
+        from pipeline.scoring.reward_adapter import RewardRole, Scoring
+        from pipeline.trainers.ppo.section import PPOSection
+        from pipeline.trainers.ppo.trainer import PPOTrainer
+
+        model = fuse_activations(base(size, natural)).to(torch.bfloat16 if bf16 else torch.float32)
+        width = model.config.n_embd
+        config = lora(model, trunk)
+        peft = get_peft_model(model, config, adapter_name="policy")
+        peft.add_adapter("reward", copy.deepcopy(config))
+        for name, parameter in peft.named_parameters():
+            parameter.requires_grad_(".policy." in name)
+        torch.manual_seed(2)
+        reward = RewardRole(peft, torch.randn(1, width), Scoring("last", 0.0, 1.0, 0), EOS)
+        more: dict[str, Any] = {"save_seconds": 0.0, "trunk_layers": trunk}
+        args = PPOSection(**settings(size, str(directory), natural, 10**6 // size.rows), **more)
+        self.trainer = PPOTrainer(args, tokenizer(size), peft, None, reward, prompts(size))
+        self.done = 0
+
+    def run(self) -> None:
+        self.trainer.step(self.done)
+        self.done += 1
+
+
+class Theirs(PPOCase):
+    """One update at a time of TRL 1.12's: it wants a reward model and a value model as large."""
+
+    def __init__(self, size: Size, directory: Path, natural: bool = False, trunk: int = 0) -> None:
+        from datasets import Dataset
+        from transformers import GPT2Config, GPT2ForSequenceClassification
+        from trl.experimental.ppo import PPOConfig, PPOTrainer
+
+        model = base(size, natural)
+        config = GPT2Config(**{**model.config.to_dict(), "num_labels": 1})
+        value, reward = (GPT2ForSequenceClassification(config) for _ in range(2))
+        args = PPOConfig(**settings(size, str(directory), natural, 1))
+        data = Dataset.from_dict({"input_ids": prompts(size)})
+        self.trainer = PPOTrainer(
+            args,
+            tokenizer(size),
+            model,
+            None,
+            reward,
+            data,
+            value,
+            eval_dataset=data,
+            peft_config=lora(model, trunk),
+        )
+        self.trainer.log = lambda *_: None  # type: ignore[method-assign]
+        self.trainer.accelerator.print = lambda *_: None  # type: ignore[method-assign]
+
+    def run(self) -> None:
+        self.trainer.train()
