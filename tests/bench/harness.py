@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 QUICK = os.environ.get("QUICK", "") not in ("", "0")
-ROUNDS = int(os.environ.get("ROUNDS", "1" if QUICK else "2"))
+ROUNDS = int(os.environ.get("ROUNDS") or (1 if QUICK else 2))
 BUSY = 0.1
 """Share of the cores that others may use while a sample is taken."""
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile", "asimd", "bf16", "sve")
@@ -43,13 +43,18 @@ class Work(Case):
 
     Args:
         cold: do not run it beforehand.
+        least: repeat it for so many seconds and give the mean: the system counts others' use in hundredths of one.
     """
 
-    def __init__(self, work: Callable[[], object], cold: bool = False) -> None:
-        self.work, self.cold = work, cold
+    def __init__(self, work: Callable[[], object], cold: bool = False, least: float = 0.0) -> None:
+        self.work, self.cold, self.least = work, cold, least
 
-    def run(self) -> None:
-        self.work()
+    def run(self) -> float:
+        started, runs = time.perf_counter(), 0
+        while not runs or time.perf_counter() - started < self.least:
+            self.work()
+            runs += 1
+        return (time.perf_counter() - started) / runs
 
     def warm(self) -> None:
         if not self.cold:
@@ -104,16 +109,20 @@ def summed_up(taken: list[dict[str, float]], amount: tuple[float, str] | None = 
     """Print the table of the rounds' seconds by case; give each case's :class:`Timing`."""
     first = next(iter(taken[0]))
     width = max(8, *(len(name) for name in taken[0]))
-    say(f"  {'':{width}}{'min':>8}{'median':>8}{'max':>8}   {first}'s time over it: min median max")
+    say(f"  {'':{width}}{'min':>9}{'median':>9}{'max':>9}   {first}'s time over it: min median max")
     timings: dict[str, Timing] = {}
     for name in taken[0]:
         seconds = [row[name] for row in taken]
         ratios = [row[first] / row[name] for row in taken]
-        cells = ["".join(f"{f(v):8.2f}" for f in (min, statistics.median, max)) for v in (seconds, ratios)]
+        cells = ["".join(f"{f(v):9.3g}" for f in (min, statistics.median, max)) for v in (seconds, ratios)]
         rate = f"   {amount[0] / min(seconds):,.4g} {amount[1]}/s" if amount else ""
         say(f"  {name:{width}}{cells[0]}   {cells[1]}{rate}")
-        timings[name] = Timing(round(min(seconds), 4), round(statistics.median(ratios), 2))
+        timings[name] = Timing(_digits(min(seconds), 4), _digits(statistics.median(ratios), 3))
     return timings
+
+
+def _digits(number: float, count: int) -> float:
+    return float(f"{number:.{count}g}")
 
 
 def timed(work: Callable[[], float | None]) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """How long a person waits for the log of labelling: 100,000 comparisons, 21 people, one with 60,000 answers.
 
-``QUICK=1`` takes a tenth of each. HTTP and the browser are not timed. ``python -m tests.bench.labelling`` prints one
-JSON object.
+``QUICK=1`` takes a tenth of each. HTTP and the browser are not timed. ``python -m tests.bench.labelling`` prints
+one JSON object.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ from pipeline.store.store import Store
 from pipeline.store.version import Version
 from tests.bench.harness import QUICK, Timing, Work, compare, peaks, say
 
-VERSIONS = int(os.environ.get("VERSIONS", "500" if QUICK else "10000"))
-ROWS = int(os.environ.get("ROWS", "200000" if QUICK else "10000000"))
+VERSIONS = int(os.environ.get("VERSIONS") or (500 if QUICK else 10_000))
+ROWS = int(os.environ.get("ROWS") or (200_000 if QUICK else 10_000_000))
 FEW = 100
 """Rows of each of the many versions."""
 SCHEMA = {"id": "string", "prompt": "string", "chosen": "string", "rejected": "string"}
@@ -64,7 +64,7 @@ def many_versions(out: Path) -> dict[str, Any]:
     result: dict[str, Any] = {}
 
     def measured(key: str, title: str, usual: Any, ours: Any) -> None:
-        found = compare(f"store, {title}", {"plain": Work(usual), "store": Work(ours)}, rounds=5)
+        found = compare(f"store, {title}", makers(usual, ours, least=0.3), rounds=3)
         result[f"store_{key}_ms"] = round(found["store"].seconds * 1000, 2)
         result[f"store_{key}_ratio"] = over(found)
 
@@ -93,20 +93,26 @@ def many_rows(out: Path) -> dict[str, Any]:
     rounds = 1 if ROWS > 1_000_000 else 3
     result: dict[str, Any] = {}
 
-    def measured(key: str, title: str, usual: Work, ours: Work) -> None:
-        found = compare(f"store, {title} {ROWS:,} rows", {"plain": usual, "store": ours}, rounds, (ROWS, "rows"))
+    def measured(key: str, title: str, usual: Any, ours: Any) -> None:
+        # So long that nothing is left to warm up.
+        pair = makers(usual, ours, cold=rounds == 1)
+        found = compare(f"store, {title} {ROWS:,} rows", pair, rounds, (ROWS, "rows"))
         result[f"store_rows_{key}_s"] = round(found["store"].seconds, 3)
         result[f"store_rows_{key}_ratio"] = over(found)
 
-    once = rounds == 1  # so long that nothing is left to warm up
-    publishing = Work(lambda: publish(store, f"rows{next(names)}", rows(ROWS)), once)
-    measured("publish", "publish", Work(lambda: plain_write(plain, rows(ROWS)), once), publishing)
+    def write() -> None:
+        plain_write(plain, rows(ROWS))
+
+    measured("publish", "publish", write, lambda: publish(store, f"rows{next(names)}", rows(ROWS)))
     version = store.resolve("rows0")
-    measured("verify", "verify", Work(lambda: hash_all(version), once), Work(version.verify, once))
     shards = version.shards()
-    reading = Work(lambda: sum(1 for _ in version.iter_rows()), once)
-    measured("read", "read", Work(lambda: read_rows(shards), once), reading)
+    measured("verify", "verify", lambda: hash_all(version), version.verify)
+    measured("read", "read", lambda: read_rows(shards), lambda: sum(1 for _ in version.iter_rows()))
     return result
+
+
+def makers(usual: Any, ours: Any, **how: Any) -> dict[str, Any]:
+    return {"plain": lambda: Work(usual, **how), "store": lambda: Work(ours, **how)}
 
 
 def over(found: dict[str, Timing]) -> float:
