@@ -34,6 +34,8 @@ def bench(out: Path) -> dict[str, Any]:
         result |= {key: found["fp32"].ratio, f"{key}_bf16": found["bf16"].ratio}
         if not QUICK:
             result[f"{key}_loop_bf16"] = found["loop bf16"].ratio
+    if QUICK:
+        return result
     memory = peaks("evaluate", "loop", "fp32", "bf16")
     result["evaluate_peak_gb"] = memory
     result["memory_ratio_evaluate"] = round(memory["loop"] / memory["fp32"], 2)

@@ -2,9 +2,9 @@
 
 From one point, GPT-2 124M with prompts and completions of 64 tokens in a batch of 4, one quantity is changed at a
 time: tokens of the prompt, tokens of the completion, rows of the batch, parameters of the model; of the store, its
-rows and its versions. Every point is one run in fp32, without a warm-up, in a process of its own; memory is what the
-work adds to it. The points are kept in docs/growth.json, and docs/growth.png and the table in docs/speed.md are drawn
-from all that it holds; ``--draw`` only draws.
+rows and its versions. Every point is one run in fp32, without a warm-up, in a process of its own; memory is what
+the work adds to it. The points are kept in docs/growth.json. docs/growth.png and the table in docs/speed.md are
+drawn from all that it holds; ``--draw`` only draws.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ AXES = {
 }  # fmt: skip
 MADE: dict[str, Callable[[Size, Path], Case]] = {
     "sft": lambda size, out: sft.Ours(size, out, adapt=True),
-    "collect": lambda size, out: collect.Ours(size, out, natural=False),
+    "collect": lambda size, out: collect.cases(size, out, natural=False)["fp32"](),
     "reward": reward.Ours,
     "ppo": ppo.Ours,
     "evaluate": lambda size, out: evaluate.Ours(size),

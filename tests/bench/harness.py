@@ -74,11 +74,13 @@ def compare(
     makers: Mapping[str, Callable[[], Case]],
     rounds: int = 0,
     amount: tuple[float, str] | None = None,
+    busy: float = BUSY,
 ) -> dict[str, Timing]:
     """Measure every case once a round; the first is the one that the others are compared with.
 
     Args:
         amount: what one run does, as a number and its unit, to print rates.
+        busy: a round in which others used a larger share of the cores is dropped.
     Raises:
         SystemExit: others used the cores in too many rounds.
     """
@@ -94,7 +96,7 @@ def compare(
     while len(taken) < rounds:
         samples = {name: timed(case.run) for name, case in cases.items()}
         others = max(share for _, share in samples.values())
-        if others > BUSY:
+        if others > busy:
             dropped += 1
             say(f"  dropped: others used {others:.0%} of the cores")
             if dropped > 2 * rounds + 2:
@@ -132,9 +134,16 @@ def timed(work: Callable[[], float | None]) -> tuple[float, float]:
     """
     before, own, started = _busy(), _own(), time.perf_counter()
     counted = work()
+    _wait_for_gpu()
     wall = time.perf_counter() - started
     others = _busy() - before - (_own() - own)
     return wall if counted is None else counted, max(others, 0.0) / (wall * len(cores()))
+
+
+def _wait_for_gpu() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def cores() -> set[int]:

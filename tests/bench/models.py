@@ -7,7 +7,7 @@ import os
 import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -29,7 +29,7 @@ class Size:
     """A model and the shape of one update.
 
     Attributes:
-        shape: of GPT-2's config.
+        shape: of the config of ``family``.
         rows: completions of an update of PPO, and of a batch that is decoded.
         micro: rows of a training pass; pairs of a step of the reward model, texts of one of SFT.
         prompt, completion: tokens.
@@ -45,6 +45,7 @@ class Size:
     completion: int
     epochs: int = 4
     steps: int = 4
+    family: Literal["gpt2", "llama"] = "gpt2"
 
 
 GPT2 = Size("gpt2-124m", {}, rows=16, micro=8, prompt=32, completion=48)
@@ -55,28 +56,30 @@ DEMO = Size(
 )  # fmt: skip
 if QUICK:
     GPT2 = dataclasses.replace(GPT2, rows=8, micro=4, prompt=24, completion=24, epochs=2, steps=2)
-    DEMO = dataclasses.replace(DEMO, steps=4)
+    DEMO = dataclasses.replace(DEMO, steps=3, epochs=2)
 
 
 def vocabulary(size: Size) -> int:
     return size.shape.get("vocab_size", 50257)
 
 
-def base(size: Size, natural: bool) -> Any:
-    """A random GPT-2 without dropout.
+def base(size: Size, natural: bool = False, device: str = "cpu") -> Any:
+    """A random model without dropout: a GPT-2, or a Llama where the size says so.
 
     Args:
         natural: let it end a completion with the same probability at every token, half of them within half of the
-            length: one channel of the last norm is a constant that only the end-of-sequence token reads.
+            length: one channel of the last norm is a constant that only the end-of-sequence token reads. GPT-2's.
     """
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
     torch.manual_seed(0)
-    config = GPT2Config(
-        **size.shape, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=EOS, eos_token_id=EOS,
-        pad_token_id=PAD,
-    )  # fmt: skip
-    model = GPT2LMHeadModel(config).eval()
+    special = {"bos_token_id": EOS, "eos_token_id": EOS, "pad_token_id": PAD}
+    if size.family == "llama":
+        config: Any = LlamaConfig(**size.shape, **special)
+    else:
+        config = GPT2Config(**size.shape, **special, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(config).eval()
     if natural:
         chance = 1 - 0.5 ** (2 / size.completion)
         norm, embedding = model.transformer.ln_f, model.transformer.wte
@@ -126,18 +129,12 @@ def varied(length: int, pace: random.Random) -> int:
 
 
 def lora(model: Any, first_layer: int = 0) -> Any:
-    """PEFT's default for GPT-2, which TRL's users get: rank 8 on the attention's input projection."""
+    """PEFT's defaults, which TRL's users get: rank 8 on the attention's input projection, or on its q and v."""
     from pipeline.modeling.lora import lora_config
 
-    return lora_config(
-        model,
-        r=8,
-        alpha=16,
-        dropout=0.0,
-        target_modules=["c_attn"],
-        task_type="CAUSAL_LM",
-        first_layer=first_layer,
-    )
+    targets = ["c_attn"] if model.config.model_type == "gpt2" else ["q_proj", "v_proj"]
+    settings: dict[str, Any] = {"r": 8, "alpha": 16, "dropout": 0.0, "target_modules": targets}
+    return lora_config(model, **settings, task_type="CAUSAL_LM", first_layer=first_layer)
 
 
 def section_lora(model: Any, task_type: str) -> Any:

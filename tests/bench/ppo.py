@@ -52,8 +52,8 @@ def bench(out: Path) -> dict[str, Any]:
     if not QUICK:
         result["speedup_natural_lengths_fp32"] = natural["fp32"].ratio
     makers = {
-        "trl": lambda: Theirs(big, out, trunk=TRUNK),
-        "bf16": lambda: Ours(big, out, bf16=True, trunk=TRUNK),
+        "trl": lambda: Theirs(big, out, trunk_layers=TRUNK),
+        "bf16": lambda: Ours(big, out, bf16=True, trunk_layers=TRUNK),
     }
     above = compare(f"ppo, {big.name}: as the first, LoRA from block {TRUNK} up in both", makers)
     result["speedup_trunk_bf16"] = above["bf16"].ratio
@@ -80,14 +80,14 @@ def peak_cases(out: Path) -> dict[str, Callable[[], Case]]:
     }
 
 
-def settings(size: Size, directory: str, natural: bool, updates: int) -> dict[str, Any]:
+def settings(size: Size, directory: str, natural: bool, updates: int, device: str) -> dict[str, Any]:
     return {
         "output_dir": directory, "per_device_train_batch_size": size.micro,
         "gradient_accumulation_steps": size.rows // size.micro, "total_episodes": size.rows * updates,
         "response_length": size.completion, "num_ppo_epochs": size.epochs, "learning_rate": 1e-5,
         "temperature": 1.0, "stop_token": "eos" if natural else None, "num_sample_generations": 0,
-        "local_rollout_forward_batch_size": size.rows, "report_to": "none", "use_cpu": True, "bf16": False,
-        "gradient_checkpointing": False, "save_strategy": "no", "disable_tqdm": True,
+        "local_rollout_forward_batch_size": size.rows, "report_to": "none", "use_cpu": device == "cpu",
+        "bf16": False, "gradient_checkpointing": False, "save_strategy": "no", "disable_tqdm": True,
     }  # fmt: skip
 
 
@@ -104,10 +104,20 @@ class PPOCase(Case):
 
 
 class Ours(PPOCase):
-    """One update at a time of this project's trainer: policy, reference, reward model and value on one base."""
+    """One update at a time of this project's trainer: policy, reference, reward model and value on one base.
+
+    Args:
+        more: further keys of the section ``ppo``.
+    """
 
     def __init__(
-        self, size: Size, directory: Path, natural: bool = False, bf16: bool = False, trunk: int = 0
+        self,
+        size: Size,
+        directory: Path,
+        natural: bool = False,
+        bf16: bool = False,
+        device: str = "cpu",
+        **more: Any,
     ) -> None:
         from peft import get_peft_model
 
@@ -116,17 +126,17 @@ class Ours(PPOCase):
         from pipeline.trainers.ppo.section import PPOSection
         from pipeline.trainers.ppo.trainer import PPOTrainer
 
-        model = fuse_activations(base(size, natural)).to(torch.bfloat16 if bf16 else torch.float32)
-        width = model.config.n_embd
-        config = lora(model, trunk)
+        model = fuse_activations(base(size, natural, device)).to(torch.bfloat16 if bf16 else torch.float32)
+        config = lora(model, more.get("trunk_layers", 0))
         peft = get_peft_model(model, config, adapter_name="policy")
         peft.add_adapter("reward", copy.deepcopy(config))
         for name, parameter in peft.named_parameters():
             parameter.requires_grad_(".policy." in name)
         torch.manual_seed(2)
-        reward = RewardRole(peft, torch.randn(1, width), Scoring("last", 0.0, 1.0, 0), EOS)
-        more: dict[str, Any] = {"save_seconds": 0.0, "trunk_layers": trunk}
-        args = PPOSection(**settings(size, str(directory), natural, 10**6 // size.rows), **more)
+        head = torch.randn(1, model.config.hidden_size).to(device)
+        reward = RewardRole(peft, head, Scoring("last", 0.0, 1.0, 0), EOS)
+        shared = settings(size, str(directory), natural, 10**6 // size.rows, device)
+        args = PPOSection(**shared, save_seconds=0.0, **more)
         self.trainer = PPOTrainer(args, tokenizer(size), peft, None, reward, prompts(size))
         self.done = 0
 
@@ -138,26 +148,30 @@ class Ours(PPOCase):
 class Theirs(PPOCase):
     """One update at a time of TRL 1.12's: it wants a reward model and a value model as large."""
 
-    def __init__(self, size: Size, directory: Path, natural: bool = False, trunk: int = 0) -> None:
+    def __init__(
+        self,
+        size: Size,
+        directory: Path,
+        natural: bool = False,
+        bf16: bool = False,
+        device: str = "cpu",
+        trunk_layers: int = 0,
+    ) -> None:
         from datasets import Dataset
-        from transformers import GPT2Config, GPT2ForSequenceClassification
+        from transformers import AutoModelForSequenceClassification
         from trl.experimental.ppo import PPOConfig, PPOTrainer
 
-        model = base(size, natural)
-        config = GPT2Config(**{**model.config.to_dict(), "num_labels": 1})
-        value, reward = (GPT2ForSequenceClassification(config) for _ in range(2))
-        args = PPOConfig(**settings(size, str(directory), natural, 1))
+        dtype = torch.bfloat16 if bf16 else torch.float32
+        model = base(size, natural, device).to(dtype)
+        config = copy.deepcopy(model.config)
+        config.num_labels = 1
+        with torch.device(device):
+            value, reward = (AutoModelForSequenceClassification.from_config(config).to(dtype) for _ in range(2))
+        args = PPOConfig(**settings(size, str(directory), natural, 1, device))
         data = Dataset.from_dict({"input_ids": prompts(size)})
+        lora_of_both = lora(model, trunk_layers)
         self.trainer = PPOTrainer(
-            args,
-            tokenizer(size),
-            model,
-            None,
-            reward,
-            data,
-            value,
-            eval_dataset=data,
-            peft_config=lora(model, trunk),
+            args, tokenizer(size), model, None, reward, data, value, eval_dataset=data, peft_config=lora_of_both
         )
         self.trainer.log = lambda *_: None  # type: ignore[method-assign]
         self.trainer.accelerator.print = lambda *_: None  # type: ignore[method-assign]
