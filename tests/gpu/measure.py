@@ -1,9 +1,9 @@
 """``tests/gpu/run.sh``: what one card does, as one JSON file with the card's name, in at most nine minutes.
 
-Each part runs in a process of its own, so that one that fails or takes too long costs no other its figures, and the
-file is written again after every part. Parts that no longer fit the time are named in it as skipped. All is in bf16:
-TRL gets weights in bf16 and autocast, transformers' ``generate`` once its growing cache and once its ``StaticCache``,
-which it compiles.
+Each part runs in a process of its own, so that one that fails or takes too long costs no other its figures, and
+the file is written again after every part. Parts that no longer fit the time are named in it as skipped. All is in
+bf16: TRL gets weights in bf16 and autocast, transformers' ``generate`` once its growing cache and once its
+``StaticCache``, which it compiles.
 """
 
 from __future__ import annotations
