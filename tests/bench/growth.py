@@ -132,8 +132,7 @@ def in_child(make: Callable[[Path], Case], out: Path) -> tuple[float, float]:
     reader, writer = fork.Pipe(duplex=False)
 
     def work() -> None:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-        before = status_kb("VmRSS")
+        before = status_kb("VmRSS")  # where the peak of a fork begins
         case = make(out)
         started = time.perf_counter()
         counted = case.run()
