@@ -2,7 +2,8 @@
 
 ``STAGE=reward`` measures one of the stages below, or several with commas between. ``QUICK=1`` takes smaller shapes
 and one round, in less than five minutes on two cores. A sample during which others used the cores is dropped.
-Memory is the peak of a process of its own. The last line is one JSON object.
+Memory is the peak of a process of its own. ``WRITE=1`` writes the tables of docs/speed.md. The last line is one JSON
+object.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.harness import QUICK, ROUNDS, measure_peak, processor, say
+from tests.bench.speed_page import write_page
 from tests.bench.targets import print_targets
 
 STAGES = {
@@ -24,6 +26,7 @@ STAGES = {
     "startup": "startup", "label": "labelling", "reading": "reading",
 }  # fmt: skip
 """The module of each."""
+WRITE = os.environ.get("WRITE", "") not in ("", "0")
 
 
 def main() -> int:
@@ -43,7 +46,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as out:
         for i, stage in enumerate(chosen, 1):
             say(f"\n[{i}/{len(chosen)}] {stage}, after {time.monotonic() - started:.0f} s")
-            result |= importlib.import_module(f"tests.bench.{STAGES[stage]}").bench(Path(out))
+            figures = importlib.import_module(f"tests.bench.{STAGES[stage]}").bench(Path(out))
+            result |= figures
+            if WRITE:
+                write_page({stage: figures}, machine, QUICK)
     result |= versions() | {"wall_seconds": round(time.monotonic() - started)}
     say("")
     result["met"] = print_targets(result)
