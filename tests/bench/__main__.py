@@ -2,8 +2,8 @@
 
 ``STAGE=reward`` measures one of the stages below, or several with commas between. ``QUICK=1`` takes smaller shapes
 and one round, in less than five minutes on two cores. A sample during which others used the cores is dropped.
-Memory is the peak of a process of its own. ``WRITE=1`` writes the tables of docs/speed.md. The last line is one JSON
-object.
+Memory is the peak of a process of its own. ``WRITE=1`` writes the tables of docs/speed.md. The last line is one
+JSON object.
 """
 
 from __future__ import annotations
