@@ -148,7 +148,7 @@ def run_part(name: str, device: str, tiny: bool) -> dict[str, Any]:
 
 def gpu_tests() -> dict[str, Any]:
     """Counts of the tests that need a card."""
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "tests/gpu", "-q", "-rA", "--no-header"]
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "tests/gpu", "-v", "--no-header"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit((done.stdout + done.stderr)[-3000:])
