@@ -119,7 +119,7 @@ generated: $(READY) ## TRL's keys, the tables of keys in docs/ and configs/schem
 	@python -m tests.generated
 
 export STAGE QUICK ROUNDS WRITE
-bench: $(READY) ## every stage against the library's own call; STAGE=reward for one, QUICK=1 for less than five minutes
+bench: $(READY) ## every stage against the library's own call; STAGE=reward for one, QUICK=1 for smaller shapes
 	@python -m tests.bench
 
 clean: ## remove the environment and caches; never touches data/

@@ -1,7 +1,7 @@
 """``make bench``: every stage against the library's own call, in one process, in interleaved rounds.
 
 ``STAGE=reward`` measures one of the stages below, or several with commas between. ``QUICK=1`` takes smaller shapes
-and one round, in less than five minutes on two cores. A sample during which others used the cores is dropped.
+and one round, and leaves memory to PPO. A sample during which others used the cores is dropped.
 Memory is the peak of a process of its own. ``WRITE=1`` writes the tables of docs/speed.md. The last line is one
 JSON object.
 """

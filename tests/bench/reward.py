@@ -38,6 +38,8 @@ def bench(out: Path) -> dict[str, Any]:
         result |= {key: found["fp32"].ratio, f"{key}_bf16": found["bf16"].ratio}
         if "trl bf16" in found:
             result[f"{key}_trl_bf16"] = found["trl bf16"].ratio
+    if QUICK:
+        return result
     memory = peaks("reward", "trl", "fp32", "bf16")
     result["reward_peak_gb"] = memory
     result["memory_ratio_reward"] = round(memory["trl"] / memory["fp32"], 2)
