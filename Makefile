@@ -15,8 +15,10 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 THREADS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
-# quiet: of a stage that ends with an error, its own line is the last
-LAUNCH ?= accelerate launch --quiet --config_file configs/accelerate/cpu.yaml --num_cpu_threads_per_process $(THREADS)
+# Without LAUNCH the stages run on the CPU, in processes forked from one: what `accelerate launch --config_file
+# configs/accelerate/cpu.yaml` sets, without starting it and importing torch for each. On macOS none can be forked.
+LAUNCH ?= $(if $(filter Darwin,$(shell uname)),$(ON_CPU) python)
+ON_CPU := env OMP_NUM_THREADS=$(THREADS) ACCELERATE_USE_CPU=true
 STAGES := sft collect reward ppo evaluate report
 READY  := $(VENV)/.ready
 
@@ -31,7 +33,7 @@ export TOKENIZERS_PARALLELISM ?= false
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 	@echo; echo "  CONFIG=$(CONFIG)  ARGS='section.key=value ...'  FRESH=1 (do not resume)"
-	@echo "  LAUNCH='$(LAUNCH)'"
+	@echo "  LAUNCH='accelerate launch --config_file configs/accelerate/gpu.yaml' (how a stage is launched, other than on the CPU)"
 
 setup: $(READY) ## install into .venv (done by itself before anything else)
 
@@ -47,35 +49,42 @@ $(READY): pyproject.toml constraints.txt
 
 demo: report ## sft, collect, reward, ppo, evaluate and report on CONFIG; what `make` does
 
-# A stage asks first whether its work is done, without loading torch, and only then is launched.
+# With LAUNCH a stage asks first whether its work is done, without loading torch, and only then is launched.
 # 3 is the stage's own word for "there is work".
 GIVEN = --config $(CONFIG) $(if $(filter-out 0,$(FRESH)),--fresh) $(ARGS)
-define stage
-	@python -m pipeline.$(1) --check $(GIVEN); status=$$?; \
-	if [ $$status -eq 3 ]; then $(LAUNCH) -m pipeline.$(1) $(GIVEN); else exit $$status; fi
+ifeq ($(strip $(LAUNCH)),)
+up_to = @$(ON_CPU) python -m pipeline.run $(1) $(GIVEN)
+else
+define up_to
+	@for stage in $(1); do \
+	  python -m pipeline.$$stage --check $(GIVEN); status=$$?; \
+	  if [ $$status -eq 3 ]; then $(LAUNCH) -m pipeline.$$stage $(GIVEN); status=$$?; fi; \
+	  [ $$status -eq 0 ] || exit $$status; \
+	done
 endef
+endif
 
 sft: $(READY) ## a base model, from scratch or adapted with LoRA
-	$(call stage,sft)
-collect: sft ## comparisons, and an annotator's choices
-	$(call stage,collect)
+	$(call up_to,sft)
+collect: $(READY) ## comparisons, and an annotator's choices
+	$(call up_to,sft collect)
 label: sft ## the page people label on; TERMINAL=1 labels here, PUBLISH=1 only publishes
 	@python -m pipeline.label --check $(GIVEN); status=$$?; \
-	if [ $$status -eq 3 ]; then $(LAUNCH) -m pipeline.collect $(GIVEN) collect.serve=false; \
+	if [ $$status -eq 3 ]; then $(or $(LAUNCH),$(ON_CPU) python) -m pipeline.collect $(GIVEN) collect.serve=false; \
 	elif [ $$status -ne 0 ]; then exit $$status; fi
 	@python -m pipeline.label $(if $(filter-out 0,$(PUBLISH)),--publish) \
 	  $(if $(filter-out 0,$(TERMINAL)),--terminal=$(if $(filter-out 1,$(TERMINAL)),$(TERMINAL))) $(GIVEN)
-reward: collect ## a reward model on the preferences
-	$(call stage,reward)
-ppo: reward ## the policy: PPO with LoRA against the reward model
-	$(call stage,ppo)
-evaluate: ppo ## base against policy on held-out prompts
-	$(call stage,evaluate)
+reward: $(READY) ## a reward model on the preferences
+	$(call up_to,sft collect reward)
+ppo: $(READY) ## the policy: PPO with LoRA against the reward model
+	$(call up_to,sft collect reward ppo)
+evaluate: $(READY) ## base against policy on held-out prompts
+	$(call up_to,sft collect reward ppo evaluate)
 RUNS ?=
 OUT  ?= build/comparison.html
 ifeq ($(strip $(RUNS)),)
-report: evaluate ## report.html and its pictures; RUNS="demo-policy@v1 demo-policy@v2" compares runs
-	$(call stage,report)
+report: $(READY) ## report.html and its pictures; RUNS="demo-policy@v1 demo-policy@v2" compares runs
+	$(call up_to,$(STAGES))
 else
 report: $(READY)
 	@python -m pipeline.report --runs $(RUNS) --out $(OUT)
@@ -89,8 +98,9 @@ GRID ?=
 JOBS ?= 1
 ONLY ?=
 sweep: $(READY) ## seeds and settings, with intervals: make sweep SEEDS=5 GRID=ppo.kl_coef=0.02,0.05,0.1
-	@python -m pipeline.sweep --config $(CONFIG) --seeds "$(SEEDS)" $(foreach g,$(GRID),--grid '$(g)') \
-	  --jobs $(JOBS) $(if $(ONLY),--only $(ONLY)) --launch '$(LAUNCH)' $(ARGS)
+	@$(if $(LAUNCH),,$(ON_CPU)) python -m pipeline.sweep --config $(CONFIG) --seeds "$(SEEDS)" \
+	  $(foreach g,$(GRID),--grid '$(g)') --jobs $(JOBS) $(if $(ONLY),--only $(ONLY)) \
+	  $(if $(LAUNCH),--launch '$(LAUNCH)') $(ARGS)
 
 dashboard: $(READY) ## trackio's curves of CONFIG's runs in the browser, on this machine only
 	@project=$$(python -c 'import sys; from pipeline.workflow.config import load_config; print(load_config(sys.argv[1]).name)' \

@@ -14,6 +14,7 @@ usage: python -m pipeline data look FILE       how the rows of a file would be r
        python -m pipeline doctor RUN           what is wrong with a PPO run, and what to change
        python -m pipeline merge ADAPTER        a policy or a reward model as one whole model, for other engines
        python -m pipeline.STAGE --config configs/X.yaml [section.key=value ...]
+       python -m pipeline.run STAGE ... --config configs/X.yaml    consecutive stages in one go; none: all
        python -m pipeline.sweep --config configs/X.yaml --seeds 5 --grid ppo.kl_coef=0.02,0.1
        python -m pipeline.reward --evaluate MODEL ... --on SET     measure reward models without training
        python -m pipeline.report --runs A B                        compare runs on one page

@@ -11,11 +11,11 @@ answered. The code is in pipeline/stages/collect.py.
 from __future__ import annotations
 
 from pipeline.base.cli import run_cli
-from pipeline.workflow.stage_command import stage_main
+from pipeline.workflow.stage_command import BODIES, stage_main
 
 
 def main(argv: list[str] | None = None) -> int:
-    return stage_main("collect", "pipeline.stages.collect:collect", argv)
+    return stage_main("collect", BODIES["collect"], argv)
 
 
 if __name__ == "__main__":

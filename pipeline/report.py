@@ -13,14 +13,14 @@ from __future__ import annotations
 import sys
 
 from pipeline.base.cli import run_cli, run_module
-from pipeline.workflow.stage_command import stage_main
+from pipeline.workflow.stage_command import BODIES, stage_main
 
 
 def main(argv: list[str] | None = None) -> int:
     args = sys.argv[1:] if argv is None else argv
     if {"--table", "--runs"} & set(args):
         return run_module("pipeline.stages.several_runs", args)
-    return stage_main("report", "pipeline.stages.report:report", argv)
+    return stage_main("report", BODIES["report"], argv)
 
 
 if __name__ == "__main__":

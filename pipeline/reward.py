@@ -15,14 +15,14 @@ import sys
 
 from pipeline.base.cli import run_cli, run_module
 from pipeline.modeling.ranks import together
-from pipeline.workflow.stage_command import stage_main
+from pipeline.workflow.stage_command import BODIES, stage_main
 
 
 def main(argv: list[str] | None = None) -> int:
     args = sys.argv[1:] if argv is None else argv
     if "--evaluate" in args:
         return run_module("pipeline.stages.measure_reward", args)
-    return stage_main("reward", "pipeline.stages.reward:train_reward", argv, together)
+    return stage_main("reward", BODIES["reward"], argv, together)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from pipeline.base.cli import run_cli
 from pipeline.modeling.ranks import together
-from pipeline.workflow.stage_command import stage_main
+from pipeline.workflow.stage_command import BODIES, stage_main
 
 
 def main(argv: list[str] | None = None) -> int:
-    return stage_main("sft", "pipeline.stages.sft:train_base", argv, together)
+    return stage_main("sft", BODIES["sft"], argv, together)
 
 
 if __name__ == "__main__":

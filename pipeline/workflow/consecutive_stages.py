@@ -1,0 +1,155 @@
+"""Do consecutive stages: plan them in this process, import their libraries once, fork a process for each.
+
+A forked process begins with what importing leaves behind and nothing of the stage before it: random states,
+torch's settings, accelerate's singletons, the environment and the memory are its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from types import FrameType
+
+from pipeline.base.cli import run_cli
+from pipeline.base.errors import ConfigError
+from pipeline.base.process import quiet, say, world_size
+from pipeline.base.terminal_text import put
+from pipeline.store import interrupted
+from pipeline.store.store import Store
+from pipeline.workflow.config import load_config
+from pipeline.workflow.experiment import STAGES
+from pipeline.workflow.graph import nothing_to_do
+from pipeline.workflow.stage import Planner, Run
+from pipeline.workflow.stage_command import (
+    BODIES,
+    NOTHING_TO_DO,
+    WORK_TO_DO,
+    check_before,
+    check_test_sets,
+    command_line,
+    do_work,
+    load_body,
+    report_done,
+)
+
+PR_SET_PDEATHSIG = 1
+"""Of Linux's prctl: the signal that a process gets when its parent dies."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code, that of the stage that failed.
+
+    Raises:
+        PipelineError: the command line, the config or an input is wrong.
+    """
+    parser = command_line("pipeline.run")
+    parser.add_argument("words", nargs="*", metavar="STAGE | section.key=value", help=f"of {', '.join(STAGES)}")
+    args = parser.parse_intermixed_args(argv)
+    stages = ordered(word for word in args.words if "=" not in word)
+    if not args.check:
+        require_fork()
+    config = load_config(args.config, [word for word in args.words if "=" in word])
+    check_test_sets(config, look=False)
+    planner, imported = Planner(config, Store(config.data_dir)), False
+    for number, stage in enumerate(stages):
+        if (reason := nothing_to_do(config, stage)) is not None:
+            say(stage, f"nothing to do: {reason}")
+            continue
+        planned = planner.run_of(stage)
+        if report_done(planned):
+            interrupted.clear(planned.workdir)
+            continue
+        if args.check:
+            check_before(planned, replace(planned.work, world_size=None), args.fresh)
+            return WORK_TO_DO
+        if not imported:
+            say(stage, "importing torch and transformers")
+            import_bodies(s for s in stages[number:] if nothing_to_do(config, s) is None)
+            imported = True
+        status = in_child(stage, functools.partial(work, planned, args.fresh))
+        if status != NOTHING_TO_DO:
+            return status
+        planner.forget(stage)
+    return NOTHING_TO_DO
+
+
+def ordered(words: Iterable[str]) -> list[str]:
+    """The named stages in the order in which they depend on each other; all of them where none is named.
+
+    Raises:
+        ConfigError: there is no such stage.
+    """
+    named = set(words)
+    if unknown := sorted(named - set(STAGES)):
+        mend = f"There are: {', '.join(STAGES)}"
+        raise ConfigError("command line", f"{unknown[0]!r} is neither a stage nor key=value.", mend)
+    return [stage for stage in STAGES if stage in named or not named]
+
+
+def require_fork() -> None:
+    """Refuse to work where a process must not be forked, or is one of several.
+
+    Raises:
+        ConfigError: macOS, whose libraries do not survive a fork, or several ranks.
+    """
+    mend = "Run the stages by themselves: python -m pipeline.STAGE, or give make a LAUNCH."
+    if sys.platform == "darwin" or not hasattr(os, "fork"):
+        raise ConfigError("pipeline.run", f"forks its processes, which {sys.platform} does not allow.", mend)
+    if world_size() > 1:
+        raise ConfigError("pipeline.run", f"is one process, and was launched as {world_size()}.", mend)
+
+
+def import_bodies(stages: Iterable[str]) -> None:
+    """Import what the stages need, before any of them is forked."""
+    quiet()
+    # Asking CUDA's runtime for its devices would leave it unusable in a forked process; the driver may be asked.
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    for stage in stages:
+        load_body(BODIES[stage])
+
+
+def work(planned: Run, fresh: bool) -> None:
+    """Do a stage's work; its time counts from now."""
+    planned.started = time.time()
+    do_work(planned, BODIES[planned.stage], fresh)
+
+
+def in_child(stage: str, call: Callable[[], None]) -> int:
+    """Make a call in a forked process, which ends as a program of its own would; returns its exit status.
+
+    Ctrl-C reaches both processes, and the child answers it; SIGTERM is passed on to it.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        die_with_parent()
+        run_cli(lambda _: call())
+
+    def pass_on(number: int, _: FrameType | None) -> None:
+        os.kill(child, number)
+
+    before = {signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)}
+    before[signal.SIGTERM] = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if status < 0:
+        put(f"error: {stage} was ended by {signal.Signals(-status).name}.", sys.stderr)
+        return 128 - status
+    return status
+
+
+def die_with_parent() -> None:
+    """On Linux, end this process when the one that forked it is killed; elsewhere it goes on to its end."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
