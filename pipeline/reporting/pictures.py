@@ -55,10 +55,12 @@ def saved(drawn: Sequence[Drawn], directory: Path | None) -> list[Picture]:
     """The pictures for a page; they are also written into ``directory``, as SVG and PNG."""
     pictures: list[Picture] = []
     for picture in drawn:
-        if directory is not None:
-            common.save(picture.figure, directory, picture.name)
-        svg = common.inline_svg(picture.figure, picture.name)
-        pictures.append(Picture(picture.title, svg, picture.caption, picture.part))
+        if directory is None:
+            svg = common.as_svg(picture.figure)
+        else:
+            svg = common.save(picture.figure, directory, picture.name)[0].read_text(encoding="utf-8")
+        inline = common.for_page(svg, picture.name)
+        pictures.append(Picture(picture.title, inline, picture.caption, picture.part))
     return pictures
 
 

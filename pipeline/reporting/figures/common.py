@@ -92,6 +92,15 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return wrapped
 
 
+def as_svg(fig: Figure) -> str:
+    """The figure as an SVG document. Its axes are arranged the first time, and stay where they are."""
+    buffer = io.StringIO()
+    with mpl.rc_context(STYLE):
+        fig.savefig(buffer, format="svg", metadata=SVG_METADATA)
+        fig.set_layout_engine(None)  # arranging takes longer than drawing, and each file would begin with it
+    return buffer.getvalue()
+
+
 def save(fig: Figure, directory: str | Path, name: str) -> tuple[Path, Path]:
     """Write ``name``.svg and ``name``.png; equal figures give equal bytes.
 
@@ -101,22 +110,23 @@ def save(fig: Figure, directory: str | Path, name: str) -> tuple[Path, Path]:
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     svg, png = directory / f"{name}.svg", directory / f"{name}.png"
+    svg.write_text(as_svg(fig), encoding="utf-8", newline="")
     with mpl.rc_context(STYLE):
-        fig.savefig(svg, metadata=SVG_METADATA)
         fig.savefig(png, dpi=200, metadata={"Software": None})
     return svg, png
 
 
 def inline_svg(fig: Figure, name: str) -> str:
-    """The figure as an <svg> element for a page, in the page's colours.
+    """The figure as an <svg> element for a page, see :func:`for_page`."""
+    return for_page(as_svg(fig), name)
+
+
+def for_page(text: str, name: str) -> str:
+    """An SVG document of ours as an element for a page, in the page's colours.
 
     No XML prolog, and ids that no other figure on the page has. Each colour of :data:`VARIABLES` becomes the
     page's variable, with itself where there is none.
     """
-    buffer = io.StringIO()
-    with mpl.rc_context(STYLE):
-        fig.savefig(buffer, format="svg", metadata=SVG_METADATA)
-    text = buffer.getvalue()
     text = text[text.index("<svg") :]
     prefix = re.sub(r"\W", "-", name)
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", text)
