@@ -7,8 +7,8 @@ torch's settings, accelerate's singletons, the environment and the memory are it
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
+import importlib
 import os
 import signal
 import sys
@@ -111,6 +111,9 @@ def import_bodies(stages: Iterable[str]) -> None:
     quiet()
     # Asking CUDA's runtime for its devices would leave it unusable in a forked process; the driver may be asked.
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    if "trackio" in os.environ.get("RLHF_REPORT_TO", "trackio"):  # else each stage that trains would import it
+        with contextlib.suppress(ImportError):
+            importlib.import_module("trackio")
     for stage in stages:
         load_body(BODIES[stage])
 
@@ -151,5 +154,7 @@ def in_child(stage: str, call: Callable[[], None]) -> int:
 
 def die_with_parent() -> None:
     """On Linux, end this process when the one that forked it is killed; elsewhere it goes on to its end."""
+    import ctypes
+
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
