@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import difflib
 import functools
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -14,6 +15,9 @@ from typing import Any, TypeVar
 from pipeline.base.errors import ConfigError
 
 T = TypeVar("T")
+
+DECIMAL = re.compile(r"[+-]?\d{1,30}(\.\d{0,30})?([eE][+-]?\d{1,3})?", re.ASCII)
+"""A number as people write it: ``1e-3``, which YAML reads as text."""
 
 
 def parse_options(cls: type[T], values: Mapping[str, Any], where: str, prefix: str = "") -> T:
@@ -69,8 +73,6 @@ def accepted(hint: object, values: Iterable[Any]) -> list[Any]:
 
 
 def _convert(value: Any, hint: Any, where: str, key: str) -> Any:
-    from pydantic import ConfigDict, TypeAdapter, ValidationError
-
     if value is None and _allows_none(hint):
         return None
     if value is False and "no" in _choices(hint):  # YAML 1.1 reads the word no as false
@@ -78,6 +80,32 @@ def _convert(value: Any, hint: Any, where: str, key: str) -> Any:
     # Python takes a bool for an int; `epochs: yes` is a mistake, not 1.
     if _holds_bool(value) and not _mentions(hint, bool):
         raise ConfigError(where, f"{key} = {short(value)} should be {spell(hint)}.")
+    if _is_one(value, hint):
+        return value.copy() if isinstance(value, dict | list) else value
+    is_number = (type(value) is int and abs(value) < 2**53) or (type(value) is str and DECIMAL.fullmatch(value))
+    if is_number and hint in (float, float | None):
+        return float(value)
+    return _validated(value, hint, where, key)
+
+
+def _is_one(value: Any, hint: Any) -> bool:
+    """Whether ``value`` is of the type itself, so that pydantic, which takes long to import, would return it."""
+    if _is_union(hint):
+        return any(_is_one(value, a) for a in typing.get_args(hint))
+    if typing.get_origin(hint) is typing.Literal:
+        return any(type(value) is type(choice) and value == choice for choice in typing.get_args(hint))
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is dict and type(value) is dict:
+        entries = typing.cast("dict[Any, Any]", value)
+        return all(_is_one(k, parts[0]) and _is_one(v, parts[1]) for k, v in entries.items())
+    if origin is list and type(value) is list:
+        return all(_is_one(item, parts[0]) for item in typing.cast("list[Any]", value))
+    return hint is Any or (hint in (bool, int, float, str) and type(value) is hint)
+
+
+def _validated(value: Any, hint: Any, where: str, key: str) -> Any:
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
     try:
         config = ConfigDict(arbitrary_types_allowed=True)
         return TypeAdapter(hint, config=config).validate_python(value)
