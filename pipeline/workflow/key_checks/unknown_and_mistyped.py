@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import difflib
 import functools
@@ -81,10 +82,12 @@ def _convert(value: Any, hint: Any, where: str, key: str) -> Any:
     if _holds_bool(value) and not _mentions(hint, bool):
         raise ConfigError(where, f"{key} = {short(value)} should be {spell(hint)}.")
     if _is_one(value, hint):
-        return value.copy() if isinstance(value, dict | list) else value
-    is_number = (type(value) is int and abs(value) < 2**53) or (type(value) is str and DECIMAL.fullmatch(value))
-    if is_number and hint in (float, float | None):
-        return float(value)
+        return copy.copy(value)
+    if hint in (float, float | None):
+        if isinstance(value, int) and abs(value) < 2**53:
+            return float(value)
+        if isinstance(value, str) and DECIMAL.fullmatch(value):
+            return float(value)
     return _validated(value, hint, where, key)
 
 
