@@ -150,16 +150,22 @@ def above_trunk(model: CausalLM, trunk: Tensor | None, below: int) -> Iterator[N
         hook.remove()
 
 
-def _blocks(model: CausalLM) -> tuple[str, nn.ModuleList]:
-    """The decoder's blocks, and the name of the attribute that holds them."""
-    body = language_model(model).base_model
+def block_list(body: nn.Module) -> tuple[str, nn.ModuleList] | None:
+    """The decoder's blocks and the name of the attribute that holds them; None where there is none."""
     lists = [(n, m) for n, m in body.named_children() if isinstance(m, nn.ModuleList)]
-    if not lists:
+    return max(lists, key=lambda named: len(named[1]), default=None)
+
+
+def _blocks(model: CausalLM) -> tuple[str, nn.ModuleList]:
+    """The decoder's blocks, where some of them can run without the others."""
+    body = language_model(model).base_model
+    blocks = block_list(body)
+    if blocks is None:
         raise ModelError(type(body).__name__, "has no list of blocks.", "Set trunk_layers: 0.")
     # A block's kind is looked up by its position, which slicing shifts.
     if len(set(getattr(body.config, "layer_types", None) or ())) > 1:
         raise ModelError(type(body).__name__, "has blocks of several kinds.", "Set trunk_layers: 0.")
-    return max(lists, key=lambda named: len(named[1]))
+    return blocks
 
 
 @contextmanager

@@ -136,6 +136,11 @@ def has_accelerator() -> bool:
     return torch.cuda.is_available() and not _is_on("ACCELERATE_USE_CPU")
 
 
+def is_sharded() -> bool:
+    """True under FSDP or DeepSpeed, where only a module's own pass sees its whole weights."""
+    return _is_on("ACCELERATE_USE_FSDP") or _is_on("ACCELERATE_USE_DEEPSPEED")
+
+
 def _is_on(variable: str) -> bool:
     return os.environ.get(variable, "").lower() in ("1", "true", "yes", "y", "on")
 

@@ -19,7 +19,8 @@ from pipeline.modeling.tokens import encode_completions, encode_prompts, eos_id,
 from pipeline.modeling.types import Tokenizer
 from pipeline.scoring.reward_adapter import Position, scored_rows
 from pipeline.trainers.common import MetricsFile, StopDiverged
-from pipeline.trainers.reward import RewardSection, Trainer, classifier, finish, require_batch
+from pipeline.trainers.packed_classifier import classifier, set_up_passes
+from pipeline.trainers.reward import RewardSection, Trainer, finish, require_batch
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,8 @@ def pointwise_loss(scores: Tensor, liked: Tensor, offset: float) -> Tensor:
 class PointwiseTrainer(Trainer):
     """TRL's RewardTrainer on single rows, with :func:`pointwise_loss`."""
 
+    sides = 1
+
     def __init__(self, *args: Any, offset: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.offset = offset
@@ -109,7 +112,7 @@ class PointwiseTrainer(Trainer):
         mask, liked = inputs["attention_mask"], inputs["liked"]
         outputs = model(input_ids=inputs["input_ids"], attention_mask=mask, use_cache=False)
         scores = outputs.logits.squeeze(-1)
-        loss = pointwise_loss(scores, liked, self.offset)
+        loss = pointwise_loss(scores, liked, self.offset) * self.share
         with torch.no_grad():
             self._count(scores, liked, mask)
         return (loss, outputs) if return_outputs else loss
@@ -156,6 +159,7 @@ def train(
     trainer = PointwiseTrainer(
         model=model,
         args=args,
+        rows_per_pass=set_up_passes(model, args, (rows.ids,)),
         data_collator=Collator(pad_id(tokenizer)),
         processing_class=tokenizer,
         train_dataset=rows.dataset(),

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForSequenceClassification
+from torch import Tensor, nn
 from trl import RewardConfig, RewardTrainer
 
 from pipeline.base.errors import DataError
-from pipeline.modeling.loading import silent
-from pipeline.modeling.lora import lora_config
+from pipeline.modeling.lora import fuse_lora, lora_config
 from pipeline.modeling.tokens import encode_completions, encode_prompts, eos_id, pad_id
 from pipeline.modeling.types import Tokenizer
 from pipeline.modeling.weights import require_finite
 from pipeline.scoring.reward_adapter import Position, score_position, scored_rows
 from pipeline.trainers.checkpointing import Checkpointed
 from pipeline.trainers.common import MetricsFile, StopDiverged, diverged_advice, show_progress
+from pipeline.trainers.packed_classifier import classifier, set_up_passes
 from pipeline.workflow.key_checks.bounds import check_section
 from pipeline.workflow.sections.reward import RewardFields
 
@@ -36,7 +38,88 @@ class RewardSection(RewardFields, RewardConfig):  # pyright: ignore[reportIncomp
 
 
 class Trainer(Checkpointed, RewardTrainer):
-    """TRL's trainer, which resumes after a kill."""
+    """TRL's trainer, which resumes after a kill, and takes a step in several passes.
+
+    Args:
+        rows_per_pass: what :func:`set_up_passes` gave: pairs of a forward and backward pass.
+    """
+
+    sides = 2
+    """Rows of an example."""
+
+    def __init__(self, *args: Any, rows_per_pass: int | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.rows_per_pass = rows_per_pass
+        self.share = 1.0
+        if rows_per_pass is not None:
+            fuse_lora(cast("nn.Module", self.model))
+
+    def training_step(self, model: Any, inputs: dict[str, Tensor], num_items_in_batch: Any = None) -> Tensor:
+        """Take a batch in passes of like lengths: its loss is a mean over pairs, so the gradient is the same."""
+        passes = split_batch(inputs, self.sides, self.rows_per_pass)
+        losses: list[Tensor] = []
+        for i, (part, self.share) in enumerate(passes):
+            last = i == len(passes) - 1
+            with nullcontext() if last else self.accelerator.no_sync(model):
+                losses.append(super().training_step(model, part, num_items_in_batch))
+        merge_metrics(self._metrics["train"], [share for _, share in passes])
+        self.share = 1.0
+        return torch.stack(losses).sum()
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """TRL's loss, times the pass's share of the batch."""
+        result = super().compute_loss(*args, **kwargs)
+        return (result[0] * self.share, *result[1:]) if isinstance(result, tuple) else result * self.share
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Transformers' optimiser; the head is in a group of its own where it has a learning rate of its own."""
+        optimizer = super().create_optimizer(model)
+        rate, model = cast("RewardSection", self.args).head_learning_rate, cast("nn.Module", self.model)
+        heads = {id(p) for n, p in model.named_parameters() if ".score." in n and p.requires_grad}
+        for group in list(optimizer.param_groups) if rate is not None else ():
+            inside = [p for p in group["params"] if id(p) in heads]
+            if inside:
+                group["params"] = [p for p in group["params"] if id(p) not in heads]
+                optimizer.add_param_group({**group, "params": inside, "lr": rate})
+        return optimizer
+
+
+def split_batch(inputs: dict[str, Tensor], sides: int, size: int | None) -> list[tuple[dict[str, Tensor], float]]:
+    """Split a batch into parts of like length, with their shares of it.
+
+    Args:
+        inputs: tensors of a row for each side (all chosen before all rejected) or one for each pair.
+        sides: 2 for pairs, 1 for single rows.
+        size: pairs of a part.
+    """
+    lengths = inputs["attention_mask"].sum(1).cpu()
+    count = len(lengths) // sides
+    parts = 1 if size is None else math.ceil(count / size)
+    if parts == 1:
+        return [(inputs, 1.0)]
+    order = lengths.view(sides, -1).sum(0).argsort(stable=True)
+    split: list[tuple[dict[str, Tensor], float]] = []
+    for pairs in order.tensor_split(parts):
+        rows = torch.cat([pairs + count * side for side in range(sides)])
+        width = int(lengths[rows].max())
+        part = {k: v[rows if len(v) == len(lengths) else pairs] for k, v in inputs.items()}
+        part |= {k: part[k][:, :width] for k in ("input_ids", "attention_mask")}
+        split.append((part, len(pairs) / count))
+    return split
+
+
+def merge_metrics(metrics: dict[str, list[float]], shares: list[float]) -> None:
+    """Turn the figures of a batch's passes, the last of each list, into those of the batch."""
+    parts = len(shares)
+    for name, values in metrics.items():
+        if parts == 1 or name == "num_tokens":
+            continue
+        last = values[-parts:]
+        if name.startswith(("min_", "max_")):
+            merged = (min if name.startswith("min_") else max)(last)
+        else:
+            merged = sum(v * s for v, s in zip(last, shares, strict=True))
+        values[-parts:] = [merged]
 
 
 @dataclass(frozen=True)
@@ -93,9 +176,11 @@ def train(
     """
     require_batch(args, len(pairs.kept), "pairs")
     model = classifier(base, revision, args.seed)
+    sides = (pairs.chosen_ids, pairs.rejected_ids)
     trainer = Trainer(
         model=model,
         args=args,
+        rows_per_pass=set_up_passes(model, args, sides),
         processing_class=tokenizer,
         train_dataset=pairs.dataset(),
         peft_config=lora_config(model, **args.lora(), task_type="SEQ_CLS"),
@@ -113,20 +198,6 @@ def require_batch(args: RewardSection, rows: int, what: str) -> None:
             f"{rows} {what} are too few for a batch of {args.per_device_train_batch_size}.",
             "Collect more, or lower reward.per_device_train_batch_size.",
         )
-
-
-def classifier(base: str, revision: str | None, seed: int) -> Any:
-    """A sequence classifier of one output over ``base``, its head drawn from ``seed``."""
-    torch.manual_seed(seed)
-    options: dict[str, Any] = {"revision": revision, "use_safetensors": True, "trust_remote_code": False}
-    with silent():  # no base has the head
-        model = AutoModelForSequenceClassification.from_pretrained(
-            base, num_labels=1, dtype=torch.float32, **options
-        )
-    model.config.id2label, model.config.label2id = {0: "reward"}, {"reward": 0}
-    with torch.no_grad():
-        model.score.weight.normal_(std=1 / (model.config.hidden_size + 1) ** 0.5)
-    return model
 
 
 def finish(trainer: Trainer, tokenizer: Tokenizer) -> tuple[Any, dict[str, Any]]:

@@ -124,6 +124,7 @@ SECTIONS: Mapping[str, Mapping[str, Bound]] = {
         **TRAINING,
         **TEXTS,
         "center_rewards_coefficient": NOT_NEGATIVE,
+        "head_learning_rate": RATE,
         "reference_samples": TWO,  # of one there is no standard deviation
     },
     "ppo": {

@@ -19,8 +19,15 @@ class RewardFields(TrainingFields):
     )
     num_train_epochs: float = 1.0
     center_rewards_coefficient: float | None = 0.01
+    bf16: bool | None = field(
+        default=None,
+        metadata={"help": "Base and activations in bfloat16; LoRA, head and loss stay in fp32, without autocast."},
+    )
     disable_dropout: bool | None = field(
         default=None, metadata={"help": "Of the base and LoRA; on by itself where `lora_dropout` is 0."}
+    )
+    head_learning_rate: float | None = field(
+        default=None, metadata={"help": "Of the head; that of LoRA (`learning_rate`) by default."}
     )
     reference_samples: int = field(
         default=512,

@@ -47,7 +47,7 @@ WORKS = {
         n_layer n_embd n_head n_positions vocab_size tokenizer eval_share
     """,
     "reward": EVERYWHERE + TRAINER + """
-        disable_dropout center_rewards_coefficient loss reference_samples test_sets
+        disable_dropout center_rewards_coefficient head_learning_rate loss reference_samples test_sets
     """,
     "ppo": EVERYWHERE + """
         eval_steps eval_delay num_mini_batches total_episodes local_rollout_forward_batch_size
