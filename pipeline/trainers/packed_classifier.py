@@ -17,7 +17,7 @@ from pipeline.modeling.packed_rows import fits, last_states, pack
 from pipeline.modeling.precision import cast_base_to_bf16
 from pipeline.trainers.common import has_accelerator, is_sharded
 
-TOKENS = 1024
+TOKENS = 512
 """Tokens of one pass on a CPU, enough for matrix products at full speed; memory grows with them."""
 TOKENS_GPU = 16384
 

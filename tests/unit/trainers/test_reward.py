@@ -50,7 +50,8 @@ def base_in(root: Path, kind: str = "gpt2") -> str:
 def settings(root: Path, **more: Any) -> dict[str, Any]:
     return {
         "output_dir": str(root / "work"), "report_to": "none", "use_cpu": True, "bf16": False,
-        "disable_tqdm": True, "gradient_checkpointing": False, "save_strategy": "no", "per_device_train_batch_size": 8,
+        "disable_tqdm": True, "gradient_checkpointing": False, "save_strategy": "no",
+        "per_device_train_batch_size": 8,
         "center_rewards_coefficient": 0.01, "logging_steps": 1, **more,
     }  # fmt: skip
 
