@@ -99,7 +99,7 @@ def build(kind: str, **more: Any) -> Any:
 
 
 # Attention with windows, soft caps, sinks, biases by distance; code that is not on transformers' interface; no
-# attention at all. Seen failing with: no comparison of the states.
+# attention at all. Seen failing with: no comparison of the states; the keywords of such features ignored.
 @pytest.mark.parametrize(
     ("kind", "more", "expected"),
     [
