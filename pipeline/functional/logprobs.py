@@ -34,8 +34,10 @@ def selected_logprobs(
         return hidden.new_zeros(0, dtype=torch.float32), hidden.new_zeros(0, dtype=torch.float32)
     if not torch.is_grad_enabled() or not (hidden.requires_grad or weight.requires_grad):
         with torch.no_grad():
-            room = _room(hidden, weight, chunk)
-            parts = [_selected(h, weight, y, temperature, room)[:2] for h, y in _chunks(hidden, ids, chunk)]
+            room = room_for_chunk(hidden, weight, chunk)
+            parts = [
+                logprobs_of_chunk(h, weight, y, temperature, room)[:2] for h, y in _chunks(hidden, ids, chunk)
+            ]
     elif weight.requires_grad:  # full training: both gradients by autograd, the logits made again on the way back
         again = cast("Any", recompute.checkpoint)  # pyright: ignore[reportUnknownMemberType]
         parts = cast(
@@ -61,7 +63,7 @@ def _differentiable(hidden: Tensor, weight: Tensor, ids: Tensor, temperature: fl
     return logprobs.gather(-1, ids[:, None]).squeeze(-1), -(logprobs.exp() * logprobs).sum(-1)
 
 
-def _selected(
+def logprobs_of_chunk(
     hidden: Tensor, weight: Tensor, ids: Tensor, temperature: float, room: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Log-probability and entropy (N,), and what their gradients need.
@@ -88,7 +90,7 @@ def _selected(
     return logprobs, entropy, weights, total, logits
 
 
-def _room(hidden: Tensor, weight: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+def room_for_chunk(hidden: Tensor, weight: Tensor, rows: int) -> tuple[Tensor, Tensor]:
     shape = (min(rows, len(hidden)), len(weight))
     return hidden.new_empty(shape, dtype=torch.float32), hidden.new_empty(shape, dtype=torch.float32)
 
@@ -108,10 +110,10 @@ class _Selected(torch.autograd.Function):
         entropy = torch.empty_like(logprobs)
         rows = hidden.new_empty(hidden.shape, dtype=torch.float32)
         entropy_rows = torch.empty_like(rows) if entropy_grad else None
-        room = _room(hidden, weight, chunk)
+        room = room_for_chunk(hidden, weight, chunk)
         for start in range(0, len(ids), chunk):
             part = slice(start, start + chunk)
-            logprobs[part], entropy[part], weights, total, logits = _selected(
+            logprobs[part], entropy[part], weights, total, logits = logprobs_of_chunk(
                 hidden[part], weight, ids[part], temperature, room
             )
             rows[part] = (

@@ -18,6 +18,7 @@ from pipeline.modeling.weights import non_finite
 
 if TYPE_CHECKING:
     from peft.tuners.lora import Linear
+    from transformers import PreTrainedModel
 
 
 def lora_config(
@@ -89,6 +90,22 @@ def _lora_forward(layer: Linear, x: Tensor, *args: Any, **kwargs: Any) -> Tensor
     up = (cast("Tensor", layer.lora_B[name].weight) * layer.scaling[name]).to(x.dtype)
     flat = torch.addmm(result.reshape(-1, result.shape[-1]), x.reshape(-1, x.shape[-1]) @ down.T, up.T)
     return flat.view(result.shape)
+
+
+@torch.no_grad()
+def merge_into(base: PreTrainedModel, adapted: PeftModel) -> PreTrainedModel:
+    """Add the active LoRA of ``adapted`` to the weights of ``base``, which has its own precision.
+
+    PEFT's own merge of a base that was cast to bf16 would round the update to its eight bits.
+    """
+    from peft.tuners.lora import Linear
+
+    for name, layer in adapted.get_base_model().named_modules():
+        if type(layer) is Linear:
+            weight = cast("Tensor", base.get_submodule(name).weight)
+            delta = layer.get_delta_weight(cast("str", adapted.active_adapter))
+            weight += delta.to(weight)
+    return base
 
 
 def read_adapter(directory: Path) -> tuple[LoraConfig, dict[str, Any]]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
+
+from transformers import PreTrainedModel
 
 from pipeline.base.errors import DataError
 from pipeline.modeling.loading import load_causal_lm, load_tokenizer, require_fit, save_model
@@ -24,6 +28,7 @@ def train_base(run: Run) -> None:
 
     args = training_arguments(config, "sft", sft.SFTSection, run.workdir)
     pretrained = run.inputs.get("pretrained")
+    whole: Callable[[], PreTrainedModel] | None = None
     if pretrained is None:
         tokenizer = load_tokenizer(args.tokenizer) if args.tokenizer else None
         model, tokenizer = sft.scratch_model(args, corpus, tokenizer)
@@ -33,10 +38,11 @@ def train_base(run: Run) -> None:
             if isinstance(pretrained, External)
             else (str(pretrained.path), None)
         )
-        model, tokenizer = load_causal_lm(source, revision), load_tokenizer(source, revision)
+        whole = partial(load_causal_lm, source, revision)
+        model, tokenizer = whole(), load_tokenizer(source, revision)
         require_fit(model, tokenizer, source)
     metrics = run.workdir / "metrics.jsonl"
-    model, figures = sft.train(args, model, tokenizer, corpus, adapt=pretrained is not None, metrics=metrics)
+    model, figures = sft.train(args, model, tokenizer, corpus, whole=whole, metrics=metrics)
     if main_process():
         publish(run, model, tokenizer, figures)
 

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from datasets import Dataset
 from transformers import PreTrainedModel, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from pipeline.base.errors import DataError
-from pipeline.modeling.lora import lora_config
+from pipeline.modeling.lora import fuse_lora, lora_config, merge_into
+from pipeline.modeling.precision import cast_base_to_bf16
+from pipeline.modeling.roles import language_model
 from pipeline.modeling.scratch import new_gpt2, train_tokenizer
-from pipeline.modeling.tokens import encode_completions
+from pipeline.modeling.tokens import encode_completions, right_pad
 from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.modeling.weights import require_finite
 from pipeline.trainers.checkpointing import Checkpointed
-from pipeline.trainers.common import MetricsFile, StopDiverged, diverged_advice, show_progress
+from pipeline.trainers.common import MetricsFile, StopDiverged, diverged_advice, is_sharded, show_progress
+from pipeline.trainers.token_loss_model import has_plain_loss, set_token_loss
 from pipeline.workflow.key_checks.bounds import check_section
 from pipeline.workflow.sections.sft import SFTFields
 
@@ -35,7 +38,21 @@ class SFTSection(SFTFields, SFTConfig):
 
 
 class Trainer(Checkpointed, SFTTrainer):
-    """TRL's trainer, which resumes after a kill."""
+    """TRL's trainer, which resumes after a kill, and runs the model without padding where it can."""
+
+    args: SFTConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        plain = self.args.loss_type == "chunked_nll" and not self.args.packing and not self.args.padding_free
+        if not plain or is_sharded() or self.args.n_gpu > 1:
+            return
+        trained = cast("CausalLM", self.model)
+        fuse_lora(trained)
+        model = language_model(trained)
+        if has_plain_loss(model):
+            rows = cast("list[list[int]]", cast("Dataset", self.train_dataset)["input_ids"])
+            set_token_loss(model, *right_pad([rows[0], max(rows, key=len)], 0, model.device))
 
 
 def scratch_model(
@@ -55,12 +72,19 @@ def tokenize_corpus(tokenizer: Tokenizer, corpus: Sequence[str], max_length: int
 
 
 def train(
-    args: SFTSection, model: CausalLM, tokenizer: Tokenizer, corpus: Sequence[str], *, adapt: bool, metrics: Path
+    args: SFTSection,
+    model: PreTrainedModel,
+    tokenizer: Tokenizer,
+    corpus: Sequence[str],
+    *,
+    whole: Callable[[], PreTrainedModel] | None,
+    metrics: Path,
 ) -> tuple[Any, dict[str, Any]]:
     """Train ``model`` on ``corpus``, from the newest checkpoint in ``args.output_dir`` if there is one.
 
     Args:
-        adapt: train LoRA on a pretrained base and merge it, instead of training every weight.
+        whole: loads the pretrained base again in its own precision: train LoRA and merge it, with ``args.bf16`` on
+            a base cast to bf16. None to train every weight.
     Returns:
         The trained full model and figures for the manifest.
     Raises:
@@ -75,6 +99,11 @@ def train(
         raise DataError(
             "sft corpus", f"{len(rows)} texts are too few for a batch of {args.per_device_train_batch_size}."
         )
+    adapter = lora_config(model, **args.lora(), task_type="CAUSAL_LM") if whole is not None else None
+    casts = bool(args.bf16) and whole is not None and not is_sharded()
+    if casts:
+        cast_base_to_bf16(model, adapted=True)
+        args.mixed_precision = "no"  # the base has it; autocast would cast LoRA and states to and fro
     # TRL pads with the tokenizer's token; its labels and masks come from lengths, so any id will do.
     trainer = Trainer(
         model=model,
@@ -82,15 +111,15 @@ def train(
         processing_class=tokenizer,
         train_dataset=Dataset.from_dict({"input_ids": rows[held_out:]}),
         eval_dataset=Dataset.from_dict({"input_ids": rows[:held_out]}),
-        peft_config=lora_config(model, **args.lora(), task_type="CAUSAL_LM") if adapt else None,
+        peft_config=adapter,
         callbacks=[MetricsFile(metrics), StopDiverged("sft")],
     )
     show_progress(trainer)
     train_loss = trainer.train_on("sft")
     loss = trainer.evaluate()["eval_loss"]
     trained: Any = trainer.accelerator.unwrap_model(trainer.model)
-    if adapt:
-        trained = trained.merge_and_unload()
+    if whole is not None:
+        trained = merge_into(whole(), trained) if casts else trained.merge_and_unload()
     require_finite(trained, "sft", diverged_advice("sft"))
     figures = {
         "texts": len(rows),
