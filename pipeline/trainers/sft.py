@@ -51,7 +51,8 @@ class Trainer(Checkpointed, SFTTrainer):
         fuse_lora(trained)
         model = language_model(trained)
         if has_plain_loss(model):
-            rows = cast("list[list[int]]", cast("Dataset", self.train_dataset)["input_ids"])
+            sets = [s for s in (self.train_dataset, self.eval_dataset) if isinstance(s, Dataset)]
+            rows: list[list[int]] = [row for s in sets for row in cast("Any", s["input_ids"])]
             set_token_loss(model, *right_pad([rows[0], max(rows, key=len)], 0, model.device))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline.base.errors import ModelError
 from pipeline.functional.masks import length_mask
 from pipeline.modeling.tokens import right_pad
 from pipeline.modeling.unpadded import fits, unpad, unpadded_states
@@ -70,9 +71,17 @@ def test_bf16_stays_close_to_fp32():
 @pytest.mark.parametrize("make", [tiny_bloom, lambda: tiny_mistral(3)])
 def test_biased_and_windowed_attention_do_not_fit(make: Any):
     model = make()
-    # Mutation caught: the window not compared with the rows.
     assert not fits(model.base_model, IDS, LENGTHS)
     assert model.config._attn_implementation != "unpadded"
+
+
+def test_rows_longer_than_the_sample_are_refused_where_attention_has_a_window():
+    model = tiny_mistral(3)
+    assert fits(model.base_model, IDS[:, :3], LENGTHS.clamp(max=3))
+    with pytest.raises(
+        ModelError, match="nearest tokens"
+    ):  # mutation caught: the window not compared with the rows
+        unpadded_states(model.base_model, unpad(IDS, LENGTHS))
 
 
 def test_a_window_that_no_row_reaches_fits():
