@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,8 @@ class Ours(SFTCase):
 
         args = sft.SFTSection(**settings, save_seconds=0.0, eval_share=EVAL_SHARE)
         metrics, model = Path(settings["output_dir"]) / "metrics.jsonl", load_causal_lm(self.base)
-        sft.train(args, model, self.tokenizer, texts(self.size), adapt=self.adapt, metrics=metrics)
+        whole = partial(load_causal_lm, self.base) if self.adapt else None
+        sft.train(args, model, self.tokenizer, texts(self.size), whole=whole, metrics=metrics)
 
 
 class Theirs(SFTCase):
