@@ -26,12 +26,12 @@ class RoomyLayer(DynamicLayer):
         self.buffers: list[Tensor] = []
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        self.dtype, self.device = key_states.dtype, key_states.device
         self._allocate(key_states, value_states, len(key_states))
 
     def _allocate(self, key_states: Tensor, value_states: Tensor, rows: int) -> None:
         # Zeros: what is masked still enters attention with weight 0, and 0 times a NaN is NaN.
         states = key_states, value_states
+        self.dtype, self.device = key_states.dtype, key_states.device
         self.buffers = [s.new_zeros(rows, s.shape[1], self.room, s.shape[-1]) for s in states]
         self.is_initialized = True
 
@@ -59,18 +59,17 @@ class RoomyLayer(DynamicLayer):
         self.buffers = [b[: len(indices)] for b in self.buffers]
         self.keys, self.values = (b[:, :, self.first : self.used] for b in self.buffers)
 
-    def put(self, rows: Tensor, prompts: DynamicLayer, which: Tensor, batch: int, used: int) -> None:
+    def put(self, rows: Tensor, prompts: RoomyLayer, which: Tensor, batch: int, used: int) -> None:
         """Begin ``rows`` of ``batch`` anew with the prompts ``which`` of another layer, padded on the left.
 
         Args:
             used: the column before which they end.
         """
         if not self.is_initialized:
-            self.dtype, self.device = prompts.dtype, prompts.device
-            self._allocate(prompts.keys, prompts.values, batch)
+            self._allocate(*prompts.buffers, batch)
         self.used = used
-        for buffer, states in zip(self.buffers, (prompts.keys, prompts.values), strict=True):
-            buffer[rows, :, used - states.shape[2] : used] = states[which]
+        for buffer, states in zip(self.buffers, prompts.buffers, strict=True):
+            buffer[rows, :, used - prompts.used : used] = states[which, :, : prompts.used]
 
     def drop_columns(self, count: int) -> None:
         """Move everything ``count`` columns to the left, over the columns that no row needs."""

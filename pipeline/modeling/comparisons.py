@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
+from typing import cast
 
 import torch
+from torch import nn
 
 from pipeline.base.records import Comparison
 from pipeline.modeling import generation, tokens
+from pipeline.modeling.precision import precision_name
 from pipeline.modeling.roles import load_policy, merged_adapter
+from pipeline.modeling.types import Device
 
 
 class Sampling:
@@ -22,6 +26,8 @@ class Sampling:
         base: directory or Hub id, and revision.
         policy: directory of an adapter or a model to sample from instead.
         per_prompt: completions of each prompt; every two of them are a comparison.
+        device: to sample on.
+        dtype: of all weights and activations.
         at_a_time: least number of completions sampled before the first comparison is yielded; by default all.
             It changes no comparison: all randomness is drawn beforehand.
     """
@@ -37,8 +43,11 @@ class Sampling:
         temperature: float,
         batch_size: int,
         seed: int,
+        device: Device = "cpu",
+        dtype: torch.dtype = torch.float32,
         at_a_time: int | None = None,
     ) -> None:
+        self._device, self._dtype = device, dtype
         self._base, self._policy, self._prompts = base, policy, prompts
         self._tokens, self._per_prompt = completion_tokens, per_prompt
         self._temperature, self._batch_size, self._seed = temperature, batch_size, seed
@@ -51,12 +60,13 @@ class Sampling:
         """Completions to sample."""
         return len(self._prompts) * self._per_prompt
 
-    def report(self) -> dict[str, float]:
-        """Counts for the manifest: pairs sampled, those equal or repeated, the share of completions that ended."""
+    def report(self) -> dict[str, float | str]:
+        """Counts for the manifest: pairs sampled, those equal or repeated, the share that ended; the precision."""
         return {
             "sampled": self._pairs,
             "identical_or_repeated": self._pairs - self._yielded,
             "ended_share": round(self._ended / max(self._sampled, 1), 4),
+            "precision": precision_name(self._dtype),
         }
 
     def __iter__(self) -> Iterator[tuple[int, Comparison]]:
@@ -78,7 +88,8 @@ class Sampling:
     def _completions(self) -> Iterator[str]:
         from tqdm import tqdm
 
-        model, tokenizer = load_policy(*self._base, self._policy)
+        model, tokenizer = load_policy(*self._base, self._policy, self._dtype)
+        cast("nn.Module", model).to(self._device)
         limit = tokens.prompt_limit(model, self._tokens)
         repeated = [p for p in self._prompts for _ in range(self._per_prompt)]
         prompt_ids = tokens.encode_prompts(tokenizer, repeated, limit)

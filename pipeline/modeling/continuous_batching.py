@@ -171,7 +171,7 @@ class Decoder:
         completion, places, index = (torch.tensor(x, device=self.device) for x in (completions, where, rows))
         if self.refills:
             for layer, states in zip(self.cache.layers, self.read.cache.layers, strict=True):
-                cast("RoomyLayer", layer).put(index, states, places, len(self.rows), self.used)
+                cast("RoomyLayer", layer).put(index, cast("RoomyLayer", states), places, len(self.rows), self.used)
         visible = self.read.visible[places]
         self.visible[index] = False
         self.visible[index, self.used - width : self.used] = visible

@@ -236,9 +236,12 @@ def sequence_logprobs(
 ) -> list[list[float]]:
     """Log-probability in nats of every completion token under one role, a list for each row."""
     weight = output_embedding(model)
-    out: list[list[float]] = []
-    for start in range(0, len(prompt_ids), batch_size):
-        prompts, completions = prompt_ids[start : start + batch_size], completion_ids[start : start + batch_size]
+    out: list[list[float]] = [[] for _ in prompt_ids]
+    # Rows of like length together, which leaves less padding.
+    order = sorted(range(len(prompt_ids)), key=lambda i: len(prompt_ids[i]) + len(completion_ids[i]))
+    for start in range(0, len(order), batch_size):
+        index = order[start : start + batch_size]
+        prompts, completions = ([rows[i] for i in index] for rows in (prompt_ids, completion_ids))
         joined, _ = right_pad([[*p, *c] for p, c in zip(prompts, completions, strict=True)], 0, weight.device)
         ids, lengths = right_pad(completions, 0, weight.device)
         mask = length_mask(lengths, ids.shape[1])
@@ -246,5 +249,6 @@ def sequence_logprobs(
         with active_adapter(model, adapter):
             states = completion_states(model, joined, prompt_lengths, ids.shape[1])
         flat = selected_logprobs(states[mask], weight, ids[mask], temperature)[0]
-        out += [part.tolist() for part in flat.split(lengths.tolist())]
+        for i, part in zip(index, flat.split(lengths.tolist()), strict=True):
+            out[i] = part.tolist()
     return out

@@ -153,6 +153,7 @@ class Evaluation(PolicyComparison):
     """A comparison, and what stands beside it.
 
     Attributes:
+        precision: ``fp32`` or ``bf16``, in which it was sampled and scored.
         lexicon_words: words of a completion that the gold score's lexicon knows, where that is what it goes by.
         seeds: each seed of sampling alone.
         judges: by name.
@@ -161,6 +162,7 @@ class Evaluation(PolicyComparison):
         gold_name: what the gold score is.
     """
 
+    precision: str = "fp32"
     lexicon_words: Change | None = None
     seeds: Sequence[SeedChange]
     judges: Mapping[str, JudgeVerdicts]

@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
 
+import torch
 from torch import nn
 
+from pipeline.modeling.lora import fuse_lora
 from pipeline.modeling.roles import Role, load_policy
 from pipeline.modeling.types import CausalLM, Device, Tokenizer
 from pipeline.scoring.build_scorer import ScorerContext, build
@@ -16,13 +18,19 @@ from pipeline.workflow.graph import trains_reward
 from pipeline.workflow.stage import Run
 
 
-def load_sides(run: Run, directory: Path, device: Device) -> tuple[Role, Role, Tokenizer]:
-    """The base, the policy in ``directory`` (an adapter shares the base's model), and their tokenizer."""
-    model, tokenizer = load_policy(*run.base, directory)
+def load_sides(run: Run, directory: Path, device: Device, dtype: torch.dtype) -> tuple[Role, Role, Tokenizer]:
+    """The base, the policy in ``directory`` (an adapter shares the base's model), and their tokenizer.
+
+    Args:
+        dtype: of base and activations; LoRA stays fp32.
+    """
+    model, tokenizer = load_policy(*run.base, directory, dtype)
     cast("nn.Module", model).to(device)
     if hasattr(model, "peft_config"):
+        fuse_lora(cast("nn.Module", model))
         return Role(model), Role(model, "policy"), tokenizer
-    return Role(cast("CausalLM", cast("nn.Module", load_policy(*run.base)[0]).to(device))), Role(model), tokenizer
+    base = load_policy(*run.base, dtype=dtype)[0]
+    return Role(cast("CausalLM", cast("nn.Module", base).to(device))), Role(model), tokenizer
 
 
 def scorer_context(run: Run, model: CausalLM, tokenizer: Tokenizer, device: Device) -> ScorerContext:

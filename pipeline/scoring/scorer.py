@@ -34,6 +34,11 @@ class Samples:
     def __len__(self) -> int:
         return len(self.prompt_ids)
 
+    def at(self, rows: slice) -> Samples:
+        """Some of the samples."""
+        sources = self.sources and self.sources[rows]
+        return Samples(self.prompt_ids[rows], self.completion_ids[rows], self.tokenizer, sources)
+
     @cached_property
     def as_given(self) -> list[str | Conversation]:
         """The user's prompts, else decoded without special tokens."""

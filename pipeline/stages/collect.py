@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Sequence
 from itertools import combinations
+from typing import Any
+
+from accelerate import PartialState
 
 from pipeline.annotators import Context, Source, load_annotator
 from pipeline.base.errors import DataError
@@ -23,6 +26,7 @@ from pipeline.evaluation.reward.labels import label_agreement
 from pipeline.formats.detect import Notices
 from pipeline.labelling.session.session import LabellingSession
 from pipeline.modeling.comparisons import Sampling
+from pipeline.modeling.precision import base_dtype
 from pipeline.results.stats import to_json
 from pipeline.stages.answered_pairs import Answered, Judged, Row, Rows
 from pipeline.stages.ask_people import open_session, sampled_before, sampling_key, set_order, write_comparisons
@@ -158,6 +162,7 @@ def draw(
     drawn = [
         (p, split) for split, n in sizes.items() for p in draw_prompts(task, split, n, run.config.seed, kept_apart)
     ]
+    device: Any = PartialState().device
     sampling = Sampling(
         run.base,
         run.version("policy").path if "policy" in run.inputs else None,
@@ -167,6 +172,8 @@ def draw(
         temperature=options.temperature,
         batch_size=options.batch_size,
         seed=run.config.seed,
+        device=device,
+        dtype=base_dtype(options.bf16, device),
         at_a_time=at_a_time,
     )
     return sampling, [split for _, split in drawn]

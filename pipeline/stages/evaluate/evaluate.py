@@ -20,6 +20,8 @@ from pipeline.evaluation.policy.diversity_metrics import Embed, compare_diversit
 from pipeline.evaluation.policy.headline import verdict
 from pipeline.evaluation.policy.policy_metrics import change_by_prompt, compare, sequence_kl
 from pipeline.modeling.embedding import load_embedder
+from pipeline.modeling.precision import base_dtype, precision_name
+from pipeline.modeling.roles import output_embedding
 from pipeline.modeling.types import Device
 from pipeline.results.policy import Evaluation, JudgeVerdicts, SeedChange
 from pipeline.results.sides import MEASURES
@@ -81,10 +83,11 @@ def evaluate(run: Run) -> None:
     prompts = held_out_prompts(run, options.prompts)
     state = PartialState()
     device = cast("Device", state.device)
-    base, policy, tokenizer = load_sides(run, run.version("policy").path, device)
+    base, policy, tokenizer = load_sides(run, run.version("policy").path, device, base_dtype(options.bf16, device))
     proxy = scorer(run, base.model, tokenizer, device)
     others = build_scorers(run, judges, base.model, tokenizer, device)
     embed = embedder(run, options, device) if main_process() else None
+    precision = precision_name(output_embedding(base.model).dtype)
     sampler = Sampler(tokenizer, task, proxy, others, options.temperature, options.batch_size)
 
     each = [prompt for prompt in prompts for _ in range(options.draws)]
@@ -102,7 +105,9 @@ def evaluate(run: Run) -> None:
 
     if main_process():
         sides = ScoredSide.of(of_base, each, task), ScoredSide.of(of_policy, each, task)
-        publish(run, *measure(run, task, EvaluationSamples(prompts, *sides, best), judges, options, embed))
+        publish(
+            run, *measure(run, task, EvaluationSamples(prompts, *sides, best, precision), judges, options, embed)
+        )
     state.wait_for_everyone()
 
 
@@ -162,6 +167,7 @@ def measure(
         words = change_by_prompt(before, after, draws, resampling)
     evaluation = Evaluation(
         **vars(comparison),
+        precision=samples.precision,
         lexicon_words=words,
         seeds=by_seed(rows),
         judges=verdicts,

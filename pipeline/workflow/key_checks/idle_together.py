@@ -53,7 +53,7 @@ def _no_hub(source: object) -> bool:
 
 SHAPE = ("n_layer", "n_embd", "n_head", "n_positions", "vocab_size", "tokenizer")
 LORA = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")
-SAMPLING = ("comparisons", "completions", "temperature", "batch_size")
+SAMPLING = ("comparisons", "completions", "temperature", "batch_size", "bf16")
 
 RULES: tuple[Rule, ...] = (
     Rule(

@@ -26,6 +26,10 @@ class CollectSection:
     temperature: float = field(default=1.0, metadata={"help": "Of sampling the completions."})
     serve: bool = field(default=True, metadata={"help": "Where people annotate: serve the page, and wait."})
     batch_size: int = field(default=128, metadata={"help": "Completions sampled at a time."})
+    bf16: bool | None = field(
+        default=None,
+        metadata={"help": "Sample in bfloat16; `null`: on a GPU that has it. Not faster on every CPU."},
+    )
     test_share: float = field(default=0.1, metadata={"help": "Share held out for measuring the reward model."})
     select_share: float = field(
         default=0.1, metadata={"help": "Share of the training prompts by which only PPO's checks are made."}

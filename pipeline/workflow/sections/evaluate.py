@@ -14,6 +14,10 @@ class EvaluateSection:
     seeds: int = field(default=2, metadata={"help": "Completions per prompt and side; seed, seed + 1, ..."})
     temperature: float = field(default=1.0, metadata={"help": "Of sampling; 0 takes the most likely token."})
     batch_size: int = field(default=128, metadata={"help": "Completions sampled at a time."})
+    bf16: bool | None = field(
+        default=None,
+        metadata={"help": "Sample and score with the base in bfloat16; `null`: on a GPU that has it."},
+    )
     seed: int = field(default=0, metadata={"help": "Of sampling, the same for base and policy."})
     best_of: int | list[int] = field(
         default_factory=lambda: [2, 4, 8, 16, 32], metadata={"help": "n of best-of-n from the base; 0 is off."}

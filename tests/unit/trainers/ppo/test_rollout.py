@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from pipeline.base.errors import ModelError
-from pipeline.modeling import generation
+from pipeline.modeling import continuous_batching
 from pipeline.scoring.scorer import Samples
 from pipeline.trainers.ppo.rollout import Rollout, gathered
 from tests.conftest import tiny_gpt2, with_lora
@@ -72,12 +72,12 @@ def test_neither_dropping_rows_nor_the_cache_changes_anything(
     made = with_values(trainer(tmp_path, with_lora(model), prompts=PROMPTS * 4, response_length=12))
     found: list[Rollout] = []
     for keep in (0, 1):
-        monkeypatch.setattr(generation, "KEEP_ROWS", keep)
+        monkeypatch.setattr(continuous_batching, "KEEP_ROWS", keep)
         found.append(collect(made, list(range(32)), noise(32, 12)))
     assert len(found[0].lengths.unique()) > 4, "the test needs rows that end at different steps"
     # Mutation caught: batch_select_indices that leaves rows where they are.
     same_rollout(found[0], found[1])
-    monkeypatch.setattr(generation, "roomy_cache", lambda config, room: DynamicCache(config=config))
+    monkeypatch.setattr(continuous_batching, "roomy_cache", lambda config, room: DynamicCache(config=config))
     same_rollout(found[0], collect(made, list(range(32)), noise(32, 12)))
 
 
