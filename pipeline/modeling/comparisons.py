@@ -51,7 +51,7 @@ class Sampling:
         self._base, self._policy, self._prompts = base, policy, prompts
         self._tokens, self._per_prompt = completion_tokens, per_prompt
         self._temperature, self._batch_size, self._seed = temperature, batch_size, seed
-        # Whole batches, so that ``at_a_time`` changes no batch.
+        # Whole batches: fewer completions than fill one take as long.
         self._rows = -(-(at_a_time or 10**12) // batch_size) * batch_size
         self._pairs = self._yielded = self._ended = self._sampled = 0
 

@@ -369,6 +369,59 @@ def test_best_of_n_chooses_as_ppo_does(finished: Project):
     assert best_of(scores, scores, [1]).mean() == pytest.approx(np.mean(scores))
 
 
+# Mutations caught: the log-probabilities of another row, or of the base, taken for the side's own.
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_side_has_its_own_log_probabilities_and_the_base_s(finished: Project, temperature: float):
+    import torch
+
+    from pipeline.modeling.roles import Role, load_policy, sequence_logprobs
+    from pipeline.modeling.tokens import encode_prompts
+    from pipeline.stages.evaluate.sampled_sides import Sampler, sample_side
+    from pipeline.tasks.reviews import Task
+
+    model, tokenizer = load_policy(str(finished.latest("base").path), None, finished.latest("policy").path)
+    task = Task(corpus_size=400, completion_tokens=6)
+    prompts = task.prompts("test", None, 0)[:5]
+    texts: list[list[int]] = []
+
+    def kept(samples: Any) -> Any:
+        texts[:] = samples.completion_ids
+        return longest(samples)
+
+    sampler = Sampler(tokenizer, task, kept, {}, temperature, 4)
+    rows = sample_side(Role(model, "policy"), Role(model), sampler, prompts, [0, 1, 2, 3, 4], 1, 0)
+    ids = encode_prompts(tokenizer, prompts)
+    for adapter, of in (("policy", "logprobs"), (None, "ref_logprobs")):
+        expected = sequence_logprobs(model, ids, texts, adapter, temperature or 1.0)
+        for row, nats in zip(rows, expected, strict=True):
+            torch.testing.assert_close(torch.tensor(getattr(row, of)), torch.tensor(nats), atol=1e-4, rtol=1e-4)
+    assert any(a.logprobs != a.ref_logprobs for a in rows)
+
+
+def test_bf16_is_heeded_and_recorded(finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import torch
+
+    from pipeline.stages.evaluate import evaluate
+
+    dtypes: dict[bool, set[torch.dtype]] = {}
+    load = evaluate.load_sides
+
+    def kept(*args: Any) -> Any:
+        base, policy, tokenizer = load(*args)
+        for lora in (False, True):
+            dtypes[lora] = {p.dtype for n, p in policy.model.named_parameters() if ("lora_" in n) == lora}
+        return base, policy, tokenizer
+
+    monkeypatch.setattr(evaluate, "load_sides", kept)
+    made = copy_of(finished, tmp_path, best_of=0, bf16=True)
+    assert made.run("evaluate") == 0
+    # Mutation caught: LoRA in bf16 as well, which rounds its steps away.
+    assert dtypes == {False: {torch.bfloat16}, True: {torch.float32}}
+    half, full = (results_of(p.latest("evaluation")) for p in (made, finished))
+    assert (half.precision, full.precision) == ("bf16", "fp32")
+    assert half.kl_k1.value == pytest.approx(full.kl_k1.value, abs=0.1)
+
+
 def longest(samples: Any) -> Any:
     import torch
 

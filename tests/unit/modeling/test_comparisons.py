@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from pipeline.modeling import generation
 from pipeline.modeling.comparisons import Sampling
 from tests.conftest import tiny_gpt2, tiny_tokenizer
 
@@ -33,6 +35,24 @@ def test_asking_for_them_in_pieces_changes_nothing(base: Path) -> None:
     assert list(whole) == list(pieces)
     assert whole.report() == pieces.report()
     assert list(sampling(base, seed=1)) != list(whole)
+
+
+def test_the_report_says_in_which_precision_they_were_sampled(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dtypes: list[set[torch.dtype]] = []
+    sample = generation.generate
+    monkeypatch.setattr(
+        generation,
+        "generate",
+        lambda model, *args, **more: (
+            dtypes.append({p.dtype for p in model.parameters()}),
+            sample(model, *args, **more),
+        )[1],
+    )
+    for dtype, name in ((torch.float32, "fp32"), (torch.bfloat16, "bf16")):
+        some = sampling(base, dtype=dtype)
+        assert len(list(some)) > 6
+        assert some.report()["precision"] == name
+        assert dtypes.pop() == {dtype}
 
 
 def test_the_first_comes_before_the_last_is_sampled(base: Path) -> None:

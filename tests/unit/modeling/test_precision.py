@@ -1,0 +1,49 @@
+"""bf16 where it is asked for or where a GPU has it, and how far its log-probabilities are from fp32's."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.modeling.drawing import uniforms
+from pipeline.modeling.generation import generate
+from pipeline.modeling.precision import base_dtype, cast_base_to_bf16, precision_name
+from pipeline.modeling.roles import merged_adapter, sequence_logprobs
+from tests.conftest import tiny_gpt2, tiny_llama, with_lora
+
+PROMPTS = [[5, 6, 7], [8], [1, 2, 3, 4, 9, 10], [11, 12]]
+
+
+@pytest.mark.parametrize(("has_it", "by_default"), [(True, "bf16"), (False, "fp32")])
+def test_null_is_bf16_on_a_gpu_that_has_it(has_it: bool, by_default: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: has_it)
+    assert precision_name(base_dtype(None, "cuda:0")) == by_default
+    # Mutation caught: the question put to CUDA for a CPU as well.
+    assert precision_name(base_dtype(None, "cpu")) == "fp32"
+    assert precision_name(base_dtype(False, "cuda")) == "fp32"
+    assert precision_name(base_dtype(True, "cpu")) == "bf16"
+
+
+@pytest.mark.parametrize("make", [tiny_gpt2, tiny_llama])
+def test_bf16_samples_and_scores_nearly_what_fp32_does(make: Callable[[], Any]):
+    model = with_lora(make())
+    half = copy.deepcopy(model)
+    cast_base_to_bf16(half, adapted=True)
+    noise = uniforms(4, 12, torch.Generator().manual_seed(0))
+    with merged_adapter(half, "policy"):
+        sampled = generate(half, PROMPTS, max_new_tokens=12, eos_id=51, noise=noise)
+    rows = sampled.rows()
+    exact, near = (
+        torch.tensor([p for row in sequence_logprobs(m, PROMPTS, rows, "policy", 1.0) for p in row])
+        for m in (model, half)
+    )
+    own = torch.cat([row[: len(ids)] for row, ids in zip(sampled.logprobs, rows, strict=True)])
+    without = torch.tensor([p for row in sequence_logprobs(model, PROMPTS, rows, None, 1.0) for p in row])
+    # Mutation caught: LoRA left out in bf16.
+    assert (without - exact).abs().mean() > 0.1
+    for measured in (near, own):
+        assert 0 < (measured - exact).abs().mean() < 0.03
