@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Sequence
 from itertools import combinations
-from typing import Any
+from typing import cast
 
 from accelerate import PartialState
 
@@ -27,6 +27,7 @@ from pipeline.formats.detect import Notices
 from pipeline.labelling.session.session import LabellingSession
 from pipeline.modeling.comparisons import Sampling
 from pipeline.modeling.precision import base_dtype
+from pipeline.modeling.types import Device
 from pipeline.results.stats import to_json
 from pipeline.stages.answered_pairs import Answered, Judged, Row, Rows
 from pipeline.stages.ask_people import open_session, sampled_before, sampling_key, set_order, write_comparisons
@@ -162,7 +163,7 @@ def draw(
     drawn = [
         (p, split) for split, n in sizes.items() for p in draw_prompts(task, split, n, run.config.seed, kept_apart)
     ]
-    device: Any = PartialState().device
+    device = cast("Device", PartialState().device)
     sampling = Sampling(
         run.base,
         run.version("policy").path if "policy" in run.inputs else None,
