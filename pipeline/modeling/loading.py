@@ -32,6 +32,15 @@ def load_tokenizer(source: str, revision: str | None = None) -> Tokenizer:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
     except Exception as err:  # a damaged file can raise anything
         raise ModelError(source, f"no tokenizer could be loaded ({first_line(err)}).", _advice(source)) from err
+    return usable_tokenizer(tokenizer, source)
+
+
+def usable_tokenizer(tokenizer: Tokenizer, source: str) -> Tokenizer:
+    """The tokenizer itself.
+
+    Raises:
+        ModelError: it has special tokens only, or no end-of-sequence token.
+    """
     # Without files transformers builds one from the model's config, of special tokens only.
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise ModelError(source, "holds no tokenizer.", _advice(source))
@@ -68,11 +77,11 @@ def load_causal_lm(source: str, revision: str | None = None, dtype: torch.dtype 
     except Exception as err:  # truncated weights, another shape, a config that makes no model
         raise ModelError(source, f"could not be loaded ({first_line(err)}).", _advice(source)) from err
     model, info = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
-    _require_whole(model, info, source)
+    require_whole(model, info, source)
     return fuse_activations(model).eval()
 
 
-def _require_whole(model: CausalLM, info: dict[str, Any], source: str) -> None:
+def require_whole(model: CausalLM, info: dict[str, Any], source: str) -> None:
     """Raises ModelError if a weight is missing, which transformers would draw at random, or is not finite."""
     missing = sorted(info["missing_keys"])
     if missing:
@@ -156,6 +165,8 @@ def _check_source(source: str) -> None:
     looks_local = source.startswith((".", "/", "~")) or source.count("/") > 1
     if looks_local and not Path(source).expanduser().is_dir():
         raise ModelError(source, "no such directory.", "Give a directory that exists, or a Hub id like org/name.")
+    if source.lower().endswith(".gguf") and Path(source).is_file():
+        raise ModelError(source, "is a GGUF file, which only base_model may name.", "Give it there.")
     if Path(source, "adapter_config.json").is_file():
         raise ModelError(source, "is an adapter, not a base model.", "Give its base, or merge it: pipeline merge.")
 

@@ -20,6 +20,9 @@ from pipeline.formats.judged import Refused
 from pipeline.modeling.loading import load_tokenizer
 from pipeline.modeling.types import CausalLM, Device, Tokenizer
 
+BASE_TEMPLATE = "base"
+"""As ``chat_template`` of a task: the template of the base model."""
+
 
 def encode_prompts(tokenizer: Tokenizer, prompts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
     """Ids of each prompt, never empty: an empty prompt becomes the token a document starts with.
@@ -71,6 +74,9 @@ def template_render(source: str | None) -> Render:
     """
     if source is None:
         return render_plain
+    if source == BASE_TEMPLATE:
+        what = f'"{source}" is the template of a base model, and this stage has none.'
+        raise ModelError("task_args.chat_template", what, "Set base_model, or name a tokenizer.")
     tokenizer = load_tokenizer(source)
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(

@@ -48,7 +48,7 @@ def collect(run: Run) -> None:
     """Write ``prompts``, ``comparisons`` and ``preferences``; the first alone where no reward model is trained."""
     config = run.config
     options = config.collect
-    task = load_task(config.task, config.task_args, str(config.path))
+    task = load_task(config.task, config.task_args, str(config.path), run.base[0])
     prompts = prompts_by_split(task, options, config.seed)
     if not collects_preferences(config):
         sources = ", ".join(s.value for s in reward_sources(config))

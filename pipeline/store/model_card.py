@@ -10,6 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from pipeline.results.measured import Measured
 from pipeline.results.policy import Evaluation
 from pipeline.results.reward import AucBaseline, Baseline, PointwiseMetrics, RewardMetrics
+from pipeline.sources.gguf_files import is_gguf
 from pipeline.statistics.intervals import Estimate, has_value
 from pipeline.statistics.spelling import escape_cell, interval, number
 from pipeline.store.manifest import Manifest
@@ -34,6 +35,9 @@ DESCRIPTION = {
     "merged policy": "A language model: the base and a LoRA adapter trained with PPO (TRL), merged into one.",
     "merged reward": "A classifier of one label, whose raw score is the reward: the base and an adapter, merged.",
 }
+CONVERTED = (
+    "The model of a GGUF file, dequantised and otherwise as it was: where reward model and policy start from."
+)
 NOT_TRAINED = (
     f"**{SENTENCE}** None of a PPO run's updates is in this adapter: it says what its base says, or the adapter "
     "that the run started from."
@@ -135,7 +139,7 @@ def adapter_card(
     sections = [
         f"---\n{front_matter(manifest, results, kind)}\n---",
         f"# {escape_cell(manifest.ref)}",
-        NOT_TRAINED if role == "policy" and is_starting(manifest.stats) else DESCRIPTION[kind],
+        _description(manifest, kind),
         "## How it was trained\n\n" + _training(manifest, role, labels or {}),
         "## Results\n\n" + (_results_table(metrics, results) if metrics and results else "Not evaluated yet."),
         "## Lineage\n\n" + _fenced(lineage or "unknown", "text"),
@@ -152,6 +156,8 @@ def _role(kind: Kind) -> Literal["policy", "reward", "base"]:
 def front_matter(manifest: Manifest, results: Sequence[Result], kind: Kind) -> ModelCardData:
     """The card's metadata; as text it is YAML. A key without a value is None, as the Hub refuses an empty one."""
     base = _base_model(manifest)
+    if is_gguf(base or ""):  # the Hub knows models by their ids
+        base = None
     adapter = kind in ("policy", "reward")
     sources = ("prompts", "comparisons", "preferences", "corpus")
     return ModelCardData(
@@ -167,9 +173,15 @@ def front_matter(manifest: Manifest, results: Sequence[Result], kind: Kind) -> M
     )
 
 
+def _description(manifest: Manifest, kind: Kind) -> str:
+    if _role(kind) == "policy" and is_starting(manifest.stats):
+        return NOT_TRAINED
+    return CONVERTED if kind == "base" and "steps" not in manifest.stats else DESCRIPTION[kind]
+
+
 def _base_model(manifest: Manifest) -> str | None:
     for model in manifest.models:
-        if model.get("role") == "base":
+        if model.get("role") in ("base", "pretrained"):
             return model.get("id") or None
     return manifest.config.get("base_model") or None
 

@@ -52,10 +52,15 @@ class Task(Protocol):
         ...
 
 
-def load_task(name: str, args: Mapping[str, Any], where: str) -> Task:
+def load_task(name: str, args: Mapping[str, Any], where: str, base: str | None = None) -> Task:
     """The task called ``name`` with its options.
 
+    Args:
+        base: the base model (directory or Hub id), whose template is meant by ``chat_template: base``; where the
+            task is asked for prompts or texts.
     Raises:
         ConfigError: no such task, or options it does not know.
     """
+    if base is not None and args.get("chat_template") == "base":
+        args = {**args, "chat_template": base}
     return parse_options(task_class(name, where), args, where, prefix="task_args.")

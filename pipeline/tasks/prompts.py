@@ -62,7 +62,7 @@ class Task:
         revision: of a Hub id.
         test_split: the split of the test prompts; by default they are split off by a hash of the prompt.
         limit: read only the first ``limit`` rows.
-        chat_template: a tokenizer (directory or Hub id) whose chat template formats conversations.
+        chat_template: ``base``, or a tokenizer (directory or Hub id), whose chat template formats conversations.
     """
 
     dataset: str

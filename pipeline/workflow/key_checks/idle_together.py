@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.json_values import dict_of
+from pipeline.sources.gguf_files import is_gguf
 
 Section = Mapping[str, Any]
 
@@ -47,8 +48,8 @@ def _off(value: object) -> bool:
 
 
 def _no_hub(source: object) -> bool:
-    """Whether a model is a directory, or a version such as ``name@v3``."""
-    return isinstance(source, str) and ("@" in source or Path(source).expanduser().is_dir())
+    """Whether a model is a directory, a version such as ``name@v3``, or a GGUF."""
+    return isinstance(source, str) and ("@" in source or is_gguf(source) or Path(source).expanduser().is_dir())
 
 
 SHAPE = ("n_layer", "n_embd", "n_head", "n_positions", "vocab_size", "tokenizer")
@@ -63,6 +64,10 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "", ("base_revision",), lambda raw, _: _no_hub(raw.get("base_model")),
         "where base_model is not on the Hub", "A revision is of a repository on the Hub.",
+    ),
+    Rule(
+        "", ("base_sha256",), lambda raw, _: not is_gguf(str(raw.get("base_model") or "")),
+        "where base_model is no GGUF", "It is the hash of a GGUF file, or of the wheel that holds one.",
     ),
     Rule(
         "sft", SHAPE, lambda raw, _: bool(raw.get("base_model")),
