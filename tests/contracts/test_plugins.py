@@ -56,6 +56,7 @@ TASKS: dict[str, Args] = {
     "continuation": lambda directory: {"dataset": rows_file(directory)},
     "prompts": lambda directory: {"dataset": rows_file(directory), "corpus_column": "chosen", "gold": "vader"},
     "random_walks": lambda directory: {"corpus_size": 100},
+    "requests": lambda directory: {},
     "reviews": lambda directory: {"corpus_size": 100},
 }
 ANNOTATORS: dict[str, Args] = {
