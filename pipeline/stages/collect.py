@@ -33,7 +33,7 @@ from pipeline.stages.answered_pairs import Answered, Judged, Row, Rows
 from pipeline.stages.ask_people import open_session, sampled_before, sampling_key, set_order, write_comparisons
 from pipeline.stages.voted_pairs import Voted
 from pipeline.store.store import Draft
-from pipeline.tasks import VIEWS, Split, Task, load_task
+from pipeline.tasks import VIEWS, Split, Task, load_task, with_template_of
 from pipeline.tasks._vader import VADER_NAME
 from pipeline.workflow.graph import collects_preferences, reward_sources
 from pipeline.workflow.sections.collect import CollectSection
@@ -66,7 +66,7 @@ def collect(run: Run) -> None:
             f"NO JUDGE: the labels come from the gold score itself, and that is {task.gold_name}: where it errs, "
             "no figure will show it. Name a judge that the annotator is not: ppo.check, evaluate.judges.",
         )
-    annotator = load_annotator(options.annotator, options.annotator_args, context)
+    annotator = load_annotator(options.annotator, with_template_of(run.base[0], options.annotator_args), context)
     if isinstance(annotator, Source):
         voted = Voted(annotator, lambda prompt, completions: side(prompt, completions, options), run.workdir)
         report = annotator.report()

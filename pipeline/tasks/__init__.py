@@ -52,6 +52,11 @@ class Task(Protocol):
         ...
 
 
+def with_template_of(base: str, args: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a task or annotator, where ``chat_template: base`` is the tokenizer of the base model."""
+    return {**args, "chat_template": base} if args.get("chat_template") == "base" else dict(args)
+
+
 def load_task(name: str, args: Mapping[str, Any], where: str, base: str | None = None) -> Task:
     """The task called ``name`` with its options.
 
@@ -61,6 +66,5 @@ def load_task(name: str, args: Mapping[str, Any], where: str, base: str | None =
     Raises:
         ConfigError: no such task, or options it does not know.
     """
-    if base is not None and args.get("chat_template") == "base":
-        args = {**args, "chat_template": base}
+    args = args if base is None else with_template_of(base, args)
     return parse_options(task_class(name, where), args, where, prefix="task_args.")

@@ -31,6 +31,7 @@ from pipeline.formats.judged import Refused
 from pipeline.formats.reading import plain, without_repeat
 from pipeline.sources.row_sources import located_rows, require_columns
 from pipeline.tasks import Split
+from pipeline.tasks._chat import chat_render
 from pipeline.tasks._pool import PromptPool, pool_by_hash, pool_by_name
 from pipeline.tasks._vader import VADER_NAME, vader_scores
 
@@ -115,9 +116,7 @@ class Task:
 
     @cached_property
     def _render(self) -> Render:
-        from pipeline.modeling.tokens import template_render
-
-        return template_render(self.chat_template)
+        return chat_render(self.chat_template)
 
     @cached_property
     def _examples(self) -> list[Example]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from pipeline.base.errors import ConfigError
 from pipeline.formats.messages import Message
 from pipeline.tasks import Split
+from pipeline.tasks._chat import chat_render
 from pipeline.tasks._clear_reply import CLEAR_REPLY_NAME, clear_replies
 from pipeline.tasks._pool import PromptPool
 
@@ -62,9 +63,7 @@ class Task:
 
     @cached_property
     def _pool(self) -> PromptPool:
-        from pipeline.modeling.tokens import template_render
-
-        render = template_render(self.chat_template)
+        render = chat_render(self.chat_template)
         before: list[Message] = [] if self.system is None else [{"role": "system", "content": self.system}]
         sides: dict[str, list[str]] = {"train": [], "test": []}
         for row in self._rows:
