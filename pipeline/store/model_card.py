@@ -10,7 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from pipeline.results.measured import Measured
 from pipeline.results.policy import Evaluation
 from pipeline.results.reward import AucBaseline, Baseline, PointwiseMetrics, RewardMetrics
-from pipeline.sources.gguf_files import is_gguf
+from pipeline.sources.gguf_names import is_gguf
 from pipeline.statistics.intervals import Estimate, has_value
 from pipeline.statistics.spelling import escape_cell, interval, number
 from pipeline.store.manifest import Manifest

@@ -16,7 +16,7 @@ from pipeline.base.errors import ConfigError
 from pipeline.base.files import expand_home
 from pipeline.base.json_values import JsonObject
 from pipeline.base.plugins import annotator_module, label_section, task_class
-from pipeline.sources.gguf_files import PACKAGE, parse_package
+from pipeline.sources.gguf_names import PACKAGE, parse_package
 from pipeline.workflow.experiment import SECTIONS, Experiment, SharedKeys
 from pipeline.workflow.graph import check_inputs, reward_sources
 from pipeline.workflow.judges import parse_judges

@@ -15,7 +15,7 @@ from pipeline.base.errors import ConfigError
 from pipeline.base.files import sha256_file
 from pipeline.base.json_values import dict_of
 from pipeline.base.records import digest
-from pipeline.sources.gguf_files import identity, is_gguf
+from pipeline.sources.gguf_names import identity, is_gguf
 from pipeline.sources.hub import cached_commit, commit_of
 from pipeline.sources.row_sources import hub_dataset
 from pipeline.store.store import Version
@@ -137,7 +137,7 @@ class External:
         """The digest of a directory's weights, of a Hub id and its revision, or of a GGUF's identity.
 
         Raises:
-            PipelineError: see :func:`pipeline.sources.gguf_files.identity`.
+            PipelineError: see :func:`pipeline.sources.gguf_names.identity`.
         """
         if is_gguf(self.source):
             return digest(["gguf", *identity(self.source, self.sha256)])

@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.json_values import dict_of
-from pipeline.sources.gguf_files import is_gguf
+from pipeline.sources.gguf_names import is_gguf
 
 Section = Mapping[str, Any]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.base.errors import ConfigError, ModelError, StoreError
-from pipeline.sources.gguf_files import find_gguf, identity, is_gguf, parse_package
+from pipeline.base.errors import ModelError, StoreError
+from pipeline.sources.gguf_files import find_gguf
 from tests.helpers.gguf_double import sha256, write_wheel
 from tests.helpers.refusals import refusal
 
@@ -35,36 +35,11 @@ def pip_says(monkeypatch: pytest.MonkeyPatch, stderr: str) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("source", "expected"),
-    [
-        ("models/a.gguf", True),
-        ("A.GGUF", True),
-        ("pypi:a==1", True),
-        ("org/name", False),
-        ("models/dir", False),
-        ("run@v1", False),
-    ],
-)
-def test_which_sources_are_gguf(source: str, expected: bool):
-    assert is_gguf(source) is expected
-
-
-@pytest.mark.parametrize("spec", ["pypi:tiny-lm", "pypi:tiny-lm>=1", "pypi:tiny-lm==", "pypi:==1", "pypi:-r x==1"])
-def test_a_package_needs_its_exact_version(spec: str):
-    assert "pypi:NAME==VERSION" in refusal(ConfigError, parse_package, spec)
-
-
-def test_a_file_is_identified_by_its_bytes(tmp_path: Path):
+def test_a_file_as_it_is(tmp_path: Path):
     path = tmp_path / "a.gguf"
     path.write_bytes(CONTENT)
-    assert identity(str(path), None) == [sha256(CONTENT)]
-    assert find_gguf(str(path), sha256(CONTENT), tmp_path / "w").origin == {
-        "file": "a.gguf",
-        "sha256": sha256(CONTENT),
-    }
-    assert sha256(CONTENT) in refusal(ModelError, identity, str(path), "0" * 64)
-    assert "no such file" in refusal(ModelError, identity, str(tmp_path / "b.gguf"), None)
+    origin = {"file": "a.gguf", "sha256": sha256(CONTENT)}
+    assert find_gguf(str(path), sha256(CONTENT), tmp_path / "w").origin == origin
 
 
 def test_a_file_of_another_kind(tmp_path: Path):

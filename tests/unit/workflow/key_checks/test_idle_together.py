@@ -15,6 +15,8 @@ from pipeline.workflow.key_checks.idle_together import RULES, check_together
 CASES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
     ({"base_revision": "v1"}, "base_revision", {"base_model": "org/base"}),
     ({"base_revision": "v1", "base_model": "/"}, "base_revision", {"base_model": "org/base"}),
+    ({"base_revision": "v1", "base_model": "pypi:a==1"}, "base_revision", {"base_model": "org/base"}),
+    ({"base_sha256": "a" * 64, "base_model": "org/base"}, "base_sha256", {"base_model": "pypi:a==1"}),
     *(
         ({"base_model": "org/base", "sft": {key: 4}}, f"sft.{key}", {"base_model": None})
         for key in ("n_layer", "n_embd", "n_head", "n_positions", "vocab_size")
