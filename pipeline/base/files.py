@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import cast
 
-from pipeline.base.errors import ConfigError, StoreError
+from pipeline.base.errors import ConfigError, StoreError, first_line
 from pipeline.base.json_values import JsonObject, parse_json
 
 _MENDS = {
@@ -38,6 +38,30 @@ def disk_error(err: OSError, where: str, note: str = "") -> StoreError:
     at = f" at {err.filename}" if err.filename and str(err.filename) != where else ""
     mend = _MENDS.get(err.errno or 0, "Check the disk and run again.")
     return StoreError(where, f"{said}{at}{'; ' + note if note else ''}.", mend)
+
+
+# What a C++ or Rust writer says of a full disk: it raises no OSError, so there is no errno to ask.
+_DISK_WORDS = ("no space left", "file write failed", "file too large", "unexpected pos", "os error 28")
+
+
+def disk_failure(err: BaseException, directory: Path) -> OSError | None:
+    """The OSError behind ``err`` where the disk of ``directory`` failed, else None."""
+    cause: BaseException | None = err
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in DISK_ERRNOS:
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    if not any(words in str(err).lower() for words in _DISK_WORDS):
+        return None
+    try:
+        # torch and safetensors lose the errno: what they could not write, this cannot either.
+        with (directory / "probe").open("wb") as file:
+            file.write(bytes(1 << 20))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as full:
+        return full
+    return OSError(0, first_line(err), str(directory))
 
 
 # What file managers, editors and network file systems leave beside the files they look at.

@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 
-from pipeline.base.errors import StoreError, first_line
+from pipeline.base.errors import StoreError
 from pipeline.base.files import (
-    DISK_ERRNOS,
     disk_error,
     disk_errors,
+    disk_failure,
     fsync,
     is_litter,
     make_dirs,
@@ -28,8 +28,6 @@ CHECKSUMS = "checksums.json"
 """Of a checkpoint: sha256 and size of each of its other files. Written last."""
 
 _NAME = re.compile(r"checkpoint-(\d+)")
-# What a C++ or Rust writer says of a full disk: it raises no OSError, so there is no errno to ask.
-_DISK_WORDS = ("no space left", "file write failed", "file too large", "unexpected pos", "os error 28")
 
 
 class Checkpoints:
@@ -65,7 +63,7 @@ class Checkpoints:
             try:
                 yield staged
             except Exception as err:
-                if (failed := _disk_failure(err, staged)) is not None:
+                if (failed := disk_failure(err, staged)) is not None:
                     raise disk_error(failed, str(self.directory), self._note()) from err
                 raise
             with disk_errors(str(self.directory), self._note):
@@ -236,23 +234,3 @@ def in_words(seconds: float) -> str:
         if (n := int(seconds // size)) >= 1:
             return f"{n} {word}{'s' if word == 'day' and n > 1 else ''}"
     return f"{int(seconds)} s"
-
-
-def _disk_failure(err: BaseException, staged: Path) -> OSError | None:
-    """The OSError behind ``err`` where the disk failed, else None."""
-    cause: BaseException | None = err
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in DISK_ERRNOS:
-            return cause
-        cause = cause.__cause__ or cause.__context__
-    if not any(words in str(err).lower() for words in _DISK_WORDS):
-        return None
-    try:
-        # torch and safetensors lose the errno: what they could not write, this cannot either.
-        with (staged / "probe").open("wb") as file:
-            file.write(bytes(1 << 20))
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as full:
-        return full
-    return OSError(0, first_line(err), str(staged))

@@ -13,11 +13,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pipeline.base.errors import StoreError
+from pipeline.base.errors import PipelineError, StoreError
 from pipeline.base.files import (
     DISK_ERRNOS,
     disk_error,
     disk_errors,
+    disk_failure,
     fsync,
     hold,
     is_litter,
@@ -83,8 +84,9 @@ class Draft:
         self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if isinstance(err, OSError) and err.errno in DISK_ERRNOS:
-                raise disk_error(err, str(self.home), self._note()) from err
+            failed = None if isinstance(err, PipelineError | None) else disk_failure(err, self.path)
+            if failed is not None:
+                raise disk_error(failed, str(self.home), self._note()) from err
             if err is None:
                 with disk_errors(str(self.home), self._note):
                     self._version = self._publish()

@@ -16,7 +16,7 @@ from pipeline.store.store import Store
 from tests.helpers.gguf_double import sha256, write_gguf, write_wheel
 from tests.helpers.refusals import refusal
 from tests.stages.conftest import NO_SHAPE, Project
-from tests.stages.test_bad_input import line_of
+from tests.stages.test_bad_input import files_no_larger_than, line_of
 
 SOURCE = "pypi:tiny-lm==1.0"
 
@@ -142,3 +142,14 @@ def test_what_a_config_may_not_say(
 ):
     project.write(sft=None)
     assert expected in line_of(project, "sft", *overrides, capsys=capsys)
+
+
+def test_a_disk_that_is_full_when_the_base_is_written(
+    project: Project, wheel: Path, capsys: pytest.CaptureFixture[str]
+):
+    project.write(base_model=str(project.root / "tiny.gguf"), sft=None)
+    with files_no_larger_than(200_000):  # the base has 60,000 weights of 4 bytes
+        line = line_of(project, "sft", capsys=capsys)
+    assert "nothing was published" in line
+    assert "Raise the file size limit" in line
+    assert project.store.versions("mini-base") == []
