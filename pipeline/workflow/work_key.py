@@ -12,7 +12,7 @@ from pipeline.base.files import is_litter, sha256_file
 from pipeline.base.records import digest
 from pipeline.store.manifest import Manifest
 from pipeline.workflow.experiment import Experiment
-from pipeline.workflow.graph import External, Input, scorers_by_role
+from pipeline.workflow.graph import External, Input, scorers_by_role, trains_base
 
 FORMATS = {"sft": 1, "collect": 1, "reward": 2, "ppo": 1, "evaluate": 1, "report": 1, "sweep": 1}
 """The format of each stage's outputs, raised by one when the same inputs and settings give another output. Then
@@ -36,7 +36,12 @@ NOT_LEARNING = frozenset(
 
 
 def learning_part(config: Experiment, stage: str) -> dict[str, object]:
-    """The settings that decide the stage's output: its own section, the task and the seed, as written."""
+    """The settings that decide the stage's output: its own section, the task and the seed, as written.
+
+    A model that ``sft`` only converts depends on none of them.
+    """
+    if stage == "sft" and not trains_base(config):
+        return {}
     own = {k: v for k, v in config.written.get(stage, {}).items() if k not in NOT_LEARNING}
     part: dict[str, object] = {"task": config.task, "task_args": config.task_args, "seed": config.seed, stage: own}
     if stage == "collect" and config.asks_people:
