@@ -71,6 +71,7 @@ def test_all_stages_run_on_it(project: Project, wheel: Path):
     project.run_all()
     reward = project.latest("reward")
     assert reward.manifest.stats["pad_token_id"] == 2  # the end token, as in the file
+    assert reward.manifest.stats["score_position"] == "last"  # before the end token, which padding would hide
     saved = json.loads((reward.path / "adapter_config.json").read_text())
     assert saved["base_model_name_or_path"] == str(project.latest("base").path.resolve())
 
