@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from pipeline.base.records import Comparison
-from pipeline.modeling import generation, tokens
+from pipeline.modeling import tokens
+from pipeline.modeling.decoding import generation
 from pipeline.modeling.precision import precision_name
 from pipeline.modeling.roles import load_policy, merged_adapter
 from pipeline.modeling.types import Device

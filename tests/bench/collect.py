@@ -88,7 +88,7 @@ class Ours(Case):
         self.prompts = [p for p in prompts(size, natural) for _ in range(PER_PROMPT)]
 
     def run(self) -> None:
-        from pipeline.modeling.generation import generate
+        from pipeline.modeling.decoding.generation import generate
 
         generate(
             self.model,

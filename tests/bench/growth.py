@@ -53,7 +53,7 @@ MADE: dict[str, Callable[[Size, Path], Case]] = {
 
 LIBRARIES = (
     "pipeline.trainers.ppo.trainer", "pipeline.trainers.reward", "pipeline.trainers.sft",
-    "pipeline.modeling.generation", "pipeline.scoring.reward_adapter", "peft",
+    "pipeline.modeling.decoding.generation", "pipeline.scoring.reward_adapter", "peft",
     "pyarrow.parquet", "transformers.models.gpt2.modeling_gpt2",
 )  # fmt: skip
 """What a measured process finds imported, so that imports are in neither its time nor its memory."""

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.modeling.cuda_graph_decoding import StaticDecoder
-from pipeline.modeling.drawing import Completions, uniforms
-from pipeline.modeling.generation import generate
+from pipeline.modeling.decoding.cuda_graph_decoding import StaticDecoder
+from pipeline.modeling.decoding.drawing import Completions, uniforms
+from pipeline.modeling.decoding.generation import generate
 from pipeline.modeling.roles import merged_adapter
 from tests.conftest import tiny_gpt2, tiny_llama, tiny_tokenizer, with_lora
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from pipeline.base.errors import ModelError
 from pipeline.functional.logprobs import selected_logprobs
 from pipeline.functional.masks import length_mask
-from pipeline.modeling.cuda_graph_decoding import fits
-from pipeline.modeling.generation import generate
+from pipeline.modeling.decoding.cuda_graph_decoding import fits
+from pipeline.modeling.decoding.generation import generate
 from pipeline.modeling.roles import (
     Role,
     active_adapter,

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel, TrainerCallback, set_seed
 from pipeline.functional.advantages import gae, token_rewards, whiten
 from pipeline.functional.kl import AdaptiveKL, kl_k1, kl_k3
 from pipeline.functional.moments import RunningMoments
-from pipeline.modeling.drawing import uniforms
+from pipeline.modeling.decoding.drawing import uniforms
 from pipeline.modeling.lora import fuse_lora
 from pipeline.modeling.precision import cast_base_to_bf16
 from pipeline.modeling.roles import Role

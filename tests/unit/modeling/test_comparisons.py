@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.modeling import generation
 from pipeline.modeling.comparisons import Sampling
+from pipeline.modeling.decoding import generation
 from tests.conftest import tiny_gpt2, tiny_tokenizer
 
 PROMPTS = ["w1 w2", "w3", "w4 w5 w6", "w7", "w8 w9", "w3"]

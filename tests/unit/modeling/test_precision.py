@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.modeling.drawing import uniforms
-from pipeline.modeling.generation import generate
+from pipeline.modeling.decoding.drawing import uniforms
+from pipeline.modeling.decoding.generation import generate
 from pipeline.modeling.precision import base_dtype, cast_base_to_bf16, precision_name
 from pipeline.modeling.roles import merged_adapter, sequence_logprobs
 from tests.conftest import tiny_gpt2, tiny_llama, with_lora

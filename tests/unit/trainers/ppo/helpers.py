@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import GPT2Config, GPT2ForSequenceClassification, TrainerCallback
 
-from pipeline.modeling.drawing import uniforms
+from pipeline.modeling.decoding.drawing import uniforms
 from pipeline.scoring.scorer import Samples
 from pipeline.trainers.ppo.rollout import Rollout, collect_rollout
 from pipeline.trainers.ppo.section import PPOSection

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from pipeline.base.errors import ModelError
-from pipeline.modeling import continuous_batching
+from pipeline.modeling.decoding import continuous_batching
 from pipeline.scoring.scorer import Samples
 from pipeline.trainers.ppo.rollout import Rollout, gathered
 from tests.conftest import tiny_gpt2, with_lora

@@ -17,7 +17,7 @@ from transformers import GPT2Config, GPT2ForSequenceClassification
 from trl.experimental.ppo import PPOConfig
 
 import pipeline.trainers.ppo.trainer as our_ppo
-from pipeline.modeling.drawing import Completions
+from pipeline.modeling.decoding.drawing import Completions
 from pipeline.scoring.scorer import Samples
 from pipeline.trainers.ppo import rollout as rollout_module
 from pipeline.trainers.ppo.rollout import Rollout

@@ -8,8 +8,8 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from pipeline.modeling.drawing import sample, uniforms
-from pipeline.modeling.generation import generate
+from pipeline.modeling.decoding.drawing import sample, uniforms
+from pipeline.modeling.decoding.generation import generate
 from pipeline.modeling.roles import hidden_states, merged_adapter, output_embedding, sequence_logprobs
 from tests.conftest import tiny_gpt2, with_lora
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from pipeline.modeling.cache import RoomyLayer, is_roomy, roomy_cache
-from pipeline.modeling.drawing import Completions, attention_mask, draw, left_pad
+from pipeline.modeling.decoding.cache import RoomyLayer, is_roomy, roomy_cache
+from pipeline.modeling.decoding.drawing import Completions, attention_mask, draw, left_pad
 
 KEEP_ROWS = 7 / 8
 """Where no prompt waits, finished rows are dropped once at most this share of the batch is unfinished."""

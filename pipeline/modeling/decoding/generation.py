@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.modeling.continuous_batching import Decoder
-from pipeline.modeling.cuda_graph_decoding import StaticDecoder
-from pipeline.modeling.drawing import Completions, uniforms
+from pipeline.modeling.decoding.continuous_batching import Decoder
+from pipeline.modeling.decoding.cuda_graph_decoding import StaticDecoder
+from pipeline.modeling.decoding.drawing import Completions, uniforms
 from pipeline.modeling.roles import language_model
 from pipeline.modeling.types import CausalLM
 
@@ -47,7 +47,7 @@ def generate(
         batch_size: completions decoded at a time.
         value_head: from states (B, H) to values (B,), read at every token.
         progress: called with the number of further rows that are done.
-        cuda_graphs: decode by :mod:`pipeline.modeling.cuda_graph_decoding`; the model has to fit it.
+        cuda_graphs: decode by :mod:`pipeline.modeling.decoding.cuda_graph_decoding`; the model has to fit it.
     """
     if noise is None:
         noise = uniforms(len(prompt_ids), max_new_tokens, generator)

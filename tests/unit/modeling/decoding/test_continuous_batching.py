@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.modeling import cache, continuous_batching
-from pipeline.modeling.drawing import uniforms
-from pipeline.modeling.generation import generate
+from pipeline.modeling.decoding import cache, continuous_batching
+from pipeline.modeling.decoding.drawing import uniforms
+from pipeline.modeling.decoding.generation import generate
 from pipeline.modeling.roles import hidden_states
 from tests.conftest import tiny_gpt2, tiny_llama
 

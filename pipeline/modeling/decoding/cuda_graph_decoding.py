@@ -25,7 +25,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from pipeline.functional.masks import length_mask
-from pipeline.modeling.drawing import Completions, attention_mask, draw, left_pad
+from pipeline.modeling.decoding.drawing import Completions, attention_mask, draw, left_pad
 
 LOOK_EVERY = 8
 """Steps between two checks whether all rows have ended: a check waits for the GPU."""

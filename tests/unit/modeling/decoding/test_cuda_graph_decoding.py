@@ -13,10 +13,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import MistralConfig, MistralForCausalLM
 
-from pipeline.modeling import cuda_graph_decoding as static_module
-from pipeline.modeling.cuda_graph_decoding import LOOK_EVERY, WARM_UP, StaticDecoder, fits
-from pipeline.modeling.drawing import Completions, uniforms
-from pipeline.modeling.generation import generate
+from pipeline.modeling.decoding import cuda_graph_decoding as static_module
+from pipeline.modeling.decoding.cuda_graph_decoding import LOOK_EVERY, WARM_UP, StaticDecoder, fits
+from pipeline.modeling.decoding.drawing import Completions, uniforms
+from pipeline.modeling.decoding.generation import generate
 from pipeline.modeling.roles import merged_adapter
 from tests.conftest import tiny_gpt2, with_lora
 

@@ -1,0 +1,1 @@
+"""Sampling completions: drawing tokens, the cache, and the loops that decode."""
