@@ -13,8 +13,8 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from pipeline.base.process import say
 from pipeline.modeling.loading import fuse_activations, silent
-from pipeline.modeling.packed_rows import fits, last_states, pack
 from pipeline.modeling.precision import cast_base_to_bf16
+from pipeline.modeling.unpadded.pairs import fits, last_states, pack
 from pipeline.trainers.common import has_accelerator, is_sharded
 
 TOKENS = 512
@@ -61,7 +61,7 @@ def set_up_passes(model: Any, args: Any, sides: Sequence[Sequence[Sequence[int]]
     order = sorted(range(count), key=tokens.__getitem__)
     sample = [side[i] for side in sides for i in (order[-1], order[count // 2])]
     asked = not (args.gradient_checkpointing or args.torch_compile or args.neftune_noise_alpha)
-    packs = asked and fits(model, sample, paired)
+    packs = asked and fits(model.base_model, sample, paired)
     if asked and not packs:
         say("reward", f"{type(model).__name__} needs padded rows, which take longer")
     if args.bf16:
@@ -79,7 +79,7 @@ def _classify(
     """Scores (R, 1) in fp32 of right-padded rows: the head on each row's last state."""
     lengths = attention_mask.sum(1)
     if packs:
-        states = last_states(model, pack(input_ids, lengths, paired, model.dtype))
+        states = last_states(model.base_model, pack(input_ids, lengths, paired, model.dtype))
     else:
         body = model.base_model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
         states = body.last_hidden_state[torch.arange(len(input_ids), device=input_ids.device), lengths - 1]

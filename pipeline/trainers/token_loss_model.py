@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 from pipeline.functional.token_loss import IGNORED, summed_nll
-from pipeline.modeling.unpadded import fits, unpad, unpadded_states
+from pipeline.modeling.unpadded.rows import fits, unpad, unpadded_states
 
 
 @dataclass

@@ -15,7 +15,7 @@ from pipeline.modeling.lora import lora_config, merge_into
 from pipeline.modeling.precision import cast_base_to_bf16
 from pipeline.trainers.sft import SFTSection, Trainer
 from tests.conftest import tiny_gpt2, tiny_llama, tiny_tokenizer
-from tests.unit.modeling.test_unpadded import tiny_bloom, tiny_mistral
+from tests.unit.modeling.unpadded.test_rows import tiny_bloom, tiny_mistral
 
 ROWS = [[5, 6, 7, 8, 9, 3], [9, 1, 4], [3, 8], [2, 2, 4, 6]]
 

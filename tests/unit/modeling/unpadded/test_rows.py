@@ -10,7 +10,7 @@ import torch
 from pipeline.base.errors import ModelError
 from pipeline.functional.masks import length_mask
 from pipeline.modeling.tokens import right_pad
-from pipeline.modeling.unpadded import fits, unpad, unpadded_states
+from pipeline.modeling.unpadded.rows import fits, unpad, unpadded_states
 from tests.conftest import tiny_gpt2, tiny_llama
 
 ROWS = [[5, 6, 7, 8, 9], [9, 1], [3], [2, 2, 4, 6]]

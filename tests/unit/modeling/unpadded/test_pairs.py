@@ -1,4 +1,4 @@
-"""Packed rows: the states and gradients of padded rows, on bases that fit; others are told apart."""
+"""Pairs without padding: the states and gradients of padded rows, on bases that fit; others are told apart."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.modeling.packed_rows import DoesNotFit, common_prefix, fits, last_states, pack
+from pipeline.base.errors import ModelError
 from pipeline.modeling.tokens import right_pad
+from pipeline.modeling.unpadded.pairs import common_prefix, fits, last_states, pack
 from tests.conftest import tiny_gpt2, tiny_llama, with_lora
 
 EDGES = [
@@ -37,7 +38,7 @@ def padded_states(model: Any, rows: list[list[int]]) -> Tensor:
 
 
 def packed_states(model: Any, rows: list[list[int]], paired: bool) -> Tensor:
-    return last_states(model, pack(*right_pad(rows, 0), paired))
+    return last_states(model.base_model, pack(*right_pad(rows, 0), paired))
 
 
 @pytest.fixture(params=["gpt2", "llama"])
@@ -119,7 +120,7 @@ def test_which_bases_fit(kind: str, more: dict[str, Any], expected: bool):
     before = model.config._attn_implementation
     rows = ragged(3, seed=2)
     assert max(map(len, rows)) > 8
-    assert fits(model, rows, paired=True) is expected
+    assert fits(model.base_model, rows, paired=True) is expected
     assert model.config._attn_implementation == before
     assert not any("forward" in vars(m) for m in model.modules())
     with torch.no_grad():
@@ -128,6 +129,6 @@ def test_which_bases_fit(kind: str, more: dict[str, Any], expected: bool):
 
 def test_a_window_that_a_later_row_exceeds_is_an_error():
     model = build("Mistral", sliding_window=8)
-    assert fits(model, [[1, 2, 3], [1, 2, 4]], paired=True)
-    with pytest.raises(DoesNotFit):
+    assert fits(model.base_model, [[1, 2, 3], [1, 2, 4]], paired=True)
+    with pytest.raises(ModelError, match="nearest tokens"):
         packed_states(model, [[1] * 9, [1] * 8 + [2]], paired=True)
