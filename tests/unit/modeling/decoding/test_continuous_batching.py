@@ -56,7 +56,7 @@ def test_a_completion_is_the_same_alone_and_after_others_in_its_row(name: str):
     alone = [generate(model, [p], noise=draws[i : i + 1], **settings) for i, p in enumerate(prompts)]
     together = generate(model, prompts, noise=draws, batch_size=3, **settings)
     # Mutations caught: a row's earlier tokens left visible; its position not begun anew; columns dropped that it
-    # needs; a completion begun in a row of a cache with windows.
+    # needs; a cache with windows treated as one without (an error); a new batch begun in it before the last ended.
     assert together.rows() == [row for one in alone for row in one.rows()]
     assert together.ended.tolist() == [bool(one.ended) for one in alone]
     assert len(set(together.lengths.tolist())) > 5, "rows have to end at different steps"

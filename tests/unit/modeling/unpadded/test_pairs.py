@@ -127,6 +127,7 @@ def test_which_bases_fit(kind: str, more: dict[str, Any], expected: bool):
         padded_states(model, rows)  # still works
 
 
+# Seen failing with: the window not compared with the rows; a window of one token less than the row let through.
 def test_a_window_that_a_later_row_exceeds_is_an_error():
     model = build("Mistral", sliding_window=8)
     assert fits(model.base_model, [[1, 2, 3], [1, 2, 4]], paired=True)

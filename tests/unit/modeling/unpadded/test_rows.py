@@ -78,9 +78,8 @@ def test_biased_and_windowed_attention_do_not_fit(make: Any):
 def test_rows_longer_than_the_sample_are_refused_where_attention_has_a_window():
     model = tiny_mistral(3)
     assert fits(model.base_model, IDS[:, :3], LENGTHS.clamp(max=3))
-    with pytest.raises(
-        ModelError, match="nearest tokens"
-    ):  # mutation caught: the window not compared with the rows
+    # Mutation caught: the window not compared with the rows.
+    with pytest.raises(ModelError, match="nearest tokens"):
         unpadded_states(model.base_model, unpad(IDS, LENGTHS))
 
 
