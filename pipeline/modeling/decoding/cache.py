@@ -66,7 +66,8 @@ class RoomyLayer(DynamicLayer):
             used: the column before which they end.
         """
         if not self.is_initialized:
-            self._allocate(*prompts.buffers, batch)
+            keys, values = prompts.buffers
+            self._allocate(keys, values, batch)
         self.used = used
         for buffer, states in zip(self.buffers, prompts.buffers, strict=True):
             buffer[rows, :, used - prompts.used : used] = states[which, :, : prompts.used]
