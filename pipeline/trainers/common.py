@@ -20,6 +20,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.utils import logging
 
 from pipeline.base.errors import ConfigError, ModelError
 from pipeline.base.files import disk_errors
@@ -231,7 +232,11 @@ def closed_bar(trainer: Trainer) -> Generator[None]:
 
 
 def show_progress(trainer: Trainer) -> None:
-    """Replace the bar that prints every logged dictionary; a run with ``disable_tqdm`` keeps these."""
+    """Replace the bar that prints every logged dictionary; a run with ``disable_tqdm`` keeps these.
+
+    Writing a checkpoint has no bar of its own, which would break this one.
+    """
+    logging.disable_progress_bar()
     if not trainer.args.disable_tqdm:
         trainer.remove_callback(ProgressCallback)
         trainer.remove_callback(PrinterCallback)
