@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor
 
@@ -19,10 +21,22 @@ def completion_positions(prompt_lengths: Tensor, width: int) -> Tensor:
     return prompt_lengths[:, None] - 1 + torch.arange(width, device=prompt_lengths.device)[None, :]
 
 
-def take_positions(hidden: Tensor, positions: Tensor) -> Tensor:
-    """(B, T, H) rows of ``hidden`` (B, L, H) at ``positions`` (B, T); columns past the end repeat the last one."""
-    index = positions.clamp(0, hidden.shape[1] - 1)
-    return hidden.gather(1, index[..., None].expand(-1, -1, hidden.shape[-1]))
+class _TakeRows(torch.autograd.Function):
+    """The backward pass copies rows, where index_select's own adds them one by one on a CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor) -> Tensor:
+        ctx.index, ctx.count = index, len(x)
+        return x.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return grads[0].new_zeros(ctx.count, grads[0].shape[1]).index_copy_(0, ctx.index, grads[0]), None
+
+
+def take_rows(x: Tensor, index: Tensor) -> Tensor:
+    """(M, H) rows of ``x`` (N, H) at ``index`` (M,), in which no row may stand twice."""
+    return cast("Any", _TakeRows.apply)(x, index)  # pyright: ignore[reportUnknownMemberType]
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:

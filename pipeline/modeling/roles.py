@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from pipeline.base.errors import ModelError
 from pipeline.functional.logprobs import selected_logprobs
-from pipeline.functional.masks import completion_positions, length_mask, take_positions
+from pipeline.functional.masks import completion_positions, length_mask, take_rows
 from pipeline.modeling.loading import load_causal_lm, load_tokenizer, require_fit
 from pipeline.modeling.lora import add_role, with_adapter
 from pipeline.modeling.tokens import right_pad
 from pipeline.modeling.types import CausalLM, Tokenizer
+from pipeline.modeling.unpadded.rows import unpad, unpadded_states
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -74,25 +75,83 @@ def hidden_states(model: CausalLM, input_ids: Tensor) -> Tensor:
 
     Without an attention mask: attention is causal, so padding on the right cannot reach a real token.
     """
-    return language_model(model).base_model(input_ids=input_ids, use_cache=False).last_hidden_state
+    return _body(model)(input_ids=input_ids, use_cache=False).last_hidden_state
+
+
+def _body(model: CausalLM) -> PreTrainedModel:
+    """The decoder without its output embedding."""
+    return cast("PreTrainedModel", language_model(model).base_model)
 
 
 def completion_states(
     model: CausalLM,
     input_ids: Tensor,
     prompt_lengths: Tensor,
-    width: int,
+    mask: Tensor,
     trunk: Tensor | None = None,
     below: int = 0,
+    unpadded: bool = False,
 ) -> Tensor:
-    """(B, T, H) states under the active role that predict the completion's tokens.
+    """(M, H) states under the active role that predict the completion tokens that count, in the order of ``mask``.
+
+    A row's last token is not run, as nothing reads what it predicts, nor the last MLP on a prompt.
 
     Args:
+        input_ids: (B, L) prompt + completion, padded on the right.
+        mask: (B, T) True on a completion's tokens.
         trunk: (B, L, H) output of the lowest ``below`` blocks for these rows; those blocks are then not run.
+        unpadded: run without padding, where there is no trunk.
     """
-    with above_trunk(model, trunk, below):
-        states = hidden_states(model, input_ids)
-    return take_positions(states, completion_positions(prompt_lengths, width))
+    positions = completion_positions(prompt_lengths, mask.shape[1])
+    if unpadded and trunk is None:
+        lengths = prompt_lengths + (mask.sum(1) - 1).clamp(min=0)
+        index = ((lengths.cumsum(0) - lengths)[:, None] + positions)[mask]
+        with last_mlp_at(model, index):
+            states = unpadded_states(_body(model), unpad(input_ids, lengths))
+    else:
+        end = max(input_ids.shape[1] - 1, 1)
+        index = (torch.arange(len(mask), device=mask.device)[:, None] * end + positions)[mask]
+        with above_trunk(model, None if trunk is None else trunk[:, :end], below), last_mlp_at(model, index):
+            states = hidden_states(model, input_ids[:, :end]).flatten(0, 1)
+    return take_rows(states, index)
+
+
+@contextmanager
+def last_mlp_at(model: CausalLM, index: Tensor) -> Iterator[None]:
+    """Run the last block's MLP for the tokens at ``index`` (M,) of all only, each once; the others get 0 from it.
+
+    Nothing after it mixes tokens. A base whose last block has no ``mlp``, or that recomputes its blocks on the way
+    back, where the hooks are gone, runs it for all.
+    """
+    blocks = block_list(_body(model))
+    block = None if blocks is None else blocks[1][-1]
+    mlp = getattr(block, "mlp", None)
+    if not isinstance(mlp, nn.Module) or getattr(block, "gradient_checkpointing", False):
+        yield
+        return
+    shape: list[torch.Size] = []
+
+    def pick(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        shape.clear()
+        if kwargs or len(args) != 1:  # Bloom's adds the residual as well
+            return None
+        shape.append(args[0].shape)
+        return (take_rows(args[0].flatten(0, -2), index)[None],), kwargs
+
+    def place(_module: nn.Module, _args: object, out: Any) -> Any:
+        if not shape:
+            return None
+        first = out[0] if isinstance(out, tuple) else out
+        whole = first.new_zeros(shape[0][:-1].numel(), first.shape[-1]).index_copy(0, index, first[0])
+        whole = whole.view(*shape[0][:-1], -1)
+        return (whole, *out[1:]) if isinstance(out, tuple) else whole
+
+    hooks = mlp.register_forward_pre_hook(pick, with_kwargs=True), mlp.register_forward_hook(place)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @contextmanager
@@ -247,8 +306,8 @@ def sequence_logprobs(
         mask = length_mask(lengths, ids.shape[1])
         prompt_lengths = torch.tensor([len(p) for p in prompts], device=weight.device)
         with active_adapter(model, adapter):
-            states = completion_states(model, joined, prompt_lengths, ids.shape[1])
-        flat = selected_logprobs(states[mask], weight, ids[mask], temperature)[0]
+            states = completion_states(model, joined, prompt_lengths, mask)
+        flat = selected_logprobs(states, weight, ids[mask], temperature)[0]
         for i, part in zip(index, flat.split(lengths.tolist()), strict=True):
             out[i] = part.tolist()
     return out

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pipeline.base.errors import ModelError
 from pipeline.modeling.lora import add_role
-from pipeline.modeling.roles import active_adapter, hidden_states
+from pipeline.modeling.roles import active_adapter, hidden_states, last_mlp_at
 from pipeline.modeling.tokens import pad_id, right_pad
 from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.scoring.scorer import Samples
@@ -85,7 +85,9 @@ def score_rows(model: CausalLM, head: Tensor, rows: Sequence[Sequence[int]], bat
     for start in range(0, len(order), batch_size):
         index = order[start : start + batch_size]
         ids, lengths = right_pad([rows[i] for i in index], 0, head.device)
-        states = hidden_states(model, ids)[torch.arange(len(index), device=head.device), lengths - 1]
+        last = torch.arange(len(index), device=head.device) * ids.shape[1] + lengths - 1
+        with last_mlp_at(model, last):
+            states = hidden_states(model, ids).flatten(0, 1)[last]
         scores[index] = (states.to(head.dtype) @ head.T).squeeze(-1).float().cpu()
     return scores
 

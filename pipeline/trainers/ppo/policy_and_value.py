@@ -50,12 +50,12 @@ class ValueHead(nn.Module):
         return self.adapter is None and self.backbone is None
 
     def states(self, policy: CausalLM, batch: Batch) -> Tensor:
-        """(B, T, H) states that values are read from, if they are not the policy's."""
-        width = batch.completion_mask.shape[1]
+        """(M, H) states that values are read from, if they are not the policy's."""
+        rows = batch.input_ids, batch.prompt_lengths, batch.completion_mask
         if self.backbone is not None:
-            return completion_states(self.backbone, batch.input_ids, batch.prompt_lengths, width)
+            return completion_states(self.backbone, *rows)
         with active_adapter(policy, self.adapter):
-            return completion_states(policy, batch.input_ids, batch.prompt_lengths, width)
+            return completion_states(policy, *rows)
 
     def forward(self, states: Tensor) -> Tensor:
         """(..., H) to (...), fp32."""
@@ -112,6 +112,7 @@ class PolicyAndValue(nn.Module):
         self.policy, self.value_model = policy, value_model
         self.checkpointing = False
         self.trunk_layers = 0
+        self.unpadded = False
 
     def forward(
         self,
@@ -136,12 +137,12 @@ class PolicyAndValue(nn.Module):
         # Checkpointed blocks are recomputed outside this context, and need the same attention there.
         with _checkpointing(self) if checkpointing else quick_attention(self.policy, input_ids):
             states = completion_states(
-                self.policy, input_ids, prompt_lengths, mask.shape[1], trunk, self.trunk_layers
-            )[mask]
+                self.policy, input_ids, prompt_lengths, mask, trunk, self.trunk_layers, self.unpadded
+            )
             if self.value_model.shares_states:
                 value_states = states.detach() if value_only else states
             else:
-                value_states = self.value_model.states(self.policy, batch)[mask]
+                value_states = self.value_model.states(self.policy, batch)
         logprobs, entropy = selected_logprobs(
             states, output_embedding(self.policy), completion_ids[mask], temperature, entropy_grad
         )

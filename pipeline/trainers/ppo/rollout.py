@@ -175,15 +175,15 @@ def collect_rollout(
     if sampling.rescore:
         old_logprobs, old_values = _training_pass(wrapper, batch, sampling)
     elif not value_head.shares_states:
-        values = _by_parts(batch, sampling.batch_size, lambda b: value_head(value_head.states(model, b)))
-        old_values = torch.where(batch.completion_mask, values, 0.0)
+        old_values = _separate_values(wrapper, batch, sampling)
+    own = reference.model is model
     # With its adapters off the policy's model has the same trunk.
-    shared = reference.model is model and reference.adapter is None
+    below = below if own and reference.adapter is None else 0
     return Rollout(
         **vars(batch),
         ended=sampled.ended.to(device),
         old_logprobs=old_logprobs,
-        ref_logprobs=logprobs_under(reference, batch, sampling, below if shared else 0),
+        ref_logprobs=logprobs_under(reference, batch, sampling, below, own and wrapper.unpadded),
         old_values=old_values,
         score=checked(scorer(Samples(prompt_ids, completions, tokenizer, as_given)), len(completions)).to(device),
     )
@@ -202,18 +202,19 @@ def checked(score: Tensor, count: int) -> Tensor:
     return score.float()
 
 
-def logprobs_under(reference: Role, batch: Batch, sampling: SamplingSettings, below: int = 0) -> Tensor:
+def logprobs_under(
+    reference: Role, batch: Batch, sampling: SamplingSettings, below: int = 0, unpadded: bool = False
+) -> Tensor:
     """(B, T) log-probabilities of the completions under the reference; above the batch's trunk if ``below``."""
     weight = output_embedding(reference.model)
 
     def measure(part: Batch) -> Tensor:
         mask, trunk = part.completion_mask, part.trunk if below else None
         states = completion_states(
-            reference.model, part.input_ids, part.prompt_lengths, mask.shape[1], trunk, below
+            reference.model, part.input_ids, part.prompt_lengths, mask, trunk, below, unpadded
         )
-        out = torch.zeros(mask.shape, device=mask.device)
-        out[mask] = selected_logprobs(states[mask], weight, part.completion_ids[mask], sampling.temperature)[0]
-        return out
+        ids = part.completion_ids[mask]
+        return _in_rows(mask, selected_logprobs(states, weight, ids, sampling.temperature)[0])
 
     with active_adapter(reference.model, reference.adapter):
         return _by_parts(batch, sampling.batch_size, measure)
@@ -221,14 +222,28 @@ def logprobs_under(reference: Role, batch: Batch, sampling: SamplingSettings, be
 
 def _training_pass(wrapper: PolicyAndValue, batch: Batch, sampling: SamplingSettings) -> tuple[Tensor, Tensor]:
     def measure(part: Batch) -> Tensor:
-        mask = part.completion_mask
-        out = torch.zeros(*mask.shape, 2, device=mask.device)
         logprobs, _, values = wrapper(**part.columns(), temperature=sampling.temperature)
-        out[mask] = torch.stack([logprobs, values], -1)
-        return out
+        return _in_rows(part.completion_mask, torch.stack([logprobs, values], -1))
 
     logprobs, values = _by_parts(batch, sampling.batch_size, measure).unbind(-1)
     return logprobs, values
+
+
+def _separate_values(wrapper: PolicyAndValue, batch: Batch, sampling: SamplingSettings) -> Tensor:
+    """(B, T) values of a value model that does not read the policy's states."""
+    value_head = wrapper.value_model
+
+    def measure(part: Batch) -> Tensor:
+        return _in_rows(part.completion_mask, value_head(value_head.states(wrapper.policy, part)))
+
+    return _by_parts(batch, sampling.batch_size, measure)
+
+
+def _in_rows(mask: Tensor, figures: Tensor) -> Tensor:
+    """(B, T, ...) with ``figures`` (M, ...) where ``mask`` (B, T) is True, else 0."""
+    rows = figures.new_zeros(*mask.shape, *figures.shape[1:])
+    rows[mask] = figures
+    return rows
 
 
 def _by_parts(batch: Batch, size: int, measure: Callable[[Batch], Tensor]) -> Tensor:

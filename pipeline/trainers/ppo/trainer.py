@@ -25,13 +25,16 @@ from pipeline.functional.moments import RunningMoments
 from pipeline.modeling.decoding.drawing import uniforms
 from pipeline.modeling.lora import fuse_lora
 from pipeline.modeling.precision import cast_base_to_bf16
-from pipeline.modeling.roles import Role
+from pipeline.modeling.roles import Role, language_model, output_embedding
+from pipeline.modeling.tokens import right_pad
 from pipeline.modeling.types import CausalLM, Tokenizer
+from pipeline.modeling.unpadded.rows import fits
 from pipeline.modeling.weights import trained_parameters
 from pipeline.results.metrics import Logged
 from pipeline.scoring.scorer import Samples, Scorer
 from pipeline.store.checkpoints import Checkpoints
 from pipeline.trainers.checkpointing import SaveInTime
+from pipeline.trainers.common import is_sharded
 from pipeline.trainers.ppo import checkpoint, trl_parent
 from pipeline.trainers.ppo.best_policy import BestPolicies
 from pipeline.trainers.ppo.console import add_console
@@ -135,11 +138,23 @@ class PPOTrainer(trl_parent.TRLPPOTrainer):
             wrapper.gradient_checkpointing_enable(gradient_checkpointing_kwargs=args.gradient_checkpointing_kwargs)
         wrapper.trunk_layers = args.trunk_layers
         check_trunk_is_frozen(wrapper.policy, args.trunk_layers)
+        # Checkpointed blocks run again where the rows are not known any more.
+        padded = args.gradient_checkpointing or args.trunk_layers or is_sharded()
+        wrapper.unpadded = not padded and self._runs_unpadded(wrapper.policy)
         self.scorer = scorer
         reference = wrapper.policy if self.ref_model is None else cast("CausalLM", self.ref_model)
         self.reference = Role(reference, self.ref_adapter_name)
         adapter = policy_adapter(wrapper.policy, self.model_adapter_name)
         self.sampling = SamplingSettings.of(args, wrapper.policy, cast("int | None", self.stop_token_id), adapter)
+
+    def _runs_unpadded(self, policy: CausalLM) -> bool:
+        """Whether the policy's base can read its longest and its shortest prompt with a completion unpadded."""
+        ids = sorted(self.prompts.ids, key=len)
+        filler = [ids[0][0]] * self.args.completion_tokens()
+        rows, lengths = right_pad(
+            [[*ids[0], *filler[:1]], [*ids[-1], *filler]], 0, output_embedding(policy).device
+        )
+        return fits(cast("PreTrainedModel", language_model(policy).base_model), rows, lengths)
 
     def _set_up_state(self, checkpoints: Checkpoints | None) -> None:
         """Set up the state that changes between updates, besides the weights."""

@@ -13,7 +13,7 @@ from pipeline.functional.masks import (
     length_mask,
     masked_mean,
     masked_var,
-    take_positions,
+    take_rows,
 )
 from tests.unit.functional.helpers import LENGTHS, MASK, rows
 
@@ -27,10 +27,14 @@ def test_positions_predict_the_completion():
     assert completion_positions(torch.tensor([2, 4]), 3).tolist() == [[1, 2, 3], [3, 4, 5]]
 
 
-def test_take_positions_gathers_states():
-    hidden = torch.arange(2 * 6 * 1.0).view(2, 6, 1)
-    taken = take_positions(hidden, torch.tensor([[1, 2], [5, 9]]))
-    assert taken.squeeze(-1).tolist() == [[1.0, 2.0], [11.0, 11.0]]
+def test_rows_taken_give_their_gradient_back():
+    hidden, index = rows(1, 6, 3).requires_grad_(), torch.tensor([4, 0, 5])
+    weights = rows(2, 3, 3)
+    expected = torch.autograd.grad((hidden[index] * weights).sum(), hidden)[0]
+    taken = take_rows(hidden, index)
+    assert torch.equal(taken, hidden[index])
+    # Mutation caught: the gradient in the order of the index's values.
+    assert torch.equal(torch.autograd.grad((taken * weights).sum(), hidden)[0], expected)
 
 
 def test_masked_moments_ignore_what_does_not_count():

@@ -9,6 +9,7 @@ import torch
 
 from pipeline.base.errors import ModelError
 from pipeline.functional.masks import length_mask
+from pipeline.modeling.roles import completion_states
 from pipeline.modeling.tokens import right_pad
 from pipeline.modeling.unpadded.rows import fits, unpad, unpadded_states
 from tests.conftest import tiny_gpt2, tiny_llama
@@ -59,6 +60,23 @@ def test_states_and_gradients_are_those_of_padded_rows(make: Any, rows: list[lis
     for name, grad in gradients(model, states).items():
         torch.testing.assert_close(grad, expected[name], atol=2e-4, rtol=1e-4)
     assert model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("make", [tiny_gpt2, tiny_llama])
+@pytest.mark.parametrize("unpadded", [False, True])
+def test_states_that_predict_completions_are_those_of_whole_rows(make: Any, unpadded: bool):
+    """Without each row's last token, and without the last block's MLP on prompts."""
+    model = make()
+    prompts = torch.tensor([2, 1, 1, 3])
+    mask = length_mask(LENGTHS - prompts, 3)  # the third row has no completion
+    whole = model.base_model(input_ids=IDS, use_cache=False).last_hidden_state
+    padded = torch.cat([row[p - 1 : n - 1] for row, p, n in zip(whole, prompts, LENGTHS, strict=True)])
+    expected = gradients(model, padded)
+    states = completion_states(model, IDS, prompts, mask, unpadded=unpadded)
+    # Mutations caught: the row's start left out of the index; the MLP's output at another token's place.
+    torch.testing.assert_close(states, padded, atol=1e-5, rtol=1e-5)
+    for name, grad in gradients(model, states).items():
+        torch.testing.assert_close(grad, expected[name], atol=2e-4, rtol=1e-4)
 
 
 def test_bf16_stays_close_to_fp32():
