@@ -93,6 +93,19 @@ def require_whole(model: CausalLM, info: dict[str, Any], source: str) -> None:
     require_finite(model, source, "Download it again: training cannot repair them.")
 
 
+def load_classifier(base: str, revision: str | None = None) -> PreTrainedModel:
+    """A sequence classifier of one output, ``reward``, in fp32 over ``base``; its head is drawn at random."""
+    from transformers import AutoModelForSequenceClassification
+
+    options: dict[str, Any] = {"revision": revision, "use_safetensors": True, "trust_remote_code": False}
+    with silent():  # no base has the head
+        model = AutoModelForSequenceClassification.from_pretrained(
+            base, num_labels=1, dtype=torch.float32, **options
+        )
+    model.config.id2label, model.config.label2id = {0: "reward"}, {"reward": 0}
+    return model
+
+
 def require_fit(model: CausalLM, tokenizer: Tokenizer, source: str) -> None:
     """Check that the model has an embedding of every token of the tokenizer.
 

@@ -11,10 +11,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification
 
 from pipeline.base.errors import ModelError, first_line
-from pipeline.modeling.loading import load_causal_lm, load_tokenizer, save_model, silent
+from pipeline.modeling.loading import load_causal_lm, load_classifier, load_tokenizer, save_model, silent
 from pipeline.modeling.tokens import pad_id
 from pipeline.modeling.types import Tokenizer
 
@@ -68,8 +67,9 @@ def merge(kind: Kind, adapter: Path, base: str, revision: str | None, directory:
 
     where = str(adapter)
     tokenizer = load_tokenizer(base, revision)
-    dtype = load_causal_lm(base, revision).dtype
-    plain = _load(kind, base, revision)
+    whole = load_causal_lm(base, revision)
+    dtype = whole.dtype
+    plain: Any = whole.float() if kind == "policy" else load_classifier(base, revision).eval()
     plain.config.pad_token_id = pad_id(tokenizer)
     rows = sample_rows(plain.config.vocab_size, plain.config.pad_token_id)
     before = _logits(plain, rows)
@@ -123,24 +123,9 @@ def sample_rows(vocabulary: int, pad: int | None) -> list[list[int]]:
     return [[i if i != pad else (i + 1) % vocabulary for i in row] for row in rows]
 
 
-def _load(kind: Kind, base: str, revision: str | None) -> Any:
-    if kind == "policy":
-        return load_causal_lm(base, revision, torch.float32)
-    with silent():  # no base has the head
-        return AutoModelForSequenceClassification.from_pretrained(
-            base,
-            revision=revision,
-            num_labels=1,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-        ).eval()
-
-
 def _describe(kind: Kind, model: Any, tokenizer: Tokenizer) -> None:
     """Set what loaders ask of a reward model's config; without ``regression`` they return a sigmoid."""
     if kind == "reward":
-        model.config.id2label, model.config.label2id = {0: "reward"}, {"reward": 0}
         model.config.problem_type = "regression"
         model.config.pad_token_id = pad_id(tokenizer)
 

@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from pipeline.base.process import say
-from pipeline.modeling.loading import fuse_activations, silent
+from pipeline.modeling.loading import fuse_activations, load_classifier
 from pipeline.modeling.precision import cast_base_to_bf16
 from pipeline.modeling.unpadded.pairs import fits, last_states, pack
 from pipeline.trainers.common import has_accelerator, is_sharded
@@ -31,12 +30,7 @@ def classifier(base: str, revision: str | None, seed: int) -> Any:
         seed: of what is drawn later, LoRA's A.
     """
     torch.manual_seed(seed)
-    options: dict[str, Any] = {"revision": revision, "use_safetensors": True, "trust_remote_code": False}
-    with silent():  # no base has the head
-        model = AutoModelForSequenceClassification.from_pretrained(
-            base, num_labels=1, dtype=torch.float32, **options
-        )
-    model.config.id2label, model.config.label2id = {0: "reward"}, {"reward": 0}
+    model: Any = load_classifier(base, revision)
     with torch.no_grad():
         model.score.weight.zero_()
     return fuse_activations(model).eval()
