@@ -14,9 +14,11 @@ from transformers import PreTrainedModel
 from pipeline.base.errors import ModelError, first_line
 from pipeline.modeling.portable import save_model_files, save_tokenizer
 from pipeline.modeling.types import CausalLM, Tokenizer
+from pipeline.modeling.vector_math import choose_code
 from pipeline.modeling.weights import require_finite
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+choose_code()  # whatever computes has loaded something
 
 
 def load_tokenizer(source: str, revision: str | None = None) -> Tokenizer:
