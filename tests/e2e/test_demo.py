@@ -110,7 +110,7 @@ def test_kill_at_any_moment_and_run_again(mini: Path, tmp_path: Path):
             assert ours.verify() == []
             assert ours.number == 1
             if not name.endswith("-report"):
-                assert ours.id == theirs.id
+                assert ours.id == theirs.id, name
 
 
 @pytest.mark.timeout(600)
