@@ -13,6 +13,7 @@ from pipeline.formats.families import (
     label_page,
     labelling_tools,
     oasst,
+    open_webui,
     scored,
     trl_and_hh,
     two_answers,
@@ -27,6 +28,7 @@ Format = Literal[
     "shp", "helpsteer", "helpsteer_rated", "rewardbench", "safe_rlhf", "alpacafarm", "webgpt", "summaries",
     "nectar", "oasst", "oasst_flat", "responses_scores", "openai_preference", "swift", "sharegpt", "instructed",
     "ultrafeedback_pairs", "prodigy", "argilla", "label_studio", "choices", "label_page",
+    "open_webui",
 ]  # fmt: skip
 
 ReadRow = Callable[[Row, Reading], "list[Any]"]
@@ -207,6 +209,12 @@ FORMATS: dict[Format, Layout] = {
     "argilla": Layout("Argilla", ("fields", "responses"), row=labelling_tools.argilla_answers, record=True),
     "label_studio": Layout(
         "Label Studio", ("data", "annotations"), row=labelling_tools.label_studio_answers, record=True
+    ),
+    "open_webui": Layout(
+        "Open WebUI's feedback",
+        ("type", "data", "meta", "snapshot"),
+        ("id", "user_id", "version", "created_at", "updated_at"),
+        all=open_webui.read_all,
     ),
     "choices": Layout(
         "a table of choices",

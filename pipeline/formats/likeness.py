@@ -51,6 +51,8 @@ def looks_like(row: Row) -> str:
             "This looks like Potato's export, which holds answers without the texts: "
             "join it with the data file by instance_id, and map the columns."
         )
+    if {"chat_id", "model_id", "sibling_model_ids", "rating"} <= there:
+        return "This looks like Open WebUI's CSV, which holds ratings without the texts: export JSON there."
     if table := _table_of_choices(row) or _better_and_worse(row):
         return table
     near = [_shared(name, layout, row) for name, layout in FORMATS.items() if len(layout.needs) > 1]

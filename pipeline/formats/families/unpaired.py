@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from pipeline.formats.judged import JudgedRow, Refused, Row, Unusable, absent, judged, text, yes
@@ -50,8 +50,7 @@ def pair_up(
     ``pairs: best_worst`` makes one pair a prompt; of many completions, each is compared with 16 others only.
     Several people's thumbs on one completion are votes: it is what most of them say.
     """
-    groups: dict[tuple[str, str], ByScore] = {}
-    places: dict[tuple[str, str], str] = {}
+    opinions: list[tuple[str, Opinion]] = []
     for place, row in rows:
         try:
             found = read(row, how)
@@ -59,18 +58,35 @@ def pair_up(
             yield place, refused.unusable
             continue
         if isinstance(found, Opinion):
-            key = (found.prompt, found.kind)
-            places.setdefault(key, place)
-            groups.setdefault(key, {}).setdefault(found.score, {})[found] = None
+            opinions.append((place, found))
         else:
             yield from ((place, one) for one in found)
+    yield from paired(opinions, how)
+
+
+def paired(
+    opinions: Iterable[tuple[str, Opinion]], how: Reading, have_pairs: Collection[str] = ()
+) -> Iterator[tuple[str, JudgedRow | Unusable]]:
+    """The pairs of :func:`pair_up`, each at the place of the first opinion on its prompt.
+
+    Args:
+        have_pairs: prompts of which there are pairs already, so that opinions all alike are no loss.
+    """
+    groups: dict[tuple[str, str], ByScore] = {}
+    places: dict[tuple[str, str], str] = {}
+    for place, one in opinions:
+        key = (one.prompt, one.kind)
+        places.setdefault(key, place)
+        groups.setdefault(key, {}).setdefault(one.score, {})[one] = None
     for key, by_score in groups.items():
         if key[1] == THUMBS:
             by_score, even = _by_majority(by_score)
             yield from itertools.repeat((places[key], Unusable(_EVEN, broken=False)), even)
         if len(by_score) < 2:
+            if key[0] in have_pairs:
+                continue
             yield places[key], Unusable("all opinions on the prompt are the same", broken=False)
-        elif how.pairs == "all" and sum(len(opinions) > MOST_OTHERS for opinions in by_score.values()) > 1:
+        elif how.pairs == "all" and sum(len(scored) > MOST_OTHERS for scored in by_score.values()) > 1:
             yield places[key], Unusable(f"a prompt with more pairs than {MOST_OTHERS} a completion", broken=False)
         for pair in itertools.islice(_pairs(by_score), 1 if how.pairs == "best_worst" else None):
             yield places[key], _judged(*pair)

@@ -198,7 +198,8 @@ def verdicts(rows: list[Row], format: Format) -> set[tuple[str, str, str]]:
 
 def test_every_format_is_among_the_samples() -> None:
     # Records of tools have tests of their own; an implicit prompt is never guessed, and the page's export is ours.
-    assert set(FORMATS) - set(SAMPLES) == {"argilla", "label_studio", "trl_implicit", "label_page"}
+    ours = {"argilla", "label_studio", "open_webui", "trl_implicit", "label_page"}
+    assert set(FORMATS) - set(SAMPLES) == ours
 
 
 @pytest.mark.parametrize("format", SAMPLES)

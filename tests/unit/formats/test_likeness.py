@@ -33,6 +33,10 @@ from pipeline.formats.likeness import looks_like, prompt_in
         ({"data": [{"prompt": "p"}]}, 'one object that holds the rows under "data"'),
         ({"instruction": "i", "output": "o", "source": "s"}, "examples to imitate"),
         ({"instance_id": 1, "label_annotations": {}}, "Potato's export"),
+        (
+            dict.fromkeys(["id", "user_id", "chat_id", "model_id", "sibling_model_ids", "rating", "reason"], ""),
+            "Open WebUI's CSV",
+        ),
     ],
 )
 def test_a_resemblance_is_a_sentence(row: dict[str, Any], said: str) -> None:
