@@ -13,6 +13,7 @@ usage: python -m pipeline data look FILE       how the rows of a file would be r
        python -m pipeline keys [SECTION]       what a config may say: keys, types, defaults, what each is for
        python -m pipeline doctor RUN           what is wrong with a PPO run, and what to change
        python -m pipeline merge ADAPTER        a policy or a reward model as one whole model, for other engines
+       python -m pipeline approve VERSION      sign a version off; `audit show` and `audit verify` read the log
        python -m pipeline.STAGE --config configs/X.yaml [section.key=value ...]
        python -m pipeline.run STAGE ... --config configs/X.yaml    consecutive stages in one go; none: all
        python -m pipeline.sweep --config configs/X.yaml --seeds 5 --grid ppo.kl_coef=0.02,0.1
@@ -39,6 +40,8 @@ _COMMANDS = {
     ("keys",): "pipeline.stages.print_keys",
     ("doctor",): "pipeline.stages.doctor",
     ("merge",): "pipeline.stages.merge",
+    ("approve",): "pipeline.governance.approve",
+    ("audit",): "pipeline.governance.audit",
 }
 
 

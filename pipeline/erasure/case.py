@@ -25,6 +25,7 @@ class Case:
         versions: versions with their rows, found by this attempt or an earlier one.
         heads: the head of each name before the first version was replaced.
         tags: tags removed with versions, as ``name@tag``.
+        event: the number of its event in the audit log; 0 before it is noted.
     """
 
     asked: str
@@ -33,6 +34,7 @@ class Case:
     versions: list[str] = field(default_factory=list[str])
     heads: dict[str, int] = field(default_factory=dict[str, int])
     tags: list[str] = field(default_factory=list[str])
+    event: int = 0
 
     def path(self, root: Path) -> Path:
         return root / ".forgetting" / f"{digest(sorted(self.annotators))[:16]}.json"

@@ -32,6 +32,7 @@ from pipeline.erasure.erase_version import (
 from pipeline.erasure.find import Traces, find_traces
 from pipeline.erasure.mentions import name_somebody
 from pipeline.erasure.successors import replace
+from pipeline.governance.audit_log import AuditLog
 from pipeline.labelling.log.log import Log
 from pipeline.labelling.log.schema import FILE
 from pipeline.store import refs
@@ -192,11 +193,26 @@ def forget(store: Store, case: Case) -> Iterator[str]:
     yield from _tidy(store, case, {version.name for version, _ in traces.named})
     place_heads(store, case.heads)
     yield from advice(case, traces)
+    yield from _note(store, case, record)
     with disk_errors(str(record)):
         record.unlink()
         fsync(record.parent)
         with contextlib.suppress(OSError):  # another case is there
             record.parent.rmdir()
+
+
+def _note(store: Store, case: Case, record: Path) -> Iterator[str]:
+    """Note the erasure in the audit log, once, without saying whose it was; a changed log does not prevent it."""
+    log, facts = AuditLog(store.root), {"versions": ", ".join(case.versions), "logs": len(case.projects)}
+    try:
+        events = log.events()
+        if 0 < case.event <= len(events) and events[case.event - 1].facts == facts:
+            return
+        case.event = len(events) + 1
+        _write(record, case)
+        log.append("erased", "", {**facts})
+    except StoreError as err:
+        yield f"warning: not noted in the audit log: {err}"
 
 
 def _remains(store: Store, case: Case) -> list[Path]:

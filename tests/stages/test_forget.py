@@ -25,6 +25,7 @@ from pipeline.base.errors import ConfigError, DataError, StoreError
 from pipeline.base.records import COMPARISONS, PREFERENCES, Comparison, row_id
 from pipeline.erasure import amend, mentions, successors
 from pipeline.erasure import erase_person as forgetting
+from pipeline.governance.audit_log import AuditLog
 from pipeline.labelling.items import Item, order_of
 from pipeline.labelling.log.log import Log
 from pipeline.labelling.session.project import LabellingProject
@@ -647,6 +648,21 @@ def test_doing_it_again_changes_nothing(world: World, capsys: pytest.CaptureFixt
     assert state_of_files(world.root) == before
 
 
+def test_an_erasure_is_noted_without_the_person(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    one = world.ids()[ONE]
+    assert world.run(ONE, "--yes") == 0
+    (event,) = AuditLog(world.root).events()
+    assert (event.event, event.by, event.facts["logs"]) == ("erased", "", 1)
+    assert "x-preferences@v000001" in str(event.facts["versions"])
+    log = AuditLog(world.root)
+    assert [text for text in (ONE, one) if text in log.path.read_text()] == []
+    # A log that was changed is no reason to keep somebody's answers.
+    log.path.write_text("{}\n")
+    capsys.readouterr()
+    assert world.run(TWO, "--yes") == 0
+    assert "warning: not noted in the audit log" in capsys.readouterr().out
+
+
 def names(world: World, project: str) -> list[tuple[str, str]]:
     with closing(Log(world.root / project)) as log:
         return [(p.name, p.id) for p in log.people.all()]
@@ -683,6 +699,7 @@ POINTS = [
     (forgetting, "redact"),
     (forgetting, "drop_staging"),
     (forgetting, "place_heads"),
+    (AuditLog, "append"),
 ]
 
 
@@ -737,6 +754,8 @@ class Campaign:
         assert state(world.root) == self.expected, f"died before step {step}"
         assert [holding(world.root, text) for text in (EDIT, NOTE, ONE, self.one)] == [[]] * 4
         assert not (world.root / ".forgetting").exists()
+        # Mutation caught: the event noted again by the command that finishes the erasure.
+        assert [event.event for event in AuditLog(world.root).events()] == ["erased"]
         shutil.rmtree(world.root)
         return not alive
 
@@ -754,8 +773,9 @@ def test_a_death_between_any_two_steps_is_mended_by_the_same_command(
     step = 0
     while campaign.die_before(step, monkeypatch, capsys):
         step += 1
-    # Record, log, record; three replacements; four erasures; two with figures by person; five stagings; heads.
-    assert step == 18
+    # Record, log, record; three replacements; four erasures; two with figures by person; five stagings; heads;
+    # record, audit log.
+    assert step == 20
 
 
 def test_a_death_between_two_files_that_name_somebody_is_mended(

@@ -1,0 +1,113 @@
+"""Sign-offs: a person says yes to a version, and the yes holds for its exact bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.base.errors import ConfigError, StoreError
+from pipeline.base.files import sha256_file
+from pipeline.base.records import digest
+from pipeline.governance.audit_log import AuditLog, Event
+from pipeline.store.store import Store
+from pipeline.store.version import Version
+
+_LONGEST = {"--by": 100, "--note": 2000}
+
+
+@dataclass(frozen=True)
+class Approval:
+    """Who approved which version, when, and what they wrote."""
+
+    ref: str
+    by: str
+    note: str
+    time: str
+    hash: str
+
+
+def seal(version: Version) -> str:
+    """sha256 over the manifest, which holds that of every file, and the card.
+
+    Raises:
+        StoreError: a file is not as the manifest says.
+    """
+    if problems := version.verify():
+        raise StoreError(version.where, f"is not as it was made ({problems[0]}).", "Restore it, or make it again.")
+    card = version.path / "README.md"
+    card_digest = sha256_file(card) if card.is_file() else None
+    return digest([sha256_file(version.path / "manifest.json"), card_digest])
+
+
+def approve(store: Store, version: Version, by: str, note: str) -> tuple[Approval, bool]:
+    """Record that ``by`` approves ``version``.
+
+    Returns:
+        The approval, and whether it is new: the same words by the same person about the same bytes are not.
+    Raises:
+        ConfigError: no name, or one that does not fit in a line.
+        StoreError: the version is damaged, or the audit log was changed.
+    """
+    by, note = _line(by, "--by"), _line(note, "--note", empty=True)
+    before = approval_of(store, version)
+    if before is not None and (before.by, before.note) == (by, note):
+        return before, False
+    facts: dict[str, str | int] = {"ref": version.ref, "id": version.id, "seal": seal(version), "note": note}
+    return _approval(AuditLog(store.root).append("approved", by, facts)), True
+
+
+def withdraw(store: Store, version: Version, by: str, note: str) -> Approval | None:
+    """Take the approval of ``version`` back; returns it, None where there is none."""
+    by, note = _line(by, "--by"), _line(note, "--note", empty=True)
+    log = AuditLog(store.root)
+    last = _last(log.events(), version.ref)
+    if last is None or last.event != "approved":
+        return None
+    log.append("withdrawn", by, {"ref": version.ref, "id": version.id, "note": note})
+    return _approval(last)
+
+
+def approval_of(store: Store, version: Version) -> Approval | None:
+    """The approval of exactly these bytes; None where nobody approved them, or it was withdrawn.
+
+    Raises:
+        StoreError: the version is damaged, or the audit log was changed: neither counts as approved.
+    """
+    last = _last(AuditLog(store.root).events(), version.ref)
+    if last is None or last.event != "approved" or last.facts.get("seal") != seal(version):
+        return None
+    return _approval(last)
+
+
+def changed_since(store: Store) -> list[str]:
+    """The approved versions whose bytes are not those that were approved, a sentence each."""
+    log = AuditLog(store.root)
+    events, problems = log.events(), list[str]()
+    for ref in dict.fromkeys(str(event.facts["ref"]) for event in events if event.event == "approved"):
+        last = _last(events, ref)
+        if last is None or last.event != "approved":
+            continue
+        try:
+            now = seal(store.resolve(ref))
+        except StoreError as err:
+            problems.append(f"{ref}, approved by {last.by}: {err}")
+            continue
+        if now != last.facts.get("seal"):
+            problems.append(f"{ref} is not what {last.by} approved: its manifest or card was changed")
+    return problems
+
+
+def _last(events: list[Event], ref: str) -> Event | None:
+    about = [e for e in events if e.event in ("approved", "withdrawn") and e.facts.get("ref") == ref]
+    return about[-1] if about else None
+
+
+def _approval(event: Event) -> Approval:
+    return Approval(str(event.facts["ref"]), event.by, str(event.facts["note"]), event.time, event.hash)
+
+
+def _line(text: str, option: str, empty: bool = False) -> str:
+    text = " ".join(text.split())
+    if (not text and not empty) or not text.isprintable() or len(text) > _LONGEST[option]:
+        fact = "is empty." if not text else f"is longer than {_LONGEST[option]} characters, or not printable."
+        raise ConfigError(option, fact)
+    return text

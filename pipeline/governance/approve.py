@@ -1,0 +1,54 @@
+"""approve: sign a version off, or take that back, in the audit log."""
+
+from __future__ import annotations
+
+import argparse
+
+from pipeline.base.errors import DataError
+from pipeline.base.process import say
+from pipeline.governance.approvals import Approval, approve, withdraw
+from pipeline.store.store import Store, Version
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Record the approval, or that it is withdrawn.
+
+    Raises:
+        PipelineError: there is no such version, it is damaged, or the audit log was changed.
+    """
+    args = _parser().parse_args(argv)
+    store = Store(args.root)
+    version = store.resolve(args.version)
+    if args.withdraw:
+        approval = withdraw(store, version, args.by, args.note)
+        if approval is None:
+            raise DataError(version.where, "has no approval to withdraw.")
+        say("approve", f"{version.ref}: the approval by {approval.by} of {approval.time} is withdrawn")
+        return 0
+    approval, new = approve(store, version, args.by, args.note)
+    for line in _lines(version, approval, new):
+        say("approve", line)
+    return 0
+
+
+def _lines(version: Version, approval: Approval, new: bool) -> list[str]:
+    if not new:
+        return [f"up to date: {approval.by} approved {version.ref} at {approval.time}"]
+    return [
+        f"{version.ref}, {version.manifest.kind} by {version.manifest.stage}, id {version.id[:16]}: "
+        f"approved by {approval.by}",
+        f"noted in the audit log with the hash {approval.hash}",
+    ]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline approve",
+        description="Sign a version off. The approval holds for its exact bytes, and stands in the audit log.",
+    )
+    parser.add_argument("version", metavar="VERSION", help="such as demo-policy@v1")
+    parser.add_argument("--by", required=True, metavar="NAME", help="who approves")
+    parser.add_argument("--note", default="", metavar="TEXT", help="what was looked at, and why it is good enough")
+    parser.add_argument("--withdraw", action="store_true", help="take an approval back")
+    parser.add_argument("--root", default="data", help="the data directory (default: data)")
+    return parser
