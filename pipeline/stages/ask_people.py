@@ -26,6 +26,7 @@ from pipeline.workflow.stage import Run
 from pipeline.workflow.work_key import fingerprint, learning_part, local_files, output_format
 
 Row = dict[str, Any]
+FEED_SECONDS = 1.0
 
 
 @contextlib.contextmanager
@@ -122,6 +123,6 @@ class Feed:
     def add(self, split: str, prompt: str, completions: tuple[str, ...]) -> None:
         if self._session.project.settings.mode == "pairwise" and len(completions) == 2:
             self._waiting.append(Item(prompt, completions, "pairwise", split))
-        if self._waiting and time.monotonic() - self._last > 1:
+        if self._waiting and time.monotonic() - self._last > FEED_SECONDS:
             self._session.add(self._waiting)
             self._waiting, self._last = [], time.monotonic()

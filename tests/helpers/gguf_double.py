@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import zipfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType
 from gguf.quants import quantize
 
@@ -111,6 +113,16 @@ def write_wheel(directory: Path, files: dict[str, bytes], licence: str = "Licens
         wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{info}/RECORD", "")
     return path
+
+
+def copy_for_pip(monkeypatch: pytest.MonkeyPatch, index: Path) -> None:
+    """Copy wheels from ``index`` where pip would be asked for them: to start pip takes longer than most tests."""
+
+    def download(requirement: str, source: str, directory: Path) -> None:
+        name, version = requirement.split("==")
+        shutil.copy(index / f"{name.replace('-', '_')}-{version}-py3-none-any.whl", directory)
+
+    monkeypatch.setattr("pipeline.sources.gguf_files._pip_download", download)
 
 
 def sha256(content: bytes) -> str:

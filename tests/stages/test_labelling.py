@@ -16,7 +16,9 @@ import pytest
 
 from pipeline.base.errors import PipelineError
 from pipeline.labelling.log.log import Log
-from pipeline.stages import label
+from pipeline.labelling.web import server
+from pipeline.labelling.web.request_checks import Rate
+from pipeline.stages import ask_people, label
 from tests.helpers.label_client import Client
 from tests.stages.conftest import Project
 
@@ -65,17 +67,19 @@ def ctrl_c() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.fixture(scope="module")
-def with_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = Project(tmp_path_factory.mktemp("base"))
-    made.write()
-    made.run("sft")
-    return made.root
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits: clients may answer faster than people, and the page looks often whether it is done."""
+    monkeypatch.setattr(server, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(server, "LINGER_SECONDS", 0.02)
+    monkeypatch.setattr(ask_people, "FEED_SECONDS", 0.2)
+    monkeypatch.setattr(Rate, "check", lambda *_: None)
 
 
 @pytest.fixture
-def project(with_base: Path, tmp_path: Path) -> Project:
-    shutil.copytree(with_base / "data", tmp_path / "data")
+def project(finished: Project, tmp_path: Path) -> Project:
+    """A project that has a base and nothing else."""
+    shutil.copytree(finished.root / "data" / "mini-base", tmp_path / "data" / "mini-base")
     made = Project(tmp_path)
     made.write()
     return made
@@ -141,7 +145,7 @@ def test_people_label_while_completions_are_sampled(people: People, monkeypatch:
     def slow(self: Sampling) -> Any:
         for n, pair in enumerate(whole(self)):
             if n == 20:
-                time.sleep(1.2)  # longer than items wait for each other
+                time.sleep(0.4)  # longer than items wait for each other
             if n == 30:
                 assert voted.wait(30)
             yield pair

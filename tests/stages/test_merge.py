@@ -7,7 +7,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import cast
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -30,10 +31,25 @@ def store(finished: Project, tmp_path: Path) -> Store:
     return Store(root)
 
 
+@pytest.fixture
+def reading_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a fresh process would run, this one runs: the libraries' imports take longer than the merge."""
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        assert command[:2] == [sys.executable, "-c"]
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "argv", ["-c", *command[3:]])
+            exec(command[2], {})
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr("pipeline.modeling.merging.subprocess", SimpleNamespace(run=run))
+
+
 def merge(store: Store, *arguments: str) -> int:
     return main(["merge", *arguments, "--root", str(store.root)])
 
 
+@pytest.mark.usefixtures("reading_here")
 def test_a_merged_policy_is_the_policy(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "out"
     assert merge(store, "mini-policy", "--out", str(out)) == 0

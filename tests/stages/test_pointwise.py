@@ -12,6 +12,7 @@ from pipeline.base.errors import DataError
 from pipeline.base.records import digest
 from pipeline.store.checkpoints import Checkpoints
 from pipeline.store.store import Version
+from tests.helpers.pictures import arrange_no_axes
 from tests.stages.conftest import MINI, Project
 from tests.stages.test_resume import REWARD, Killed, figures, kill_after, metrics, weights
 
@@ -61,6 +62,12 @@ def texts(row: dict[str, Any]) -> dict[str, Any]:
 
 def fewer_pairs(preferences: Version, **n: int) -> Rows:
     return {s: [texts(r) for r in preferences.rows(s)[: n[s]]] for s in n}
+
+
+@pytest.fixture(autouse=True)
+def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draws them: their words are looked for in the page."""
+    arrange_no_axes(monkeypatch)
 
 
 @pytest.fixture

