@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TextIO
 
 # Imports cost each process more than its work. pytest's own process has threads, and cannot be forked.
@@ -96,3 +97,56 @@ def forked(code: str, arguments: Sequence[Sequence[str | int]]) -> Iterator[Fork
         forks = Forks(Fork(pid, *ends) for pid, ends in zip(pids, files, strict=True))
         yield forks
         forks.exits = json.loads(parent.stdout.readline())
+
+
+_ON_DEMAND = """
+import json, os, sys
+os.fsync = lambda fd: None
+
+{code}
+
+for line in sys.stdin:
+    arguments, *files = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        for number, file in enumerate(files, start=1):
+            os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        work(*arguments)
+        sys.exit()
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+class Command:
+    """A process that was forked on demand; the next one can be forked once this one was waited for."""
+
+    def __init__(self, pid: int, parent: subprocess.Popen[str]) -> None:
+        self.pid, self._parent = pid, parent
+
+    def wait(self) -> int:
+        """Its exit status; less than 0 where a signal ended it."""
+        assert self._parent.stdout is not None
+        return int(self._parent.stdout.readline())
+
+
+class Commands:
+    """Runs commands one after the other, each in a process forked from one that has done the imports.
+
+    Args:
+        code: Python that does the imports and defines ``work``, which takes the arguments and ends as it likes.
+    """
+
+    def __init__(self, code: str) -> None:
+        script = _ON_DEMAND.format(code=textwrap.dedent(code))
+        command = [sys.executable, "-c", script]
+        self._parent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def start(self, arguments: Sequence[str], out: Path, err: Path) -> Command:
+        assert self._parent.stdin is not None
+        assert self._parent.stdout is not None
+        print(json.dumps([list(arguments), str(out), str(err)]), file=self._parent.stdin, flush=True)
+        return Command(int(self._parent.stdout.readline()), self._parent)
+
+    def close(self) -> None:
+        self._parent.communicate()

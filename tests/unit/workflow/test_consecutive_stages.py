@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from pipeline.store.store import Store
 from pipeline.workflow import consecutive_stages
 from pipeline.workflow.experiment import STAGES
 from pipeline.workflow.graph import GRAPH
+from tests.helpers.forks import Command, Commands
 
 BODIES = """
 import atexit, os, random, signal, sys, time
@@ -49,33 +50,35 @@ def work(run):
             (draft.path / "what").write_text(role)
 """
 SCRIPT = """
-import sys
-sys.path.insert(0, sys.argv[1])
+import pyarrow.parquet
+import pipeline.tasks.reviews
 from pipeline.base.cli import run_cli
 from pipeline.workflow import consecutive_stages, stage_command
 stage_command.BODIES |= dict.fromkeys(stage_command.BODIES, "bodies:work")
-run_cli(consecutive_stages.main, sys.argv[2:])
+
+def work(root, *words):
+    sys.path.insert(0, root)
+    run_cli(consecutive_stages.main, list(words))
 """
 
 
 class Experiment:
     """Stages whose work is done in an instant, or ends as a file of the stage's name says."""
 
-    def __init__(self, root: Path) -> None:
-        self.root, self.store = root, Store(root / "data")
+    def __init__(self, root: Path, commands: Commands) -> None:
+        self.root, self.store, self._commands = root, Store(root / "data"), commands
         (root / "bodies.py").write_text(BODIES)
         (root / "x.yaml").write_text(f"name: x\ntask: reviews\ndata_dir: {root}/data\nsft: {{max_steps: 3}}\n")
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", SCRIPT, str(self.root), "--config", str(self.root / "x.yaml"), *words]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    def start(self, *words: str) -> Command:
+        arguments = [str(self.root), "--config", str(self.root / "x.yaml"), *words]
+        return self._commands.start(arguments, self.root / "out", self.root / "err")
 
     def run(self, *words: str) -> tuple[int, str, str]:
-        process = self.start(*words)
-        out, err = process.communicate(timeout=60)
-        return process.returncode, out, err
+        status = self.start(*words).wait()
+        return status, (self.root / "out").read_text(), (self.root / "err").read_text()
 
-    def started_waiting(self, *words: str) -> tuple[subprocess.Popen[str], int]:
+    def started_waiting(self, *words: str) -> tuple[Command, int]:
         """A run whose stage waits, and the process of that stage."""
         process = self.start(*words)
         while not (self.root / "waits").exists() or not (self.root / "waits").read_text():
@@ -83,9 +86,16 @@ class Experiment:
         return process, int((self.root / "waits").read_text())
 
 
+@pytest.fixture(scope="module")
+def commands() -> Iterator[Commands]:
+    made = Commands(SCRIPT)
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def experiment(tmp_path: Path) -> Experiment:
-    return Experiment(tmp_path)
+def experiment(tmp_path: Path, commands: Commands) -> Experiment:
+    return Experiment(tmp_path, commands)
 
 
 def is_alive(pid: int) -> bool:
@@ -143,8 +153,8 @@ def test_a_stage_that_dies_leaves_the_earlier_ones(experiment: Experiment, how: 
 def test_ends_reach_the_stage(experiment: Experiment):
     (experiment.root / "sft").write_text("wait")
     process, child = experiment.started_waiting()
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 128 + signal.SIGTERM
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait() == 128 + signal.SIGTERM
     assert not is_alive(child)
 
 
@@ -153,8 +163,8 @@ def test_ends_reach_the_stage(experiment: Experiment):
 def test_a_killed_parent_takes_the_stage_with_it(experiment: Experiment):
     (experiment.root / "sft").write_text("wait")
     process, child = experiment.started_waiting()
-    process.kill()
-    process.wait(20)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
     until = time.monotonic() + 20
     while is_alive(child) and time.monotonic() < until:
         time.sleep(0.02)
