@@ -99,8 +99,8 @@ def test_interrupted_and_continued(
     whole = copy_of(finished, tmp_path / "whole", stage, **changes)
     assert whole.run(stage) == 0
     ours = copy_of(finished, tmp_path / "ours", stage, **changes)
-    # The first, one that is logged, one that is not, the last.
-    for step in range(1, steps) if every else sorted({1, 3, steps // 2 + 1, steps - 1}):
+    # The first and the last; of 1, 3 and the last one is logged and one is not.
+    for step in range(1, steps) if every else (1, 3, steps - 1)[: steps - 2]:
         kill_after(monkeypatch, step)
         with pytest.raises(Killed):
             ours.run(stage, f"{stage}.save_steps=1")
@@ -151,7 +151,8 @@ def test_killed_between_checkpoints(finished: Project, tmp_path: Path, monkeypat
 def test_killed_after_the_last_step(
     finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best: bool
 ):
-    sft = {**SFT, "eval_strategy": "steps", "eval_steps": 1, "load_best_model_at_end": best}
+    evaluated = {"eval_strategy": "steps", "eval_steps": 1, "load_best_model_at_end": True}
+    sft = {**SFT, **(evaluated if best else {})}
     whole = copy_of(finished, tmp_path / "whole", "sft", sft=sft)
     assert whole.run("sft", "sft.save_steps=1") == 0
     ours = copy_of(finished, tmp_path / "ours", "sft", sft=sft)
@@ -231,9 +232,9 @@ def test_a_damaged_checkpoint_without_checksums_is_one_line(interrupted: Project
     (work / "checkpoint-3" / CHECKSUMS).unlink()
     with pytest.raises(StoreError, match=r"is damaged: .*\. Remove it to continue from the one before"):
         interrupted.run("reward")
-    # As the line says: without that one, the work continues from the one before.
-    shutil.rmtree(work / "checkpoint-3")
-    assert interrupted.run("reward") == 0
+    if name == "optimizer.pt":  # as the line says: without that one, the work continues from the one before
+        shutil.rmtree(work / "checkpoint-3")
+        assert interrupted.run("reward") == 0
 
 
 # Seen failing with: no checksums. A bit in the weights or in the moments was continued from, and other weights
@@ -291,9 +292,10 @@ def test_settings_of_saving_are_respected(finished: Project, tmp_path: Path, mon
     clock = SimpleNamespace(monotonic=lambda: float(next(ticks)))
     monkeypatch.setattr("pipeline.trainers.checkpointing.time", clock)
     assert left("seconds", step=1) == [1]
-    assert left("never", 'reward.save_strategy="no"', step=1) is None
-    assert left("rarely", "reward.save_steps=100", step=1) is None
-    assert left("soon", "reward.save_seconds=1000", step=1) is None
+    short = "reward.max_steps=2"
+    assert left("never", short, 'reward.save_strategy="no"', step=1) is None
+    assert left("rarely", short, "reward.save_steps=100", step=1) is None
+    assert left("soon", short, "reward.save_seconds=1000", step=1) is None
 
 
 # Mutations caught: the least time, or the share, left out of what is due.
@@ -323,26 +325,35 @@ def test_saving_takes_its_share_of_the_time_and_no_more(monkeypatch: pytest.Monk
     assert due()
 
 
+BEST = {"load_best_model_at_end": True, "metric_for_best_model": "loss", "save_total_limit": 1}
+# The highest loss is the best here, so that the best step is an early one.
+BEST_EARLY = {**SFT, "eval_strategy": "steps", "eval_steps": 1, "greater_is_better": True, **BEST}
+
+
+@pytest.fixture(scope="module")
+def best_uninterrupted(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    made = copy_of(finished, tmp_path_factory.mktemp("best") / "made", "sft", sft=BEST_EARLY)
+    assert made.run("sft", "sft.save_steps=1") == 0
+    return made
+
+
 # Mutations caught: the spare one removed with the rest; the best one's path in the directory it was written in.
 @pytest.mark.parametrize("lost", [False, True], ids=["there", "damaged"])
 def test_the_best_checkpoint_outlives_the_newest(
     finished: Project,
+    best_uninterrupted: Project,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     lost: bool,
 ):
-    best = {"load_best_model_at_end": True, "metric_for_best_model": "loss", "save_total_limit": 1}
-    # The highest loss is the best here, so that the best step is an early one.
-    sft = {**SFT, "eval_strategy": "steps", "eval_steps": 1, "greater_is_better": True, **best}
-    whole = copy_of(finished, tmp_path / "whole", "sft", sft=sft)
-    assert whole.run("sft", "sft.save_steps=1") == 0
+    whole = best_uninterrupted
     # The last row is of the model that was put back.
     rows = {r["step"]: r["eval_loss"] for r in metrics(whole.latest("base"))[:-1] if "eval_loss" in r}
     best_step = max(rows, key=lambda s: rows[s])
     assert best_step < 4
     assert whole.latest("base").manifest.stats["eval_loss"] == rows[best_step]
-    ours = copy_of(finished, tmp_path / "ours", "sft", sft=sft)
+    ours = copy_of(finished, tmp_path / "ours", "sft", sft=BEST_EARLY)
     kill_after(monkeypatch, best_step + 2)
     with pytest.raises(Killed):
         ours.run("sft", "sft.save_steps=1")

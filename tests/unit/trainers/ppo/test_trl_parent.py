@@ -72,7 +72,10 @@ def test_no_other_module_imports_trls_ppo():
     importing: list[str] = []
     root = Path(str(pipeline.__file__)).parent
     for path in root.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        source = path.read_text(encoding="utf-8")
+        if "experimental" not in source:  # most: to parse them all takes a second
+            continue
+        for node in ast.walk(ast.parse(source)):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             importing += [str(path.relative_to(root)) for name in names if name.startswith("trl.experimental")]
