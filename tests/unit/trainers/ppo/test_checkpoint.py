@@ -92,9 +92,15 @@ def disturb() -> None:
     torch.manual_seed(99)
 
 
-def test_resumed_at_every_update(tmp_path: Path):
-    whole = build(tmp_path)
-    whole.train()
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A run that never was interrupted; tests leave it as it is."""
+    made = build(tmp_path_factory.mktemp("whole"))
+    made.train()
+    return made
+
+
+def test_resumed_at_every_update(whole: Any, tmp_path: Path):
     saved = whole.checkpoints.all()
     assert [Checkpoints.step(p) for p in saved] == list(range(1, UPDATES + 1))
     assert 0.0 < result(whole)["coef"] != 0.05
@@ -109,7 +115,7 @@ def test_resumed_at_every_update(tmp_path: Path):
         assert_same(made, whole)
 
 
-def test_killed_in_the_middle_of_every_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_killed_in_the_middle_of_every_update(whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Every start gets one update further and dies inside the next, its weights and generators moved on."""
 
     class Killed(Exception):
@@ -127,8 +133,6 @@ def test_killed_in_the_middle_of_every_update(tmp_path: Path, monkeypatch: pytes
         monkeypatch.setattr(optimise, "minibatch_step", minibatch_step)
         return made
 
-    whole = build(tmp_path / "whole")
-    whole.train()
     for fatal in range(UPDATES):
         disturb()
         made = dies_in(build(tmp_path), fatal)
@@ -183,10 +187,8 @@ def test_old_checkpoints_go(tmp_path: Path):
     assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {p.name for p in made.checkpoints.all()}
 
 
-def test_a_checkpoint_holds_nothing_that_runs(tmp_path: Path):
-    made = build(tmp_path)
-    made.train()
-    assert {p.name for p in made.checkpoints.all()[0].iterdir()} == {
+def test_a_checkpoint_holds_nothing_that_runs(whole: Any):
+    assert {p.name for p in whole.checkpoints.all()[0].iterdir()} == {
         "state.safetensors",
         "state.json",
         "checksums.json",
