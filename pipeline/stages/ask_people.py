@@ -27,6 +27,7 @@ from pipeline.workflow.work_key import fingerprint, learning_part, local_files, 
 
 Row = dict[str, Any]
 FEED_SECONDS = 1.0
+"""How long sampled pairs wait for each other: every transaction of the log waits for the disk."""
 
 
 @contextlib.contextmanager
@@ -110,7 +111,7 @@ def write_comparisons(
 
 
 class Feed:
-    """Adds pairs to the session about once a second, as every transaction of the log waits for the disk.
+    """Adds pairs to the session every :data:`FEED_SECONDS`.
 
     The other modes need all completions of a prompt, and get their items at the end.
     """
