@@ -1,25 +1,29 @@
-"""``python -m pipeline``: the commands on data, keys and runs. The stages have modules of their own."""
+"""``python -m pipeline``, installed as ``rlhf-pipeline``: the commands on data, keys and runs, and the stages."""
 
 from __future__ import annotations
 
+import os
 import sys
+from typing import NoReturn
 
-from pipeline.base.cli import run_cli, run_module
+from pipeline.base.cli import as_called, run_cli, run_module
 from pipeline.base.terminal_text import put
 
-_HELP = """\
-usage: python -m pipeline data look FILE       how the rows of a file would be read, before anything is trained
-       python -m pipeline data COMMAND         versions: list, show, diff, tag, verify, gc, export, forget
-       python -m pipeline keys [SECTION]       what a config may say: keys, types, defaults, what each is for
-       python -m pipeline doctor RUN           what is wrong with a PPO run, and what to change
-       python -m pipeline merge ADAPTER        a policy or a reward model as one whole model, for other engines
-       python -m pipeline approve VERSION      sign a version off; `audit show` and `audit verify` read the log
-       python -m pipeline.STAGE --config configs/X.yaml [section.key=value ...]
-       python -m pipeline.run STAGE ... --config configs/X.yaml    consecutive stages in one go; none: all
-       python -m pipeline.sweep --config configs/X.yaml --seeds 5 --grid ppo.kl_coef=0.02,0.1
-       python -m pipeline.reward --evaluate MODEL ... --on SET     measure reward models without training
-       python -m pipeline.report --runs A B                        compare runs on one page
-
+_USAGE = (
+    ("pipeline init DIR", "a project of your own: configs, Makefile, docs, an example of a task"),
+    ("pipeline data look FILE", "how the rows of a file would be read, before anything is trained"),
+    ("pipeline data COMMAND", "versions: list, show, diff, tag, verify, gc, export, forget"),
+    ("pipeline keys [SECTION]", "what a config may say: keys, types, defaults, what each is for"),
+    ("pipeline doctor RUN", "what is wrong with a PPO run, and what to change"),
+    ("pipeline merge ADAPTER", "a policy or a reward model as one whole model, for other engines"),
+    ("pipeline approve VERSION", "sign a version off; `audit show` and `audit verify` read the log"),
+    ("pipeline.STAGE --config configs/X.yaml", "[section.key=value ...]"),
+    ("pipeline.run STAGE ... --config configs/X.yaml", "consecutive stages in one go; none: all"),
+    ("pipeline.sweep --config configs/X.yaml --seeds 5", "--grid ppo.kl_coef=0.02,0.1"),
+    ("pipeline.reward --evaluate MODEL ... --on SET", "measure reward models without training"),
+    ("pipeline.report --runs A B", "compare runs on one page"),
+)
+_STAGES = """\
 stages, in order:
   sft        a base model, from scratch or adapted with LoRA
   collect    comparisons of completions, and an annotator's choices
@@ -34,6 +38,7 @@ stages, in order:
 
 
 _COMMANDS = {
+    ("init",): "pipeline.project.init",
     ("data", "forget"): "pipeline.erasure.erase_person",
     ("data", "look"): "pipeline.stages.look",
     ("data",): "pipeline.stages.data.data",
@@ -42,6 +47,10 @@ _COMMANDS = {
     ("merge",): "pipeline.stages.merge",
     ("approve",): "pipeline.governance.approve",
     ("audit",): "pipeline.governance.audit",
+    **{
+        (stage,): f"pipeline.{stage}"
+        for stage in ("sft", "collect", "label", "reward", "ppo", "evaluate", "report", "run", "sweep")
+    },
 }
 
 
@@ -52,10 +61,22 @@ def main(argv: list[str] | None = None) -> int:
         if tuple(args[: len(words)]) == words:
             return run_module(module, args[len(words) :])
     if args and args[0] not in ("-h", "--help", "help"):
-        put(f"error: unknown command {args[0]!r}.\n\n{_HELP.rstrip()}", sys.stderr)
+        put(f"error: unknown command {args[0]!r}.\n\n{_help().rstrip()}", sys.stderr)
         return 2
-    print(_HELP, end="")
+    print(_help(), end="")
     return 0
+
+
+def script() -> NoReturn:
+    """The installed script: it finds the caller's own tasks and rewards where ``python -m`` finds them."""
+    if not sys.flags.safe_path:
+        sys.path.insert(0, os.getcwd())
+    run_cli(main)
+
+
+def _help() -> str:
+    lines = (f"{as_called(command):<36}  {text}" for command, text in _USAGE)
+    return "usage: " + "\n       ".join(lines) + f"\n\n{_STAGES}"
 
 
 if __name__ == "__main__":

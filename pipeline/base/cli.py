@@ -9,10 +9,21 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from pipeline.base.errors import PipelineError
 from pipeline.base.terminal_text import put
+
+SCRIPT = "rlhf-pipeline"
+"""The name under which pip installs ``python -m pipeline``."""
+
+
+def as_called(command: str) -> str:
+    """``pipeline data look`` or ``pipeline.ppo`` as its caller types it: after ``python -m``, or the script."""
+    if Path(sys.argv[0]).name != SCRIPT:
+        return f"python -m {command}"
+    return SCRIPT + command.removeprefix("pipeline").replace(".", " ", 1)
 
 
 def run_cli(main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> NoReturn:

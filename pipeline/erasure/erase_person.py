@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from pipeline.base.cli import as_called
 from pipeline.base.errors import ConfigError, DataError, PipelineError, StoreError
 from pipeline.base.files import disk_errors, fsync, is_held, read_json, replace_json
 from pipeline.base.records import PERSON_ID
@@ -83,7 +84,7 @@ def _left(store: Store, case: Case, traces: Traces) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m pipeline data forget", description=__doc__)
+    parser = argparse.ArgumentParser(prog=as_called("pipeline data forget"), description=__doc__)
     parser.add_argument(
         "annotator", metavar="ANNOTATOR", help="the id (p_...), or the name on the operator's page"
     )

@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.base.cli import as_called
 from pipeline.base.errors import StoreError
 from pipeline.base.terminal_text import escape_for_terminal, put, put_json
 from pipeline.health import Doctor, Finding, examined
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline doctor",
+        prog=as_called("pipeline doctor"),
         description="Report what is wrong with a PPO run, since when, and what to change; exit 1 if serious.",
     )
     parser.add_argument(

@@ -12,6 +12,7 @@ import sys
 from contextlib import AbstractContextManager
 from typing import Any
 
+from pipeline.base.cli import as_called
 from pipeline.base.errors import StoreError
 from pipeline.base.process import say
 from pipeline.base.records import digest
@@ -68,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.label",
+        prog=as_called("pipeline.label"),
         description=sys.modules["__main__"].__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

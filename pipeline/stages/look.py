@@ -9,6 +9,7 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from pipeline.base.cli import as_called
 from pipeline.base.errors import ConfigError
 from pipeline.base.json_values import JsonObject
 from pipeline.base.terminal_text import columns, cut, escape_for_terminal, put, put_json
@@ -129,7 +130,7 @@ def _watched(rows: Iterable[Any]) -> Iterator[Any]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline data look",
+        prog=as_called("pipeline data look"),
         description="Print how rows would be read: format, counts, the first rows, what cannot be used and why, "
         "and the lines to write in a config. All rows are read; nothing is trained or written.",
     )

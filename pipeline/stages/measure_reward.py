@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from pipeline.base.cli import as_called
 from pipeline.base.errors import ConfigError
 from pipeline.base.process import quiet
 from pipeline.base.terminal_text import columns, cut, escape_for_terminal, put, put_json
@@ -108,7 +109,7 @@ def _columns(text: str) -> Any:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.reward --evaluate",
+        prog=as_called("pipeline.reward --evaluate"),
         description="Measure a reward model, or the mean of several, on a set of pairs. MODEL is a version "
         "(name@v3), a directory or Hub id of an adapter or classifier, or module:function.",
     )

@@ -7,6 +7,7 @@ import dataclasses
 import shutil
 from pathlib import Path
 
+from pipeline.base.cli import as_called
 from pipeline.base.errors import ModelError, StoreError
 from pipeline.base.files import expand_home, fsync
 from pipeline.base.process import say
@@ -41,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline merge",
+        prog=as_called("pipeline merge"),
         description="Merge a policy or a reward model into its base, for engines that load no adapters.",
     )
     parser.add_argument(

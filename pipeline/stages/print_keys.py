@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import textwrap
 
+from pipeline.base.cli import as_called
 from pipeline.base.terminal_text import put
 from pipeline.workflow.key_table import SHARED, Key, find, in_yaml, places
 
@@ -17,7 +18,7 @@ def main(argv: list[str] | None = None) -> int:
     Raises:
         ConfigError: there is no such section or key.
     """
-    parser = argparse.ArgumentParser(prog="python -m pipeline keys", description=__doc__)
+    parser = argparse.ArgumentParser(prog=as_called("pipeline keys"), description=__doc__)
     parser.add_argument(
         "name", nargs="*", help="a section, a key, or such as 'task_args of reviews'; without it, all sections"
     )

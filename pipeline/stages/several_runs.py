@@ -6,6 +6,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from pipeline.base.cli import as_called
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.markdown import replace_between
 from pipeline.base.terminal_text import put
@@ -84,7 +85,7 @@ def compare(data_dir: str, names: list[str], out: Path) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Print the results table or write the page that compares runs."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.report", description="Results of several runs.")
+    parser = argparse.ArgumentParser(prog=as_called("pipeline.report"), description="Results of several runs.")
     wanted = parser.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--table", action="store_true", help="print the results table")
     wanted.add_argument(

@@ -16,6 +16,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pipeline.base.cli import as_called
 from pipeline.base.errors import ConfigError, PipelineError
 from pipeline.base.process import say
 from pipeline.base.records import digest
@@ -268,7 +269,7 @@ def command(text: str) -> list[str]:
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.sweep",
+        prog=as_called("pipeline.sweep"),
         description="Run an experiment over seeds and settings; the same command continues what is not done.",
     )
     parser.add_argument("--config", default="configs/demo.yaml", help="experiment (default: %(default)s)")

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.base.cli import as_called
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import expand_home
 from pipeline.base.json_values import JsonObject
@@ -168,8 +169,9 @@ def _check_parts(config: Experiment) -> None:
 
 def _read_config(path: Path) -> JsonObject:
     if not path.is_file():
-        near = ", ".join(sorted(str(p) for p in Path("configs").glob("*.yaml"))) or "none in configs/"
-        raise ConfigError(str(path), "no such config file.", f"There are: {near}")
+        near = ", ".join(sorted(str(p) for p in Path("configs").glob("*.yaml")))
+        mend = f"There are: {near}" if near else f"Make a project that has some: {as_called('pipeline init')} DIR"
+        raise ConfigError(str(path), "no such config file.", mend)
     raw = read_yaml(path)
     if not isinstance(raw, dict):
         raise ConfigError(str(path), "is empty or not a mapping of keys to values.")

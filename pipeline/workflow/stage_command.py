@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 
+from pipeline.base.cli import as_called
 from pipeline.base.errors import PipelineError
 from pipeline.base.process import main_process, quiet, say, world_size
 from pipeline.store import interrupted
@@ -68,8 +69,8 @@ def stage_main(stage: str, body: Body, argv: list[str] | None = None, together: 
 def command_line(module: str) -> argparse.ArgumentParser:
     """The options that one stage and several have in common."""
     parser = argparse.ArgumentParser(
-        prog=f"python -m {module}",
-        description=sys.modules["__main__"].__doc__,
+        prog=as_called(module),
+        description=sys.modules.get(module, sys.modules["__main__"]).__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", default="configs/demo.yaml", help="experiment (default: %(default)s)")

@@ -24,8 +24,13 @@ IMPORTS_IN_FUNCTIONS = 14
 """Of our own modules. A number that only falls: lower it with every one that goes."""
 MODULES_IN_A_FOLDER = 20
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "datasets"}
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-LIGHT_ROOMS = ("base", "statistics", "texts", "sources", "formats", "store", "workflow", "health", "labelling")
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "AGENTS.md", "llms.txt")),
+    ROOT / "pipeline" / "project" / "files" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+MAKEFILES = [ROOT / "Makefile", ROOT / "pipeline" / "project" / "files" / "Makefile"]
+LIGHT_ROOMS = ("base", "statistics", "texts", "sources", "formats", "store", "workflow", "health", "labelling", "project")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -144,6 +149,7 @@ COMMANDS = [
     ["data", "look", "--help"],
     ["data", "forget", "--help"],
     ["doctor", "--help"],
+    ["init", "--help"],
 ]
 IN_ONE_PROCESS = """
 import contextlib, importlib, io, json, sys
@@ -186,15 +192,15 @@ def commands() -> list[tuple[str, list[str]]]:
         lines += [(path.name, " ".join(span.split())) for span in re.findall(r"`([^`]+)`", prose)]
     for path in (ROOT / "pipeline").glob("*.py"):
         lines += [(path.name, line) for line in (ast.get_docstring(tree(path)) or "").splitlines()]
-    starts = ("make", "python", "accelerate")
+    starts = ("make", "python", "accelerate", "rlhf-pipeline")
     return [
         (where, shlex.split(line, comments=True)) for where, line in lines if line.strip().split(" ")[0] in starts
     ]
 
 
 def targets_and_variables() -> tuple[set[str], set[str]]:
-    """What make can be given: targets, and variables that are set in the Makefile or only used there."""
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    """What make can be given: targets, and variables that are set in a Makefile or only used there."""
+    makefile = "".join(path.read_text(encoding="utf-8") for path in MAKEFILES)
     targets = re.findall(r"(?m)^([a-z-]+):", makefile)
     variables = re.findall(r"(?m)^(?:export )?([A-Z_]+) *[?:]?=", makefile)
     return set(targets), {*variables, *re.findall(r"\$\(if \$\(([A-Z]+)\)", makefile)}
@@ -220,6 +226,7 @@ def test_every_file_that_the_documents_name_exists():
 def own_modules() -> list[tuple[str, str, list[str]]]:
     """Each documented module of ours with its arguments."""
     started = [(where, words[words.index("-m") + 1 :]) for where, words in commands() if "-m" in words]
+    started += [(where, ["pipeline", *words[1:]]) for where, words in commands() if words[0] == "rlhf-pipeline"]
     return [(where, module, args) for where, (module, *args) in started if module != "pipeline.STAGE"]
 
 

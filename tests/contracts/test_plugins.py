@@ -18,11 +18,15 @@ import pipeline.annotators
 import pipeline.tasks
 from pipeline.annotators import Annotator, Context, Source, load_annotator
 from pipeline.base.errors import ConfigError
+from pipeline.base.plugins import load_plugin
 from pipeline.base.records import Abstention, Annotation, Comparison
 from pipeline.tasks import Task, load_task
 from tests.helpers.row_files import write_rows
 
 Args = Callable[[Path], dict[str, Any]]
+
+EXAMPLE = "pipeline.project.files.my.task"
+"""The task that ``init`` gives a project as an example, by a dotted path as users name theirs."""
 
 
 def rows_file(directory: Path) -> str:
@@ -58,6 +62,7 @@ TASKS: dict[str, Args] = {
     "random_walks": lambda directory: {"corpus_size": 100},
     "requests": lambda directory: {},
     "reviews": lambda directory: {"corpus_size": 100},
+    EXAMPLE: lambda directory: {},
 }
 ANNOTATORS: dict[str, Args] = {
     "classifier": lambda directory: {"model": tiny_model(directory), "device": "cpu"},
@@ -106,10 +111,10 @@ def check_unknown_option(load: Callable[[dict[str, Any]], object]) -> None:
 # Tasks
 
 
-@pytest.fixture(params=modules(pipeline.tasks))
+@pytest.fixture(params=[*modules(pipeline.tasks), EXAMPLE])
 def make_task(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Task]:
     args = args_of(TASKS, "TASKS", request.param, tmp_path)
-    check_module(importlib.import_module(f"pipeline.tasks.{request.param}"), "Task", [])
+    check_module(load_plugin("pipeline.tasks", request.param, "configs/x.yaml", "task"), "Task", [])
     check_unknown_option(lambda extra: load_task(request.param, args | extra, "configs/x.yaml"))
     return lambda: load_task(request.param, args, "configs/x.yaml")
 

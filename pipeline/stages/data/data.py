@@ -9,6 +9,7 @@ import sys
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from pipeline.base.cli import as_called
 from pipeline.base.errors import StoreError
 from pipeline.base.terminal_text import in_size, put, put_json, put_table
 from pipeline.stages.data import export, gc
@@ -35,10 +36,10 @@ def _parser() -> argparse.ArgumentParser:
     shared.add_argument("--root", default="data", help="the data directory (default: data)")
     shared.add_argument("--json", action="store_true", help="print JSON, for machines")
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline data",
+        prog=as_called("pipeline data"),
         description="Versions of datasets and models. REF is name, name@v3, name@tag, name@latest or a path.",
-        epilog="To erase a person: python -m pipeline data forget --help. To see what a file would be read as: "
-        "python -m pipeline data look --help",
+        epilog=f"To erase a person: {as_called('pipeline data forget')} --help. To see what a file would be read "
+        f"as: {as_called('pipeline data look')} --help",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
