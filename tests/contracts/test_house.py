@@ -30,7 +30,18 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 MAKEFILES = [ROOT / "Makefile", ROOT / "pipeline" / "project" / "files" / "Makefile"]
-LIGHT_ROOMS = ("base", "statistics", "texts", "sources", "formats", "store", "workflow", "health", "labelling", "project")
+LIGHT_ROOMS = (
+    "base",
+    "statistics",
+    "texts",
+    "sources",
+    "formats",
+    "store",
+    "workflow",
+    "health",
+    "labelling",
+    "project",
+)
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -198,6 +198,7 @@ def test_resumed_on_two_ranks(together: Path, tmp_path: Path):
         build(tmp_path, **EVERYTHING, eval_dataset=PROMPTS[:5]).train(saved[1])
 
 
+@pytest.mark.differs("missing", "On several ranks TRL's PPO ends in an `AttributeError`.")
 def test_trl_crashes_where_ours_runs(tmp_path: Path):
     """TRL's trainer asks the wrapper that trains on several ranks for the policy inside it."""
     done = launch("trl", tmp_path)

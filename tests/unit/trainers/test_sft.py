@@ -50,6 +50,10 @@ def step(trainer: Any, items: int | None) -> tuple[float, dict[str, torch.Tensor
     return float(loss.detach()), grads, {k: v[-1] for k, v in trainer._metrics["train"].items()}
 
 
+@pytest.mark.agrees(
+    "SFT: loss, gradients and figures of a step are those of TRL's `SFTTrainer`, on four kinds of models, "
+    "with LoRA and without."
+)
 @pytest.mark.parametrize("lora", [False, True])
 @pytest.mark.parametrize("items", [None, 40])
 @pytest.mark.parametrize("make", [tiny_gpt2, tiny_llama, tiny_bloom, lambda: tiny_mistral(3)])

@@ -39,6 +39,10 @@ from tests.unit.trainers.ppo.helpers import (
 )
 
 
+@pytest.mark.agrees(
+    "PPO: the same rollout and weights give the same LoRA and value weights after three steps of AdamW, "
+    "where none of the differences below applies."
+)
 def test_parity_with_trl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Same rollout, same starting weights: the same LoRA and value weights after three AdamW steps.
 

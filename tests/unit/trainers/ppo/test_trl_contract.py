@@ -42,6 +42,10 @@ def moved(module: Any, before: dict[str, Tensor]) -> set[str]:
     return {n for n, p in module.named_parameters() if not torch.equal(p, before[n])}
 
 
+@pytest.mark.agrees(
+    "PPO: the constructor takes TRL's arguments and a plain `PPOConfig`; policy and value model are "
+    "trained, reference and reward model are not."
+)
 def test_full_training_with_trls_defaults(tmp_path: Path):
     """Policy and value model change, reference and reward model do not; gradient checkpointing is on."""
     policy, reference = tiny_gpt2(), tiny_gpt2()
@@ -175,6 +179,7 @@ def test_what_is_saved_opens_elsewhere(full: bool, tmp_path: Path):
         assert torch.equal(opened.eval()(ids).logits, made.model.policy(ids).logits)
 
 
+@pytest.mark.agrees("PPO: `optimizers` and `callbacks` are used as given.")
 def test_optimisers_and_callbacks_are_the_ones_given(tmp_path: Path):
     happened: list[str] = []
 
@@ -199,6 +204,10 @@ def test_optimisers_and_callbacks_are_the_ones_given(tmp_path: Path):
     assert happened == ["begin", "step", "step", "end"]
 
 
+@pytest.mark.agrees(
+    "PPO: two stop tokens, an unknown KL estimator, a `PeftModel` beside a `peft_config` and minibatches "
+    "that do not divide are refused, as by TRL."
+)
 @pytest.mark.parametrize(
     ("more", "error", "said"),
     [
@@ -221,6 +230,7 @@ def test_the_reference_may_not_be_the_policy(tmp_path: Path):
         build(PPOTrainer, tmp_path, policy, ref_model=policy)
 
 
+@pytest.mark.agrees("PPO: a `PPOConfig` of TRL's is taken with every field as it stands.")
 def test_settings_are_trls(tmp_path: Path):
     args = PPOConfig(**{"output_dir": str(tmp_path), **SETTINGS, "kl_coef": 0.3, "adam_epsilon": 1e-7})
     ours = PPOSection.of(args)

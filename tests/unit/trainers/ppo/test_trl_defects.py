@@ -119,6 +119,11 @@ ACCUMULATING: dict[str, Any] = {"per_device_train_batch_size": 2, "gradient_accu
 # -------------------- 1 to 3: how many optimiser steps an update has
 
 
+@pytest.mark.differs(
+    "steps",
+    "With gradient accumulation, TRL makes one optimiser step of an epoch, however many minibatches "
+    "`num_mini_batches` asks for. Here each minibatch is a step.",
+)
 def test_minibatches_are_optimiser_steps(tmp_path: Path):
     def first(cls: type[TRLTrainer], count: int) -> int:
         return steps_per_update(cls, tmp_path, num_mini_batches=count, **ACCUMULATING)[0]
@@ -128,6 +133,10 @@ def test_minibatches_are_optimiser_steps(tmp_path: Path):
     assert [first(PPOTrainer, n) for n in (1, 2, 4)] == [1, 2, 4]
 
 
+@pytest.mark.differs(
+    "steps",
+    "At the end of the data TRL makes a step of every micro-batch. Here an update has as many steps as any other.",
+)
 def test_the_end_of_the_data_forces_no_step(tmp_path: Path):
     more = {**ACCUMULATING, "total_episodes": len(DATA)}
     assert steps_per_update(TRLTrainer, tmp_path, **more) == [1, 1, 4]
@@ -135,6 +144,11 @@ def test_the_end_of_the_data_forces_no_step(tmp_path: Path):
     assert steps_per_update(PPOTrainer, tmp_path, **more) == [1, 1, 1]
 
 
+@pytest.mark.differs(
+    "steps",
+    "With `num_sample_generations`, TRL makes a step of every micro-batch in the update after samples "
+    "were shown. Here showing them changes nothing.",
+)
 def test_sample_generations_leave_training_alone(tmp_path: Path):
     more: dict[str, Any] = {
         **ACCUMULATING,
@@ -162,6 +176,9 @@ def gradients(made: Any) -> list[torch.Tensor]:
     return seen
 
 
+@pytest.mark.differs(
+    "settings", "TRL ignores `max_grad_norm`. Here the gradient is clipped, and the norm before is logged."
+)
 @BOTH
 def test_the_gradient_is_clipped(cls: type[TRLTrainer], tmp_path: Path):
     made = build(cls, tmp_path, max_grad_norm=1e-3)
@@ -182,6 +199,11 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+@pytest.mark.differs(
+    "settings",
+    "TRL shuffles minibatches by NumPy's global generator, so that a `seed` does not fix a run. Here it "
+    "does, whatever state the process's generators are in.",
+)
 def test_the_seed_is_the_run(tmp_path: Path):
     def run(cls: type[TRLTrainer], outside: int) -> dict[str, torch.Tensor]:
         policy = with_lora(tiny_gpt2())
@@ -216,6 +238,11 @@ def saved_for_backward(made: Any) -> int:
     return kept[0]
 
 
+@pytest.mark.differs(
+    "settings",
+    "With TRL `gradient_checkpointing` keeps as many bytes for the backward pass as without. Here fewer "
+    "than a third.",
+)
 def test_gradient_checkpointing_saves_memory(tmp_path: Path):
     def kept(cls: type[TRLTrainer], on: bool) -> int:
         return saved_for_backward(build(cls, tmp_path, gradient_checkpointing=on))
@@ -234,6 +261,10 @@ def computed_in(made: Any) -> set[torch.dtype]:
     return seen
 
 
+@pytest.mark.differs(
+    "settings",
+    "With `bf16`, TRL computes in fp32 on a CPU. Here the base computes in bf16, and LoRA stays in fp32.",
+)
 def test_bf16_is_heeded(tmp_path: Path):
     assert computed_in(build(TRLTrainer, tmp_path, bf16=True)) == {torch.float32}
 
@@ -250,6 +281,11 @@ def test_bf16_is_heeded(tmp_path: Path):
 # -------------------- 8: going on later
 
 
+@pytest.mark.differs(
+    "missing",
+    "TRL's `train` has no `resume_from_checkpoint`, its checkpoints leave the value model out, and a "
+    "second `train` begins again. Here a run goes on from its checkpoint.",
+)
 def test_a_run_can_go_on(tmp_path: Path):
     assert "resume_from_checkpoint" not in inspect.signature(TRLTrainer.train).parameters
     theirs = build(TRLTrainer, tmp_path / "theirs", save_strategy="steps", save_steps=1)
@@ -275,6 +311,11 @@ def test_a_run_can_go_on(tmp_path: Path):
 # -------------------- 9 to 12: which tokens count, and for what
 
 
+@pytest.mark.differs(
+    "tokens",
+    "Where padding is the end token, as with GPT-2, TRL masks every end, so that ending is never learnt. "
+    "Here the end token counts, whatever pads.",
+)
 @pytest.mark.parametrize("pad_is_eos", [True, False])
 def test_the_end_token_counts(pad_is_eos: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     sampled = spy(monkeypatch, trl_ppo, "batch_generation")
@@ -296,6 +337,10 @@ def test_the_end_token_counts(pad_is_eos: bool, tmp_path: Path, monkeypatch: pyt
     assert ((rollout.completion_ids == EOS) & rollout.completion_mask).sum() == rollout.ended.sum() > 0
 
 
+@pytest.mark.differs(
+    "tokens",
+    "TRL gives the score of a completion that ended to the position after its last token. Here to the last token.",
+)
 def test_the_score_lands_on_the_last_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     more: dict[str, Any] = {"kl_coef": 0.0, "whiten_rewards": True}
     sampled = spy(monkeypatch, trl_ppo, "batch_generation")
@@ -319,6 +364,11 @@ def test_the_score_lands_on_the_last_token(tmp_path: Path, monkeypatch: pytest.M
     assert torch.equal(rewarded[0][1].nonzero()[:, 1], lengths - 1)
 
 
+@pytest.mark.differs(
+    "tokens",
+    "With a stop token other than the tokenizer's, TRL's `missing_eos_penalty` fines completions that "
+    "ended as they should. Here only those that did not.",
+)
 def test_the_penalty_asks_for_the_stop_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     more: dict[str, Any] = {"stop_token": None, "stop_token_id": 7, "missing_eos_penalty": 2.0}
     indifferent = classifier(ends_often(7))
@@ -342,6 +392,11 @@ def test_the_penalty_asks_for_the_stop_token(tmp_path: Path, monkeypatch: pytest
     assert score.tolist() == [0.0 if s else -2.0 for s in stopped]
 
 
+@pytest.mark.differs(
+    "tokens",
+    "TRL's gradient depends on how a batch is cut into micro-batches of unequal lengths (by more than 5 "
+    "%). Here it does not (by less than 0.001 %).",
+)
 def test_the_loss_does_not_know_the_micro_batches(tmp_path: Path):
     def gradient(cls: type[TRLTrainer], rows: int) -> torch.Tensor:
         np.random.seed(0)
@@ -362,6 +417,11 @@ def test_the_loss_does_not_know_the_micro_batches(tmp_path: Path):
     assert apart(PPOTrainer) < 1e-5
 
 
+@pytest.mark.differs(
+    "tokens",
+    "At learning rate 0, with two minibatches, TRL logs a probability ratio of 0.5, as it averages cells "
+    "that were never written. Here 1.",
+)
 @BOTH
 def test_the_ratio_does_not_vary_at_learning_rate_zero(cls: type[TRLTrainer], tmp_path: Path):
     more = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "num_mini_batches": 2}
@@ -396,6 +456,11 @@ class MostLogits(TorchDispatchMode):
         return out
 
 
+@pytest.mark.differs(
+    "cost",
+    "TRL holds the logits of all positions of a batch in one tensor. Here no tensor holds those of more "
+    "than a chunk.",
+)
 def test_no_tensor_holds_all_logits(tmp_path: Path):
     def most(cls: type[TRLTrainer]) -> int:
         made = build(cls, tmp_path, per_device_train_batch_size=24, response_length=8, stop_token=None)
@@ -409,6 +474,10 @@ def test_no_tensor_holds_all_logits(tmp_path: Path):
     assert most(PPOTrainer) <= CHUNK < positions
 
 
+@pytest.mark.differs(
+    "cost",
+    "TRL trains a second full model for the values. Here the default is a linear head on the policy's states.",
+)
 def test_the_value_model_is_a_head(tmp_path: Path):
     def numbers(cls: type[TRLTrainer]) -> int:
         made = build(cls, tmp_path)
@@ -419,6 +488,7 @@ def test_the_value_model_is_a_head(tmp_path: Path):
     assert numbers(PPOTrainer) == lora + 32 + 1
 
 
+@pytest.mark.differs("cost", "TRL collects garbage at least twice in an update. Here Python does when it wants.")
 def test_the_garbage_is_left_to_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     calls = spy(monkeypatch, gc, "collect")
 
@@ -445,6 +515,12 @@ ADDED_FIGURES = {
 }
 
 
+@pytest.mark.differs(
+    "missing",
+    "TRL lacks `kl_target`, `kl_budget`, `target_kl`, `scale_score`, `clip_score`, `entropy_coef` and "
+    "`keep_best`, and logs neither the gradient norm nor the explained variance nor the share of "
+    "completions that end.",
+)
 def test_figures_and_settings_that_trl_lacks(tmp_path: Path):
     logged: dict[type[TRLTrainer], set[str]] = {}
     for cls in (TRLTrainer, PPOTrainer):
@@ -457,6 +533,7 @@ def test_figures_and_settings_that_trl_lacks(tmp_path: Path):
     assert set(PPOSection.__dataclass_fields__) >= ADDED_SETTINGS | set(PPOConfig.__dataclass_fields__)
 
 
+@pytest.mark.differs("missing", "TRL's PPO takes no Python function as a reward. Here one is as good as a model.")
 def test_a_function_is_a_reward(tmp_path: Path):
     def length(samples: Samples) -> torch.Tensor:
         return torch.tensor([float(len(c)) for c in samples.completion_ids])
@@ -474,6 +551,9 @@ class Stop(TrainerCallback):
         control.should_training_stop = True
 
 
+@pytest.mark.differs(
+    "missing", "TRL goes on after `max_steps`, and when a callback asks it to stop. Here the run ends."
+)
 @pytest.mark.parametrize("asked", [{"max_steps": 1}, {"callbacks": [Stop()]}], ids=["max_steps", "callback"])
 def test_a_run_ends_when_it_should(asked: dict[str, Any], tmp_path: Path):
     def updates(cls: type[TRLTrainer]) -> int:
@@ -485,6 +565,10 @@ def test_a_run_ends_when_it_should(asked: dict[str, Any], tmp_path: Path):
     assert updates(PPOTrainer) == 1
 
 
+@pytest.mark.differs(
+    "missing",
+    "With `eval_strategy: steps`, TRL logs no evaluation. Here held-out prompts are evaluated every `eval_steps`.",
+)
 @BOTH
 def test_held_out_prompts_are_evaluated(cls: type[TRLTrainer], tmp_path: Path):
     made = build(cls, tmp_path, total_episodes=32, eval_strategy="steps", eval_steps=2)
@@ -494,6 +578,7 @@ def test_held_out_prompts_are_evaluated(cls: type[TRLTrainer], tmp_path: Path):
     assert rows == ([] if cls is TRLTrainer else [0, 2, 4])
 
 
+@pytest.mark.differs("missing", "TRL wants prompts as token ids. Here they may be texts or conversations.")
 @pytest.mark.parametrize(
     "prompt", ["w5 w6 w7", [{"role": "user", "content": "w5 w6"}, {"role": "assistant", "content": "w7"}]]
 )
@@ -516,6 +601,11 @@ def test_prompts_are_texts_or_conversations(prompt: Any, tmp_path: Path):
     assert [t for t in ours.prompts.ids[0] if t] == [5, 6, 7]
 
 
+@pytest.mark.differs(
+    "missing",
+    "TRL saves an adapter that does not name its base, in a subdirectory. Here it is at the top and names "
+    "base and revision.",
+)
 def test_a_saved_adapter_knows_its_base(tmp_path: Path):
     theirs = build(TRLTrainer, tmp_path)
     theirs.save_model(str(tmp_path / "theirs"))

@@ -31,6 +31,7 @@ def attributes(context: type[ast.expr_context]) -> set[str]:
 
 
 # Catches: an attribute of TRL's that the trainer begins to use without listing it, and one that it no longer uses.
+@pytest.mark.agrees("PPO: whatever the trainer uses of TRL's is listed in one place.")
 def test_the_list_is_complete():
     shared = {"control", "optimizer"}  # assigned by both
     own = attributes(ast.Store) - shared | set(vars(trainer_module.PPOTrainer))
@@ -47,6 +48,7 @@ def test_trl_has_what_is_listed(tmp_path: Path):
     assert {f.name for f in dataclasses.fields(PPOConfig)} >= trl_parent.DERIVED_SETTINGS
 
 
+@pytest.mark.agrees("PPO: the trainer is a subclass of TRL's.")
 def test_one_level_of_inheritance():
     assert trainer_module.PPOTrainer.__bases__ == (trl_ppo.PPOTrainer,)
 
