@@ -28,7 +28,7 @@ def task_class(name: str, where: str) -> type[Any]:
     """
     module = load_plugin("pipeline.tasks", name, where, "task")
     if not hasattr(module, "Task"):
-        raise ConfigError(where, f'task "{name}" has no class Task.', "See CONTRIBUTING.md, Adding a task.")
+        raise ConfigError(where, f'task "{name}" has no class Task.', "See docs/plugins.md.")
     return module.Task
 
 

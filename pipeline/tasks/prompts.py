@@ -1,6 +1,6 @@
 """A task of existing prompts: a column of prompts, or the prompts of a preference set.
 
-For a gold score of your own write a task (CONTRIBUTING.md, Adding a task).
+For a gold score of your own write a task (docs/plugins.md).
 """
 
 from __future__ import annotations

@@ -237,7 +237,10 @@ def test_every_file_that_the_documents_name_exists():
 def own_modules() -> list[tuple[str, str, list[str]]]:
     """Each documented module of ours with its arguments."""
     started = [(where, words[words.index("-m") + 1 :]) for where, words in commands() if "-m" in words]
-    started += [(where, ["pipeline", *words[1:]]) for where, words in commands() if words[0] == "rlhf-pipeline"]
+    for where, words in commands():
+        if words[0] == "rlhf-pipeline":
+            end = words.index("&&") if "&&" in words else None
+            started.append((where, ["pipeline", *words[1:end]]))
     return [(where, module, args) for where, (module, *args) in started if module != "pipeline.STAGE"]
 
 
@@ -259,4 +262,52 @@ def test_every_documented_command_and_option_is_in_its_help(capsys: pytest.Captu
         text = capsys.readouterr().out
         assert text.startswith("usage: "), (where, module, args)
         for option in (arg.strip("[]") for arg in args if arg.strip("[").startswith("--")):
-            assert re.search(rf"{option}\b", text), f"{where}: {module} {' '.join(args)}: it knows no {option}"
+            known = option == "--help" or re.search(rf"{option}\b", text)
+            assert known, f"{where}: {module} {' '.join(args)}: it knows no {option}"
+
+
+LINK = re.compile(r"\]\(([^)\s#]*)(?:#([^)\s]+))?\)")
+PROJECT = ROOT / "pipeline" / "project" / "files"
+
+
+def without_code(path: Path) -> str:
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return re.sub(r"`[^`\n]*`", "", text)
+
+
+@cache
+def anchors(path: Path) -> set[str]:
+    """What a link can name in a page: its headings as GitHub makes anchors of them, and its own."""
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    headings = (re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in re.findall(r"(?m)^#+ (.+)$", text))
+    return {*headings, *re.findall(r'<a id="([^"]+)">', text)}
+
+
+def links(path: Path) -> Iterator[tuple[Path, str]]:
+    """The files that a page links to, with the anchor; in a project its files stand beside configs/ and docs/."""
+    home = ROOT if path.is_relative_to(PROJECT) else path.parent
+    for name, anchor in LINK.findall(without_code(path)):
+        if not name.startswith(("http:", "https:", "mailto:")):
+            yield (home / name).resolve() if name else path, anchor
+
+
+def test_every_relative_link_leads_somewhere():
+    checked = 0
+    for page in DOCUMENTS:
+        for target, anchor in links(page):
+            checked += 1
+            assert target.exists(), f"{page.name}: there is no {target}"
+            assert not anchor or anchor in anchors(target), f"{page.name}: {target.name} has no #{anchor}"
+    assert checked > 150
+
+
+# Whoever reads one of them is one link from every page.
+@pytest.mark.parametrize("front", ["README.md", "llms.txt", "pipeline/project/files/README.md"])
+def test_the_front_pages_link_to_every_page(front: str):
+    linked = {target for target, _ in links(ROOT / front)}
+    assert {page.name for page in (ROOT / "docs").glob("*.md") if page.resolve() not in linked} == set()
+
+
+@pytest.mark.parametrize(("name", "most"), [("README.md", 150), ("llms.txt", 45), ("AGENTS.md", 45)])
+def test_front_pages_are_short(name: str, most: int):
+    assert len((ROOT / name).read_text(encoding="utf-8").splitlines()) <= most
