@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         say("init", f"nothing to do: {directory} has all {len(files)} files")
         return 0
     say("init", f"{directory}: {len(missing)} files; README.md says what each is for")
-    say("init", f"next: {next_command(directory)}    (the demo, about six minutes on two CPU cores)")
+    say("init", f"next: {next_command(directory)}    (the demo, three minutes on two free CPU cores)")
     return 0
 
 
