@@ -266,6 +266,20 @@ def test_every_documented_command_and_option_is_in_its_help(capsys: pytest.Captu
             assert known, f"{where}: {module} {' '.join(args)}: it knows no {option}"
 
 
+CONFIGS = [
+    *sorted((ROOT / "configs").glob("*.yaml")),
+    ROOT / "pipeline" / "project" / "files" / "my" / "task.yaml",
+]
+
+
+# The figures themselves are held by the slow tests of the configs, and by the results table.
+@pytest.mark.parametrize("path", [p for p in CONFIGS if not p.name.startswith("smollm2")], ids=lambda p: p.stem)
+def test_a_config_says_how_to_run_it_and_what_you_should_see(path: Path):
+    comment = path.read_text(encoding="utf-8").split("yaml-language-server")[0]
+    assert "# You should see" in comment
+    assert re.search(r"make \w*\s?CONFIG=|# Run: make", comment)
+
+
 LINK = re.compile(r"\]\(([^)\s#]*)(?:#([^)\s]+))?\)")
 PROJECT = ROOT / "pipeline" / "project" / "files"
 
