@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from pipeline.base.cli import as_called
 from pipeline.base.errors import DataError
 from pipeline.base.process import say
 from pipeline.governance.approvals import Approval, approve, withdraw
@@ -43,7 +44,7 @@ def _lines(version: Version, approval: Approval, new: bool) -> list[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline approve",
+        prog=as_called("pipeline approve"),
         description="Sign a version off. The approval holds for its exact bytes, and stands in the audit log.",
     )
     parser.add_argument("version", metavar="VERSION", help="such as demo-policy@v1")

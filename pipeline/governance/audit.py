@@ -6,6 +6,7 @@ import argparse
 import sys
 from dataclasses import asdict
 
+from pipeline.base.cli import as_called
 from pipeline.base.terminal_text import put, put_json
 from pipeline.governance.approvals import changed_since
 from pipeline.governance.audit_log import AuditLog, Event
@@ -50,7 +51,7 @@ def _line(event: Event) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline audit", description="The audit log: approvals and erasures, chained by hash."
+        prog=as_called("pipeline audit"), description="The audit log: approvals and erasures, chained by hash."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     show = commands.add_parser("show", help="print the events")

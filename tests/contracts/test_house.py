@@ -280,6 +280,12 @@ def test_a_config_says_how_to_run_it_and_what_you_should_see(path: Path):
     assert re.search(r"make \w*\s?CONFIG=|# Run: make", comment)
 
 
+# `rlhf-pipeline` and `python -m pipeline` are one command; its help says which of the two was typed.
+def test_help_names_the_command_by_as_called():
+    named = re.compile(r"prog=f?[\"']")
+    assert [str(p.relative_to(ROOT)) for p in modules() if named.search(p.read_text(encoding="utf-8"))] == []
+
+
 LINK = re.compile(r"\]\(([^)\s#]*)(?:#([^)\s]+))?\)")
 PROJECT = ROOT / "pipeline" / "project" / "files"
 
