@@ -13,7 +13,7 @@ from torch import nn
 from pipeline.base.records import Comparison
 from pipeline.modeling import tokens
 from pipeline.modeling.decoding import generation
-from pipeline.modeling.precision import precision_name
+from pipeline.modeling.precision import note_slow_bf16, precision_name
 from pipeline.modeling.roles import load_policy, merged_adapter
 from pipeline.modeling.types import Device
 
@@ -91,6 +91,8 @@ class Sampling:
 
         model, tokenizer = load_policy(*self._base, self._policy, self._dtype)
         cast("nn.Module", model).to(self._device)
+        if self._dtype == torch.bfloat16:
+            note_slow_bf16("collect", model, self._device)
         limit = tokens.prompt_limit(model, self._tokens)
         repeated = [p for p in self._prompts for _ in range(self._per_prompt)]
         prompt_ids = tokens.encode_prompts(tokenizer, repeated, limit)

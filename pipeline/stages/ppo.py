@@ -15,6 +15,7 @@ from transformers import set_seed
 from pipeline.base.errors import ConfigError, DataError, ModelError
 from pipeline.modeling.loading import load_tokenizer, loaded_commit, save_model
 from pipeline.modeling.lora import add_role, lora_config, save_adapter
+from pipeline.modeling.precision import note_slow_bf16
 from pipeline.modeling.roles import load_policy
 from pipeline.modeling.weights import norms, require_finite, require_moved
 from pipeline.results.metrics import Logged
@@ -44,6 +45,8 @@ def train_policy(run: Run) -> None:
     check_reward_base(run)
     model, tokenizer = load_model(run, args)
     device = cast("torch.device", PartialState().device)
+    if args.bf16:
+        note_slow_bf16("ppo", model, device)
     reward = scorer(run, model, tokenizer, device)
     judge = scorer(run, model, tokenizer, device, "check") if args.check is not None else gold_judge(task)
     if judge is None:

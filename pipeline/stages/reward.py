@@ -11,6 +11,7 @@ from pipeline.base.records import digest
 from pipeline.labelling.judgements import Judgements, summary
 from pipeline.modeling.loading import load_causal_lm, load_tokenizer, loaded_commit, require_fit
 from pipeline.modeling.lora import save_adapter
+from pipeline.modeling.precision import note_slow_bf16
 from pipeline.results.reward import PointwiseMetrics, RewardMetrics
 from pipeline.results.stats import to_json
 from pipeline.scoring.pair_sets import PairRows, parse_sets, read_pairs
@@ -45,6 +46,8 @@ def train_reward(run: Run) -> None:
     limit_length(args, base.config)
     tokenizer = load_tokenizer(source, revision)
     require_fit(base, tokenizer, source)
+    if args.bf16:
+        note_slow_bf16("reward", base, args.device)
     (pointwise if args.loss == "pointwise" else pairwise)(run, args, tokenizer, sets)
 
 

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from pipeline.base.errors import DataError
 from pipeline.modeling.gguf_models import load_gguf, load_gguf_model
 from pipeline.modeling.loading import load_causal_lm, load_tokenizer, require_fit, save_model
+from pipeline.modeling.precision import note_slow_bf16
 from pipeline.modeling.types import Tokenizer
 from pipeline.sources.gguf_files import GgufFile, find_gguf
 from pipeline.sources.gguf_names import is_gguf
@@ -65,6 +66,8 @@ def train_base(run: Run, pretrained: Input | None) -> None:
         with tempfile.TemporaryDirectory() as directory:  # each process its own
             tokenizer.save_pretrained(directory)
             corpus = corpus_of(run, directory)
+    if args.bf16:
+        note_slow_bf16("sft", model, args.device)
     metrics = run.workdir / "metrics.jsonl"
     model, figures = sft.train(args, model, tokenizer, corpus, whole=base and base.whole, metrics=metrics)
     if main_process():

@@ -398,9 +398,12 @@ def test_a_side_has_its_own_log_probabilities_and_the_base_s(finished: Project, 
     assert any(a.logprobs != a.ref_logprobs for a in rows)
 
 
-def test_bf16_is_heeded_and_recorded(finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_bf16_is_heeded_and_recorded(
+    finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     import torch
 
+    from pipeline.modeling import precision
     from pipeline.stages.evaluate import evaluate
 
     dtypes: dict[bool, set[torch.dtype]] = {}
@@ -413,8 +416,10 @@ def test_bf16_is_heeded_and_recorded(finished: Project, tmp_path: Path, monkeypa
         return base, policy, tokenizer
 
     monkeypatch.setattr(evaluate, "load_sides", kept)
+    monkeypatch.setattr(precision, "product_seconds", lambda _: {torch.float32: 1.0, torch.bfloat16: 1.9})
     made = copy_of(finished, tmp_path, best_of=0, bf16=True)
     assert made.run("evaluate") == 0
+    assert "[evaluate] bf16 takes 1.9 times as long as fp32" in capsys.readouterr().out
     # Mutation caught: LoRA in bf16 as well, which rounds its steps away.
     assert dtypes == {False: {torch.bfloat16}, True: {torch.float32}}
     half, full = (results_of(p.latest("evaluation")) for p in (made, finished))

@@ -247,12 +247,22 @@ def test_collecting_again_carries_the_rows_of_an_earlier_version(finished: Proje
 
 
 @pytest.mark.parametrize("bf16", [False, True])
-def test_a_pretrained_base_is_adapted_and_folded_in(finished: Project, project: Project, bf16: bool):
+def test_a_pretrained_base_is_adapted_and_folded_in(
+    finished: Project,
+    project: Project,
+    bf16: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
     from transformers import AutoModelForCausalLM
 
+    from pipeline.modeling import precision
+
+    monkeypatch.setattr(precision, "product_seconds", lambda _: {torch.float32: 1.0, torch.bfloat16: 1.9})
     source = finished.latest("base").path
     project.write(base_model=str(source), sft={**NO_SHAPE, "max_steps": 2, "bf16": bf16})
     assert project.run("sft") == 0
+    assert ("[sft] bf16 takes 1.9 times as long as fp32" in capsys.readouterr().out) == bf16
     adapted = project.latest("base")
     assert [m["role"] for m in adapted.manifest.models] == ["pretrained"]
     before, after = (AutoModelForCausalLM.from_pretrained(p).state_dict() for p in (source, adapted.path))

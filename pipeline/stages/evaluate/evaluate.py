@@ -20,7 +20,7 @@ from pipeline.evaluation.policy.diversity_metrics import Embed, compare_diversit
 from pipeline.evaluation.policy.headline import verdict
 from pipeline.evaluation.policy.policy_metrics import change_by_prompt, compare, sequence_kl
 from pipeline.modeling.embedding import load_embedder
-from pipeline.modeling.precision import base_dtype, precision_name
+from pipeline.modeling.precision import base_dtype, note_slow_bf16, precision_name
 from pipeline.modeling.roles import output_embedding
 from pipeline.modeling.types import Device
 from pipeline.results.policy import Evaluation, JudgeVerdicts, SeedChange
@@ -88,6 +88,8 @@ def evaluate(run: Run) -> None:
     others = build_scorers(run, judges, base.model, tokenizer, device)
     embed = embedder(run, options, device) if main_process() else None
     precision = precision_name(output_embedding(base.model).dtype)
+    if precision == "bf16":
+        note_slow_bf16("evaluate", base.model, device)
     sampler = Sampler(tokenizer, task, proxy, others, options.temperature, options.batch_size)
 
     each = [prompt for prompt in prompts for _ in range(options.draws)]

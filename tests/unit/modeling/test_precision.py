@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline.modeling import precision
 from pipeline.modeling.decoding.drawing import uniforms
 from pipeline.modeling.decoding.generation import generate
-from pipeline.modeling.precision import base_dtype, cast_base_to_bf16, precision_name
+from pipeline.modeling.precision import base_dtype, cast_base_to_bf16, note_slow_bf16, precision_name, slow_bf16
 from pipeline.modeling.roles import merged_adapter, sequence_logprobs
 from tests.conftest import tiny_gpt2, tiny_llama, with_lora
 
@@ -47,3 +48,42 @@ def test_bf16_samples_and_scores_nearly_what_fp32_does(make: Callable[[], Any]):
     assert (without - exact).abs().mean() > 0.1
     for measured in (near, own):
         assert 0 < (measured - exact).abs().mean() < 0.03
+
+
+@pytest.mark.parametrize(("fp32", "bf16", "times"), [(1.0, 1.9, "1.9"), (0.002, 0.0022, "1.1"), (0.4, 1.2, "3.0")])
+def test_a_slower_bf16_is_said_with_its_ratio(fp32: float, bf16: float, times: str):
+    # Mutation caught: the ratio turned round.
+    assert f" {times} times as long as fp32" in str(slow_bf16(fp32, bf16))
+
+
+@pytest.mark.parametrize(("fp32", "bf16"), [(1.0, 0.5), (1.0, 1.0), (0.02, 0.0215)])
+def test_a_bf16_as_fast_as_fp32_is_not_spoken_of(fp32: float, bf16: float):
+    # Mutation caught: noise of a tenth called slower.
+    assert slow_bf16(fp32, bf16) is None
+
+
+def test_only_a_cpu_is_probed_and_by_the_models_width(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    widths: list[int] = []
+
+    def twice_as_long(width: int) -> dict[torch.dtype, float]:
+        widths.append(width)
+        return {torch.float32: 1.0, torch.bfloat16: 2.0}
+
+    monkeypatch.setattr(precision, "product_seconds", twice_as_long)
+    model = tiny_gpt2()
+    note_slow_bf16("reward", model, "cuda:0")
+    assert widths == []
+    assert capsys.readouterr().out == ""
+    note_slow_bf16("reward", model, torch.device("cpu"))
+    assert widths == [model.config.n_embd]
+    assert capsys.readouterr().out.startswith("[reward] bf16 takes 2.0 times as long as fp32 here")
+
+
+def test_the_probe_draws_no_random_number():
+    before = torch.random.get_rng_state()
+    seconds = precision.product_seconds(16)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert set(seconds) == {torch.float32, torch.bfloat16}
+    assert all(0 < s < float("inf") for s in seconds.values())
