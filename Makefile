@@ -38,7 +38,7 @@ test-slow: $(READY) ## learning over seeds, kill and resume, end to end (an hour
 generated: $(READY) ## TRL's keys, the tables of keys in docs/ and configs/schema.json, from the code
 	@python -m tests.generated
 
-export STAGE QUICK ROUNDS WRITE
+export STAGE PART QUICK ROUNDS WRITE
 bench: $(READY) ## every stage against the library's own call; STAGE=reward for one, QUICK=1 for smaller shapes
 	@python -m tests.bench
 

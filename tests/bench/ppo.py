@@ -7,6 +7,7 @@ is decoded, and with LoRA on the upper half of the blocks alone (``trunk_layers`
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,52 +24,83 @@ TRUNK = 6
 
 
 def bench(out: Path) -> dict[str, Any]:
-    """Speedups, ratios to the floor, ratios of memory."""
-    big, many = GPT2, replace(GPT2, rows=2 * GPT2.rows)
-    result: dict[str, Any] = {"rows": big.rows, "rows_natural": many.rows}
-    fixed = compare(
-        f"ppo, {big.name}: {big.rows} completions of {big.completion} tokens each, {big.epochs} epochs",
+    """Speedups, ratios to the floor, ratios of memory; with ``PART=trunk`` of one part alone."""
+    parts = {"fixed": fixed, "natural": natural, "trunk": trunk, "demo": demo, "memory": memory}
+    if QUICK:
+        del parts["trunk"]
+    result: dict[str, Any] = {}
+    for part in [p for p in os.environ.get("PART", "").split(",") if p] or parts:
+        result |= parts[part](out)
+    return result
+
+
+def fixed(out: Path) -> dict[str, Any]:
+    """Completions of one length, beside their floor."""
+    timings = compare(
+        f"ppo, {GPT2.name}: {GPT2.rows} completions of {GPT2.completion} tokens each, {GPT2.epochs} epochs",
         {
-            "trl": lambda: Theirs(big, out),
-            "fp32": lambda: Ours(big, out),
-            "bf16": lambda: Ours(big, out, bf16=True),
+            "trl": lambda: Theirs(GPT2, out),
+            "fp32": lambda: Ours(GPT2, out),
+            "bf16": lambda: Ours(GPT2, out, bf16=True),
         },
-        amount=(big.rows, "completions"),
+        amount=(GPT2.rows, "completions"),
     )
-    result |= {f"speedup_{k}": fixed[k].ratio for k in ("fp32", "bf16")}
-    result["seconds"] = {k: fixed[k].seconds for k in ("trl", "fp32", "bf16")}
+    result: dict[str, Any] = {"rows": GPT2.rows}
+    result |= {f"speedup_{k}": timings[k].ratio for k in ("fp32", "bf16")}
+    result["seconds"] = {k: timing.seconds for k, timing in timings.items()}
     for dtype, name in ((torch.float32, "fp32"), (torch.bfloat16, "bf16")):
-        seconds, flops = floor.seconds(big, dtype)
-        result[f"floor_ratio_{name}"] = round(fixed[name].seconds / seconds, 2)
+        seconds, flops = floor.seconds(GPT2, dtype)
+        result[f"floor_ratio_{name}"] = round(timings[name].seconds / seconds, 2)
         say(f"  floor {name}: {seconds:.2f} s for {flops / 1e12:.2f} TFLOP of matrix products")
+    return result
+
+
+def natural(out: Path) -> dict[str, Any]:
+    """Twice as many completions, which end by themselves."""
+    many = replace(GPT2, rows=2 * GPT2.rows)
     makers: dict[str, Callable[[], Case]] = {
         "trl": lambda: Theirs(many, out, natural=True),
         "bf16": lambda: Ours(many, out, natural=True, bf16=True),
     }
     if not QUICK:
         makers["fp32"] = lambda: Ours(many, out, natural=True)
-    natural = compare(f"ppo, {many.name}: {many.rows} completions of natural lengths", makers)
-    result["speedup_natural_lengths"] = natural["bf16"].ratio
-    if not QUICK:
-        result["speedup_natural_lengths_fp32"] = natural["fp32"].ratio
-    makers = {
-        "trl": lambda: Theirs(big, out, trunk_layers=TRUNK),
-        "bf16": lambda: Ours(big, out, bf16=True, trunk_layers=TRUNK),
-    }
-    if not QUICK:
-        above = compare(f"ppo, {big.name}: as the first, LoRA from block {TRUNK} up in both", makers)
-        result["speedup_trunk_bf16"] = above["bf16"].ratio
-    makers = {
-        "trl": lambda: Theirs(DEMO, out),
-        "fp32": lambda: Ours(DEMO, out),
-        "bf16": lambda: Ours(DEMO, out, bf16=True),
-    }
-    small = compare("ppo, the demo's model", makers)
-    result |= {"speedup_demo_fp32": small["fp32"].ratio, "speedup_demo_bf16": small["bf16"].ratio}
-    memory = peaks("ppo", "trl", "fp32", "bf16")
-    result |= {f"memory_ratio_{k}": round(memory["trl"] / memory[k], 2) for k in ("fp32", "bf16")}
-    result["peak_gb"] = memory
-    return result
+    timings = compare(f"ppo, {many.name}: {many.rows} completions of natural lengths", makers)
+    result = {"rows_natural": many.rows, "speedup_natural_lengths": timings["bf16"].ratio}
+    return result if QUICK else result | {"speedup_natural_lengths_fp32": timings["fp32"].ratio}
+
+
+def trunk(out: Path) -> dict[str, Any]:
+    """LoRA on the upper half of the blocks alone."""
+    timings = compare(
+        f"ppo, {GPT2.name}: as the first, LoRA from block {TRUNK} up in both",
+        {
+            "trl": lambda: Theirs(GPT2, out, trunk_layers=TRUNK),
+            "fp32": lambda: Ours(GPT2, out, trunk_layers=TRUNK),
+            "bf16": lambda: Ours(GPT2, out, bf16=True, trunk_layers=TRUNK),
+        },
+    )
+    return {f"speedup_trunk_{k}": timings[k].ratio for k in ("fp32", "bf16")}
+
+
+def demo(out: Path) -> dict[str, Any]:
+    """The demo's model and batch."""
+    timings = compare(
+        "ppo, the demo's model",
+        {
+            "trl": lambda: Theirs(DEMO, out),
+            "fp32": lambda: Ours(DEMO, out),
+            "bf16": lambda: Ours(DEMO, out, bf16=True),
+        },
+    )
+    return {f"speedup_demo_{k}": timings[k].ratio for k in ("fp32", "bf16")}
+
+
+def memory(out: Path) -> dict[str, Any]:
+    """Peaks of two epochs of the first part."""
+    del out
+    gigabytes = peaks("ppo", "trl", "fp32", "bf16")
+    ratios = {f"memory_ratio_{k}": round(gigabytes["trl"] / gigabytes[k], 2) for k in ("fp32", "bf16")}
+    return ratios | {"peak_gb": gigabytes}
 
 
 def peak_cases(out: Path) -> dict[str, Callable[[], Case]]:

@@ -18,7 +18,7 @@ BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
 ROWS: tuple[tuple[str, str, str, str, str, str], ...] = (
     ("ppo", "completions of one length", "speedup_fp32", "speedup_bf16", "memory_ratio_fp32", "memory_ratio_bf16"),
     ("ppo", "natural lengths", "speedup_natural_lengths_fp32", "speedup_natural_lengths", "", ""),
-    ("ppo", "LoRA on the upper half", "", "speedup_trunk_bf16", "", ""),
+    ("ppo", "LoRA on the upper half", "speedup_trunk_fp32", "speedup_trunk_bf16", "", ""),
     ("ppo", "the demo's model", "speedup_demo_fp32", "speedup_demo_bf16", "", ""),
     (
         "reward", "prompts as long as completions", "reward_speedup", "reward_speedup_bf16", "memory_ratio_reward",
@@ -59,7 +59,10 @@ def write_page(figures: dict[str, dict[str, Any]], machine: dict[str, Any], quic
     """Add the figures by stage to those kept, and write the table of all."""
     kept = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
     for stage, values in figures.items():
-        kept[stage] = {"processor": machine, "quick": quick} | values
+        place = {"processor": machine, "quick": quick}
+        before = kept.get(stage, {})
+        # A part of a stage joins the others that were measured at the same place.
+        kept[stage] = (before if place.items() <= before.items() else place) | values
     FIGURES.write_text(json.dumps(kept, indent=1) + "\n")
     made = f"{BEGIN}\n{page(kept)}\n{END}"
     PAGE.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: made, PAGE.read_text(), flags=re.DOTALL))

@@ -90,6 +90,10 @@ def first_line(command: list[str], start: str) -> float:
 
 
 def environment() -> dict[str, str]:
-    """Ours, without what a ``make`` around us hands on to another one."""
-    kept = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "STAGE")}
+    """Ours, without what a ``make`` around us hands on to another one, and with Python's own cache of bytecode.
+
+    Where a machine turns that cache off, every command compiles all modules again: a third of a ``--check``.
+    """
+    ours = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "STAGE", "PYTHONDONTWRITEBYTECODE")
+    kept = {k: v for k, v in os.environ.items() if k not in ours}
     return {**kept, "RLHF_REPORT_TO": "none"}

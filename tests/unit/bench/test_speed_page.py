@@ -38,6 +38,17 @@ def test_stages_are_kept_with_the_processor_of_their_own_run(written: Path) -> N
     assert json.loads((written / "speed.json").read_text())["reward"]["reward_speedup"] == 1.234
 
 
+def test_a_part_joins_what_was_measured_at_the_same_place(written: Path) -> None:
+    speed_page.write_page({"ppo": {"speedup_fp32": 2.5}}, MACHINE, quick=False)
+    speed_page.write_page({"ppo": {"speedup_trunk_fp32": 3.0}}, MACHINE, quick=False)
+    kept = json.loads((written / "speed.json").read_text())["ppo"]
+    assert (kept["speedup_fp32"], kept["speedup_trunk_fp32"]) == (2.5, 3.0)
+    for place in ((OTHER, False), (MACHINE, True)):
+        speed_page.write_page({"ppo": {"speedup_trunk_fp32": 3.5}}, *place)
+        # Mutation caught: figures of one processor beside another's name.
+        assert "speedup_fp32" not in json.loads((written / "speed.json").read_text())["ppo"]
+
+
 def test_every_target_of_a_ratio_has_a_place() -> None:
     shown = {key for _, _, *keys in speed_page.ROWS for key in keys}
     assert set(AT_LEAST) <= shown
