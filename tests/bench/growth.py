@@ -2,9 +2,10 @@
 
 From one point, GPT-2 124M with prompts and completions of 64 tokens in a batch of 4, one quantity is changed at a
 time: tokens of the prompt, tokens of the completion, rows of the batch, parameters of the model; of the store, its
-rows and its versions. Every point is one run in fp32, without a warm-up, in a process of its own; memory is what
-the work adds to it. The points are kept in docs/growth.json. docs/growth.png and the table in docs/speed.md are
-drawn from all that it holds; ``--draw`` only draws.
+rows and its versions. Every point is one run in fp32, without a warm-up, in a process of its own. Seconds are of
+processor time, so other work on the machine matters little; memory is what the work adds. The points are kept in
+docs/growth.json. docs/growth.png and the table in docs/speed.md are drawn from all that it holds; ``--draw`` only
+draws.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.store.store import Store
-from tests.bench import collect, evaluate, ppo, reward, sft
+from tests.bench import collect, evaluate, ppo, reward, sft, step_clock
 from tests.bench.harness import Case, Work, processor, say
 from tests.bench.models import Size
 from tests.bench.store import build, find, publish, rows
@@ -61,7 +62,7 @@ LIBRARIES = (
 
 @dataclass(frozen=True)
 class Point:
-    """One measured run: seconds, and the megabytes that it added to the process at its peak."""
+    """One measured run: processor seconds, and the megabytes that it added to the process at its peak."""
 
     stage: str
     axis: str
@@ -127,16 +128,18 @@ def measure(stage: str) -> list[Point]:
 
 
 def in_child(make: Callable[[Path], Case], out: Path) -> tuple[float, float]:
-    """Seconds of one run, and the memory of making and running it, in a fork with all libraries imported."""
+    """Processor seconds of one run, and the memory of making and running it, in a fork that finds all imported."""
     fork = multiprocessing.get_context("fork")
     reader, writer = fork.Pipe(duplex=False)
 
     def work() -> None:
         before = status_kb("VmRSS")  # where the peak of a fork begins
+        step_clock.clock = time.process_time
         case = make(out)
-        started = time.perf_counter()
+        started = time.process_time()
         counted = case.run()
-        seconds = time.perf_counter() - started if counted is None else counted
+        # A Work counts by the wall clock, and counts all that it does.
+        seconds = counted if isinstance(case, step_clock.TrainerCase) else time.process_time() - started
         writer.send((seconds, (status_kb("VmHWM") - before) / 1e3))
 
     child = fork.Process(target=work)
