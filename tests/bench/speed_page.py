@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tests.bench.targets import AT_LEAST
+from tests.bench.targets import AT_LEAST, TARGETS
 
 FIGURES, PAGE = Path("docs/speed.json"), Path("docs/speed.md")
 BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
@@ -94,7 +94,18 @@ def page(kept: dict[str, Any]) -> str:
     if startup := kept.get("startup"):
         lines += ["", "| start-up | seconds |", "|---|---:|"]
         lines += [f"| {what} | {startup[key]:.2f} |" for key, what in STARTUP.items() if key in startup]
-    return "\n".join([*lines, "", *measured_on(kept)])
+    return "\n".join([*lines, "", *target_table(kept), "", *measured_on(kept)])
+
+
+def target_table(kept: dict[str, Any]) -> list[str]:
+    """A row for every figure that has a target."""
+    figures = {key: value for values in kept.values() for key, value in values.items()}
+    lines = ["| figure | target | measured | |", "|---|---:|---:|---|"]
+    for target in TARGETS:
+        figure = figures.get(target.key)
+        verdict = "not measured" if figure is None else "met" if target.met_by(figure) else "missed"
+        lines.append(f"| `{target.key}` | {target} | {'' if figure is None else f'{figure:.3g}'} | {verdict} |")
+    return lines
 
 
 def ratio(figures: dict[str, Any], key: str) -> str:

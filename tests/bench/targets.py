@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from tests.bench.harness import say
@@ -33,12 +34,28 @@ AT_MOST: dict[str, float] = {
 }
 
 
+@dataclass(frozen=True)
+class Target:
+    """What a figure should reach: at least or at most a number."""
+
+    key: str
+    number: float
+    least: bool
+
+    def __str__(self) -> str:
+        return f"{'>=' if self.least else '<='} {self.number:g}"
+
+    def met_by(self, figure: float) -> bool:
+        return figure >= self.number if self.least else figure <= self.number
+
+
+TARGETS = [Target(k, n, True) for k, n in AT_LEAST.items()] + [Target(k, n, False) for k, n in AT_MOST.items()]
+
+
 def print_targets(result: dict[str, Any]) -> dict[str, bool]:
     """Print the target of every figure that was measured; whether each was met."""
-    met: dict[str, bool] = {}
-    for sign, targets in ((">=", AT_LEAST), ("<=", AT_MOST)):
-        for key, target in targets.items():
-            if key in result:
-                met[key] = result[key] >= target if sign == ">=" else result[key] <= target
-                say(f"{key:30}{result[key]:8.2f}   target {sign} {target:4}   {'met' if met[key] else 'missed'}")
+    met = {t.key: t.met_by(result[t.key]) for t in TARGETS if t.key in result}
+    for target in TARGETS:
+        if (key := target.key) in met:
+            say(f"{key:30}{result[key]:8.2f}   target {target!s:>7}   {'met' if met[key] else 'missed'}")
     return met

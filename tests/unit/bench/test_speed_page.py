@@ -49,6 +49,18 @@ def test_a_part_joins_what_was_measured_at_the_same_place(written: Path) -> None
         assert "speedup_fp32" not in json.loads((written / "speed.json").read_text())["ppo"]
 
 
+def test_every_target_has_its_figure_and_verdict(written: Path) -> None:
+    figures = {"reward_speedup": 1.7, "reward_speedup_short": 1.5}
+    speed_page.write_page({"reward": figures, "startup": {"startup_check_s": 0.09}}, MACHINE, quick=False)
+    text = (written / "speed.md").read_text()
+    assert "| `reward_speedup` | >= 2 | 1.7 | missed |" in text
+    # Mutation caught: a figure at its target called missed.
+    assert "| `reward_speedup_short` | >= 1.5 | 1.5 | met |" in text
+    # Mutation caught: seconds held to be the better the more there are.
+    assert "| `startup_check_s` | <= 0.1 | 0.09 | met |" in text
+    assert "| `speedup_bf16` | >= 8 |  | not measured |" in text
+
+
 def test_every_target_of_a_ratio_has_a_place() -> None:
     shown = {key for _, _, *keys in speed_page.ROWS for key in keys}
     assert set(AT_LEAST) <= shown
