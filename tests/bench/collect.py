@@ -47,7 +47,7 @@ def bench(out: Path) -> dict[str, Any]:
 
 
 def shape(size: Size) -> Size:
-    return replace(size, rows=16 if QUICK else max(size.rows, 32))
+    return replace(size, rows=8 if QUICK else max(size.rows, 32))
 
 
 def completions(size: Size, natural: bool) -> int:

@@ -43,7 +43,7 @@ def bench(out: Path) -> dict[str, Any]:
 
 
 def shape(size: Size) -> Size:
-    return replace(size, rows=64 if QUICK else 256 if size is DEMO else 128)
+    return replace(size, rows=32 if QUICK else 256 if size is DEMO else 128)
 
 
 def cases(size: Size, out: Path) -> dict[str, Callable[[], Case]]:

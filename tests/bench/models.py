@@ -55,7 +55,7 @@ DEMO = Size(
     rows=64, micro=32, prompt=8, completion=32, steps=16,
 )  # fmt: skip
 if QUICK:
-    GPT2 = dataclasses.replace(GPT2, rows=8, micro=4, prompt=24, completion=24, epochs=2, steps=2)
+    GPT2 = dataclasses.replace(GPT2, rows=4, micro=4, prompt=16, completion=24, epochs=1, steps=2)
     DEMO = dataclasses.replace(DEMO, steps=3, epochs=2)
 
 
