@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from pipeline.base.errors import ModelError
 from pipeline.modeling.foreign_models import load_foreign, positions, require_embeddings
+from pipeline.modeling.loading import at_commit
 from pipeline.modeling.types import Device, Tokenizer
 
 _POOLING = "1_Pooling/config.json"
@@ -112,6 +113,6 @@ def _pooling_settings(source: str) -> Path | None:
     if path.is_dir():
         return path / _POOLING if (path / _POOLING).exists() else None
     try:
-        return Path(hf_hub_download(source, _POOLING))
+        return Path(hf_hub_download(source, _POOLING, revision=at_commit(source, None)))
     except (OSError, ValueError):  # the model itself has just been loaded from there
         return None

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 from pipeline.base.errors import ModelError, first_line
-from pipeline.modeling.loading import silent
+from pipeline.modeling.loading import at_commit, silent
 from pipeline.modeling.types import Tokenizer
 from pipeline.modeling.weights import require_finite
 
@@ -48,7 +48,7 @@ def load_foreign(
     if not path.is_dir() and (path.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1):
         raise ModelError(where, f'no model directory "{source}".', mend)
     place = str(path) if path.is_dir() else source
-    options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
+    options: dict[str, Any] = {"revision": at_commit(place, revision) or "main", "trust_remote_code": False}
     try:
         with silent():
             tokenizer = AutoTokenizer.from_pretrained(place, **options)

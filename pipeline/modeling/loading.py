@@ -16,6 +16,7 @@ from pipeline.modeling.portable import save_model_files, save_tokenizer
 from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.modeling.vector_math import choose_code
 from pipeline.modeling.weights import require_finite
+from pipeline.sources.hub import model_commit
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 choose_code()  # whatever computes has loaded something
@@ -31,7 +32,8 @@ def load_tokenizer(source: str, revision: str | None = None) -> Tokenizer:
 
     _check_source(source)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+        commit = at_commit(source, revision)
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=commit, trust_remote_code=False)
     except Exception as err:  # a damaged file can raise anything
         raise ModelError(source, f"no tokenizer could be loaded ({first_line(err)}).", _advice(source)) from err
     return usable_tokenizer(tokenizer, source)
@@ -63,6 +65,7 @@ def load_causal_lm(source: str, revision: str | None = None, dtype: torch.dtype 
 
     logging.disable_progress_bar()  # of copying weights; downloads keep theirs
     _check_source(source)
+    revision = at_commit(source, revision)
     try:
         config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
     except Exception as err:  # a damaged file can raise anything
@@ -99,6 +102,7 @@ def load_classifier(base: str, revision: str | None = None) -> PreTrainedModel:
     """A sequence classifier of one output, ``reward``, in fp32 over ``base``; its head is drawn at random."""
     from transformers import AutoModelForSequenceClassification
 
+    revision = at_commit(base, revision)
     options: dict[str, Any] = {"revision": revision, "use_safetensors": True, "trust_remote_code": False}
     with silent():  # no base has the head
         model = AutoModelForSequenceClassification.from_pretrained(
@@ -163,6 +167,14 @@ def fuse_activations(model: PreTrainedModel) -> PreTrainedModel:
             if type(child) is NewGELUActivation:
                 setattr(module, name, GELUTanh())
     return model
+
+
+def at_commit(source: str, revision: str | None) -> str | None:
+    """``revision`` as the commit it is, the same for all that this process loads of ``source``.
+
+    Else a branch that moves between two downloads gives the weights of one commit and the tokenizer of another.
+    """
+    return model_commit(source, revision) or revision
 
 
 def loaded_commit(source: str, revision: str | None = None) -> str | None:

@@ -8,6 +8,7 @@ template or ``<sep>`` in a user's rows, is encoded as that token, and a sampled 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -64,9 +65,16 @@ def chat_render(tokenizer: Tokenizer) -> Render:
     return render
 
 
+def named_revision(source: str) -> tuple[str, str | None]:
+    """The Hub id and the revision of ``org/name@revision``; a directory as it is."""
+    repo, _, revision = source.partition("@")
+    return (source, None) if Path(source).exists() else (repo, revision or None)
+
+
 def template_render(source: str | None) -> Render:
     """:func:`chat_render` of the tokenizer at ``source``; None writes conversations out plainly.
 
+    Of a Hub id it may be ``org/name@revision``.
     A conversation that the template refuses makes a row unusable, with the reason.
 
     Raises:
@@ -77,7 +85,7 @@ def template_render(source: str | None) -> Render:
     if source == BASE_TEMPLATE:
         what = f'"{source}" is the template of a base model, and this stage has none.'
         raise ModelError("task_args.chat_template", what, "Set base_model, or name a tokenizer.")
-    tokenizer = load_tokenizer(source)
+    tokenizer = load_tokenizer(*named_revision(source))
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
             source, "the tokenizer has no chat template.", "Leave chat_template out: turns are written out."

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline.base.errors import ConfigError, ModelError
 from pipeline.formats.detect import render_plain
-from pipeline.modeling.loading import load_causal_lm, load_tokenizer, loaded_commit, require_fit
+from pipeline.modeling.loading import at_commit, load_causal_lm, load_tokenizer, loaded_commit, require_fit
 from pipeline.modeling.lora import with_adapter
 from pipeline.modeling.roles import language_model
 from pipeline.modeling.tokens import encode_completions, encode_conversation, encode_prompts, eos_id
@@ -218,6 +218,7 @@ def adapter_directory(source: str, revision: str | None) -> Path | None:
     path = Path(source).expanduser()
     if path.is_dir():
         return path if (path / "adapter_config.json").is_file() else None
+    revision = at_commit(source, revision)
     try:
         config = Path(hf_hub_download(source, "adapter_config.json", revision=revision))
     except (OSError, ValueError):  # loading it as a classifier reports what is wrong
@@ -237,6 +238,7 @@ def _identity(source: str, revision: str | None) -> tuple[str, str | None]:
     if path.is_dir():
         return str(path.resolve()), None
     try:
+        revision = at_commit(source, revision)
         return source, loaded_commit(source, revision) or revision
     except ValueError:  # a deleted directory; loading it raises
         return source, revision

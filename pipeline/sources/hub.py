@@ -1,5 +1,7 @@
 """Read datasets of the Hugging Face Hub at one commit: resolve the revision, list its files, download them.
 
+Of models it resolves the revision alone; transformers downloads them.
+
 The commit comes first, and only its files are read: offline, ``datasets.load_dataset`` gives what this machine
 prepared last, whatever revision is asked for. Which files are rows of what is :mod:`pipeline.sources.hub_files`'.
 """
@@ -21,6 +23,7 @@ from pipeline.base.errors import DataError, first_line
 log = logging.getLogger(__name__)
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
+REPOSITORY = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
 _LOCAL = "Or download it elsewhere and give the path of a local file or directory instead."
 
 
@@ -73,6 +76,22 @@ def commit_of(dataset: str, revision: str | None) -> str | None:
         return None
 
 
+def model_commit(source: str, revision: str | None) -> str | None:
+    """The commit that ``revision`` of the model ``source`` is now, to be passed to everything that loads it.
+
+    A commit that is asked for after loading may be another one than was loaded, and one model could be put
+    together of two. None for a directory, and where it cannot be found out: then loading will fail.
+    """
+    if revision is not None and COMMIT.fullmatch(revision):
+        return revision
+    if not REPOSITORY.fullmatch(source) or Path(source).exists():
+        return None
+    try:
+        return _ask(source, revision, "models")[0]
+    except Exception:  # whatever it is, it is about their server, and loading says it with its own advice
+        return None
+
+
 def cached_commit(repo: str, revision: str | None, kind: str = "datasets") -> str | None:
     """The commit that this machine's cache knows a revision of ``repo`` by.
 
@@ -120,25 +139,25 @@ def _looked_up(dataset: str, revision: str | None, where: str) -> tuple[str, tup
 
 
 @functools.cache
-def _ask(dataset: str, revision: str | None) -> tuple[str, tuple[str, ...] | None]:
+def _ask(repo: str, revision: str | None, kind: str = "datasets") -> tuple[str, tuple[str, ...] | None]:
     """The commit, and the names of its files where they are known. Kept: a branch may move while a stage reads."""
     hf: Any = importlib.import_module("huggingface_hub")
     errors: Any = importlib.import_module("huggingface_hub.errors")
-    known = cached_commit(dataset, revision)
-    if known is not None and known == revision and (kept := _listing(dataset, known)):
+    known = cached_commit(repo, revision, kind)
+    if known is not None and known == revision and (kept := _listing(repo, known, kind)):
         return known, kept  # a commit never changes
     try:
-        info = hf.HfApi().dataset_info(dataset, revision=revision, timeout=20)
+        info = hf.HfApi().repo_info(repo, repo_type=kind.removesuffix("s"), revision=revision, timeout=20)
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError):
         raise
     except Exception as err:
         if known is None:
             raise
         if not isinstance(err, errors.OfflineModeIsEnabled):
-            log.warning("%s: the Hub does not answer; %s is read, which the cache has.", dataset, known[:10])
-        return known, _listing(dataset, known)
+            log.warning("%s: the Hub does not answer; %s is read, which the cache has.", repo, known[:10])
+        return known, _listing(repo, known, kind)
     files = tuple(sorted(f.rfilename for f in info.siblings))
-    _remember(dataset, revision or "main", info.sha, files)
+    _remember(repo, revision or "main", info.sha, files, kind)
     return info.sha, files
 
 
@@ -150,30 +169,30 @@ def _cache(repo: str, kind: str = "datasets") -> Path:
     return Path(_constants().HF_HUB_CACHE) / f"{kind}--{repo.replace('/', '--')}"
 
 
-def _listing_file(dataset: str, commit: str) -> Path:
+def _listing_file(repo: str, commit: str, kind: str) -> Path:
     hf: Any = importlib.import_module("huggingface_hub")
-    assets = _constants().HF_ASSETS_CACHE
-    where = hf.cached_assets_path("rlhf-pipeline", namespace=dataset, subfolder="files", assets_dir=assets)
+    assets, folder = _constants().HF_ASSETS_CACHE, "files" if kind == "datasets" else f"files-{kind}"
+    where = hf.cached_assets_path("rlhf-pipeline", namespace=repo, subfolder=folder, assets_dir=assets)
     return Path(where) / f"{commit}.json"
 
 
-def _listing(dataset: str, commit: str) -> tuple[str, ...] | None:
+def _listing(repo: str, commit: str, kind: str = "datasets") -> tuple[str, ...] | None:
     """What the commit holds, as it was seen when the Hub last answered: a cache may hold a part of it."""
-    file = _listing_file(dataset, commit)
+    file = _listing_file(repo, commit, kind)
     return tuple(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
 
-def _remember(dataset: str, revision: str, commit: str, files: tuple[str, ...]) -> None:
+def _remember(repo: str, revision: str, commit: str, files: tuple[str, ...], kind: str) -> None:
     """Keep the listing, and the revision's commit as the cache of the Hub's own client has it."""
     try:
-        _listing_file(dataset, commit).write_text(json.dumps(files), encoding="utf-8")
-        (_cache(dataset) / "snapshots" / commit).mkdir(parents=True, exist_ok=True)
+        _listing_file(repo, commit, kind).write_text(json.dumps(files), encoding="utf-8")
+        (_cache(repo, kind) / "snapshots" / commit).mkdir(parents=True, exist_ok=True)
         if not COMMIT.fullmatch(revision):
-            ref = _cache(dataset) / "refs" / revision
+            ref = _cache(repo, kind) / "refs" / revision
             ref.parent.mkdir(parents=True, exist_ok=True)
             ref.write_text(commit, encoding="utf-8")
     except OSError as err:
-        log.warning("%s: the cache cannot be written (%s).", dataset, err)
+        log.warning("%s: the cache cannot be written (%s).", repo, err)
 
 
 def _require_all_shards(files: tuple[str, ...], dataset: str, commit: str, where: str) -> None:

@@ -48,7 +48,7 @@ def collect(run: Run) -> None:
     """Write ``prompts``, ``comparisons`` and ``preferences``; the first alone where no reward model is trained."""
     config = run.config
     options = config.collect
-    task = load_task(config.task, config.task_args, str(config.path), run.base[0])
+    task = load_task(config.task, config.task_args, str(config.path), run.base_name)
     prompts = prompts_by_split(task, options, config.seed)
     if not collects_preferences(config):
         sources = ", ".join(s.value for s in reward_sources(config))
@@ -66,7 +66,7 @@ def collect(run: Run) -> None:
             f"NO JUDGE: the labels come from the gold score itself, and that is {task.gold_name}: where it errs, "
             "no figure will show it. Name a judge that the annotator is not: ppo.check, evaluate.judges.",
         )
-    annotator = load_annotator(options.annotator, with_template_of(run.base[0], options.annotator_args), context)
+    annotator = load_annotator(options.annotator, with_template_of(run.base_name, options.annotator_args), context)
     if isinstance(annotator, Source):
         voted = Voted(annotator, lambda prompt, completions: side(prompt, completions, options), run.workdir)
         report = annotator.report()

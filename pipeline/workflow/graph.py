@@ -16,7 +16,7 @@ from pipeline.base.files import sha256_file
 from pipeline.base.json_values import dict_of
 from pipeline.base.records import digest
 from pipeline.sources.gguf_names import identity, is_gguf
-from pipeline.sources.hub import cached_commit, commit_of
+from pipeline.sources.hub import commit_of, model_commit
 from pipeline.sources.row_sources import hub_dataset
 from pipeline.store.store import Version
 from pipeline.workflow.experiment import Experiment
@@ -193,10 +193,10 @@ def annotating_models(config: Experiment, stage: str) -> list[dict[str, Any]]:
 
 
 def with_commit(model: dict[str, Any]) -> dict[str, Any]:
-    """A manifest's entry of a model, with its commit where this machine's Hub cache has it."""
+    """A manifest's entry of a model, with the commit that this process loads it at."""
     if "revision" not in model or Path(model["id"]).is_dir():
         return model
-    commit = cached_commit(model["id"], model["revision"], "models")
+    commit = model_commit(model["id"], model["revision"])
     return model | {"commit": commit} if commit else model
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from pipeline.base.errors import StoreError
 from pipeline.base.process import main_process, say, world_size
 from pipeline.base.records import digest
+from pipeline.sources.hub import model_commit
 from pipeline.store import interrupted
 from pipeline.store.checkpoints import Checkpoints
 from pipeline.store.draft import plain
@@ -63,9 +64,19 @@ class Run:
 
     @property
     def base(self) -> tuple[str, str | None]:
-        """Where the base model is loaded from: (directory or Hub id, revision)."""
+        """Where the base model is loaded from: a directory and None, or a Hub id and its commit.
+
+        Where the Hub cannot say which commit that is, it is the revision; loading will fail, with advice.
+        """
         base = self.inputs["base"]
-        return (str(base.path), None) if isinstance(base, Version) else (base.source, base.revision)
+        if isinstance(base, Version):
+            return str(base.path), None
+        return base.source, model_commit(base.source, base.revision) or base.revision
+
+    @property
+    def base_name(self) -> str:
+        """:attr:`base` in one word: a directory, or ``org/name@commit``."""
+        return "@".join(part for part in self.base if part)
 
     def published_base(self, draft: Draft, commit: str | None) -> tuple[str, str | None]:
         """The base as an adapter's config names it: an absolute path, or a Hub id with its commit.

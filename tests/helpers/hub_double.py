@@ -1,7 +1,8 @@
-"""A read-only double of the Hub's HTTP API on localhost, enough for transformers and datasets to load from.
+"""A double of the Hub's HTTP API on localhost, for unmodified clients: transformers, datasets, huggingface_hub.
 
 It answers repository info, trees, refs, path infos and file downloads with ETag and Range, for models and
-datasets, at several revisions, and refuses what is gated.
+datasets, at several revisions, and refuses what is gated. Directories are served as they are; repositories that
+a client creates take commits, LFS objects and tags.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,9 +22,14 @@ import huggingface_hub.constants
 import pytest
 from huggingface_hub.utils import close_session
 
+from tests.helpers.hub_repository import Files, Refused, Repository, blob_id, card_errors, entry, is_lfs
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-API = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree|paths-info|refs)(?:/(.*))?)?")
+VERBS = "revision|tree|paths-info|refs|commits|preupload|commit|tag"
+API = re.compile(rf"/api/(models|datasets)/([^/]+/[^/]+)(?:/({VERBS})(?:/(.*))?)?")
 RESOLVE = re.compile(r"/(?:(datasets)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
+BATCH = re.compile(r"/(?:(datasets)/)?([^/]+/[^/]+)\.git/info/lfs/objects/batch")
+OBJECT = re.compile(r"/lfs/([0-9a-f]{64})")
 DATE = "2026-01-01T00:00:00.000Z"
 
 
@@ -32,22 +38,52 @@ class Hub(ThreadingHTTPServer):
 
     A repository has one commit, unless ``revisions["datasets/org/name"]`` gives others by branch or tag:
     ``{"v1": (commit, Path(...))}``. What is in ``gated`` tells about itself but gives no file.
+
+    Attributes:
+        repos: also the repositories that clients created.
+        tokens: those that are accepted; None accepts any, and none. A private repository needs one.
+        before: called with each request ("POST /api/...") before it is answered; may raise :class:`Refused`.
     """
 
     daemon_threads = True
 
     def __init__(self) -> None:
-        self.repos: dict[str, Path] = {}
+        self.repos: dict[str, Path | Repository] = {}
         self.revisions: dict[str, dict[str, tuple[str, Path]]] = {}
         self.gated: set[str] = set()
         self.asked: list[str] = []
+        self.objects: dict[str, bytes] = {}
+        self.tokens: set[str] | None = None
+        self.before: Callable[[str], object] = str
+        self.lock = threading.Lock()
         super().__init__(("127.0.0.1", 0), Handler)
 
-    def at(self, repo: str, revision: str) -> tuple[str, Path] | None:
-        """The commit and the directory of a revision, which may be the commit itself."""
-        known = {"main": (COMMIT, self.repos[repo])} | self.revisions.get(repo, {})
+    def at(self, repo: str, revision: str) -> tuple[str, Files] | None:
+        """The commit and the files of a revision, which may be the commit itself."""
+        kept = self.repos[repo]
+        if isinstance(kept, Repository):
+            return kept.at(revision)
+        known = {"main": (COMMIT, kept)} | self.revisions.get(repo, {})
         by_commit = {commit: (commit, root) for commit, root in known.values()}
-        return known.get(revision) or by_commit.get(revision)
+        at = known.get(revision) or by_commit.get(revision)
+        if at is None:
+            return None
+        commit, root = at
+        files = sorted(p for p in root.rglob("*") if p.is_file())
+        return commit, {p.relative_to(root).as_posix(): p.read_bytes() for p in files}
+
+    def tags(self, repo: str) -> dict[str, str]:
+        kept = self.repos[repo]
+        if isinstance(kept, Repository):
+            return kept.tags
+        return {t: c for t, (c, _) in self.revisions.get(repo, {}).items() if t != "main" and "/" not in t}
+
+    def writable(self, repo: str) -> Repository:
+        """Raises Refused for one that is not there, or that a test serves from a directory."""
+        kept = self.repos.get(repo)
+        if isinstance(kept, Repository):
+            return kept
+        raise Refused(403 if kept else 404, "Forbidden" if kept else "Repository not found", "RepoNotFound")
 
     @property
     def url(self) -> str:
@@ -64,81 +100,180 @@ class Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self.answer()
 
-    def do_GET(self) -> None:
-        self.answer()
-
-    def do_POST(self) -> None:
-        self.answer()
+    do_GET = do_POST = do_PUT = do_HEAD
 
     def answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = unquote(urlsplit(self.path).path)
         self.server.asked.append(f"{self.command} {path}")
-        if found := API.fullmatch(path):
-            self.api(found[1], found[2], found[3], found[4] or "", body)
-        elif found := RESOLVE.fullmatch(path):
-            self.file(f"{found[1] or 'models'}/{found[2]}", found[3], found[4])
-        else:
-            self.missing("NotFound")
+        try:
+            self.server.before(f"{self.command} {path}")
+            with self.server.lock:
+                self.route(path, body)
+        except Refused as no:
+            self.missing(no.code, status=no.status, message=no.message)
 
-    def api(self, kind: str, name: str, verb: str | None, rest: str, body: bytes) -> None:
-        repo = f"{kind}/{name}"
-        if repo not in self.server.repos:
-            return self.missing("RepoNotFound")
-        revision = unquote(rest.partition("/")[0]) if verb in ("revision", "tree", "paths-info") else "main"
-        revision = rest if verb == "revision" else revision
-        at = self.server.at(repo, revision)
+    def route(self, path: str, body: bytes) -> None:
+        user = self.user()
+        if path == "/api/validate-yaml":
+            errors = card_errors(json.loads(body)["content"])
+            return self.json({"errors": errors, "warnings": []}, 400 if errors else 200)
+        if path == "/api/repos/create":
+            return self.create(user, json.loads(body))
+        if found := OBJECT.fullmatch(path):
+            return self.object(found[1], body)
+        if found := BATCH.fullmatch(path):
+            self.allowed(f"{found[1] or 'models'}/{found[2]}", user)
+            return self.batch(json.loads(body))
+        if found := API.fullmatch(path):
+            repo, verb, rest = f"{found[1]}/{found[2]}", found[3], found[4] or ""
+            self.allowed(repo, user)
+            if verb in ("preupload", "commit", "tag") and self.command == "POST":
+                if user is None:
+                    raise Refused(401, "Invalid username or password.")
+                return self.write(repo, verb, rest, body)
+            return self.api(repo, found[2], verb, rest, body)
+        if found := RESOLVE.fullmatch(path):
+            repo = f"{found[1] or 'models'}/{found[2]}"
+            self.allowed(repo, user)
+            return self.file(repo, found[3], found[4])
+        raise Refused(404, "not here", "NotFound")
+
+    def user(self) -> str | None:
+        """The token of the request. Raises Refused for a wrong one."""
+        token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+        if token and self.server.tokens is not None and token not in self.server.tokens:
+            raise Refused(401, "Invalid credentials in Authorization header")
+        return token or None
+
+    def allowed(self, repo: str, user: str | None) -> None:
+        kept = self.server.repos.get(repo)
+        if kept is None or (isinstance(kept, Repository) and kept.private and user is None):
+            raise Refused(
+                401 if user is None and self.server.tokens else 404, "Repository not found", "RepoNotFound"
+            )
+
+    def create(self, user: str | None, asked: dict[str, Any]) -> None:
+        if user is None:
+            raise Refused(401, "Invalid username or password.")
+        kind, name = f"{asked.get('type', 'model')}s", f"{asked['organization']}/{asked['name']}"
+        answer = {"url": f"{self.server.url}/{'datasets/' if kind == 'datasets' else ''}{name}", "name": name}
+        if f"{kind}/{name}" in self.server.repos:
+            return self.json({**answer, "error": "You already created this repo"}, 409)
+        private = asked.get("private", asked.get("visibility") == "private")
+        self.server.repos[f"{kind}/{name}"] = Repository(private)
+        return self.json({**answer, "id": name})
+
+    def write(self, repo: str, verb: str, revision: str, body: bytes) -> None:
+        kept = self.server.writable(repo)
+        if verb == "preupload":
+            listed = json.loads(body)["files"]
+            there = kept.commits[-1][2]
+            return self.json({"files": [
+                {
+                    "path": f["path"],
+                    "uploadMode": "lfs" if is_lfs(f["path"], f["size"]) else "regular",
+                    "shouldIgnore": False,
+                    "oid": oid_of(f["path"], there[f["path"]]) if f["path"] in there else None,
+                }
+                for f in listed
+            ]})  # fmt: skip
+        if verb == "tag":
+            kept.tag(json.loads(body)["tag"], unquote(revision))
+            return self.json({})
+        commit = kept.commit(map(json.loads, body.splitlines()), self.server.objects)
+        url = f"{self.server.url}/{repo.removeprefix('models/')}/commit/{commit}"
+        return self.json({"success": True, "commitOid": commit, "commitUrl": url, "hookOutput": ""})
+
+    def batch(self, asked: dict[str, Any]) -> None:
+        objects: list[dict[str, Any]] = []
+        for o in asked["objects"]:
+            href, there = f"{self.server.url}/lfs/{o['oid']}", o["oid"] in self.server.objects
+            if asked.get("operation") == "download":
+                actions = {"actions": {"download": {"href": href, "header": {}}}}
+            else:
+                actions = {} if there else {"actions": {"upload": {"href": href, "header": {}}}}
+            objects.append({"oid": o["oid"], "size": o["size"], "authenticated": True, **actions})
+        self.json({"transfer": "basic", "objects": objects}, media="application/vnd.git-lfs+json")
+
+    def object(self, oid: str, body: bytes) -> None:
+        if self.command == "PUT":
+            if hashlib.sha256(body).hexdigest() != oid:
+                raise Refused(400, "the sha256 of what came is another")
+            self.server.objects[oid] = body
+            return self.reply(200, b"", {})
+        if oid not in self.server.objects:
+            raise Refused(404, "no such object")
+        return self.data(self.server.objects[oid], {"ETag": f'"{oid}"'})
+
+    def api(self, repo: str, name: str, verb: str | None, rest: str, body: bytes) -> None:
+        revision = unquote(rest.partition("/")[0]) if verb in ("tree", "paths-info", "commits") else "main"
+        at = self.server.at(repo, rest if verb == "revision" else revision)
         if at is None:
-            return self.missing("RevisionNotFound")
-        commit, root = at
-        files = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+            raise Refused(404, "not here", "RevisionNotFound")
+        commit, files = at
         if verb == "tree":
             below = rest.partition("/")[2].strip("/")
-            entries = [entry(root, f) for f in files if f.startswith(f"{below}/" if below else "")]
+            entries = [entry(f, files[f]) for f in files if f.startswith(f"{below}/" if below else "")]
             folders = sorted({str(Path(f).parent) for f in files} - {"."})
-            dirs = [{"type": "directory", "path": d, "size": 0, "oid": digest(d.encode())} for d in folders]
-            return self.json(dirs + entries) if entries or not below else self.missing("EntryNotFound")
+            dirs = [{"type": "directory", "path": d, "size": 0, "oid": blob_id(d.encode())} for d in folders]
+            if below and not entries:
+                raise Refused(404, "not here", "EntryNotFound")
+            return self.json(dirs + entries)
         if verb == "paths-info":
             text = body.decode()
             paths = json.loads(text)["paths"] if text.startswith("{") else parse_qs(text).get("paths", [])
-            return self.json([entry(root, p) for p in paths if p in files])
+            return self.json([entry(p, files[p]) for p in paths if p in files])
         if verb == "refs":
-            tags = self.server.revisions.get(repo, {})
-            return self.json(
-                {
-                    "branches": [{"name": "main", "ref": "refs/heads/main", "targetCommit": commit}],
-                    "tags": [
-                        {"name": tag, "ref": f"refs/tags/{tag}", "targetCommit": c}
-                        for tag, (c, _) in tags.items()
-                        if tag != "main" and "/" not in tag
-                    ],
-                    "converts": [],
-                }
-            )
+            tags = self.server.tags(repo)
+            return self.json({
+                "branches": [{"name": "main", "ref": "refs/heads/main", "targetCommit": commit}],
+                "tags": [{"name": t, "ref": f"refs/tags/{t}", "targetCommit": c} for t, c in tags.items()],
+                "converts": [],
+            })  # fmt: skip
+        kept = self.server.repos[repo]
+        if verb == "commits":
+            log = kept.commits if isinstance(kept, Repository) else [(commit, "served from a directory", {})]
+            items = [{"id": c, "title": title, "message": "", "authors": [], "date": DATE} for c, title, _ in log]
+            return self.json(items[::-1])
         info = {
             "id": name,
             "modelId": name,
             "sha": commit,
             "lastModified": DATE,
             "createdAt": DATE,
-            "private": False,
+            "private": isinstance(kept, Repository) and kept.private,
+            "gated": False,
+            "disabled": False,
+            "downloads": 0,
+            "likes": 0,
+            "tags": [],
+            "_id": "0" * 24,
+            "author": name.partition("/")[0],
         }
-        info |= {"gated": False, "disabled": False, "downloads": 0, "likes": 0, "tags": [], "_id": "0" * 24}
         return self.json({**info, "siblings": [{"rfilename": f} for f in files]})
 
     def file(self, repo: str, revision: str, name: str) -> None:
-        if repo not in self.server.repos:
-            return self.missing("RepoNotFound")
         at = self.server.at(repo, revision)
         if at is None:
-            return self.missing("RevisionNotFound")
-        commit, root = at
+            raise Refused(404, "not here", "RevisionNotFound")
+        commit, files = at
         if repo in self.server.gated:
-            return self.missing("GatedRepo", status=403)
-        if not (root / name).is_file():
+            raise Refused(403, "not here", "GatedRepo")
+        if name not in files:
             return self.missing("EntryNotFound", {"X-Repo-Commit": commit})
-        data = (root / name).read_bytes()
-        head = {"X-Repo-Commit": commit, "ETag": f'"{digest(data)}"', "Accept-Ranges": "bytes"}
+        data = files[name]
+        head = {"X-Repo-Commit": commit, "ETag": f'"{oid_of(name, data)}"'}
+        if not isinstance(self.server.repos[repo], Repository) or not is_lfs(name, len(data)):
+            return self.data(data, head)
+        # Of LFS objects the Hub gives a place elsewhere, and their own figures under other names.
+        oid = oid_of(name, data)
+        self.server.objects[oid] = data
+        linked = {"X-Linked-Etag": f'"{oid}"', "X-Linked-Size": str(len(data))}
+        return self.reply(302, b"", {**head, **linked, "Location": f"{self.server.url}/lfs/{oid}"})
+
+    def data(self, data: bytes, head: dict[str, str]) -> None:
+        head = {**head, "Accept-Ranges": "bytes"}
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
         if wanted and self.command == "GET":
             first, last = int(wanted[1]), min(int(wanted[2] or len(data)), len(data) - 1)
@@ -146,12 +281,16 @@ class Handler(BaseHTTPRequestHandler):
             return self.reply(206, data[first : last + 1], head)
         return self.reply(200, data, head)
 
-    def json(self, value: Any) -> None:
-        self.reply(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+    def json(self, value: Any, status: int = 200, media: str = "application/json") -> None:
+        self.reply(status, json.dumps(value).encode(), {"Content-Type": media})
 
-    def missing(self, code: str, head: dict[str, str] | None = None, status: int = 404) -> None:
+    def missing(
+        self, code: str, head: dict[str, str] | None = None, status: int = 404, message: str = "not here"
+    ) -> None:
+        named = {"X-Error-Code": code} if code else {}
+        text = json.dumps({"error": message}).encode()
         self.reply(
-            status, b'{"error": "not here"}', {"X-Error-Code": code, "X-Error-Message": "not here", **(head or {})}
+            status, text, {"X-Error-Message": message, "Content-Type": "application/json", **named, **(head or {})}
         )
 
     def reply(self, status: int, data: bytes, head: dict[str, str]) -> None:
@@ -163,13 +302,9 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(data)
 
 
-def digest(data: bytes) -> str:
-    return hashlib.sha1(data).hexdigest()
-
-
-def entry(root: Path, name: str) -> dict[str, Any]:
-    data = (root / name).read_bytes()
-    return {"type": "file", "path": name, "size": len(data), "oid": digest(data)}
+def oid_of(name: str, data: bytes) -> str:
+    """What the Hub calls a file's content: the sha256 of an LFS object, git's id of any other file."""
+    return hashlib.sha256(data).hexdigest() if is_lfs(name, len(data)) else blob_id(data)
 
 
 @contextmanager

@@ -30,8 +30,17 @@ def test_a_base_and_preferences_from_the_hub(finished: Project, project: Project
         sft=None,
         reward={"per_device_train_batch_size": 8},
     )
+    moved: list[str] = []
+
+    def move_the_branch(request: str) -> None:
+        if "/org/tiny/resolve/" in request and not moved:
+            server.revisions["models/org/tiny"]["main"] = ("9" * 40, finished.latest("base").path)
+            moved.append(request)
+
     with hub() as server:
         server.repos = {"models/org/tiny": finished.latest("base").path, "datasets/org/prefs": data}
+        server.revisions["models/org/tiny"] = {"old": (COMMIT, finished.latest("base").path)}
+        server.before = move_the_branch
         ask_the_double(monkeypatch, server, project.root)
         try:
             assert project.run("collect") == 0
@@ -39,7 +48,10 @@ def test_a_base_and_preferences_from_the_hub(finished: Project, project: Project
         finally:
             close_session()
             source._ask.cache_clear()
-        assert any("/org/tiny/resolve/" in line for line in server.asked)
+        loads = [line for line in server.asked if "/org/tiny/resolve/" in line]
+        assert moved
+        # at_commit and Run.base returning the revision: what is loaded later is of the commit that came meanwhile.
+        assert all(f"/resolve/{COMMIT}/" in line for line in loads)
         assert any("datasets/org/prefs" in line for line in server.asked)
     reward = project.latest("reward")
     saved = json.loads((reward.path / "adapter_config.json").read_text())
