@@ -17,6 +17,8 @@ _USAGE = (
     ("pipeline doctor RUN", "what is wrong with a PPO run, and what to change"),
     ("pipeline merge ADAPTER", "a policy or a reward model as one whole model, for other engines"),
     ("pipeline approve VERSION", "sign a version off; `audit show` and `audit verify` read the log"),
+    ("pipeline publish REF ...", "to the Hub, with what belongs to it: --repo org/name, --dry-run"),
+    ("pipeline pull org/name", "a repository of the Hub as a version"),
     ("pipeline.STAGE --config configs/X.yaml", "[section.key=value ...]"),
     ("pipeline.run STAGE ... --config configs/X.yaml", "consecutive stages in one go; none: all"),
     ("pipeline.sweep --config configs/X.yaml --seeds 5", "--grid ppo.kl_coef=0.02,0.1"),
@@ -47,6 +49,8 @@ _COMMANDS = {
     ("merge",): "pipeline.stages.merge",
     ("approve",): "pipeline.governance.approve",
     ("audit",): "pipeline.governance.audit",
+    ("publish",): "pipeline.stages.hub.publish",
+    ("pull",): "pipeline.stages.hub.pull",
     **{
         (stage,): f"pipeline.{stage}"
         for stage in ("sft", "collect", "label", "reward", "ppo", "evaluate", "report", "run", "sweep")

@@ -72,23 +72,23 @@ def merge(kind: Kind, adapter: Path, base: str, revision: str | None, directory:
     plain: Any = whole.float() if kind == "policy" else load_classifier(base, revision).eval()
     plain.config.pad_token_id = pad_id(tokenizer)
     rows = sample_rows(plain.config.vocab_size, plain.config.pad_token_id)
-    before = _logits(plain, rows)
+    before = logits_of(plain, rows)
     try:
         with silent():
             model: Any = PeftModel.from_pretrained(plain, str(adapter)).eval()
     except Exception as err:  # a damaged adapter can raise anything
         raise ModelError(where, f"does not fit its base ({first_line(err)}).", "Train it again.") from err
-    expected = _logits(model, rows)
-    effect = _distance(before, expected)
+    expected = logits_of(model, rows)
+    effect = distance_of(before, expected)
     with torch.no_grad():
         merged: Any = model.merge_and_unload()
-    difference = _distance(_logits(merged, rows), expected)
+    difference = distance_of(logits_of(merged, rows), expected)
     if difference > TOLERANCE:
         raise ModelError(where, f"merged, its logits are {difference:.2g} apart from the adapter's.")
     _describe(kind, merged, tokenizer)
     merged.to(dtype)
     save_model(merged, tokenizer, directory)
-    rounding = check_again(kind, directory, rows, _logits(merged.float(), rows), where)
+    rounding = check_again(kind, directory, rows, logits_of(merged.float(), rows), where)
     return Merged(str(dtype).removeprefix("torch."), difference, max(rounding, difference), effect)
 
 
@@ -110,7 +110,7 @@ def check_again(kind: Kind, directory: Path, rows: list[list[int]], expected: li
         read = load_file(out)
     finally:
         out.unlink()
-    distance = _distance([read[str(i)] for i in range(len(rows))], expected)
+    distance = distance_of([read[str(i)] for i in range(len(rows))], expected)
     if distance > TOLERANCE:
         raise ModelError(where, f"merged, saved and read again, its logits are {distance:.2g} apart.")
     return distance
@@ -131,11 +131,12 @@ def _describe(kind: Kind, model: Any, tokenizer: Tokenizer) -> None:
 
 
 @torch.no_grad()
-def _logits(model: Any, rows: list[list[int]]) -> list[Tensor]:
+def logits_of(model: Any, rows: list[list[int]]) -> list[Tensor]:
+    """The logits of each row by itself, in fp32."""
     return [model(torch.tensor([row])).logits[0].float() for row in rows]
 
 
-def _distance(left: list[Tensor], right: list[Tensor]) -> float:
+def distance_of(left: list[Tensor], right: list[Tensor]) -> float:
     """The largest difference, relative to the largest number where that is over 1."""
     scale = max(1.0, *(float(r.abs().max()) for r in right))
     return max(float((a - b).abs().max()) for a, b in zip(left, right, strict=True)) / scale

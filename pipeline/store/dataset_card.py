@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +26,27 @@ class CardSplit:
     uncompressed: int
 
 
-def render_card(manifest: Manifest, splits: list[CardSplit]) -> str:
-    """The text of README.md for a version that did not bring its own."""
+def card_splits(manifest: Manifest, metadata: Callable[[str], Any]) -> list[CardSplit]:
+    """What a card lists of a version's splits.
+
+    Args:
+        metadata: gives the Parquet metadata of a file of the version.
+    """
+    listed: list[CardSplit] = []
+    for key, split in manifest.splits.items():
+        config, _, name = key.rpartition("/")
+        if not split.files:
+            continue
+        metas = [metadata(f.path) for f in split.files]
+        decoded = sum(m.row_group(g).total_byte_size for m in metas for g in range(m.num_row_groups))
+        schema = metas[0].schema.to_arrow_schema().remove_metadata()
+        pattern = f"{config or 'data'}/{name}-*.parquet"
+        listed.append(CardSplit(config or "default", name, pattern, schema, split.rows, split.bytes, decoded))
+    return listed
+
+
+def render_card(manifest: Manifest, splits: list[CardSplit], repo: str | None = None) -> str:
+    """The text of README.md for a version that did not bring its own; ``repo`` is where it is published."""
     from huggingface_hub import DatasetCardData
 
     groups: dict[str, list[CardSplit]] = {}
@@ -42,7 +62,15 @@ def render_card(manifest: Manifest, splits: list[CardSplit]) -> str:
         configs=_configs(groups) if groups else None,
         dataset_info=(infos[0] if len(infos) == 1 else infos) or None,
     )
-    return f"---\n{data}\n---\n\n{_body(manifest)}"
+    load = _loading(repo, list(groups)) if repo is not None and groups else ""
+    return f"---\n{data}\n---\n\n{_body(manifest)}{load}"
+
+
+def _loading(repo: str, configs: list[str]) -> str:
+    named = "" if "default" in configs else f', "{configs[0]}"'
+    others = "".join(f'\n# load_dataset("{repo}", "{c}")' for c in configs if c != "default")
+    lines = f'from datasets import load_dataset\n\nrows = load_dataset("{repo}"{named}){others}'
+    return f"\n## How to load\n\n```python\n{lines}\n```\n"
 
 
 def _body(manifest: Manifest) -> str:

@@ -41,6 +41,7 @@ class Draft:
         path: the staging directory; further files may be written into it (an adapter, metrics.jsonl).
         stats, models, datasets, device: go into the manifest.
         instead_of: the number of the version whose place this one is to take.
+        environment, expected_id: of content that was made elsewhere: in which packages, and what it has to be.
         version: the published version, set when the block ends without an exception.
     """
 
@@ -59,6 +60,8 @@ class Draft:
         self.device = "cpu"
         self.card: Callable[[Manifest], str] | None = None
         self.instead_of: int | None = None
+        self.environment: dict[str, str] | None = None
+        self.expected_id: str | None = None
         self._version: Version | None = None
         self._manifest = manifest
         self._republish_if_changed = republish_if_changed
@@ -157,13 +160,16 @@ class Draft:
         for key, w in self._splits.items():
             own = [by_path[p.relative_to(self.path).as_posix()] for p in w.files]
             splits[key] = Split(w.rows, sum(f.bytes for f in own), own)
+        id = content_id.content_id({key: w.digest for key, w in self._splits.items()}, files)
+        if self.expected_id not in (None, id):
+            raise StoreError(str(self.home), "its content is not what its manifest says.", "Nothing was written.")
         manifest = dataclasses.replace(
             self._manifest,
-            id=content_id.content_id({key: w.digest for key, w in self._splits.items()}, files),
+            id=id,
             created_at=refs.now(),
             models=plain(self.models),
             datasets=plain(self.datasets),
-            environment=environment(self.device),
+            environment=environment(self.device) if self.environment is None else self.environment,
             splits=splits,
             files=files,
             portable=_portable(self.path, files),
@@ -186,18 +192,10 @@ class Draft:
     def _card(self, manifest: Manifest) -> str:
         if self.card is not None:
             return self.card(manifest)
-        return dataset_card.render_card(manifest, self._card_splits(manifest))
-
-    def _card_splits(self, manifest: Manifest) -> list[dataset_card.CardSplit]:
         _, pq = arrow()
-        listed: list[dataset_card.CardSplit] = []
-        for key, w in self._splits.items():
-            metas = [pq.read_metadata(p) for p in w.files]
-            decoded = sum(m.row_group(g).total_byte_size for m in metas for g in range(m.num_row_groups))
-            pattern = f"{_directory(w.config)}/{w.split}-*.parquet"
-            size = manifest.splits[key].bytes
-            listed.append(dataset_card.CardSplit(w.config, w.split, pattern, w.schema, w.rows, size, decoded))
-        return listed
+        return dataset_card.render_card(
+            manifest, dataset_card.card_splits(manifest, lambda path: pq.read_metadata(self.path / path))
+        )
 
 
 @dataclasses.dataclass(frozen=True)

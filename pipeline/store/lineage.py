@@ -77,7 +77,9 @@ def _read(root: Path, parent: Parent) -> Node:
     path = refs.version_path(home, parent.version)
     try:
         if path.exists():
-            return Node(parent.ref, "present", Version.open(path).manifest)
+            manifest = Version.open(path).manifest
+            # What was pulled from the Hub names versions of another store; here the number may be another's.
+            return Node(parent.ref, *(("present", manifest) if manifest.id == parent.id else ("missing", None)))
         if tombstone.exists():
             return Node(parent.ref, "collected", Manifest.from_json(tombstone.read_text("utf-8"), str(tombstone)))
     except (StoreError, OSError, UnicodeDecodeError):

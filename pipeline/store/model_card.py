@@ -112,6 +112,16 @@ LIMITS = {
 }
 
 
+class OnHub(NamedTuple):
+    """What a card says of places on the Hub: the model's own, its base's, those of the datasets it learnt from."""
+
+    repo: str
+    base: str | None
+    datasets: Sequence[str]
+    license: str | None = None
+    """The base's, where the model has none of its own."""
+
+
 class Result(NamedTuple):
     """One metric of a card: the Hub's type, a name, and the estimate."""
 
@@ -126,6 +136,7 @@ def adapter_card(
     lineage: str,
     kind: Kind,
     labels: Mapping[str, Any] | None = None,
+    hub: OnHub | None = None,
 ) -> str:
     """The card of one model version: YAML front matter, then Markdown.
 
@@ -133,17 +144,19 @@ def adapter_card(
         metrics: a policy's evaluation or a reward model's metrics; None leaves the results out.
         lineage: the version's tree as text.
         labels: of a reward model, the stats of the preferences it learnt from.
+        hub: of a published model; its card names nothing of this machine.
     """
     results = _results(metrics)
     role = _role(kind)
     sections = [
-        f"---\n{front_matter(manifest, results, kind)}\n---",
+        f"---\n{front_matter(manifest, results, kind, hub)}\n---",
         f"# {escape_cell(manifest.ref)}",
         _description(manifest, kind),
-        "## How it was trained\n\n" + _training(manifest, role, labels or {}),
+        "## How it was trained\n\n" + _training(manifest, role, labels or {}, hub),
         "## Results\n\n" + (_results_table(metrics, results) if metrics and results else "Not evaluated yet."),
         "## Lineage\n\n" + _fenced(lineage or "unknown", "text"),
-        "## How to load\n\n" + _fenced(_snippet(manifest, kind), "python"),
+        "## How to load\n\n"
+        + _fenced(_snippet(manifest, kind, hub.repo if hub else "path/to/this/directory"), "python"),
         "## Limits\n\n" + "\n".join(f"- {limit}" for limit in LIMITS[role]),
     ]
     return "\n\n".join(sections) + "\n"
@@ -153,9 +166,11 @@ def _role(kind: Kind) -> Literal["policy", "reward", "base"]:
     return "policy" if kind == "merged policy" else "reward" if kind == "merged reward" else kind
 
 
-def front_matter(manifest: Manifest, results: Sequence[Result], kind: Kind) -> ModelCardData:
+def front_matter(
+    manifest: Manifest, results: Sequence[Result], kind: Kind, hub: OnHub | None = None
+) -> ModelCardData:
     """The card's metadata; as text it is YAML. A key without a value is None, as the Hub refuses an empty one."""
-    base = _base_model(manifest)
+    base = hub.base if hub else _base_model(manifest)
     if is_gguf(base or ""):  # the Hub knows models by their ids
         base = None
     adapter = kind in ("policy", "reward")
@@ -165,8 +180,8 @@ def front_matter(manifest: Manifest, results: Sequence[Result], kind: Kind) -> M
         base_model_relation=("adapter" if adapter else "finetune") if base else None,
         library_name="peft" if adapter else "transformers",
         pipeline_tag=PIPELINE_TAG[_role(kind)],
-        license=manifest.governance.get("license") or None,
-        datasets=[parent.name for parent in manifest.parents if parent.role in sources] or None,
+        license=manifest.governance.get("license") or (hub and hub.license) or None,
+        datasets=list(hub.datasets if hub else (p.name for p in manifest.parents if p.role in sources)) or None,
         tags=["trl", *KIND_TAGS[kind], "rlhf-pipeline"],
         model_name=manifest.name if results else None,
         eval_results=[_eval_result(manifest, result, kind) for result in results] or None,
@@ -218,10 +233,10 @@ def _eval_result(manifest: Manifest, result: Result, kind: Kind) -> EvalResult:
     )
 
 
-def _training(manifest: Manifest, kind: Kind, labels: Mapping[str, Any]) -> str:
+def _training(manifest: Manifest, kind: Kind, labels: Mapping[str, Any], hub: OnHub | None) -> str:
     section: Mapping[str, Any] = manifest.config.get(STAGE[kind]) or {}
     facts: list[tuple[str, Any]] = [
-        ("base model", _base_model(manifest)),
+        ("base model", hub.base if hub else _base_model(manifest)),
         ("task", manifest.config.get("task")),
         ("seed", manifest.seed),
     ]
@@ -248,8 +263,7 @@ def _baselines(title: str, baselines: Sequence[Baseline] | Sequence[AucBaseline]
     return [(f"{title}: {baseline.name}", interval(baseline.estimate), "") for baseline in baselines]
 
 
-def _snippet(manifest: Manifest, kind: Kind) -> str:
-    path = "path/to/this/directory"
+def _snippet(manifest: Manifest, kind: Kind, path: str) -> str:
     if _role(kind) == "reward":
         pad, at_end = manifest.stats.get("pad_token_id"), manifest.stats.get("score_position") == "eos"
         if kind == "merged reward":

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.base.errors import DataError, StoreError
 from pipeline.base.files import disk_error, sha256_file
@@ -26,10 +27,14 @@ ADAPTER_CONFIG, BASE_KEY = "adapter_config.json", "base_model_name_or_path"
 def adapter_digest(path: Path) -> str | None:
     """A digest of an adapter's config without the path of its base; None where it cannot be read."""
     try:
-        config = parse_json(path.read_text(encoding="utf-8"))
-        return digest({k: v for k, v in config.items() if k != BASE_KEY})
+        return config_digest(parse_json(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, AttributeError, TypeError):
         return None
+
+
+def config_digest(config: Mapping[str, Any]) -> str:
+    """A digest of an adapter's config without the path of its base."""
+    return digest({k: v for k, v in config.items() if k != BASE_KEY})
 
 
 def split_key(split: str, config: str = "default") -> str:

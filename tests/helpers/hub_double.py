@@ -266,11 +266,12 @@ class Handler(BaseHTTPRequestHandler):
         head = {"X-Repo-Commit": commit, "ETag": f'"{oid_of(name, data)}"'}
         if not isinstance(self.server.repos[repo], Repository) or not is_lfs(name, len(data)):
             return self.data(data, head)
-        # Of LFS objects the Hub gives a place elsewhere, and their own figures under other names.
+        # Of LFS objects the Hub names a place at another host, whose headers the client then does not look at.
+        elsewhere = self.server.url.replace("127.0.0.1", "localhost")
         oid = oid_of(name, data)
         self.server.objects[oid] = data
         linked = {"X-Linked-Etag": f'"{oid}"', "X-Linked-Size": str(len(data))}
-        return self.reply(302, b"", {**head, **linked, "Location": f"{self.server.url}/lfs/{oid}"})
+        return self.reply(302, b"", {**head, **linked, "Location": f"{elsewhere}/lfs/{oid}"})
 
     def data(self, data: bytes, head: dict[str, str]) -> None:
         head = {**head, "Accept-Ranges": "bytes"}
@@ -327,6 +328,7 @@ def ask_the_double(patch: pytest.MonkeyPatch, server: Hub, root: Path) -> None:
     """
     constants: Any = huggingface_hub.constants
     patch.setattr(constants, "ENDPOINT", server.url)
+    patch.setattr("huggingface_hub.hf_api.api.endpoint", server.url)  # whose methods are the library's functions
     template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
     patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     patch.setattr(constants, "HF_HUB_CACHE", str(root / "cache"))

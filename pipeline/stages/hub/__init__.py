@@ -1,0 +1,1 @@
+"""The commands on the Hub: publish versions as repositories, pull repositories as versions."""
