@@ -14,9 +14,8 @@ import torch
 
 from pipeline.modeling.loading import save_model
 from pipeline.modeling.scratch import train_tokenizer
+from tests.helpers.earlier_packages import install_earlier
 from tests.stages.conftest import Project
-
-EARLIER = ["transformers==4.57.6", "peft==0.17.1", "tokenizers==0.22.1", "huggingface-hub==0.36.0"]
 
 READ = """
 import json, sys
@@ -46,10 +45,7 @@ print(json.dumps(result))
 
 @pytest.mark.slow
 def test_earlier_versions_give_the_same_logits(finished: Project, tmp_path: Path):
-    packages = tmp_path / "packages"
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(packages), *EARLIER]
-    if subprocess.run(pip, check=False, capture_output=True).returncode:
-        pytest.skip("the earlier versions cannot be installed here")
+    packages = install_earlier(tmp_path / "packages")
     llama = llama_base(tmp_path / "llama")
     paths = [str(finished.latest(role).path) for role in ("policy", "reward", "base")]
     arguments = [*paths, str(llama), "a good film , and a bad one ."]

@@ -1,0 +1,187 @@
+"""From a published name alone: what others' libraries, of other versions and languages, read from the double."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.__main__ import main
+from pipeline.store.store import Store
+from tests.helpers.earlier_packages import install_earlier
+from tests.helpers.hub_double import Hub, hub
+from tests.helpers.hub_repository import Repository
+from tests.stages.conftest import Project
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def root(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("published") / "data"
+    shutil.copytree(finished.root / "data", root, ignore=shutil.ignore_patterns("mini-report", "mini-rollouts"))
+    main(["data", "relocate", "--root", str(root)])
+    assert main(["merge", "mini-reward", "--root", str(root)]) == 0
+    return root
+
+
+def environment(server: Hub, home: Path, **more: str) -> dict[str, str]:
+    """A user's: their own cache, and this Hub."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    return env | {"HF_ENDPOINT": server.url, "HF_TOKEN": "hf_right", "HF_HOME": str(home), **more}
+
+
+def publish(server: Hub, root: Path, home: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline",
+        "publish",
+        "mini-policy",
+        "--repo",
+        "org/mini",
+        "--root",
+        str(root),
+    ]
+    env = environment(server, home)
+    return subprocess.Popen(
+        [*command, *arguments], env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+@pytest.fixture(scope="module")
+def server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """A double that the command itself has published to, gate and all."""
+    with hub() as running:
+        running.tokens = {"hf_right"}  # the JavaScript client takes no other form
+        done = publish(running, root, tmp_path_factory.mktemp("home"))
+        out, err = done.communicate(timeout=250)
+        assert done.returncode == 0, err
+        assert "read again by a fresh process: 4 models" in out
+        yield running
+
+
+def run(code: str, env: dict[str, str]) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False, cwd="/"
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_the_readme_alone_is_enough(server: Hub, root: Path, tmp_path: Path):
+    """With transformers 4.57 and peft 0.17, which know nothing of this package: the local adapter's text."""
+    env = environment(server, tmp_path / "home", PYTHONPATH=str(install_earlier(tmp_path / "packages")))
+    read = (
+        "from huggingface_hub import hf_hub_download\nprint(open(hf_hub_download('org/mini', 'README.md')).read())"
+    )
+    (code,) = re.findall(r"```python\n(.*?)```", run(read, env), re.DOTALL)
+    assert "org/mini" in code
+    seeded = "import torch, transformers\ntorch.manual_seed(3)\nprint(transformers.__version__)\n"
+    theirs = run(seeded + code.replace("Your prompt", "This film was"), env).splitlines()
+    local = str(Store(root).resolve("mini-policy").path)
+    ours = run(seeded + code.replace("Your prompt", "This film was").replace("org/mini", local), dict(os.environ))
+    assert theirs[0] == "4.57.6" != ours.splitlines()[0]
+    assert theirs[1:] == ours.splitlines()[1:]
+
+
+def test_load_dataset_by_name_and_tag(server: Hub, root: Path, tmp_path: Path):
+    code = """
+from datasets import load_dataset
+import json
+rows = load_dataset("org/mini-preferences", revision="v000001")
+votes = load_dataset("org/mini-preferences", "votes", split="train")
+print(json.dumps([{k: len(v) for k, v in rows.items()}, len(votes), rows["train"][0]]))
+"""
+    counts, votes, first = json.loads(run(code, environment(server, tmp_path)).splitlines()[-1])
+    version = Store(root).resolve("mini-preferences")
+    assert counts == {"train": version.splits["train"], "test": version.splits["test"]}
+    assert (votes, first) == (version.splits["votes/train"], version.rows("train")[0])
+
+
+def state(server: Hub) -> dict[str, Any]:
+    """Head and tags of all repositories; a commit's id is a digest of its files."""
+    return {
+        name: (kept.head, kept.tags)
+        for name, kept in server.repos.items()
+        if isinstance(kept, Repository) and "from-js" not in name
+    }
+
+
+@pytest.mark.parametrize("moment", ["PUT /lfs/", "POST /api/models/org/mini-reward/commit", "HEAD /org/mini/"])
+def test_a_process_that_is_killed_goes_on_where_it_was(moment: str, server: Hub, root: Path, tmp_path: Path):
+    """SIGKILL while it waits for the Hub's answer to such a request; then the same command once more."""
+    with hub() as other:
+        started: list[subprocess.Popen[str]] = []
+
+        def kill(request: str) -> None:
+            if request.startswith(moment) and not killed.is_set():
+                killed.set()
+                started[0].send_signal(signal.SIGKILL)
+                started[0].wait()
+
+        killed, other.before = threading.Event(), kill
+        started.append(publish(other, root, tmp_path / "home"))
+        started[0].communicate(timeout=250)
+        assert started[0].returncode == -signal.SIGKILL
+        assert not any(tags for _, tags in state(other).values())
+        again = publish(other, root, tmp_path / "home")
+        _, err = again.communicate(timeout=250)
+        assert again.returncode == 0, err
+        assert state(other) == state(server)
+
+
+JAVASCRIPT = """
+import { createRepo, downloadFile, listFiles, uploadFiles } from "@huggingface/hub";
+const [hubUrl] = process.argv.slice(2), accessToken = "hf_right";
+const files = [];
+const at = { repo: "org/mini", revision: "v000001", hubUrl, accessToken };
+for await (const file of listFiles({ ...at, recursive: true })) files.push([file.path, file.size]);
+const get = async (path) =>
+  Buffer.from(await (await downloadFile({ ...at, path, xet: false })).arrayBuffer()).toString("base64");
+const weights = await get("adapter_model.safetensors"), config = await get("adapter_config.json");
+const theirs = { type: "model", name: "org/from-js" };
+await createRepo({ repo: theirs, private: true, hubUrl, accessToken });
+await uploadFiles({ repo: theirs, hubUrl, accessToken, useXet: false, commitTitle: "from JavaScript", files: [
+  { path: "model.safetensors", content: new Blob([Buffer.from(weights, "base64"), "more"]) },
+  { path: "config.json", content: new Blob(["{}"]) },
+] });
+console.log(JSON.stringify({ files, weights, config }));
+"""
+
+
+def test_the_javascript_client(server: Hub, root: Path, tmp_path: Path):
+    import base64
+
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        pytest.skip("no node and npm here")
+    install = ["npm", "install", "--silent", "--no-audit", "--no-fund", "@huggingface/hub@2.17"]
+    if subprocess.run(install, cwd=tmp_path, check=False, capture_output=True).returncode:
+        pytest.skip("@huggingface/hub cannot be installed here")
+    (tmp_path / "client.mjs").write_text(JAVASCRIPT)
+    done = subprocess.run(
+        ["node", "client.mjs", server.url], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    at = server.at("models/org/mini", "v000001")
+    assert at is not None
+    assert dict(seen["files"]) == {path: len(data) for path, data in at[1].items()}
+    for key, path in {"weights": "adapter_model.safetensors", "config": "adapter_config.json"}.items():
+        assert base64.b64decode(seen[key]) == at[1][path]
+    kept = server.repos["models/org/from-js"]
+    assert isinstance(kept, Repository)
+    _, title, files = kept.commits[-1]
+    assert title == "from JavaScript"
+    assert files["model.safetensors"] == at[1]["adapter_model.safetensors"] + b"more"
+    assert kept.private

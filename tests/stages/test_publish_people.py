@@ -1,0 +1,153 @@
+"""What of people and of this machine is published: ids, never notes; nothing without consent; no place or name."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from safetensors.numpy import save
+
+from pipeline.base.errors import DataError, StoreError
+from pipeline.stages.hub import search as search_module
+from pipeline.stages.hub.artefacts import Plan
+from pipeline.stages.hub.contents import contents
+from pipeline.stages.hub.search import search
+from pipeline.store.store import Store, Version
+from pipeline.store.version import Version as AnyVersion
+
+VOTES = dict.fromkeys(("id", "annotator", "choice", "note", "consent"), "string")
+
+
+def preferences(store: Store, consent: str | None = "sha", **config: Any) -> Version:
+    """Two rows, and the answers of one person, with a note that names another."""
+    rows = [{"id": str(i), "prompt": "p", "chosen": "a", "rejected": "b"} for i in range(2)]
+    votes = [
+        {"id": str(i), "annotator": "p_0123456789", "choice": "a", "note": "as Jo said", "consent": consent}
+        for i in range(2)
+    ]
+    with store.draft(
+        "people", kind="preferences", stage="label", config=config, governance={"consent": "each person's own"}
+    ) as draft:
+        draft.write_rows("train", rows)
+        draft.write_rows("train", votes, config="votes", schema=VOTES)
+    return draft.version
+
+
+def published(store: Store, version: Version, basis: str | None = None) -> dict[str, Any]:
+    plan = Plan(store, "org/people", basis=basis)
+    return dict(contents(store, plan.add(version), {}))
+
+
+def test_notes_stay_here_and_the_content_id_stays_the_same(store: Store, tmp_path: Path):
+    version = preferences(store)
+    files = published(store, version)
+    out = tmp_path / "out"
+    for path, content in files.items():
+        (out / path).parent.mkdir(parents=True, exist_ok=True)
+        (out / path).write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+    copy = AnyVersion.open(out)
+    assert copy.damage() == []
+    assert copy.id == version.id
+    assert copy.rows("train") == version.rows("train")
+    votes = copy.rows("train", "votes")
+    assert votes == [{**row, "note": None} for row in version.rows("train", "votes")]
+    assert {row["annotator"] for row in votes} == {"p_0123456789"}
+    raw = pq.read_table(out / "votes" / "train-00000-of-00001.parquet")
+    assert raw.schema.names == list(VOTES)
+    assert b"Jo" not in b"".join(p.read_bytes() for p in out.rglob("*.parquet"))
+
+
+def test_answers_without_consent_stay_here(store: Store):
+    version = preferences(store, consent=None)
+    with pytest.raises(DataError, match="answers of people without their consent: 2"):
+        published(store, version)
+    assert published(store, version, basis="they were asked by letter")
+
+
+def test_places_of_this_machine_become_names(store: Store):
+    version = preferences(store, data_dir=str(store.root), read=["~/votes.jsonl", "votes/x.jsonl"])
+    files = published(store, version)
+    config = json.loads(files["manifest.json"])["config"]
+    assert config == {"data_dir": store.root.name, "read": ["votes.jsonl", "votes/x.jsonl"]}
+    search("org/people", files, store.root)
+
+
+def test_pushes_that_are_recorded_are_not_published(store: Store):
+    from pipeline.store.copies import record_copy
+
+    version = preferences(store)
+    before = published(store, version)["manifest.json"]
+    record_copy(version, "datasets/org/people", "v000001")
+    again = store.resolve("people")
+    assert again.manifest.governance["hub"] == [{"repo": "datasets/org/people", "revision": "v000001"}]
+    assert again.verify() == []
+    assert published(store, again)["manifest.json"] == before
+
+
+def parquet(text: str) -> Callable[[Path], bytes]:
+    def write(root: Path) -> bytes:
+        store = Store(root / "other")
+        with store.draft("x", kind="prompts", stage="collect") as draft:
+            # Between a and z: Parquet writes the smallest and the largest beside the compressed values.
+            texts = ["a", "z"] * 600 + [text, "z"]
+            draft.write_rows("train", [{"id": str(i), "prompt": t} for i, t in enumerate(texts)])
+        return draft.version.shards()[0].read_bytes()
+
+    return write
+
+
+HELD = {
+    "a directory": ("config.json", lambda root: f'{{"x": "{root}/data/a"}}'.encode(), "the place"),
+    "another's home": ("README.md", lambda root: b"see /home/jo/notes.txt", 'the place "/home/jo/"'),
+    "a user": ("manifest.json", lambda root: b'{"by": "josephine"}', 'the name "josephine"'),
+    "a machine": ("README.md", lambda root: b"made on workhorse.lab.example", 'the name "workhorse'),
+    "a key": ("tokenizer.json", lambda root: b'"hf_' + b"a1" * 17 + b'"', "access token"),
+    "a directory in weights": ("model.safetensors", lambda root: save({"a": b(root)}), "the place"),
+    "an optimiser's state": ("model.safetensors", lambda root: save({"exp_avg.0": b(root)}), "optimiser's state"),
+    "a pickle": ("vocab.json", lambda root: pickle.dumps({}), "pickled code"),
+    "a pickle by its name": ("training_args.bin", lambda root: b"x", "of no kind that is published"),
+    "a trainer's state": ("trainer_state.json", lambda root: b"{}", "of no kind that is published"),
+}
+
+
+def b(root: Path) -> Any:
+    import numpy as np
+
+    return np.frombuffer(f"{root}/data/secret".encode(), dtype=np.uint8)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(getpass, "getuser", lambda: "josephine")
+    monkeypatch.setattr(search_module.socket, "gethostname", lambda: "workhorse.lab.example")
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize("name", HELD)
+@pytest.mark.parametrize("as_file", [False, True])
+def test_what_must_stay_is_found_wherever_it_is(name: str, as_file: bool, tmp_path: Path):
+    path, make, said = HELD[name]
+    content: bytes | Path = make(tmp_path)
+    if as_file:
+        (tmp_path / "file").write_bytes(content)
+        content = tmp_path / "file"
+    with pytest.raises(StoreError, match=rf"org/x: {re.escape(path)}: .*{said}"):
+        search("org/x", {"a.md": b"nothing", path: content}, tmp_path / "data")
+
+
+@pytest.mark.usefixtures("machine")
+def test_rows_are_searched_although_parquet_compresses_them(tmp_path: Path):
+    held = parquet(f"look into {tmp_path}/data/x")(tmp_path)
+    assert str(tmp_path).encode() not in held
+    with pytest.raises(StoreError, match=r"x\.parquet, row 1200: holds the place"):
+        search("org/x", {"x.parquet": held}, tmp_path / "data")
+    # A person's words: neither a name that happens to be the user's, nor another machine's home, stops them.
+    search("org/x", {"x.parquet": parquet("ask josephine, or look into /home/jo/")(tmp_path)}, tmp_path / "data")
+    search("org/x", {"tokenizer.json": b'{"josephine": 7}'}, tmp_path / "data")
