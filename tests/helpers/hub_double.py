@@ -7,9 +7,13 @@ a client creates take commits, LFS objects and tags.
 
 from __future__ import annotations
 
+import base64
+import gzip
 import hashlib
 import json
 import re
+import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +26,7 @@ import huggingface_hub.constants
 import pytest
 from huggingface_hub.utils import close_session
 
+from tests.helpers import hub_git
 from tests.helpers.hub_repository import Files, Refused, Repository, blob_id, card_errors, entry, is_lfs
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -29,6 +34,7 @@ VERBS = "revision|tree|paths-info|refs|commits|preupload|commit|tag"
 API = re.compile(rf"/api/(models|datasets)/([^/]+/[^/]+)(?:/({VERBS})(?:/(.*))?)?")
 RESOLVE = re.compile(r"/(?:(datasets)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 BATCH = re.compile(r"/(?:(datasets)/)?([^/]+/[^/]+)\.git/info/lfs/objects/batch")
+CLONE = re.compile(r"/(?:(datasets)/)?([^/]+/[^/]+?)(?:\.git)?/(info/refs|git-upload-pack)")
 OBJECT = re.compile(r"/lfs/([0-9a-f]{64})")
 DATE = "2026-01-01T00:00:00.000Z"
 
@@ -55,6 +61,7 @@ class Hub(ThreadingHTTPServer):
         self.objects: dict[str, bytes] = {}
         self.tokens: set[str] | None = None
         self.before: Callable[[str], object] = str
+        self.git = Path(tempfile.mkdtemp())
         self.lock = threading.Lock()
         super().__init__(("127.0.0.1", 0), Handler)
 
@@ -125,6 +132,8 @@ class Handler(BaseHTTPRequestHandler):
         if found := BATCH.fullmatch(path):
             self.allowed(f"{found[1] or 'models'}/{found[2]}", user)
             return self.batch(json.loads(body))
+        if found := CLONE.fullmatch(path):
+            return self.clone(f"{found[1] or 'models'}/{found[2]}", found[3], user, body)
         if found := API.fullmatch(path):
             repo, verb, rest = f"{found[1]}/{found[2]}", found[3], found[4] or ""
             self.allowed(repo, user)
@@ -141,7 +150,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def user(self) -> str | None:
         """The token of the request. Raises Refused for a wrong one."""
-        token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+        scheme, _, token = (self.headers.get("Authorization") or "").partition(" ")
+        if scheme == "Basic":  # of git: a name and the token
+            token = base64.b64decode(token).decode().partition(":")[2]
         if token and self.server.tokens is not None and token not in self.server.tokens:
             raise Refused(401, "Invalid credentials in Authorization header")
         return token or None
@@ -152,6 +163,16 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(
                 401 if user is None and self.server.tokens else 404, "Repository not found", "RepoNotFound"
             )
+
+    def clone(self, repo: str, part: str, user: str | None, body: bytes) -> None:
+        self.allowed(repo, user)
+        kept, media = self.server.writable(repo), "application/x-git-upload-pack-"
+        if part == "info/refs":
+            answer, kind = hub_git.advertise(kept, self.server.git), "advertisement"
+        else:
+            body = gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
+            answer, kind = hub_git.upload(kept, self.server.git, body), "result"
+        self.reply(200, answer, {"Content-Type": media + kind})
 
     def create(self, user: str | None, asked: dict[str, Any]) -> None:
         if user is None:
@@ -289,6 +310,7 @@ class Handler(BaseHTTPRequestHandler):
         self, code: str, head: dict[str, str] | None = None, status: int = 404, message: str = "not here"
     ) -> None:
         named = {"X-Error-Code": code} if code else {}
+        named |= {"WWW-Authenticate": 'Basic realm="Hub"'} if status == 401 else {}
         text = json.dumps({"error": message}).encode()
         self.reply(
             status, text, {"X-Error-Message": message, "Content-Type": "application/json", **named, **(head or {})}
@@ -319,6 +341,7 @@ def hub() -> Iterator[Hub]:
     finally:
         server.shutdown()
         server.server_close()
+        shutil.rmtree(server.git, ignore_errors=True)
 
 
 def ask_the_double(patch: pytest.MonkeyPatch, server: Hub, root: Path) -> None:

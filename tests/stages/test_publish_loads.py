@@ -20,7 +20,7 @@ from pipeline.__main__ import main
 from pipeline.store.store import Store
 from tests.helpers.earlier_packages import install_earlier
 from tests.helpers.hub_double import Hub, hub
-from tests.helpers.hub_repository import Repository
+from tests.helpers.hub_repository import Repository, is_lfs, pointer
 from tests.stages.conftest import Project
 
 pytestmark = pytest.mark.slow
@@ -36,9 +36,15 @@ def root(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def environment(server: Hub, home: Path, **more: str) -> dict[str, str]:
-    """A user's: their own cache, and this Hub."""
+    """A user's: their own cache, and this Hub, which has no server for Xet's chunks."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
-    return env | {"HF_ENDPOINT": server.url, "HF_TOKEN": "hf_right", "HF_HOME": str(home), **more}
+    return env | {
+        "HF_ENDPOINT": server.url,
+        "HF_TOKEN": "hf_right",
+        "HF_HOME": str(home),
+        "HF_HUB_DISABLE_XET": "1",
+        **more,
+    }
 
 
 def publish(server: Hub, root: Path, home: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -185,3 +191,20 @@ def test_the_javascript_client(server: Hub, root: Path, tmp_path: Path):
     assert title == "from JavaScript"
     assert files["model.safetensors"] == at[1]["adapter_model.safetensors"] + b"more"
     assert kept.private
+
+
+def test_git_clones_what_was_published(server: Hub, tmp_path: Path):
+    """Files that are LFS objects come as git's pointers, as from the Hub where git-lfs is not installed."""
+    url = server.url.replace("://", "://user:hf_right@") + "/org/mini"
+    env = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "1"}
+    command = ["git", "clone", "--quiet", "--branch", "v000001", url, str(tmp_path / "clone")]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    at = server.at("models/org/mini", "v000001")
+    assert at is not None
+    for path, data in at[1].items():
+        expected = pointer(data) if is_lfs(path, len(data)) else data
+        assert (tmp_path / "clone" / path).read_bytes() == expected
+    log = ["git", "-C", str(tmp_path / "clone"), "log", "--format=%s"]
+    titles = subprocess.run(log, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert titles == ["rlhf-pipeline: mini-policy@v000001", "initial commit"]
