@@ -23,7 +23,7 @@ from tests.helpers.hub_double import Hub, hub
 from tests.helpers.hub_repository import Repository, is_lfs, pointer
 from tests.stages.conftest import Project
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub
     with hub() as running:
         running.tokens = {"hf_right"}  # the JavaScript client takes no other form
         done = publish(running, root, tmp_path_factory.mktemp("home"))
-        out, err = done.communicate(timeout=250)
+        out, err = done.communicate(timeout=500)
         assert done.returncode == 0, err
         assert "read again by a fresh process: 4 models" in out
         yield running
@@ -138,11 +138,11 @@ def test_a_process_that_is_killed_goes_on_where_it_was(moment: str, server: Hub,
 
         killed, other.before = threading.Event(), kill
         started.append(publish(other, root, tmp_path / "home"))
-        started[0].communicate(timeout=250)
+        started[0].communicate(timeout=500)
         assert started[0].returncode == -signal.SIGKILL
         assert not any(tags for _, tags in state(other).values())
         again = publish(other, root, tmp_path / "home")
-        _, err = again.communicate(timeout=250)
+        _, err = again.communicate(timeout=500)
         assert again.returncode == 0, err
         assert state(other) == state(server)
 

@@ -119,7 +119,7 @@ class Plan:
 
     def _parent(self, version: Version, parent: Parent) -> Artefact | None:
         """The artefact of a parent; None for one that does not go, or cannot."""
-        if parent.role.partition("_")[0] not in _GO_TOO or (parent.ref in self._names and not self._goes(parent)):
+        if parent.role.partition("_")[0] not in _GO_TOO or self._is_being_added(parent):
             return None
         try:
             there = self.store.resolve(parent.ref)
@@ -134,9 +134,9 @@ class Plan:
             return None
         return self.add(there, f"-{parent.role.replace('_', '-')}")
 
-    def _goes(self, parent: Parent) -> bool:
-        """Whether it was added; one that is only being added refers to this one."""
-        return any(a.version.ref == parent.ref for a in self.artefacts)
+    def _is_being_added(self, parent: Parent) -> bool:
+        """Whether it is on its way into the plan, and so refers to this one."""
+        return parent.ref in self._names and all(a.version.ref != parent.ref for a in self.artefacts)
 
     def _hub_base(self, version: Version) -> Base | None:
         """The base of a model whose base is no version: on the Hub, at a commit.
@@ -184,3 +184,8 @@ def _check_kind(version: Version) -> None:
     if version.manifest.kind not in ("adapter", "model", *DATASETS):
         mend = "Name a policy, a reward model, a base, preferences or prompts."
         raise StoreError(version.where, f"is a version of {version.manifest.kind}, which is not published.", mend)
+    if version.path.parent.name != "versions":
+        raise StoreError(version.where, "is not in a data directory.", "Name a version: demo-policy@v1")
+    if version.manifest.stage == "pull":
+        pulled = version.manifest.governance.get("pulled", {})
+        raise StoreError(version.where, f"is not ours: it came from {pulled.get('repo')}.", "Refer to it there.")

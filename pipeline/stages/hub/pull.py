@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         say("pull", f"up to date: {made.ref}")
         return 0
     directory = download(source)
-    ours = (directory / "manifest.json").is_file() and "hub" in _read(directory / "manifest.json")
+    ours = isinstance(_read(directory / "manifest.json").get("hub"), dict)
     version = (own if ours else foreign)(store, source, directory, name, key)
     say("pull", f"wrote {version.ref}: {version.path}")
     for line in store.lineage(version).draw():
@@ -133,9 +133,10 @@ def download(source: Source) -> Path:
 
 
 def _read(path: Path) -> JsonDict:
+    """The object in a JSON file; empty where there is none."""
     try:
         raw: Any = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (FileNotFoundError, ValueError):
         return {}
     return raw if isinstance(raw, dict) else {}
 

@@ -59,10 +59,7 @@ class Repository:
                 info = self._api.repo_info(**what, timeout=30)
             except errors.GatedRepoError:
                 raise
-            except errors.RepositoryNotFoundError as err:
-                # Without a token the Hub says 401 of what is not there.
-                if err.response.status_code == 401 and "credentials" in str(err.response.headers):
-                    raise
+            except errors.RepositoryNotFoundError:
                 return None
             refs = self._api.list_repo_refs(**what)
             commits = self._api.list_repo_commits(**what, revision=info.sha)
@@ -142,7 +139,7 @@ def hub_errors(where: str) -> Generator[None]:
     """
     try:
         yield
-    except PipelineError:
+    except (PipelineError, TypeError, AttributeError, LookupError, AssertionError):  # bugs keep their traceback
         raise
     except Exception as err:  # the client raises many kinds, of three libraries
         raise _refusal(where, err) from err
@@ -160,6 +157,8 @@ def _refusal(where: str, err: Exception) -> StoreError:
         return StoreError(where, "is gated.", mend)
     status = next((s for e in chain if (s := _status(e)) is not None), None)
     token = "Set HF_TOKEN to one that may write there, or run: hf auth login"
+    if status == 401 and any(isinstance(e, errors.RepositoryNotFoundError) for e in chain):
+        return StoreError(where, "there is no such repository, or it is private and no token is set (401).", token)
     if status == 401:
         return StoreError(where, f"{endpoint} does not accept the token, or there is none (401).", token)
     if status == 403:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save
 
-from pipeline.base.errors import DataError, StoreError
+from pipeline.base.errors import DataError, ModelError, StoreError
 from pipeline.stages.hub import search as search_module
 from pipeline.stages.hub.artefacts import Plan
 from pipeline.stages.hub.contents import contents
@@ -151,3 +151,40 @@ def test_rows_are_searched_although_parquet_compresses_them(tmp_path: Path):
     # A person's words: neither a name that happens to be the user's, nor another machine's home, stops them.
     search("org/x", {"x.parquet": parquet("ask josephine, or look into /home/jo/")(tmp_path)}, tmp_path / "data")
     search("org/x", {"tokenizer.json": b'{"josephine": 7}'}, tmp_path / "data")
+
+
+def adapter(store: Store, base: str, revision: str | None) -> Version:
+    """A policy over a base that is no version."""
+    models = [{"role": "base", "id": base, "revision": revision, "content": "x"}]
+    with store.draft("theirs", kind="adapter", stage="ppo") as draft:
+        draft.models = models
+        settings = {"base_model_name_or_path": base, "revision": revision, "r": 8}
+        (draft.path / "adapter_config.json").write_text(json.dumps(settings))
+        (draft.path / "adapter_model.safetensors").write_bytes(save({"a": b(Path("x"))}))
+    return draft.version
+
+
+def config_of(store: Store, version: Version, base: str | None = None) -> tuple[str, str]:
+    files = dict(contents(store, Plan(store, "org/x", base=base).add(version), {}))
+    assert isinstance(files["README.md"], bytes)
+    config = json.loads(files["adapter_config.json"])  # type: ignore[arg-type]
+    assert f"base_model: {config['base_model_name_or_path']}\n" in files["README.md"].decode()
+    return config["base_model_name_or_path"], config["revision"]
+
+
+def test_a_base_on_the_hub_is_named_by_its_commit(store: Store):
+    assert config_of(store, adapter(store, "they/base", "7" * 40)) == ("they/base", "7" * 40)
+
+
+def test_a_base_that_is_a_directory_has_to_be_named(store: Store, tmp_path: Path):
+    version = adapter(store, str(tmp_path), None)
+    with pytest.raises(ModelError, match=r"a directory of this machine\. Say where it is on the Hub:  ?--base"):
+        config_of(store, version)
+    assert config_of(store, version, base=f"they/base@{'7' * 40}") == ("they/base", "7" * 40)
+
+
+def test_other_versions_are_not_published(store: Store):
+    with store.draft("report", kind="report", stage="report") as draft:
+        (draft.path / "report.html").write_text("x")
+    with pytest.raises(StoreError, match="is a version of report, which is not published"):
+        Plan(store, "org/x").add(draft.version)
