@@ -19,6 +19,7 @@ from typing import TypedDict
 from pipeline.base.errors import StoreError
 from pipeline.base.files import disk_errors, fsync, is_held, locked, make_dirs, replace_json, sha256_file
 from pipeline.store import refs
+from pipeline.store.copies import with_copies
 from pipeline.store.draft import Draft
 from pipeline.store.manifest import ERASED, Manifest, Parent, Split, code_version
 from pipeline.store.store import Store
@@ -62,7 +63,10 @@ class VersionRecord:
 
 
 def all_records(store: Store) -> tuple[dict[Key, VersionRecord], list[str]]:
-    """All versions and tombstones of the store, and an error line for each unreadable one."""
+    """All versions and tombstones of the store, and an error line for each unreadable one.
+
+    A manifest's governance also has the copies on the Hub that are recorded beside the version.
+    """
     records: dict[Key, VersionRecord] = {}
     damaged: list[str] = []
     for home in homes(store):
@@ -70,13 +74,14 @@ def all_records(store: Store) -> tuple[dict[Key, VersionRecord], list[str]]:
             path = refs.tombstone_path(home, number)
             try:
                 manifest = Manifest.from_json(path.read_text("utf-8"), str(path))
-                records[manifest.name, manifest.version] = VersionRecord(manifest, None)
+                records[manifest.name, manifest.version] = VersionRecord(with_copies(manifest, home), None)
             except (StoreError, OSError, UnicodeDecodeError) as err:
                 damaged.append(f"{path}: {err}")
         for number in refs.numbers(home):
             try:
                 version = Version.open(refs.version_path(home, number))
-                records[version.name, version.number] = VersionRecord(version.manifest, version.path)
+                manifest = with_copies(version.manifest, home)
+                records[version.name, version.number] = VersionRecord(manifest, version.path)
             except StoreError as err:
                 damaged.append(str(err))
     return records, damaged

@@ -30,13 +30,16 @@ def save_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:
     """Write a tokenizer that transformers 4 opens too.
 
     Transformers 5 names the class ``TokenizersBackend`` and lists further special tokens as
-    ``extra_special_tokens``; transformers 4 knows no such class, and expects a dictionary under that key.
+    ``extra_special_tokens``; transformers 4 knows no such class, and expects a dictionary under that key. Of the
+    class that it does know it gives ``token_type_ids`` too, unless told which inputs there are, and GPT-2 adds the
+    embedding of token 0 to every position for them.
     """
     tokenizer.save_pretrained(str(directory))
     path = directory / "tokenizer_config.json"
     saved = _read(path)
     if saved.get("tokenizer_class") == "TokenizersBackend":
         saved["tokenizer_class"] = "PreTrainedTokenizerFast"
+        saved["model_input_names"] = list(tokenizer.model_input_names)
     if isinstance(extra := saved.get("extra_special_tokens"), list):
         saved["additional_special_tokens"] = extra
         del saved["extra_special_tokens"]

@@ -60,7 +60,8 @@ from transformers import AutoTokenizer
 model = AutoPeftModelForCausalLM.from_pretrained("{path}")
 tokenizer = AutoTokenizer.from_pretrained("{path}")
 prompt = tokenizer("Your prompt", return_tensors="pt")
-ids = model.generate(**prompt, do_sample=True, max_new_tokens=48)
+# top_k=0: from all tokens, as it was trained; transformers by itself takes the 50 likeliest.
+ids = model.generate(**prompt, do_sample=True, top_k=0, max_new_tokens=48)
 print(tokenizer.decode(ids[0], skip_special_tokens=True))"""
 
 LOAD_REWARD = """import torch

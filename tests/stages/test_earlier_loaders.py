@@ -25,7 +25,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 policy, reward, base, llama, text = sys.argv[1:]
 tokenizer = AutoTokenizer.from_pretrained(policy)
-ids = tokenizer(text, return_tensors="pt").input_ids
+read = tokenizer(text, return_tensors="pt")  # with token_type_ids GPT-2 gives other logits
+ids = read.input_ids
 models = {
     "policy": AutoPeftModelForCausalLM.from_pretrained(policy),
     "policy by transformers": AutoModelForCausalLM.from_pretrained(policy),
@@ -36,7 +37,7 @@ result = {"version": transformers.__version__, "ids": ids.tolist()}
 with torch.no_grad():
     for name, model in models.items():
         model.config.pad_token_id = tokenizer.pad_token_id
-        result[name] = model.eval()(ids).logits.tolist()
+        result[name] = model.eval()(**read).logits.tolist()
     ids = AutoTokenizer.from_pretrained(llama)(text, return_tensors="pt").input_ids
     result["llama"] = AutoModelForCausalLM.from_pretrained(llama).eval()(ids).logits.tolist()
 print(json.dumps(result))

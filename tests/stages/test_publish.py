@@ -15,6 +15,8 @@ from huggingface_hub.utils import close_session
 
 from pipeline.__main__ import main
 from pipeline.base.errors import PipelineError, StoreError
+from pipeline.erasure.case import hub_copies
+from pipeline.erasure.erase_version import all_records
 from pipeline.stages.hub import gate, read_back
 from pipeline.stages.hub.remote import OWN
 from pipeline.store.store import Store
@@ -131,9 +133,12 @@ def test_all_that_belongs_to_a_policy_is_published(
     assert "base_model: org/mini-base\n" in card
     assert "- org/mini-prompts\n" in card
     assert 'from_pretrained("org/mini")' in card
+    names = json.loads(texts(server, "models/org/mini")["tokenizer_config.json"])["model_input_names"]
+    assert names == ["input_ids", "attention_mask"]
     assert "metrics.jsonl" not in server.at("models/org/mini", "main")[1]  # type: ignore[index]
-    pushes = Store(root).resolve("mini-preferences").manifest.governance["hub"]
-    assert pushes == [{"repo": "datasets/org/mini-preferences", "revision": "v000001"}]
+    records, _ = all_records(Store(root))
+    pushes = hub_copies([records["mini-preferences", 1]])
+    assert pushes == [("mini-preferences@v000001", "datasets/org/mini-preferences", "v000001")]
     assert "logits at most" in capsys.readouterr().out
 
     before, asked = state(server), len(server.asked)

@@ -15,10 +15,13 @@ import pytest
 from safetensors.numpy import save
 
 from pipeline.base.errors import DataError, ModelError, StoreError
+from pipeline.erasure.case import hub_copies
+from pipeline.erasure.erase_version import all_records
 from pipeline.stages.hub import search as search_module
 from pipeline.stages.hub.artefacts import Plan
 from pipeline.stages.hub.contents import contents
 from pipeline.stages.hub.search import search
+from pipeline.store.copies import record_copy
 from pipeline.store.store import Store, Version
 from pipeline.store.version import Version as AnyVersion
 
@@ -79,16 +82,14 @@ def test_places_of_this_machine_become_names(store: Store):
     search("org/people", files, store.root)
 
 
-def test_pushes_that_are_recorded_are_not_published(store: Store):
-    from pipeline.store.copies import record_copy
-
+def test_where_a_version_was_published_is_known_to_an_erasure(store: Store):
     version = preferences(store)
-    before = published(store, version)["manifest.json"]
-    record_copy(version, "datasets/org/people", "v000001")
-    again = store.resolve("people")
-    assert again.manifest.governance["hub"] == [{"repo": "datasets/org/people", "revision": "v000001"}]
-    assert again.verify() == []
-    assert published(store, again)["manifest.json"] == before
+    before = (version.path / "manifest.json").read_bytes()
+    for _ in range(2):
+        record_copy(version, "datasets/org/people", "v000001")
+    assert (version.path / "manifest.json").read_bytes() == before  # people sign off its bytes
+    records, _ = all_records(store)
+    assert hub_copies(records.values()) == [("people@v000001", "datasets/org/people", "v000001")]
 
 
 def parquet(text: str) -> Callable[[Path], bytes]:

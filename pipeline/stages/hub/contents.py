@@ -23,6 +23,7 @@ from pipeline.store.parquet import arrow
 from pipeline.store.store import Store
 from pipeline.store.version import ADAPTER_CONFIG, BASE_KEY, UNLISTED, config_digest
 
+TOKENIZER_CONFIG = "tokenizer_config.json"
 PENDING = "0" * 40
 """In place of a commit that is not made yet, where only sizes and places are asked for."""
 PRIVATE_COLUMNS = ("note",)
@@ -49,6 +50,8 @@ def contents(store: Store, artefact: Artefact, commits: Mapping[str, str]) -> Fi
     }
     if artefact.type == "dataset":
         files |= {path: redacted(content) for path, content in files.items() if _has_private(content)}
+    if TOKENIZER_CONFIG in files:
+        files[TOKENIZER_CONFIG] = _tokenizer_config(artefact)
     base = base_of(artefact, commits)
     if ADAPTER_CONFIG in files and base is not None:
         files[ADAPTER_CONFIG] = _adapter_config(artefact, base)
@@ -93,6 +96,16 @@ def _adapter_config(artefact: Artefact, base: Base) -> bytes:
     config = cast("JsonDict", parse_json((artefact.version.path / ADAPTER_CONFIG).read_text(encoding="utf-8")))
     config |= {BASE_KEY: base.repo, "revision": base.commit or PENDING}
     return (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _tokenizer_config(artefact: Artefact) -> bytes:
+    """As ``save_tokenizer`` of modeling writes it now; versions that were made before lack the names of inputs."""
+    text = (artefact.version.path / TOKENIZER_CONFIG).read_bytes()
+    config = cast("JsonDict", parse_json(text.decode()))
+    if config.get("tokenizer_class") != "PreTrainedTokenizerFast" or "model_input_names" in config:
+        return text
+    config["model_input_names"] = ["input_ids", "attention_mask"]
+    return (json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def published_manifest(artefact: Artefact, files: Files) -> JsonDict:

@@ -34,6 +34,7 @@ def test_a_tokenizer_has_a_class_that_transformers_4_knows(tokenizer: Any, tmp_p
     for directory in (tmp_path, tmp_path / "again"):
         saved = read(directory / "tokenizer_config.json")
         assert saved["tokenizer_class"] == "PreTrainedTokenizerFast"
+        assert saved["model_input_names"] == ["input_ids", "attention_mask"]
         assert saved["additional_special_tokens"] == ["<|user|>", "<|assistant|>"]
         assert not saved.keys() & {"is_local", "local_files_only", "extra_special_tokens"}
         loaded = AutoTokenizer.from_pretrained(directory)

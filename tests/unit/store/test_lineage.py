@@ -48,7 +48,7 @@ def test_a_long_lineage_is_neither_recursive_nor_a_wall_of_text(store: Store) ->
     for number in range(2, 1500):
         path = v.path.parent / f"v{number:06d}"
         path.mkdir()
-        parent = Parent("prefs", number - 1, "", "base")
+        parent = Parent("prefs", number - 1, v.id, "base")
         m = replace(v.manifest, version=number, parents=[parent, parent])
         (path / "manifest.json").write_text(m.to_json())
     # Catches: a recursive walk, and one that follows both edges to the same parent (2**1498 steps).
