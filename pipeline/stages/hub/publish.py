@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.base.cli import as_called
 from pipeline.base.errors import StoreError
 from pipeline.base.process import say
 from pipeline.base.terminal_text import in_size, put, put_table
@@ -39,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline publish",
+        prog=as_called("pipeline publish"),
         description="Publish a version and what belongs to it, each as a repository of its own: a policy with its "
         "reward model, as an adapter and merged, the base if it exists only here, preferences and prompts.",
         epilog="The token is HF_TOKEN, or that of `hf auth login`. The same command again does what is left.",

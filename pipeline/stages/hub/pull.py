@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pipeline.base.cli import as_called
 from pipeline.base.errors import ConfigError, DataError, ModelError, StoreError
 from pipeline.base.process import say
 from pipeline.base.records import digest
@@ -70,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline pull",
+        prog=as_called("pipeline pull"),
         description="Bring an adapter, a model or a dataset of the Hub into the data directory, as a version.",
     )
     repo = "org/name, datasets/org/name, each with @revision if need be"
