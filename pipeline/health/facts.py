@@ -18,8 +18,11 @@ from pipeline.base.files import disk_errors
 from pipeline.health.diagnosis import Doctor, examined
 from pipeline.health.findings import Facts, Noise, Overlap
 from pipeline.health.written_texts import READ, Written, written
+from pipeline.results.policy import Evaluation, JudgeTrust
 from pipeline.results.reward import PairwiseMetrics, RewardMetrics, reward_metrics
+from pipeline.results.stats import from_json
 from pipeline.statistics.intervals import wilson
+from pipeline.store.evaluations import newest_evaluation
 from pipeline.store.manifest import Manifest
 from pipeline.store.ppo_history import read_ppo_history
 from pipeline.store.store import Store, Version
@@ -39,6 +42,7 @@ class RunVersions:
     preferences: Version | None = None
     prompts: Version | None = None
     rollouts: Version | None = None
+    evaluation: Version | None = None
 
 
 def examine_version(store: Store, version: Version) -> Doctor:
@@ -48,6 +52,8 @@ def examine_version(store: Store, version: Version) -> Doctor:
         DataError, StoreError: rows are missing or corrupt.
     """
     versions = run_versions(store, version)
+    if versions.policy is not None:
+        versions = replace(versions, evaluation=newest_evaluation(store, versions.policy))
     history = [] if versions.policy is None else read_ppo_history(versions.policy.path / "metrics.jsonl")
     texts = None if versions.rollouts is None else written_in(versions.rollouts)
     return examined(history, facts_of(versions), texts)
@@ -100,6 +106,8 @@ def facts_of(versions: RunVersions) -> Facts:
         facts = replace(facts, stopped=stats.get("stopped"), kept=stats.get("kept"))
     if versions.reward is not None:
         facts = replace(facts, reward=reward_metrics(versions.reward.manifest.stats, versions.reward.ref))
+    if versions.evaluation is not None:
+        facts = replace(facts, judges=_judges(versions.evaluation))
     leaks, duplicates = _overlaps(versions)
     rows = None if versions.preferences is None else _training_rows(versions.preferences)
     noise = _noise(facts.reward, versions.preferences)
@@ -117,6 +125,12 @@ def read_history(path: Path) -> list[Row]:
     if not rows:
         raise DataError(str(path), "holds no update of PPO.", "Name the metrics.jsonl of a policy.")
     return rows
+
+
+def _judges(evaluation: Version) -> dict[str, JudgeTrust]:
+    """How far to trust the language models that judged."""
+    judges = from_json(Evaluation, evaluation.manifest.stats, evaluation.ref).judges
+    return {name: judge.trust for name, judge in judges.items() if judge.trust is not None}
 
 
 def _section(version: Version, name: str) -> Mapping[str, Any]:

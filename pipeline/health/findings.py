@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pipeline.health.figures import Figures
+from pipeline.results.policy import JudgeTrust
 from pipeline.results.reward import RewardMetrics
 
 Severity = Literal["serious", "watch"]
@@ -67,6 +68,7 @@ class Facts:
         value_warmup: number of first updates that train the value model only.
         kept: the update of the published policy.
         reward: the reward model, measured on held-out rows.
+        judges: how far each language model among the judges of the newest evaluation is to be trusted, by name.
         training_rows: comparisons or completions that the reward model was trained on.
         stopped: why the run ended early, in its own words.
         leaks: held-out rows that are also training rows.
@@ -83,6 +85,7 @@ class Facts:
     noise: Noise | None = None
     leaks: Sequence[Overlap] | None = None
     duplicates: Sequence[Overlap] | None = None
+    judges: Mapping[str, JudgeTrust] | None = None
 
     @classmethod
     def of_settings(cls, ppo: Mapping[str, Any]) -> Facts:

@@ -30,6 +30,20 @@ def turns(prompt: str) -> list[Turn]:
     return parsed[:-1] if len(parsed) > 1 and role == "assistant" and not text.strip() else parsed
 
 
+def shown_prompt(prompt: str, system: bool = False) -> str:
+    """A prompt as a reader wants it: of a conversation the turns without a template's marks.
+
+    A single turn of a user is its text alone; any other text stays as it is.
+
+    Args:
+        system: keep system turns, for a reader who judges the answer.
+    """
+    shown = [(role, text.strip()) for role, text in turns(prompt) if system or role != "system"]
+    if not shown or not shown[0][0]:
+        return prompt
+    return shown[0][1] if len(shown) == 1 else "\n\n".join(f"{role}: {text}" for role, text in shown)
+
+
 def _written(prompt: str, marker: re.Pattern[str]) -> list[Turn]:
     first = marker.match(prompt)
     if not first or first[1] == "Assistant":

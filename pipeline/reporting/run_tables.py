@@ -150,9 +150,10 @@ def trust(judge: JudgeVerdicts) -> str:
     bias, contradicts, abstentions = judge.trust.position_bias, judge.trust.disagreement, judge.trust.abstentions
     silent = sum(abstentions.values())
     reasons = ", ".join(f"{count} {reason}" for reason, count in abstentions.items())
+    doubt = "" if judge.trust.doubt is None else "NOT TO BE TRUSTED: "
     return (
-        f"names the first-shown one {interval(bias)} of the time (0.50 is no bias, n = {bias.n}); contradicts "
-        f"itself on {interval(contradicts)} of pairs (n = {contradicts.n}); no answer: {silent}"
+        f"{doubt}names the first-shown one {interval(bias)} of the time (0.50 is no bias, n = {bias.n}); "
+        f"contradicts itself on {interval(contradicts)} of pairs (n = {contradicts.n}); no answer: {silent}"
         f"{f' ({reasons})' if silent else ''}"
     )
 

@@ -16,6 +16,7 @@ from pipeline.results.policy import Evaluation
 from pipeline.results.reward import RewardMetrics, reward_metrics
 from pipeline.results.stats import from_json
 from pipeline.store.diff import changes
+from pipeline.store.evaluations import newest_evaluation
 from pipeline.store.lineage import Node
 from pipeline.store.ppo_history import read_ppo_history
 from pipeline.store.store import Store, Version
@@ -102,15 +103,12 @@ def is_policy(version: Version) -> bool:
 
 
 def _evaluation_of(store: Store, policy: Version) -> Version:
-    """The newest evaluation of a policy, preferably by its own experiment."""
-    own = policy.name.removesuffix("-policy") + "-evaluation"
-    names = sorted((n for n in store.names() if n.endswith("-evaluation")), key=lambda n: n != own)
-    for name in names:
-        for version in store.versions(name)[::-1]:
-            if any(p.role == "policy" and p.ref == policy.ref for p in version.manifest.parents):
-                return version
-    mend = "Run: make evaluate, with the settings that made it."
-    raise StoreError(policy.where, "has not been evaluated.", mend)
+    """Its newest evaluation. Raises StoreError: there is none."""
+    evaluation = newest_evaluation(store, policy)
+    if evaluation is None:
+        mend = "Run: make evaluate, with the settings that made it."
+        raise StoreError(policy.where, "has not been evaluated.", mend)
+    return evaluation
 
 
 def settings(policy: Version, ancestors: Sequence[Node], evaluation: Version | None = None) -> dict[str, object]:

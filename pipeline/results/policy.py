@@ -11,7 +11,7 @@ from pipeline.results.diversity import Diversity
 from pipeline.results.overoptimisation import BestCheckpoint, OverOptimisation, PolicySettings
 from pipeline.results.sides import Change, Measure, Side
 from pipeline.results.stats import FLAT
-from pipeline.statistics.intervals import Estimate
+from pipeline.statistics.intervals import Estimate, has_value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +130,22 @@ class JudgeTrust:
     abstentions: Mapping[str, int]
     position_bias: Estimate
     disagreement: Estimate
+
+    @property
+    def doubt(self) -> str | None:
+        """Why the verdict says nothing about the policy; None where no reason is known.
+
+        A coin contradicts itself on half of the pairs, a judge that goes by the position on all of them.
+        """
+        silent = sum(self.abstentions.values())
+        if 2 * silent > self.asked:
+            return f"no usable answer on {silent} of {self.asked} pairs"
+        if has_value(self.disagreement) and self.disagreement.high >= 0.5:
+            return (
+                f"with the order swapped it contradicts itself on {self.disagreement} of {self.disagreement.n} "
+                "pairs, a coin on half"
+            )
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)

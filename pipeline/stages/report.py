@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.evaluation.policy.headline import verdict
 from pipeline.health.facts import examine_version
-from pipeline.labelling.conversation import turns
+from pipeline.labelling.conversation import shown_prompt
 from pipeline.reporting import page, pictures, runs
 from pipeline.reporting.samples import Sample, choose_samples
 from pipeline.reporting.trees import branches
@@ -63,17 +63,6 @@ def sample(row: dict[str, Any]) -> Sample:
         row["base_gold_score"],
         row["policy_gold_score"],
     )
-
-
-def shown_prompt(prompt: str) -> str:
-    """A prompt as a reader wants it: of a conversation the turns without a template's marks and its system turn.
-
-    A single turn of a user is its text alone; any other text stays as it is.
-    """
-    said = [(role, text.strip()) for role, text in turns(prompt) if role != "system"]
-    if not said or not said[0][0]:
-        return prompt
-    return said[0][1] if len(said) == 1 else "\n\n".join(f"{role}: {text}" for role, text in said)
 
 
 def warnings(version: Version | None, rules: Collection[str] = ()) -> list[str]:

@@ -21,6 +21,10 @@ ROWS: tuple[tuple[str, str, str, str, str, str], ...] = (
     ("ppo", "LoRA on the upper half", "speedup_trunk_fp32", "speedup_trunk_bf16", "", ""),
     ("ppo", "the demo's model", "speedup_demo_fp32", "speedup_demo_bf16", "", ""),
     (
+        "smollm2", "an update of SmolLM2-135M's shape", "smollm2_speedup", "smollm2_speedup_bf16",
+        "smollm2_memory_ratio", "smollm2_memory_ratio_bf16",
+    ),
+    (
         "reward", "prompts as long as completions", "reward_speedup", "reward_speedup_bf16", "memory_ratio_reward",
         "memory_ratio_reward_bf16",
     ),

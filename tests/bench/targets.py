@@ -13,6 +13,8 @@ AT_LEAST: dict[str, float] = {
     "speedup_trunk_bf16": 12.0,
     "memory_ratio_fp32": 5.0,
     "memory_ratio_bf16": 8.0,
+    "smollm2_speedup": 3.0,
+    "smollm2_memory_ratio": 4.0,
     "collect_speedup_fp32": 2.0,
     "collect_speedup_bf16": 3.0,
     "collect_speedup_natural_fp32": 3.0,

@@ -95,11 +95,11 @@ def _of_scores(evaluation: Evaluation) -> tuple[Mood, list[str]]:
 
 def _second_judge(evaluation: Evaluation) -> str:
     """For a task without gold: the verdict of judges that PPO never saw, or the advice to ask one."""
-    preferences = [
-        f"{name} prefers the policy on {interval(judged.win_rate)} of prompts"
-        for name, judged in evaluation.judges.items()
-        if has_value(judged.win_rate)
-    ]
+    preferences: list[str] = []
+    for name, judged in evaluation.judges.items():
+        doubt = judged.trust and judged.trust.doubt
+        if has_value(judged.win_rate) and not doubt:
+            preferences.append(f"{name} prefers the policy on {interval(judged.win_rate)} of prompts")
     if not preferences:
         return (
             "Read the samples, and ask a second judge, one that gave none of the labels: evaluate.judges takes "

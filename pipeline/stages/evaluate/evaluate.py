@@ -276,11 +276,18 @@ def further_findings(evaluation: Evaluation) -> list[str]:
 
 
 def judge_sentence(name: str, verdicts: JudgeVerdicts) -> str:
-    """How often a judge prefers the policy, or why it gave no answer."""
+    """How often a judge prefers the policy; of a language model also how consistently. Or why it did not answer."""
+    trust = verdicts.trust
     if has_value(verdicts.win_rate):
         equal = verdicts.length_controlled_win_rate
         more = f", {interval(equal)} at equal length" if has_value(equal) else ""
-        return f"{name} prefers the policy on {interval(verdicts.win_rate)} of prompts{more}."
-    abstentions = verdicts.trust.abstentions if verdicts.trust else {}
+        says = f"prefers the policy on {interval(verdicts.win_rate)} of prompts{more}"
+        if trust is None:
+            return f"{name} {says}."
+        if trust.doubt is not None:
+            return f"DO NOT TRUST {name}: {trust.doubt}. It {says}."
+        twice = f"contradicts itself on {interval(trust.disagreement)} of {trust.disagreement.n} pairs"
+        return f"{name} {says}; with the order swapped it {twice}."
+    abstentions = trust.abstentions if trust else {}
     why = ", ".join(f"{count} {reason}" for reason, count in abstentions.items())
     return f"{name} gave no answer that could be used{f' ({why})' if why else ''}."

@@ -23,6 +23,7 @@ from pipeline.evaluation.policy.win_rates import (
     outcomes_by_score,
     win_rate,
 )
+from pipeline.labelling.conversation import shown_prompt
 from pipeline.modeling.types import CausalLM, Device, Tokenizer
 from pipeline.results.policy import JudgeVerdicts
 from pipeline.scoring.build_scorer import build
@@ -122,7 +123,8 @@ def ask(run: Run, options: JudgeOptions, samples: EvaluationSamples, draws: int)
     questions: list[Pair] = []
     for i, (base, policy) in enumerate(pairs):
         if differ[i]:
-            prompt = samples.prompts[i // draws]
+            # A chat template's marks would be read as such by a judge that has the same ones.
+            prompt = shown_prompt(samples.prompts[i // draws], system=True)
             questions += [Pair(prompt, policy, base), Pair(prompt, base, policy)]
     new = judge.unanswered(questions)
     say("evaluate", f"{judge.where}: {new} questions, {len(questions) - new} answered before")

@@ -24,7 +24,8 @@ from transformers import (
 )
 
 from pipeline.base.terminal_text import columns, cut, escape_for_terminal, put
-from pipeline.modeling.tokens import decode
+from pipeline.labelling.conversation import shown_prompt
+from pipeline.modeling.tokens import decode, decode_all
 from pipeline.modeling.types import Tokenizer
 from pipeline.results.metrics import Logged
 from pipeline.scoring.scorer import Samples
@@ -89,16 +90,15 @@ class Console(TrainerCallback):
             return
         rows = zip(prompts[:SAMPLES], rollout.completions(), rollout.score.tolist(), strict=False)
         self.samples = [
-            Sample(
-                str(tokenizer.decode(list(prompt), skip_special_tokens=True)), decode(tokenizer, completion), score
-            )
+            Sample(prompt_text(tokenizer, prompt), decode(tokenizer, completion), score)
             for prompt, completion, score in rows
         ]
 
     def take_held_out(self, samples: Samples, scores: Sequence[float], checks: Sequence[float]) -> None:
         """Keep the first held-out completion for its line, always of the same prompt."""
         check = checks[0] if checks else None
-        self.held_out = Sample(samples.prompts[0], samples.completions[0], scores[0], check)
+        prompt = prompt_text(samples.tokenizer, samples.prompt_ids[0])
+        self.held_out = Sample(prompt, samples.completions[0], scores[0], check)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -138,6 +138,13 @@ class Console(TrainerCallback):
         """Seconds to the last update at the recent pace; None before the second update."""
         (first, began), (last, now) = self.times[0], self.times[-1]
         return None if last == first else (now - began) / (last - first) * (updates - last)
+
+
+def prompt_text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """A prompt without special tokens; of a conversation the turns, without the words of its template."""
+    text = decode_all(tokenizer, ids)
+    shown = shown_prompt(text)
+    return decode_all(tokenizer, ids, without_special=True) if shown == text else shown
 
 
 def header() -> tuple[str, str]:

@@ -8,8 +8,15 @@ import pytest
 
 from pipeline.health import Facts, Noise, Overlap, diagnose
 from pipeline.health.diagnosis import OF_ROWS
+from pipeline.results.policy import JudgeTrust
+from pipeline.statistics.bootstrap import wilson
 from tests.helpers.histories import GOLD, always, bent, healthy, measured, names
 from tests.unit.reporting.given import estimate, of_completions
+
+
+def judge(contradicts: int, pairs: int) -> JudgeTrust:
+    return JudgeTrust(pairs, pairs, {}, wilson(pairs / 2, pairs), wilson(contradicts, pairs))
+
 
 FACTS: dict[str, tuple[Facts, set[str], str]] = {
     "nothing was kept": (Facts(kept=0), {"nothing-kept"}, "This is the starting policy: no update was kept."),
@@ -54,6 +61,12 @@ FACTS: dict[str, tuple[Facts, set[str], str]] = {
     ),
     "few duplicates": (Facts(duplicates=(Overlap("prompts of train", 5, 100),), leaks=()), set(), ""),
     "noise": (Facts(noise=Noise(0.4, 0.31, 150, "votes")), {"label-noise"}, "About 40%"),
+    "a judge of place": (
+        Facts(judges={"small": judge(50, 60)}),
+        {"judge-in-doubt"},
+        "small: with the order swapped",
+    ),
+    "a steady judge": (Facts(judges={"large": judge(10, 60)}), set(), ""),
     "noise, perhaps": (Facts(noise=Noise(0.4, 0.29, 40, "votes")), set(), ""),
 }
 

@@ -7,7 +7,10 @@ import random
 import pytest
 
 from pipeline.formats.detect import render_plain
-from pipeline.labelling.conversation import turns
+from pipeline.labelling.conversation import shown_prompt, turns
+
+ASKED = "<|im_start|>user\nHow do I wash wool?<|im_end|>\n"
+OPEN = "<|im_start|>assistant\n"
 
 
 def test_hh_with_the_place_of_the_completion():
@@ -87,3 +90,27 @@ def test_random_texts_never_raise_and_lose_nothing_but_markers():
         said = "".join(content for _, content in turns(text))
         for word in ("x1", "y2"):
             assert said.count(word) == text.count(word), text
+
+
+@pytest.mark.parametrize(
+    ("prompt", "shown"),
+    [
+        (f"<|im_start|>system\nBe brief.<|im_end|>\n{ASKED}{OPEN}", "How do I wash wool?"),
+        (
+            f"{ASKED}{OPEN}By hand.<|im_end|>\n<|im_start|>user\nHow warm?<|im_end|>\n{OPEN}",
+            "user: How do I wash wool?\n\nassistant: By hand.\n\nuser: How warm?",
+        ),
+        ("\n\nHuman: How warm?\n\nAssistant:", "How warm?"),
+        ("I bought this lamp last week.", "I bought this lamp last week."),
+        (" A prompt that begins with a blank", " A prompt that begins with a blank"),
+        ("", ""),
+    ],
+)
+def test_a_prompt_as_it_is_shown(prompt: str, shown: str):
+    assert shown_prompt(prompt) == shown
+
+
+def test_a_judge_reads_the_system_turn():
+    prompt = f"<|im_start|>system\nBe brief.<|im_end|>\n{ASKED}{OPEN}"
+    assert shown_prompt(prompt, system=True) == "system: Be brief.\n\nuser: How do I wash wool?"
+    assert shown_prompt(f"{ASKED}{OPEN}", system=True) == "How do I wash wool?"

@@ -55,6 +55,24 @@ def test_a_judge_of_place_alone_ties_everything() -> None:
     assert judge_trust(coin, [True] * 400).position_bias.value == pytest.approx(0.5, abs=0.05)
 
 
+# Catches: a judge of place, or a coin, whose verdict is passed on without a word; a good one that is doubted.
+def test_which_judges_are_doubted() -> None:
+    rng = random.Random(0)
+    pairs = 60
+
+    def doubt(policy_first: list[Answer], base_first: list[Answer]) -> str | None:
+        return judge_trust(combine_orders(policy_first, base_first), [True] * pairs).doubt
+
+    coin = [[rng.choice([FIRST, SECOND]) for _ in range(pairs)] for _ in range(2)]
+    steady = [FIRST] * 40 + [SECOND] * 20, [SECOND] * 40 + [FIRST] * 10 + [SECOND] * 10  # 10 of 60 contradict
+    assert "1.00 [0.94, 1.00] of 60 pairs, a coin on half" in (doubt([FIRST] * pairs, [FIRST] * pairs) or "")
+    assert "a coin on half" in (doubt(*coin) or "")
+    assert doubt(*steady) is None
+    silent = [SILENT] * 31 + [FIRST] * 29
+    assert doubt(silent, [SECOND] * pairs) == "no usable answer on 31 of 60 pairs"
+    assert doubt([*silent[1:], FIRST], [SECOND] * pairs) is None
+
+
 # Catches: equal texts counted as asked, ties of equal texts diluting the bias, abstentions in a denominator.
 def test_trust_by_hand() -> None:
     found = combine_orders([FIRST, FIRST, TIE, SILENT, TIE], [SECOND, FIRST, TIE, FIRST, TIE])

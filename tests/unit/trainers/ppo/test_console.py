@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from pipeline.trainers.ppo.console import (  # fmt: skip
     header,
     held_out_line,
     line,
+    prompt_text,
     sample_line,
 )
 from tests.unit.trainers.ppo.helpers import PROMPTS, trainer
@@ -144,6 +146,19 @@ def test_a_held_out_sample_is_read_beside_its_scores(tmp_path: Path, capsys: pyt
     assert [text.split()[:3] for text in shown] == [["11.000", "(check", "-11.000)"]] * 3
     prompt = made.processing_class.decode(PROMPTS[3])
     assert all(prompt in text for text in shown)
+
+
+# Seen failing with: prompts decoded without special tokens, which leaves the roles as words.
+def test_a_conversation_is_read_without_its_templates_words() -> None:
+    asked = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
+    texts = [asked, "<eos>The film was"]
+    marks = re.compile(r"<\|im_start\|>|<\|im_end\|>|<eos>")
+
+    def decode(ids: list[int], skip_special_tokens: bool = False, **_: Any) -> str:
+        return marks.sub("", texts[ids[0]]) if skip_special_tokens else texts[ids[0]]
+
+    tokenizer: Any = SimpleNamespace(decode=decode)
+    assert [prompt_text(tokenizer, [i]) for i in range(2)] == ["Why?", "The film was"]
 
 
 def lines(text: str, what: str) -> list[str]:
