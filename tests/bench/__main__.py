@@ -22,8 +22,8 @@ from tests.bench.speed_page import write_page
 from tests.bench.targets import print_targets
 
 STAGES = {
-    "ppo": "ppo", "smollm2": "smollm2", "reward": "reward", "sft": "sft", "collect": "collect", "evaluate": "evaluate", "store": "store",
-    "startup": "startup", "label": "labelling", "reading": "reading",
+    "ppo": "ppo", "smollm2": "smollm2", "reward": "reward", "sft": "sft", "collect": "collect",
+    "evaluate": "evaluate", "store": "store", "startup": "startup", "label": "labelling", "reading": "reading",
 }  # fmt: skip
 """The module of each."""
 WRITE = os.environ.get("WRITE", "") not in ("", "0")

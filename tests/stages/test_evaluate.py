@@ -20,6 +20,8 @@ from pipeline.__main__ import main
 from pipeline.base.errors import ConfigError, ModelError
 from pipeline.evaluation.policy.best_of_n import best_of
 from pipeline.evaluation.policy.headline import headline
+from pipeline.health.facts import examine_version
+from pipeline.reporting.run_tables import judge_table
 from pipeline.reporting.runs import results_of
 from pipeline.store.store import Store, Version
 from tests.helpers.llm_endpoint import Endpoint, endpoint, longer_wins, says
@@ -233,6 +235,22 @@ def test_a_judge_that_never_answers_is_said_to(
         assert made.run("evaluate") == 0
     assert "vague gave no answer that could be used (4 unparsable)." in capsys.readouterr().out
     assert made.latest("evaluation").manifest.stats["judges"]["vague"]["win_rate"]["value"] is None
+
+
+# Seen failing with: judge_sentence without its trust, as it was: a win rate of one half like any other.
+def test_a_judge_that_goes_by_the_place_is_not_passed_on_silently(
+    finished: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with endpoint(lambda body, number: says("A")) as first:
+        made = copy_of(finished, tmp_path, judges=[{"llm": "placed", "url": first.url}], seeds=1, best_of=0)
+        assert made.run("evaluate") == 0
+    assert "DO NOT TRUST placed: with the order swapped it contradicts itself on 1.00" in capsys.readouterr().out
+    doctor = examine_version(made.store, made.latest("policy"))
+    assert "judge-in-doubt" in {finding.rule for finding in doctor.findings}
+    table = judge_table(results_of(made.latest("evaluation")))
+    assert table is not None
+    assert table.rows[0][-1].startswith("NOT TO BE TRUSTED: ")
 
 
 def test_equal_texts_tie_without_being_asked(tmp_path: Path, double: Endpoint):

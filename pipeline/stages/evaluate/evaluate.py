@@ -276,7 +276,7 @@ def further_findings(evaluation: Evaluation) -> list[str]:
 
 
 def judge_sentence(name: str, verdicts: JudgeVerdicts) -> str:
-    """How often a judge prefers the policy; of a language model also how consistently. Or why it did not answer."""
+    """How often a judge prefers the policy; of a language model how consistently. Or why it did not answer."""
     trust = verdicts.trust
     if has_value(verdicts.win_rate):
         equal = verdicts.length_controlled_win_rate

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.store.store import Store
-from tests.bench import collect, evaluate, floor, ppo, reward, sft, store
+from tests.bench import collect, evaluate, floor, ppo, reward, sft, smollm2, store
 from tests.bench.models import EOS, Size, base, saved_base, tokenizer
 
 TINY = Size(
@@ -120,3 +121,15 @@ def test_plain_and_published_rows_are_the_same(tmp_path: Path) -> None:
     store.plain_write(tmp_path / "rows.parquet", store.rows(30))
     version = store.publish(Store(tmp_path / "data"), "rows", store.rows(30))
     assert version.rows() == pq.read_table(tmp_path / "rows.parquet").to_pylist()
+
+
+@pytest.mark.parametrize("name", ["trl", "bf16", "trunk"])
+def test_an_update_of_a_llama(name: str, tmp_path: Path) -> None:
+    shape = {**smollm2.SMOLLM2.shape, "vocab_size": 64, "hidden_size": 36, "intermediate_size": 48}
+    size = replace(TINY, shape=shape, family="llama")
+    case: Any = smollm2.cases(size, tmp_path)[name]()
+    case.warm()
+    if name == "trunk":
+        trained = {n for n, p in case.trainer.model.named_parameters() if p.requires_grad and "lora_" in n}
+        layers = {int(n.split("layers.")[1].split(".")[0]) for n in trained}
+        assert layers == set(range(smollm2.TRUNK, 30))
