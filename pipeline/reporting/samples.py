@@ -15,7 +15,11 @@ FOLDED = 320
 
 @dataclass(frozen=True)
 class Sample:
-    """One prompt with the base's completion (before) and the policy's (after). Texts are untrusted."""
+    """One prompt with the base's completion (before) and the policy's (after). Texts are untrusted.
+
+    Attributes:
+        before_cut, after_cut: the length limit ended it.
+    """
 
     prompt: str
     before: str
@@ -24,6 +28,8 @@ class Sample:
     score_after: float | None = None
     gold_score_before: float | None = None
     gold_score_after: float | None = None
+    before_cut: bool = False
+    after_cut: bool = False
     kind: Kind = "random"
 
     @property

@@ -62,6 +62,8 @@ def sample(row: dict[str, Any]) -> Sample:
         row["policy_score"],
         row["base_gold_score"],
         row["policy_gold_score"],
+        not row["base_ended"],
+        not row["policy_ended"],
     )
 
 

@@ -109,6 +109,13 @@ def test_missing_parts_are_said_not_invented() -> None:
     assert "(empty)" in full_page()
     no_gold = stats(gold_score=None, win_rate={"gold_score": None, "score": None}, kl_k1=None)
     assert "Gold score" not in render_page(Report("r", no_gold, samples=[Sample("p", "a", "b", 1.0, 2.0)]))
+
+
+# Seen failing with: a sentence that stops in the middle, as if the model had ended it there.
+def test_a_completion_that_the_limit_cut_says_so() -> None:
+    page = render_page(Report("r", None, samples=[Sample("p", "a", "b", 1.0, 2.0, before_cut=True)]))
+    before, after = page.partition('data-label="after"')[::2]
+    assert ("cut at the length limit" in before, "cut at the length limit" in after) == (True, False)
     assert "3 training pairs, fewer than 20" in render_page(Report("r", None, REWARD))
 
 
