@@ -176,11 +176,10 @@ class LLMJudge:
                 wait = err.after if err.after is not None else self.backoff * 2**attempt * (1 + random.random())
             if attempt + 1 < self.options.attempts and self._stop.wait(min(wait, LONGEST_WAIT)):
                 raise _Stopped
-        raise ModelError(
-            self.where,
-            f"no answer in {self.options.attempts} attempts: {problem}.",
-            "Run again when it answers; its answers so far are kept.",
-        )
+        mend = "Run again when it answers; its answers so far are kept."
+        if "HTTP 5" in problem:  # as `transformers serve` says of a model that it cannot load
+            mend = f"Check that it has a model {self.options.llm}. {mend}"
+        raise ModelError(self.where, f"no answer in {self.options.attempts} attempts: {problem}.", mend)
 
     def _post(self, client: httpx.Client, body: JsonObject) -> Reply:
         url = f"{self.options.url.rstrip('/')}/chat/completions"
