@@ -53,9 +53,10 @@ def diversity(evaluation: Evaluation, place: Place = "end") -> str:
     )
     favourite = common["policy"]
     share, of_base = favourite.share.value, favourite.share_of_other.value
+    most = f"{percent(share)} {having(favourite.text, place)} (base: {percent(of_base)})"
     return (
         f"{effective(counted.policy.value)} effective {what} sentences, base {effective(counted.base.value)} "
-        f"({interval(counted.ratio)}); {percent(share)} {having(favourite.text, place)} (base: {percent(of_base)})"
+        f"({interval(counted.ratio)}); {most if favourite.count > 1 else 'none is there twice'}"
     )
 
 

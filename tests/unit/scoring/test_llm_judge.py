@@ -115,7 +115,9 @@ def test_what_may_pass_is_tried_again() -> None:
         assert judge(double, attempts=5).ask(PAIRS[:1]) == [Answer("second")]
         assert len(double.bodies) == 5
     with endpoint(lambda _, n: (500, b"")) as double:
-        with pytest.raises(ModelError, match=r"no answer in 3 attempts: HTTP 500\. Check that it has a model m\. Run"):
+        with pytest.raises(
+            ModelError, match=r"no answer in 3 attempts: HTTP 500\. Check that it has a model m\. Run"
+        ):
             judge(double, attempts=3, concurrency=1).ask(PAIRS)
         assert len(double.bodies) == 3
 

@@ -33,6 +33,13 @@ def test_diversity_is_in_the_first_lines_of_a_healthy_run() -> None:
     assert len(verdict(stats())[1]) == 1  # an evaluation of before
 
 
+# Seen failing with: one text of sixty quoted as "2 % end in", as if it were a habit.
+def test_a_closing_that_is_there_once_is_not_quoted() -> None:
+    once = varied_json(collapsed=False)
+    once["closing"]["policy"]["count"] = 1
+    assert verdict(stats(diversity=once))[1][1].endswith("(0.95 [0.86, 1.05]); none is there twice.")
+
+
 def test_a_collapse_of_what_completions_begin_with() -> None:
     fallen = varied_json()
     fallen["collapse"] |= {"place": "begin"}
