@@ -127,9 +127,12 @@ def read_history(path: Path) -> list[Row]:
     return rows
 
 
-def _judges(evaluation: Version) -> dict[str, JudgeTrust]:
-    """How far to trust the language models that judged."""
-    judges = from_json(Evaluation, evaluation.manifest.stats, evaluation.ref).judges
+def _judges(evaluation: Version) -> dict[str, JudgeTrust] | None:
+    """How far to trust the language models that judged; None where the evaluation cannot be read."""
+    try:
+        judges = from_json(Evaluation, evaluation.manifest.stats, evaluation.ref).judges
+    except DataError:  # the run's other facts can be
+        return None
     return {name: judge.trust for name, judge in judges.items() if judge.trust is not None}
 
 

@@ -34,7 +34,7 @@ RULES = (
     Rule(
         "judge-in-doubt",
         "watch",
-        ("judges",),
+        (),
         judge_in_doubt,
         "Its win rate is near one half for lack of a judge, and says nothing on the policy.",
         "Ask a larger model (evaluate.judges), with a criterion of a sentence or two, and compare its answers "

@@ -135,5 +135,4 @@ def test_which_rules_could_not_look():
         "leaked-rows",
         "duplicate-rows",
         "label-noise",
-        "judge-in-doubt",
     ]
