@@ -2,9 +2,8 @@
 
 ``STAGE=reward`` measures one of the stages below, or several with commas between; ``STAGE=ppo PART=trunk`` a part
 of PPO. ``QUICK=1`` takes smaller shapes and one round, leaves memory to PPO and ``smollm2`` out. A sample during
-which others used the cores is dropped. Memory is the peak of a process of its own. ``WRITE=1`` writes the tables of
-docs/speed.md.
-The last line is one JSON object.
+which others used the cores is dropped. Memory is the peak of a process of its own. ``WRITE=1`` writes the tables
+of docs/speed.md. The last line is one JSON object.
 """
 
 from __future__ import annotations

@@ -516,8 +516,8 @@ def test_what_is_said_by_hand():
     stats = newer_json()
     lines = further_findings(evaluation(stats))
     assert lines[1:] == [
-        "a-language-model prefers the policy on 0.70 [0.60, 0.80] of prompts; with the order swapped it contradicts "
-        "itself on 0.20 [0.10, 0.30] of 200 pairs.",
+        "a-language-model prefers the policy on 0.70 [0.60, 0.80] of prompts; with the order swapped it "
+        "contradicts itself on 0.20 [0.10, 0.30] of 200 pairs.",
         "Against best-of-16 of the base, at 2.0 nats to the policy's 4.0: gold score +0.10 [−0.05, 0.25].",
         "Over-optimised: past update 8 (KL 4.0) gold fell while the proxy rose.",
         "Best held-out checkpoint: update 8 (check 0.70, KL 4.0); published is update 16 (0.30); ppo.keep_best "
