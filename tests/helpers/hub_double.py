@@ -98,6 +98,7 @@ class Hub(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
+    disable_nagle_algorithm = True  # else a body after its headers waits for an acknowledgement: 40 ms
     protocol_version = "HTTP/1.1"
     server: Hub
 
@@ -352,6 +353,7 @@ def ask_the_double(patch: pytest.MonkeyPatch, server: Hub, root: Path) -> None:
     constants: Any = huggingface_hub.constants
     patch.setattr(constants, "ENDPOINT", server.url)
     patch.setattr("huggingface_hub.hf_api.api.endpoint", server.url)  # whose methods are the library's functions
+    patch.setattr("transformers.utils.hub._hf_api", None)  # made once, with the endpoint of that moment
     template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
     patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     patch.setattr(constants, "HF_HUB_CACHE", str(root / "cache"))

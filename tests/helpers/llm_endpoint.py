@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -36,6 +37,8 @@ def endpoint(reply: Callable[[dict[str, Any], int], Reply]) -> Iterator[Endpoint
     double = Endpoint(reply)
 
     class Handler(BaseHTTPRequestHandler):
+        disable_nagle_algorithm = True
+
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             with double.lock:
@@ -53,7 +56,8 @@ def endpoint(reply: Callable[[dict[str, Any], int], Reply]) -> Iterator[Endpoint
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(raw)))
             self.end_headers()
-            self.wfile.write(raw)
+            with contextlib.suppress(ConnectionError):  # a client that waited no longer
+                self.wfile.write(raw)
 
         def log_message(self, *_: Any) -> None:
             pass
