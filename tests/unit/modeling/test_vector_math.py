@@ -34,6 +34,7 @@ def test_each_function_is_called_on_one_element():
     assert {(f, dtype): 1 for f in FUNCTIONS for dtype in PRECISIONS}.items() <= calls.made.items()
 
 
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 def test_who_can_load_a_model_has_called_them(monkeypatch: pytest.MonkeyPatch):
     exp = mock.Mock(wraps=torch.exp)
     monkeypatch.setattr(torch, "exp", exp)
