@@ -7,8 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 import torch
@@ -20,6 +19,7 @@ from pipeline.__main__ import main
 from pipeline.base.errors import ModelError, StoreError
 from pipeline.modeling.merging import check_again, sample_rows
 from pipeline.store.store import Store, Version
+from tests.helpers.read_merged_here import read_merged_here
 from tests.stages.conftest import Project
 
 
@@ -33,16 +33,7 @@ def store(finished: Project, tmp_path: Path) -> Store:
 
 @pytest.fixture
 def reading_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a fresh process would run, this one runs: the libraries' imports take longer than the merge."""
-
-    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        assert command[:2] == [sys.executable, "-c"]
-        with monkeypatch.context() as patched:
-            patched.setattr(sys, "argv", ["-c", *command[3:]])
-            exec(command[2], {})
-        return subprocess.CompletedProcess(command, 0, "", "")
-
-    monkeypatch.setattr("pipeline.modeling.merging.subprocess", SimpleNamespace(run=run))
+    read_merged_here(monkeypatch)
 
 
 def merge(store: Store, *arguments: str) -> int:

@@ -23,6 +23,7 @@ from pipeline.store.store import Store
 from tests.helpers.dying import Died, die_after_calls
 from tests.helpers.hub_double import Hub, ask_the_double, hub
 from tests.helpers.hub_repository import Refused, Repository
+from tests.helpers.read_merged_here import read_merged_here
 from tests.stages.conftest import Project
 
 ALL = {
@@ -42,7 +43,9 @@ def ready(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("ready") / "data"
     shutil.copytree(finished.root / "data", root, ignore=shutil.ignore_patterns("mini-report", "mini-rollouts"))
     main(["data", "relocate", "--root", str(root)])
-    assert main(["merge", "mini-reward", "--root", str(root)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        read_merged_here(patch)
+        assert main(["merge", "mini-reward", "--root", str(root)]) == 0
     return root
 
 

@@ -20,6 +20,7 @@ from pipeline.workflow.relocate import named_base
 from tests.helpers.dying import Died, die_after_calls
 from tests.helpers.hub_double import COMMIT, Hub, ask_the_double, hub
 from tests.helpers.hub_repository import Refused, Repository
+from tests.helpers.read_merged_here import read_merged_here
 from tests.helpers.row_files import write_rows
 from tests.stages.conftest import Project
 
@@ -34,6 +35,7 @@ def published(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> It
         patch.setenv("HF_TOKEN", "right")
         patch.setattr(gate, "pass_gate", lambda artefacts, commits: gate.Compared())
         ask_the_double(patch, running, root.parent)
+        read_merged_here(patch)
         assert main(["publish", "mini-policy", "--repo", "org/mini", "--root", str(root)]) == 0
         close_session()
         yield running, Store(root)
