@@ -48,11 +48,12 @@ def approve(store: Store, version: Version, by: str, note: str) -> tuple[Approva
         StoreError: the version is damaged, or the audit log was changed.
     """
     by, note = _line(by, "--by"), _line(note, "--note", empty=True)
-    before = approval_of(store, version)
-    if before is not None and (before.by, before.note) == (by, note):
-        return before, False
-    facts: dict[str, str | int] = {"ref": version.ref, "id": version.id, "seal": seal(version), "note": note}
-    return _approval(AuditLog(store.root).append("approved", by, facts)), True
+    log = AuditLog(store.root)
+    last, now = _last(log.events(), version.ref), seal(version)
+    if last is not None and _holds_for(last, now) and (last.by, last.facts["note"]) == (by, note):
+        return _approval(last), False
+    facts: dict[str, str | int] = {"ref": version.ref, "id": version.id, "seal": now, "note": note}
+    return _approval(log.append("approved", by, facts)), True
 
 
 def withdraw(store: Store, version: Version, by: str, note: str) -> Approval | None:
@@ -73,7 +74,7 @@ def approval_of(store: Store, version: Version) -> Approval | None:
         StoreError: the version is damaged, or the audit log was changed: neither counts as approved.
     """
     last = _last(AuditLog(store.root).events(), version.ref)
-    if last is None or last.event != "approved" or last.facts.get("seal") != seal(version):
+    if last is None or last.event != "approved" or not _holds_for(last, seal(version)):
         return None
     return _approval(last)
 
@@ -99,6 +100,10 @@ def changed_since(store: Store) -> list[str]:
 def _last(events: list[Event], ref: str) -> Event | None:
     about = [e for e in events if e.event in ("approved", "withdrawn") and e.facts.get("ref") == ref]
     return about[-1] if about else None
+
+
+def _holds_for(event: Event, now: str) -> bool:
+    return event.event == "approved" and event.facts.get("seal") == now
 
 
 def _approval(event: Event) -> Approval:
