@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from pipeline.results.metrics import Logged
 from pipeline.texts.collapse import HALF, Collapse, collapse
 from pipeline.texts.diversity import NGRAM, Common, Diversity, Effective, effective, effective_number, entropy_at
-from pipeline.texts.sentences import closing, same, sentences
+from pipeline.texts.sentences import last_of, same, sentences
 from pipeline.texts.words import words
 
 # Completions of a window, in whole updates. An effective number then has a standard error of about 6 %; 64
@@ -100,11 +100,17 @@ class _Counts:
     ngrams: Counter[Run] = field(default_factory=Counter[Run])
     texts: Counter[str] = field(default_factory=Counter[str])
 
-    def add(self, text: _Text, times: int = 1) -> None:
+    def add(self, text: _Text) -> None:
+        for counter, items in self._of(text):
+            counter.update(items)
+
+    def remove(self, text: _Text) -> None:
         for counter, items in self._of(text):
             for item in items:
-                counter[item] += times
-                if not counter[item]:
+                left = counter[item] - 1
+                if left:
+                    counter[item] = left
+                else:
                     del counter[item]
 
     def _of(self, text: _Text) -> list[tuple[Counter[Any], Iterable[Hashable]]]:
@@ -158,7 +164,7 @@ class Written:
             self._counts.add(text)
         while sum(map(len, self._updates)) - len(self._updates[0]) >= TEXTS:
             for text in self._updates.popleft():
-                self._counts.add(text, -1)
+                self._counts.remove(text)
         self.latest = list(zip(scores, completions, strict=True))
         texts = [text for of_update in self._updates for text in of_update]
         if len(texts) < TEXTS:
@@ -213,14 +219,16 @@ def written(rows: Iterable[Mapping[str, Any]]) -> Written:
 
 def _apart(prompt: str, text: str, ended: bool, score: float) -> _Text:
     pieces, split = sentences(text) or [""], words(text)
+    keys = [same(piece) for piece in pieces]
+    last = last_of(pieces, ended)
     runs = [tuple(split[i : i + PHRASE]) for i in range(len(split) - PHRASE + 1)]
     return _Text(
         text,
         prompt,
         score,
-        same(pieces[0]),
-        same(closing(text, ended)),
-        frozenset(map(same, pieces)),
+        keys[0],
+        keys[-1] if last is pieces[-1] else keys[-2],
+        frozenset(keys),
         frozenset(runs),
         [tuple(split[i : i + NGRAM]) for i in range(len(split) - NGRAM + 1)],
         len(pieces),

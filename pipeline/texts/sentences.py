@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 # A line is a unit of its own: an item of a list, a line of code or verse, a turn of a conversation.
 _LINES = re.compile(r"(?:[\n\r\v\f\x85\u2028\u2029]|<br\s*/?>)+", re.IGNORECASE)
@@ -26,6 +27,7 @@ _SELDOM = frozenset(
 )
 _LAST_WORD = re.compile(r"(?:^|[\s(\"'“‘«])([^\W\d_](?:[\w.]*\w)?)\.$")
 _MARKER = re.compile(r"^(?:\(?\d{1,3}[.):]|[-*•–—>#]+)\s+")
+_NUMBER = re.compile(r"\(?\d{1,3}[.)]")
 _TRIM = re.compile(rf"^[\"'“‘«‹(\[{{「『（【]+|[.!?…؟۔։‼⁇⁈⁉。！？｡．।॥။៕።{_CLOSING}]+$")
 
 
@@ -44,9 +46,13 @@ def closing(text: str, ended: bool = True) -> str:
         ended: False if the length limit cut the text; the last whole sentence is then taken, if there is one, as
             cuts leave different parts of the same sentence.
     """
-    pieces = sentences(text)
+    return last_of(sentences(text), ended)
+
+
+def last_of(pieces: Sequence[str], ended: bool = True) -> str:
+    """:func:`closing` of a text whose :func:`sentences` are ``pieces``."""
     if not ended and len(pieces) > 1 and not _END.search(pieces[-1] + " "):
-        pieces.pop()
+        return pieces[-2]
     return pieces[-1] if pieces else ""
 
 
@@ -93,7 +99,7 @@ def _joined(pieces: list[str]) -> list[str]:
     for piece in pieces:
         whole = f"{held} {piece}" if held else piece
         held = ""
-        if not any(c.isalnum() for c in piece) or re.fullmatch(r"\(?\d{1,3}[.)]", whole):
+        if not any(c.isalnum() for c in piece) or _NUMBER.fullmatch(whole):
             held = whole
         else:
             joined.append(whole)
