@@ -19,7 +19,12 @@ from tests.unit.reporting.given import estimate, newer, reward, sliced, varied_j
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
 
-LOOKS = [(LAPTOP, False), (LAPTOP, True), (PHONE, False), (PHONE, True)]
+LOOKS = [
+    (LAPTOP, False),
+    pytest.param(LAPTOP, True, marks=pytest.mark.slow),
+    pytest.param(PHONE, False, marks=pytest.mark.slow),
+    (PHONE, True),
+]
 END = "the very end of a long completion"
 
 

@@ -335,7 +335,7 @@ def oid_of(name: str, data: bytes) -> str:
 def hub() -> Iterator[Hub]:
     """A running double; stops when the block ends."""
     server = Hub()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield server

@@ -263,11 +263,10 @@ def test_idle_connections_make_room_for_others(log, monkeypatch):
     monkeypatch.setattr(connections, "BACKLOG", 64)
     answered = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     with serve(log) as server, contextlib.ExitStack() as stack:
-        idle = [
-            stack.enter_context(raw(server, *pieces))
-            for _ in range(20)
-            for pieces in ((), (b"GET / HT",), (answered,))
-        ]
+        idle: list[socket.socket] = []
+        for _ in range(20):
+            idle += [stack.enter_context(raw(server, *pieces)) for pieces in ((), (b"GET / HT",), (answered,))]
+            idle[-1].recv(1, socket.MSG_PEEK)  # it is idle again, before the next one comes
         for _ in range(5):
             assert get(server, "/")[0] == 200
         assert all(map(gone, idle[:30])), "those that were idle for longest went first"
