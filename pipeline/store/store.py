@@ -67,14 +67,14 @@ class Store:
             return Version.open(Path(ref).expanduser())
         parsed = refs.parse_ref(ref)
         home = self.root / parsed.name
+        number = self._number(parsed, home)
+        if number is not None and refs.version_path(home, number).is_dir():
+            return Version.open(refs.version_path(home, number))
         there = refs.numbers(home)
         if not there and not refs.tombstones(home):
             known = ", ".join(self.names()) or "nothing yet"
             raise StoreError(str(self.root), f'there is no "{parsed.name}".', f"There is: {known}.")
-        number = self._number(parsed, home)
-        if number not in there:
-            raise _missing(home, parsed, number, there)
-        return Version.open(refs.version_path(home, number))
+        raise _missing(home, parsed, number, there)
 
     def find_version(self, text: str) -> Version | None:
         """The version that a setting names, or None where it is a directory, a Hub id or ``module:function``.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import random
 import time
 
 import pytest
 
-from pipeline.store import parquet
+from pipeline.store import content_id, parquet
 from pipeline.store.store import Store
 from tests.helpers.versions import new, numbered, publish
 
@@ -26,6 +28,26 @@ def test_the_content_id_ignores_order_shards_and_text_files(store: Store, monkey
     assert publish(store, rows[:-1]).id != a.id
     # Catches: a set instead of a list of ids.
     assert publish(store, [*rows, rows[0]]).id != a.id
+
+
+# Mutations caught: ids that are not sorted; ids compared as text, which ends at a zero.
+def test_the_digest_of_rows_is_that_of_their_sorted_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = random.Random(0)
+    ids = [draw.randbytes(32) for _ in range(200)]
+    ids += [
+        b"\x01" + bytes(31),
+        b"\x01" + bytes(30) + b"\x01",
+        bytes(32),
+        b"\x01\x00\x02" + bytes(29),
+        b"\xff" * 32,
+    ]
+    draw.shuffle(ids)
+    monkeypatch.setattr(content_id, "row_keys", lambda batch, where: batch)
+    rows = content_id.RowIds()
+    for batch in (ids[:70], ids[70:]):
+        rows.add(batch, "here")
+    assert rows.digest() == hashlib.sha256(b"".join(sorted(ids))).hexdigest()
+    assert content_id.RowIds().digest() == hashlib.sha256(b"").hexdigest()
 
 
 def test_the_content_id_tells_splits_apart(store: Store) -> None:
