@@ -24,14 +24,23 @@ def interval(estimate: Estimate | None, digits: int = 2, signed: bool = False) -
     """``0.57 [0.52, 0.62]``; the value alone without limits, a dash without a value.
 
     Args:
-        signed: write the value as a change, ``+0.46 [0.40, 0.52]``.
+        signed: write the value as a change, ``+0.46 [0.40, 0.52]``. A limit that would round to 0 gets the digits
+            that show its side: ``[-0.004, 0.14]`` holds 0, ``[0.004, 0.14]`` does not.
     """
     if not has_value(estimate):
         return UNKNOWN
     value = number(estimate.value, digits, signed)
     if not estimate.has_limits:
         return value
-    return f"{value} [{number(estimate.low, digits)}, {number(estimate.high, digits)}]"
+    low, high = (
+        number(x, _digits_of_side(x, digits) if signed else digits) for x in (estimate.low, estimate.high)
+    )
+    return f"{value} [{low}, {high}]"
+
+
+def _digits_of_side(limit: float, digits: int) -> int:
+    """``digits``, or as many more as show a digit that is not 0, up to four."""
+    return next((d for d in range(digits, digits + 4) if round(limit, d)), digits)
 
 
 def escape_cell(text: str) -> str:
