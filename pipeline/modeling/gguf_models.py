@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any, cast
 
@@ -50,16 +51,20 @@ def load_gguf_model(path: Path, source: str) -> PreTrainedModel:
 
     Without ``dequantize`` transformers gives one that can be neither saved nor trained.
     """
-    from transformers import AutoModelForCausalLM, GgufConfig
+    from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     options: dict[str, Any] = {"gguf_file": path.name, "trust_remote_code": False, "output_loading_info": True}
-    quantization = GgufConfig(dequantize=True)
+    options["quantization_config"] = GgufConfig(dequantize=True)
     try:
         with silent():
+            config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+            if config.model_type == "gpt2":  # transformers 5.23 reads these under names that no model of its has
+                config.n_positions = config.n_ctx
+                config.n_inner = config.feed_forward_length
             loaded = AutoModelForCausalLM.from_pretrained(
-                path.parent, dtype=torch.float32, quantization_config=quantization, **options
+                path.parent, config=config, dtype=torch.float32, **options
             )
     except Exception as err:  # a damaged file can raise anything
         kind = read_metadata(path, source).get("architecture")
@@ -76,11 +81,9 @@ def read_metadata(path: Path, source: str) -> dict[str, Any]:
     Raises:
         ModelError: the package ``gguf`` is not installed, or the file is damaged.
     """
-    try:
-        from gguf import GGUFReader, LlamaFileType
-    except ImportError as err:
-        mend = "Install it: pip install 'rlhf-pipeline[gguf]'"
-        raise ModelError(source, "reading GGUF needs the package gguf, which is not installed.", mend) from err
+    require_package(source)
+    from gguf import GGUFReader, LlamaFileType
+
     try:
         reader = GGUFReader(path)
         fields = {our: reader.get_field(key) for our, key in METADATA.items()}
@@ -92,6 +95,13 @@ def read_metadata(path: Path, source: str) -> dict[str, Any]:
     except Exception as err:  # a truncated file raises anything
         raise ModelError(source, f"is damaged ({first_line(err)}).", "Download it again.") from err
     return facts
+
+
+def require_package(source: str) -> None:
+    """Raises ModelError where the package ``gguf`` is not installed."""
+    if importlib.util.find_spec("gguf") is None:
+        mend = "Install it: pip install 'rlhf-pipeline[gguf]'"
+        raise ModelError(source, "GGUF needs the package gguf, which is not installed.", mend)
 
 
 def split_digits(tokenizer: Tokenizer, pre: str) -> str | None:

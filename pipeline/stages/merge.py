@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import filecmp
 import shutil
 from pathlib import Path
 
 from pipeline.base.cli import as_called
-from pipeline.base.errors import ModelError, StoreError
-from pipeline.base.files import expand_home, fsync
+from pipeline.base.errors import ConfigError, ModelError, StoreError
+from pipeline.base.files import disk_errors, expand_home, fsync
 from pipeline.base.process import say
 from pipeline.base.records import digest
 from pipeline.reporting.runs import find_run
@@ -31,12 +32,13 @@ def main(argv: list[str] | None = None) -> int:
         PipelineError: there is no such adapter, or merged it does not compute what the adapter does.
     """
     args = _parser().parse_args(argv)
-    merged = merged_version(Store(args.root), args.adapter)
+    store = Store(args.root)
+    gguf = None if args.gguf is None else _check_gguf(store, args.adapter, args.gguf)
+    merged = merged_version(store, args.adapter)
     if args.out is not None:
         copy_out(merged, Path(expand_home(str(args.out), "--out")))
-    if args.gguf:
-        say("merge", "for llama.cpp and Ollama, with a checkout of github.com/ggml-org/llama.cpp:")
-        print(f"  python llama.cpp/convert_hf_to_gguf.py {args.out or merged.path} --outfile {merged.name}.gguf")
+    if gguf is not None:
+        convert(merged, gguf)
     return 0
 
 
@@ -49,9 +51,28 @@ def _parser() -> argparse.ArgumentParser:
         "adapter", metavar="ADAPTER", help="a version of one, such as demo-policy@v1 or demo-reward"
     )
     parser.add_argument("--out", type=Path, help="also copy the merged model into this directory")
-    parser.add_argument("--gguf", action="store_true", help="print the command that converts it for llama.cpp")
+    parser.add_argument(
+        "--gguf", metavar="FILE", help="also write the merged policy as this GGUF file, for llama.cpp and Ollama"
+    )
     parser.add_argument("--root", default="data", help="the data directory (default: data)")
     return parser
+
+
+def _check_gguf(store: Store, ref: str, file: str) -> Path:
+    """Where the GGUF file goes.
+
+    Raises:
+        ConfigError: the name is not that of a GGUF file.
+        ModelError: the adapter is not a policy's.
+    """
+    path = Path(expand_home(file, "--gguf"))
+    if path.suffix != ".gguf" or path.is_dir():
+        raise ConfigError("--gguf", f'"{file}" is not the name of a GGUF file.', "Write build/policy.gguf")
+    adapter = store.resolve(ref)
+    if adapter.manifest.stage == "reward":
+        mend = "Merge it without --gguf; docs/loaders.md says which engines take it."
+        raise ModelError(adapter.where, "is a reward model, which llama.cpp does not read.", mend)
+    return path
 
 
 def merged_version(store: Store, ref: str) -> Version:
@@ -114,6 +135,34 @@ def _keep_beside(adapter: Version, draft: Draft) -> None:
     """Copy how a reward model's score is read and normalised."""
     if (scoring := adapter.path / "scoring.json").is_file():
         shutil.copyfile(scoring, draft.path / "scoring.json")
+
+
+def convert(version: Version, path: Path) -> None:
+    """Write a merged policy as the GGUF file ``path``, which appears whole or not at all.
+
+    Raises:
+        ModelError: it has no GGUF, or what was read of it is another model.
+        StoreError: something else is there; the disk.
+    """
+    from pipeline.modeling.gguf_writing import write_gguf  # torch
+
+    with disk_errors(str(path)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.partial")
+        try:
+            written = write_gguf(version.path, draft, version.name, version.manifest.governance.get("license"))
+            if path.exists():
+                if not filecmp.cmp(path, draft, shallow=False):
+                    raise StoreError(str(path), "is there and holds something else.", "Name a new file.")
+                say("merge", f"up to date: {path}")
+                return
+            fsync(draft)
+            draft.rename(path)
+            fsync(path.parent)
+        finally:
+            draft.unlink(missing_ok=True)
+    say("merge", f"wrote {path}: {written.architecture}, {written.dtype}, pre-tokenizer {written.pre}")
+    say("merge", f"read again by transformers: logits at most {written.difference:.1e} apart in fp32")
 
 
 def copy_out(version: Version, directory: Path) -> None:

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from pipeline.__main__ import main
-from pipeline.base.errors import ModelError, StoreError
+from pipeline.base.errors import ConfigError, ModelError, StoreError
+from pipeline.modeling.gguf_models import load_gguf_model
 from pipeline.modeling.merging import check_again, sample_rows
 from pipeline.store.store import Store, Version
 from tests.helpers.read_merged_here import read_merged_here
@@ -66,6 +67,32 @@ def test_a_merged_policy_is_the_policy(store: Store, tmp_path: Path, capsys: pyt
         merge(store, "mini-policy", "--out", str(out))
     with pytest.raises(ModelError, match="is a model by sft"):
         merge(store, "mini-base")
+
+
+@pytest.mark.usefixtures("reading_here")
+def test_a_merged_policy_as_gguf(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = tmp_path / "out" / "policy.gguf"
+    assert merge(store, "mini-policy", "--gguf", str(file)) == 0
+    out = capsys.readouterr().out
+    assert f"wrote {file}: gpt2, float32, pre-tokenizer gpt-2" in out
+    assert "read again by transformers: logits at most" in out
+    merged = AutoModelForCausalLM.from_pretrained(store.resolve("mini-policy-merged").path)
+    ids = torch.tensor(sample_rows(300, None)[3:])
+    with torch.no_grad():
+        torch.testing.assert_close(
+            load_gguf_model(file, "it")(ids).logits, merged(ids).logits, atol=1e-5, rtol=1e-5
+        )
+    assert merge(store, "mini-policy", "--gguf", str(file)) == 0
+    assert f"up to date: {file}" in capsys.readouterr().out
+    file.write_bytes(b"GGUF")
+    with pytest.raises(StoreError, match="is there and holds something else"):
+        merge(store, "mini-policy", "--gguf", str(file))
+    assert [path.name for path in file.parent.iterdir()] == ["policy.gguf"]
+    with pytest.raises(ConfigError, match="is not the name of a GGUF file"):
+        merge(store, "mini-policy", "--gguf", str(file.parent))
+    with pytest.raises(ModelError, match=r"is a reward model, which llama\.cpp does not read"):
+        merge(store, "mini-reward", "--gguf", str(tmp_path / "reward.gguf"))
+    assert not store.versions("mini-reward-merged")
 
 
 def scores_of(store: Store) -> tuple[list[str], list[float]]:
