@@ -7,6 +7,7 @@ import dataclasses
 import filecmp
 import shutil
 from pathlib import Path
+from types import ModuleType
 
 from pipeline.base.cli import as_called
 from pipeline.base.errors import ConfigError, ModelError, StoreError
@@ -95,8 +96,7 @@ def merged_version(store: Store, ref: str) -> Version:
     if (made := store.find(name, key)) is not None:
         say("merge", f"up to date: {made.ref}")
         return made
-    from pipeline.modeling.merging import merge  # torch
-
+    merging, _ = _writers()
     source, revision = named_base(adapter.path)
     manifest = adapter.manifest
     parents = [(adapter, "policy" if kind == "ppo" else "reward"), *([(base, "base")] if base else [])]
@@ -104,7 +104,7 @@ def merged_version(store: Store, ref: str) -> Version:
         name, kind="model", stage="merge", key=key, parents=parents, config=manifest.config, seed=manifest.seed
     ) as draft:
         draft.models.extend(manifest.models)
-        result = merge("policy" if kind == "ppo" else "reward", adapter.path, source, revision, draft.path)
+        result = merging.merge("policy" if kind == "ppo" else "reward", adapter.path, source, revision, draft.path)
         draft.stats.update(manifest.stats, merged=dataclasses.asdict(result))
         _keep_beside(adapter, draft)
         tree = "\n".join(store.lineage(adapter).draw())
@@ -119,6 +119,13 @@ def merged_version(store: Store, ref: str) -> Version:
         f"the adapter moved the base's by {result.effect:.2g}",
     )
     return draft.version
+
+
+def _writers() -> tuple[ModuleType, ModuleType]:
+    """What writes models; it needs torch, which nobody waits for where nothing is to be written."""
+    from pipeline.modeling import gguf_writing, merging
+
+    return merging, gguf_writing
 
 
 def metrics_of(store: Store, adapter: Version) -> Evaluation | RewardMetrics | None:
@@ -144,13 +151,14 @@ def convert(version: Version, path: Path) -> None:
         ModelError: it has no GGUF, or what was read of it is another model.
         StoreError: something else is there; the disk.
     """
-    from pipeline.modeling.gguf_writing import write_gguf  # torch
-
+    _, gguf_writing = _writers()
     with disk_errors(str(path)):
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f".{path.name}.partial")
         try:
-            written = write_gguf(version.path, draft, version.name, version.manifest.governance.get("license"))
+            written = gguf_writing.write_gguf(
+                version.path, draft, version.name, version.manifest.governance.get("license")
+            )
             if path.exists():
                 if not filecmp.cmp(path, draft, shallow=False):
                     raise StoreError(str(path), "is there and holds something else.", "Name a new file.")

@@ -27,6 +27,7 @@ import pytest
 from huggingface_hub.utils import close_session
 
 from tests.helpers import hub_git
+from tests.helpers.hub_openapi import missing_fields, route_of
 from tests.helpers.hub_repository import Files, Refused, Repository, blob_id, card_errors, entry, is_lfs
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -123,6 +124,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def route(self, path: str, body: bytes) -> None:
         user = self.user()
+        route = route_of(self.command, path)
+        if route is not None and route.needs and (missing := missing_fields(route, fields_of(body))):
+            raise Refused(422, f"the request lacks {', '.join(missing)}")
         if path == "/api/validate-yaml":
             errors = card_errors(json.loads(body)["content"])
             return self.json({"errors": errors, "warnings": []}, 400 if errors else 200)
@@ -179,27 +183,28 @@ class Handler(BaseHTTPRequestHandler):
         if user is None:
             raise Refused(401, "Invalid username or password.")
         kind, name = f"{asked.get('type', 'model')}s", f"{asked['organization']}/{asked['name']}"
-        answer = {"url": f"{self.server.url}/{'datasets/' if kind == 'datasets' else ''}{name}", "name": name}
+        url = f"{self.server.url}/{'datasets/' if kind == 'datasets' else ''}{name}"
         if f"{kind}/{name}" in self.server.repos:
-            return self.json({**answer, "error": "You already created this repo"}, 409)
+            return self.json({"url": url, "error": "You already created this repo"}, 409)
         private = asked.get("private", asked.get("visibility") == "private")
         self.server.repos[f"{kind}/{name}"] = Repository(private)
-        return self.json({**answer, "id": name})
+        return self.json({"url": url, "name": name, "id": "0" * 24})
 
     def write(self, repo: str, verb: str, revision: str, body: bytes) -> None:
         kept = self.server.writable(repo)
         if verb == "preupload":
             listed = json.loads(body)["files"]
             there = kept.commits[-1][2]
-            return self.json({"files": [
+            files = [
                 {
                     "path": f["path"],
                     "uploadMode": "lfs" if is_lfs(f["path"], f["size"]) else "regular",
                     "shouldIgnore": False,
-                    "oid": oid_of(f["path"], there[f["path"]]) if f["path"] in there else None,
+                    **({"oid": oid_of(f["path"], there[f["path"]])} if f["path"] in there else {}),
                 }
                 for f in listed
-            ]})  # fmt: skip
+            ]
+            return self.json({"files": files, "commitOid": kept.head})
         if verb == "tag":
             kept.tag(json.loads(body)["tag"], unquote(revision))
             return self.json({})
@@ -243,8 +248,7 @@ class Handler(BaseHTTPRequestHandler):
                 raise Refused(404, "not here", "EntryNotFound")
             return self.json(dirs + entries)
         if verb == "paths-info":
-            text = body.decode()
-            paths = json.loads(text)["paths"] if text.startswith("{") else parse_qs(text).get("paths", [])
+            paths = fields_of(body)["paths"]
             return self.json([entry(p, files[p]) for p in paths if p in files])
         if verb == "refs":
             tags = self.server.tags(repo)
@@ -324,6 +328,12 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(data)
+
+
+def fields_of(body: bytes) -> dict[str, Any]:
+    """What a request says: JSON, its first line of several, or a form."""
+    text = body.decode(errors="replace")
+    return json.loads(text.partition("\n")[0]) if text.startswith("{") else dict(parse_qs(text))
 
 
 def oid_of(name: str, data: bytes) -> str:
