@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.helpers.hub_repository import Repository, is_lfs, pointer
+from tests.helpers.hub_repository import COMMITTER, Repository, is_lfs, pointer
 
 
 def advertise(repository: Repository, directory: Path) -> bytes:
@@ -36,7 +36,7 @@ def _stream(repository: Repository) -> Iterator[bytes]:
     """All commits and tags, as ``git fast-import`` reads them."""
     marks = {commit: mark for mark, (commit, _, _) in enumerate(repository.commits, 1)}
     for commit, title, files in repository.commits:
-        yield b"commit refs/heads/main\nmark :%d\ncommitter Hub <hub@localhost> 0 +0000\n" % marks[commit]
+        yield b"commit refs/heads/main\nmark :%d\ncommitter %s\n" % (marks[commit], COMMITTER.encode())
         yield _data(title.encode()) + (b"from :%d\n" % (marks[commit] - 1) if marks[commit] > 1 else b"")
         yield b"deleteall\n"
         for name, content in files.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 
 ATTRIBUTES = b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n*.parquet filter=lfs diff=lfs merge=lfs -text\n"
 LFS_SUFFIXES = (".safetensors", ".parquet")
+COMMITTER = "Hub <hub@localhost> 0 +0000"
 Files = Mapping[str, bytes]
 
 
@@ -40,9 +40,11 @@ class Repository:
         return self.commits[-1][0]
 
     def add(self, title: str, files: Files) -> str:
-        """A commit of these files alone; returns its id."""
-        content = [title, len(self.commits), sorted((name, blob_id(data)) for name, data in files.items())]
-        commit = hashlib.sha1(json.dumps(content).encode()).hexdigest()
+        """A commit of these files alone; returns its id, which is git's."""
+        blobs = {name: blob_id(pointer(data) if is_lfs(name, len(data)) else data) for name, data in files.items()}
+        parent = f"parent {self.head}\n" if self.commits else ""
+        people = f"author {COMMITTER}\ncommitter {COMMITTER}\n"
+        commit = object_id("commit", f"tree {_tree_id(blobs)}\n{parent}{people}\n{title}".encode())
         self.commits.append((commit, title, dict(files)))
         return commit
 
@@ -91,7 +93,27 @@ def is_lfs(name: str, size: int) -> bool:
 
 def blob_id(data: bytes) -> str:
     """git's id of a blob."""
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+    return object_id("blob", data)
+
+
+def object_id(kind: str, content: bytes) -> str:
+    """git's id of an object."""
+    return hashlib.sha1(f"{kind} {len(content)}\0".encode() + content).hexdigest()
+
+
+def _tree_id(blobs: Mapping[str, str]) -> str:
+    """git's id of a directory, from the ids of the blobs by their paths in it."""
+    below: dict[str, dict[str, str]] = {}
+    for path, blob in blobs.items():
+        name, _, rest = path.partition("/")
+        below.setdefault(name, {})[rest] = blob
+    entries: list[tuple[str, bytes]] = []
+    for name, inner in below.items():
+        is_file = set(inner) == {""}
+        mode, its_id = ("100644", inner[""]) if is_file else ("40000", _tree_id(inner))
+        # git sorts a directory as if its name ended in a slash
+        entries.append((name if is_file else f"{name}/", f"{mode} {name}\0".encode() + bytes.fromhex(its_id)))
+    return object_id("tree", b"".join(content for _, content in sorted(entries)))
 
 
 def pointer(data: bytes) -> bytes:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -205,6 +209,84 @@ def test_git_clones_what_was_published(server: Hub, tmp_path: Path):
     for path, data in at[1].items():
         expected = pointer(data) if is_lfs(path, len(data)) else data
         assert (tmp_path / "clone" / path).read_bytes() == expected
-    log = ["git", "-C", str(tmp_path / "clone"), "log", "--format=%s"]
-    titles = subprocess.run(log, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert titles == ["rlhf-pipeline: mini-policy@v000001", "initial commit"]
+    log = ["git", "-C", str(tmp_path / "clone"), "log", "--format=%H %s"]
+    lines = subprocess.run(log, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line[41:] for line in lines] == ["rlhf-pipeline: mini-policy@v000001", "initial commit"]
+    assert lines[0][:40] == at[0]
+
+
+OLAH = """[basic]
+host = "127.0.0.1"
+port = {port}
+repos-path = "{root}/cache"
+mirror-netloc = "127.0.0.1:{port}"
+mirror-lfs-netloc = "127.0.0.1:{port}"
+mirrors-path = ["{root}/mirrors"]
+[accessibility]
+offline = true
+"""
+READ_BY_TAG = """
+import hashlib, json
+from datasets import load_dataset
+from huggingface_hub import list_repo_refs, snapshot_download
+from pathlib import Path
+from transformers import AutoModelForCausalLM
+
+at = Path(snapshot_download("org/mini", revision="v000001"))
+files = {p.relative_to(at).as_posix(): p for p in at.rglob("*") if p.is_file()}
+digests = {name: hashlib.sha256(p.read_bytes()).hexdigest() for name, p in files.items()}
+tags = {t.name: t.target_commit for t in list_repo_refs("org/mini").tags}
+# Not a tokenizer: transformers lists a directory of templates, and where there is none olah answers 401, not 404.
+AutoModelForCausalLM.from_pretrained("org/mini", revision="v000001")
+rows = load_dataset("org/mini-preferences", revision="v000001")
+print(json.dumps([digests, at.name, tags, {k: len(v) for k, v in rows.items()}]))
+"""
+
+
+@pytest.fixture
+def olah(server: Hub, tmp_path: Path) -> Iterator[str]:
+    """The address of a mirror that serves clones of what was published."""
+    if (command := shutil.which("olah-cli")) is None:
+        pytest.skip("no olah-cli here: pip install olah==0.5.4 in an environment of its own, and add it to PATH")
+    for name in server.repos:
+        kind, _, repo = name.partition("/")
+        address = (
+            server.url.replace("://", "://user:hf_right@") + f"/{'datasets/' if kind == 'datasets' else ''}{repo}"
+        )
+        clone = tmp_path / "mirrors" / kind / repo
+        env = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "1"}
+        subprocess.run(["git", "clone", "--quiet", address, str(clone)], env=env, check=True)
+        for oid, data in server.objects.items():
+            kept = clone / ".git" / "lfs" / "objects" / oid[:2] / oid[2:4] / oid
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_bytes(data)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (tmp_path / "olah.toml").write_text(OLAH.format(port=port, root=tmp_path))
+    arguments = [command, "-c", str(tmp_path / "olah.toml"), "--log-path", str(tmp_path / "logs")]
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    with (tmp_path / "olah.log").open("w") as log:
+        running = subprocess.Popen(arguments, env=env, cwd=tmp_path, stdout=log, stderr=log)
+    try:
+        while running.poll() is None:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.2)
+        assert running.poll() is None, (tmp_path / "olah.log").read_text()[-2000:]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        running.terminate()
+        running.wait()
+
+
+def test_another_server_gives_the_same_by_tag(server: Hub, root: Path, olah: str, tmp_path: Path):
+    """Olah, which nobody here wrote, answers from git's own tags, commits and pointers."""
+    env = environment(server, tmp_path / "home", HF_ENDPOINT=olah, HF_HUB_DISABLE_TELEMETRY="1")
+    digests, commit, tags, counts = json.loads(run(READ_BY_TAG, env).splitlines()[-1])
+    at = server.at("models/org/mini", "v000001")
+    assert at is not None
+    assert digests == {path: hashlib.sha256(data).hexdigest() for path, data in at[1].items()}
+    assert (commit, tags) == (at[0], {"v000001": at[0]})
+    version = Store(root).resolve("mini-preferences")
+    assert counts == {"train": version.splits["train"], "test": version.splits["test"]}
