@@ -128,10 +128,10 @@ def test_a_foreign_model_and_a_foreign_dataset(server: Hub, published: tuple[Hub
     assert made.manifest.models == [{"role": "source", "id": "they/model", "revision": None, "commit": COMMIT}]
     assert made.manifest.governance["license"] == "mit"
     assert "pytorch_model.bin" not in {f.path for f in made.manifest.files}
-    assert pull(store.root, f"they/rows@{COMMIT}", "--as", "theirs") == 0
+    assert pull(store.root, "they/rows@main", "--as", "theirs") == 0
     rows = store.resolve("theirs")
     assert rows.rows("train") == [{"prompt": f"p{i}"} for i in range(3)]
-    assert rows.manifest.datasets == [{"dataset": "they/rows", "revision": COMMIT, "commit": COMMIT}]
+    assert rows.manifest.datasets == [{"dataset": "they/rows", "revision": "main", "commit": COMMIT}]
 
 
 def edited(server: Hub) -> None:
@@ -176,8 +176,10 @@ def both(server: Hub) -> None:
 
 
 def gated(server: Hub) -> None:
+    """The model is; a dataset of that name there is none."""
+
     def refuse(request: str) -> None:
-        if "/org/mini" in request:
+        if "/models/org/mini" in request:
             raise Refused(403, "Access to model org/mini is restricted", "GatedRepo")
 
     server.before = refuse
