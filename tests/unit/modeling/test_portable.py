@@ -11,8 +11,9 @@ from peft import LoraConfig
 from transformers import AutoConfig, AutoTokenizer, LlamaConfig
 
 from pipeline.modeling.loading import save_model
-from pipeline.modeling.portable import ADAPTER_KEYS, adapter_settings, save_tokenizer, with_earlier_keys
+from pipeline.modeling.portable import adapter_settings, save_tokenizer
 from pipeline.modeling.scratch import EOS, new_gpt2, train_tokenizer
+from pipeline.store.portable_files import ADAPTER_KEYS, portable_model
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def test_rotary_positions_stand_where_transformers_4_reads_them(
 ):
     sizes: dict[str, Any] = {"hidden_size": 8, "num_attention_heads": 1, "num_hidden_layers": 1}
     config = LlamaConfig(**sizes, rope_parameters=rope)
-    written = with_earlier_keys(config.to_dict())
+    written = portable_model(config.to_dict())
     assert {k: written[k] for k in ("rope_theta", "rope_scaling") if k in written} == earlier
     (tmp_path / "config.json").write_text(json.dumps(written))
     assert AutoConfig.from_pretrained(tmp_path).rope_parameters == config.rope_parameters
@@ -73,7 +74,7 @@ def test_rotary_positions_stand_where_transformers_4_reads_them(
 
 def test_parameters_for_each_kind_of_layer_stay_as_they_are():
     config = {"rope_parameters": {"full_attention": {"rope_theta": 1e6}, "sliding_attention": {"rope_theta": 1e4}}}
-    assert with_earlier_keys(config) == config
+    assert portable_model(config) == config
 
 
 def test_an_adapters_settings_are_those_that_peft_has_always_had():
