@@ -19,12 +19,12 @@ from safetensors.numpy import save
 from pipeline.base.errors import DataError, ModelError, StoreError
 from pipeline.erasure.case import hub_copies
 from pipeline.erasure.erase_version import all_records
+from pipeline.modeling.portable import ADAPTER_KEYS
 from pipeline.stages.hub import search as search_module
 from pipeline.stages.hub.artefacts import Plan
 from pipeline.stages.hub.contents import contents
 from pipeline.stages.hub.search import search
 from pipeline.store.copies import record_copy
-from pipeline.store.portable_files import ADAPTER_KEYS
 from pipeline.store.store import Store, Version
 from pipeline.store.version import Version as AnyVersion
 
@@ -117,10 +117,11 @@ def test_what_was_saved_before_it_was_portable_is_published_portable(store: Stor
         versions.append(draft.version)
     plan = Plan(store, "org/mine")
     plan.add(versions[1])
-    base, adapter = (dict(contents(store, artefact, {})) for artefact in plan.artefacts)
+    sent: list[dict[str, Any]] = [dict(contents(store, artefact, {})) for artefact in plan.artefacts]
+    base, adapter = sent
     assert json.loads(base["config.json"])["n_ctx"] == 48
-    for files in (base, adapter):
-        tokenizer = json.loads(files["tokenizer_config.json"])
+    for sent_files in sent:
+        tokenizer = json.loads(sent_files["tokenizer_config.json"])
         assert tokenizer == {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_input_names": ["input_ids", "attention_mask"],

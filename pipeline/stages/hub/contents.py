@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from pipeline.base.files import sha256_file
 from pipeline.base.json_values import parse_json
+from pipeline.modeling.portable import ADAPTER_KEYS, portable_adapter, portable_model, portable_tokenizer
 from pipeline.stages.hub.artefacts import DATASETS, Artefact, Base
 from pipeline.stages.hub.remote import Files, size_of
 from pipeline.stages.merge import metrics_of
@@ -21,7 +22,6 @@ from pipeline.store.dataset_card import card_splits, render_card
 from pipeline.store.manifest import JsonDict, Manifest
 from pipeline.store.model_card import OnHub, adapter_card
 from pipeline.store.parquet import arrow
-from pipeline.store.portable_files import ADAPTER_KEYS, portable_adapter, portable_model, portable_tokenizer
 from pipeline.store.store import Store
 from pipeline.store.version import ADAPTER_CONFIG, BASE_KEY, UNLISTED, config_digest
 

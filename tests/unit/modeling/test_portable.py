@@ -11,9 +11,8 @@ from peft import LoraConfig
 from transformers import AutoConfig, AutoTokenizer, LlamaConfig
 
 from pipeline.modeling.loading import save_model
-from pipeline.modeling.portable import adapter_settings, save_tokenizer
+from pipeline.modeling.portable import ADAPTER_KEYS, adapter_settings, portable_model, save_tokenizer
 from pipeline.modeling.scratch import EOS, new_gpt2, train_tokenizer
-from pipeline.store.portable_files import ADAPTER_KEYS, portable_model
 
 
 @pytest.fixture(scope="module")
