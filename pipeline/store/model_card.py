@@ -69,7 +69,8 @@ from peft import AutoPeftModelForSequenceClassification
 from transformers import AutoTokenizer
 
 # PEFT stores neither number: without num_labels=1 the score head does not fit, and without a pad token
-# the score of a padded row is read at the wrong place.
+# the score of a padded row is read at the wrong place. That score.weight is new, as transformers reports of
+# the base, is expected: the adapter brings it.
 model = AutoPeftModelForSequenceClassification.from_pretrained("{path}", num_labels=1).eval()
 tokenizer = AutoTokenizer.from_pretrained("{path}")
 model.config.pad_token_id = {pad}
