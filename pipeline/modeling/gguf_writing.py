@@ -77,6 +77,8 @@ def _check(config: Any, where: str) -> None:
     for key, values in assumed.items():
         if getattr(config, key) not in values:
             raise _refusal(where, f"has {key} = {getattr(config, key)}, which GGUF has no field for.")
+    if config.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        raise _refusal(where, f"is in {config.dtype}, in which GGUF is not written here.")
     rope = getattr(config, "rope_parameters", None) or {}
     if rope.get("rope_type", "default") != "default":
         raise _refusal(where, f"has rotary positions of the kind {rope['rope_type']}, which are not written here.")

@@ -115,6 +115,7 @@ def test_matrices_keep_the_models_dtype(tmp_path: Path):
         (lambda: gpt2(activation_function="relu"), None, "has activation_function = relu"),
         (lambda: gpt2(scale_attn_by_inverse_layer_idx=True), None, "has scale_attn_by_inverse_layer_idx = True"),
         (lambda: llama(attention_bias=True), None, "has attention_bias = True"),
+        (lambda: llama().double(), None, "is in torch.float64"),
         (
             lambda: llama(rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 100.0}),
             None,
