@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from pipeline.base.errors import ConfigError, ModelError, StoreError
 from pipeline.modeling.gguf_models import load_gguf_model
 from pipeline.modeling.merging import check_again, sample_rows
 from pipeline.store.store import Store, Version
+from tests.helpers.dying import Died, die_after_calls
 from tests.helpers.read_merged_here import read_merged_here
 from tests.stages.conftest import Project
 
@@ -67,6 +69,40 @@ def test_a_merged_policy_is_the_policy(store: Store, tmp_path: Path, capsys: pyt
         merge(store, "mini-policy", "--out", str(out))
     with pytest.raises(ModelError, match="is a model by sft"):
         merge(store, "mini-base")
+
+
+# Catches: a directory or a file that a killed command left half written, and that is taken for the whole one.
+@pytest.mark.slow
+@pytest.mark.usefixtures("reading_here")
+def test_a_kill_between_any_two_steps(store: Store, tmp_path: Path):
+    points = [(os, "rename"), (os, "replace"), (shutil, "copyfile"), (shutil, "copytree"), (Path, "rename")]
+    whole: dict[str, bytes] = {}
+    died, step = True, 0
+    while died:
+        root = tmp_path / f"step-{step}"
+        shutil.copytree(store.root, root / "data")
+        out, gguf = root / "out", root / "policy.gguf"
+        litter = root / ".out.partial"
+        litter.mkdir()
+        (litter / "junk").touch()
+        gguf.with_name(".policy.gguf.partial").write_text("half of it")
+        own = Store(root / "data")
+        arguments = ("mini-policy", "--out", str(out), "--gguf", str(gguf))
+        with pytest.MonkeyPatch.context() as killing:
+            die_after_calls(killing, points, step)
+            try:
+                merge(own, *arguments)
+                died = False
+            except Died:
+                assert all(v.verify() == [] for v in own.versions("mini-policy-merged"))
+        assert merge(own, *arguments) == 0
+        (made,) = own.versions("mini-policy-merged")
+        assert made.verify() == []
+        assert sorted(p.name for p in root.iterdir()) == ["data", "out", "policy.gguf"]
+        content = {p.name: p.read_bytes() for p in (out / "model.safetensors", out / "tokenizer.json", gguf)}
+        assert content == (whole or content)
+        whole, step = content, step + 1
+    assert step > 5
 
 
 @pytest.mark.usefixtures("reading_here")
