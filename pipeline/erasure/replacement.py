@@ -7,12 +7,12 @@ from typing import Any
 
 from pipeline.base.records import PREFERENCES
 from pipeline.erasure.erase_version import draft_replacement
-from pipeline.labelling.items import items_from_rows
+from pipeline.labelling.items import TYPED, items_from_rows
 from pipeline.labelling.row_schemas import SPLITS
 from pipeline.labelling.rows_to_votes import adjudications_from_rows, edits_from_rows, votes_from_rows
 from pipeline.labelling.session.publishing import write_rows
 from pipeline.labelling.settings import LabelSection
-from pipeline.labelling.votes_to_rows import Labelled, Labelling, labelled
+from pipeline.labelling.votes_to_rows import Labelled, Labelling, answered_only, labelled
 from pipeline.store.manifest import Parent
 from pipeline.store.store import Draft, Store, Version
 
@@ -33,7 +33,7 @@ def without(version: Version, people: Collection[str]) -> Labelled:
     with_items = [split for split in SPLITS if version.has_split(split, "items")]
     items = [item for split in with_items for item in items_from_rows(version.iter_rows(split, "items"), split)]
     votes, skips = votes_from_rows(rows("votes"))
-    return labelled(
+    rows_left = labelled(
         Labelling(
             items=items,
             settings=settings_of(version),
@@ -43,6 +43,7 @@ def without(version: Version, people: Collection[str]) -> Labelled:
             adjudications=adjudications_from_rows(rows("outcomes")),
         )
     )
+    return answered_only(rows_left) if version.manifest.stats.get(TYPED) else rows_left
 
 
 def settings_of(version: Version) -> LabelSection:

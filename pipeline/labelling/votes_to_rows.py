@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from pipeline.base.records import PEOPLES_VOTES, digest
@@ -112,6 +112,15 @@ def labelled(labelling: Labelling) -> Labelled:
         outcomes=_by_split(_outcome_rows(decisions)),
         counts=counts,
     )
+
+
+def answered_only(rows: Labelled) -> Labelled:
+    """Without items that have no vote, skip or edit: where people typed them, these are nobody's to publish."""
+    answered = {row["item_id"] for of in (rows.votes, rows.edits) for split in of.values() for row in split}
+    items = [item for item in rows.items if item.id in answered]
+    gone = len(rows.items) - len(items)
+    counts = {**rows.counts, "items": rows.counts["items"] - gone, "unanswered": rows.counts["unanswered"] - gone}
+    return replace(rows, items=items, counts=counts)
 
 
 def _consents(labelling: Labelling) -> dict[str, str]:

@@ -72,13 +72,7 @@ class Batches:
             batch = current_batch(db)
             if batch is None:
                 raise StoreError(str(self._database.path), "has no batch to add items to.")
-            sql = "SELECT coalesce(max(coming) + 1, 0) FROM places WHERE batch = ?"
-            first = position = db.execute(sql, (batch,)).fetchone()[0]
-            for item, priority in pairs:
-                position += _insert(db, batch, position, item, priority)
-            counters.count_from(db, first)
-            _move_cursors_back(db, batch, first)
-            return position - first
+            return add_in(db, batch, pairs)
 
     def set_priorities(self, priorities: Mapping[str, float]) -> None:
         """Change the order of the current batch; ids that are not in it are ignored."""
@@ -133,6 +127,17 @@ class Batches:
             return Ready(done, items, min(enough or items, items))
         # While more items may come, "all of them" is one more than are done.
         return Ready(done, items, enough or max(items, done + 1))
+
+
+def add_in(db: sqlite3.Connection, batch: int, pairs: Iterable[tuple[Item, float]]) -> int:
+    """:meth:`Batches.add_items` inside a transaction, with (item, priority)."""
+    sql = "SELECT coalesce(max(coming) + 1, 0) FROM places WHERE batch = ?"
+    first = position = db.execute(sql, (batch,)).fetchone()[0]
+    for item, priority in pairs:
+        position += _insert(db, batch, position, item, priority)
+    counters.count_from(db, first)
+    _move_cursors_back(db, batch, first)
+    return position - first
 
 
 def _insert(db: sqlite3.Connection, batch: int, position: int, item: Item, priority: float) -> int:

@@ -11,7 +11,17 @@ from typing import Any, Literal
 
 from pipeline.labelling.log import counters
 from pipeline.labelling.log.database import Database, Refused
-from pipeline.labelling.log.new_event import NewAdjudication, NewConsent, NewEvent, NewSkip, NewUndo, NewVote
+from pipeline.labelling.log.new_event import (
+    NewAdjudication,
+    NewConsent,
+    NewEvent,
+    NewRetraction,
+    NewSkip,
+    NewSourcedVote,
+    NewUndo,
+    NewVote,
+    SourcedEvent,
+)
 from pipeline.labelling.log.people import require_active
 
 EventType = Literal["vote", "skip", "flag", "undo", "edit", "consent", "adjudicate"]
@@ -119,6 +129,42 @@ def _undo(db: sqlite3.Connection, event: NewUndo) -> Receipt:
     return Receipt(seq, False, answer.item)
 
 
+def replace_in(db: sqlite3.Connection, event: SourcedEvent) -> Receipt:
+    """Record an event inside a transaction; a vote replaces the person's current vote on its item.
+
+    Raises:
+        Refused: as :meth:`Events.append`; a retraction where there is no vote.
+    """
+    if (earlier := receipt_in(db, event)) is not None:
+        return earlier
+    require_active(db, event.annotator)
+    if isinstance(event, NewRetraction):
+        if (seq := _take_back(db, event.key, event.annotator, event.item)) is None:
+            raise Refused("undo", "there is no vote to take back.", "Reload the page.")
+        return Receipt(seq, False, event.item)
+    if isinstance(event, NewSourcedVote):
+        _take_back(db, f"{event.key}:undo", event.annotator, event.item)  # no sender's key has a colon
+    return append_in(db, event)
+
+
+def receipt_in(db: sqlite3.Connection, event: SourcedEvent) -> Receipt | None:
+    """The receipt of an event that is recorded already. Raises Refused where its key is another's."""
+    return _receipt(db, event, event.item, json.dumps(event.payload, sort_keys=True))
+
+
+def _take_back(db: sqlite3.Connection, key: str, annotator: str, item_id: str) -> int | None:
+    """Undo a person's current first-round vote on an item; the undo's number, None where there is no vote."""
+    item = _number(db, item_id)
+    sql = "SELECT seq FROM answers WHERE annotator = ? AND item = ? AND round = 0 AND vote = 1"
+    row = db.execute(sql, (annotator, item)).fetchone()
+    if row is None:
+        return None
+    undo = NewUndo.model_construct(key=key, annotator=annotator)
+    seq = _insert(db, undo, "{}", item, 0, row[0])
+    counters.take_back_answer(db, annotator, item, 0, True)
+    return seq
+
+
 def last_answer(db: sqlite3.Connection, annotator: str) -> Event | None:
     """A person's newest current vote or skip, which an undo takes back; None if not in the current batch."""
     row = db.execute(
@@ -153,7 +199,9 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _receipt(db: sqlite3.Connection, event: NewEvent, item_id: str | None, payload: str) -> Receipt | None:
+def _receipt(
+    db: sqlite3.Connection, event: NewEvent | NewRetraction, item_id: str | None, payload: str
+) -> Receipt | None:
     """The receipt of the event recorded under this key. Raises Refused where its content differs."""
     row = db.execute(
         "SELECT e.seq, i.id, e.type, e.annotator, e.payload FROM events e LEFT JOIN items i ON i.n = e.item"

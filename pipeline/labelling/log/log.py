@@ -8,11 +8,14 @@ import sqlite3
 from collections import Counter
 from pathlib import Path
 
+from pipeline.base.errors import StoreError
+from pipeline.labelling.items import TYPED, Item
 from pipeline.labelling.log import counters
 from pipeline.labelling.log.answers import Answers
-from pipeline.labelling.log.batches import Batches
+from pipeline.labelling.log.batches import Batches, add_in
 from pipeline.labelling.log.database import Database, Refused
-from pipeline.labelling.log.events import Events, now, select_events
+from pipeline.labelling.log.events import Events, Receipt, now, receipt_in, replace_in, select_events
+from pipeline.labelling.log.new_event import SourcedEvent
 from pipeline.labelling.log.people import People
 from pipeline.labelling.log.queue import Queue
 
@@ -50,8 +53,31 @@ class Log:
         with self.database.write() as db:
             counters.rebuild(db)
 
+    def answer(self, item: Item, event: SourcedEvent) -> Receipt:
+        """Record an event on an item that joins the current batch with the first answer to it.
+
+        Durable, item and event together, when this returns. A vote replaces the person's earlier one on the item.
+        A repeated key returns the first receipt, as :meth:`Events.append` does.
+
+        Raises:
+            Refused: an unknown or withdrawn person, nothing to take back, or a key of another event.
+            LogFull: the log cannot be written.
+            StoreError: there is no current batch.
+        """
+        with self.database.write() as db:
+            if (earlier := receipt_in(db, event)) is not None:
+                return earlier
+            batch = counters.current_batch(db)
+            if batch is None:
+                raise StoreError(str(self.database.path), "has no batch to add items to.")
+            add_in(db, batch, [(item, 0.0)])
+            return replace_in(db, event)
+
     def forget(self, annotator: str) -> int:
         """Erase a person's events, assignments and name. A row of ``forgotten`` stays: counts, hashes and time.
+
+        Items that only this person typed go too: of a :data:`~pipeline.labelling.items.TYPED` batch those that
+        nobody else has an event on.
 
         Rewrites the file, so that nothing stays on its free pages, also for a person who is erased already.
 
@@ -82,8 +108,22 @@ def _erase(db: sqlite3.Connection, annotator: str) -> int:
     for table in ("events", "leases", "forgetting"):
         db.execute(f"DELETE FROM {table} WHERE annotator = ?", (annotator,))
     db.execute("DELETE FROM people WHERE id = ?", (annotator,))
+    _erase_typed_items(db)
     counters.rebuild(db)
     return counts.total()
+
+
+def _erase_typed_items(db: sqlite3.Connection) -> None:
+    """Erase the items of typed batches that no event is left of."""
+    db.execute(
+        "DELETE FROM places WHERE NOT EXISTS (SELECT 1 FROM events e WHERE e.item = places.item)"
+        " AND batch IN (SELECT n FROM batches WHERE json_extract(about, ?))",
+        (f"$.{TYPED}",),
+    )
+    db.execute(
+        "DELETE FROM items WHERE NOT EXISTS (SELECT 1 FROM places p WHERE p.item = items.n)"
+        " AND NOT EXISTS (SELECT 1 FROM events e WHERE e.item = items.n)"
+    )
 
 
 def _hashed(annotator: str) -> str:

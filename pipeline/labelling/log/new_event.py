@@ -221,6 +221,58 @@ class NewEdit(_OnItem):
     text: Annotated[str, _at_most(EDIT_BYTES), AfterValidator(_not_blank)]
 
 
+class Answerer(BaseModel):
+    """The version that wrote a completion: its reference, and its content id (of a Hub model its commit)."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    role: Literal["base", "policy"]
+    ref: str
+    id: str
+
+
+class Source(BaseModel):
+    """Where the completions of an item come from that a person had written by asking.
+
+    Attributes:
+        exchange: id of the question and its answers; one vote on the pair and one on each answer share it.
+        answerers: one for each completion of the item, in its order.
+        scores: the reward model's, likewise; None without one.
+        sampling: temperature, most tokens and seed.
+        blind: whether the voter could not see who wrote which.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    exchange: str
+    answerers: tuple[Answerer, ...]
+    scores: tuple[float | None, ...]
+    sampling: dict[str, int | float]
+    blind: bool
+
+
+class NewSourcedVote(NewVote):
+    """A vote on completions that were written for the voter."""
+
+    source: Source
+
+
+class NewSourcedEdit(NewEdit):
+    """A better text for a completion that was written for the editor."""
+
+    source: Source
+
+
+class NewRetraction(_OnItem):
+    """Takes back the person's current vote on this item; :class:`NewUndo` takes back their newest of all."""
+
+    type: Literal["undo"] = "undo"
+
+    @property
+    def payload(self) -> JsonObject:
+        return {}
+
+
 class NewUndo(_ByPerson):
     """Undoes the person's newest current vote or skip."""
 
@@ -246,6 +298,8 @@ class NewAdjudication(_Event):
 
 PersonEvent = Annotated[NewVote | NewSkip | NewFlag | NewEdit | NewUndo | NewConsent, Field(discriminator="type")]
 NewEvent = PersonEvent | NewAdjudication
+SourcedEvent = NewSourcedVote | NewSourcedEdit | NewRetraction
+"""On items that join the log with the first answer to them: :meth:`pipeline.labelling.log.log.Log.answer`."""
 
 _TYPES = ("vote", "skip", "flag", "undo", "edit", "consent")
 _PERSON_EVENT: TypeAdapter[PersonEvent] = TypeAdapter(PersonEvent)

@@ -89,6 +89,10 @@ class People:
         """This project's secret salt for :func:`~pipeline.labelling.items.order_of`."""
         return self._token("salt")
 
+    def sign(self, text: str) -> str:
+        """A signature of a text that this project wrote and others keep."""
+        return self._token(f"signed:{text}")
+
     def _token(self, text: str) -> str:
         return hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()[:32]
 

@@ -10,10 +10,10 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from pipeline.base.errors import PipelineError
+from pipeline.base.errors import DataError, PipelineError
 from pipeline.labelling.log.database import LogFull, Refused
 from pipeline.labelling.public_url import PublicAddress
 from pipeline.labelling.settings import LabelSection
@@ -48,16 +48,20 @@ def build_app(
         public: the address of a proxy in front of it.
     """
     site = Site(log, settings, title, guidelines, consent, publish, public)
+    return guarded_app(site, [*api.routes(), *operator.routes()], hosts)
+
+
+def guarded_app(site: Site, routes: Sequence[BaseRoute], hosts: Sequence[str]) -> Starlette:
+    """The app of ``routes`` behind people's links, with the guards and static files that all pages here share."""
     app = Starlette(
         routes=[
             Route("/", _front),
             Route("/favicon.ico", _no_icon),
             Route("/join/{token}", _join),
-            *api.routes(),
-            *operator.routes(),
-            Mount("/static", _Static(directory=HERE / "static")),
+            *routes,
+            Mount("/static", StaticPages(directory=HERE / "static")),
         ],
-        middleware=[Middleware(Guard, hosts=hosts, refuse=refuse, public=public)],
+        middleware=[Middleware(Guard, hosts=hosts, refuse=refuse, public=site.public, stage=site.stage)],
         exception_handlers={HTTPException: _refused, PipelineError: _cannot},
     )
     app.state.site = site
@@ -97,14 +101,16 @@ def _refused(request: Request, err: Exception) -> Response:
 
 
 def _cannot(request: Request, err: Exception) -> Response:
-    """Convert the log's errors to refusals. Nothing was recorded."""
+    """Convert errors of the log and of what was sent to refusals. Nothing was recorded."""
     if isinstance(err, Refused):
         raise Refusal(409, str(err), "refused by the log") from err
+    if isinstance(err, DataError):
+        raise Refusal(400, str(err), "refused") from err
     status = 507 if isinstance(err, LogFull) else 503
     raise Refusal(status, str(err), type(err).__name__, "full") from err
 
 
-class _Static(StaticFiles):
+class StaticPages(StaticFiles):
     """Static files, which a browser caches and revalidates."""
 
     def file_response(self, *args, **kwargs) -> Response:

@@ -137,6 +137,7 @@ class Site:
     Attributes:
         publish: see :func:`app.build_app`.
         public: the address of a proxy in front of this page.
+        stage: the command that serves it.
     """
 
     log: Log
@@ -146,6 +147,7 @@ class Site:
     consent: Consent
     publish: Callable[[], str] | None
     public: PublicAddress | None = None
+    stage: str = "label"
     rate: Rate = field(default_factory=Rate)
     state: OperatorState = field(default_factory=OperatorState)
 
@@ -222,9 +224,12 @@ def refuse(request: Request, refusal: Refusal) -> Response:
     return page("message.html.jinja", {"title": title, "text": refusal.text, "again": again}, refusal.status)
 
 
-def page(template: str, values: Mapping[str, Any], status: int = 200) -> Response:
-    """A rendered template of this package. Lone surrogates become question marks."""
-    return HTMLResponse(_environment().get_template(template).render(values).encode("utf-8", "replace"), status)
+def page(
+    template: str, values: Mapping[str, Any], status: int = 200, templates: Path = HERE / "templates"
+) -> Response:
+    """A rendered template. Lone surrogates become question marks."""
+    rendered = _environment(templates).get_template(template).render(values)
+    return HTMLResponse(rendered.encode("utf-8", "replace"), status)
 
 
 def show_controls(text: str) -> str:
@@ -233,10 +238,13 @@ def show_controls(text: str) -> str:
 
 
 @cache
-def _environment() -> Environment:
-    loader = FileSystemLoader(HERE / "templates")
+def _environment(templates: Path) -> Environment:
     environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(templates),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["show_controls"] = show_controls
     return environment

@@ -89,6 +89,7 @@ class Guard:
         hosts: allowed host names.
         refuse: renders a Refusal as a page or JSON.
         public: the address of a proxy in front of this page, whose name and origin are allowed too.
+        stage: the command that serves, for lines on stderr.
     """
 
     def __init__(
@@ -97,8 +98,9 @@ class Guard:
         hosts: Sequence[str],
         refuse: Callable[[Request, Refusal], Response],
         public: PublicAddress | None = None,
+        stage: str = "label",
     ) -> None:
-        self.app, self.refuse, self.public = app, refuse, public
+        self.app, self.refuse, self.public, self.stage = app, refuse, public, stage
         self.hosts = tuple(host_name(host) for host in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -121,14 +123,14 @@ class Guard:
             self._check(scope)
             await self.app(scope, receive, send_guarded)
         except Refusal as refusal:
-            note(scope, refusal.status, refusal.logged)
+            note(scope, refusal.status, refusal.logged, self.stage)
             await self.refuse(request, refusal)(scope, receive, send_guarded)
         except ClientDisconnect:
-            note(scope, 400, "the client disconnected")
+            note(scope, 400, "the client disconnected", self.stage)
         except Exception as err:
             # Frames only: the error's message may contain somebody's text.
             frames = "".join(traceback.format_tb(err.__traceback__)[-6:])
-            note(scope, 500, f"{type(err).__name__}, a bug:\n{frames.rstrip()}")
+            note(scope, 500, f"{type(err).__name__}, a bug:\n{frames.rstrip()}", self.stage)
             if not started:
                 refusal = Refusal(500, "An internal error occurred; see the server's terminal.")
                 await self.refuse(request, refusal)(scope, receive, send_guarded)
@@ -153,12 +155,12 @@ class Guard:
             raise Refusal(403, "A change must come from this page itself.", reason)
 
 
-def note(scope: Scope, status: int, reason: str) -> None:
+def note(scope: Scope, status: int, reason: str, stage: str = "label") -> None:
     """Log time, method, path without tokens, status and reason on stderr; never a query, a body or a header."""
     path = re.sub(r"[0-9a-fA-F]{16,}|(?<=/join/).+", "…", scope["path"])[:120]
     path = "".join(c if c.isprintable() else "?" for c in path).encode("ascii", "replace").decode()
     when = time.strftime("%Y-%m-%d %H:%M:%S")
-    print(f"[label] {when} {scope['method'][:10]} {path} {status} {reason}", file=sys.stderr, flush=True)
+    print(f"[{stage}] {when} {scope['method'][:10]} {path} {status} {reason}", file=sys.stderr, flush=True)
 
 
 async def read_body(request: Request, media: str, limit: int = BODY_BYTES, seconds: float = BODY_SECONDS) -> bytes:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pipeline.base.errors import ConfigError, PipelineError
 from pipeline.base.process import say
@@ -37,10 +37,13 @@ class Server:
         name: of the project; the page's default title.
         publish: see :func:`pipeline.labelling.web.app.build_app`.
     Attributes:
+        stage, host_key, port_key: how messages name the command and the settings of the address.
         port: the port; with the setting 0 it is known on entering.
     Raises:
         PipelineError: on entering, if the address cannot be bound or a text file cannot be read.
     """
+
+    stage, host_key, port_key = "label", "label.host", "label.port"
 
     def __init__(self, log: Log, settings: LabelSection, name: str, publish: Callable[[], str] | None) -> None:
         self.log, self.settings, self.name, self.publish = log, settings, name, publish
@@ -49,31 +52,34 @@ class Server:
         self._server: Any = None
         self._thread: threading.Thread | None = None
 
-    def __enter__(self) -> Server:
+    def app(self) -> Any:
+        """The app that is served. Raises ConfigError where a text file cannot be read."""
         from pipeline.labelling.web.app import build_app
 
         settings = self.settings
         guidelines = None if settings.guidelines is None else read_text(settings.guidelines, "label.guidelines")
-        consent = read_consent(settings.consent)
-        self._socket = bind(settings.host, settings.port)
-        self.port = self._socket.getsockname()[1]
-        app = build_app(
+        return build_app(
             self.log,
             settings,
             title=settings.title or self.name,
             guidelines=guidelines,
-            consent=consent,
+            consent=read_consent(settings.consent),
             publish=self.publish,
             hosts=own_names(settings.host),
             public=settings.public,
         )
+
+    def __enter__(self) -> Self:
+        app = self.app()
+        self._socket = bind(self.settings.host, self.settings.port, self.host_key, self.port_key)
+        self.port = self._socket.getsockname()[1]
         self._server = _uvicorn(app)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._socket]}, name="labelling page", daemon=True
         )
         self._thread.start()
         for line in self._warnings():
-            say("label", line)
+            say(self.stage, line)
         return self
 
     def __exit__(
@@ -132,8 +138,11 @@ class Server:
         time.sleep(LINGER_SECONDS)
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, host_key: str = "label.host", port_key: str = "label.port") -> socket.socket:
     """A listening socket.
+
+    Args:
+        host_key, port_key: of the settings, for messages.
 
     Raises:
         PipelineError: the name is unknown, the port is taken, or it may not be used.
@@ -143,7 +152,8 @@ def bind(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except (socket.gaierror, UnicodeError):
-        raise ConfigError(f"label.host = {host}", "is not an address of this machine.", "Use 127.0.0.1.") from None
+        what = "is not an address of this machine."
+        raise ConfigError(f"{host_key} = {host}", what, "Use 127.0.0.1.") from None
     sock = socket.socket(family, kind, proto)
     try:
         # Otherwise the port of a page just closed stays taken for a minute.
@@ -152,20 +162,20 @@ def bind(host: str, port: int) -> socket.socket:
         sock.listen(128)
     except OSError as err:
         sock.close()
-        raise _cannot_listen(err, host, port) from None
+        raise _cannot_listen(err, f"{host_key} = {host}", port_key, port) from None
     return sock
 
 
-def _cannot_listen(err: OSError, host: str, port: int) -> PipelineError:
-    where = f"label.port = {port}"
+def _cannot_listen(err: OSError, host: str, port_key: str, port: int) -> PipelineError:
+    where = f"{port_key} = {port}"
     if err.errno == errno.EADDRINUSE:
-        remedy = "Is this page open already? Else choose another: label.port=0 takes any free one."
+        remedy = f"Is this page open already? Else choose another: {port_key}=0 takes any free one."
         return ConfigError(where, "another program listens there.", remedy)
     if err.errno in (errno.EACCES, errno.EPERM):
         return ConfigError(where, "may not be used by this user.", "Choose one above 1023.")
     if err.errno == errno.EADDRNOTAVAIL:
-        return ConfigError(f"label.host = {host}", "is not an address of this machine.", "Use 127.0.0.1.")
-    return ConfigError(f"label.host = {host}", f"{err.strerror}.", "Use 127.0.0.1.")
+        return ConfigError(host, "is not an address of this machine.", "Use 127.0.0.1.")
+    return ConfigError(host, f"{err.strerror}.", "Use 127.0.0.1.")
 
 
 def is_loopback(host: str) -> bool:

@@ -1,0 +1,280 @@
+"""Answer several people at once: base and policy on one model, by turns, each answer streamed token by token.
+
+One thread does all the work of the models. A round gives every answer in progress one token: first those of the
+base, then those of the policy, so that adapters are switched twice in a round and nobody waits for another's
+answer to end. Questions beyond :data:`AT_ONCE` wait their turn, one of each person before anybody's second.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import torch
+from torch import nn
+
+from pipeline.base.errors import DataError, PipelineError
+from pipeline.base.process import say
+from pipeline.chat.conversation import Prompting
+from pipeline.chat.served import Served, Settings
+from pipeline.chat.streaming import Stream
+from pipeline.formats.messages import Message
+from pipeline.modeling.decoding.drawing import uniforms
+from pipeline.modeling.lora import fuse_lora
+from pipeline.modeling.precision import base_dtype
+from pipeline.modeling.roles import Role, active_adapter, load_policy
+from pipeline.modeling.types import CausalLM, Tokenizer
+from pipeline.scoring.build_scorer import ScorerContext, build
+from pipeline.scoring.scorer import Samples, Scorer
+from pipeline.store.store import Store
+
+AT_ONCE = 8
+"""Questions that are answered at a time; a cache of keys and values is held for two answers to each."""
+SEEDS = 2**48
+"""Below 2^53, so that every reader of JSON keeps a seed as it is."""
+WAITING_EACH = 4
+"""Questions of one person that may wait or be answered."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """What happened to a question.
+
+    Attributes:
+        kind: ``waits`` behind ``number`` others; ``text``: the whole text so far of ``side``; ``done``: it has
+            ended, with ``number`` tokens; ``over``: both have; ``failed``: with the error ``text``.
+        side: 0 base, 1 policy.
+        score: the reward model's, of a text that is done.
+        ended: the model ended the text; False where its length did.
+    """
+
+    kind: Literal["waits", "text", "done", "over", "failed"]
+    side: int = 0
+    text: str = ""
+    number: int = 0
+    score: float | None = None
+    ended: bool = False
+
+
+Tell = Callable[[Update], object]
+"""Called on the engine's thread; it must not wait."""
+
+
+@dataclass(eq=False)
+class Question:
+    """A question in progress."""
+
+    who: str
+    prompt: str
+    prompt_ids: list[int]
+    seed: int
+    tell: Tell
+    streams: list[Stream] = field(default_factory=list[Stream])
+    told: list[str] = field(default_factory=lambda: ["", ""])
+    reported: set[int] = field(default_factory=set[int])
+    place: int | None = None
+    stopped: bool = False
+
+
+class Engine:
+    """Base and policy of a version, loaded once, and the thread that answers.
+
+    Attributes:
+        template_note: what users should know where the base has no chat template; None where it has one.
+        scored: whether answers get a score.
+    """
+
+    def __init__(
+        self, roles: Sequence[Role], tokenizer: Tokenizer, settings: Settings, scorer: Scorer | None = None
+    ) -> None:
+        self.roles, self.tokenizer, self.settings, self.scorer = tuple(roles), tokenizer, settings, scorer
+        self.prompting = Prompting(roles[0].model, tokenizer, settings.system, settings.completion_tokens)
+        self._waiting: list[Question] = []
+        self._active: list[Question] = []
+        self._changed = threading.Condition()
+        self._closed = False
+        self._asked = 0
+        self._thread: threading.Thread | None = None
+
+    @classmethod
+    def load(cls, store: Store, served: Served, settings: Settings) -> Engine:
+        """Load a policy, with its base and what scored it. Raises ModelError where one does not load."""
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        dtype = base_dtype(None, device)
+        model, tokenizer = load_policy(*served.base, served.policy.path, dtype)
+        cast("nn.Module", model).to(device)
+        if hasattr(model, "peft_config"):
+            fuse_lora(cast("nn.Module", model))
+            roles = Role(model), Role(model, "policy")
+        else:
+            base = cast("nn.Module", load_policy(*served.base, dtype=dtype)[0]).to(device)
+            roles = Role(cast("CausalLM", base)), Role(model)
+        return cls(roles, tokenizer, settings, load_scorer(store, served, model, tokenizer, device))
+
+    @property
+    def positions(self) -> int | None:
+        return getattr(self.roles[0].model.config, "max_position_embeddings", None)
+
+    def ask(self, who: str, messages: Sequence[Message], tell: Tell, seed: int | None = None) -> Question:
+        """Ask both sides; the answers come to ``tell``.
+
+        Args:
+            seed: of the answers' randomness; by default the settings', plus the number of the question, or any.
+        Raises:
+            DataError: the conversation does not fit the base, or this person has too many questions open.
+            ModelError: the chat template refuses the conversation.
+        """
+        prompt = self.prompting.text(messages)
+        ids = self.prompting.ids(prompt)
+        with self._changed:
+            mine = sum(q.who == who for q in (*self._waiting, *self._active))
+            if mine >= WAITING_EACH:
+                raise DataError("questions", f"{mine} of yours are being answered.", "Wait for one to end.")
+            if seed is None and self.settings.seed is not None:
+                seed = self.settings.seed + self._asked
+            self._asked += 1
+            question = Question(who, prompt, ids, secrets.randbelow(SEEDS) if seed is None else seed, tell)
+            if self._closed:
+                raise DataError("questions", "the server is stopping.", "Start it again.")
+            self._waiting.append(question)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="chat models", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+        return question
+
+    def stop(self, question: Question) -> None:
+        """End a question whose asker has gone, by the next token; nothing more is told of it."""
+        with self._changed:
+            question.stopped = True
+            self._waiting = [q for q in self._waiting if q is not question]
+
+    def close(self) -> None:
+        """End the thread and every question."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    @property
+    def at_work(self) -> int:
+        """Questions that are being answered or wait."""
+        with self._changed:
+            return len(self._waiting) + len(self._active)
+
+    # The thread
+
+    def _run(self) -> None:
+        while self._next_round():
+            try:
+                self._round()
+            except Exception as err:  # of these questions; others are answered
+                # A bug's message may hold text of the askers.
+                known = isinstance(err, PipelineError)
+                say("chat", f"a question failed: {err if known else type(err).__name__}")
+                text = str(err) if known else "The models failed; see the server's terminal."
+                for question in self._active:
+                    question.tell(Update("failed", text=text))
+                with self._changed:
+                    self._active = []
+
+    def _next_round(self) -> bool:
+        """Wait for work, begin questions whose turn it is; False once closed."""
+        with self._changed:
+            self._active = [q for q in self._active if not q.stopped]
+            self._changed.wait_for(lambda: self._closed or self._waiting or self._active)
+            if self._closed:
+                for question in (*self._active, *self._waiting):
+                    question.tell(Update("failed", text="The server is stopping."))
+                return False
+            while self._waiting and len(self._active) < AT_ONCE:
+                self._active.append(self._waiting.pop(self._next_waiting()))
+            for place, question in enumerate(self._waiting):
+                if question.place != place:
+                    question.place = place
+                    question.tell(Update("waits", number=place))
+            return True
+
+    def _next_waiting(self) -> int:
+        """The place of the first question of a person with the fewest in progress."""
+        in_progress = [q.who for q in self._active]
+        return min(range(len(self._waiting)), key=lambda i: (in_progress.count(self._waiting[i].who), i))
+
+    def _begin(self, question: Question) -> None:
+        settings = self.settings
+        generator = torch.Generator().manual_seed(question.seed)
+        noise = uniforms(2, settings.completion_tokens, generator)
+        question.streams = [
+            Stream(role, self.tokenizer, question.prompt_ids, noise[side], settings.temperature)
+            for side, role in enumerate(self.roles)
+        ]
+
+    def _round(self) -> None:
+        """One token of every answer in progress; what has ended is scored and reported."""
+        for question in self._active:
+            if not question.streams:
+                self._begin(question)
+        for side, role in enumerate(self.roles):
+            growing = [q for q in self._active if not q.stopped and not q.streams[side].over]
+            if not growing:
+                continue
+            with active_adapter(role.model, role.adapter):
+                for question in growing:
+                    if not question.stopped:
+                        question.streams[side].step()
+                        self._tell_text(question, side)
+            for question in growing:
+                if question.streams[side].over and not question.stopped:
+                    self._tell_done(question, side)
+        for question in [q for q in self._active if len(q.reported) == len(self.roles)]:
+            with self._changed:
+                self._active.remove(question)
+            question.tell(Update("over"))
+
+    def _tell_text(self, question: Question, side: int) -> None:
+        text = question.streams[side].text()
+        if text != question.told[side]:
+            question.told[side] = text
+            question.tell(Update("text", side, text))
+
+    def _tell_done(self, question: Question, side: int) -> None:
+        stream = question.streams[side]
+        question.reported.add(side)
+        score = self._score(question, stream)
+        question.tell(Update("done", side, stream.text(), len(stream.ids), score, stream.ended))
+
+    def _score(self, question: Question, stream: Stream) -> float | None:
+        if self.scorer is None:
+            return None
+        try:
+            samples = Samples([question.prompt_ids], [stream.ids], self.tokenizer, [question.prompt])
+            return round(float(self.scorer(samples)[0]), 4)
+        except PipelineError as err:
+            say("chat", f"no score: {err}")
+            return None
+
+
+def load_scorer(
+    store: Store, served: Served, model: CausalLM, tokenizer: Tokenizer, device: torch.device
+) -> Scorer | None:
+    """What scored the policy in training; None, with a line, where that is not at hand."""
+    ppo: Mapping[str, Any] = served.ppo
+    context = ScorerContext(
+        where=served.policy.where,
+        device=device,
+        resolve=store.find_version,
+        model=model,
+        tokenizer=tokenizer,
+        adapter_dir=served.reward,
+        base=served.base,
+    )
+    std_coef = float(ppo.get("reward_std_coef") or 1.0)
+    try:
+        return build(ppo.get("reward"), context, combine=ppo.get("reward_combine"), std_coef=std_coef)
+    except PipelineError as err:
+        say("chat", f"answers get no score: {err}")
+        return None

@@ -1,0 +1,39 @@
+"""The body of ``try``: load the models, serve the page until Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+
+from pipeline.base.process import say
+from pipeline.chat import options, project, votes
+from pipeline.chat.asking import Talk
+from pipeline.chat.engine import Engine
+from pipeline.chat.try_page import page_settings, parser
+from pipeline.chat.web.server import TryServer
+
+
+def main(argv: list[str]) -> int:
+    """Serve until Ctrl-C.
+
+    Raises:
+        PipelineError: see :func:`pipeline.chat.try_page.main`.
+    """
+    args = parser().parse_args(argv)
+    settings = page_settings(args)
+    store, served, of_answers = options.served_of(args)
+    with contextlib.closing(project.open_log(store, served.project)) as log:
+        for name in settings.annotators:
+            log.people.add(name)
+        say("try", f"loading {served.policy.ref} and {served.base_answerer.ref}")
+        engine = Engine.load(store, served, of_answers)
+        talk = Talk(engine, served, args.blind)
+        with contextlib.closing(engine), TryServer(log, settings, talk) as server:
+            for name, url in server.links():
+                say("try", f"{name}: {url}")
+            say("try", "the page is open; Ctrl-C closes it and keeps every vote")
+            with contextlib.suppress(KeyboardInterrupt):
+                server.wait(lambda: False)
+        for line in votes.standing(log).lines():
+            say("try", line)
+    say("try", f"make a dataset of the votes: make try RUN={args.policy} PUBLISH=1")
+    return 0
