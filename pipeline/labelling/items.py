@@ -21,7 +21,7 @@ THUMBS_CHOICES = ("like", "dislike")
 RATING_CHOICES = ("1", "2", "3", "4", "5")
 
 TYPED = "typed_by_annotators"
-"""Key of a batch's ``about`` and of a version's stats: annotators typed the prompts, which are erased with them."""
+"""Key of a batch's ``about`` and of a version's stats: annotators typed the prompts, which go with them."""
 
 
 @dataclass(frozen=True)
