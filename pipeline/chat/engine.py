@@ -96,7 +96,8 @@ class Engine:
         self._active: list[Question] = []
         self._changed = threading.Condition()
         self._closed = False
-        self._asked = 0
+        self._asked = self._begun = 0
+        self._last_begun: dict[str, int] = {}
         self._thread: threading.Thread | None = None
 
     @classmethod
@@ -192,17 +193,21 @@ class Engine:
                     question.tell(Update("failed", text="The server is stopping."))
                 return False
             while self._waiting and len(self._active) < AT_ONCE:
-                self._active.append(self._waiting.pop(self._next_waiting()))
-            for place, question in enumerate(self._waiting):
+                question = min(self._waiting, key=self._turn)
+                self._waiting.remove(question)
+                self._active.append(question)
+                self._begun += 1
+                self._last_begun[question.who] = self._begun
+            for place, question in enumerate(sorted(self._waiting, key=self._turn)):
                 if question.place != place:
                     question.place = place
                     question.tell(Update("waits", number=place))
             return True
 
-    def _next_waiting(self) -> int:
-        """The place of the first question of a person with the fewest in progress."""
-        in_progress = [q.who for q in self._active]
-        return min(range(len(self._waiting)), key=lambda i: (in_progress.count(self._waiting[i].who), i))
+    def _turn(self, question: Question) -> tuple[int, int]:
+        """The order of waiting questions: of whom the fewest are in progress, then whose turn was longest ago."""
+        who = question.who
+        return sum(q.who == who for q in self._active), self._last_begun.get(who, 0)
 
     def _begin(self, question: Question) -> None:
         settings = self.settings

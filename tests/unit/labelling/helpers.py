@@ -46,6 +46,14 @@ def vote(who: str, item: Item, choice: str = "a", **more: Any) -> NewEvent:
     return new_event("vote", who, item, choice=choice, **more)
 
 
+def sourced(who: str, item: Item, choice: str = "a", key: str = "") -> n.NewSourcedVote:
+    """A vote on completions that were written for the voter."""
+    answerers = tuple(n.Answerer(role=role, ref=role, id=role) for role in ("base", "policy"))
+    source = n.Source(exchange="e", answerers=answerers, scores=(0.5, None), sampling={"seed": 1}, blind=False)
+    content: dict[str, Any] = {"choice": choice, "order": (0, 1), "ms": 5, "source": source}
+    return n.NewSourcedVote(key=key or next(KEYS), annotator=who, item=item.id, **content)
+
+
 def undo(who: str) -> NewEvent:
     return new_event("undo", who)
 

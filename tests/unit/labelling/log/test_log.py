@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.labelling.items import TYPED, Item
 from pipeline.labelling.log.database import LogFull, Refused
 from pipeline.labelling.log.log import Log
+from pipeline.labelling.log.new_event import NewRetraction
 from pipeline.labelling.log.schema import FILE
-from tests.unit.labelling.helpers import ITEMS, new_event, open_log, vote
+from tests.unit.labelling.helpers import ITEMS, new_event, open_log, sourced, tables, vote
 
 SECRETS = ("very private note", "note on a skip", "text of my own hand", "nobody should know this name", "my-key-")
 
@@ -89,3 +91,27 @@ def test_only_who_is_being_forgotten_can_be_erased(log: Log, who: str) -> None:
     with pytest.raises(sqlite3.IntegrityError, match="only ever added"):
         log.database.rows("DELETE FROM events")
     assert log.database.rows("SELECT * FROM forgetting") == []
+
+
+def test_forget_erases_the_items_that_only_this_person_typed(tmp_path: Path) -> None:
+    log = open_log(tmp_path / "l", ITEMS[:1])
+    log.batches.open("chat", {TYPED: True})
+    log.database.row("PRAGMA secure_delete=OFF")
+    gone, other = log.people.add("gone").id, log.people.add("stays").id
+    mine, both, theirs = (Item(text, ("x", "y")) for text in ("words of my own", "words of both", "their words"))
+    for who, item in ((gone, mine), (gone, both), (other, both), (other, theirs)):
+        log.answer(item, sourced(who, item))
+    # A vote that was taken back, too.
+    withdrawn = Item("withdrawn words", ("x", "y"))
+    log.answer(withdrawn, sourced(gone, withdrawn))
+    log.answer(withdrawn, NewRetraction(key="retraction", annotator=gone, item=withdrawn.id))
+    assert log.forget(gone) == 4
+    assert [item.prompt for item in log.batches.items()] == ["words of both", "their words"]
+    for words in (b"words of my own", b"withdrawn words"):
+        assert words not in bytes_of(log.directory)
+    # Items that an experiment brought stay, without a vote too.
+    log.batches.open("b", {})
+    assert [item.id for item in log.batches.items()] == [ITEMS[0].id]
+    before = tables(log)
+    log.rebuild()
+    assert tables(log) == before

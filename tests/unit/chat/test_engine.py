@@ -1,0 +1,217 @@
+"""Answering: the same tokens as the pipeline samples, several questions by turns, and questions that end early."""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.base.errors import DataError, ModelError
+from pipeline.chat import engine as module
+from pipeline.chat.engine import Engine, Update
+from pipeline.chat.served import Settings
+from pipeline.modeling.decoding.drawing import uniforms
+from pipeline.modeling.decoding.generation import generate
+from pipeline.modeling.roles import Role, active_adapter
+from pipeline.modeling.tokens import decode
+from tests.conftest import tiny_gpt2, tiny_llama, tiny_tokenizer, with_lora
+from tests.helpers.refusals import refusal
+
+TOKENS = 12
+SAY = [{"role": "user", "content": "w5 w6 w7"}]
+
+
+class Lengths:
+    """A scorer: the number of tokens."""
+
+    def __call__(self, samples: Any) -> torch.Tensor:
+        return torch.tensor([float(len(ids)) for ids in samples.completion_ids])
+
+
+@pytest.fixture(scope="module", params=[tiny_gpt2, tiny_llama], ids=["gpt2", "llama"])
+def model(request: pytest.FixtureRequest) -> Any:
+    return with_lora(request.param(), noise=0.5)
+
+
+@pytest.fixture
+def engine(model: Any) -> Iterator[Engine]:
+    made = Engine((Role(model), Role(model, "policy")), tiny_tokenizer(), Settings(1.0, TOKENS, seed=3), Lengths())
+    yield made
+    made.close()
+
+
+class Heard:
+    """Collects what is told of one question."""
+
+    def __init__(self) -> None:
+        self.updates: queue.SimpleQueue[Update] = queue.SimpleQueue()
+        self.all: list[Update] = []
+
+    def __call__(self, update: Update) -> None:
+        self.updates.put(update)
+
+    def until_over(self) -> dict[int, Update]:
+        while not self.all or self.all[-1].kind not in ("over", "failed"):
+            self.all.append(self.updates.get(timeout=20))
+        assert self.all[-1].kind == "over", self.all[-1]
+        return {u.side: u for u in self.all if u.kind == "done"}
+
+
+def sampled(model: Any, adapter: str | None, side: int, seed: int, prompt: list[int]) -> list[int]:
+    noise = uniforms(2, TOKENS, torch.Generator().manual_seed(seed))[side : side + 1]
+    with active_adapter(model, adapter):
+        return generate(model, [prompt], max_new_tokens=TOKENS, eos_id=51, noise=noise).rows()[0]
+
+
+# Catches: the policy's adapter active for the base; a position that is off by one; a cache that is shared.
+def test_streams_are_what_the_pipeline_samples(model: Any, engine: Engine) -> None:
+    several = [Heard() for _ in range(4)]
+    prompts = ["w5 w6 w7", "w8", "w1 w2 w3 w4 w9 w10", "w11 w12"]
+    for heard, prompt in zip(several, prompts, strict=True):
+        engine.ask(prompt, [{"role": "user", "content": prompt}], heard)
+    for n, (heard, prompt) in enumerate(zip(several, prompts, strict=True)):
+        done = heard.until_over()
+        ids = [int(word[1:]) for word in prompt.split()]
+        for side, adapter in enumerate((None, "policy")):
+            expected = sampled(model, adapter, side, 3 + n, ids)
+            assert done[side].text == decode(engine.tokenizer, expected)
+            assert (done[side].number, done[side].ended) == (len(expected), expected[-1] == 51)
+            assert done[side].score == len(expected)
+            texts = [u.text for u in heard.all if u.kind == "text" and u.side == side]
+            assert all(after.startswith(before) for before, after in itertools.pairwise(texts))
+
+
+def test_base_and_policy_are_one_model(engine: Engine) -> None:
+    base, policy = engine.roles
+    assert base.model is policy.model
+
+
+def test_questions_are_answered_by_turns(engine: Engine) -> None:
+    order: list[str] = []
+
+    def heard(name: str, whole: Heard) -> Any:
+        return lambda update: (order.append(name) if update.kind == "text" else None, whole(update))
+
+    # Held until both are asked: the first round then has both.
+    with engine._changed:
+        one, two = Heard(), Heard()
+        started = threading.Thread(target=lambda: engine.ask("Ada", SAY, heard("Ada", one), seed=5))
+        started.start()
+    started.join()
+    engine.ask("Ben", SAY, heard("Ben", two), seed=6)
+    one.until_over()
+    two.until_over()
+    assert order.index("Ben") < len(order) - 1 - order[::-1].index("Ada")
+
+
+def test_those_beyond_the_limit_wait_one_of_each_person_first(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "AT_ONCE", 1)
+    ended: list[str] = []
+    gate = threading.Event()
+    inside = threading.Event()
+
+    def first(update: Update) -> None:
+        inside.set()
+        gate.wait(20)
+        if update.kind == "over":
+            ended.append("Ada 1")
+
+    def name(text: str, heard: Heard) -> Any:
+        return lambda update: (ended.append(text) if update.kind == "over" else None, heard(update))
+
+    engine.ask("Ada", SAY, first)
+    inside.wait(20)
+    waiting = [Heard() for _ in range(3)]
+    engine.ask("Ada", SAY, name("Ada 2", waiting[0]))
+    engine.ask("Ada", SAY, name("Ada 3", waiting[1]))
+    engine.ask("Ben", SAY, name("Ben", waiting[2]))
+    gate.set()
+    for heard in waiting:
+        heard.until_over()
+    assert ended == ["Ada 1", "Ben", "Ada 2", "Ada 3"]
+
+
+def test_one_person_cannot_queue_without_end(engine: Engine) -> None:
+    gate = threading.Event()
+    for _ in range(module.WAITING_EACH):
+        engine.ask("Ada", SAY, lambda update: gate.wait(20))
+    try:
+        assert "4 of yours" in refusal(DataError, engine.ask, "Ada", SAY, print)
+    finally:
+        gate.set()
+
+
+# Catches: a stopped question that goes on to its end, and holds a place.
+def test_a_question_that_is_stopped_costs_no_more_tokens(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[int] = []
+    step = module.Stream.step
+    monkeypatch.setattr(module.Stream, "step", lambda self: (steps.append(1), step(self)))
+    gate, begun = threading.Event(), threading.Event()
+
+    def tell(update: Update) -> None:
+        begun.set()
+        gate.wait(20)
+
+    question = engine.ask("Ada", SAY, tell)
+    begun.wait(20)
+    engine.stop(question)
+    gate.set()
+    after = Heard()
+    engine.ask("Ben", SAY, after)
+    done = after.until_over()
+    assert engine.at_work == 0
+    assert len(steps) <= 1 + sum(update.number for update in done.values())
+
+
+def test_a_failing_model_fails_the_questions_in_progress_and_no_later_one(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(self: Any) -> None:
+        raise RuntimeError("a secret of the asker")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module.Stream, "step", broken)
+        heard = Heard()
+        engine.ask("Ada", SAY, heard)
+        assert heard.updates.get(timeout=20) == Update(
+            "failed", text="The models failed; see the server's terminal."
+        )
+    assert capsys.readouterr().out == "[chat] a question failed: RuntimeError\n"
+    after = Heard()
+    engine.ask("Ada", SAY, after)
+    after.until_over()
+
+
+def test_a_conversation_that_does_not_fit_is_refused(engine: Engine) -> None:
+    long = [{"role": "user", "content": "w1 " * 60}]
+    assert "has 60 tokens; this base reads 52 and then" in refusal(DataError, engine.ask, "A", long, print)
+
+
+def test_answers_longer_than_the_base_are_refused(model: Any) -> None:
+    engine = Engine((Role(model), Role(model, "policy")), tiny_tokenizer(), Settings(1.0, 64))
+    assert "64 positions" in refusal(ModelError, engine.ask, "Ada", SAY, print)
+
+
+def test_closing_ends_what_is_in_progress(model: Any) -> None:
+    engine = Engine((Role(model), Role(model, "policy")), tiny_tokenizer(), Settings(1.0, TOKENS))
+    gate, told = threading.Event(), list[Update]()
+    begun = threading.Event()
+
+    def tell(update: Update) -> None:
+        told.append(update)
+        begun.set()
+        gate.wait(20)
+
+    engine.ask("Ada", SAY, tell)
+    begun.wait(20)
+    threading.Timer(0.05, gate.set).start()
+    engine.close()
+    assert told[-1].kind in ("failed", "over")
+    assert "stopping" in refusal(DataError, engine.ask, "Ada", SAY, print)
