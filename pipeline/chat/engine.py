@@ -1,8 +1,8 @@
 """Answer several people at once: base and policy on one model, by turns, each answer streamed token by token.
 
-One thread does all the work of the models. A round gives every answer in progress one token: first those of the
-base, then those of the policy, so that adapters are switched twice in a round and nobody waits for another's
-answer to end. Questions beyond :data:`AT_ONCE` wait their turn, one of each person before anybody's second.
+One thread does all the work of the models. A round gives every answer in progress one token, all in one batch, so
+that nobody waits for another's answer to end. Questions beyond :data:`AT_ONCE` wait their turn, one of each person
+before anybody's second.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from pipeline.base.errors import DataError, PipelineError
 from pipeline.base.process import say
 from pipeline.chat.conversation import Prompting
 from pipeline.chat.served import Served, Settings
-from pipeline.chat.streaming import Stream
+from pipeline.chat.streaming import Batch, Stream
 from pipeline.formats.messages import Message
 from pipeline.modeling.decoding.drawing import uniforms
 from pipeline.modeling.lora import fuse_lora
 from pipeline.modeling.precision import base_dtype
-from pipeline.modeling.roles import Role, active_adapter, load_policy
+from pipeline.modeling.roles import Role, load_policy
 from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.scoring.build_scorer import ScorerContext, build
 from pipeline.scoring.scorer import Samples, Scorer
@@ -92,6 +92,7 @@ class Engine:
     ) -> None:
         self.roles, self.tokenizer, self.settings, self.scorer = tuple(roles), tokenizer, settings, scorer
         self.prompting = Prompting(roles[0].model, tokenizer, settings.system, settings.completion_tokens)
+        self._batches: list[Batch] = []
         self._waiting: list[Question] = []
         self._active: list[Question] = []
         self._changed = threading.Condition()
@@ -181,7 +182,7 @@ class Engine:
                 for question in self._active:
                     question.tell(Update("failed", text=text))
                 with self._changed:
-                    self._active = []
+                    self._active, self._batches = [], []
 
     def _next_round(self) -> bool:
         """Wait for work, begin questions whose turn it is; False once closed."""
@@ -209,48 +210,52 @@ class Engine:
         who = question.who
         return sum(q.who == who for q in self._active), self._last_begun.get(who, 0)
 
-    def _begin(self, question: Question) -> None:
-        settings = self.settings
-        generator = torch.Generator().manual_seed(question.seed)
-        noise = uniforms(2, settings.completion_tokens, generator)
-        question.streams = [
-            Stream(role, self.tokenizer, question.prompt_ids, noise[side], settings.temperature)
-            for side, role in enumerate(self.roles)
-        ]
-
     def _round(self) -> None:
         """One token of every answer in progress; what has ended is scored and reported."""
-        for question in self._active:
-            if not question.streams:
+        for question in list(self._active):
+            if not question.streams and not question.stopped:
                 self._begin(question)
-        for side, role in enumerate(self.roles):
-            growing = [q for q in self._active if not q.stopped and not q.streams[side].over]
-            if not growing:
-                continue
-            with active_adapter(role.model, role.adapter):
-                for question in growing:
-                    if not question.stopped:
-                        question.streams[side].step()
-                        self._tell_text(question, side)
-            for question in growing:
-                if question.streams[side].over and not question.stopped:
-                    self._tell_done(question, side)
-        for question in [q for q in self._active if len(q.reported) == len(self.roles)]:
+                self._report(question)
+        wanted = {s for q in self._active if not q.stopped for s in q.streams if not s.over}
+        for batch in self._batches:
+            batch.keep(wanted.__contains__)
+            if batch.rows:
+                batch.step()
+        self._batches = [batch for batch in self._batches if batch.rows or batch.joins]
+        for question in list(self._active):
+            if not question.stopped:
+                self._report(question)
+
+    def _begin(self, question: Question) -> None:
+        """Read the prompt, and draw the first token of both answers."""
+        settings = self.settings
+        noise = uniforms(2, settings.completion_tokens, torch.Generator().manual_seed(question.seed))
+        question.streams = [
+            Stream(role, self.tokenizer, question.prompt_ids, noise[side]) for side, role in enumerate(self.roles)
+        ]
+        models = {id(role.model): role.model for role in self.roles}
+        for key, model in models.items():
+            batch = next((b for b in self._batches if b.model is model and b.joins), None)
+            if batch is None:
+                batch = Batch(model, settings.temperature)
+                self._batches.append(batch)
+            batch.add([s for s in question.streams if id(s.role.model) == key])
+
+    def _report(self, question: Question) -> None:
+        """Tell what is new of both answers; a question whose answers have ended leaves."""
+        for side, stream in enumerate(question.streams):
+            text = stream.text()
+            if text != question.told[side]:
+                question.told[side] = text
+                question.tell(Update("text", side, text))
+            if stream.over and side not in question.reported:
+                question.reported.add(side)
+                score = self._score(question, stream)
+                question.tell(Update("done", side, text, len(stream.ids), score, stream.ended))
+        if len(question.reported) == len(self.roles):
             with self._changed:
                 self._active.remove(question)
             question.tell(Update("over"))
-
-    def _tell_text(self, question: Question, side: int) -> None:
-        text = question.streams[side].text()
-        if text != question.told[side]:
-            question.told[side] = text
-            question.tell(Update("text", side, text))
-
-    def _tell_done(self, question: Question, side: int) -> None:
-        stream = question.streams[side]
-        question.reported.add(side)
-        score = self._score(question, stream)
-        question.tell(Update("done", side, stream.text(), len(stream.ids), score, stream.ended))
 
     def _score(self, question: Question, stream: Stream) -> float | None:
         if self.scorer is None:

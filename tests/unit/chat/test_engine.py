@@ -150,9 +150,9 @@ def test_one_person_cannot_queue_without_end(engine: Engine) -> None:
 
 # Catches: a stopped question that goes on to its end, and holds a place.
 def test_a_question_that_is_stopped_costs_no_more_tokens(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps: list[int] = []
-    step = module.Stream.step
-    monkeypatch.setattr(module.Stream, "step", lambda self: (steps.append(1), step(self)))
+    drawn: list[int] = []
+    step = module.Batch.step
+    monkeypatch.setattr(module.Batch, "step", lambda self: (drawn.append(len(self.rows)), step(self)))
     gate, begun = threading.Event(), threading.Event()
 
     def tell(update: Update) -> None:
@@ -167,7 +167,8 @@ def test_a_question_that_is_stopped_costs_no_more_tokens(engine: Engine, monkeyp
     engine.ask("Ben", SAY, after)
     done = after.until_over()
     assert engine.at_work == 0
-    assert len(steps) <= 1 + sum(update.number for update in done.values())
+    # The first of each token comes with the prompt.
+    assert sum(drawn) == sum(update.number - 1 for update in done.values())
 
 
 def test_a_failing_model_fails_the_questions_in_progress_and_no_later_one(
@@ -177,12 +178,12 @@ def test_a_failing_model_fails_the_questions_in_progress_and_no_later_one(
         raise RuntimeError("a secret of the asker")
 
     with monkeypatch.context() as patched:
-        patched.setattr(module.Stream, "step", broken)
+        patched.setattr(module.Batch, "step", broken)
         heard = Heard()
         engine.ask("Ada", SAY, heard)
-        assert heard.updates.get(timeout=20) == Update(
-            "failed", text="The models failed; see the server's terminal."
-        )
+        while (update := heard.updates.get(timeout=20)).kind == "text":
+            pass
+        assert (update.kind, update.text) == ("failed", "The models failed; see the server's terminal.")
     assert capsys.readouterr().out == "[chat] a question failed: RuntimeError\n"
     after = Heard()
     engine.ask("Ada", SAY, after)
