@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pipeline.base.errors import ModelError, StoreError
 from pipeline.labelling.log.new_event import Answerer
 from pipeline.store import refs
+from pipeline.store.starting_policy import SENTENCE, is_starting
 from pipeline.store.store import Store, Version
 from pipeline.workflow.relocate import named_base
 
@@ -55,6 +56,11 @@ class Served:
     temperature: float
     completion_tokens: int
     system: str | None
+
+    @property
+    def note(self) -> str | None:
+        """What to know before talking: that PPO kept no update, so that both sides are the base."""
+        return SENTENCE if is_starting(self.policy.manifest.stats) else None
 
     @property
     def project(self) -> str:

@@ -97,6 +97,8 @@ class Session:
             return
         base, policy = self.talk.served.answerers
         self.screen.line(f"{policy.ref} beside its base, {base.ref}. Write a message, or /help.")
+        if self.talk.served.note is not None:
+            self.screen.text(self.talk.served.note)
         if not self.talk.engine.prompting.has_template:
             self.screen.text(f"{NO_TEMPLATE} Here each message stands alone, unless you say /turns on.")
         while True:

@@ -20,6 +20,9 @@ def parser() -> argparse.ArgumentParser:
         "--people", nargs="+", default=["me"], metavar="NAME", help="a link for each (default: me)"
     )
     parser.add_argument(
+        "--withdraw", nargs="+", default=[], metavar="NAME", help="whose link works no longer; the votes stay"
+    )
+    parser.add_argument(
         "--host", default="127.0.0.1", help="any other address is reachable by others (default: %(default)s)"
     )
     parser.add_argument("--port", type=int, default=PORT, help="0: any that is free (default: %(default)s)")

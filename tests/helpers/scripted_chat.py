@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -74,7 +73,10 @@ class ScriptedEngine:
 
 def talk(engine: ScriptedEngine | None = None, *, blind: bool = False) -> Talk:
     served = Served(
-        policy=cast("Any", SimpleNamespace(name="demo-policy", ref=POLICY.ref, id=POLICY.id, path=Path("x"))),
+        policy=cast(
+            "Any",
+            SimpleNamespace(name="demo-policy", ref=POLICY.ref, id=POLICY.id, manifest=SimpleNamespace(stats={})),
+        ),
         base=("x", None),
         base_answerer=BASE,
         reward=None,

@@ -16,6 +16,7 @@ from pipeline.base.errors import ConfigError, DataError, ModelError, PipelineErr
 from pipeline.chat import project, votes
 from pipeline.chat.engine import Engine, Update
 from pipeline.chat.served import Settings, find_served
+from pipeline.chat.web.serve import withdraw
 from pipeline.modeling.roles import language_model
 from pipeline.scoring.reward_adapter import RewardRole
 from pipeline.store.store import Store, Version
@@ -242,6 +243,14 @@ def test_forgetting_somebody_erases_what_they_typed(store: Store, capsys: pytest
     # And the log goes on.
     people_vote(store, ("Cleo",), 2)
     assert publish(store).number > after.number
+
+
+def test_a_withdrawn_link_opens_nothing(store: Store) -> None:
+    with contextlib.closing(project.open_log(store, "mini")) as log:
+        token = log.people.add("Ada").token
+        withdraw(log, ["Ada"])
+        assert log.people.by_token(token) is None
+        assert "There is: Ada." in refusal(ConfigError, withdraw, log, ["Ben"])
 
 
 def test_without_a_vote_there_is_nothing_to_publish(store: Store) -> None:

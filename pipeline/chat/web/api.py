@@ -67,7 +67,10 @@ def _state(request: Request) -> Response:
         "refs": None if talk.blind else [answerer.ref for answerer in talk.served.answerers],
         "scored": engine.scorer is not None,
         "system": engine.settings.system if engine.prompting.has_template else None,
-        "note": None if engine.prompting.has_template else NO_TEMPLATE,
+        "has_template": engine.prompting.has_template,
+        "notes": [
+            note for note in (talk.served.note, None if engine.prompting.has_template else NO_TEMPLATE) if note
+        ],
         "temperature": engine.settings.temperature,
         "completion_tokens": engine.settings.completion_tokens,
     }

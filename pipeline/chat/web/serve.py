@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 
+from pipeline.base.errors import ConfigError
 from pipeline.base.process import say
 from pipeline.chat import options, project, votes
 from pipeline.chat.asking import Talk
 from pipeline.chat.engine import Engine
 from pipeline.chat.try_page import page_settings, parser
 from pipeline.chat.web.server import TryServer
+from pipeline.labelling.log.log import Log
 
 
 def main(argv: list[str]) -> int:
@@ -24,6 +27,7 @@ def main(argv: list[str]) -> int:
     with contextlib.closing(project.open_log(store, served.project)) as log:
         for name in settings.annotators:
             log.people.add(name)
+        withdraw(log, args.withdraw)
         say("try", f"loading {served.policy.ref} and {served.base_answerer.ref}")
         engine = Engine.load(store, served, of_answers)
         talk = Talk(engine, served, args.blind)
@@ -37,3 +41,13 @@ def main(argv: list[str]) -> int:
             say("try", line)
     say("try", f"make a dataset of the votes: make try RUN={args.policy} PUBLISH=1")
     return 0
+
+
+def withdraw(log: Log, names: Sequence[str]) -> None:
+    """Make people's links invalid; their votes stay. Raises ConfigError for an unknown name."""
+    ids = {person.name: person.id for person in log.people.all()}
+    for name in names:
+        if name not in ids:
+            known = ", ".join(ids) or "nobody"
+            raise ConfigError(options.WHERE, f"--withdraw {name}: nobody is called that.", f"There is: {known}.")
+        log.people.withdraw(ids[name])

@@ -130,13 +130,11 @@ def _undo(db: sqlite3.Connection, event: NewUndo) -> Receipt:
 
 
 def replace_in(db: sqlite3.Connection, event: SourcedEvent) -> Receipt:
-    """Record an event inside a transaction; a vote replaces the person's current vote on its item.
+    """Record a new event inside a transaction; a vote replaces the person's current vote on its item.
 
     Raises:
         Refused: as :meth:`Events.append`; a retraction where there is no vote.
     """
-    if (earlier := receipt_in(db, event)) is not None:
-        return earlier
     require_active(db, event.annotator)
     if isinstance(event, NewRetraction):
         if (seq := _take_back(db, event.key, event.annotator, event.item)) is None:

@@ -69,13 +69,13 @@ function agree() {
 
 function begin() {
   screen("talk", "ready");
-  const { refs, temperature, completion_tokens: tokens, note, blind, system } = project;
+  const { refs, temperature, completion_tokens: tokens, notes, blind, system } = project;
   const who = blind ? "Two answers, without names until you choose" : `${refs[1]} beside its base, ${refs[0]}`;
   const turn = system ? ` Every conversation begins with: “${system}”` : "";
   $("about").textContent = `${who}. Temperature ${temperature}, at most ${tokens} tokens.${turn}`;
-  $("note").hidden = !note;
-  $("note").textContent = note ?? "";
-  $("turns").checked = kept(TURNS) ?? !note;
+  $("note").hidden = !notes.length;
+  $("note").textContent = notes.join(" ");
+  $("turns").checked = kept(TURNS) ?? project.has_template;
   for (const data of kept(KEPT) ?? []) add(data);
   $("message").focus({ preventScroll: true });
 }
