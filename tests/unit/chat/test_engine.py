@@ -86,6 +86,21 @@ def test_streams_are_what_the_pipeline_samples(model: Any, engine: Engine) -> No
             assert all(after.startswith(before) for before, after in itertools.pairwise(texts))
 
 
+# A policy trained without LoRA: a batch of each model.
+def test_two_whole_models() -> None:
+    base, policy = tiny_gpt2(), tiny_gpt2(seed=5)
+    engine = Engine((Role(base), Role(policy)), tiny_tokenizer(), Settings(1.0, TOKENS, seed=3))
+    several = [Heard(), Heard()]
+    for heard in several:
+        engine.ask("Ada", SAY, heard)
+    for n, heard in enumerate(several):
+        done = heard.until_over()
+        for side, model in enumerate((base, policy)):
+            assert done[side].text == decode(engine.tokenizer, sampled(model, None, side, 3 + n, [5, 6, 7]))
+            assert done[side].score is None
+    engine.close()
+
+
 def test_base_and_policy_are_one_model(engine: Engine) -> None:
     base, policy = engine.roles
     assert base.model is policy.model
