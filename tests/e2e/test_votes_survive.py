@@ -59,10 +59,10 @@ for line in sys.stdin:
 class Servers:
     """One server at a time, on one port."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, code: str = SERVERS) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
-        command = [sys.executable, "-c", SERVERS, str(directory), str(self.port)]
+        command = [sys.executable, "-c", code, str(directory), str(self.port)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._pid = 0
         assert self._line() == "ready"
