@@ -29,7 +29,7 @@ class Talk:
         """Ask both. Raises as :meth:`pipeline.chat.engine.Engine.ask`."""
         id = secrets.token_hex(8)
         order = shown_order(id, who, self.blind, people)
-        return Asked(self, id, who, tuple(messages), order, self.engine.ask(who, messages, tell))
+        return Asked(self, id, who, tuple(messages), order, self.engine.ask(who, messages, tell, order=order))
 
 
 @dataclass(frozen=True)

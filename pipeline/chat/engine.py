@@ -72,6 +72,7 @@ class Question:
     prompt_ids: list[int]
     seed: int
     tell: Tell
+    order: tuple[int, ...] = (0, 1)
     streams: list[Stream] = field(default_factory=list[Stream])
     told: list[str] = field(default_factory=lambda: ["", ""])
     reported: set[int] = field(default_factory=set[int])
@@ -83,8 +84,8 @@ class Engine:
     """Base and policy of a version, loaded once, and the thread that answers.
 
     Attributes:
-        template_note: what users should know where the base has no chat template; None where it has one.
-        scored: whether answers get a score.
+        roles: base and policy; both of one model where the policy is an adapter.
+        scorer: what answers are scored by; None without.
     """
 
     def __init__(
@@ -116,14 +117,18 @@ class Engine:
             roles = Role(cast("CausalLM", base)), Role(model)
         return cls(roles, tokenizer, settings, load_scorer(store, served, model, tokenizer, device))
 
-    @property
-    def positions(self) -> int | None:
-        return getattr(self.roles[0].model.config, "max_position_embeddings", None)
-
-    def ask(self, who: str, messages: Sequence[Message], tell: Tell, seed: int | None = None) -> Question:
+    def ask(
+        self,
+        who: str,
+        messages: Sequence[Message],
+        tell: Tell,
+        order: tuple[int, ...] = (0, 1),
+        seed: int | None = None,
+    ) -> Question:
         """Ask both sides; the answers come to ``tell``.
 
         Args:
+            order: of the sides in which they report; where names are hidden, that of the page.
             seed: of the answers' randomness; by default the settings', plus the number of the question, or any.
         Raises:
             DataError: the conversation does not fit the base, or this person has too many questions open.
@@ -138,7 +143,8 @@ class Engine:
             if seed is None and self.settings.seed is not None:
                 seed = self.settings.seed + self._asked
             self._asked += 1
-            question = Question(who, prompt, ids, secrets.randbelow(SEEDS) if seed is None else seed, tell)
+            seed = secrets.randbelow(SEEDS) if seed is None else seed
+            question = Question(who, prompt, ids, seed, tell, order)
             if self._closed:
                 raise DataError("questions", "the server is stopping.", "Start it again.")
             self._waiting.append(question)
@@ -161,12 +167,6 @@ class Engine:
             self._changed.notify()
         if self._thread is not None:
             self._thread.join()
-
-    @property
-    def at_work(self) -> int:
-        """Questions that are being answered or wait."""
-        with self._changed:
-            return len(self._waiting) + len(self._active)
 
     # The thread
 
@@ -243,7 +243,8 @@ class Engine:
 
     def _report(self, question: Question) -> None:
         """Tell what is new of both answers; a question whose answers have ended leaves."""
-        for side, stream in enumerate(question.streams):
+        for side in question.order if question.streams else ():
+            stream = question.streams[side]
             text = stream.text()
             if text != question.told[side]:
                 question.told[side] = text

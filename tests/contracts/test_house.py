@@ -161,6 +161,8 @@ COMMANDS = [
     ["data", "forget", "--help"],
     ["doctor", "--help"],
     ["init", "--help"],
+    ["chat", "--help"],
+    ["try", "--help"],
 ]
 IN_ONE_PROCESS = """
 import contextlib, importlib, io, json, sys

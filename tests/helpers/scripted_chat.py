@@ -42,12 +42,12 @@ class ScriptedEngine:
         self.held.set()
         self.prompting = SimpleNamespace(has_template=self.has_template)
 
-    def ask(self, who: str, messages: Sequence[Message], tell: Tell, seed: int | None = None) -> Question:
+    def ask(self, who: str, messages: Sequence[Message], tell: Tell, order: tuple[int, ...]) -> Question:
         text = messages[-1]["content"]
         if len(text) > 2000:
             raise DataError("the conversation", "has 2,500 tokens; this base reads 88 and answers in 40.")
         prompt = "\n\n".join(f"{m['role']}: {m['content']}" for m in messages)
-        question = Question(who, prompt, [1], 7 if seed is None else seed, tell)
+        question = Question(who, prompt, [1], 7, tell, order)
         self.questions.append(question)
         threading.Thread(target=self._answer, args=(question, self.script(text)), daemon=True).start()
         return question
@@ -55,7 +55,7 @@ class ScriptedEngine:
     def _answer(self, question: Question, answers: tuple[str, str]) -> None:
         words = [answer.split(" ") for answer in answers]
         for n in range(1, max(map(len, words)) + 1):
-            for side in (0, 1):
+            for side in question.order:
                 if n <= len(words[side]):
                     question.tell(Update("text", side, " ".join(words[side][:n])))
             if n > 1:

@@ -181,7 +181,7 @@ def test_a_question_that_is_stopped_costs_no_more_tokens(engine: Engine, monkeyp
     after = Heard()
     engine.ask("Ben", SAY, after)
     done = after.until_over()
-    assert engine.at_work == 0
+    assert engine._active == []
     # The first of each token comes with the prompt.
     assert sum(drawn) == sum(update.number - 1 for update in done.values())
 

@@ -166,6 +166,7 @@ def test_blind_names_come_with_the_choice(served: Any) -> None:
     assert (state["names"], state["refs"], state["blind"]) == (["A", "B"], None, True)
     for n in range(5):
         lines = ada.ask(f"topic {n}")
+        assert lines[0]["place"] == 0  # whose it is shows by no order either
         texts = [line["text"] for line in lines if line["kind"] == "done" and line["place"] == 0]
         ticket = sealed(lines)
         assert "refs" not in ada.post("thumb", place=0, choice="like", **ticket)
