@@ -13,7 +13,7 @@ from pipeline.modeling.types import CausalLM, Tokenizer
 
 NO_TEMPLATE = (
     "This base has no chat template: it continues a first message as it stands; "
-    "later turns are written out as User: and Assistant:."
+    "later turns are written out, with User: and Assistant: before them."
 )
 
 
