@@ -5,6 +5,7 @@ Two kinds: any Hugging Face sequence classifier, and a reward adapter of this pi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -92,6 +93,15 @@ class ClassifierScorer:
                 rows[i] = row or [self.classifier.start]
         return rows
 
+    def parts(self, prompt: str | Conversation, completion: str) -> tuple[str, str, str, bool]:
+        """The text before the completion, the completion, the text after it, and see :meth:`_rendered`."""
+        if isinstance(prompt, str):
+            return prompt, completion, "", True
+        text, special = self._rendered(prompt, completion)
+        answer = completion if completion in text else completion.strip()  # some templates strip it
+        begin = text.rfind(answer)
+        return text[:begin], answer, text[begin + len(answer) :], special
+
     def _rendered(self, prompt: Conversation, completion: str) -> tuple[str, bool]:
         """The conversation as text, and whether special tokens have to be added around it."""
         from jinja2 import TemplateError
@@ -120,14 +130,19 @@ class AdapterScorer:
 
     def __call__(self, samples: Samples) -> Tensor:
         """(B,) normalised scores."""
-        prompts = [
+        return self.role.score(*self.encode(samples.as_given, samples.completions))
+
+    def encode(
+        self, prompts: Sequence[str | Conversation], completions: Sequence[str]
+    ) -> tuple[list[list[int]], list[list[int]]]:
+        """The ids of prompts and of completions."""
+        prompt_ids = [
             encode_prompts(self.tokenizer, [p])[0]
             if isinstance(p, str)
             else encode_conversation(self.tokenizer, p)
-            for p in samples.as_given
+            for p in prompts
         ]
-        completions = encode_completions(self.tokenizer, samples.completions)
-        return self.role.score(prompts, completions)
+        return prompt_ids, encode_completions(self.tokenizer, completions)
 
     @property
     def truncated(self) -> int:

@@ -1,0 +1,320 @@
+"""Score a text after every token of its completion, and attribute its score to its tokens.
+
+The score after a token is the one that the reward model gives the text cut there, so the last one is the score of the
+whole text. Where the model reads its score on a text's own last token, and reads left to right, one forward has them
+all; where an end token or a chat template's end is read, each cut text is scored.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.base.errors import ConfigError, ModelError
+from pipeline.modeling.roles import active_adapter, hidden_states, language_model
+from pipeline.modeling.tokens import decode_all, pad_id
+from pipeline.modeling.types import Tokenizer
+from pipeline.scoring.foreign_reward_models import AdapterScorer, ClassifierScorer
+from pipeline.scoring.reward_adapter import score_rows
+from pipeline.scoring.scorer import Conversation, Samples, Scorer
+
+MOST_CUTS = 256
+"""Most cut texts that are scored; of a longer completion several tokens go together."""
+
+STEPS = (64, 256, 1024)
+"""Steps of integrated gradients: the next number where the attributions do not add up."""
+
+CLOSE = 0.02
+"""Largest residual that is not tried again with more steps, as a share of the score difference."""
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """The course of a score over a completion.
+
+    Attributes:
+        before: the score of the prompt alone.
+        pieces: the completion's tokens as text, together the completion; an incomplete character goes with the next.
+        scores: of the text up to the end of each piece; of no piece, ``before`` is the score.
+    """
+
+    before: float
+    pieces: Sequence[str]
+    scores: Sequence[float]
+
+    @property
+    def score(self) -> float:
+        """Of the whole text."""
+        return self.scores[-1] if self.scores else self.before
+
+    @property
+    def changes(self) -> list[float]:
+        """What each piece added to the score before it."""
+        earlier = [self.before, *self.scores]
+        return [score - before for score, before in zip(self.scores, earlier, strict=False)]
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """The difference of a score to that of a reference text, divided over the tokens by integrated gradients.
+
+    The reference text has padding in the place of every token of prompt and completion (Sundararajan et al. 2017,
+    arXiv:1703.01365).
+
+    Attributes:
+        prompt, completion: (token as text, attribution) in order.
+        score, reference: the two scores.
+        steps: of the integral.
+    """
+
+    prompt: Sequence[tuple[str, float]]
+    completion: Sequence[tuple[str, float]]
+    score: float
+    reference: float
+    steps: int
+
+    @property
+    def residual(self) -> float:
+        """The sum of all attributions less the difference of the two scores; 0 for an exact integral."""
+        total = math.fsum(value for _, value in (*self.prompt, *self.completion))
+        return total - (self.score - self.reference)
+
+    @property
+    def adds_up(self) -> bool:
+        return abs(self.residual) <= CLOSE * max(abs(self.score - self.reference), CLOSE)
+
+
+@dataclass(frozen=True)
+class Row:
+    """The ids of one text as a reward model reads it; ``start`` and ``end`` stand around every text."""
+
+    start: list[int]
+    prompt: list[int]
+    completion: list[int]
+    end: list[int]
+
+    def cut(self, length: int) -> list[int]:
+        """All ids, with the first ``length`` of the completion's."""
+        return [*self.start, *self.prompt, *self.completion[:length], *self.end]
+
+    @property
+    def before(self) -> int:
+        return len(self.start) + len(self.prompt)
+
+
+class _Reader(Protocol):
+    """A reward model whose score can be followed token by token."""
+
+    tokenizer: Tokenizer
+    limit: int
+
+    def row(self, prompt: str | Conversation, completion: str) -> Row: ...
+    def scores(self, rows: list[list[int]]) -> Tensor: ...
+    def at_all_positions(self, row: Row) -> Tensor | None: ...
+    def with_gradient(self, ids: Tensor) -> Tensor: ...
+    def body(self) -> Any: ...
+    def active(self) -> Any: ...
+
+
+def token_scores(scorer: Scorer, prompt: str | Conversation, completion: str) -> TokenScores:
+    """The score after every token of ``completion``.
+
+    Raises:
+        ConfigError: the scorer reads no tokens, as a function does, or is several models.
+        ModelError: the text is longer than the model can read.
+    """
+    reader = _reader(scorer)
+    row = _fitting(reader, prompt, completion)
+    at_all = reader.at_all_positions(row)
+    most = len(row.completion) if at_all is not None else MOST_CUTS
+    ends, pieces = _pieces(reader.tokenizer, row.completion, most)
+    if at_all is None:
+        scores = reader.scores([row.cut(length) for length in (0, *ends)]).tolist()
+    else:
+        scores = [float(at_all[row.before + length - 1]) for length in (0, *ends)]
+    return TokenScores(scores[0], pieces, scores[1:])
+
+
+def attribute(scorer: Scorer, prompt: str | Conversation, completion: str) -> Attribution:
+    """Divide the score of a text over its tokens by captum's integrated gradients over the embedding.
+
+    Raises:
+        ConfigError: captum is not installed; or see :func:`token_scores`.
+        ModelError: the text is longer than the model can read.
+    """
+    layer_gradients = _captum()
+    reader = _reader(scorer)
+    row = _fitting(reader, prompt, completion)
+    device = next(reader.body().parameters()).device
+    ids = torch.tensor([row.cut(len(row.completion))], device=device)
+    padding = torch.full_like(ids, pad_id(reader.tokenizer))
+    first, last = len(row.start), row.before + len(row.completion)
+    reference = torch.cat([ids[:, :first], padding[:, first:last], ids[:, last:]], 1)
+    with reader.active(), torch.no_grad():
+        score, of_reference = (float(reader.with_gradient(text)) for text in (ids, reference))
+    attribution: Attribution | None = None
+    for steps in STEPS:
+        with reader.active():
+            gradients = layer_gradients(reader.with_gradient, reader.body().get_input_embeddings())
+            parts = gradients.attribute(ids, reference, n_steps=steps, internal_batch_size=16)
+        values = parts.detach().double().sum(-1)[0].tolist()
+        named = [
+            (decode_all(reader.tokenizer, [token]), value)
+            for token, value in zip(ids[0].tolist(), values, strict=True)
+        ]
+        attribution = Attribution(named[first : row.before], named[row.before : last], score, of_reference, steps)
+        if attribution.adds_up:
+            break
+    assert attribution is not None
+    return attribution
+
+
+def _captum() -> Callable[..., Any]:
+    try:
+        from captum.attr import LayerIntegratedGradients
+    except ImportError as err:
+        mend = 'Install it: pip install "rlhf-pipeline[explain]", or pip install captum'
+        raise ConfigError("--attribution", "needs captum, which is not installed.", mend) from err
+    return LayerIntegratedGradients
+
+
+def _reader(scorer: Scorer) -> _Reader:
+    if isinstance(scorer, AdapterScorer):
+        return _AdapterReader(scorer)
+    if isinstance(scorer, ClassifierScorer):
+        return _ClassifierReader(scorer)
+    mend = "Name one reward model: a version, a directory or a Hub id."
+    raise ConfigError(type(scorer).__name__, "has no score after each token.", mend)
+
+
+def _fitting(reader: _Reader, prompt: str | Conversation, completion: str) -> Row:
+    row = reader.row(prompt, completion)
+    length = len(row.cut(len(row.completion)))
+    if length > reader.limit:
+        raise ModelError("the text", f"has {length} tokens, the model reads {reader.limit}.", "Shorten it.")
+    return row
+
+
+def _pieces(tokenizer: Tokenizer, ids: Sequence[int], most: int) -> tuple[list[int], list[str]]:
+    """Where the completion is cut, as numbers of tokens, and the text between the cuts."""
+    count = min(len(ids), most)
+    candidates = sorted({round(len(ids) * (i + 1) / count) for i in range(count)})
+    ends, pieces, text = list[int](), list[str](), ""
+    for end in candidates:
+        longer = decode_all(tokenizer, ids[:end])
+        # The bytes of a character may be several tokens; alone they decode to U+FFFD.
+        if longer.startswith(text) and (not longer.endswith("\ufffd") or end == len(ids)):
+            ends.append(end)
+            pieces.append(longer[len(text) :])
+            text = longer
+    if candidates and (not ends or ends[-1] != len(ids)):
+        ends.append(len(ids))
+        pieces.append(decode_all(tokenizer, ids)[len(text) :])
+    return ends, pieces
+
+
+class _AdapterReader:
+    """A reward adapter of this pipeline."""
+
+    def __init__(self, scorer: AdapterScorer) -> None:
+        self.role, self.tokenizer, self._scorer = scorer.role, scorer.tokenizer, scorer
+        self.limit = getattr(self.role.model.config, "max_position_embeddings", None) or 10**9
+
+    def row(self, prompt: str | Conversation, completion: str) -> Row:
+        (prompt_ids,), (ids,) = self._scorer.encode([prompt], [completion])
+        ids = ids[: ids.index(self.role.eos_id)] if self.role.eos_id in ids else ids
+        return Row([], prompt_ids, ids, [self.role.eos_id] if self.role.scoring.score_position == "eos" else [])
+
+    def scores(self, rows: list[list[int]]) -> Tensor:
+        with self.active():
+            return self._normal(score_rows(self.role.model, self._head(), rows))
+
+    @torch.no_grad()
+    def at_all_positions(self, row: Row) -> Tensor | None:
+        if row.end:
+            return None
+        ids = torch.tensor([row.cut(len(row.completion))], device=self._head().device)
+        with self.active():
+            states = hidden_states(self.role.model, ids)[0]
+        return self._normal((states.to(self._head().dtype) @ self._head().T).squeeze(-1).float().cpu())
+
+    def with_gradient(self, ids: Tensor) -> Tensor:
+        head = self._head()
+        return self._normal((hidden_states(self.role.model, ids)[:, -1].to(head.dtype) @ head.T).squeeze(-1).float())
+
+    def body(self) -> Any:
+        return language_model(self.role.model)
+
+    def active(self) -> Any:
+        return active_adapter(self.role.model, self.role.adapter)
+
+    def _head(self) -> Tensor:
+        return self.role.head.to(self.role.model.device)
+
+    def _normal(self, raw: Tensor) -> Tensor:
+        return (raw - self.role.scoring.score_mean) / self.role.scoring.score_std
+
+
+class _ClassifierReader:
+    """A sequence classifier: a raw logit."""
+
+    def __init__(self, scorer: ClassifierScorer) -> None:
+        self._scorer, self._classifier = scorer, scorer.classifier
+        self.tokenizer, self.limit = scorer.classifier.tokenizer, scorer.classifier.limit
+
+    def row(self, prompt: str | Conversation, completion: str) -> Row:
+        before, answer, after, special = self._scorer.parts(prompt, completion)
+        whole = self._ids(before + answer + after, special=special)
+        body = self._ids(before + answer + after, special=False)
+        first = next((i for i in range(len(whole) - len(body) + 1) if whole[i : i + len(body)] == body), None)
+        if first is None:
+            what = f"its tokenizer adds tokens inside a text, so {answer[:30]!r} cannot be cut."
+            raise ModelError(f"reward model {self._scorer.name}", what)
+        # A token that is partly the prompt's counts as the completion's.
+        begin = self._tokens_within(before + answer + after, len(before))
+        stop = len(body) - (len(self._ids(after, special=False)) if after else 0)
+        return Row(whole[:first], body[:begin], body[begin:stop], [*body[stop:], *whole[first + len(body) :]])
+
+    def scores(self, rows: list[list[int]]) -> Tensor:
+        filled = [row or [self._classifier.start] for row in rows]
+        return self._classifier.logits(filled)[:, self._scorer.output]
+
+    @torch.no_grad()
+    def at_all_positions(self, row: Row) -> Tensor | None:
+        model = self._classifier.model
+        head, config = getattr(model, "score", None), model.config
+        pad = config.get_text_config().pad_token_id
+        ids = row.cut(len(row.completion))
+        if not isinstance(head, nn.Linear) or config.is_encoder_decoder or row.end or not row.before or pad in ids:
+            return None
+        states = model.base_model(input_ids=torch.tensor([ids], device=model.device)).last_hidden_state[0]
+        scores = head(states)[:, self._scorer.output].float().cpu()
+        # Of a model that reads both ways, a token's state knows what comes after it.
+        some = [row.before, (row.before + len(ids)) // 2, len(ids)]
+        cut = self.scores([ids[:length] for length in some])
+        return scores if torch.allclose(scores[[n - 1 for n in some]], cut, rtol=1e-2, atol=1e-2) else None
+
+    def with_gradient(self, ids: Tensor) -> Tensor:
+        return self._classifier.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[
+            :, self._scorer.output
+        ].float()
+
+    def body(self) -> Any:
+        return self._classifier.model
+
+    def active(self) -> Any:
+        return nullcontext()
+
+    def _ids(self, text: str, special: bool) -> list[int]:
+        return self.tokenizer([text], add_special_tokens=special, verbose=False)["input_ids"][0]
+
+    def _tokens_within(self, text: str, length: int) -> int:
+        """How many tokens of ``text`` end within its first ``length`` characters."""
+        offsets = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        return sum(end <= length for _, end in offsets)
