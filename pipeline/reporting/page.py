@@ -54,6 +54,7 @@ class Report:
     """Everything on the page; parts that are None or empty are left out.
 
     Attributes:
+        courses_note: which samples have no course of their score, and why.
         differences: settings that differ from the parent run.
         config: the settings of the run's stages, shown as YAML.
         facts: short lines under the title, such as ("base model", "gpt2").
@@ -64,6 +65,7 @@ class Report:
     reward: RewardMetrics | None = None
     pictures: Sequence[Picture] = ()
     samples: Sequence[Sample] = ()
+    courses_note: str = ""
     lineage: Branch | None = None
     differences: Table | None = None
     config: Mapping[str, Any] = field(default_factory=dict[str, Any])

@@ -5,7 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from pipeline.reporting.courses import Course
 
 Kind = Literal["gain", "loss", "random"]
 
@@ -19,6 +22,8 @@ class Sample:
 
     Attributes:
         before_cut, after_cut: the length limit ended it.
+        number: of its row.
+        before_course, after_course: of the proxy score over the completion.
     """
 
     prompt: str
@@ -31,6 +36,9 @@ class Sample:
     before_cut: bool = False
     after_cut: bool = False
     kind: Kind = "random"
+    number: int = 0
+    before_course: Course | None = None
+    after_course: Course | None = None
 
     @property
     def change(self) -> float | None:

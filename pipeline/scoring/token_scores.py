@@ -1,8 +1,8 @@
 """Score a text after every token of its completion, and attribute its score to its tokens.
 
-The score after a token is the one that the reward model gives the text cut there, so the last one is the score of the
-whole text. Where the model reads its score on a text's own last token, and reads left to right, one forward has them
-all; where an end token or a chat template's end is read, each cut text is scored.
+The score after a token is the one that the reward model gives the text cut there, so the last one is the score of
+the whole text. Where the model reads its score on a text's own last token, and reads left to right, one forward
+has them all; where an end token or a chat template's end is read, each cut text is scored.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pipeline.modeling.tokens import decode_all, pad_id
 from pipeline.modeling.types import Tokenizer
 from pipeline.scoring.foreign_reward_models import AdapterScorer, ClassifierScorer
 from pipeline.scoring.reward_adapter import score_rows
-from pipeline.scoring.scorer import Conversation, Samples, Scorer
+from pipeline.scoring.scorer import Conversation, Scorer
 
 MOST_CUTS = 256
 """Most cut texts that are scored; of a longer completion several tokens go together."""
@@ -40,7 +40,7 @@ class TokenScores:
 
     Attributes:
         before: the score of the prompt alone.
-        pieces: the completion's tokens as text, together the completion; an incomplete character goes with the next.
+        pieces: the completion's tokens as text, together the completion; part of a character goes with the next.
         scores: of the text up to the end of each piece; of no piece, ``before`` is the score.
     """
 
@@ -246,7 +246,9 @@ class _AdapterReader:
 
     def with_gradient(self, ids: Tensor) -> Tensor:
         head = self._head()
-        return self._normal((hidden_states(self.role.model, ids)[:, -1].to(head.dtype) @ head.T).squeeze(-1).float())
+        return self._normal(
+            (hidden_states(self.role.model, ids)[:, -1].to(head.dtype) @ head.T).squeeze(-1).float()
+        )
 
     def body(self) -> Any:
         return language_model(self.role.model)
@@ -301,9 +303,11 @@ class _ClassifierReader:
         return scores if torch.allclose(scores[[n - 1 for n in some]], cut, rtol=1e-2, atol=1e-2) else None
 
     def with_gradient(self, ids: Tensor) -> Tensor:
-        return self._classifier.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[
-            :, self._scorer.output
-        ].float()
+        return (
+            self._classifier.model(input_ids=ids, attention_mask=torch.ones_like(ids))
+            .logits[:, self._scorer.output]
+            .float()
+        )
 
     def body(self) -> Any:
         return self._classifier.model

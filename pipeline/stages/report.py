@@ -12,6 +12,7 @@ from pipeline.reporting import page, pictures, runs
 from pipeline.reporting.samples import Sample, choose_samples
 from pipeline.reporting.trees import branches
 from pipeline.results.reward import PointwiseMetrics
+from pipeline.stages.scrutiny.sample_courses import follow_scores
 from pipeline.store.store import Version
 from pipeline.workflow.graph import reward_sources
 from pipeline.workflow.stage import Run, say
@@ -26,7 +27,9 @@ def report(run: Run) -> None:
     reward = runs.reward_of(reward_version)
     doctor = examine_version(run.store, policy)
     drawn = pictures.draw(evaluation, version, policy, reward)
-    samples = choose_samples([sample(r) for r in version.rows("test")], options.samples, run.config.seed)
+    rows = version.rows("test")
+    samples = choose_samples([sample(r, i) for i, r in enumerate(rows)], options.samples, run.config.seed)
+    samples, courses_note = follow_scores(run, samples, rows)
     made_with = runs.settings(policy, run.store.lineage(policy).ancestors(), version)
     with run.draft("report") as draft:
         html = page.render_page(
@@ -36,6 +39,7 @@ def report(run: Run) -> None:
                 reward=reward,
                 pictures=pictures.saved(drawn, draft.path),
                 samples=samples,
+                courses_note=courses_note,
                 lineage=branches("", run.store.lineage(version)),
                 differences=runs.parent_differences(run.store, policy),
                 config={"name": run.config.name} | made_with,
@@ -52,7 +56,7 @@ def report(run: Run) -> None:
     say("report", f"open {path}")
 
 
-def sample(row: dict[str, Any]) -> Sample:
+def sample(row: dict[str, Any], number: int) -> Sample:
     """A row of the evaluation as a sample of the page."""
     return Sample(
         shown_prompt(row["prompt"]),
@@ -64,6 +68,7 @@ def sample(row: dict[str, Any]) -> Sample:
         row["policy_gold_score"],
         not row["base_ended"],
         not row["policy_ended"],
+        number=number,
     )
 
 

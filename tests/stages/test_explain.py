@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.base.errors import ConfigError, StoreError
-from pipeline.stages.scrutiny.explain import load_reward_model, main
 from pipeline.scoring.token_scores import token_scores
+from pipeline.stages.scrutiny.explain import load_reward_model, main
 from tests.helpers.refusals import refusal
 from tests.stages.conftest import Project
 

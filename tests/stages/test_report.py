@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,11 @@ import yaml
 
 from pipeline import report
 from pipeline.base.errors import PipelineError
+from pipeline.stages.report import sample
+from pipeline.stages.scrutiny.sample_courses import follow_scores
 from pipeline.store.store import Version
+from pipeline.workflow.config import load_config
+from pipeline.workflow.stage import Planner
 from tests.stages.conftest import MINI, Project
 
 
@@ -127,6 +132,29 @@ def test_a_table_keeps_the_figures_it_shows(finished: Project, tmp_path: Path):
     assert kept[0]["source"]["evaluation"] == f"{evaluation.ref} {evaluation.id}"
     difference = evaluation.manifest.stats["gold_score"]["difference"]["value"]
     assert kept[0]["figures"]["gold_score.difference"]["value"] == pytest.approx(difference, abs=1e-4)
+
+
+# Mutations caught: the base's score beside the policy's completion; a course that ends elsewhere is shown.
+def test_gains_and_losses_show_the_score_after_every_token(finished: Project):
+    run = Planner(load_config(str(finished.config), []), finished.store).run_of("report")
+    rows = finished.latest("evaluation").rows("test")
+    samples = [replace(sample(row, i), kind="gain" if i else "random") for i, row in enumerate(rows[:3])]
+    followed, note = follow_scores(run, samples, rows)
+    assert note == ""
+    assert followed[0] == samples[0]
+    for made, row in zip(followed[1:], rows[1:3], strict=True):
+        assert made.before_course is not None
+        assert made.after_course is not None
+        assert made.before_course.pieces[-1].score == pytest.approx(row["base_score"], abs=1e-3)
+        assert "".join(piece.text for piece in made.after_course.pieces) == row["policy_completion"]
+
+    rows[1]["policy_score"] += 1
+    followed, note = follow_scores(run, samples, rows)
+    assert followed[1].after_course is None
+    assert followed[1].before_course is not None
+    assert "1 of 4 completions, as the whole text's score is" in note
+    run.config.report.token_scores = False
+    assert follow_scores(run, samples, rows) == (samples, "")
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,8 @@ NOT_CAUSES = (
     "It is not why the text got its score, and what a later token undoes is in none of the changes."
 )
 REFERENCE = (
-    "An attribution is relative to the reference text, which is no text that anybody writes: another reference gives "
-    "other numbers. It says what the model reacts to, not whether it should."
+    "An attribution is relative to the reference text, which is no text that anybody writes: another reference "
+    "gives other numbers. It says what the model reacts to, not whether it should."
 )
 
 
@@ -66,7 +66,11 @@ def main(argv: list[str] | None = None) -> int:
     course = token_scores(scorer, prompt, completion)
     attribution = attribute(scorer, prompt, completion) if args.attribution else None
     if args.json:
-        more = {} if attribution is None else {"attribution": asdict(attribution) | {"residual": attribution.residual}}
+        more = (
+            {}
+            if attribution is None
+            else {"attribution": asdict(attribution) | {"residual": attribution.residual}}
+        )
         put_json({"model": args.model, "score": course.score, **asdict(course), "changes": course.changes, **more})
     else:
         put("\n".join(lines(args.model, course, attribution)))
@@ -90,8 +94,8 @@ def lines(model: str, course: TokenScores, attribution: Attribution | None = Non
     yield ""
     total = attribution.score - attribution.reference + attribution.residual
     yield (
-        f"sum {total:+.4f}; score {attribution.score:.4f} less {attribution.reference:.4f}, that of the reference text "
-        f"(padding for every token): {attribution.score - attribution.reference:+.4f}; "
+        f"sum {total:+.4f}; score {attribution.score:.4f} less {attribution.reference:.4f}, that of the reference "
+        f"text (padding for every token): {attribution.score - attribution.reference:+.4f}; "
         f"residual {attribution.residual:+.4f} with {attribution.steps} steps"
     )
     if not attribution.adds_up:
@@ -135,7 +139,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Print the score that a reward model gives a completion, cut after each of its tokens.",
     )
     parser.add_argument("model", metavar="MODEL", help="a version (demo-reward@v1), a directory or a Hub id")
-    parser.add_argument("--prompt", required=True, help='a text, or a conversation: [{"role": ..., "content": ...}]')
+    parser.add_argument(
+        "--prompt", required=True, help='a text, or a conversation: [{"role": ..., "content": ...}]'
+    )
     parser.add_argument("--completion", required=True, help="a text; - reads the standard input")
     parser.add_argument(
         "--attribution", action="store_true", help="divide the score over the tokens (needs captum)"

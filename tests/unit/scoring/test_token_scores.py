@@ -37,8 +37,8 @@ def cut_texts(scorer: Any, ends: range) -> list[float]:
     return scorer(samples).tolist()
 
 
-# Mutations caught: the prompt's last token not scored, positions shifted by one, no normalisation, the end token left
-# out, and for "eos" the head read inside the text.
+# Mutations caught: the prompt's last token not scored, positions shifted by one, no normalisation, the end token
+# left out, and for "eos" the head read inside the text.
 @pytest.mark.parametrize("position", ["last", "eos"])
 def test_each_score_is_that_of_the_text_cut_there(position: Position):
     scorer = adapter(position)
