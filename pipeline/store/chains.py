@@ -14,7 +14,7 @@ from pipeline.store.manifest import Manifest
 Key = tuple[str, int]
 """A version's name and number."""
 
-FINISHED = frozenset({"evaluation", "report"})
+FINISHED = frozenset({"evaluation", "report", "screening", "fairness"})
 """Kinds that a chain ends in."""
 
 

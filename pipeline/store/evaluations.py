@@ -1,4 +1,4 @@
-"""Find the evaluation of a policy: a version knows what it was made from, not what was made from it."""
+"""Find what was made of a policy or an evaluation: a version knows what it was made from, not what of it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ from pipeline.store.version import Version
 
 def newest_evaluation(store: Store, policy: Version) -> Version | None:
     """The newest evaluation of a policy, preferably by its own experiment; None where there is none."""
-    own = policy.name.removesuffix("-policy") + "-evaluation"
-    for name in sorted((n for n in store.names() if n.endswith("-evaluation")), key=lambda n: n != own):
-        for version in store.versions(name)[::-1]:
-            if any(p.role == "policy" and p.ref == policy.ref for p in version.manifest.parents):
-                return version
+    return newest_made_of(store, policy, "policy", "evaluation")
+
+
+def newest_made_of(store: Store, version: Version, role: str, kind: str) -> Version | None:
+    """The newest version named ``...-KIND`` that has ``version`` as its parent in ``role``; None without one."""
+    own = f"{version.name.removesuffix(f'-{role}')}-{kind}"
+    for name in sorted((n for n in store.names() if n.endswith(f"-{kind}")), key=lambda n: n != own):
+        for made in store.versions(name)[::-1]:
+            if any(p.role == role and p.ref == version.ref for p in made.manifest.parents):
+                return made
     return None

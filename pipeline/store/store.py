@@ -122,7 +122,8 @@ class Store:
         """A new version of ``name`` in the making; published when its ``with`` block ends well, else discarded.
 
         Args:
-            kind: prompts, comparisons, preferences, rollouts, scores, adapter, model, evaluation or report.
+            kind: prompts, comparisons, preferences, rollouts, scores, adapter, model, evaluation, report,
+                screening or fairness.
             key: equal key, same work: publishing then gives the version that has it. None always publishes.
             parents: the versions read, each with its role.
             republish_if_changed: the work goes on under one key, as people's labelling does: publish unless the

@@ -1,1 +1,1 @@
-"""Prompts and completions that differ in one attribute of a person, to see whether a score or a policy goes by it."""
+"""Prompts and completions that differ in one attribute of a person: does a score or a policy go by it?"""
