@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pipeline.evaluation.policy.headline import headline
 from pipeline.health import Finding
 from pipeline.reporting import diversity_rows, reward_rows, run_tables
+from pipeline.reporting.accountability import Answer
 from pipeline.reporting.run_tables import Table
 from pipeline.reporting.samples import Sample, folded
 from pipeline.reporting.svg import safe_svg
@@ -55,6 +56,7 @@ class Report:
 
     Attributes:
         courses_note: which samples have no course of their score, and why.
+        answers: the section "Who answers for it".
         differences: settings that differ from the parent run.
         config: the settings of the run's stages, shown as YAML.
         facts: short lines under the title, such as ("base model", "gpt2").
@@ -66,6 +68,7 @@ class Report:
     pictures: Sequence[Picture] = ()
     samples: Sequence[Sample] = ()
     courses_note: str = ""
+    answers: Sequence[Answer] = ()
     lineage: Branch | None = None
     differences: Table | None = None
     config: Mapping[str, Any] = field(default_factory=dict[str, Any])

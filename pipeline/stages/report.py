@@ -9,6 +9,7 @@ from pipeline.evaluation.policy.headline import verdict
 from pipeline.health.facts import examine_version
 from pipeline.labelling.conversation import shown_prompt
 from pipeline.reporting import page, pictures, runs
+from pipeline.reporting.accountability import Behind, answers
 from pipeline.reporting.samples import Sample, choose_samples
 from pipeline.reporting.trees import branches
 from pipeline.results.reward import PointwiseMetrics
@@ -31,7 +32,10 @@ def report(run: Run) -> None:
     samples = choose_samples([sample(r, i) for i, r in enumerate(rows)], options.samples, run.config.seed)
     samples, courses_note = follow_scores(run, samples, rows)
     made_with = runs.settings(policy, run.store.lineage(policy).ancestors(), version)
-    with run.draft("report") as draft:
+    preferences = run.version("preferences") if "preferences" in run.inputs else None
+    behind = Behind.of(run.store, policy, version, reward_version, preferences)
+    beside = [(v, role) for role, v in (("screening", behind.screening), ("fairness", behind.fairness)) if v]
+    with run.draft("report", parents=beside) as draft:
         html = page.render_page(
             page.Report(
                 title=run.config.name,
@@ -40,6 +44,7 @@ def report(run: Run) -> None:
                 pictures=pictures.saved(drawn, draft.path),
                 samples=samples,
                 courses_note=courses_note,
+                answers=answers(run.store, behind),
                 lineage=branches("", run.store.lineage(version)),
                 differences=runs.parent_differences(run.store, policy),
                 config={"name": run.config.name} | made_with,

@@ -22,6 +22,7 @@ from pipeline.store.checkpoints import Checkpoints
 from pipeline.store.draft import plain
 from pipeline.store.lineage import Node
 from pipeline.store.store import Draft, Store, Version
+from pipeline.workflow.beside_report import made_since
 from pipeline.workflow.experiment import Experiment
 from pipeline.workflow.graph import (
     External,
@@ -50,7 +51,8 @@ class Run:
     inputs: dict[str, Input]
     key: str
     files: list[str]
-    """sha256 of the local files that the settings name, and the commits of the Hub datasets."""
+    """sha256 of the local files that the settings name, and the commits of the Hub datasets; of the
+    report also what :mod:`pipeline.workflow.beside_report` finds."""
     datasets: list[dict[str, Any]]
     """What is read of the Hub: dataset, revision, commit."""
     planner: Planner
@@ -200,6 +202,7 @@ class Planner:
             datasets = hub_datasets(learning)
             # A branch that has moved is new work, as an edited file is.
             files = work_files(self.config, stage) + [d["commit"] for d in datasets if d["commit"]]
+            files += made_since(self.store, inputs) if stage == "report" else []
             key = work_key(stage, prints, learning, files)
             self._runs[stage] = Run(stage, self.config, self.store, inputs, key, files, datasets, self)
         return self._runs[stage]

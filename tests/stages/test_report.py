@@ -16,7 +16,9 @@ import yaml
 
 from pipeline import report
 from pipeline.base.errors import PipelineError
+from pipeline.governance.approvals import approve
 from pipeline.stages.report import sample
+from pipeline.stages.scrutiny import screen
 from pipeline.stages.scrutiny.sample_courses import follow_scores
 from pipeline.store.store import Version
 from pipeline.workflow.config import load_config
@@ -52,7 +54,7 @@ def test_a_report_has_its_sections_and_its_pictures_as_files(finished: Project):
     sections = re.findall(r'<section id="(\w+)"', html)
     assert sections == [
         *("findings", "results", "training", "frontier", "diversity", "completions"),
-        *("reward", "samples", "lineage", "config"),
+        *("reward", "accountability", "samples", "lineage", "config"),
     ]
     files = {path.name for path in version.path.iterdir()}
     drawn = {name.removesuffix(".svg") for name in files if name.endswith(".svg")}
@@ -155,6 +157,30 @@ def test_gains_and_losses_show_the_score_after_every_token(finished: Project):
     assert "1 of 4 completions, as the whole text's score is" in note
     run.config.report.token_scores = False
     assert follow_scores(run, samples, rows) == (samples, "")
+
+
+# Mutation caught: a screening, or a signature, that comes after the report leaves it "up to date" as it was.
+def test_the_report_is_made_again_when_somebody_screens_or_signs(copied: Project):
+    policy, root = copied.latest("policy"), str(copied.root / "data")
+    assert copied.run("report") == 0
+    first = copied.latest("report")
+    assert html_of(first).count(">not done</span>") == 4
+    assert copied.run("report") == 0
+    assert copied.latest("report").ref == first.ref
+
+    assert screen.main(["mini-policy", "--root", root]) == 0
+    approve(copied.store, policy, "Ann Lee", "looked at twenty")
+    approve(copied.store, first, "Ann Lee", "the report itself")  # of no concern to it
+    assert copied.run("report") == 0
+    second = copied.latest("report")
+    assert second.number == first.number + 1
+    assert "screening" in [parent.role for parent in second.manifest.parents]
+    html = html_of(second)
+    assert "Ann Lee" in html
+    assert "a list of words flags" in html.replace("\u00a0", " ")
+    approve(copied.store, second, "Ann Lee", "the report itself")
+    assert copied.run("report") == 0
+    assert copied.latest("report").ref == second.ref
 
 
 @pytest.mark.parametrize(
