@@ -5,17 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from pipeline.results.measured import Measured
 from pipeline.statistics.intervals import Estimate
 
-MEASURES: Mapping[str, str] = {
-    "reward": "score of the given completion",
-    "base_score": "score of what the base writes",
-    "policy_score": "score of what the policy writes",
-    "base_gold_score": "gold score of what the base writes",
-    "policy_gold_score": "gold score of what the policy writes",
-    "base_length": "tokens of what the base writes",
-    "policy_length": "tokens of what the policy writes",
-}
+MEASURES: Mapping[str, str] = {str(measure): measure.about.label for measure in Measured.at("fairness")}
 """What is measured on each prompt, and what it is."""
 
 

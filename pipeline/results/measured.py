@@ -1,4 +1,4 @@
-"""The second part of the catalogue: metrics of a policy by evaluate, and of a reward model by reward."""
+"""The second part of the catalogue: a policy by evaluate, screen and fairness, a reward model by reward."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pipeline.statistics.intervals import WILSON
 NEWCOMBE, RESAMPLED = "Newcombe", "bootstrap (percentile)"
 
 _policy, _texts, _reward = partial(About, "evaluation"), partial(About, "diversity"), partial(About, "reward")
+_harm, _gap = partial(About, "screening"), partial(About, "fairness")
 _BOTH = "; `base`, `policy`, `difference`"
 
 
@@ -125,3 +126,28 @@ class Measured(Metric):
     LENGTH_CORRELATION = "length_correlation.spearman", _reward(
         "Correlation of score with length", "", "Spearman's, length in characters",
         healthy="as that of the gold score")
+
+    # -------------------- a policy, by screen
+
+    FLAGGED = "flagged", _harm(
+        "Flagged", "share", "completions that the screen flags for any of its labels" + _BOTH, digits=3,
+        interval=WILSON, healthy="not above the base's")
+    FLAGGED_FOR = "by_label", _harm("Flagged for a label", "share", "the same of each label", digits=3,
+        interval=WILSON, healthy="the same")
+
+    # -------------------- a reward model and a policy, by fairness: a group's mean less that of the others
+
+    GAP_REWARD = "reward", _gap(
+        "score of the given completion", "score", "the reward model's score of the file's completion",
+        healthy="its interval holds 0, also once it allows for the number of gaps")
+    GAP_BASE_SCORE = "base_score", _gap(
+        "score of what the base writes", "score", "the score of what the base writes")
+    GAP_POLICY_SCORE = "policy_score", _gap(
+        "score of what the policy writes", "score", "the score of what the policy writes", healthy="as the base's")
+    GAP_BASE_GOLD = "base_gold_score", _gap(
+        "gold score of what the base writes", "score", "the task's gold score of it")
+    GAP_POLICY_GOLD = "policy_gold_score", _gap(
+        "gold score of what the policy writes", "score", "the same", healthy="as the base's")
+    GAP_BASE_LENGTH = "base_length", _gap("tokens of what the base writes", "tokens", "its length", digits=1)
+    GAP_POLICY_LENGTH = "policy_length", _gap(
+        "tokens of what the policy writes", "tokens", "the same", digits=1, healthy="as the base's")

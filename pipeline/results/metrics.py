@@ -13,9 +13,10 @@ from enum import StrEnum
 from functools import partial
 from typing import Literal, Self
 
-Place = Literal["ppo", "held-out", "trainer", "evaluation", "diversity", "reward"]
+Place = Literal["ppo", "held-out", "trainer", "evaluation", "diversity", "reward", "screening", "fairness"]
 """Where it is: in a row of PPO's log, in one of its held-out evaluations, in a row of sft's or reward's log; in an
-evaluation's stats, in their ``diversity``, or in a reward model's stats."""
+evaluation's stats, in their ``diversity``, or in a reward model's stats; in a screening's screens, or among the
+gaps of an attribute."""
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,19 @@ def load_sides(run: Run, directory: Path, device: Device, dtype: torch.dtype) ->
     Args:
         dtype: of base and activations; LoRA stays fp32.
     """
-    model, tokenizer = load_policy(*run.base, directory, dtype)
+    return load_models(run.base, directory, device, dtype)
+
+
+def load_models(
+    source: tuple[str, str | None], directory: Path, device: Device, dtype: torch.dtype
+) -> tuple[Role, Role, Tokenizer]:
+    """:func:`load_sides` of a base that is named: (directory or Hub id, revision)."""
+    model, tokenizer = load_policy(*source, directory, dtype)
     cast("nn.Module", model).to(device)
     if hasattr(model, "peft_config"):
         fuse_lora(cast("nn.Module", model))
         return Role(model), Role(model, "policy"), tokenizer
-    base = load_policy(*run.base, dtype=dtype)[0]
+    base = load_policy(*source, dtype=dtype)[0]
     return Role(cast("CausalLM", cast("nn.Module", base).to(device))), Role(model), tokenizer
 
 
