@@ -186,7 +186,7 @@ def what_was_left_out(preferences: Version | None, reward: Version | None) -> An
     rows.append(("rows longer than the reward model was set to read", sum(dropped.values())))
     counted = [(reason, f"{n:,}") for reason, n in rows if n]
     if not counted:
-        return Answer(question, ["Nothing: every comparison was used."])
+        return Answer(question, ["Nothing: every comparison was used, to train or to test."])
     return Answer(question, [], [Table("", ("reason", "how many"), counted)])
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pipeline.health import Finding
+from pipeline.reporting.accountability import Answer
+from pipeline.reporting.courses import Scores, with_courses
 from pipeline.reporting.figures import common, frontier, scores
 from pipeline.reporting.page import Checkup, Picture, Report, render_page
 from pipeline.reporting.run_tables import Table
@@ -46,7 +48,13 @@ def html() -> str:
             evaluation=newer(diversity=varied_json()),
             reward=reward(sliced()),
             pictures=[Picture(n, common.inline_svg(f, n), "A caption.", n) for n, f in drawn.items()],  # type: ignore[arg-type]
-            samples=[Sample("p", "before " * 99, "after " * 300 + END, 0.0, 1.0, 0.1, 0.9, "gain")],
+            samples=[Sample("p", "before " * 99, "after " * 300 + END, 0.0, 1.0, 0.1, 0.9, "gain"), followed()],
+            answers=[
+                Answer("Who?", ["Nobody."], done=False),
+                Answer(
+                    "What?", ["0.0 % [0.0, 1.0] of it."], [Table("", ("what", "who"), [(long, long)], "A note.")]
+                ),
+            ],
             lineage=tree,
             differences=Table(
                 "", ("setting", long, long), [("ppo.reward", "default", f"[{long}, {long}]")], "A note."
@@ -56,6 +64,13 @@ def html() -> str:
             facts=[("policy", long)],
         )
     )
+
+
+def followed() -> Sample:
+    """A sample whose scores after every token rise and fall, weakly and strongly."""
+    words = ["so", " good", " but", " so", " bad", " and", " good"]
+    course = Scores(0.0, words, [0.1, 1.1, 0.8, 0.8, -0.2, -0.2, 0.2])
+    return with_courses(Sample("p", "".join(words), "".join(words), 0.2, 0.2, kind="loss"), course, course)
 
 
 def opened(context: BrowserContext, html: str) -> Page:
