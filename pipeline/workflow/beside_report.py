@@ -13,6 +13,9 @@ from pipeline.workflow.graph import Input
 AUDIT_LOG = Path(".audit") / "log.jsonl"
 """Of :mod:`pipeline.governance.audit_log`, which is not below this module."""
 
+SHOWN = ("approved", "withdrawn")
+"""Events on a version that the page shows."""
+
 
 def made_since(store: Store, inputs: Mapping[str, Input]) -> list[str]:
     """The newest screening and swaps, and the audit log's events on these inputs: with others the page differs."""
@@ -20,9 +23,11 @@ def made_since(store: Store, inputs: Mapping[str, Input]) -> list[str]:
     extra = [
         newest_made_of(store, versions[role], role, kind)
         for role, kind in (("evaluation", "screening"), ("policy", "fairness"))
+        if role in versions
     ]
-    ids = [version.id for version in extra if version is not None]
-    return ids + _events(store.root / AUDIT_LOG, {version.ref for version in versions.values()})
+    # The id alone is that of the rows: other settings may give the same.
+    newest = [f"{version.ref} {version.id}" for version in extra if version is not None]
+    return newest + _events(store.root / AUDIT_LOG, {version.ref for version in versions.values()})
 
 
 def _events(log: Path, refs: set[str]) -> list[str]:
@@ -37,6 +42,7 @@ def _events(log: Path, refs: set[str]) -> list[str]:
             event = dict_of(parse_json(line))
         except ValueError:  # cut off by a kill, or edited: reading the log says so
             continue
-        if event.get("event") == "erased" or dict_of(event.get("facts")).get("ref") in refs:
+        about = dict_of(event.get("facts")).get("ref") in refs
+        if event.get("event") == "erased" or (about and event.get("event") in SHOWN):
             hashes.append(str(event.get("hash")))
     return hashes
