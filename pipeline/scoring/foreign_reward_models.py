@@ -21,7 +21,7 @@ from pipeline.modeling.roles import language_model
 from pipeline.modeling.tokens import encode_completions, encode_conversation, encode_prompts, eos_id
 from pipeline.modeling.types import CausalLM, Device, Tokenizer
 from pipeline.scoring.classifiers import SequenceClassifier, label_index, load_classifier
-from pipeline.scoring.reward_adapter import RewardRole
+from pipeline.scoring.reward_adapter import RewardRole, Scoring, scored_rows
 from pipeline.scoring.scorer import Conversation, Samples
 from pipeline.workflow.relocate import named_base
 
@@ -34,10 +34,23 @@ class ClassifierScorer:
     Not the label's probability, which is flat where the classifier is sure. It reads prompt and completion as one
     text, a conversation through its chat template if it has one. Too long texts lose their beginning, and
     ``truncated`` counts them.
+
+    A reward adapter that was merged into its base has a ``scoring.json`` beside it: it scores as the adapter does,
+    prompt and completion tokenised separately, with the same end and normalised.
     """
 
-    def __init__(self, classifier: SequenceClassifier, output: int, name: str, batch_size: int = 32) -> None:
+    scoring: Scoring | None = None
+
+    def __init__(
+        self,
+        classifier: SequenceClassifier,
+        output: int,
+        name: str,
+        batch_size: int = 32,
+        scoring: Scoring | None = None,
+    ) -> None:
         self.classifier, self.output, self.name, self.batch_size = classifier, output, name, batch_size
+        self.scoring = scoring
 
     @property
     def truncated(self) -> int:
@@ -62,7 +75,8 @@ class ClassifierScorer:
                 f'{key}: "{source}" has the labels {", ".join(classifier.names)}.',
                 "Say which one is the reward: {model: ..., label: ...}",
             )
-        return cls(classifier, 0 if label is None else label_index(classifier.names, label, where, key), source)
+        output = 0 if label is None else label_index(classifier.names, label, where, key)
+        return cls(classifier, output, source, scoring=_scoring_beside(source, revision, len(classifier.names)))
 
     def __call__(self, samples: Samples) -> Tensor:
         """(B,) logits.
@@ -78,9 +92,14 @@ class ClassifierScorer:
                 f"gave {scores[i].item()} for completion {i} ({text!r}).",
                 "In half precision it may overflow.",
             )
-        return scores
+        return scores if self.scoring is None else self.scoring.normalised(scores)
 
     def _rows(self, samples: Samples) -> list[list[int]]:
+        if self.scoring is not None:
+            ids = encode_separately(self.classifier.tokenizer, samples.as_given, samples.completions)
+            rows = scored_rows(*ids, eos_id(self.classifier.tokenizer), self.scoring.score_position)
+            self.classifier.truncated += sum(len(row) > self.classifier.limit for row in rows)
+            return [row[-self.classifier.limit :] for row in rows]
         texts, special = list(samples.texts), [True] * len(samples)
         for i, prompt in enumerate(samples.as_given):
             if not isinstance(prompt, str):
@@ -130,23 +149,26 @@ class AdapterScorer:
 
     def __call__(self, samples: Samples) -> Tensor:
         """(B,) normalised scores."""
-        return self.role.score(*self.encode(samples.as_given, samples.completions))
+        return self.role.score(*encode_separately(self.tokenizer, samples.as_given, samples.completions))
 
-    def encode(
-        self, prompts: Sequence[str | Conversation], completions: Sequence[str]
-    ) -> tuple[list[list[int]], list[list[int]]]:
-        """The ids of prompts and of completions."""
-        prompt_ids = [
-            encode_prompts(self.tokenizer, [p])[0]
-            if isinstance(p, str)
-            else encode_conversation(self.tokenizer, p)
-            for p in prompts
-        ]
-        return prompt_ids, encode_completions(self.tokenizer, completions)
+    @property
+    def scoring(self) -> Scoring:
+        return self.role.scoring
 
     @property
     def truncated(self) -> int:
         return self.role.truncated
+
+
+def encode_separately(
+    tokenizer: Tokenizer, prompts: Sequence[str | Conversation], completions: Sequence[str]
+) -> tuple[list[list[int]], list[list[int]]]:
+    """The ids of prompts and of completions, as in the reward stage's training."""
+    prompt_ids = [
+        encode_prompts(tokenizer, [p])[0] if isinstance(p, str) else encode_conversation(tokenizer, p)
+        for p in prompts
+    ]
+    return prompt_ids, encode_completions(tokenizer, completions)
 
 
 class RewardAdapters:
@@ -217,6 +239,19 @@ class RewardAdapters:
             raise ModelError(str(directory), f"its base cannot be loaded: {err}") from err
         require_fit(base, tokenizer, source)
         return with_adapter(base, directory, "unused", source).to(self._device).eval(), tokenizer
+
+
+def _scoring_beside(source: str, revision: str | None, labels: int) -> Scoring | None:
+    """How a merged reward model's score is read; None of other classifiers, which have no ``scoring.json``."""
+    from huggingface_hub import hf_hub_download
+
+    directory = Path(source).expanduser()
+    if labels == 1 and not directory.is_dir():
+        try:
+            directory = Path(hf_hub_download(source, "scoring.json", revision=at_commit(source, revision))).parent
+        except (OSError, ValueError):
+            return None
+    return Scoring.load(directory) if labels == 1 and (directory / "scoring.json").is_file() else None
 
 
 def _add_role(model: CausalLM, tokenizer: Tokenizer, directory: Path) -> RewardRole:

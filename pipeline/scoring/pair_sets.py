@@ -19,6 +19,7 @@ from pipeline.formats.read_options import Aggregation, Judged, Margin, Origins, 
 from pipeline.modeling.tokens import template_render
 from pipeline.modeling.types import Tokenizer
 from pipeline.scoring.foreign_reward_models import AdapterScorer, ClassifierScorer
+from pipeline.scoring.reward_adapter import Scoring
 from pipeline.scoring.scorer import Conversation, Samples, Scorer
 from pipeline.sources.row_sources import require_columns
 from pipeline.store.version import Version
@@ -174,8 +175,8 @@ def score_pairs(scorer: Scorer, rows: Sequence[Row]) -> tuple[list[float], list[
     Too long texts lose their beginning, as in PPO. A classifier's chat template, if any, renders conversations.
     """
     scale, offset = 1.0, 0.0
-    if isinstance(scorer, AdapterScorer):
-        scale, offset = scorer.role.scoring.score_std, scorer.role.scoring.score_mean
+    if (scoring := _scoring_of(scorer)) is not None:
+        scale, offset = scoring.score_std, scoring.score_mean
     messages = isinstance(scorer, ClassifierScorer) and bool(
         getattr(scorer.classifier.tokenizer, "chat_template", None)
     )
@@ -185,7 +186,13 @@ def score_pairs(scorer: Scorer, rows: Sequence[Row]) -> tuple[list[float], list[
 
 def score_unit(scorer: Scorer) -> float:
     """The raw difference of a normalised score of 1; it puts an ensemble's members on one scale."""
-    return scorer.role.scoring.score_std if isinstance(scorer, AdapterScorer) else 1.0
+    scoring = _scoring_of(scorer)
+    return 1.0 if scoring is None else scoring.score_std
+
+
+def _scoring_of(scorer: Scorer) -> Scoring | None:
+    """How a reward adapter's score, also of a merged one, is normalised; None of other scorers."""
+    return scorer.scoring if isinstance(scorer, AdapterScorer | ClassifierScorer) else None
 
 
 def vote_shares(preferences: Version, split: str, rows: Sequence[Row]) -> list[float | None]:

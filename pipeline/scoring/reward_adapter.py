@@ -37,6 +37,10 @@ class Scoring:
     score_std: float
     reference_samples: int
 
+    def normalised(self, raw: Tensor) -> Tensor:
+        """The scores of raw ones."""
+        return (raw - self.score_mean) / self.score_std
+
     def save(self, directory: Path) -> None:
         (directory / "scoring.json").write_text(json.dumps(asdict(self), indent=2) + "\n")
 
@@ -134,4 +138,4 @@ class RewardRole:
         with active_adapter(self.model, self.adapter):
             # The model may have been moved since.
             raw = score_rows(self.model, self.head.to(self.model.device), [row[-limit:] for row in rows])
-        return (raw - self.scoring.score_mean) / self.scoring.score_std
+        return self.scoring.normalised(raw)

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from pipeline.base.errors import ConfigError, ModelError
 from pipeline.modeling.roles import active_adapter, hidden_states, language_model
-from pipeline.modeling.tokens import decode_all, pad_id
+from pipeline.modeling.tokens import decode_all, eos_id, pad_id
 from pipeline.modeling.types import Tokenizer
-from pipeline.scoring.foreign_reward_models import AdapterScorer, ClassifierScorer
-from pipeline.scoring.reward_adapter import score_rows
+from pipeline.scoring.foreign_reward_models import AdapterScorer, ClassifierScorer, encode_separately
+from pipeline.scoring.reward_adapter import Scoring, score_rows
 from pipeline.scoring.scorer import Conversation, Scorer
 
 MOST_CUTS = 256
@@ -219,21 +219,27 @@ def _pieces(tokenizer: Tokenizer, ids: Sequence[int], most: int) -> tuple[list[i
     return ends, pieces
 
 
+def _scored_row(tokenizer: Tokenizer, scoring: Scoring, prompt: str | Conversation, completion: str) -> Row:
+    """The ids as a reward adapter reads them."""
+    (prompt_ids,), (ids,) = encode_separately(tokenizer, [prompt], [completion])
+    end = eos_id(tokenizer)
+    ids = ids[: ids.index(end)] if end in ids else ids
+    return Row([], prompt_ids, ids, [end] if scoring.score_position == "eos" else [])
+
+
 class _AdapterReader:
     """A reward adapter of this pipeline."""
 
     def __init__(self, scorer: AdapterScorer) -> None:
-        self.role, self.tokenizer, self._scorer = scorer.role, scorer.tokenizer, scorer
+        self.role, self.tokenizer = scorer.role, scorer.tokenizer
         self.limit = getattr(self.role.model.config, "max_position_embeddings", None) or 10**9
 
     def row(self, prompt: str | Conversation, completion: str) -> Row:
-        (prompt_ids,), (ids,) = self._scorer.encode([prompt], [completion])
-        ids = ids[: ids.index(self.role.eos_id)] if self.role.eos_id in ids else ids
-        return Row([], prompt_ids, ids, [self.role.eos_id] if self.role.scoring.score_position == "eos" else [])
+        return _scored_row(self.tokenizer, self.role.scoring, prompt, completion)
 
     def scores(self, rows: list[list[int]]) -> Tensor:
         with self.active():
-            return self._normal(score_rows(self.role.model, self._head(), rows))
+            return self.role.scoring.normalised(score_rows(self.role.model, self._head(), rows))
 
     @torch.no_grad()
     def at_all_positions(self, row: Row) -> Tensor | None:
@@ -242,13 +248,13 @@ class _AdapterReader:
         ids = torch.tensor([row.cut(len(row.completion))], device=self._head().device)
         with self.active():
             states = hidden_states(self.role.model, ids)[0]
-        return self._normal((states.to(self._head().dtype) @ self._head().T).squeeze(-1).float().cpu())
+        return self.role.scoring.normalised(
+            (states.to(self._head().dtype) @ self._head().T).squeeze(-1).float().cpu()
+        )
 
     def with_gradient(self, ids: Tensor) -> Tensor:
-        head = self._head()
-        return self._normal(
-            (hidden_states(self.role.model, ids)[:, -1].to(head.dtype) @ head.T).squeeze(-1).float()
-        )
+        head, states = self._head(), hidden_states(self.role.model, ids)[:, -1]
+        return self.role.scoring.normalised((states.to(head.dtype) @ head.T).squeeze(-1).float())
 
     def body(self) -> Any:
         return language_model(self.role.model)
@@ -259,18 +265,17 @@ class _AdapterReader:
     def _head(self) -> Tensor:
         return self.role.head.to(self.role.model.device)
 
-    def _normal(self, raw: Tensor) -> Tensor:
-        return (raw - self.role.scoring.score_mean) / self.role.scoring.score_std
-
 
 class _ClassifierReader:
-    """A sequence classifier: a raw logit."""
+    """A sequence classifier: a raw logit; of a merged reward adapter normalised."""
 
     def __init__(self, scorer: ClassifierScorer) -> None:
         self._scorer, self._classifier = scorer, scorer.classifier
         self.tokenizer, self.limit = scorer.classifier.tokenizer, scorer.classifier.limit
 
     def row(self, prompt: str | Conversation, completion: str) -> Row:
+        if self._scorer.scoring is not None:
+            return _scored_row(self.tokenizer, self._scorer.scoring, prompt, completion)
         before, answer, after, special = self._scorer.parts(prompt, completion)
         whole = self._ids(before + answer + after, special=special)
         body = self._ids(before + answer + after, special=False)
@@ -285,7 +290,7 @@ class _ClassifierReader:
 
     def scores(self, rows: list[list[int]]) -> Tensor:
         filled = [row or [self._classifier.start] for row in rows]
-        return self._classifier.logits(filled)[:, self._scorer.output]
+        return self._normalised(self._classifier.logits(filled)[:, self._scorer.output])
 
     @torch.no_grad()
     def at_all_positions(self, row: Row) -> Tensor | None:
@@ -296,24 +301,24 @@ class _ClassifierReader:
         if not isinstance(head, nn.Linear) or config.is_encoder_decoder or row.end or not row.before or pad in ids:
             return None
         states = model.base_model(input_ids=torch.tensor([ids], device=model.device)).last_hidden_state[0]
-        scores = head(states)[:, self._scorer.output].float().cpu()
+        scores = self._normalised(head(states)[:, self._scorer.output].float().cpu())
         # Of a model that reads both ways, a token's state knows what comes after it.
         some = [row.before, (row.before + len(ids)) // 2, len(ids)]
         cut = self.scores([ids[:length] for length in some])
         return scores if torch.allclose(scores[[n - 1 for n in some]], cut, rtol=1e-2, atol=1e-2) else None
 
     def with_gradient(self, ids: Tensor) -> Tensor:
-        return (
-            self._classifier.model(input_ids=ids, attention_mask=torch.ones_like(ids))
-            .logits[:, self._scorer.output]
-            .float()
-        )
+        logits = self._classifier.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        return self._normalised(logits[:, self._scorer.output].float())
 
     def body(self) -> Any:
         return self._classifier.model
 
     def active(self) -> Any:
         return nullcontext()
+
+    def _normalised(self, raw: Tensor) -> Tensor:
+        return raw if self._scorer.scoring is None else self._scorer.scoring.normalised(raw)
 
     def _ids(self, text: str, special: bool) -> list[int]:
         return self.tokenizer([text], add_special_tokens=special, verbose=False)["input_ids"][0]

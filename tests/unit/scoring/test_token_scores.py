@@ -11,12 +11,13 @@ import torch
 from pipeline.base.errors import ConfigError, ModelError
 from pipeline.scoring import token_scores as subject
 from pipeline.scoring.foreign_reward_models import AdapterScorer
+from pipeline.scoring.pair_sets import score_unit
 from pipeline.scoring.reward_adapter import Position, RewardRole, Scoring
 from pipeline.scoring.scorer import Samples
 from pipeline.scoring.token_scores import attribute, token_scores
 from tests.conftest import tiny_gpt2, tiny_tokenizer, with_lora
 from tests.helpers.refusals import refusal
-from tests.unit.scoring.test_foreign_reward_models import foreign_tokenizer, load, save_classifier
+from tests.unit.scoring.test_foreign_reward_models import foreign_tokenizer, load, plain, save_classifier
 
 PROMPT, COMPLETION = "w5 w6 w7", "w10 w11 w12 w13 w14"
 
@@ -76,6 +77,23 @@ def test_a_conversation_ends_as_its_template_ends_it(tmp_path: Path):
     expected = scorer.classifier.logits(scorer.classifier.encode(texts, special=False))[:, 0].tolist()
     assert [course.before, *course.scores] == pytest.approx(expected, abs=1e-4)
     assert [piece.strip() for piece in course.pieces] == ["w10", "w11"]
+
+
+# Mutations caught: the end token left out, prompt and completion tokenised as one text, a raw logit.
+def test_a_merged_reward_model_scores_as_its_adapter(tmp_path: Path):
+    path = save_classifier(tmp_path, "gpt2")
+    Scoring("eos", 0.25, 2.0, 512).save(path)
+    scorer = load(path)
+    tokenizer = scorer.classifier.tokenizer
+    prompt, completion = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (PROMPT, COMPLETION))
+    rows = [[*prompt, *completion[:end], 0] for end in range(6)]
+    expected = ((plain(path, rows)[:, 0] - 0.25) / 2).tolist()
+    course = token_scores(scorer, PROMPT, COMPLETION)
+    assert [course.before, *course.scores] == pytest.approx(expected, abs=1e-4)
+    samples = Samples([[0]], [[0]], tokenizer, [PROMPT])
+    samples.__dict__["completions"] = [COMPLETION]
+    assert scorer(samples).tolist() == pytest.approx(expected[-1:], abs=1e-4)
+    assert score_unit(scorer) == 2.0
 
 
 def test_nothing_and_too_much(tmp_path: Path):
