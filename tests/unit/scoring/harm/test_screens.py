@@ -28,7 +28,9 @@ def test_words_and_phrases_as_a_whole():
         ["threat"],
         ["profanity"],
     ]
-    assert flagged("a crapshoot", "Scunthorpe", "shut upstairs windows", "kill young weeds", "") == [[]] * 5
+    assert (
+        flagged("a crapshoot", "scrap", "Scunthorpe", "shut upstairs windows", "kill young weeds", "") == [[]] * 6
+    )
     assert flagged("Idiot, I will stab you") == [["insult", "threat"]]
 
 
