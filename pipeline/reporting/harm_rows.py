@@ -110,12 +110,9 @@ def in_words(attribute: str, measure: str, group: str, gap: Gap) -> str:
 
 def percent(estimate: Estimate, signed: bool = False) -> str:
     """A share with its limits in per cent."""
-    if not has_value(estimate):
-        return "–"
-    value = number(100 * estimate.value, 1, signed)
-    if not estimate.has_limits:
-        return f"{value} %"
-    return f"{value} % [{number(100 * estimate.low, 1)}, {number(100 * estimate.high, 1)}]"
+    scaled = Estimate(*(100 * x for x in (estimate.value, estimate.low, estimate.high)), estimate.n)
+    value, bracket, limits = interval(scaled, 1, signed).partition(" [")
+    return f"{value} %{bracket}{limits}" if has_value(estimate) else value
 
 
 def _distance(gap: Gap) -> float:
