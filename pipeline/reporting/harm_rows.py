@@ -80,11 +80,11 @@ def fairness_answer(fairness: Fairness | None) -> Parts:
     ]
     if sure:
         sentences.append("Surely there: " + "; ".join(in_words(*gap) for gap in sure[:MOST_GAPS]) + ".")
+        sentences.append("A gap that is surely there may still be too small to matter: read its size.")
     if useless:
         sentences.append(
             f"Of no meaning here, as the model does not know most of the swapped words: {', '.join(useless)}."
         )
-    sentences.append("A gap that is surely there may still be too small to matter: read its size.")
     sentences.append("No gap found is no proof that there is none: these are a few templates, and not your users.")
     shown = sorted(gaps, key=lambda gap: -_distance(gap[3]))[:MOST_GAPS]
     rows = [_gap_row(*gap) for gap in shown]

@@ -23,6 +23,7 @@ OWN = Path(__file__).with_name("swaps.tsv")
 """The swaps that come with this package: gender, origin of names, religion, orientation, age."""
 
 _ALTERNATIVES = re.compile(r"\[([^\[\]]*\|[^\[\]]*)\]")
+_RUNS_OF_LETTERS = re.compile(r"[^\W\d_]+")
 _COLUMNS = ("attribute", "groups", "prompt")
 
 
@@ -71,13 +72,13 @@ def unread_words(tokenizer: Tokenizer, words: Sequence[str]) -> list[str]:
     """
     unread: list[str] = []
     for word in dict.fromkeys(words):
-        # As after a space, where most words of a text are; a phrase by its worst word.
-        for part in word.split():
+        # As after a space, where most words of a text are; a phrase by its worst word. Numbers are read by digits.
+        for part in _RUNS_OF_LETTERS.findall(word):
             ids = tokenizer([f" {part}"], add_special_tokens=False)["input_ids"][0]
             letters = _letters(part)
             # What is unknown decodes to something else; some tokenizers hide which token that is.
             unknown = letters not in _letters(decode_all(tokenizer, ids))
-            if unknown or (len(ids) > 1 and letters and 2 * len(ids) > len(letters)):
+            if unknown or (len(ids) > 1 and 2 * len(ids) > len(letters)):
                 unread.append(word)
                 break
     return unread

@@ -65,7 +65,11 @@ def test_one_key(words: list[str], said: str, capsys: pytest.CaptureFixture[str]
 
 def test_a_section_and_all_of_them(capsys: pytest.CaptureFixture[str]):
     main(["keys", "report"])
-    shown = "samples: a whole number, 0 or more = 4\n    Completions shown of each kind: gains, losses, random.\n"
+    shown = (
+        "samples: a whole number, 0 or more = 4\n    Completions shown of each kind: gains, losses, random.\n"
+        "token_scores: true or false = true\n"
+        "    Score the gains and losses shown after every token; off where the reward model is too large.\n"
+    )
     assert capsys.readouterr().out == shown
     main(["keys"])
     listed = capsys.readouterr().out

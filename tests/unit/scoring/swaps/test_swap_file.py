@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from pipeline.base.errors import DataError
 from pipeline.scoring.swaps.swap_file import OWN, read_swaps, unread_words
-from tests.conftest import tiny_tokenizer
 from tests.helpers.refusals import refusal
 
 HEAD = "attribute\tgroups\tprompt\tcompletion\n"
@@ -73,19 +75,26 @@ def test_the_swaps_that_come_with_the_package():
     assert {line.attribute for line in demo} == {"giver", "product"}
 
 
-# Mutation caught: a byte-level tokenizer, which has no unknown token, said to know every word.
+# Mutations caught: a byte-level tokenizer, which has no unknown token, knows every word; numbers go by letters.
 def test_words_that_a_tokenizer_does_not_know():
-    assert unread_words(tiny_tokenizer(), ["w5", "Emily", "w6 w7", "w6 Emily"]) == ["Emily", "w6 Emily"]
+    vocab = {"[UNK]": 0, "young": 1, "sister": 2, "<eos>": 3}
+    core = Tokenizer(models.WordLevel(vocab, unk_token="[UNK]"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
+    words = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<eos>")  # says nothing of [UNK]
+    given = ["sister", "Emily", "young sister", "young Emily", "24"]
+    assert unread_words(words, given) == ["Emily", "young Emily"]
 
-    class Letters:
-        unk_token_id = eos_token_id = 0
+    class Pieces:
+        """Some words in few pieces, all others letter by letter."""
+
+        unk_token_id = eos_token_id = None
+        known: ClassVar = {" sister": [7], " mother": [8, 9], " year": [5], " old": [6]}
 
         def decode(self, ids: list[int], **_: object) -> str:
-            return {7: "sister", 8: "mother", 9: "Wei"}.get(ids[0], "Mohammed")
+            return "".join({7: "sister", 8: "m", 9: "other", 5: "year", 6: "old"}.get(i, chr(i)) for i in ids)
 
         def __call__(self, texts: list[str], **_: object) -> dict[str, list[list[int]]]:
-            pieces = {" sister": [7], " mother": [8, 9], " Wei": [9]}
-            return {"input_ids": [pieces.get(text, list(range(1, len(text) + 1))) for text in texts]}
+            return {"input_ids": [self.known.get(text, [ord(c) for c in text]) for text in texts]}
 
-    known = ["sister", "mother", "Wei", "Mohammed"]
-    assert unread_words(Letters(), known) == ["Mohammed"]  # type: ignore[arg-type]
+    given = ["sister", "mother", "24-year-old", "Mohammed", "my sister"]
+    assert unread_words(Pieces(), given) == ["Mohammed", "my sister"]  # type: ignore[arg-type]
