@@ -1,8 +1,9 @@
 """Score a text after every token of its completion, and attribute its score to its tokens.
 
 The score after a token is the one that the reward model gives the text cut there, so the last one is the score of
-the whole text. Where the model reads its score on a text's own last token, and reads left to right, one forward
-has them all; where an end token or a chat template's end is read, each cut text is scored.
+the whole text. A model that reads left to right has them all in one forward: where it reads its score on an end
+token, or at the end of a chat template, every cut text gets such an end of its own, which sees that text and no
+other end. Others read each cut text.
 """
 
 from __future__ import annotations
@@ -116,7 +117,8 @@ class _Reader(Protocol):
 
     def row(self, prompt: str | Conversation, completion: str) -> Row: ...
     def scores(self, rows: list[list[int]]) -> Tensor: ...
-    def at_all_positions(self, row: Row) -> Tensor | None: ...
+    def decoder(self) -> Any: ...
+    def read(self, states: Tensor) -> Tensor: ...
     def with_gradient(self, ids: Tensor) -> Tensor: ...
     def body(self) -> Any: ...
     def active(self) -> Any: ...
@@ -131,14 +133,57 @@ def token_scores(scorer: Scorer, prompt: str | Conversation, completion: str) ->
     """
     reader = _reader(scorer)
     row = _fitting(reader, prompt, completion)
-    at_all = reader.at_all_positions(row)
-    most = len(row.completion) if at_all is not None else MOST_CUTS
-    ends, pieces = _pieces(reader.tokenizer, row.completion, most)
-    if at_all is None:
-        scores = reader.scores([row.cut(length) for length in (0, *ends)]).tolist()
-    else:
-        scores = [float(at_all[row.before + length - 1]) for length in (0, *ends)]
+    every = _in_one_forward(reader, row)
+    ends, pieces = _pieces(reader.tokenizer, row.completion, MOST_CUTS if every is None else len(row.completion))
+    lengths = [0, *ends]
+    scores = (reader.scores([row.cut(n) for n in lengths]) if every is None else every[lengths]).tolist()
     return TokenScores(scores[0], pieces, scores[1:])
+
+
+@torch.no_grad()
+def _in_one_forward(reader: _Reader, row: Row) -> Tensor | None:
+    """(T + 1,) scores of the text cut after 0 to T tokens; None where the model has to read each cut text.
+
+    Three of them are compared with the cut texts' own: for a model that reads both ways, or that makes masks and
+    positions of its own, this would be wrong.
+    """
+    decoder, cuts = reader.decoder(), len(row.completion) + 1
+    if decoder is None or not row.before:
+        return None
+    device = next(decoder.parameters()).device
+    ids = torch.tensor([[*row.start, *row.prompt, *row.completion, *row.end * cuts]], device=device)
+    more: dict[str, Tensor] = {}
+    if row.end:
+        mask, positions = _ends_apart(row)
+        dtype = next(decoder.parameters()).dtype
+        hidden = torch.zeros(mask.shape, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
+        more = {"attention_mask": hidden[None, None].to(device), "position_ids": positions[None].to(device)}
+    try:
+        with reader.active():
+            states = decoder(input_ids=ids, use_cache=False, **more).last_hidden_state[0]
+    except (TypeError, ValueError, RuntimeError):  # its forward takes no such mask, or no positions
+        return None
+    last = torch.arange(cuts, device=device)
+    last = row.before - 1 + last if not row.end else row.before + cuts - 2 + (last + 1) * len(row.end)
+    scores = reader.read(states[last]).float().cpu()
+    some = sorted({0, cuts // 2, cuts - 1})
+    alike = torch.allclose(scores[some], reader.scores([row.cut(n) for n in some]), rtol=1e-2, atol=1e-2)
+    return scores if alike else None
+
+
+def _ends_apart(row: Row) -> tuple[Tensor, Tensor]:
+    """(L, L) what each token sees, and (L,) positions, where the end of every cut text stands after the text."""
+    length, width, cuts = row.before + len(row.completion), len(row.end), len(row.completion) + 1
+    mask = torch.ones(length + cuts * width, length + cuts * width, dtype=torch.bool).tril()
+    mask[length:, :] = False
+    positions = torch.arange(len(mask))
+    for cut in range(cuts):
+        first = length + cut * width
+        own = slice(first, first + width)
+        mask[own, : row.before + cut] = True
+        mask[own, own] = torch.ones(width, width, dtype=torch.bool).tril()
+        positions[own] = row.before + cut + torch.arange(width)
+    return mask, positions
 
 
 def attribute(scorer: Scorer, prompt: str | Conversation, completion: str) -> Attribution:
@@ -241,20 +286,15 @@ class _AdapterReader:
         with self.active():
             return self.role.scoring.normalised(score_rows(self.role.model, self._head(), rows))
 
-    @torch.no_grad()
-    def at_all_positions(self, row: Row) -> Tensor | None:
-        if row.end:
-            return None
-        ids = torch.tensor([row.cut(len(row.completion))], device=self._head().device)
-        with self.active():
-            states = hidden_states(self.role.model, ids)[0]
-        return self.role.scoring.normalised(
-            (states.to(self._head().dtype) @ self._head().T).squeeze(-1).float().cpu()
-        )
+    def decoder(self) -> Any:
+        return self.body().base_model
+
+    def read(self, states: Tensor) -> Tensor:
+        head = self._head()
+        return self.role.scoring.normalised((states.to(head.dtype) @ head.T).squeeze(-1).float())
 
     def with_gradient(self, ids: Tensor) -> Tensor:
-        head, states = self._head(), hidden_states(self.role.model, ids)[:, -1]
-        return self.role.scoring.normalised((states.to(head.dtype) @ head.T).squeeze(-1).float())
+        return self.read(hidden_states(self.role.model, ids)[:, -1])
 
     def body(self) -> Any:
         return language_model(self.role.model)
@@ -292,20 +332,13 @@ class _ClassifierReader:
         filled = [row or [self._classifier.start] for row in rows]
         return self._normalised(self._classifier.logits(filled)[:, self._scorer.output])
 
-    @torch.no_grad()
-    def at_all_positions(self, row: Row) -> Tensor | None:
+    def decoder(self) -> Any:
         model = self._classifier.model
-        head, config = getattr(model, "score", None), model.config
-        pad = config.get_text_config().pad_token_id
-        ids = row.cut(len(row.completion))
-        if not isinstance(head, nn.Linear) or config.is_encoder_decoder or row.end or not row.before or pad in ids:
-            return None
-        states = model.base_model(input_ids=torch.tensor([ids], device=model.device)).last_hidden_state[0]
-        scores = self._normalised(head(states)[:, self._scorer.output].float().cpu())
-        # Of a model that reads both ways, a token's state knows what comes after it.
-        some = [row.before, (row.before + len(ids)) // 2, len(ids)]
-        cut = self.scores([ids[:length] for length in some])
-        return scores if torch.allclose(scores[[n - 1 for n in some]], cut, rtol=1e-2, atol=1e-2) else None
+        has_head = isinstance(getattr(model, "score", None), nn.Linear) and not model.config.is_encoder_decoder
+        return model.base_model if has_head else None
+
+    def read(self, states: Tensor) -> Tensor:
+        return self._normalised(self._classifier.model.score(states)[:, self._scorer.output].float())
 
     def with_gradient(self, ids: Tensor) -> Tensor:
         logits = self._classifier.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits

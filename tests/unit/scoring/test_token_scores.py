@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,10 @@ def test_each_score_is_that_of_the_text_cut_there(position: Position):
     expected = cut_texts(scorer, range(6))
     assert [course.before, *course.scores] == pytest.approx(expected, abs=1e-5)
     assert len({round(score, 3) for score in expected}) == 6
+    reader = subject._AdapterReader(scorer)
+    at_once = subject._in_one_forward(reader, reader.row(PROMPT, COMPLETION))
+    assert at_once is not None
+    assert at_once.tolist() == pytest.approx(expected, abs=1e-5)
     assert course.score == course.scores[-1]
     assert sum(course.changes) == pytest.approx(course.score - course.before)
     assert "".join(course.pieces).split() == COMPLETION.split()
@@ -61,9 +66,8 @@ def test_classifiers(kind: str, tmp_path: Path):
     texts = [" ".join([PROMPT, *words[:end]]) for end in range(6)]
     expected = scorer.classifier.logits(scorer.classifier.encode(texts))[:, 0].tolist()
     assert [course.before, *course.scores] == pytest.approx(expected, abs=1e-4)
-    at_once = subject._ClassifierReader(scorer).at_all_positions(
-        subject._ClassifierReader(scorer).row(PROMPT, COMPLETION)
-    )
+    reader = subject._ClassifierReader(scorer)
+    at_once = subject._in_one_forward(reader, reader.row(PROMPT, COMPLETION))
     assert (at_once is None) == (kind == "distilbert")
 
 
@@ -76,6 +80,14 @@ def test_a_conversation_ends_as_its_template_ends_it(tmp_path: Path):
     # Mutation caught: the template's end left out of cut texts.
     expected = scorer.classifier.logits(scorer.classifier.encode(texts, special=False))[:, 0].tolist()
     assert [course.before, *course.scores] == pytest.approx(expected, abs=1e-4)
+    # The end of a chat is several tokens: each cut text has its own.
+    reader = subject._ClassifierReader(scorer)
+    row = reader.row([{"role": "user", "content": "w5"}], "w10 w11")
+    at_once = subject._in_one_forward(reader, replace(row, end=[*row.end, 5, 6]))
+    assert at_once is not None
+    assert at_once.tolist() == pytest.approx(
+        reader.scores([[*row.cut(n), 5, 6] for n in range(3)]).tolist(), abs=1e-4
+    )
     assert [piece.strip() for piece in course.pieces] == ["w10", "w11"]
 
 
@@ -107,6 +119,7 @@ def test_nothing_and_too_much(tmp_path: Path):
 
 def test_long_completions_are_cut_in_fewer_places(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(subject, "MOST_CUTS", 2)
+    monkeypatch.setattr(subject, "_in_one_forward", lambda reader, row: None)
     scorer = adapter("eos")
     course = token_scores(scorer, PROMPT, COMPLETION)
     assert [piece.split() for piece in course.pieces] == [["w10", "w11"], ["w12", "w13", "w14"]]
