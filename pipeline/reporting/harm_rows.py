@@ -110,7 +110,7 @@ def in_words(attribute: str, measure: str, group: str, gap: Gap) -> str:
 
 def percent(estimate: Estimate, signed: bool = False) -> str:
     """A share with its limits in per cent."""
-    scaled = Estimate(*(100 * x for x in (estimate.value, estimate.low, estimate.high)), estimate.n)
+    scaled = Estimate(100 * estimate.value, 100 * estimate.low, 100 * estimate.high, estimate.n)
     value, bracket, limits = interval(scaled, 1, signed).partition(" [")
     return f"{value} %{bracket}{limits}" if has_value(estimate) else value
 
