@@ -22,6 +22,7 @@ _USAGE = (
     ("pipeline screen POLICY", "harmful completions, policy beside base; --classifier MODEL"),
     ("pipeline fairness POLICY", "whether scores or texts go by names and groups; --swaps FILE"),
     ("pipeline approve VERSION", "sign a version off; `audit show` and `audit verify` read the log"),
+    ("pipeline approve VERSION ...", "sign versions off; `audit show` and `audit verify` read the log"),
     ("pipeline publish REF ...", "to the Hub, with what belongs to it: --repo org/name, --dry-run"),
     ("pipeline pull org/name", "a repository of the Hub as a version"),
     ("pipeline.STAGE --config configs/X.yaml", "[section.key=value ...]"),

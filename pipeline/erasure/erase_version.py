@@ -18,6 +18,7 @@ from typing import TypedDict
 
 from pipeline.base.errors import StoreError
 from pipeline.base.files import disk_errors, fsync, is_held, locked, make_dirs, replace_json, sha256_file
+from pipeline.base.required import REQUIRED
 from pipeline.store import refs
 from pipeline.store.copies import with_copies
 from pipeline.store.draft import Draft
@@ -258,7 +259,7 @@ def erased(store: Store) -> set[str]:
 
 
 def redacted_tombstone(manifest: Manifest, sha256: str, replacement: str | None, tags: list[str]) -> Manifest:
-    kept = {k: manifest.governance[k] for k in (REPLACES, "hub") if k in manifest.governance}
+    kept = {k: manifest.governance[k] for k in (REPLACES, REQUIRED, "hub") if k in manifest.governance}
     erasure: Erasure = {"at": refs.now(), "manifest_sha256": sha256, "heir": replacement, "tags": tags}
     return Manifest(
         name=manifest.name,

@@ -11,7 +11,7 @@ from pipeline.governance.audit_log import AuditLog, Event
 from pipeline.store.store import Store
 from pipeline.store.version import Version
 
-_LONGEST = {"--by": 100, "--note": 2000}
+_LONGEST = {"--by": 100, "--note": 2000, "--override": 2000}
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def approve(store: Store, version: Version, by: str, note: str) -> tuple[Approva
         ConfigError: no name, or one that does not fit in a line.
         StoreError: the version is damaged, or the audit log was changed.
     """
-    by, note = _line(by, "--by"), _line(note, "--note", empty=True)
+    by, note = one_line(by, "--by"), one_line(note, "--note", empty=True)
     log = AuditLog(store.root)
     last, now = _last(log.events(), version.ref), seal(version)
     if last is not None and _holds_for(last, now) and (last.by, last.facts["note"]) == (by, note):
@@ -58,7 +58,7 @@ def approve(store: Store, version: Version, by: str, note: str) -> tuple[Approva
 
 def withdraw(store: Store, version: Version, by: str, note: str) -> Approval | None:
     """Take the approval of ``version`` back; returns it, None where there is none."""
-    by, note = _line(by, "--by"), _line(note, "--note", empty=True)
+    by, note = one_line(by, "--by"), one_line(note, "--note", empty=True)
     log = AuditLog(store.root)
     last = _last(log.events(), version.ref)
     if last is None or last.event != "approved":
@@ -77,6 +77,25 @@ def approval_of(store: Store, version: Version) -> Approval | None:
     if last is None or last.event != "approved" or not _holds_for(last, seal(version)):
         return None
     return _approval(last)
+
+
+def sign_off(store: Store, version: Version) -> Approval | str:
+    """The approval of exactly these bytes, or in a sentence without its end why there is none.
+
+    Raises:
+        StoreError: the audit log was changed.
+    """
+    last = _last(AuditLog(store.root).events(), version.ref)
+    if last is None:
+        return f"{version.ref} is not signed off"
+    if last.event == "withdrawn":
+        return f"{version.ref} is not signed off: {last.by} withdrew that at {last.time}"
+    try:
+        now = seal(version)
+    except StoreError as err:
+        return f"{version.ref} {err.what.rstrip('.')}"
+    changed = f"{version.ref} is not what {last.by} signed off: its manifest or card was changed"
+    return _approval(last) if _holds_for(last, now) else changed
 
 
 def changed_since(store: Store) -> list[str]:
@@ -110,7 +129,8 @@ def _approval(event: Event) -> Approval:
     return Approval(str(event.facts["ref"]), event.by, str(event.facts["note"]), event.time, event.hash)
 
 
-def _line(text: str, option: str, empty: bool = False) -> str:
+def one_line(text: str, option: str, empty: bool = False) -> str:
+    """``text`` in one line. Raises ConfigError where it is empty, too long or not printable."""
     text = " ".join(text.split())
     if (not text and not empty) or not text.isprintable() or len(text) > _LONGEST[option]:
         fact = "is empty." if not text else f"is longer than {_LONGEST[option]} characters, or not printable."

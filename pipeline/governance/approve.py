@@ -1,4 +1,4 @@
-"""approve: sign a version off, or take that back, in the audit log."""
+"""approve: sign versions off, or take that back, in the audit log."""
 
 from __future__ import annotations
 
@@ -12,24 +12,29 @@ from pipeline.store.store import Store, Version
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Record the approval, or that it is withdrawn.
+    """Record the approvals, or that they are withdrawn; the same command again does what is left.
 
     Raises:
         PipelineError: there is no such version, it is damaged, or the audit log was changed.
     """
     args = _parser().parse_args(argv)
     store = Store(args.root)
-    version = store.resolve(args.version)
-    if args.withdraw:
-        approval = withdraw(store, version, args.by, args.note)
-        if approval is None:
-            raise DataError(version.where, "has no approval to withdraw.")
-        say("approve", f"{version.ref}: the approval by {approval.by} of {approval.time} is withdrawn")
-        return 0
-    approval, new = approve(store, version, args.by, args.note)
-    for line in _lines(version, approval, new):
-        say("approve", line)
+    versions = [store.resolve(ref) for ref in args.versions]
+    for version in versions:
+        if args.withdraw:
+            _withdraw(store, version, args)
+            continue
+        approval, new = approve(store, version, args.by, args.note)
+        for line in _lines(version, approval, new):
+            say("approve", line)
     return 0
+
+
+def _withdraw(store: Store, version: Version, args: argparse.Namespace) -> None:
+    approval = withdraw(store, version, args.by, args.note)
+    if approval is None:
+        raise DataError(version.where, "has no approval to withdraw.")
+    say("approve", f"{version.ref}: the approval by {approval.by} of {approval.time} is withdrawn")
 
 
 def _lines(version: Version, approval: Approval, new: bool) -> list[str]:
@@ -45,9 +50,9 @@ def _lines(version: Version, approval: Approval, new: bool) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=as_called("pipeline approve"),
-        description="Sign a version off. The approval holds for its exact bytes, and stands in the audit log.",
+        description="Sign versions off. An approval holds for the exact bytes, and stands in the audit log.",
     )
-    parser.add_argument("version", metavar="VERSION", help="such as demo-policy@v1")
+    parser.add_argument("versions", metavar="VERSION", nargs="+", help="such as demo-policy@v1")
     parser.add_argument("--by", required=True, metavar="NAME", help="who approves")
     parser.add_argument("--note", default="", metavar="TEXT", help="what was looked at, and why it is good enough")
     parser.add_argument("--withdraw", action="store_true", help="take an approval back")

@@ -10,12 +10,14 @@ import argparse
 import contextlib
 import sys
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from typing import Any
 
 from pipeline.base.cli import as_called
 from pipeline.base.errors import StoreError
 from pipeline.base.process import say
 from pipeline.base.records import digest
+from pipeline.base.required import REQUIRED
 from pipeline.labelling.log.log import Log
 from pipeline.labelling.session.project import LabellingProject
 from pipeline.labelling.session.session import LabellingSession
@@ -123,7 +125,7 @@ def session_for_relabelling(
             parents=[(comparisons, "comparisons")],
             config={"name": config.name, "label": project.learning},
             seed=config.seed,
-            governance=governance,
+            governance={**governance, REQUIRED: asdict(config.governance)},
             republish_if_changed=True,
         )
 

@@ -27,6 +27,7 @@ from pipeline.base.files import (
     write_text,
 )
 from pipeline.base.records import digest
+from pipeline.base.required import REQUIRED, strictest
 from pipeline.store import content_id, dataset_card, refs
 from pipeline.store.manifest import FileEntry, JsonDict, Manifest, Parent, Split, code_version, environment
 from pipeline.store.parquet import SplitWriter, arrow, read_batches
@@ -221,6 +222,10 @@ def new_manifest(
 ) -> Manifest:
     """The part of a manifest that is known before the stage runs."""
     settings = plain(dict(config or {}))
+    rules = dict(governance or {})
+    asked = (v.manifest.governance.get(REQUIRED) for v, _ in parents)
+    if required := strictest(rules.get(REQUIRED), *asked, where=name):
+        rules[REQUIRED] = required
     return Manifest(
         name=name,
         version=0,
@@ -234,7 +239,7 @@ def new_manifest(
         config=settings,
         config_hash=digest(settings),
         code=code_version(),
-        governance=plain(dict(governance or {})),
+        governance=plain(rules),
     )
 
 

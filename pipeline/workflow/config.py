@@ -18,7 +18,7 @@ from pipeline.base.files import expand_home
 from pipeline.base.json_values import JsonObject
 from pipeline.base.plugins import annotator_module, label_section, task_class
 from pipeline.sources.gguf_names import PACKAGE, parse_package
-from pipeline.workflow.experiment import SECTIONS, Experiment, SharedKeys
+from pipeline.workflow.experiment import NOT_STAGES, SECTIONS, Experiment, SharedKeys
 from pipeline.workflow.graph import check_inputs, reward_sources
 from pipeline.workflow.judges import parse_judges
 from pipeline.workflow.key_checks.bounds import check_numbers
@@ -27,6 +27,7 @@ from pipeline.workflow.key_checks.idle_together import check_together, without_t
 from pipeline.workflow.key_checks.secret_values import refuse_secrets
 from pipeline.workflow.key_checks.unknown_and_mistyped import build, check_types, parse_options, short, unknown_key
 from pipeline.workflow.reward_sources import check_combine, parse_sources
+from pipeline.workflow.sections.governance import GovernanceSection
 from pipeline.workflow.sections.training import saving_defaults
 from pipeline.workflow.yaml_text import parse_yaml, read_yaml
 
@@ -55,7 +56,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Experiment:
     shared = _shared(shared, where)
     inputs = {name: _inputs(sections.get(name, {}), where, f"{name}.") for name in SECTIONS}
     written = {
-        name: {k: v for k, v in keys.items() if k != "inputs" or name == "label"}
+        name: {k: v for k, v in keys.items() if k != "inputs" or name in NOT_STAGES}
         for name, keys in sections.items()
     }
     chosen = _chosen(written, where)
@@ -68,9 +69,27 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Experiment:
         named_inputs=inputs,
         **shared,
         **{name: _section(name, chosen[name], where) for name in SECTIONS},
+        governance=build(GovernanceSection, chosen["governance"], where, "governance."),
     )
     _check_parts(experiment)
     return experiment
+
+
+def load_governance(path: str | None, overrides: Sequence[str]) -> GovernanceSection:
+    """The section ``governance`` of a config; without a file, of overrides alone.
+
+    Raises:
+        ConfigError: see :func:`load_config`.
+    """
+    if path is not None:
+        return load_config(path, overrides).governance
+    raw: dict[str, Any] = {}
+    for override in overrides:
+        _apply_override(raw, override)
+    where = "command line"
+    if other := next((key for key in raw if key != "governance"), None):
+        raise ConfigError(where, f"{other} is no key of governance.", "Other keys need --config.")
+    return parse_options(GovernanceSection, raw.get("governance") or {}, where, "governance.")
 
 
 def _split(raw: Mapping[str, Any], where: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
@@ -79,14 +98,14 @@ def _split(raw: Mapping[str, Any], where: str) -> tuple[dict[str, Any], dict[str
     shared: dict[str, Any] = {}
     sections: dict[str, dict[str, Any]] = {}
     for key, value in raw.items():
-        if key in SECTIONS or key == "label":
+        if key in SECTIONS or key in NOT_STAGES:
             if not isinstance(value, dict | None):
                 raise ConfigError(where, f'"{key}" is a section and holds keys, not {short(value)}.')
             sections[key] = typing.cast("dict[str, Any]", value) or {}
         elif key in names:
             shared[key] = value
         else:
-            raise unknown_key(where, key, [*names, *SECTIONS, "label"])
+            raise unknown_key(where, key, [*names, *SECTIONS, *NOT_STAGES])
     return shared, sections
 
 
@@ -130,6 +149,7 @@ def _inputs(section: Mapping[str, Any], where: str, prefix: str) -> dict[str, st
 def _chosen(written: Mapping[str, Mapping[str, Any]], where: str) -> dict[str, dict[str, Any]]:
     """The written keys of every section, their values converted to their types."""
     chosen = {name: check_types(cls, written.get(name, {}), where, f"{name}.") for name, cls in SECTIONS.items()}
+    chosen["governance"] = check_types(GovernanceSection, written.get("governance", {}), where, "governance.")
     if "label" in written:
         chosen["label"] = check_types(label_section(), written["label"], where, "label.")
         build(label_section(), chosen["label"], where, "label.")

@@ -13,6 +13,7 @@ from pipeline.base.json_values import JsonObject
 from pipeline.workflow.key_checks.unknown_and_mistyped import check_types
 from pipeline.workflow.sections.collect import CollectSection
 from pipeline.workflow.sections.evaluate import EvaluateSection
+from pipeline.workflow.sections.governance import GovernanceSection
 from pipeline.workflow.sections.ppo import PPOKeys
 from pipeline.workflow.sections.report import ReportSection
 from pipeline.workflow.sections.reward import RewardKeys
@@ -29,6 +30,8 @@ SECTIONS: Mapping[str, type[Any]] = {
     "report": ReportSection,
 }
 """The keys of each stage. Those of ``label`` are the page's: :func:`pipeline.base.plugins.label_section`."""
+NOT_STAGES = ("label", "governance")
+"""Sections of no stage."""
 
 
 def recorded(section: str, config: Mapping[str, Any]) -> JsonObject:
@@ -86,6 +89,7 @@ class Experiment(SharedKeys):
     ppo: PPOKeys
     evaluate: EvaluateSection
     report: ReportSection
+    governance: GovernanceSection
     written: Mapping[str, Mapping[str, Any]]
     chosen: Mapping[str, Mapping[str, Any]]
     named_inputs: Mapping[str, Mapping[str, str]]

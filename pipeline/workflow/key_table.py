@@ -21,6 +21,7 @@ from pipeline.workflow.key_checks.bounds import ANNOTATORS, JUDGE, PAIRS, SECTIO
 from pipeline.workflow.key_checks.idle_keys import IDLE, Idle
 from pipeline.workflow.key_checks.unknown_and_mistyped import accepted, spell, unknown_key
 from pipeline.workflow.named_sets import PairSet
+from pipeline.workflow.sections.governance import GovernanceSection
 from pipeline.workflow.sections.trl_help import DECIDED, HELP
 
 TRAINED = ("sft", "reward", "ppo")
@@ -69,6 +70,7 @@ def places() -> dict[str, str]:
         "evaluate": "base against policy",
         "report": "the page that says whether the policy got better",
         "label": "what people are asked, and the page they answer on",
+        "governance": "what a version must have before it is published",
         "reward.test_sets.NAME": "a set of pairs to measure the reward model on",
         "evaluate.judges[]": "a language model as judge",
     }
@@ -123,6 +125,8 @@ def _class_of(place: str) -> type[Any]:
     if kind == "collect.annotator_args":
         return annotator_module(name, place).Options
     others = {SHARED: SharedKeys, "reward.test_sets.NAME": PairSet, "evaluate.judges[]": JudgeOptions}
+    if place == "governance":
+        return GovernanceSection
     if place == "label":
         return label_section()
     return {**STAGE_KEYS, **others}[place]

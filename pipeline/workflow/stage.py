@@ -9,13 +9,14 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.base.errors import StoreError
 from pipeline.base.process import main_process, say, world_size
 from pipeline.base.records import digest
+from pipeline.base.required import REQUIRED
 from pipeline.sources.hub import model_commit
 from pipeline.store import interrupted
 from pipeline.store.checkpoints import Checkpoints
@@ -135,9 +136,10 @@ class Run:
 
     @contextlib.contextmanager
     def draft(self, role: str, **fields: Any) -> Generator[Draft]:
-        """Open a draft of one of this stage's outputs, with its parents and settings."""
+        """Open a draft of one of this stage's outputs, with its parents, its settings and what it asks for."""
         parents = [(v, r) for r, v in self.inputs.items() if isinstance(v, Version)]
         parents += fields.pop("parents", [])
+        governance: dict[str, Any] = fields.pop("governance", None) or {}
         with self.store.draft(
             artefact(self.config, role),
             kind=graph(self.config)[self.stage].outputs[role],
@@ -146,6 +148,7 @@ class Run:
             parents=parents,
             config={"name": self.config.name, **learning_part(self.config, self.stage)},
             seed=self.config.seed,
+            governance={**governance, REQUIRED: asdict(self.config.governance)},
             **fields,
         ) as draft:
             for role_name, source in self.inputs.items():

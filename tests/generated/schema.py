@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from pipeline.workflow.experiment import SECTIONS
+from pipeline.workflow.experiment import NOT_STAGES, SECTIONS
 from pipeline.workflow.key_checks.bounds import ANNOTATORS, TASKS, Bound
 from pipeline.workflow.key_table import SHARED, Key, keys_of
 
@@ -19,7 +19,7 @@ TARGET = Path(__file__).parents[2] / "configs" / "schema.json"
 def schema() -> dict[str, Any]:
     """The schema of a config."""
     shared = mapping(SHARED)
-    sections = {name: mapping(name) for name in (*SECTIONS, "label")}
+    sections = {name: mapping(name) for name in (*SECTIONS, *NOT_STAGES)}
     for name in SECTIONS:
         sections[name]["properties"]["inputs"] = {
             "description": "Versions to read instead of those that this experiment makes, by role.",

@@ -41,6 +41,7 @@ MINI: dict[str, Any] = {
         "learning_rate": 1e-2,
     },
     "evaluate": {"prompts": 20},
+    "governance": {"consent": True},
 }
 
 NO_SHAPE = dict.fromkeys(("n_layer", "n_embd", "n_head", "vocab_size"))

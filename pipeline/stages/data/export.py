@@ -32,7 +32,8 @@ from pipeline.formats.writing import (
     holds_ties,
     write,
 )
-from pipeline.stages.data.consent import consent_basis
+from pipeline.governance.consent import consent_basis, missing_consent
+from pipeline.governance.gate import Override, admit, asked_of
 from pipeline.store import refs
 from pipeline.store.store import Store
 from pipeline.store.version import Version
@@ -77,6 +78,7 @@ def export(
     *,
     split: str = "train",
     without_consent: str | None = None,
+    override: Override | None = None,
     force: bool = False,
 ) -> Exported:
     """Write one split to ``out``, and beside it ``<out>.about``: from which version, and what is missing.
@@ -85,6 +87,7 @@ def export(
 
     Args:
         without_consent: the basis on which rows of people who agreed to nothing may leave; written down.
+        override: the same where consent is required, with a name; noted in the audit log.
         force: replace a file that is there.
     Raises:
         DataError: no preferences; people without consent; a file name that does not fit; nothing to write.
@@ -94,7 +97,11 @@ def export(
         raise DataError(version.where, f"holds {version.manifest.kind}, not preferences.", "Name another version.")
     version.shards(split)
     _check_name(out, format, force)
-    done = Exported(without_consent=consent_basis(store, version, split, without_consent))
+    if "consent" in asked_of(store, version):
+        event = admit(store, version, str(out), list(missing_consent(store, version)), override)
+        done = Exported(without_consent=f"{event.facts['note']} ({event.by})" if event is not None else None)
+    else:
+        done = Exported(without_consent=consent_basis(store, version, split, without_consent))
     about = {"version": version.ref, "id": version.id, "split": split, "format": format}
     temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
     if format == "unpaired" and version.has_split(split, "unpaired"):  # completions that were judged alone
@@ -138,13 +145,16 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--split", default="train", help="default: train")
     agreed = "also rows of people who agreed to nothing, for this reason, which is written down"
     command.add_argument("--without-consent", metavar="BASIS", help=agreed)
+    command.add_argument("--override", metavar="REASON", help="the same where the config requires consent")
+    command.add_argument("--by", metavar="NAME", help="who overrides; stands in the audit log")
     command.add_argument("--force", action="store_true", help="replace OUT")
 
 
 def run(store: Store, args: argparse.Namespace) -> int:
     """The command."""
     version = store.resolve(args.ref)
-    options = {"split": args.split, "without_consent": args.without_consent, "force": args.force}
+    options: dict[str, Any] = {"split": args.split, "without_consent": args.without_consent, "force": args.force}
+    options["override"] = Override.given(args.override, args.by)
     done = export(store, version, args.out, args.format, **options)
     if args.json:
         put_json({"version": version.ref, "out": str(args.out), **vars(done)})

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.base.errors import ConfigError, ModelError, StoreError
+from pipeline.governance.consent import consent_basis
 from pipeline.sources.hub import COMMIT, model_commit
-from pipeline.stages.data.consent import consent_basis
 from pipeline.stages.hub.remote import Type
 from pipeline.stages.merge import merged_version
 from pipeline.store import refs
@@ -38,6 +38,8 @@ class Artefact:
     refers: dict[str, Artefact] = field(default_factory=dict[str, "Artefact"])
     hub_base: Base | None = None
     """The base, where that is on the Hub already."""
+    answers: list[str] = field(default_factory=list[str], compare=False)
+    """Lines of its card: who answers for it."""
 
     @property
     def type(self) -> Type:
@@ -73,10 +75,18 @@ class Plan:
     Args:
         base: where a base that is a directory of this machine is on the Hub, ``org/name`` or with ``@revision``.
         basis: why rows of people who agreed to nothing may leave.
+        check_consent: whether to refuse rows without consent and basis; not where the gate does.
     """
 
-    def __init__(self, store: Store, repo: str, base: str | None = None, basis: str | None = None) -> None:
-        self.store, self.repo, self.basis = store, repo, basis
+    def __init__(
+        self,
+        store: Store,
+        repo: str,
+        base: str | None = None,
+        basis: str | None = None,
+        check_consent: bool = True,
+    ) -> None:
+        self.store, self.repo, self.basis, self.check_consent = store, repo, basis, check_consent
         self.artefacts: list[Artefact] = []
         self.left_out: list[str] = []
         self._base = base
@@ -98,7 +108,7 @@ class Plan:
             raise StoreError(version.where, f"is damaged ({damage[0]}).", "Make it again.")
         if version.manifest.kind in DATASETS:
             splits = {key.rpartition("/")[2] for key in version.splits}
-            for split in sorted(splits) if version.manifest.kind == "preferences" else ():
+            for split in sorted(splits) if version.manifest.kind == "preferences" and self.check_consent else ():
                 consent_basis(self.store, version, split, self.basis)
             return self._append(Artefact(version, repo))
         refers = {p.role: a for p in version.manifest.parents if (a := self._parent(version, p)) is not None}

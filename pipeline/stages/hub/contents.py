@@ -60,9 +60,14 @@ def contents(store: Store, artefact: Artefact, commits: Mapping[str, str]) -> Fi
         files[ADAPTER_CONFIG] = _adapter_config(artefact, base)
     raw = published_manifest(artefact, files)
     clean = Manifest.from_json(json.dumps(raw), artefact.version.where)
-    files["README.md"] = _card(store, artefact, clean, files, base).encode()
+    files["README.md"] = (_card(store, artefact, clean, files, base) + _answers(artefact)).encode()
     files["manifest.json"] = (json.dumps(raw, ensure_ascii=False, indent=2) + "\n").encode()
     return files
+
+
+def _answers(artefact: Artefact) -> str:
+    lines = "".join(f"- {line}\n" for line in artefact.answers)
+    return f"\n## Who answers for it\n\n{lines}" if lines else ""
 
 
 def base_of(artefact: Artefact, commits: Mapping[str, str]) -> Base | None:

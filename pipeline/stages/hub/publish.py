@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from pipeline.base.cli import as_called
 from pipeline.base.errors import StoreError
 from pipeline.base.process import say
 from pipeline.base.terminal_text import in_size, put, put_table
+from pipeline.governance.audit_log import AuditLog, Facts
+from pipeline.governance.gate import Override, admit, asked_of
 from pipeline.stages.hub.artefacts import Artefact, Plan, check_repo
 from pipeline.stages.hub.contents import base_of, contents
+from pipeline.stages.hub.permit import missing, write_who_answers
 from pipeline.stages.hub.remote import OWN, Files, Head, Repository, difference, is_same, size_of
 from pipeline.stages.hub.search import search
 from pipeline.store.copies import record_copy
 from pipeline.store.store import Store
+from pipeline.workflow.config import load_governance
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,17 +29,23 @@ def main(argv: list[str] | None = None) -> int:
     Raises:
         PipelineError: there is nothing to publish, something that may not leave, a conflict, or no way to the Hub.
     """
-    args = _parser().parse_args(argv)
+    args = _parser().parse_intermixed_args(argv)
     store = Store(args.root)
-    plan = Plan(store, check_repo(args.repo), args.base, args.without_consent)
     _check_no_erasure(store)
-    plan.add(store.resolve(args.ref))
+    version, override = store.resolve(args.ref), Override.given(args.override, args.by)
+    asked = asked_of(store, version, asdict(load_governance(args.config, args.overrides)))
+    plan = Plan(store, check_repo(args.repo), args.base, args.without_consent, "consent" not in asked)
+    named = plan.add(version)
     for line in plan.left_out:
         say("publish", f"left out: {line}")
+    lacking = missing(plan, named, asked)
     if args.dry_run:
         show(plan, public=args.public)
-    else:
-        publish(plan, public=args.public)
+        for lack in lacking:
+            put(f"missing: {lack.what} ({lack.mend})")
+        return int(bool(lacking))
+    write_who_answers(plan, admit(store, version, plan.repo, lacking, override))
+    publish(plan, public=args.public)
     return 0
 
 
@@ -53,7 +64,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--base", metavar="ORG/NAME[@REVISION]", help=base)
     agreed = "also rows of people who agreed to nothing, for this reason"
     parser.add_argument("--without-consent", metavar="BASIS", help=agreed)
+    parser.add_argument("--config", help="an experiment whose section governance is to be met too")
+    parser.add_argument("--override", metavar="REASON", help="publish although something required is missing")
+    parser.add_argument("--by", metavar="NAME", help="who overrides; stands in the audit log and on the cards")
     parser.add_argument("--root", default="data", help="the data directory (default: data)")
+    asks = "asks for more, such as governance.sign_off=true; never for less than the versions record"
+    parser.add_argument("overrides", nargs="*", metavar="governance.key=value", help=asks)
     return parser
 
 
@@ -84,6 +100,7 @@ def publish(plan: Plan, public: bool) -> None:
             part.files = contents(plan.store, part.artefact, commits)
             part.commit = commits[part.artefact.repo] = send(part, public)
     new = [part for part in parts if not part.tagged]
+    note_published(plan.store, [part for part in parts if part.tagged])
     if not new:
         say("publish", f"up to date: {', '.join(f'{p.remote.name}@{p.artefact.tag}' for p in parts)}")
         return
@@ -95,6 +112,7 @@ def publish(plan: Plan, public: bool) -> None:
         f"read again by a fresh process: {seen.models} models, logits at most {seen.difference:.1e} apart; "
         f"{seen.tables} tables, rows equal",
     )
+    note_published(plan.store, new)  # before: nothing has a tag that the log does not know of
     for part in new:
         set_tag(part)
         say("publish", f"{part.remote.name}@{part.artefact.tag}: published ({part.commit})")
@@ -154,6 +172,25 @@ def send(part: Part, public: bool) -> str:
     size = in_size(sum(map(size_of, part.files.values())))
     say("publish", f"{remote.name}: sent {len(part.files)} files, {size}")
     return commit
+
+
+def note_published(store: Store, parts: Sequence[Part]) -> None:
+    """Note in the audit log what is published where, each once."""
+    log = AuditLog(store.root)
+    noted = [event.facts for event in log.events() if event.event == "published"]
+    for part in parts:
+        assert part.commit is not None
+        artefact, manifest = part.artefact, part.files["manifest.json"]
+        assert isinstance(manifest, bytes)
+        what = {
+            "ref": artefact.version.ref,
+            "id": artefact.version.id,
+            "manifest": hashlib.sha256(manifest).hexdigest(),
+        }
+        where = {"repo": part.remote.name, "tag": artefact.tag, "commit": part.commit}
+        facts: Facts = {**what, **where}
+        if facts not in noted:
+            log.append("published", "", facts)
 
 
 def set_tag(part: Part) -> None:

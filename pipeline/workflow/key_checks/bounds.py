@@ -180,6 +180,7 @@ SECTIONS: Mapping[str, Mapping[str, Bound]] = {
         "too_fast_ms": NOT_NEGATIVE,
         "lease_minutes": POSITIVE,
     },
+    "governance": {},
 }
 
 TASKS: Mapping[str, Mapping[str, Bound]] = {

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from pipeline.base.errors import StoreError
+from pipeline.base.required import REQUIRED
 from pipeline.erasure import erase_version as erasing
 from pipeline.erasure.erase_version import (
     all_records,
@@ -64,7 +65,11 @@ def test_an_heir_has_the_key_and_what_was_recorded_but_none_of_the_rows(store: S
         parents=[(base, "base")],
         config={"label": {"votes": 2}},
         seed=7,
-        governance={"license": "mit", "hub": [{"repo": "o/p", "revision": "v1"}]},
+        governance={
+            "license": "mit",
+            "hub": [{"repo": "o/p", "revision": "v1"}],
+            REQUIRED: {"sign_off": True},
+        },
     )
     parents = [erasing.Parent(other.name, other.number, other.id, "base")]
     with draft_replacement(store, old, parents, "k") as draft:
@@ -74,7 +79,7 @@ def test_an_heir_has_the_key_and_what_was_recorded_but_none_of_the_rows(store: S
     assert (replacement.number, m.key, m.seed, m.config) == (2, "k", 7, {"label": {"votes": 2}})
     assert [p.ref for p in m.parents] == ["base@v000002"]
     # Mutation: hub kept. Nobody has pushed this version.
-    assert m.governance == {"license": "mit", "replaces": "prefs@v000001"}
+    assert m.governance == {"license": "mit", "replaces": "prefs@v000001", REQUIRED: {"sign_off": True}}
     assert m.stats == {}
     assert replacement.rows() == rows("b")
     # The newest version with the key is the one that counts as done.
@@ -86,6 +91,8 @@ def test_an_heir_has_the_key_and_what_was_recorded_but_none_of_the_rows(store: S
     found = replacement_of(known, ("prefs", 1))
     assert found is not None
     assert found.ref == "prefs@v000002"
+    # Mutation: cut from the tombstone, so that what was made from it is asked for less.
+    assert known["prefs", 1].manifest.governance[REQUIRED] == {"sign_off": True}
     assert known["prefs", 1].replacement == "prefs@v000002"
     assert replacement_of(known, ("prefs", 2)) is None
 

@@ -18,7 +18,7 @@ from pipeline.base.cli import run_cli
 from pipeline.base.errors import ConfigError
 from pipeline.health.findings import Facts
 from pipeline.workflow.config import load_config
-from pipeline.workflow.experiment import SECTIONS, STAGES, recorded
+from pipeline.workflow.experiment import NOT_STAGES, SECTIONS, STAGES, recorded
 from pipeline.workflow.graph import graph
 from pipeline.workflow.key_checks.unknown_and_mistyped import check_types
 from pipeline.workflow.key_table import SHARED, keys_of, places
@@ -76,7 +76,7 @@ def test_a_misspelt_key_of_any_section_is_named(
     prefix, about = place_of(place)
     known = [key.name for key in keys_of(place)]
     for key in known[::every]:
-        others = [*known, *SECTIONS, "label"] if place == SHARED else known
+        others = [*known, *SECTIONS, *NOT_STAGES] if place == SHARED else known
         wrong = misspelt(key, others)
         if place == "evaluate.judges[]":
             path = write(tmp_path, evaluate={"judges": [{"llm": "m", "url": "http://h/v1", wrong: 1}]})

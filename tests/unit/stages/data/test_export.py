@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import uuid
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import pytest
 from pipeline.annotators import Context, Source, load_annotator
 from pipeline.base.errors import DataError, StoreError
 from pipeline.base.records import COMPARISONS, PREFERENCES, Comparison, row_id
+from pipeline.base.required import REQUIRED
 from pipeline.formats.families.label_config import Control, read_label_config
 from pipeline.formats.writing import ALL_OR_NO_MARGINS, EXPORT_FORMATS, ExportFormat
+from pipeline.governance.audit_log import AuditLog
 from pipeline.stages.data import data
 from pipeline.stages.data.export import Exported, about_path, export
 from pipeline.store.store import Store, Version
@@ -238,10 +241,26 @@ def test_rows_carried_from_an_earlier_version_need_consent(store: Store) -> None
     version = preferences(store, [preference("p", "a", "b", by=ANN)], parents=[(before, "previous")])
     with pytest.raises(DataError, match="of the rows from x-preferences@v000001: answers of people without"):
         exported(store, version, "trl")
-    for file in before.path.rglob("*"):
-        file.unlink() if file.is_file() else None
+    shutil.rmtree(before.path)
     with pytest.raises(DataError, match="x-preferences@v000001: what people agreed to is not known"):
         exported(store, version, "trl")
+
+
+def test_where_consent_is_required_only_a_name_lets_rows_leave(store: Store) -> None:
+    before = preferences(store, [preference("p", "a", "b")], [vote("x", ANN, "a")], consent="by people")
+    required = {"consent": "by people", REQUIRED: {"consent": True}}
+    with store.draft("x-preferences", kind="preferences", stage="x", governance=required) as draft:
+        for split, config in (("train", "default"), ("train", "votes")):
+            draft.write_rows(split, [], config, carry=before)
+    args = ["export", "x-preferences", str(store.root.parent / "a.jsonl"), "--format", "trl"]
+    args += ["--root", str(store.root)]
+    with pytest.raises(StoreError, match=r"may not leave for .*a\.jsonl: x-preferences@v000002, train: answ"):
+        data.main([*args, "--without-consent", "Signed on paper."])
+    assert not (store.root.parent / "a.jsonl").exists()
+    assert data.main([*args, "--override", "Signed on paper.", "--by", "Ann"]) == 0
+    about = json.loads(about_path(store.root.parent / "a.jsonl").read_text())
+    assert about["without_consent"] == "Signed on paper. (Ann)"
+    assert [event.event for event in AuditLog(store.root).events()] == ["refused", "overridden"]
 
 
 # Ties

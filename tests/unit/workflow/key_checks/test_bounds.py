@@ -18,6 +18,7 @@ from pipeline.workflow.experiment import SECTIONS as KEYS
 from pipeline.workflow.judges import JudgeOptions
 from pipeline.workflow.key_checks.bounds import ANNOTATORS, JUDGE, PAIRS, SECTIONS, TASKS, Bound, check_numbers
 from pipeline.workflow.named_sets import PairSet
+from pipeline.workflow.sections.governance import GovernanceSection
 
 DERIVED = {
     *("world_size", "num_total_batches", "micro_batch_size", "local_batch_size", "batch_size"),
@@ -40,7 +41,7 @@ def is_number(hint: Any) -> bool:
 
 
 def sections() -> dict[str, Any]:
-    return {**KEYS, "label": label_section()}
+    return {**KEYS, "label": label_section(), "governance": GovernanceSection}
 
 
 # Fails when a section, or TRL or transformers, gets a number that nobody has thought about.
