@@ -55,7 +55,7 @@ class Source(Protocol):
     """An annotator with its own, already judged comparisons: nothing is sampled.
 
     Optional attributes ``aggregate`` and ``margin``, as in the section ``label``, aggregate several judgements of
-    one comparison.
+    one comparison. ``consent`` says what is known of that of the people who judged.
     """
 
     name: str

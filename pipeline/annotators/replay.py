@@ -16,6 +16,7 @@ from pipeline.base.records import Annotation, Comparison
 from pipeline.formats.detect import PUBLIC_SETS, Format, JudgedRow, Notices, Unusable, read_judged
 from pipeline.formats.inspection import look_at_head
 from pipeline.formats.read_options import Judged, JudgedSet, Origins, Repeats
+from pipeline.governance.consent import STATED, UNKNOWN
 from pipeline.sources.row_sources import Row
 
 
@@ -30,10 +31,17 @@ class Options(JudgedSet):
             the public sets, some of whose rows have empty turns or two prompts; ``error`` for all others.
         annotator: the annotator's name in every row; by default ``replay:<dataset>``. Where rows name a person,
             it is an id derived from the dataset's and the person's name instead (``p_...``), never the name.
+        consent: what the people whose choices these are agreed to, and how that is known: said of all rows.
     """
 
     on_bad_row: Literal["error", "skip"] | None = None
     annotator: str | None = None
+    consent: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.consent is not None and not self.consent.strip():
+            raise ValueError("consent is empty: say what people agreed to, or leave it out.")
 
 
 def build(options: Options, context: Context) -> Source:
@@ -55,6 +63,15 @@ class Replay:
         self._details = dict[str, str]()
         self._people = set[str]()
         self._notices = Notices()
+
+    @property
+    def consent(self) -> str:
+        """What is known of people's consent, for the manifest; see :mod:`pipeline.governance.consent`."""
+        if (stated := self._options.consent) is not None:
+            return f"{STATED}: {' '.join(stated.split())}"
+        if (column := self._options.columns.get("consent")) is not None:
+            return f"{STATED}: those whose column {column} says so; the others were left out"
+        return f"{UNKNOWN}: imported, and nobody has said what people agreed to"
 
     def judged(self) -> Iterator[tuple[Comparison, Annotation]]:
         """Every vote, ties included. A row that counts several people's votes yields one annotation per choice.

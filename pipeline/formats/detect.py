@@ -46,7 +46,7 @@ __all__ = [
 COLUMNS = (
     *("prompt", "chosen", "rejected", "tie", "both_bad", "margin", "votes_chosen", "votes_rejected"),
     *("completion", "label", "completion_a", "completion_b", "choice", "annotator", "system"),
-    *("votes_a", "votes_b", "votes_tie", "votes_both_bad"),
+    *("votes_a", "votes_b", "votes_tie", "votes_both_bad", "consent"),
 )
 """The names that ``columns: {ours: theirs}`` may map."""
 

@@ -14,6 +14,7 @@ from pipeline.base.records import PERSON_ID, Choice, Comparison, bucket, canonic
 Row = Mapping[str, Any]
 
 _YES = {"true": True, "yes": True, "1": True, "1.0": True, "false": False, "no": False, "0": False, "0.0": False}
+_TEXT_VERSION = re.compile(r"v?[0-9][0-9A-Za-z._-]*|[0-9a-f]{64}")
 TIED_VOTES = ("votes_tie", "votes_ties", "votes_tied", "votes_equal", "votes_same", "votes_draw")
 """Columns that count ties, by the names that people give them."""
 MOST_VOTES = 1_000_000
@@ -164,6 +165,18 @@ def yes(value: object, name: str) -> bool:
     if meaning is None:
         raise Refused(f"{name} is not true or false", detail=f'the value is "{str(value)[:60]}"')
     return meaning
+
+
+def check_consent(row: Row) -> None:
+    """Check that the column ``consent`` says yes, or names the version or sha256 of the text agreed to.
+
+    Raises:
+        Refused: it says no, or nothing, or something else.
+    """
+    value = row.get("consent")
+    word = str(value).strip()
+    if (word in _YES or not _TEXT_VERSION.fullmatch(word)) and not yes(value, "consent"):
+        raise Refused("without consent", broken=False)
 
 
 def number(value: Any, name: str) -> float | None:

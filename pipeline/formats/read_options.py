@@ -55,10 +55,10 @@ class JudgedSet:
         format: told from the first row by default.
         columns: ``{our name: their name}``. Our names: prompt, chosen, rejected, tie, both_bad, margin,
             votes_chosen, votes_rejected, completion, label, completion_a, completion_b, choice, annotator, system,
-            votes_a, votes_b, votes_tie, votes_both_bad. In exports of Argilla and Label Studio theirs are names of
-            fields, and ``choice`` is the question. ``prompt`` may be a list of theirs, whose texts are joined
-            with a blank line; ``system`` is a turn before the conversation, and before a prompt of plain text a
-            text with a blank line after it.
+            votes_a, votes_b, votes_tie, votes_both_bad, consent (rows without it are left out). In exports of
+            Argilla and Label Studio theirs are fields, and ``choice`` is the question. ``prompt`` may be a
+            list of theirs, whose texts are joined with a blank line; ``system`` is a turn before the conversation,
+            and before a prompt of plain text a text with a blank line after it.
         split: read this one; by default train, or the only one.
         subset: of the dataset, its configuration on the Hub or a directory.
         revision: of a Hub id.

@@ -17,6 +17,7 @@ from pipeline.formats.judged import (
     Row,
     Unusable,
     absent,
+    check_consent,
     is_person,
     judged,
     number,
@@ -75,11 +76,14 @@ def our_names(row: Row, how: Reading) -> tuple[Row, Reading]:
     """A row under our names, and how to read this one: with its system text, where a column is mapped to it.
 
     Raises:
-        Refused: columns to be joined, or the system column, hold something other than texts.
+        Refused: columns to be joined, or the system column, hold something other than texts; no consent, where a
+            column of it is mapped.
     """
     if not how.columns and not how.joined:
         return row, how
     renamed = rename_columns(dict(row), how.columns)
+    if "consent" in how.columns:
+        check_consent(renamed)
     if how.joined:
         for name in (theirs for several in how.joined.values() for theirs in several):
             renamed.pop(name, None)

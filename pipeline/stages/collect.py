@@ -24,6 +24,8 @@ from pipeline.base.records import (
 )
 from pipeline.evaluation.reward.labels import label_agreement
 from pipeline.formats.detect import Notices
+from pipeline.governance.consent import KEY as CONSENT
+from pipeline.governance.consent import NOT_NEEDED, UNKNOWN
 from pipeline.labelling.session.session import LabellingSession
 from pipeline.modeling.comparisons import Sampling
 from pipeline.modeling.precision import base_dtype
@@ -72,7 +74,8 @@ def collect(run: Run) -> None:
         report = annotator.report()
         for line in report.get("notices", ()):
             say("collect", f"{report['dataset']}: {line}")
-        publish(run, prompts, voted, {"annotator": annotator.name, **report})
+        consent = getattr(annotator, "consent", f"{UNKNOWN}: {annotator.name} does not say what people agreed to")
+        publish(run, prompts, voted, {"annotator": annotator.name, **report}, consent)
         return
     sampling, splits = draw(run, options, task, prompts)
     drawn = list(sampling)
@@ -80,7 +83,7 @@ def collect(run: Run) -> None:
     answers = annotator.annotate_all([c for _, c in drawn])
     judged = [Judged(c, a, splits[i]) for (i, c), a in zip(drawn, answers, strict=True)]
     report = {"annotator": annotator.name, **sampling.report(), **against_gold(task, judged)}
-    publish(run, prompts, Answered(judged), report)
+    publish(run, prompts, Answered(judged), report, f"{NOT_NEEDED}: no person annotated here")
 
 
 def prompts_by_split(task: Task, options: CollectSection, seed: int) -> dict[str, list[Row]]:
@@ -239,8 +242,12 @@ def publish_prompts(run: Run, prompts: dict[str, list[Row]]) -> None:
                 draft.write_rows(split, rows, schema=PROMPTS)
 
 
-def publish(run: Run, prompts: dict[str, list[Row]], rows: Rows, report: Row) -> None:
-    """Write the three datasets, ``preferences`` last: it marks the stage as done."""
+def publish(run: Run, prompts: dict[str, list[Row]], rows: Rows, report: Row, consent: str) -> None:
+    """Write the three datasets, ``preferences`` last: it marks the stage as done.
+
+    Args:
+        consent: what is known of that of the people whose choices these are.
+    """
     _require_rows(run, rows)
     publish_prompts(run, prompts)
     with run.draft("comparisons") as draft:
@@ -249,8 +256,7 @@ def publish(run: Run, prompts: dict[str, list[Row]], rows: Rows, report: Row) ->
         draft.stats.update(report)
     parents = [(draft.version, "comparisons")]
     previous = run.version("previous") if "previous" in run.inputs else None
-    governance = {"consent": "not needed: no person annotated here"}
-    with run.draft("preferences", parents=parents, governance=governance) as draft:
+    with run.draft("preferences", parents=parents, governance={CONSENT: consent}) as draft:
         for split in SPLITS:
             carry = previous if previous is not None and previous.has_split(split) else None
             earlier = {r["id"] for r in carry.iter_rows(split, columns=["id"])} if carry else set()

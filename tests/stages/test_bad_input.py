@@ -267,6 +267,9 @@ def test_what_was_done_to_rows_is_said_and_stored(
     assert notices[1].endswith("repeated it: 40 rows")
     assert all(f"mine.jsonl: {line}" in said for line in notices)
     assert {r["chosen"] for r in project.latest("preferences").rows("train")} <= {" " + r["chosen"] for r in GOOD}
+    # Nor is it claimed that nobody had to be asked.
+    governance = project.latest("preferences").manifest.governance
+    assert governance["consent"] == "unknown: imported, and nobody has said what people agreed to"
 
 
 # Seen failing with: the base published with exit 0, its weights NaN (weight_decay: .nan did so; a rate too high

@@ -436,3 +436,50 @@ def test_a_label_studio_project_s_configuration(tmp_path: Path) -> None:
 def test_refused_options_of_verdicts(options: dict[str, Any], fact: str) -> None:
     with pytest.raises(ConfigError, match=fact):
         replay("a.jsonl", **options)
+
+
+CELLS = [
+    *((cell, True) for cell in ("yes", "true", True, 1, 1.0, "v2", "2", "2024-05", "v1.3-b", "a" * 64)),
+    *((cell, False) for cell in (None, "", "no", "false", False, 0, "0.0", float("nan"))),
+]
+
+
+# Mutation caught: any text that is not empty read as a yes.
+def test_rows_without_consent_are_left_out(tmp_path: Path) -> None:
+    for cell, agreed in CELLS:
+        rows = [
+            {"prompt": "p", "chosen": "a", "rejected": "b", "agreed": cell},
+            {"prompt": "q", "chosen": "a", "rejected": "b", "agreed": "yes"},
+        ]
+        source = replay(write_rows(tmp_path / "a.jsonl", rows), columns={"consent": "agreed"})
+        assert len(judged(source)) == 1 + agreed, cell
+        assert source.report()["skipped"] == ({} if agreed else {"without consent": 1})
+        assert source.consent.startswith("stated for all rows: those whose column agreed says so")
+
+
+@pytest.mark.parametrize("cell", ["refused", "withdrawn", "n/a", "maybe", -1, "Ann"])
+def test_what_is_neither_yes_nor_no_is_refused(cell: object, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "a.jsonl", [{"prompt": "p", "chosen": "a", "rejected": "b", "ok": cell}])
+    assert "consent is not true or false" in refused(replay(path, columns={"consent": "ok"}))
+
+
+def test_consent_is_known_where_somebody_says_so(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "a.jsonl", [{"prompt": "p", "chosen": "a", "rejected": "b"}])
+    assert replay(path, consent="asked  on paper").consent == "stated for all rows: asked on paper"
+    assert replay(path).consent == "unknown: imported, and nobody has said what people agreed to"
+    with pytest.raises(ConfigError, match="consent is empty"):
+        replay(path, consent=" ")
+
+
+def test_consent_may_be_a_field_of_a_labelling_tool(tmp_path: Path) -> None:
+    rows = [
+        {
+            "fields": {"prompt": "p", "response_1": f"a{i}", "response_2": "b", "ok": ok},
+            "responses": {"better": [{"value": "response_1", "user_id": "u"}]},
+            "status": "completed",
+        }
+        for i, ok in enumerate(("yes", "no"))
+    ]
+    source = replay(write_rows(tmp_path / "a.jsonl", rows), columns={"consent": "ok"}, drafts="count")
+    assert len(judged(source)) == 1
+    assert source.report()["skipped"] == {"without consent": 1}
