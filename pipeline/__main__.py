@@ -12,7 +12,7 @@ from pipeline.base.terminal_text import put
 _USAGE = (
     ("pipeline init DIR", "a project of your own: configs, Makefile, docs, an example of a task"),
     ("pipeline data look FILE", "how the rows of a file would be read, before anything is trained"),
-    ("pipeline data COMMAND", "versions: list, show, diff, tag, verify, gc, export, forget"),
+    ("pipeline data COMMAND", "versions: list, show, diff, tag, verify, gc, export, scrub, forget"),
     ("pipeline keys [SECTION]", "what a config may say: keys, types, defaults, what each is for"),
     ("pipeline doctor RUN", "what is wrong with a PPO run, and what to change"),
     ("pipeline merge ADAPTER", "a policy or a reward model as one whole model, for other engines"),

@@ -122,6 +122,12 @@ class Version:
         shards = self.shards(split, config)
         return (row for batch in read_batches(shards, self.where, columns) for row in batch.to_pylist())
 
+    def iter_all(self) -> Iterator[Row]:
+        """The rows of all splits of all configs; see :meth:`iter_rows`."""
+        for key in self.manifest.splits:
+            config, _, split = key.rpartition("/")
+            yield from self.iter_rows(split, config or "default")
+
     def rows(self, split: str = "train", config: str = "default", columns: list[str] | None = None) -> list[Row]:
         """All rows of a split at once; see :meth:`iter_rows`."""
         return list(self.iter_rows(split, config, columns))

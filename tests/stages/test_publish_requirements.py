@@ -13,7 +13,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.utils import close_session
 
 from pipeline.__main__ import main
-from pipeline.base.errors import StoreError
+from pipeline.base.errors import ConfigError, StoreError
 from pipeline.base.required import REQUIRED
 from pipeline.governance.approvals import approve, withdraw
 from pipeline.governance.audit_log import AuditLog
@@ -48,6 +48,19 @@ def people(store: Store, consent: str | None = "sha", **required: Any) -> Versio
     with store.draft("people", kind="preferences", stage="label", governance=governance) as draft:
         draft.write_rows("train", [{"id": "1", "prompt": "p", "chosen": "a", "rejected": "b"}])
         draft.write_rows("train", [vote], config="votes", schema=VOTES)
+    return draft.version
+
+
+def telling(store: Store, **required: Any) -> Version:
+    """Preferences whose texts, and a note that stays here, hold two addresses and a number."""
+    with store.draft("people", kind="preferences", stage="collect", governance={REQUIRED: required}) as draft:
+        texts: dict[str, Any] = {
+            "prompt": "p",
+            "chosen": "ask jo@example.com",
+            "rejected": "or +1 202-555-0147, a@example.com",
+        }
+        texts |= {"annotator": "oracle", "comparison_id": "c", "margin": 1.0}
+        draft.write_rows("train", [{"id": "1", **texts, "note": "my SSN is 078-05-1120"}])
     return draft.version
 
 
@@ -187,3 +200,45 @@ def test_what_needs_a_sign_off_of_its_own(finished: Project, tmp_path: Path, mon
     for version in (*store.versions("mini-policy"), *store.versions("mini-prompts")):
         assert version.manifest.governance[REQUIRED] == {"consent": True}, version.ref
     assert json.loads((named.version.path / "manifest.json").read_text())["governance"][REQUIRED]
+
+
+def test_personal_data_is_counted_and_refused_above_its_limits(
+    server: Hub, store: Store, capsys: pytest.CaptureFixture[str]
+):
+    telling(store, personal_data={"email": 2})
+    with pytest.raises(
+        StoreError, match=r"personal data in people@v000001: 2 email \(at most 1\), 3 all \(at most 2\) "
+    ):
+        publish(store, "governance.personal_data={email: 1, all: 2}")
+    assert "\npublish: " not in capsys.readouterr().err
+    # Mutation caught: a limit of the command line in the place of a recorded one; the note counted too.
+    assert publish(store, "governance.personal_data={email: 5, all: 3}") == 0
+    out = capsys.readouterr().out
+    assert "personal data in people@v000001: 2 email, 1 phone" in out
+    assert "warning" not in out
+
+
+def test_without_a_limit_personal_data_is_a_warning(server: Hub, store: Store, capsys: pytest.CaptureFixture[str]):
+    telling(store)
+    assert publish(store) == 0
+    assert "warning: personal data in people@v000001: 2 email, 1 phone" in capsys.readouterr().out
+
+
+def test_an_export_is_held_to_the_same_limits(store: Store, tmp_path: Path):
+    telling(store, personal_data={"all": 2})
+    command = ["data", "export", "people", str(tmp_path / "a.jsonl"), "--format", "trl", "--root", str(store.root)]
+    with pytest.raises(StoreError, match=r"personal data in people@v000001, train: 3 all \(at most 2\)"):
+        main(command)
+    assert main(["data", "scrub", "people", "--root", str(store.root)]) == 0
+    assert main(command) == 0
+    assert "jo@example.com" not in (tmp_path / "a.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [("{emial: 0}", 'has "emial", which is none of api_key'), ("{email: -1}", "should be 0 or more")],
+)
+def test_limits_are_of_types_that_are_found(limits: str, said: str, store: Store):
+    people(store)
+    with pytest.raises(ConfigError, match=said):
+        publish(store, f"governance.personal_data={limits}")

@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.base.cli import as_called
 from pipeline.base.errors import StoreError
 from pipeline.base.terminal_text import in_size, put, put_json, put_table
-from pipeline.stages.data import export, gc
+from pipeline.stages.data import export, gc, scrub
 from pipeline.store import refs
 from pipeline.store.diff import Change, Diff
 from pipeline.store.manifest import Manifest
@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     verify = add("verify", _verify, "compare every file with its sha256 (default: every version)")
     verify.add_argument("refs", metavar="REF", nargs="*")
     export.add_arguments(add("export", export.run, "write preferences as a file in another tool's format"))
+    scrub.add_arguments(add("scrub", scrub.run, "make a version with placeholders for personal data"))
     relocate.add_arguments(
         add("relocate", relocate.run, "write into adapters where their base is, after the data directory moved")
     )

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from pipeline.base.cli import as_called
 from pipeline.base.errors import DataError, StoreError
 from pipeline.base.files import disk_errors, fsync, replace_json
 from pipeline.base.records import PREFERENCES, digest, row_id
@@ -33,10 +34,11 @@ from pipeline.formats.writing import (
     write,
 )
 from pipeline.governance.consent import consent_basis, missing_consent
-from pipeline.governance.gate import Override, admit, asked_of
+from pipeline.governance.gate import Missing, Override, admit, asked_of
 from pipeline.store import refs
 from pipeline.store.store import Store
 from pipeline.store.version import Version
+from pipeline.texts.personal_data.count import count, over
 
 Row = dict[str, Any]
 
@@ -97,11 +99,7 @@ def export(
         raise DataError(version.where, f"holds {version.manifest.kind}, not preferences.", "Name another version.")
     version.shards(split)
     _check_name(out, format, force)
-    if "consent" in asked_of(store, version):
-        event = admit(store, version, str(out), list(missing_consent(store, version)), override)
-        done = Exported(without_consent=f"{event.facts['note']} ({event.by})" if event is not None else None)
-    else:
-        done = Exported(without_consent=consent_basis(store, version, split, without_consent))
+    done = Exported(without_consent=_permit(store, version, split, out, without_consent, override))
     about = {"version": version.ref, "id": version.id, "split": split, "format": format}
     temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
     if format == "unpaired" and version.has_split(split, "unpaired"):  # completions that were judged alone
@@ -125,6 +123,27 @@ def export(
         finally:
             temporary.unlink(missing_ok=True)
     return done
+
+
+def _permit(
+    store: Store, version: Version, split: str, out: Path, basis: str | None, override: Override | None
+) -> str | None:
+    """Why rows may leave that lack something; None where they lack nothing. Raises: see :func:`export`."""
+    asked = asked_of(store, version)
+    lacking: list[Missing] = []
+    if "consent" in asked:
+        lacking += missing_consent(store, version)
+    else:
+        basis = consent_basis(store, version, split, basis)
+    limits = asked.get("personal_data")
+    texts = version.iter_rows(split, columns=["prompt", "chosen", "rejected"]) if limits else ()
+    if limits and (exceeded := over(count(texts), limits)):
+        mend = f"{as_called('pipeline data scrub')} {version.ref}"
+        lacking.append(Missing(f"personal data in {version.ref}, {split}: {', '.join(exceeded)}", mend))
+    event = admit(store, version, str(out), lacking, override)
+    if event is not None:
+        return f"{event.facts['note']} ({event.by})"
+    return None if "consent" in asked else basis
 
 
 def about_path(out: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,6 +77,8 @@ class Plan:
         base: where a base that is a directory of this machine is on the Hub, ``org/name`` or with ``@revision``.
         basis: why rows of people who agreed to nothing may leave.
         check_consent: whether to refuse rows without consent and basis; not where the gate does.
+    Attributes:
+        personal_data: finds by type, of each set of rows, by its version.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class Plan:
         self.store, self.repo, self.basis, self.check_consent = store, repo, basis, check_consent
         self.artefacts: list[Artefact] = []
         self.left_out: list[str] = []
+        self.personal_data: Mapping[str, Mapping[str, int]] = {}
         self._base = base
         self._names: dict[str, str] = {}
 

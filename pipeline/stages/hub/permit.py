@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -11,8 +12,10 @@ from pipeline.governance.audit_log import Event
 from pipeline.governance.consent import missing_consent
 from pipeline.governance.gate import Missing
 from pipeline.stages.hub.artefacts import Artefact, Plan
+from pipeline.stages.hub.contents import PRIVATE_COLUMNS
 from pipeline.statistics.spelling import escape_cell
 from pipeline.store.manifest import JsonDict
+from pipeline.texts.personal_data.count import count, over
 
 
 def missing(plan: Plan, named: Artefact, asked: JsonDict) -> list[Missing]:
@@ -58,8 +61,25 @@ def _consent(plan: Plan, named: Artefact, _: Any) -> Iterator[Missing]:
     return missing_consent(plan.store, named.version)
 
 
+def personal_data(plan: Plan) -> Mapping[str, Counter[str]]:
+    """The finds of personal data in each set of rows that goes, by its version; of columns that stay here none."""
+    counts: dict[str, Counter[str]] = {}
+    for artefact in plan.artefacts:
+        if artefact.type == "dataset":
+            counts[artefact.version.ref] = count(artefact.version.iter_all(), PRIVATE_COLUMNS)
+    return counts
+
+
+def _personal_data(plan: Plan, named: Artefact, limits: Any) -> Iterator[Missing]:
+    for ref, counts in plan.personal_data.items():
+        if exceeded := over(counts, limits):
+            mend = f"{as_called('pipeline data scrub')} {ref}, then train on what it makes"
+            yield Missing(f"personal data in {ref}: {', '.join(exceeded)}", mend)
+
+
 REQUIREMENTS: Mapping[str, Callable[[Plan, Artefact, Any], Iterator[Missing]]] = {
     "consent": _consent,
+    "personal_data": _personal_data,
     "sign_off": _sign_off,
 }
 """By the key of the section ``governance``: what is missing, from the plan, what was named and the key's value."""

@@ -15,11 +15,12 @@ from pipeline.governance.audit_log import AuditLog, Facts
 from pipeline.governance.gate import Override, admit, asked_of
 from pipeline.stages.hub.artefacts import Artefact, Plan, check_repo
 from pipeline.stages.hub.contents import base_of, contents
-from pipeline.stages.hub.permit import missing, write_who_answers
+from pipeline.stages.hub.permit import missing, personal_data, write_who_answers
 from pipeline.stages.hub.remote import OWN, Files, Head, Repository, difference, is_same, size_of
 from pipeline.stages.hub.search import search
 from pipeline.store.copies import record_copy
 from pipeline.store.store import Store
+from pipeline.texts.personal_data.count import in_words
 from pipeline.workflow.config import load_governance
 
 
@@ -38,6 +39,10 @@ def main(argv: list[str] | None = None) -> int:
     named = plan.add(version)
     for line in plan.left_out:
         say("publish", f"left out: {line}")
+    plan.personal_data = personal_data(plan)
+    for ref, counts in plan.personal_data.items():
+        warning = "" if "personal_data" in asked or not counts else "warning: "
+        say("publish", f"{warning}personal data in {ref}: {in_words(counts)}")
     lacking = missing(plan, named, asked)
     if args.dry_run:
         show(plan, public=args.public)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from pipeline.texts.personal_data.count import ALL
+from pipeline.texts.personal_data.find import TYPES
+
 
 @dataclass
 class GovernanceSection:
@@ -23,3 +26,17 @@ class GovernanceSection:
             "model and set of preferences that goes with it."
         },
     )
+    personal_data: dict[str, int] = field(
+        default_factory=dict[str, int],
+        metadata={
+            "help": "The most finds in published or exported rows of a version, as `{email: 0, phone: 5}`; `all`: "
+            "of every type together. Without a limit finds are a warning."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        for name, limit in self.personal_data.items():
+            if name not in (*TYPES, ALL):
+                raise ValueError(f'personal_data has "{name}", which is none of {", ".join((*TYPES, ALL))}')
+            if limit < 0:
+                raise ValueError(f"personal_data.{name} = {limit} should be 0 or more")
