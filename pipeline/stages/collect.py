@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 from typing import cast
@@ -10,7 +11,7 @@ from typing import cast
 from accelerate import PartialState
 
 from pipeline.annotators import Context, Source, load_annotator
-from pipeline.base.errors import DataError
+from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.records import (
     COMPARISONS,
     OUTCOMES,
@@ -33,10 +34,12 @@ from pipeline.modeling.types import Device
 from pipeline.results.stats import to_json
 from pipeline.stages.answered_pairs import Answered, Judged, Row, Rows
 from pipeline.stages.ask_people import open_session, sampled_before, sampling_key, set_order, write_comparisons
+from pipeline.stages.data.scrub import ScrubbedSource, scrubbed_groups
 from pipeline.stages.voted_pairs import Voted
 from pipeline.store.store import Draft
 from pipeline.tasks import VIEWS, Split, Task, load_task, with_template_of
 from pipeline.tasks._vader import VADER_NAME
+from pipeline.texts.personal_data.count import STATS, in_words
 from pipeline.workflow.graph import collects_preferences, reward_sources
 from pipeline.workflow.sections.collect import CollectSection
 from pipeline.workflow.stage import Run, main_process, say
@@ -70,13 +73,19 @@ def collect(run: Run) -> None:
         )
     annotator = load_annotator(options.annotator, with_template_of(run.base_name, options.annotator_args), context)
     if isinstance(annotator, Source):
+        annotator = ScrubbedSource(annotator) if options.scrub else annotator
         voted = Voted(annotator, lambda prompt, completions: side(prompt, completions, options), run.workdir)
         report = annotator.report()
         for line in report.get("notices", ()):
             say("collect", f"{report['dataset']}: {line}")
+        if options.scrub:
+            say("collect", f"{in_words(report[STATS])} replaced by placeholders")
         consent = getattr(annotator, "consent", f"{UNKNOWN}: {annotator.name} does not say what people agreed to")
         publish(run, prompts, voted, {"annotator": annotator.name, **report}, consent)
         return
+    if options.scrub:
+        what = f"collect.scrub = True has no effect with {annotator.name}, which brings no texts."
+        raise ConfigError(str(config.path), what, "Scrub what was made: data scrub REF.")
     sampling, splits = draw(run, options, task, prompts)
     drawn = list(sampling)
     say("collect", f"{len(drawn)} comparisons go to {annotator.name}")
@@ -223,6 +232,8 @@ def show_comparisons(
             draft, session, ((splits[i], c.prompt, (c.completion_a, c.completion_b)) for i, c in drawn)
         )
         return drawn.report()
+    replaced = Counter[str]()
+    own = scrubbed_groups(own, replaced) if options.scrub else own
     groups = (
         (side(prompt, group, options), prompt, group)
         for prompt, completions in own
@@ -231,6 +242,7 @@ def show_comparisons(
     counts = write_comparisons(draft, session, groups)
     for line in notices.lines():
         say("label", f"{session.project.settings.dataset}: {line}")
+    counts |= {STATS: dict(replaced)} if options.scrub else {}
     return counts | ({"notices": lines} if (lines := notices.lines()) else {})
 
 

@@ -272,6 +272,21 @@ def test_what_was_done_to_rows_is_said_and_stored(
     assert governance["consent"] == "unknown: imported, and nobody has said what people agreed to"
 
 
+# Mutation caught: the votes left with the ids of the texts before.
+def test_what_is_imported_is_scrubbed_on_request(finished: Project, project: Project):
+    mine = write_rows(project, [{**r, "chosen": f"{r['chosen']} a{i}@example.com"} for i, r in enumerate(GOOD)])
+    shutil.copytree(finished.root / "data", project.root / "data")
+    prompts = write_rows(project, GOOD, "prompts.jsonl")
+    replay(project, prompts, annotator_args={"dataset": str(mine)}, inputs={"base": "mini-base@v1"}, scrub=True)
+    assert project.run("collect") == 0
+    made = [project.latest(role) for role in ("comparisons", "preferences")]
+    assert all("@example" not in str(list(version.iter_all())) for version in made)
+    assert {row["chosen"].rpartition(" ")[2] for row in made[1].rows("train")} == {"<EMAIL_1>"}
+    assert [version.manifest.stats["personal_data"] for version in made] == [{"email": len(GOOD)}] * 2
+    comparisons = {row["id"] for row in made[0].rows("train")}
+    assert {row["comparison_id"] for row in made[1].rows("train", "votes")} <= comparisons
+
+
 # Seen failing with: the base published with exit 0, its weights NaN (weight_decay: .nan did so; a rate too high
 # for half precision does). Here the optimiser itself spoils them, one step before the last logged one or after it.
 @pytest.mark.parametrize("stage", ["sft", "reward", "ppo"])

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
+from pipeline.annotators import Source
 from pipeline.base.errors import DataError
-from pipeline.base.records import digest, row_id
+from pipeline.base.json_values import JsonObject
+from pipeline.base.records import Annotation, Comparison, digest, row_id
 from pipeline.base.terminal_text import put, put_json
 from pipeline.labelling.items import items_from_rows
 from pipeline.store.parquet import read_footer
@@ -20,6 +23,7 @@ from pipeline.texts.personal_data.count import STATS, in_words
 from pipeline.texts.personal_data.scrub import scrubbed, scrubbed_pair
 
 Row = dict[str, Any]
+Group = tuple[str, tuple[str, ...]]
 
 FORMAT = 1
 """Raised when the same rows give other ones."""
@@ -95,6 +99,36 @@ def scrub(store: Store, old: Version) -> tuple[Version, bool]:
         draft.models.extend(manifest.models)
         draft.datasets.extend(manifest.datasets)
     return draft.version, True
+
+
+class ScrubbedSource:
+    """A source of judged comparisons, without personal data of well-defined form in their texts."""
+
+    def __init__(self, source: Source) -> None:
+        self._source, self._counts = source, Counter[str]()
+        self.name = source.name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    def judged(self) -> Iterator[tuple[Comparison, Annotation]]:
+        """Those of the source."""
+        for comparison, vote in self._source.judged():
+            pair = [comparison.completion_a, comparison.completion_b]
+            prompt, (a, b) = scrubbed_pair(comparison.prompt, pair, self._counts)
+            new = Comparison(prompt, a, b, comparison.meta)
+            yield new, replace(vote, comparison_id=new.id)
+
+    def report(self) -> JsonObject:
+        """That of the source, and what was replaced."""
+        return {**self._source.report(), STATS: dict(self._counts)}
+
+
+def scrubbed_groups(groups: Iterable[Group], counts: Counter[str]) -> Iterator[Group]:
+    """Prompts and their completions without personal data; ``counts`` gets what was replaced."""
+    for prompt, completions in groups:
+        new_prompt, texts = scrubbed_pair(prompt, completions, counts)
+        yield new_prompt, tuple(texts)
 
 
 def _new_ids(version: Version) -> dict[str, str]:

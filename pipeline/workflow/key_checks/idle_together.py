@@ -109,6 +109,13 @@ RULES: tuple[Rule, ...] = (
         "where the completions are sampled, for prompts of one side each", "Leave it out.", ("prompt",),
     ),
     Rule(
+        "collect", ("scrub",),
+        lambda raw, collect: collect.get("annotator", "oracle") in ("oracle", "classifier")
+        or (collect.get("annotator") == "human" and not dict_of(raw.get("label")).get("dataset")),
+        "where the completions are sampled and nothing is imported", "Scrub what was made: data scrub REF.",
+        (False,),
+    ),
+    Rule(
         "ppo", ("kl_horizon",), lambda raw, ppo: ppo.get("kl_target") is None,
         "without ppo.kl_target", "Set the KL to hold, in nats: ppo.kl_target.",
     ),

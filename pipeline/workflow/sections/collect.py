@@ -34,6 +34,12 @@ class CollectSection:
     select_share: float = field(
         default=0.1, metadata={"help": "Share of the training prompts by which only PPO's checks are made."}
     )
+    scrub: bool = field(
+        default=False,
+        metadata={
+            "help": "Put placeholders in the place of personal data in what `replay` or `label.dataset` brings."
+        },
+    )
     split_by: Literal["prompt", "completion"] = field(
         default="prompt",
         metadata={"help": "What is on one side of the split only; `completion` where all prompts are alike."},

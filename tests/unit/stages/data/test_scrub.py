@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from pipeline.base.required import REQUIRED
 from pipeline.erasure.replacement import without
 from pipeline.labelling.items import ITEMS, Item, item_rows
 from pipeline.stages.data import data
-from pipeline.stages.data.scrub import scrub
+from pipeline.stages.data.scrub import scrub, scrubbed_groups
 from pipeline.store.store import Store, Version
 from pipeline.texts.personal_data.count import count
 from tests.helpers.dying import Died, die_after_calls
@@ -144,3 +145,13 @@ def test_the_command(store: Store, capsys: pytest.CaptureFixture[str]):
     assert "inputs: {preferences: prefs@v000002}" in out
     assert data.main(["scrub", "prefs@v1", "--root", str(store.root)]) == 0
     assert capsys.readouterr().out.startswith("up to date: prefs@v000001 -> prefs@v000002")
+
+
+def test_own_groups_to_be_labelled():
+    counts = Counter[str]()
+    groups = [(PROMPT, (A, B)), ("p", ("x",))]
+    assert list(scrubbed_groups(groups, counts)) == [
+        ("Who is <EMAIL_1>?", ("Call <PHONE_1>.", "<EMAIL_1>, <NATIONAL_ID_1>")),
+        ("p", ("x",)),
+    ]
+    assert counts == {"email": 2, "phone": 1, "national_id": 1}
