@@ -24,6 +24,7 @@ _USAGE = (
     ("pipeline approve VERSION", "sign a version off; `audit show` and `audit verify` read the log"),
     ("pipeline approve VERSION ...", "sign versions off; `audit show` and `audit verify` read the log"),
     ("pipeline publish REF ...", "to the Hub, with what belongs to it: --repo org/name, --dry-run"),
+    ("pipeline unpublish VERSION", "make its copies on the Hub private, or delete them"),
     ("pipeline pull org/name", "a repository of the Hub as a version"),
     ("pipeline.STAGE --config configs/X.yaml", "[section.key=value ...]"),
     ("pipeline.run STAGE ... --config configs/X.yaml", "consecutive stages in one go; none: all"),
@@ -61,6 +62,7 @@ _COMMANDS = {
     ("approve",): "pipeline.governance.approve",
     ("audit",): "pipeline.governance.audit",
     ("publish",): "pipeline.stages.hub.publish",
+    ("unpublish",): "pipeline.governance.unpublish",
     ("pull",): "pipeline.stages.hub.pull",
     **{
         (stage,): f"pipeline.{stage}"

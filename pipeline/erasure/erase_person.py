@@ -21,7 +21,7 @@ from pipeline.base.files import disk_errors, fsync, is_held, read_json, replace_
 from pipeline.base.records import PERSON_ID
 from pipeline.base.terminal_text import put
 from pipeline.erasure.amend import redact
-from pipeline.erasure.case import Case, advice, describe
+from pipeline.erasure.case import Case, Withdraw, advice, describe, holds_rows, published_records
 from pipeline.erasure.erase_version import (
     drop_staging,
     erase,
@@ -34,6 +34,7 @@ from pipeline.erasure.find import Traces, find_traces
 from pipeline.erasure.mentions import name_somebody
 from pipeline.erasure.successors import replace
 from pipeline.governance.audit_log import AuditLog
+from pipeline.governance.published import Publication, publications, unpublish
 from pipeline.labelling.log.log import Log
 from pipeline.labelling.log.schema import FILE
 from pipeline.store import refs
@@ -54,7 +55,8 @@ def main(argv: list[str] | None = None) -> int:
     if not (case.projects or case.versions or traces.affected or traces.named or _remains(store, case)):
         return _nothing(args, store, case, traces)
     _refuse_if_busy(store, case, traces)
-    for line in describe(case, traces):
+    withdraw: Withdraw | None = "delete" if args.delete else "private" if args.withdraw else None
+    for line in describe(case, traces, _copies(store, case, traces), withdraw):
         put(line)
     if args.dry_run:
         return 0
@@ -62,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         put("Nothing was erased.")
         return 1
     try:
-        lines = list(forget(store, case))
+        lines = list(forget(store, case, withdraw))
     except (KeyboardInterrupt, PipelineError):
         put("warning: the erasure is incomplete; the same command finishes it", sys.stderr)
         raise
@@ -90,6 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--root", default="data", help="the data directory (default: data)")
     parser.add_argument("--dry-run", action="store_true", help="only show what would be erased")
+    copies = "also take back what was published of it, as unpublish does: private, and without its tag"
+    parser.add_argument("--withdraw", action="store_true", help=copies)
+    parser.add_argument("--delete", action="store_true", help="the same, and delete the repositories with rows")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     return parser
 
@@ -158,7 +163,7 @@ def _refuse_if_busy(store: Store, case: Case, traces: Traces) -> None:
 # The erasure
 
 
-def forget(store: Store, case: Case) -> Iterator[str]:
+def forget(store: Store, case: Case, withdraw: Withdraw | None = None) -> Iterator[str]:
     """Erase, and report it in lines.
 
     The same command finishes an interrupted erasure: the case file is written first and removed last, and
@@ -176,6 +181,8 @@ def forget(store: Store, case: Case) -> Iterator[str]:
     # Again: a version may have been published in between; from now on it cannot.
     traces = find_traces(store, case.annotators, case.versions)
     doomed = [a.version for a in traces.affected] + [v for v, _ in traces.derived]
+    copies = _copies(store, case, traces)
+    case.copies = sorted({*case.copies, *(copy.ref for copy in copies)})
     case.versions = sorted({*case.versions, *(a.version.ref for a in traces.affected)})
     case.heads = {v.name: store.head(v.name) or 0 for v in doomed} | case.heads
     case.tags = sorted({*case.tags, *(f"{v.name}@{t}" for v in doomed for t in _tags(store, v))})
@@ -193,6 +200,9 @@ def forget(store: Store, case: Case) -> Iterator[str]:
         yield f"{version.ref}: redacted {', '.join(texts)}"
     yield from _tidy(store, case, {version.name for version, _ in traces.named})
     place_heads(store, case.heads)
+    for copy in copies if withdraw is not None else ():
+        delete = withdraw == "delete" and holds_rows(traces, copy.ref)
+        yield f"{copy.ref} on the Hub, {copy.repo}: {unpublish(store, copy, '', 'data forget', delete)}"
     yield from advice(case, traces)
     yield from _note(store, case, record)
     with disk_errors(str(record)):
@@ -200,6 +210,11 @@ def forget(store: Store, case: Case) -> Iterator[str]:
         fsync(record.parent)
         with contextlib.suppress(OSError):  # another case is there
             record.parent.rmdir()
+
+
+def _copies(store: Store, case: Case, traces: Traces) -> list[Publication]:
+    """The copies on the Hub that were made here of what holds such rows, or was made from them."""
+    return publications(store, {*case.copies, *(record.ref for record in published_records(traces))})
 
 
 def _note(store: Store, case: Case, record: Path) -> Iterator[str]:

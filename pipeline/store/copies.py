@@ -27,7 +27,7 @@ def record_copy(version: Version, repo: str, revision: str) -> None:
     home = version.path.parents[1]
     entry = {"repo": repo, "revision": revision}
     with disk_errors(version.where), locked(home / ".lock"):
-        copies = _recorded(home, version.number)
+        copies = recorded_copies(home, version.number)
         if entry not in copies:
             replace_json(_path(home, version.number), {"copies": [*copies, entry]})
 
@@ -35,7 +35,7 @@ def record_copy(version: Version, repo: str, revision: str) -> None:
 def with_copies(manifest: Manifest, home: Path) -> Manifest:
     """The manifest of a version of ``home``, or of a tombstone, with the copies that are recorded beside it."""
     copies: list[Any] = [*manifest.governance.get(KEY, [])]
-    copies += [entry for entry in _recorded(home, manifest.version) if entry not in copies]
+    copies += [entry for entry in recorded_copies(home, manifest.version) if entry not in copies]
     return dataclasses.replace(manifest, governance={**manifest.governance, KEY: copies}) if copies else manifest
 
 
@@ -43,7 +43,8 @@ def _path(home: Path, number: int) -> Path:
     return home / "copies" / f"{refs.spell(number)}.json"
 
 
-def _recorded(home: Path, number: int) -> list[Any]:
+def recorded_copies(home: Path, number: int) -> list[Any]:
+    """The copies that are recorded beside a version, ``{repo, revision}`` each."""
     try:
         copies = read_json(_path(home, number)).get("copies")
     except FileNotFoundError:

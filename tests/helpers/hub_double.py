@@ -31,7 +31,7 @@ from tests.helpers.hub_openapi import missing_fields, route_of
 from tests.helpers.hub_repository import Files, Refused, Repository, blob_id, card_errors, entry, is_lfs
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-VERBS = "revision|tree|paths-info|refs|commits|preupload|commit|tag"
+VERBS = "revision|tree|paths-info|refs|commits|preupload|commit|tag|settings"
 API = re.compile(rf"/api/(models|datasets)/([^/]+/[^/]+)(?:/({VERBS})(?:/(.*))?)?")
 RESOLVE = re.compile(r"/(?:(datasets)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 BATCH = re.compile(r"/(?:(datasets)/)?([^/]+/[^/]+)\.git/info/lfs/objects/batch")
@@ -109,7 +109,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self.answer()
 
-    do_GET = do_POST = do_PUT = do_HEAD
+    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD
 
     def answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -132,6 +132,13 @@ class Handler(BaseHTTPRequestHandler):
             return self.json({"errors": errors, "warnings": []}, 400 if errors else 200)
         if path == "/api/repos/create":
             return self.create(user, json.loads(body))
+        if path == "/api/repos/delete":
+            asked = json.loads(body)
+            name = f"{asked.get('type', 'model')}s/{asked['organization']}/{asked['name']}"
+            self.allowed(name, user)
+            self.server.writable(name)
+            del self.server.repos[name]
+            return self.json({})
         if found := OBJECT.fullmatch(path):
             return self.object(found[1], body)
         if found := BATCH.fullmatch(path):
@@ -142,7 +149,7 @@ class Handler(BaseHTTPRequestHandler):
         if found := API.fullmatch(path):
             repo, verb, rest = f"{found[1]}/{found[2]}", found[3], found[4] or ""
             self.allowed(repo, user)
-            if verb in ("preupload", "commit", "tag") and self.command == "POST":
+            if verb in ("preupload", "commit", "tag", "settings") and self.command in ("POST", "PUT", "DELETE"):
                 if user is None:
                     raise Refused(401, "Invalid username or password.")
                 return self.write(repo, verb, rest, body)
@@ -205,6 +212,14 @@ class Handler(BaseHTTPRequestHandler):
                 for f in listed
             ]
             return self.json({"files": files, "commitOid": kept.head})
+        if verb == "settings":
+            kept.private = json.loads(body)["visibility"] == "private"
+            return self.json({"private": kept.private})
+        if verb == "tag" and self.command == "DELETE":
+            if unquote(revision) not in kept.tags:
+                raise Refused(404, "Invalid rev id", "RevisionNotFound")
+            del kept.tags[unquote(revision)]
+            return self.json({})
         if verb == "tag":
             kept.tag(json.loads(body)["tag"], unquote(revision))
             return self.json({})

@@ -17,8 +17,8 @@ from pipeline.__main__ import main
 from pipeline.base.errors import PipelineError, StoreError
 from pipeline.erasure.case import hub_copies
 from pipeline.erasure.erase_version import all_records
+from pipeline.sources.hub_repository import OWN
 from pipeline.stages.hub import gate, read_back
-from pipeline.stages.hub.remote import OWN
 from pipeline.store.store import Store
 from tests.helpers.dying import Died, die_after_calls
 from tests.helpers.hub_double import Hub, ask_the_double, hub

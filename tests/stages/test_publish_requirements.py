@@ -151,27 +151,33 @@ def test_an_override_is_on_the_card_and_in_the_log(server: Hub, store: Store):
     assert AuditLog(store.root).events() == log
 
 
-def test_a_kill_between_any_two_steps(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Of the hub's client and of the log: the override, the repository, its commit, the event and the tag."""
-    monkeypatch.setattr(gate, "pass_gate", lambda artefacts, commits: gate.Compared())
-    monkeypatch.setenv("HF_TOKEN", "right")
-    override = ("--override", "why", "--by", "Ann")
+def test_a_kill_between_any_two_steps(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of the Hub's client and of the log: the override, the repository, its commit, the event and the tag."""
     for step in range(5):
-        there = Store(tmp_path / str(step) / "data")
+        there, repo = Store(tmp_path / str(step) / "data"), f"org/people{step}"
         people(there, sign_off=True)
-        with hub() as server, monkeypatch.context() as patch:
-            ask_the_double(patch, server, tmp_path / str(step))
-            with patch.context() as killing:
-                points = [(HfApi, name) for name in ("create_repo", "create_commit", "create_tag")]
-                die_after_calls(killing, [(AuditLog, "append"), *points], step)
-                with pytest.raises(Died):
-                    publish(there, *override)
-            kept = server.repos.get(REPO)
-            # Nothing has a tag that the log does not know of.
-            assert "published" in events(there) or not (isinstance(kept, Repository) and kept.tags)
-            assert publish(there, *override) == 0
-            assert list(server.at(REPO, "v000001") or ()) != []
-        close_session()
+        command = [
+            "publish",
+            "people",
+            "--repo",
+            repo,
+            "--root",
+            str(there.root),
+            "--override",
+            "why",
+            "--by",
+            "Ann",
+        ]
+        with monkeypatch.context() as killing:
+            points = [(HfApi, name) for name in ("create_repo", "create_commit", "create_tag")]
+            die_after_calls(killing, [(AuditLog, "append"), *points], step)
+            with pytest.raises(Died):
+                main(command)
+        kept = server.repos.get(f"datasets/{repo}")
+        # Nothing has a tag that the log does not know of.
+        assert "published" in events(there) or not (isinstance(kept, Repository) and kept.tags)
+        assert main(command) == 0
+        assert server.at(f"datasets/{repo}", "v000001") is not None
         assert events(there) == ["overridden", "published"]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.base.errors import ConfigError, ModelError, StoreError
 from pipeline.governance.consent import consent_basis
 from pipeline.sources.hub import COMMIT, model_commit
-from pipeline.stages.hub.remote import Type
+from pipeline.sources.hub_repository import Type
 from pipeline.stages.merge import merged_version
 from pipeline.store import refs
 from pipeline.store.manifest import Parent

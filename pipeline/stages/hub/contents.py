@@ -14,8 +14,8 @@ from typing import Any, cast
 from pipeline.base.files import sha256_file
 from pipeline.base.json_values import parse_json
 from pipeline.modeling.portable import ADAPTER_KEYS, portable_adapter, portable_model, portable_tokenizer
+from pipeline.sources.hub_repository import Files, size_of
 from pipeline.stages.hub.artefacts import DATASETS, Artefact, Base
-from pipeline.stages.hub.remote import Files, size_of
 from pipeline.stages.merge import metrics_of
 from pipeline.store.copies import KEY
 from pipeline.store.dataset_card import card_splits, render_card

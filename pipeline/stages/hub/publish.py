@@ -11,12 +11,13 @@ from pipeline.base.cli import as_called
 from pipeline.base.errors import StoreError
 from pipeline.base.process import say
 from pipeline.base.terminal_text import in_size, put, put_table
-from pipeline.governance.audit_log import AuditLog, Facts
+from pipeline.governance.audit_log import AuditLog
 from pipeline.governance.gate import Override, admit, asked_of
+from pipeline.governance.published import note_published
+from pipeline.sources.hub_repository import OWN, Files, Head, Repository, difference, is_same, size_of
 from pipeline.stages.hub.artefacts import Artefact, Plan, check_repo
 from pipeline.stages.hub.contents import base_of, contents
 from pipeline.stages.hub.permit import missing, personal_data, write_who_answers
-from pipeline.stages.hub.remote import OWN, Files, Head, Repository, difference, is_same, size_of
 from pipeline.stages.hub.search import search
 from pipeline.store.copies import record_copy
 from pipeline.store.store import Store
@@ -105,7 +106,7 @@ def publish(plan: Plan, public: bool) -> None:
             part.files = contents(plan.store, part.artefact, commits)
             part.commit = commits[part.artefact.repo] = send(part, public)
     new = [part for part in parts if not part.tagged]
-    note_published(plan.store, [part for part in parts if part.tagged])
+    note_all(plan.store, [part for part in parts if part.tagged])
     if not new:
         say("publish", f"up to date: {', '.join(f'{p.remote.name}@{p.artefact.tag}' for p in parts)}")
         return
@@ -117,7 +118,7 @@ def publish(plan: Plan, public: bool) -> None:
         f"read again by a fresh process: {seen.models} models, logits at most {seen.difference:.1e} apart; "
         f"{seen.tables} tables, rows equal",
     )
-    note_published(plan.store, new)  # before: nothing has a tag that the log does not know of
+    note_all(plan.store, new)  # before: nothing has a tag that the log does not know of
     for part in new:
         set_tag(part)
         say("publish", f"{part.remote.name}@{part.artefact.tag}: published ({part.commit})")
@@ -179,10 +180,9 @@ def send(part: Part, public: bool) -> str:
     return commit
 
 
-def note_published(store: Store, parts: Sequence[Part]) -> None:
+def note_all(store: Store, parts: Sequence[Part]) -> None:
     """Note in the audit log what is published where, each once."""
     log = AuditLog(store.root)
-    noted = [event.facts for event in log.events() if event.event == "published"]
     for part in parts:
         assert part.commit is not None
         artefact, manifest = part.artefact, part.files["manifest.json"]
@@ -193,9 +193,7 @@ def note_published(store: Store, parts: Sequence[Part]) -> None:
             "manifest": hashlib.sha256(manifest).hexdigest(),
         }
         where = {"repo": part.remote.name, "tag": artefact.tag, "commit": part.commit}
-        facts: Facts = {**what, **where}
-        if facts not in noted:
-            log.append("published", "", facts)
+        note_published(log, {**what, **where})
 
 
 def set_tag(part: Part) -> None:

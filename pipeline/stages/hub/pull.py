@@ -17,7 +17,7 @@ from pipeline.base.cli import as_called
 from pipeline.base.errors import ConfigError, DataError, ModelError, StoreError
 from pipeline.base.process import say
 from pipeline.base.records import digest
-from pipeline.stages.hub.remote import Type, hub_errors
+from pipeline.sources.hub_repository import Type, hub_errors
 from pipeline.store import refs
 from pipeline.store.copies import KEY
 from pipeline.store.draft import new_manifest

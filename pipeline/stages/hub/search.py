@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.base.errors import StoreError
-from pipeline.stages.hub.remote import Files
+from pipeline.sources.hub_repository import Files
 from pipeline.store.parquet import arrow
 
 _PUBLISHED = {".safetensors", ".parquet", ".json", ".md", ".jinja", ".txt", ".model"}

@@ -102,6 +102,21 @@ class Repository:
         with hub_errors(self.name):
             self._api.create_tag(self.repo, tag=name, revision=commit, repo_type=self.type)
 
+    def make_private(self) -> None:
+        """Let nobody else see it."""
+        with hub_errors(self.name):
+            self._api.update_repo_settings(self.repo, repo_type=self.type, private=True)
+
+    def delete_tag(self, name: str) -> None:
+        """Take a name off a commit; the commit stays."""
+        with hub_errors(self.name):
+            self._api.delete_tag(self.repo, tag=name, repo_type=self.type)
+
+    def delete(self) -> None:
+        """Delete the repository with all that it holds."""
+        with hub_errors(self.name):
+            self._api.delete_repo(self.repo, repo_type=self.type, missing_ok=True)
+
 
 def is_same(files: Files, tree: Mapping[str, tuple[int, str, str | None]]) -> bool:
     """Whether a commit holds these very files, cards apart."""
