@@ -22,12 +22,11 @@ from pipeline.texts.personal_data.checksums import (
     is_public_address,
     luhn,
 )
+from pipeline.texts.personal_data.phones import Span, phones
 
 Type = Literal["api_key", "email", "iban", "card", "national_id", "ip_address", "phone"]
 TYPES: tuple[Type, ...] = get_args(Type)
 """The most certain first: of two that overlap the earlier one counts."""
-
-Span = tuple[int, int]
 
 _LEAST_ENTROPY = 3.0
 """Bits for each character of a value that is called a key or a password; below, it is a word or a pattern."""
@@ -119,10 +118,14 @@ def _emails(text: str) -> Iterator[Span]:
 # Bank accounts and cards
 
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[0-9]{2}(?:[ -]?[A-Za-z0-9]){11,30}")
-_CARD = re.compile(r"(?<![\w.,/-])[0-9](?:[ .-]?[0-9]){12,18}(?![\w-]|[.,][0-9])")
+_FOURS = re.compile(r"\w+|\w{4}(?P<s>[ -])\w{4}(?:(?P=s)\w{4})*(?:(?P=s)\w{1,3})?")
+_GOES_ON = re.compile(r"-?[A-Za-z0-9]")
+_CARD = re.compile(r"(?<![\w.,/-])[0-9](?:[ .-]?[0-9]){11,18}(?![\w-]|[.,][0-9])")
 _GROUPS = re.compile(r"[0-9]+|[0-9]{4}(?P<a>[ .-])[0-9]{4}(?P=a)[0-9]{4}(?P=a)[0-9]{4}(?:(?P=a)[0-9]{1,3})?"
                      r"|[0-9]{4}(?P<b>[ .-])[0-9]{6}(?P=b)[0-9]{4,5}")  # fmt: skip
-_OLD_CARD = re.compile(r"\b(?:visa|card)\W{1,3}(?:(?:is|no|number)\W{1,3})?$", re.IGNORECASE)
+_CALLED_CARD = re.compile(
+    r"\b(?:visa|card|maestro|debit|credit)\W{1,3}(?:(?:is|no|number)\W{1,3})?$", re.IGNORECASE
+)
 
 
 def _ibans(text: str) -> Iterator[Span]:
@@ -133,15 +136,17 @@ def _ibans(text: str) -> Iterator[Span]:
             continue
         end = match.start() + places[length - 1] + 1
         compact = "".join(c for c in text[match.start() : end] if c.isalnum()).upper()
-        if is_iban(compact) and not text[end : end + 1].isalnum():
+        grouped = _FOURS.fullmatch(text[match.start() : end]) and not _GOES_ON.match(text, end)
+        if grouped and is_iban(compact):
             yield match.start(), end
 
 
 def _cards(text: str) -> Iterator[Span]:
     def holds(match: re.Match[str]) -> bool:
         digits = digits_of(match[0])
-        if len(digits) == 13:  # of old, and as many as an EAN has
-            return digits[0] == "4" and luhn(digits) and bool(_OLD_CARD.search(text[: match.start()][-20:]))
+        if len(digits) <= 13:  # old ones, and debit cards: as many digits as an EAN has
+            called = _CALLED_CARD.search(text[: match.start()][-20:])
+            return digits[0] in "456" and luhn(digits) and called is not None
         return _GROUPS.fullmatch(match[0]) is not None and is_card(digits)
 
     return _matches(_CARD, text, holds)
@@ -187,7 +192,7 @@ _IPV6 = re.compile(
 _IPV4 = re.compile(r"(?<![\w.-])[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?![\w-]|\.[0-9])")
 _NUMBERED = re.compile(
     r"(?:\b(?:v|ver|version|release|rel|firmware|build|update|patch|revision|rev|section|sec|chapter|clause|article"
-    r"|paragraph|figure|table|step|rule)s?\.?\s?|[A-Za-z]/|§\s?)$",
+    r"|paragraph|figure|table|step|rule)s?\.?\s?|[A-Za-z]/|\brv:|§\s?)$",
     re.IGNORECASE,
 )
 """Before a number of four parts that is no address."""
@@ -211,50 +216,6 @@ def _addresses(text: str) -> Iterator[Span]:
     yield from _matches(_IPV4, text, holds)
 
 
-# Telephone numbers
-
-_PHONE = re.compile(
-    r"(?<![\w+#.,/-])(?<![0-9][ :])(?:\((?=\+?[0-9]{1,5}\)))?\+?[0-9][0-9 ().\u2011/-]{5,22}[0-9]"
-    r"(?![\w#%-]|[.,/:][0-9]| [0-9])"
-)
-_CALLED = re.compile(
-    r"(?:\b(?:tel|t[ée]l|phone|telephone|telefon|mobile?|mobil|cell|fax|call|text|ring|dial|whatsapp|sms|handy)\b"
-    r"[^0-9\n]{0,16})$",
-    re.IGNORECASE,
-)
-_DATE = re.compile(
-    r"[0-9]{1,2}[./-][0-9]{1,2}[./-](?:19|20)[0-9]{2}|(?:19|20)[0-9]{2}[./-][0-9]{1,2}[./-][0-9]{1,2}"
-)
-_NORTH_AMERICA = re.compile(
-    r"(?:1[ .-])?(?:\([2-9][0-9]{2}\) ?|[2-9][0-9]{2}(?P<s>[ .-]))[2-9][0-9]{2}[ .-][0-9]{4}"
-)
-_NATIONAL = re.compile(r"\(?0[1-9][0-9]{0,4}\)?[ ./-][0-9 ./-]+")
-
-
-def _phones(text: str) -> Iterator[Span]:
-    def holds(match: re.Match[str]) -> bool:
-        number, digits = match[0], digits_of(match[0])
-        if _DATE.search(number) or "  " in number or "--" in number or number.count("(") != number.count(")"):
-            return False
-        if number.lstrip("(").startswith("+"):
-            groups = re.findall(r"[0-9]+", number.replace("(0)", ""))
-            most = 13 if len(groups) == 1 else 15
-            return 8 <= len(digits) <= most and digits[0] != "0" and len(groups[-1]) > 1
-        if _NORTH_AMERICA.fullmatch(number):
-            return True
-        if _NATIONAL.fullmatch(number) and 9 <= len(digits) <= 12:
-            return _grouped(number)
-        return 7 <= len(digits) <= 15 and _CALLED.search(text[: match.start()][-24:]) is not None
-
-    return _matches(_PHONE, text, holds)
-
-
-def _grouped(number: str) -> bool:
-    """Whether its groups are those of a number that is dialled: at most 5, none of one digit."""
-    groups = re.findall(r"[0-9]+", number)
-    return 2 <= len(groups) <= 5 and all(len(group) > 1 for group in groups)
-
-
 _FINDERS: dict[Type, Callable[[str], Iterator[Span]]] = {
     "api_key": _keys,
     "email": _emails,
@@ -262,5 +223,5 @@ _FINDERS: dict[Type, Callable[[str], Iterator[Span]]] = {
     "card": _cards,
     "national_id": _identities,
     "ip_address": _addresses,
-    "phone": _phones,
+    "phone": phones,
 }

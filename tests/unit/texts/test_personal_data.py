@@ -80,8 +80,19 @@ def test_what_only_looks_so_is_let_be(kind: str):
 
 FOUND_IN_PUBLIC_TEXTS = [
     *("open session of Firefox 2.0.0.1, three tabs", "numbers:\n+960397912423686\n", "Decimal('+35236450.6')"),
+    *("ee82191a-0b04-4ca7-a03b-f44d241f78f7", "rv:1.9.5.20) Gecko", "zip 01539-130"),
     *("zip(sparse[::2], sparse[1::2])", "IPv6Network('200::/7')", "from 'sd' -> 'sd_IN@devanagari.UTF-8'"),
 ]
+
+
+FOUND_LATER = [
+    *("(808)337-7835x337", "001-372-598-0635", "08-34 93 09", "(01632)960774", "reach me: 0449757710"),
+]
+
+
+@pytest.mark.parametrize("text", FOUND_LATER)
+def test_telephone_numbers_as_a_generator_spells_them(text: str):
+    assert found(text) == [("phone", text.removeprefix("reach me: "))]
 
 
 @pytest.mark.parametrize("text", FOUND_IN_PUBLIC_TEXTS)
