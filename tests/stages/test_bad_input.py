@@ -282,7 +282,7 @@ def test_what_is_imported_is_scrubbed_on_request(finished: Project, project: Pro
     made = [project.latest(role) for role in ("comparisons", "preferences")]
     assert all("@example" not in str(list(version.iter_all())) for version in made)
     assert {row["chosen"].rpartition(" ")[2] for row in made[1].rows("train")} == {"<EMAIL_1>"}
-    assert [version.manifest.stats["personal_data"] for version in made] == [{"email": len(GOOD)}] * 2
+    assert [version.manifest.stats["personal_data_replaced"] for version in made] == [{"email": len(GOOD)}] * 2
     comparisons = {row["id"] for row in made[0].rows("train")}
     assert {row["comparison_id"] for row in made[1].rows("train", "votes")} <= comparisons
 

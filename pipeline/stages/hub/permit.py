@@ -11,6 +11,7 @@ from pipeline.governance.approvals import Approval, sign_off
 from pipeline.governance.audit_log import Event
 from pipeline.governance.consent import missing_consent
 from pipeline.governance.gate import Missing
+from pipeline.stages.hub import measured_limits
 from pipeline.stages.hub.artefacts import Artefact, Plan
 from pipeline.stages.hub.contents import PRIVATE_COLUMNS
 from pipeline.statistics.spelling import escape_cell
@@ -77,9 +78,19 @@ def _personal_data(plan: Plan, named: Artefact, limits: Any) -> Iterator[Missing
             yield Missing(f"personal data in {ref}: {', '.join(exceeded)}", mend)
 
 
+def _screening(plan: Plan, named: Artefact, limit: Any) -> Iterator[Missing]:
+    return measured_limits.screening(plan, limit)
+
+
+def _fairness(plan: Plan, named: Artefact, limits: Any) -> Iterator[Missing]:
+    return measured_limits.fairness(plan, limits)
+
+
 REQUIREMENTS: Mapping[str, Callable[[Plan, Artefact, Any], Iterator[Missing]]] = {
     "consent": _consent,
+    "fairness": _fairness,
     "personal_data": _personal_data,
+    "screening": _screening,
     "sign_off": _sign_off,
 }
 """By the key of the section ``governance``: what is missing, from the plan, what was named and the key's value."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from pipeline.texts.personal_data.find import TYPES, find
 
-STATS = "personal_data"
-"""Key of a manifest's stats, and of a config's governance: finds by type."""
+STATS = "personal_data_replaced"
+"""Key of a manifest's stats: what placeholders stand for, by type."""
 ALL = "all"
 """Among limits: of the sum over all types."""
 

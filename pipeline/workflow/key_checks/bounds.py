@@ -180,7 +180,7 @@ SECTIONS: Mapping[str, Mapping[str, Bound]] = {
         "too_fast_ms": NOT_NEGATIVE,
         "lease_minutes": POSITIVE,
     },
-    "governance": {},
+    "governance": {"screening": UNIT},
 }
 
 TASKS: Mapping[str, Mapping[str, Bound]] = {

@@ -34,9 +34,27 @@ class GovernanceSection:
         },
     )
 
+    screening: float | None = field(
+        default=None,
+        metadata={
+            "help": "The most by which the share of completions that `screen` flags may exceed the base's: the "
+            "upper end of its 95 % interval."
+        },
+    )
+    fairness: dict[str, float] = field(
+        default_factory=dict[str, float],
+        metadata={
+            "help": "The largest gap between groups that `fairness` may find, by measure, as `{reward: 0.2}`: the "
+            "farther end of its 95 % interval."
+        },
+    )
+
     def __post_init__(self) -> None:
         for name, limit in self.personal_data.items():
             if name not in (*TYPES, ALL):
                 raise ValueError(f'personal_data has "{name}", which is none of {", ".join((*TYPES, ALL))}')
             if limit < 0:
                 raise ValueError(f"personal_data.{name} = {limit} should be 0 or more")
+        for name, size in self.fairness.items():
+            if not size >= 0:
+                raise ValueError(f"fairness.{name} = {size} should be 0 or more")

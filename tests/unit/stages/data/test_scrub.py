@@ -81,12 +81,12 @@ def test_it_is_a_version_of_its_own_with_a_lineage(store: Store):
     )
     assert [(p.ref, p.role) for p in m.parents] == [(old.ref, "scrubbed")]
     assert m.governance == {"consent": "own", REQUIRED: {"sign_off": True}}
-    assert m.stats == {"people": 1, "personal_data": {"email": 5, "phone": 2, "national_id": 2}}
+    assert m.stats == {"people": 1, "personal_data_replaced": {"email": 5, "phone": 2, "national_id": 2}}
     # The stage's own work is not taken to be done by it.
     assert store.find("prefs", "k") == old
     assert scrub(store, old) == (version, False)
     again, _ = scrub(store, version)
-    assert again.manifest.stats["personal_data"] == {}
+    assert again.manifest.stats["personal_data_replaced"] == {}
     assert again.rows("train") == version.rows("train")
 
 
