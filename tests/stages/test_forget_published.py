@@ -13,11 +13,13 @@ from pipeline import __main__ as command
 from pipeline.base.errors import DataError, StoreError
 from pipeline.governance.audit_log import AuditLog
 from pipeline.governance.published import note_published, publications
+from pipeline.stages.data.scrub import scrub
 from pipeline.store.copies import record_copy
 from pipeline.store.store import Version
 from tests.helpers.dying import Died, die_after_calls
 from tests.helpers.hub_double import Hub, ask_the_double, hub
 from tests.helpers.hub_repository import Repository
+from tests.helpers.traces import holding
 from tests.stages.test_forget import ONE, World, label, train
 
 DATA, MODEL, OTHER = "datasets/org/x-preferences", "org/x", "org/other"
@@ -149,3 +151,20 @@ def test_unpublish(world: World, server: Hub, capsys: pytest.CaptureFixture[str]
     assert DATA not in server.repos
     with pytest.raises(DataError, match="has no copy on the Hub that was made here"):
         command.main(["unpublish", "x-preferences@v2", *by])
+
+
+def test_a_scrubbed_version_is_replaced_too_and_stays_scrubbed(tmp_path: Path):
+    world = World(tmp_path / "data")
+    versions = label(world)
+    scrubbed, _ = scrub(world.store, versions[1])
+    one = world.ids()[ONE]
+    assert world.run(ONE, "--yes") == 0
+    assert holding(world.root, one) == []
+    latest = world.latest()
+    assert latest.manifest.governance["replaces"] == scrubbed.ref
+    assert latest.manifest.stage == "scrub"
+    plain = world.store.resolve(next(p.ref for p in latest.manifest.parents))
+    assert plain.manifest.governance["replaces"] == versions[1].ref
+    # As if it had been scrubbed without the person.
+    again, _ = scrub(world.store, plain)
+    assert {row["id"] for row in again.rows("train")} == {row["id"] for row in latest.rows("train")}

@@ -12,6 +12,7 @@ from pipeline.base.errors import ConfigError, StoreError
 from pipeline.governance.approvals import approval_of, approve, changed_since, withdraw
 from pipeline.governance.audit_log import AuditLog
 from pipeline.store.store import Store, Version
+from tests.helpers.dying import Died, die_after_calls
 from tests.helpers.versions import numbered, publish
 
 
@@ -141,3 +142,17 @@ def test_the_commands(store: Store, version: Version, capsys: pytest.CaptureFixt
     flip_a_row(version)
     assert main(["audit", "verify", *root]) == 1
     assert "prefs@v000001, approved by Cy" in capsys.readouterr().err
+
+
+def test_a_kill_among_several_is_mended_by_the_same_command(store: Store, version: Version):
+    publish(store, numbered(4), name="other")
+    command = ["approve", "prefs", "other", "--by", "Ann", "--root", str(store.root)]
+    for step in range(3):
+        with pytest.MonkeyPatch.context() as patch:
+            die_after_calls(patch, [(AuditLog, "append")], step)
+            if step < 2:
+                with pytest.raises(Died):
+                    main(command)
+            else:
+                assert main(command) == 0
+    assert [e.facts["ref"] for e in AuditLog(store.root).events()] == ["prefs@v000001", "other@v000001"]
