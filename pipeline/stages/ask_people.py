@@ -47,7 +47,8 @@ def session_of(run: Run, project: LabellingProject, log: Log) -> LabellingSessio
         )
 
     previous = run.version("previous") if "previous" in run.inputs else None
-    return LabellingSession(project, log, open_draft, previous, f"make label CONFIG={run.config.path}")
+    resume = f"make label CONFIG={run.config.path}"
+    return LabellingSession(project, log, open_draft, previous, resume, run.config.collect.scrub)
 
 
 def set_order(session: LabellingSession, run: Run) -> None:

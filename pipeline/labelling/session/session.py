@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from pipeline.labelling.log_rows import publishable_rows
 from pipeline.labelling.row_schemas import SPLITS
 from pipeline.labelling.session.publishing import write_rows
 from pipeline.labelling.votes_to_rows import Labelled
+from pipeline.texts.personal_data.count import STATS
+from pipeline.texts.personal_data.scrub import scrubbed_text
 
 if TYPE_CHECKING:
     from pipeline.labelling.log.log import Log
@@ -34,6 +37,7 @@ class LabellingSession:
         open_draft: opens the draft of the preferences.
         previous: a version whose rows come before the new ones.
         resume_command: what a user runs to continue labelling.
+        scrub: put placeholders in the place of personal data in what people wrote.
 
     Attributes:
         comparisons: the labelled version; None while it is being sampled.
@@ -48,12 +52,13 @@ class LabellingSession:
         open_draft: OpenDraft,
         previous: Version | None = None,
         resume_command: str = "make label",
+        scrub: bool = False,
     ) -> None:
         self.project, self.log, self.resume_command = project, log, resume_command
         self.comparisons: Version | None = None
         self.find_comparisons: Callable[[], Version | None] = lambda: None
         self.published: Version | None = None
-        self._open_draft, self._previous = open_draft, previous
+        self._open_draft, self._previous, self._scrub = open_draft, previous, scrub
         self._lock = threading.Lock()
         self._server: Any = None
 
@@ -109,12 +114,15 @@ class LabellingSession:
             if self.comparisons is None:
                 what = "completions are still being sampled."
                 raise DataError(str(self.project.directory), what, "Publish later.")
-            labelled = publishable_rows(self.log, self.project.settings)
+            replaced = Counter[str]()
+            scrub = (lambda text: scrubbed_text(text, replaced)) if self._scrub else None
+            labelled = publishable_rows(self.log, self.project.settings, scrub)
             self._require_rows(labelled)
             governance = {"consent": "each person's own; votes.consent is the sha256 of the text agreed to"}
             with self._open_draft(self.comparisons, governance) as draft:
                 write_rows(draft, labelled, self._previous)
                 draft.stats.update(labelled.counts, annotator="human", label=self.project.learning)
+                draft.stats.update({STATS: dict(replaced)} if self._scrub else {})
             self.published = draft.version
             counts = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in labelled.counts.items() if n)
             return f"{draft.version.ref}: {counts}"

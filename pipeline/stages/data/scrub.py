@@ -178,6 +178,10 @@ def _new_id(row: Row, new: Row, ids: Mapping[str, str]) -> str:
 def _ids_of(row: Row) -> Iterator[str]:
     if "chosen" in row:
         yield row_id(row["prompt"], row["chosen"], row["rejected"])
+    if "replaced" in row:
+        yield digest([row["item_id"], row["annotator"], row["replaced"], row["completion"]])
+    if "label" in row:
+        yield digest([row["prompt"], row["completion"], row["label"]])
     if "completion_a" in row:
         yield digest([row["prompt"], row["completion_a"], row["completion_b"]])
     if "prompt" in row:

@@ -46,6 +46,11 @@ def _scrubbed(
     return "".join([*parts, text[end:]])
 
 
+def scrubbed_text(text: str, counts: Counter[str] | None = None) -> str:
+    """One text without personal data."""
+    return scrubbed([text], counts)[0] or ""
+
+
 def scrubbed_pair(
     prompt: str, completions: Sequence[str], counts: Counter[str] | None = None
 ) -> tuple[str, list[str]]:

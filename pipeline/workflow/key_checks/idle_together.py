@@ -110,10 +110,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "collect", ("scrub",),
-        lambda raw, collect: collect.get("annotator", "oracle") in ("oracle", "classifier")
-        or (collect.get("annotator") == "human" and not dict_of(raw.get("label")).get("dataset")),
-        "where the completions are sampled and nothing is imported", "Scrub what was made: data scrub REF.",
-        (False,),
+        lambda raw, collect: collect.get("annotator", "oracle") in ("oracle", "classifier"),
+        "where nothing is imported and no person writes", "Scrub what was made: data scrub REF.", (False,),
     ),
     Rule(
         "ppo", ("kl_horizon",), lambda raw, ppo: ppo.get("kl_target") is None,

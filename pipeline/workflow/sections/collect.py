@@ -37,7 +37,8 @@ class CollectSection:
     scrub: bool = field(
         default=False,
         metadata={
-            "help": "Put placeholders in the place of personal data in what `replay` or `label.dataset` brings."
+            "help": "Put placeholders for personal data in what `replay` or `label.dataset` brings, and in what "
+            "people write."
         },
     )
     split_by: Literal["prompt", "completion"] = field(

@@ -50,11 +50,6 @@ CASES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
         "collect.split_by",
         {"collect": {"split_by": "completion", "annotator": "replay"}},
     ),
-    (
-        {"collect": {"scrub": True, "annotator": "human"}},
-        "collect.scrub",
-        {"collect": {"scrub": True, "annotator": "human"}, "label": {"dataset": "mine.jsonl"}},
-    ),
     ({"collect": {"scrub": True}}, "collect.scrub", {"collect": {"scrub": True, "annotator": "replay"}}),
     ({"ppo": {"kl_horizon": 9}}, "ppo.kl_horizon", {"ppo": {"kl_horizon": 9, "kl_target": 3}}),
     ({"ppo": {"kl_coef": "0e0", "kl_target": 3}}, "ppo.kl_target", {"ppo": {"kl_target": 3}}),
