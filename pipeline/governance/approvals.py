@@ -11,7 +11,7 @@ from pipeline.governance.audit_log import AuditLog, Event
 from pipeline.store.store import Store
 from pipeline.store.version import Version
 
-_LONGEST = {"--by": 100, "--note": 2000, "--override": 2000}
+_LONGEST = {"--by": 100, "--note": 2000, "--override": 2000, "--without-consent": 2000}
 
 
 @dataclass(frozen=True)

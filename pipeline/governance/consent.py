@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pipeline.base.errors import DataError, StoreError
 from pipeline.formats.judged import is_person
+from pipeline.governance.approvals import one_line
 from pipeline.governance.gate import Missing
 from pipeline.store.parquet import Row
 from pipeline.store.store import Store
@@ -36,7 +37,7 @@ def consent_basis(store: Store, version: Version, split: str, basis: str | None)
     if basis is None:
         fix = 'Ask them; or say why their rows may leave:  --without-consent "..."'
         raise DataError(version.where, f"{why} Nothing was written.", fix)
-    return basis.strip()
+    return one_line(basis, "--without-consent")
 
 
 def missing_consent(store: Store, version: Version) -> Iterator[Missing]:

@@ -77,17 +77,30 @@ def admit(
         StoreError: something is missing and nobody overrides it; the audit log was changed.
     """
     log = AuditLog(store.root)
-    events = log.events()
+    log.events()
     if not missing:
         return None
-    facts: Facts = {"ref": version.ref, "id": version.id, "to": to, "missing": "; ".join(m.what for m in missing)}
+    what = "; ".join(m.what for m in missing)
     if override is None:
-        log.append("refused", "", facts)
+        log.append("refused", "", _facts(version, to, what))
         listed = "; ".join(f"{m.what} ({m.mend})" for m in missing)
         mend = 'Or, noted in the audit log and on the card:  --override "why" --by NAME'
         raise StoreError(version.where, f"may not leave for {to}: {listed}.", mend)
-    facts["note"] = override.reason
-    for event in events:
-        if event.event == "overridden" and (event.by, event.facts) == (override.by, facts):
+    return note_override(store, version, to, what, override.reason, override.by)
+
+
+def note_override(store: Store, version: Version, to: str, missing: str, reason: str, by: str) -> Event:
+    """Note that a version leaves although something is missing; the same again is the same event.
+
+    Raises:
+        StoreError: the audit log was changed.
+    """
+    log, facts = AuditLog(store.root), {**_facts(version, to, missing), "note": reason}
+    for event in log.events():
+        if event.event == "overridden" and (event.by, event.facts) == (by, facts):
             return event
-    return log.append("overridden", override.by, facts)
+    return log.append("overridden", by, facts)
+
+
+def _facts(version: Version, to: str, missing: str) -> Facts:
+    return {"ref": version.ref, "id": version.id, "to": to, "missing": missing}

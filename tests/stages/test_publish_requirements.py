@@ -118,7 +118,11 @@ def test_a_config_or_the_command_line_asks_for_more(server: Hub, store: Store, t
     for more in (["--config", str(tmp_path / "strict.yaml")], ["governance.consent=true"]):
         with pytest.raises(StoreError, match="people@v000001, train: answers of people without their consent: 1"):
             publish(store, "--without-consent", "they said so", *more)
-    assert publish(store, "--without-consent", "they said so") == 0
+    for _ in range(2):
+        assert publish(store, "--without-consent", "they said so") == 0
+    assert "- Holds answers of people who agreed to nothing, because: they said so (20" in card(server)
+    overridden = [e for e in AuditLog(store.root).events() if e.event == "overridden"]
+    assert [(e.by, e.facts["missing"], e.facts["note"]) for e in overridden] == [("", "consent", "they said so")]
 
 
 def test_a_dry_run_lists_what_is_missing(server: Hub, store: Store, capsys: pytest.CaptureFixture[str]):

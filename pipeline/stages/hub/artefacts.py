@@ -78,6 +78,7 @@ class Plan:
         basis: why rows of people who agreed to nothing may leave.
         check_consent: whether to refuse rows without consent and basis; not where the gate does.
     Attributes:
+        without_consent: on what basis rows of people who agreed to nothing go, by their version.
         personal_data: finds by type, of each set of rows, by its version.
     """
 
@@ -92,6 +93,7 @@ class Plan:
         self.store, self.repo, self.basis, self.check_consent = store, repo, basis, check_consent
         self.artefacts: list[Artefact] = []
         self.left_out: list[str] = []
+        self.without_consent: dict[str, str] = {}
         self.personal_data: Mapping[str, Mapping[str, int]] = {}
         self._base = base
         self._names: dict[str, str] = {}
@@ -113,7 +115,8 @@ class Plan:
         if version.manifest.kind in DATASETS:
             splits = {key.rpartition("/")[2] for key in version.splits}
             for split in sorted(splits) if version.manifest.kind == "preferences" and self.check_consent else ():
-                consent_basis(self.store, version, split, self.basis)
+                if (basis := consent_basis(self.store, version, split, self.basis)) is not None:
+                    self.without_consent[version.ref] = basis
             return self._append(Artefact(version, repo))
         refers = {p.role: a for p in version.manifest.parents if (a := self._parent(version, p)) is not None}
         artefact = Artefact(version, repo, refers, None if "base" in refers else self._hub_base(version))

@@ -10,7 +10,7 @@ from pipeline.base.cli import as_called
 from pipeline.governance.approvals import Approval, sign_off
 from pipeline.governance.audit_log import Event
 from pipeline.governance.consent import missing_consent
-from pipeline.governance.gate import Missing
+from pipeline.governance.gate import Missing, note_override
 from pipeline.stages.hub import measured_limits
 from pipeline.stages.hub.artefacts import Artefact, Plan
 from pipeline.stages.hub.contents import PRIVATE_COLUMNS
@@ -97,13 +97,20 @@ REQUIREMENTS: Mapping[str, Callable[[Plan, Artefact, Any], Iterator[Missing]]] =
 
 
 def write_who_answers(plan: Plan, override: Event | None) -> None:
-    """Put on the artefacts' cards who signed them off, and who overrode what."""
+    """Put on the artefacts' cards who signed them off, who overrode what, and on what basis rows go.
+
+    A basis is noted in the audit log, without a name, as nobody gave one.
+    """
     for artefact in plan.artefacts:
         adapter = _adapter_of(artefact) if artefact.version.manifest.stage == "merge" else None
         for signed in (artefact, adapter):
             approval = sign_off(plan.store, signed.version) if signed is not None else ""
             if isinstance(approval, Approval):
                 artefact.answers.append(escape_cell(_signed(approval)))
+        if (basis := plan.without_consent.get(artefact.version.ref)) is not None:
+            event = note_override(plan.store, artefact.version, artefact.repo, "consent", basis, "")
+            said = f"Holds answers of people who agreed to nothing, because: {basis} ({event.time})"
+            artefact.answers.append(escape_cell(said))
         if override is not None:
             lacks, why = override.facts["missing"], override.facts["note"]
             artefact.answers.append(f"**Published against what was required**: {escape_cell(f'{lacks}')}.")
