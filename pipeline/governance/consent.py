@@ -18,7 +18,6 @@ KEY = "consent"
 NOT_NEEDED = "not needed"
 UNKNOWN = "unknown"
 STATED = "stated for all rows"
-EACH_ROWS_OWN = "each row's own"
 _SAY_NOTHING = (NOT_NEEDED, UNKNOWN, STATED)
 _MEND = "ask these people, or train without the rows: --without-consent does not do where consent is required"
 
@@ -72,10 +71,10 @@ class _Answers:
     recorded: bool = False
     people: set[str] = field(default_factory=set[str])
 
-    def add(self, row: Row, everybody: bool) -> None:
+    def add(self, row: Row) -> None:
         who = row.get("annotator")
         self.recorded = self.recorded or KEY in row
-        if not (is_person(who) or (everybody and KEY in row)) or row.get(KEY):
+        if not is_person(who) or row.get(KEY):
             return
         self.people.add(str(who))
         if KEY in row:
@@ -95,7 +94,7 @@ def _without_consent(store: Store, version: Version, split: str, strict: bool = 
     configs = ("votes", "edits") if version.has_split(split, "votes") else ("default", "unpaired", "edits")
     for config in configs:
         for row in version.iter_rows(split, config) if version.has_split(split, config) else ():
-            answers.add(row, consent.startswith(EACH_ROWS_OWN))
+            answers.add(row)
     if answers.refused:
         return f"answers of people without their consent: {answers.refused:,} (people: {len(answers.people)})."
     if not answers.recorded and not consent.startswith(_SAY_NOTHING):

@@ -89,14 +89,12 @@ def export(
 
     Args:
         without_consent: the basis on which rows of people who agreed to nothing may leave; written down.
-        override: the same where consent is required, with a name; noted in the audit log.
+        override: the same where it is required, with a name.
         force: replace a file that is there.
     Raises:
         DataError: no preferences; people without consent; a file name that does not fit; nothing to write.
         StoreError: ``out`` exists or cannot be written.
     """
-    if version.manifest.kind != "preferences":
-        raise DataError(version.where, f"holds {version.manifest.kind}, not preferences.", "Name another version.")
     version.shards(split)
     _check_name(out, format, force)
     done = Exported(without_consent=_permit(store, version, split, out, without_consent, override))
@@ -129,6 +127,8 @@ def _permit(
     store: Store, version: Version, split: str, out: Path, basis: str | None, override: Override | None
 ) -> str | None:
     """Why rows may leave that lack something; None where they lack nothing. Raises: see :func:`export`."""
+    if version.manifest.kind != "preferences":
+        raise DataError(version.where, f"holds {version.manifest.kind}, not preferences.", "Name another version.")
     asked = asked_of(store, version)
     lacking: list[Missing] = []
     if "consent" in asked:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.governance.consent import EACH_ROWS_OWN, STATED, UNKNOWN, missing_consent
+from pipeline.governance.consent import STATED, UNKNOWN, missing_consent
 from pipeline.store.store import Store, Version
 from tests.helpers.versions import new, publish
 
@@ -45,8 +45,6 @@ CASES = {
     "imported by an earlier program": ([silent("replay:x")], NOT_NEEDED, {"format": "hh"}, "is not known"),
     "imported, and the file does not say": ([silent("replay:x")], f"{UNKNOWN}: imported", {}, "is not known"),
     "imported, and stated": ([silent(ANN)], f"{STATED}: asked on paper", {"format": "hh"}, None),
-    "imported with a column": ([agreed("replay:x", "true")], EACH_ROWS_OWN, {"format": "hh"}, None),
-    "imported, and a row says no": ([agreed("replay:x", None)], EACH_ROWS_OWN, {}, "without their consent: 1"),
     "stated, but a row says no": ([agreed(ANN, None)], f"{STATED}: paper", {}, "without their consent: 1"),
 }
 
