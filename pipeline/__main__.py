@@ -21,7 +21,6 @@ _USAGE = (
     ("pipeline explain REWARD_MODEL", "its score token by token: --prompt TEXT --completion TEXT"),
     ("pipeline screen POLICY", "harmful completions, policy beside base; --classifier MODEL"),
     ("pipeline fairness POLICY", "whether scores or texts go by names and groups; --swaps FILE"),
-    ("pipeline approve VERSION", "sign a version off; `audit show` and `audit verify` read the log"),
     ("pipeline approve VERSION ...", "sign versions off; `audit show` and `audit verify` read the log"),
     ("pipeline publish REF ...", "to the Hub, with what belongs to it: --repo org/name, --dry-run"),
     ("pipeline unpublish VERSION", "make its copies on the Hub private, or delete them"),

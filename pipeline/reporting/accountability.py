@@ -199,15 +199,28 @@ def who_signed(store: Store, behind: Behind) -> Answer:
         for what, version in versions.items():
             if version is not None and (approval := approval_of(store, version)) is not None:
                 rows.append((f"{what}, {version.ref}", approval.by, approval.time[:10], approval.note or "–"))
+        overridden = _overridden(store, [version for version in versions.values() if version is not None])
     except StoreError as err:
         return Answer(question, [f"No signature counts, as something was changed: {err}"], done=False)
     if not rows:
-        return Answer(question, ["Nobody has signed it off."], done=False)
+        return Answer(question, ["Nobody has signed it off.", *overridden], done=False)
     sentences = (
         [] if any(row[0].startswith("policy") for row in rows) else ["The policy itself is not signed off."]
     )
+    sentences += overridden
     note = "A name is what was typed when signing; it holds for the exact files, as of when this page was made."
     return Answer(question, sentences, [Table("", ("what", "who", "when", "note"), rows, note)])
+
+
+def _overridden(store: Store, versions: Sequence[Version]) -> list[str]:
+    """A sentence for each time that a version was let out without what it has to have."""
+    places = {(version.ref, version.id) for version in versions}
+    return [
+        f"{event.by} let {event.facts['ref']} leave for {event.facts['to']} on {event.time[:10]} against what was "
+        f"required ({event.facts['missing']}): {event.facts['note']}."
+        for event in AuditLog(store.root).events()
+        if event.event == "overridden" and (event.facts.get("ref"), event.facts.get("id")) in places
+    ]
 
 
 def what_was_erased(store: Store, policy: Version) -> Answer:

@@ -13,7 +13,7 @@ from pipeline.workflow.graph import Input
 AUDIT_LOG = Path(".audit") / "log.jsonl"
 """Of :mod:`pipeline.governance.audit_log`, which is not below this module."""
 
-SHOWN = ("approved", "withdrawn")
+SHOWN = ("approved", "withdrawn", "overridden")
 """Events on a version that the page shows."""
 
 

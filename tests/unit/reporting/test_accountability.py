@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.base.errors import StoreError
 from pipeline.base.records import PEOPLES_VOTES
 from pipeline.governance.approvals import approve
 from pipeline.governance.audit_log import AuditLog
+from pipeline.governance.gate import Missing, Override, admit
 from pipeline.reporting.accountability import Answer, Behind, answers
 from pipeline.reporting.harm_rows import fairness_answer, screening_answer
 from pipeline.reporting.page import Report, render_page
@@ -151,6 +154,19 @@ def test_signatures_and_erasures(store: Store, tmp_path: Path):
     given = asked(store, preferences)
     assert not given["signed"].done
     assert "No signature counts" in text(given["signed"])
+
+
+# Catches: a page that shows signatures, and not that something left without one.
+def test_who_let_something_leave_against_what_was_required(store: Store):
+    preferences = labelled(store, {}, [vote(1, "i", "Ann", "a")])
+    with contextlib.suppress(StoreError):
+        admit(store, preferences, "org/x", [Missing("no sign-off", "approve it")], None)
+    assert "org/x" not in text(asked(store, preferences)["signed"])
+    admit(store, preferences, "org/x", [Missing("no sign-off", "approve it")], Override("a trial", "Bo Kay"))
+    shown = text(asked(store, preferences)["signed"])
+    assert "Nobody has signed it off." in shown
+    assert f"Bo Kay let {preferences.ref} leave for org/x on 20" in shown
+    assert "against what was required (no sign-off): a trial." in shown
 
 
 def change(base: int, policy: int, low: float, high: float) -> Change:
