@@ -1,4 +1,4 @@
-"""Sign-offs: a person says yes to a version, and the yes holds for its exact bytes."""
+"""Sign-offs: a person says yes or no to a version, and that holds for its exact bytes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,20 @@ _LONGEST = {"--by": 100, "--note": 2000, "--override": 2000, "--without-consent"
 
 @dataclass(frozen=True)
 class Approval:
-    """Who approved which version, when, and what they wrote."""
+    """Who said yes to which version, or no, when, and what they wrote.
+
+    Attributes:
+        hash: of the event in the audit log.
+        seal: of the version, see :func:`seal`.
+    """
 
     ref: str
     by: str
     note: str
     time: str
     hash: str
+    seal: str
+    is_yes: bool = True
 
 
 def seal(version: Version) -> str:
@@ -38,11 +45,11 @@ def seal(version: Version) -> str:
     return digest([sha256_file(version.path / "manifest.json"), card_digest])
 
 
-def approve(store: Store, version: Version, by: str, note: str) -> tuple[Approval, bool]:
-    """Record that ``by`` approves ``version``.
+def approve(store: Store, version: Version, by: str, note: str, yes: bool = True) -> tuple[Approval, bool]:
+    """Record that ``by`` approves ``version``, or says no to it.
 
     Returns:
-        The approval, and whether it is new: the same words by the same person about the same bytes are not.
+        What was said, and whether it is new: the same words by the same person about the same bytes are not.
     Raises:
         ConfigError: no name, or one that does not fit in a line.
         StoreError: the version is damaged, or the audit log was changed.
@@ -50,10 +57,12 @@ def approve(store: Store, version: Version, by: str, note: str) -> tuple[Approva
     by, note = one_line(by, "--by"), one_line(note, "--note", empty=True)
     log = AuditLog(store.root)
     last, now = _last(log.events(), version.ref), seal(version)
-    if last is not None and _holds_for(last, now) and (last.by, last.facts["note"]) == (by, note):
+    kind = "approved" if yes else "rejected"
+    same = last is not None and (last.event, last.by, last.facts["note"]) == (kind, by, note)
+    if last is not None and same and _holds_for(last, now):
         return _approval(last), False
     facts: dict[str, str | int] = {"ref": version.ref, "id": version.id, "seal": now, "note": note}
-    return _approval(log.append("approved", by, facts)), True
+    return _approval(log.append(kind, by, facts)), True
 
 
 def withdraw(store: Store, version: Version, by: str, note: str) -> Approval | None:
@@ -73,8 +82,18 @@ def approval_of(store: Store, version: Version) -> Approval | None:
     Raises:
         StoreError: the version is damaged, or the audit log was changed: neither counts as approved.
     """
+    decision = decision_of(store, version)
+    return decision if decision is not None and decision.is_yes else None
+
+
+def decision_of(store: Store, version: Version) -> Approval | None:
+    """The last yes or no to exactly these bytes; None where there is none, or the yes was withdrawn.
+
+    Raises:
+        StoreError: as of :func:`approval_of`.
+    """
     last = _last(AuditLog(store.root).events(), version.ref)
-    if last is None or last.event != "approved" or not _holds_for(last, seal(version)):
+    if last is None or last.event == "withdrawn" or not _holds_for(last, seal(version)):
         return None
     return _approval(last)
 
@@ -117,16 +136,19 @@ def changed_since(store: Store) -> list[str]:
 
 
 def _last(events: list[Event], ref: str) -> Event | None:
-    about = [e for e in events if e.event in ("approved", "withdrawn") and e.facts.get("ref") == ref]
+    said = ("approved", "rejected", "withdrawn")
+    about = [e for e in events if e.event in said and e.facts.get("ref") == ref]
     return about[-1] if about else None
 
 
 def _holds_for(event: Event, now: str) -> bool:
-    return event.event == "approved" and event.facts.get("seal") == now
+    return event.event != "withdrawn" and event.facts.get("seal") == now
 
 
 def _approval(event: Event) -> Approval:
-    return Approval(str(event.facts["ref"]), event.by, str(event.facts["note"]), event.time, event.hash)
+    facts = event.facts
+    ref, note, sealed = str(facts["ref"]), str(facts["note"]), str(facts["seal"])
+    return Approval(ref, event.by, note, event.time, event.hash, sealed, event.event == "approved")
 
 
 def one_line(text: str, option: str, empty: bool = False) -> str:

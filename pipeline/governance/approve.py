@@ -1,4 +1,4 @@
-"""approve: sign versions off, or take that back, in the audit log."""
+"""approve: sign versions off, refuse them, or take an approval back, in the audit log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.store.store import Store, Version
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Record the approvals, or that they are withdrawn; the same command again does what is left.
+    """Record the approvals, refusals, or that they are withdrawn; the same command again does what is left.
 
     Raises:
         PipelineError: there is no such version, it is damaged, or the audit log was changed.
@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.withdraw:
             _withdraw(store, version, args)
             continue
-        approval, new = approve(store, version, args.by, args.note)
+        approval, new = approve(store, version, args.by, args.note, yes=not args.reject)
         for line in _lines(version, approval, new):
             say("approve", line)
     return 0
@@ -38,11 +38,12 @@ def _withdraw(store: Store, version: Version, args: argparse.Namespace) -> None:
 
 
 def _lines(version: Version, approval: Approval, new: bool) -> list[str]:
+    verdict = "approved" if approval.is_yes else "rejected"
     if not new:
-        return [f"up to date: {approval.by} approved {version.ref} at {approval.time}"]
+        return [f"up to date: {approval.by} {verdict} {version.ref} at {approval.time}"]
     return [
         f"{version.ref}, {version.manifest.kind} by {version.manifest.stage}, id {version.id[:16]}: "
-        f"approved by {approval.by}",
+        f"{verdict} by {approval.by}",
         f"noted in the audit log with the hash {approval.hash}",
     ]
 
@@ -55,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("versions", metavar="VERSION", nargs="+", help="such as demo-policy@v1")
     parser.add_argument("--by", required=True, metavar="NAME", help="who approves")
     parser.add_argument("--note", default="", metavar="TEXT", help="what was looked at, and why it is good enough")
-    parser.add_argument("--withdraw", action="store_true", help="take an approval back")
+    answer = parser.add_mutually_exclusive_group()
+    answer.add_argument("--reject", action="store_true", help="say no; a loop with oversight ends there")
+    answer.add_argument("--withdraw", action="store_true", help="take an approval back")
     parser.add_argument("--root", default="data", help="the data directory (default: data)")
     return parser

@@ -42,7 +42,11 @@ def main(argv: list[str] | None = None) -> int:
 def _line(event: Event) -> str:
     facts = dict(event.facts)
     subject, note = facts.pop("ref", ""), facts.pop("note", "")
-    rest = "" if event.event in ("approved", "withdrawn") else " ".join(f"{k} {v}" for k, v in facts.items())
+    rest = (
+        ""
+        if event.event in ("approved", "rejected", "withdrawn")
+        else " ".join(f"{k} {v}" for k, v in facts.items())
+    )
     said = f": {note}" if note else ""
     by = f" by {event.by}" if event.by else ""
     about = " ".join(str(part) for part in (event.event, subject, rest) if part)

@@ -19,7 +19,7 @@ from pipeline.base.json_values import dict_of, parse_json
 from pipeline.base.records import canonical_json, digest
 
 DIRECTORY = ".audit"
-Kind = Literal["approved", "withdrawn", "erased", "refused", "overridden", "published", "unpublished"]
+Kind = Literal["approved", "rejected", "withdrawn", "erased", "refused", "overridden", "published", "unpublished"]
 Facts = dict[str, str | int]
 
 _FIRST = "0" * 64

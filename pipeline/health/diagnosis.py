@@ -6,12 +6,20 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 
-from pipeline.health import data_rules, gold_rules, learning_rules, outcome_rules, policy_rules, text_rules
+from pipeline.health import (
+    data_rules,
+    gold_rules,
+    learning_rules,
+    loop_rules,
+    outcome_rules,
+    policy_rules,
+    text_rules,
+)
 from pipeline.health.figures import Figures
 from pipeline.health.findings import Facts, Finding, Rule
 from pipeline.health.written_texts import Written
 
-OF_ROWS: tuple[Rule, ...] = (*data_rules.RULES, *outcome_rules.RULES)
+OF_ROWS: tuple[Rule, ...] = (*data_rules.RULES, *loop_rules.RULES, *outcome_rules.RULES)
 OF_TRAINING: tuple[Rule, ...] = (*policy_rules.RULES, *text_rules.RULES, *learning_rules.RULES, *gold_rules.RULES)
 RULES = (*OF_ROWS, *OF_TRAINING)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ from pipeline.health.findings import Facts, Noise, Overlap
 from pipeline.health.written_texts import READ, Written, written
 from pipeline.results.policy import Evaluation, JudgeTrust
 from pipeline.results.reward import PairwiseMetrics, RewardMetrics, reward_metrics
+from pipeline.results.rounds import LoopFigures, RoundFigures
 from pipeline.results.stats import from_json
 from pipeline.statistics.intervals import wilson
-from pipeline.store.evaluations import newest_evaluation
+from pipeline.store.evaluations import newest_evaluation, newest_loop
 from pipeline.store.manifest import Manifest
 from pipeline.store.ppo_history import read_ppo_history
 from pipeline.store.store import Store, Version
@@ -43,6 +44,7 @@ class RunVersions:
     prompts: Version | None = None
     rollouts: Version | None = None
     evaluation: Version | None = None
+    loop: Version | None = None
 
 
 def examine_version(store: Store, version: Version) -> Doctor:
@@ -53,7 +55,8 @@ def examine_version(store: Store, version: Version) -> Doctor:
     """
     versions = run_versions(store, version)
     if versions.policy is not None:
-        versions = replace(versions, evaluation=newest_evaluation(store, versions.policy))
+        policy = versions.policy
+        versions = replace(versions, evaluation=newest_evaluation(store, policy), loop=newest_loop(store, policy))
     history = [] if versions.policy is None else read_ppo_history(versions.policy.path / "metrics.jsonl")
     texts = None if versions.rollouts is None else written_in(versions.rollouts)
     return examined(history, facts_of(versions), texts)
@@ -75,9 +78,14 @@ def written_under_way(path: Path) -> Written:
 def run_versions(store: Store, version: Version) -> RunVersions:
     """The nearest version of each kind, ``version`` itself first."""
     nearest: dict[str, Version] = {}
-    for node in [n for n in store.lineage(version).ancestors() if n.state == "present"]:
+    present = {n.ref: n for n in store.lineage(version).ancestors() if n.state == "present"}
+    for node in present.values():
         if node.manifest is not None and (kind := _kind(node.manifest)) is not None and kind not in nearest:
             nearest[kind] = store.resolve(node.ref)
+    # In a loop, what the prompts were collected beside is as near: the last round's preferences.
+    for parent in nearest["reward"].manifest.parents if "reward" in nearest else ():
+        if parent.role == "preferences" and parent.ref in present:
+            nearest["preferences"] = store.resolve(parent.ref)
     if (own := _kind(version.manifest)) is not None:
         nearest[own] = version
     return RunVersions(**nearest, rollouts=_rollouts(store, nearest.get("policy")))
@@ -108,6 +116,8 @@ def facts_of(versions: RunVersions) -> Facts:
         facts = replace(facts, reward=reward_metrics(versions.reward.manifest.stats, versions.reward.ref))
     if versions.evaluation is not None:
         facts = replace(facts, judges=_judges(versions.evaluation))
+    if versions.loop is not None:
+        facts = replace(facts, rounds=_rounds(versions.loop))
     leaks, duplicates = _overlaps(versions)
     rows = None if versions.preferences is None else _training_rows(versions.preferences)
     noise = _noise(facts.reward, versions.preferences)
@@ -134,6 +144,14 @@ def _judges(evaluation: Version) -> dict[str, JudgeTrust] | None:
     except DataError:  # the run's other facts can be
         return None
     return {name: judge.trust for name, judge in judges.items() if judge.trust is not None}
+
+
+def _rounds(loop: Version) -> Sequence[RoundFigures] | None:
+    """The rounds up to the one that the record was written after; None where they cannot be read."""
+    try:
+        return from_json(LoopFigures, loop.manifest.stats, loop.ref).rounds
+    except DataError:
+        return None
 
 
 def _section(version: Version, name: str) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pipeline.health.figures import Figures
 from pipeline.results.policy import JudgeTrust
 from pipeline.results.reward import RewardMetrics
+from pipeline.results.rounds import RoundFigures
 
 Severity = Literal["serious", "watch"]
 
@@ -73,6 +74,7 @@ class Facts:
         stopped: why the run ended early, in its own words.
         leaks: held-out rows that are also training rows.
         duplicates: rows that are repeated within their split.
+        rounds: of the loop, up to this policy's.
     """
 
     stops: bool = True
@@ -86,6 +88,7 @@ class Facts:
     leaks: Sequence[Overlap] | None = None
     duplicates: Sequence[Overlap] | None = None
     judges: Mapping[str, JudgeTrust] | None = None
+    rounds: Sequence[RoundFigures] | None = None
 
     @classmethod
     def of_settings(cls, ppo: Mapping[str, Any]) -> Facts:

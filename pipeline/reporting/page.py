@@ -22,7 +22,7 @@ from pipeline.results.policy import Evaluation
 from pipeline.results.reward import RewardMetrics
 from pipeline.statistics.spelling import interval, number
 
-Part = Literal["training", "frontier", "diversity", "policy", "reward"]
+Part = Literal["rounds", "training", "frontier", "diversity", "policy", "reward"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Report:
         differences: settings that differ from the parent run.
         config: the settings of the run's stages, shown as YAML.
         facts: short lines under the title, such as ("base model", "gpt2").
+        rounds: of the loop that the run is a round of.
     """
 
     title: str
@@ -75,6 +76,7 @@ class Report:
     checkup: Checkup | None = None
     warnings: Sequence[str] = ()
     facts: Sequence[tuple[str, str]] = ()
+    rounds: Table | None = None
 
 
 def render_page(report: Report) -> str:

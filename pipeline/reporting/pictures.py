@@ -14,12 +14,14 @@ from scipy.stats import spearmanr
 from pipeline.reporting.figures import common, diversity, frontier, training
 from pipeline.reporting.figures import reward as figures_reward
 from pipeline.reporting.figures import scores as figures_scores
+from pipeline.reporting.figures.rounds import draw_rounds
 from pipeline.reporting.figures.scores import Group, Judgement
 from pipeline.reporting.page import Part, Picture
 from pipeline.reporting.run_tables import mean_interval
 from pipeline.results.metrics import Logged
 from pipeline.results.policy import Evaluation
 from pipeline.results.reward import PointwiseMetrics, RewardMetrics
+from pipeline.results.rounds import LoopFigures
 from pipeline.results.sides import MEASURES, Measure
 from pipeline.statistics.intervals import has_value
 from pipeline.statistics.spelling import number
@@ -49,6 +51,13 @@ def draw(evaluation: Evaluation, version: Version, policy: Version, reward: Rewa
         *of_scores(evaluation, version),
         *(of_reward(reward) if reward else []),
     ]
+
+
+def of_rounds(rounds: LoopFigures) -> list[Drawn]:
+    """The rounds of the loop that the run is one of."""
+    figure = draw_rounds(rounds)
+    caption = "Bars: 95 % intervals. Dotted: a coin. The last policy's samples are new to the last reward model."
+    return [] if figure is None else [Drawn("rounds", "The rounds", figure, caption, "rounds")]
 
 
 def saved(drawn: Sequence[Drawn], directory: Path | None) -> list[Picture]:

@@ -241,6 +241,23 @@ RewardMetrics = PairwiseMetrics | PointwiseMetrics
 
 
 @dataclass(frozen=True)
+class NewPairs:
+    """Accuracy on the pairs that ``reward.inputs.earlier`` has not: in a loop, the last policy's own samples.
+
+    Attributes:
+        pairs: their number, in both splits.
+        last: of the reward model ``inputs.earlier_reward`` on all of them, of which it has learnt from none.
+        held_out: of the new reward model on those that are held out; None where none is.
+        old_held_out: the same on the held-out pairs of earlier rounds.
+    """
+
+    pairs: int
+    last: Estimate | None
+    held_out: Estimate | None
+    old_held_out: Estimate | None
+
+
+@dataclass(frozen=True)
 class EnsembleMetrics:
     """Several reward models on the same pairs.
 

@@ -20,6 +20,7 @@ from pipeline.labelling.log.log import Log
 from pipeline.labelling.row_schemas import SPLITS
 from pipeline.labelling.session.project import LabellingProject
 from pipeline.labelling.session.session import LabellingSession
+from pipeline.stages.rounds.approved_inputs import with_approvals
 from pipeline.store.store import Draft, Version
 from pipeline.workflow.graph import artefact, hub_datasets
 from pipeline.workflow.stage import Run
@@ -43,7 +44,10 @@ def session_of(run: Run, project: LabellingProject, log: Log) -> LabellingSessio
 
     def open_draft(comparisons: Version, governance: Row) -> AbstractContextManager[Draft]:
         return run.draft(
-            "preferences", parents=[(comparisons, "comparisons")], governance=governance, republish_if_changed=True
+            "preferences",
+            parents=[(comparisons, "comparisons")],
+            governance={**governance, **with_approvals(run)},
+            republish_if_changed=True,
         )
 
     previous = run.version("previous") if "previous" in run.inputs else None

@@ -35,6 +35,7 @@ from pipeline.results.stats import to_json
 from pipeline.stages.answered_pairs import Answered, Judged, Row, Rows
 from pipeline.stages.ask_people import open_session, sampled_before, sampling_key, set_order, write_comparisons
 from pipeline.stages.data.scrub import ScrubbedSource, scrubbed_groups
+from pipeline.stages.rounds.approved_inputs import with_approvals
 from pipeline.stages.voted_pairs import Voted
 from pipeline.store.store import Draft
 from pipeline.tasks import VIEWS, Split, Task, load_task, with_template_of
@@ -149,12 +150,12 @@ def side(prompt: str, completions: Sequence[str], options: CollectSection) -> st
     return sides.pop() if len(sides) == 1 else None
 
 
-def draw_prompts(task: Task, split: Split, n: int, seed: int, apart: set[str]) -> list[str]:
-    """``n`` prompts in the task's order, without those in ``apart``."""
-    count = n
-    while len(drawn := [p for p in task.prompts(split, count, seed) if p not in apart]) < n:
-        count += n - len(drawn)
-    return drawn[:n]
+def draw_prompts(task: Task, split: Split, n: int, seed: int, apart: set[str], round: int = 1) -> list[str]:
+    """``n`` prompts in the task's order, without those in ``apart``; of a later round those that come next."""
+    count = end = n * round
+    while len(drawn := [p for p in task.prompts(split, count, seed) if p not in apart]) < end:
+        count += end - len(drawn)
+    return drawn[end - n : end]
 
 
 def draw(
@@ -173,7 +174,9 @@ def draw(
     sizes: dict[Split, int] = {"train": options.comparisons - held_out, "test": held_out}
     kept_apart = {r["prompt"] for r in prompts["select"]}
     drawn = [
-        (p, split) for split, n in sizes.items() for p in draw_prompts(task, split, n, run.config.seed, kept_apart)
+        (p, split)
+        for split, n in sizes.items()
+        for p in draw_prompts(task, split, n, run.config.seed, kept_apart, options.round)
     ]
     device = cast("Device", PartialState().device)
     sampling = Sampling(
@@ -184,12 +187,17 @@ def draw(
         per_prompt=options.completions,
         temperature=options.temperature,
         batch_size=options.batch_size,
-        seed=run.config.seed,
+        seed=sampling_seed(run.config.seed, options.round),
         device=device,
         dtype=base_dtype(options.bf16, device),
         at_a_time=at_a_time,
     )
     return sampling, [split for _, split in drawn]
+
+
+def sampling_seed(seed: int, round: int) -> int:
+    """The seed of a round's sampling; the first round's is the experiment's."""
+    return seed if round == 1 else int(digest(["round", seed, round])[:8], 16)
 
 
 def ask_people(run: Run, options: CollectSection, task: Task, prompts: dict[str, list[Row]]) -> None:
@@ -268,7 +276,8 @@ def publish(run: Run, prompts: dict[str, list[Row]], rows: Rows, report: Row, co
         draft.stats.update(report)
     parents = [(draft.version, "comparisons")]
     previous = run.version("previous") if "previous" in run.inputs else None
-    with run.draft("preferences", parents=parents, governance={CONSENT: consent}) as draft:
+    governance = {CONSENT: consent, **with_approvals(run)}
+    with run.draft("preferences", parents=parents, governance=governance) as draft:
         for split in SPLITS:
             carry = previous if previous is not None and previous.has_split(split) else None
             earlier = {r["id"] for r in carry.iter_rows(split, columns=["id"])} if carry else set()

@@ -21,9 +21,11 @@ from pipeline.modeling.weights import norms, require_finite, require_moved
 from pipeline.results.metrics import Logged
 from pipeline.scoring.load_for_stage import scorer
 from pipeline.stages.rollout_recorder import ROLLOUTS, Recorder
+from pipeline.stages.rounds.approved_inputs import with_approvals
 from pipeline.store.checkpoints import Checkpoints, resuming
 from pipeline.store.model_card import adapter_card
 from pipeline.store.starting_policy import SENTENCE
+from pipeline.store.version import ADAPTER_CONFIG, Version
 from pipeline.tasks import Task, load_task
 from pipeline.trainers.common import MetricsFile, StopDiverged, diverged_advice, training_arguments
 from pipeline.trainers.ppo import section
@@ -133,6 +135,7 @@ def load_model(run: Run, args: Any) -> tuple[Any, Any]:
     """The model to train: the base with a new adapter or the one to start from, or the whole base."""
     dtype = torch.bfloat16 if args.bf16 and args.use_peft else torch.float32
     start = run.version("start").path if "start" in run.inputs else None
+    reference = reference_adapter(run, args)
     model, tokenizer = load_policy(*run.base, start, dtype)
     if not args.use_peft:
         return model.requires_grad_(True), tokenizer
@@ -141,19 +144,30 @@ def load_model(run: Run, args: Any) -> tuple[Any, Any]:
         model = get_peft_model(
             model, lora_config(model, **args.lora(), task_type="CAUSAL_LM"), adapter_name="policy"
         )
-        return model, tokenizer
-    if not hasattr(model, "peft_config"):
-        raise ConfigError(
-            run.version("start").where,
-            "is a whole model, not an adapter.",
-            "Give it as base_model, or use_peft: false.",
-        )
-    # A policy that starts from an adapter has that adapter as its reference.
-    add_role(model, start, "reference")
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(".policy." in name)
-    args.ref_adapter_name = "reference"
+    if reference is not None:
+        add_role(model, reference.path, "reference")
+        args.ref_adapter_name = "reference"
+    if start is not None or reference is not None:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(".policy." in name)
     return model, tokenizer
+
+
+def reference_adapter(run: Run, args: Any) -> Version | None:
+    """The adapter that the KL is measured to; None where that is the base.
+
+    Raises:
+        ConfigError: it, or the one to start from, is a whole model; or the run trains one.
+    """
+    named = [run.version(role) for role in ("reference", "start") if role in run.inputs]
+    if not args.use_peft and ("reference" in run.inputs or (named and args.reference == "base")):
+        what = "use_peft: false measures the KL to the model that it starts from."
+        raise ConfigError(f"{run.config.path}: ppo", what, "Leave reference and inputs.reference out.")
+    for version in named if args.use_peft else ():
+        if not (version.path / ADAPTER_CONFIG).is_file():
+            mend = "Give it as base_model, or use_peft: false."
+            raise ConfigError(version.where, "is a whole model, not an adapter.", mend)
+    return named[0] if named and args.use_peft and args.reference == "start" else None
 
 
 def gold_judge(task: Task) -> Any:
@@ -193,7 +207,7 @@ def publish(run: Run, trainer: Any, model: Any, tokenizer: Any, recorder: Record
     args, best = trainer.args, trainer.best_policies.monitor.best
     with run.draft("rollouts") as draft:
         draft.write_rows("train", recorder.rows(), schema=ROLLOUTS)
-    with run.draft("policy", parents=[(draft.version, "rollouts")]) as draft:
+    with run.draft("policy", parents=[(draft.version, "rollouts")], governance=with_approvals(run)) as draft:
         base, revision = run.published_base(draft, loaded_commit(*run.base))
         if args.use_peft:
             save_adapter(model, "policy", draft.path, base=base, revision=revision, tokenizer=tokenizer)

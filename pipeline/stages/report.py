@@ -10,9 +10,12 @@ from pipeline.health.facts import examine_version
 from pipeline.labelling.conversation import shown_prompt
 from pipeline.reporting import page, pictures, runs
 from pipeline.reporting.accountability import Behind, answers
+from pipeline.reporting.round_rows import round_table
 from pipeline.reporting.samples import Sample, choose_samples
 from pipeline.reporting.trees import branches
 from pipeline.results.reward import PointwiseMetrics
+from pipeline.results.rounds import LoopFigures
+from pipeline.results.stats import from_json
 from pipeline.stages.scrutiny.sample_courses import follow_scores
 from pipeline.store.store import Version
 from pipeline.workflow.graph import reward_sources
@@ -27,7 +30,10 @@ def report(run: Run) -> None:
     reward_version = run.version("reward") if "reward" in run.inputs else None
     reward = runs.reward_of(reward_version)
     doctor = examine_version(run.store, policy)
+    loop = run.version("loop") if "loop" in run.inputs else None
+    rounds = None if loop is None else from_json(LoopFigures, loop.manifest.stats, loop.ref)
     drawn = pictures.draw(evaluation, version, policy, reward)
+    drawn += [] if rounds is None else pictures.of_rounds(rounds)
     rows = version.rows("test")
     samples = choose_samples([sample(r, i) for i, r in enumerate(rows)], options.samples, run.config.seed)
     samples, courses_note = follow_scores(run, samples, rows)
@@ -51,6 +57,7 @@ def report(run: Run) -> None:
                 checkup=page.Checkup(doctor.findings, doctor.figures.update, doctor.blind, doctor.facts.stopped),
                 warnings=warnings(reward_version, {f.rule for f in doctor.findings}),
                 facts=facts(run),
+                rounds=rounds and round_table(rounds),
             )
         )
         (draft.path / "report.html").write_text(html, encoding="utf-8")

@@ -26,6 +26,7 @@ from pipeline.stages.reward_scores import (
     measure_pairs,
     measure_sets,
 )
+from pipeline.stages.rounds.earlier_pairs import earlier_ids, learnt, measure_new_pairs
 from pipeline.store.model_card import adapter_card
 from pipeline.store.version import Version, split_key
 from pipeline.trainers import pointwise as pointwise_trainer
@@ -112,6 +113,8 @@ def pairwise(run: Run, args: RewardSection, tokenizer: Any, sets: dict[str, Pair
     """Train and measure on pairs."""
     preferences = run.version("preferences")
     rows = {split: preferences.rows(split) for split in SPLITS}
+    every, earlier = dict(rows), earlier_ids(run)
+    rows["train"] = learnt(rows["train"], earlier, args.old_share)
     pairs = tokenize_pairs(rows, args, tokenizer)
     dropped = {split: p.dropped for split, p in pairs.items()}
     train = pairs["train"]
@@ -126,6 +129,11 @@ def pairwise(run: Run, args: RewardSection, tokenizer: Any, sets: dict[str, Pair
         metrics, table = measure_pairs(run, model, rows, pairs, texts)
         of_sets, tables = measure_sets(run, model, tokenizer, sets, texts)
         figures |= {"dropped_for_length": dropped, "pad_token_id": model.config.pad_token_id}
+        if (new := measure_new_pairs(run, every, table[2], earlier, model.device)) is not None:
+            figures |= {
+                "new_pairs": to_json(new),
+                "old_pairs_learnt": sum(r["id"] in earlier for r in rows["train"]),
+            }
         reference = [*train.chosen_ids, *train.rejected_ids]
         publish(run, args, model, tokenizer, reference, figures, replace(metrics, sets=of_sets), [table, *tables])
 
@@ -137,6 +145,7 @@ def pointwise(run: Run, args: RewardSection, tokenizer: Any, sets: dict[str, Pai
         {s: preferences.rows(s, c) if preferences.has_split(s, c) else [] for s in SPLITS}
         for c in ("unpaired", "default")
     )
+    rows["train"] = learnt(rows["train"], earlier_ids(run, "unpaired"), args.old_share)
     limit, position = args.max_length or NO_LIMIT, score_position(tokenizer)
     labelled = {s: pointwise_trainer.tokenize_labelled(tokenizer, r, limit, position) for s, r in rows.items()}
     pairs = tokenize_pairs(paired, args, tokenizer)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.statistics.spelling import escape_cell
 from pipeline.store.manifest import Manifest
 from pipeline.store.parquet import arrow
 
@@ -81,8 +82,21 @@ def _body(manifest: Manifest) -> str:
     if manifest.splits:
         lines += ["", "| split | rows |", "|---|---:|"]
         lines += [f"| {key} | {split.rows} |" for key, split in manifest.splits.items()]
+    lines += [part for section in approvals(manifest) for part in ("", section)]
     lines += ["", "`manifest.json` holds the config, the code, the lineage and the sha256 of every file."]
     return "\n".join(lines) + "\n"
+
+
+def approvals(manifest: Manifest) -> list[str]:
+    """The section of a card on what people approved, or said no to, on the way to this version; none without."""
+    said = [(a, "approved") for a in manifest.governance.get("approved") or ()]
+    said += [(a, "said no to") for a in manifest.governance.get("rejected") or ()]
+    lines = [
+        f"- {escape_cell(a['by'])} {verb} `{a['ref']}` at {a['time']} (the bytes {str(a['seal'])[:16]})"
+        + (f": {escape_cell(a['note'])}" if a.get("note") else "")
+        for a, verb in said
+    ]
+    return ["## Who approved what it was made from\n\n" + "\n".join(lines)] if lines else []
 
 
 def _configs(groups: dict[str, list[CardSplit]]) -> list[dict[str, Any]]:

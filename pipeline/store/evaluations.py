@@ -11,6 +11,11 @@ def newest_evaluation(store: Store, policy: Version) -> Version | None:
     return newest_made_of(store, policy, "policy", "evaluation")
 
 
+def newest_loop(store: Store, policy: Version) -> Version | None:
+    """The newest record of a loop that was written after this policy's round; None where there is none."""
+    return newest_made_of(store, policy, "policy", "loop")
+
+
 def newest_made_of(store: Store, version: Version, role: str, kind: str) -> Version | None:
     """The newest version named ``...-KIND`` that has ``version`` as its parent in ``role``; None without one."""
     own = f"{version.name.removesuffix(f'-{role}')}-{kind}"

@@ -13,6 +13,7 @@ from pipeline.results.reward import AucBaseline, Baseline, PointwiseMetrics, Rew
 from pipeline.sources.gguf_names import is_gguf
 from pipeline.statistics.intervals import Estimate, has_value
 from pipeline.statistics.spelling import escape_cell, interval, number
+from pipeline.store.dataset_card import approvals
 from pipeline.store.manifest import Manifest
 from pipeline.store.starting_policy import SENTENCE, is_starting
 
@@ -156,6 +157,7 @@ def adapter_card(
         _description(manifest, kind),
         "## How it was trained\n\n" + _training(manifest, role, labels or {}, hub),
         "## Results\n\n" + (_results_table(metrics, results) if metrics and results else "Not evaluated yet."),
+        *approvals(manifest),
         "## Lineage\n\n" + _fenced(lineage or "unknown", "text"),
         "## How to load\n\n"
         + _fenced(_snippet(manifest, kind, hub.repo if hub else "path/to/this/directory"), "python"),

@@ -13,8 +13,8 @@ from pipeline.workflow.graph import Input
 AUDIT_LOG = Path(".audit") / "log.jsonl"
 """Of :mod:`pipeline.governance.audit_log`, which is not below this module."""
 
-SHOWN = ("approved", "withdrawn", "overridden")
-"""Events on a version that the page shows."""
+SHOWN = ("approved", "rejected", "withdrawn", "overridden")
+"""Events on a version that change what the page shows: a no ends an approval."""
 
 
 def made_since(store: Store, inputs: Mapping[str, Input]) -> list[str]:

@@ -28,6 +28,7 @@ from pipeline.workflow.key_checks.secret_values import refuse_secrets
 from pipeline.workflow.key_checks.unknown_and_mistyped import build, check_types, parse_options, short, unknown_key
 from pipeline.workflow.reward_sources import check_combine, parse_sources
 from pipeline.workflow.sections.governance import GovernanceSection
+from pipeline.workflow.sections.loop import StopOptions
 from pipeline.workflow.sections.training import saving_defaults
 from pipeline.workflow.yaml_text import parse_yaml, read_yaml
 
@@ -180,6 +181,7 @@ def _check_parts(config: Experiment) -> None:
     if (unsure := config.chosen.get("label", {}).get("reward")) is not None:
         parse_sources(unsure, where, "label.reward")
     parse_judges(config.evaluate.judges, where)
+    parse_options(StopOptions, config.loop.stop, where, "loop.stop.")
     if config.reward.test_sets:  # their formats take a while to import
         from pipeline.workflow.named_sets import parse_sets
 

@@ -14,6 +14,7 @@ from pipeline.workflow.key_checks.unknown_and_mistyped import check_types
 from pipeline.workflow.sections.collect import CollectSection
 from pipeline.workflow.sections.evaluate import EvaluateSection
 from pipeline.workflow.sections.governance import GovernanceSection
+from pipeline.workflow.sections.loop import LoopSection
 from pipeline.workflow.sections.ppo import PPOKeys
 from pipeline.workflow.sections.report import ReportSection
 from pipeline.workflow.sections.reward import RewardKeys
@@ -28,8 +29,10 @@ SECTIONS: Mapping[str, type[Any]] = {
     "ppo": PPOKeys,
     "evaluate": EvaluateSection,
     "report": ReportSection,
+    "loop": LoopSection,
 }
-"""The keys of each stage. Those of ``label`` are the page's: :func:`pipeline.base.plugins.label_section`."""
+"""The keys of each stage, and of the loop of them. Those of ``label`` are the page's:
+:func:`pipeline.base.plugins.label_section`."""
 NOT_STAGES = ("label", "governance")
 """Sections of no stage."""
 
@@ -90,6 +93,7 @@ class Experiment(SharedKeys):
     evaluate: EvaluateSection
     report: ReportSection
     governance: GovernanceSection
+    loop: LoopSection
     written: Mapping[str, Mapping[str, Any]]
     chosen: Mapping[str, Mapping[str, Any]]
     named_inputs: Mapping[str, Mapping[str, str]]

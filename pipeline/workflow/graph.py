@@ -42,10 +42,22 @@ GRAPH = {
         {"prompts": "prompts", "comparisons": "comparisons", "preferences": "preferences"},
         optional=("policy", "previous"),
     ),
-    "reward": Node(("base", "preferences"), {"scores": "scores", "reward": "adapter"}),
-    "ppo": Node(("base", "prompts", "reward"), {"rollouts": "rollouts", "policy": "adapter"}, optional=("start",)),
+    "reward": Node(
+        ("base", "preferences"),
+        {"scores": "scores", "reward": "adapter"},
+        optional=("earlier", "earlier_reward"),
+    ),
+    "ppo": Node(
+        ("base", "prompts", "reward"),
+        {"rollouts": "rollouts", "policy": "adapter"},
+        optional=("start", "reference"),
+    ),
     "evaluate": Node(("base", "prompts", "reward", "policy"), {"evaluation": "evaluation"}),
-    "report": Node(("base", "preferences", "scores", "reward", "policy", "evaluation"), {"report": "report"}),
+    "report": Node(
+        ("base", "preferences", "scores", "reward", "policy", "evaluation"),
+        {"report": "report"},
+        optional=("loop",),
+    ),
 }
 
 
@@ -160,8 +172,9 @@ def check_inputs(config: Experiment) -> None:
     Raises:
         ConfigError: it names another role.
     """
-    for stage, node in graph(config).items():
-        roles = node.inputs + node.optional
+    nodes = graph(config)
+    for stage in config.named_inputs:
+        roles = nodes[stage].inputs + nodes[stage].optional if stage in nodes else ()
         for role in config.inputs(stage):
             if role not in roles:
                 mend = f"It reads: {', '.join(roles) or 'nothing'}"

@@ -17,11 +17,12 @@ from pipeline.base.plugins import annotator_module, label_section, task_class
 from pipeline.workflow.experiment import SECTIONS as STAGE_KEYS
 from pipeline.workflow.experiment import SharedKeys
 from pipeline.workflow.judges import JudgeOptions
-from pipeline.workflow.key_checks.bounds import ANNOTATORS, JUDGE, PAIRS, SECTIONS, SEED, TASKS, Bound
+from pipeline.workflow.key_checks.bounds import ANNOTATORS, JUDGE, PAIRS, SECTIONS, SEED, STOP, TASKS, Bound
 from pipeline.workflow.key_checks.idle_keys import IDLE, Idle
 from pipeline.workflow.key_checks.unknown_and_mistyped import accepted, spell, unknown_key
 from pipeline.workflow.named_sets import PairSet
 from pipeline.workflow.sections.governance import GovernanceSection
+from pipeline.workflow.sections.loop import StopOptions
 from pipeline.workflow.sections.trl_help import DECIDED, HELP
 
 TRAINED = ("sft", "reward", "ppo")
@@ -69,6 +70,8 @@ def places() -> dict[str, str]:
         "ppo": "the policy",
         "evaluate": "base against policy",
         "report": "the page that says whether the policy got better",
+        "loop": "rounds of all stages, each on the policy's own samples",
+        "loop.stop": "what ends a loop before its last round",
         "label": "what people are asked, and the page they answer on",
         "governance": "what a version must have before it is published",
         "reward.test_sets.NAME": "a set of pairs to measure the reward model on",
@@ -124,7 +127,12 @@ def _class_of(place: str) -> type[Any]:
         return task_class(name, place)
     if kind == "collect.annotator_args":
         return annotator_module(name, place).Options
-    others = {SHARED: SharedKeys, "reward.test_sets.NAME": PairSet, "evaluate.judges[]": JudgeOptions}
+    others: dict[str, type[Any]] = {
+        SHARED: SharedKeys,
+        "reward.test_sets.NAME": PairSet,
+        "evaluate.judges[]": JudgeOptions,
+    }
+    others["loop.stop"] = StopOptions
     if place == "governance":
         return GovernanceSection
     if place == "label":
@@ -138,7 +146,12 @@ def _bounds_of(place: str) -> Mapping[str, Bound]:
         return TASKS[name]
     if kind == "collect.annotator_args":
         return ANNOTATORS[name]
-    others = {SHARED: {"seed": SEED}, "reward.test_sets.NAME": PAIRS, "evaluate.judges[]": JUDGE}
+    others = {
+        SHARED: {"seed": SEED},
+        "reward.test_sets.NAME": PAIRS,
+        "evaluate.judges[]": JUDGE,
+        "loop.stop": STOP,
+    }
     return {**SECTIONS, **others}[place]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from pipeline.workflow.experiment import NOT_STAGES, SECTIONS
+from pipeline.workflow.graph import GRAPH
 from pipeline.workflow.key_checks.bounds import ANNOTATORS, TASKS, Bound
 from pipeline.workflow.key_table import SHARED, Key, keys_of
 
@@ -20,7 +21,7 @@ def schema() -> dict[str, Any]:
     """The schema of a config."""
     shared = mapping(SHARED)
     sections = {name: mapping(name) for name in (*SECTIONS, *NOT_STAGES)}
-    for name in SECTIONS:
+    for name in GRAPH:
         sections[name]["properties"]["inputs"] = {
             "description": "Versions to read instead of those that this experiment makes, by role.",
             "type": ["object", "null"],

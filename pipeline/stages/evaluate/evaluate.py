@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
+from pipeline.base.errors import DataError
 from pipeline.base.files import replace_text
 from pipeline.base.records import digest
 from pipeline.evaluation.policy.degenerate import degenerate
@@ -80,7 +81,7 @@ def evaluate(run: Run) -> None:
     config, options = run.config, run.config.evaluate
     judges = parse_judges(options.judges, str(config.path))
     task = load_task(config.task, config.task_args, str(config.path))
-    prompts = held_out_prompts(run, options.prompts)
+    prompts = held_out_prompts(run, options)
     state = PartialState()
     device = cast("Device", state.device)
     base, policy, tokenizer = load_sides(run, run.version("policy").path, device, base_dtype(options.bf16, device))
@@ -113,9 +114,17 @@ def evaluate(run: Run) -> None:
     state.wait_for_everyone()
 
 
-def held_out_prompts(run: Run, most: int) -> list[str]:
-    """Prompts that were neither trained on nor looked at by PPO, whose checks have a split of their own."""
-    prompts = [row["prompt"] for row in run.version("prompts").iter_rows("test")][:most]
+def held_out_prompts(run: Run, options: EvaluateSection) -> list[str]:
+    """Prompts that were neither trained on nor, unless ``evaluate.split`` says so, looked at by PPO's checks.
+
+    Raises:
+        DataError: there is no such split.
+    """
+    version, most = run.version("prompts"), options.prompts
+    if not version.has_split(options.split):
+        mend = "Run  make collect  again with a larger collect.select_share or more prompts."
+        raise DataError(version.where, f"has no split {options.split} to evaluate on.", mend)
+    prompts = [row["prompt"] for row in version.iter_rows(options.split)][:most]
     if len(prompts) == 1:
         # What is measured is then this one prompt's completions, of which each draw is a sample of its own.
         prompts *= most

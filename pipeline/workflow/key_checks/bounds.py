@@ -114,6 +114,7 @@ SECTIONS: Mapping[str, Mapping[str, Bound]] = {
     },
     "collect": {
         "comparisons": TWO,
+        "round": COUNT,
         "completions": Bound(2, 16),
         "temperature": POSITIVE,
         "batch_size": COUNT,
@@ -125,6 +126,7 @@ SECTIONS: Mapping[str, Mapping[str, Bound]] = {
         **TEXTS,
         "center_rewards_coefficient": NOT_NEGATIVE,
         "head_learning_rate": RATE,
+        "old_share": UNIT,
         "reference_samples": TWO,  # of one there is no standard deviation
     },
     "ppo": {
@@ -169,6 +171,7 @@ SECTIONS: Mapping[str, Mapping[str, Bound]] = {
         "best_of_prompts": TWO,
     },
     "report": {"samples": NOT_NEGATIVE},
+    "loop": {"rounds": COUNT, "labels": TWO},
     "label": {
         "votes": COUNT,
         "enough": COUNT,
@@ -229,6 +232,10 @@ PAIRS: Mapping[str, Bound] = {"limit": COUNT, "min_score_ratio": NOT_NEGATIVE}
 """Keys of a set in ``reward.test_sets``."""
 
 
+STOP: Mapping[str, Bound] = {"kl_budget": POSITIVE}
+"""Keys of ``loop.stop``."""
+
+
 def check_numbers(raw: Mapping[str, Any], where: str) -> None:
     """Check every number of a config as it was read.
 
@@ -286,6 +293,7 @@ def _bounded(raw: Mapping[str, Any]) -> Iterator[tuple[str, Any, Bound]]:
         groups.append((f"evaluate.judges[{i}].", dict_of(judge), JUDGE))
     for name, pairs in dict_of(dict_of(raw.get("reward")).get("test_sets")).items():
         groups.append((f"reward.test_sets.{name}.", dict_of(pairs), PAIRS))
+    groups.append(("loop.stop.", dict_of(dict_of(raw.get("loop")).get("stop")), STOP))
     for prefix, values, bounds in groups:
         for key, bound in bounds.items():
             if key in values:

@@ -114,6 +114,22 @@ RULES: tuple[Rule, ...] = (
         "where nothing is imported and no person writes", "Scrub what was made: data scrub REF.", (False,),
     ),
     Rule(
+        "collect", ("round",), lambda raw, collect: collect.get("annotator") == "replay",
+        "with annotator: replay, which brings its own comparisons", "Leave it out.", (1,),
+    ),
+    Rule(
+        "reward", ("old_share",), lambda raw, reward: not dict_of(reward.get("inputs")).get("earlier"),
+        "without reward.inputs.earlier, the preferences whose pairs are old", "Name them, or leave it out.", (1,),
+    ),
+    Rule(
+        "ppo", ("reference",), lambda raw, ppo: not dict_of(ppo.get("inputs")).get("start"),
+        "without ppo.inputs.start: the KL is measured to the base", "Leave it out.", ("start", "base"),
+    ),
+    Rule(
+        "ppo", ("reference",), lambda raw, ppo: bool(dict_of(ppo.get("inputs")).get("reference")),
+        "beside ppo.inputs.reference, an adapter that it is measured to", "Give one of them.", ("start",),
+    ),
+    Rule(
         "ppo", ("kl_horizon",), lambda raw, ppo: ppo.get("kl_target") is None,
         "without ppo.kl_target", "Set the KL to hold, in nats: ppo.kl_target.",
     ),

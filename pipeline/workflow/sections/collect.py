@@ -20,6 +20,9 @@ class CollectSection:
     comparisons: int = field(
         default=1500, metadata={"help": "Prompts to sample completions of; a source brings its own."}
     )
+    round: int = field(
+        default=1, metadata={"help": "Of a loop: each has its own prompts, and its own randomness of sampling."}
+    )
     completions: int = field(
         default=2, metadata={"help": "Completions of each prompt; every two of them are a comparison."}
     )

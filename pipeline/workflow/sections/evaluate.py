@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass
@@ -11,6 +11,10 @@ class EvaluateSection:
     """Its keys."""
 
     prompts: int = field(default=400, metadata={"help": "Held-out prompts; all of them if there are fewer."})
+    split: Literal["test", "select"] = field(
+        default="test",
+        metadata={"help": "The prompts; `select` are those that PPO's checks and a loop's stops go by."},
+    )
     seeds: int = field(default=2, metadata={"help": "Completions per prompt and side; seed, seed + 1, ..."})
     temperature: float = field(default=1.0, metadata={"help": "Of sampling; 0 takes the most likely token."})
     batch_size: int = field(default=128, metadata={"help": "Completions sampled at a time."})

@@ -45,6 +45,13 @@ class PPOFields(TrainingFields):
     )
     clip_score: float | None = field(default=None, metadata={"help": "Bound of the scaled score."})
 
+    reference: Literal["start", "base"] = field(
+        default="start",
+        metadata={
+            "help": "What the KL of a run with `inputs.start` is measured to: that adapter, or the base. "
+            "`inputs.reference` names another adapter."
+        },
+    )
     kl_target: float | None = field(
         default=None, metadata={"help": "Adapt `kl_coef` towards this KL, in nats (Ziegler et al. 2019)."}
     )

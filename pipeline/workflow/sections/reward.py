@@ -29,6 +29,13 @@ class RewardFields(TrainingFields):
     head_learning_rate: float | None = field(
         default=None, metadata={"help": "Of the head; that of LoRA (`learning_rate`) by default."}
     )
+    old_share: float = field(
+        default=1.0,
+        metadata={
+            "help": "Share of the training pairs that `inputs.earlier` has too, drawn by their hashes; 0: only "
+            "the new ones."
+        },
+    )
     reference_samples: int = field(
         default=512,
         metadata={"help": "Completions on which the score's mean and standard deviation are measured."},

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.__main__ import main
 from pipeline.base.errors import ConfigError, StoreError
-from pipeline.governance.approvals import approval_of, approve, changed_since, withdraw
+from pipeline.governance.approvals import approval_of, approve, changed_since, decision_of, withdraw
 from pipeline.governance.audit_log import AuditLog
 from pipeline.store.store import Store, Version
 from tests.helpers.dying import Died, die_after_calls
@@ -52,6 +52,32 @@ def test_a_withdrawn_approval_is_none(store: Store, version: Version):
     assert changed_since(store) == []
     approve(store, version, "Ann", "good")
     assert approval_of(store, version) is not None
+
+
+# Mutations caught: a no that counts as an approval; one that holds for other bytes; a yes that a later no leaves.
+def test_a_no_is_no_approval_and_holds_for_its_bytes(store: Store, version: Version):
+    approve(store, version, "Ann", "good")
+    no, new = approve(store, version, "Bo", "rude", yes=False)
+    assert (new, no.is_yes, no.by) == (True, False, "Bo")
+    assert approve(store, version, "Bo", "rude", yes=False) == (no, False)
+    assert approval_of(store, version) is None
+    assert decision_of(store, version) == no
+    assert changed_since(store) == []
+    edit_the_card(version)
+    assert decision_of(store, version) is None
+    assert approve(store, version, "Bo", "better", yes=True)[0] == decision_of(store, version)
+
+
+def test_a_no_on_the_command_line(store: Store, version: Version, capsys: pytest.CaptureFixture[str]):
+    argv = ["approve", version.ref, "--by", "Ann", "--note", "rude", "--root", str(store.root), "--reject"]
+    assert main(argv) == 0
+    assert "rejected by Ann" in capsys.readouterr().out
+    assert main(argv) == 0
+    assert f"up to date: Ann rejected {version.ref}" in capsys.readouterr().out
+    assert main(["audit", "show", "--root", str(store.root)]) == 0
+    assert f"rejected {version.ref} by Ann: rude" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([*argv, "--withdraw"])
 
 
 def flip_a_row(version: Version) -> None:

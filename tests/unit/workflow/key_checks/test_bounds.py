@@ -16,9 +16,19 @@ from pipeline.base.plugins import label_section
 from pipeline.workflow.config import load_config
 from pipeline.workflow.experiment import SECTIONS as KEYS
 from pipeline.workflow.judges import JudgeOptions
-from pipeline.workflow.key_checks.bounds import ANNOTATORS, JUDGE, PAIRS, SECTIONS, TASKS, Bound, check_numbers
+from pipeline.workflow.key_checks.bounds import (
+    ANNOTATORS,
+    JUDGE,
+    PAIRS,
+    SECTIONS,
+    STOP,
+    TASKS,
+    Bound,
+    check_numbers,
+)
 from pipeline.workflow.named_sets import PairSet
 from pipeline.workflow.sections.governance import GovernanceSection
+from pipeline.workflow.sections.loop import StopOptions
 
 DERIVED = {
     *("world_size", "num_total_batches", "micro_batch_size", "local_batch_size", "batch_size"),
@@ -62,6 +72,7 @@ def test_every_number_of_tasks_and_annotators_has_bounds():
         assert set(bounds) == numbers(options), name
     assert set(JUDGE) == numbers(JudgeOptions)
     assert set(PAIRS) == numbers(PairSet)
+    assert set(STOP) == numbers(StopOptions)
 
 
 def outside(bound: Bound) -> list[float]:

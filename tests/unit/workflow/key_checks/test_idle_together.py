@@ -51,6 +51,21 @@ CASES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
         {"collect": {"split_by": "completion", "annotator": "replay"}},
     ),
     ({"collect": {"scrub": True}}, "collect.scrub", {"collect": {"scrub": True, "annotator": "replay"}}),
+    (
+        {"collect": {"round": 2, "annotator": "replay"}},
+        "collect.round",
+        {"collect": {"round": 2, "annotator": "oracle"}},
+    ),
+    (
+        {"reward": {"old_share": 0.3}},
+        "reward.old_share",
+        {"reward": {"old_share": 0.3, "inputs": {"earlier": "x@v1"}}},
+    ),
+    (
+        {"ppo": {"reference": "base", "inputs": {"start": "x@v1", "reference": "y@v1"}}},
+        "ppo.reference",
+        {"ppo": {"reference": "base", "inputs": {"start": "x@v1"}}},
+    ),
     ({"ppo": {"kl_horizon": 9}}, "ppo.kl_horizon", {"ppo": {"kl_horizon": 9, "kl_target": 3}}),
     ({"ppo": {"kl_coef": "0e0", "kl_target": 3}}, "ppo.kl_target", {"ppo": {"kl_target": 3}}),
     (

@@ -1,0 +1,62 @@
+"""The figures of a loop: the stats of a ``NAME-loop`` version, which also hold what ended it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.statistics.intervals import Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundFigures:
+    """One round. Where not said otherwise measured on the held-out prompts, which no stop goes by.
+
+    Attributes:
+        policy: its reference.
+        labels: comparisons that were labelled in this round.
+        gold: the policy's gold score.
+        gold_over_base, proxy_over_base: policy - base, paired by prompt.
+        gold_over_last: the policy less the last round's, paired by prompt; of the first round less the base.
+        kl: to the base, in nats per completion, whatever PPO's reference is.
+        closings: effective closing sentences of the policy.
+        reward_last: accuracy of the last round's reward model on this round's pairs, samples of the last policy.
+        reward_new: of this round's reward model on those of them that are held out.
+        reward_old: of the same on held-out pairs of earlier rounds.
+        selection_gold, selection_gain, selection_kl: gold, its gain over the last policy and the KL on the split
+            ``select``, which stops go by.
+    """
+
+    number: int
+    policy: str
+    labels: int
+    gold: Estimate | None = None
+    gold_over_base: Estimate | None = None
+    gold_over_last: Estimate | None = None
+    proxy_over_base: Estimate | None = None
+    kl: Estimate | None = None
+    closings: Estimate | None = None
+    reward_last: Estimate | None = None
+    reward_new: Estimate | None = None
+    reward_old: Estimate | None = None
+    selection_gold: Estimate | None = None
+    selection_gain: Estimate | None = None
+    selection_kl: Estimate | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopFigures:
+    """All rounds so far.
+
+    Attributes:
+        start, reference, data: the loop's choices; ``data`` in words.
+        stopped: why no further round begins, in a sentence; None where one may.
+        best: the round that is best on the split ``select``; None where nothing was measured there.
+    """
+
+    rounds: Sequence[RoundFigures]
+    start: str
+    reference: str
+    data: str
+    stopped: str | None = None
+    best: int | None = None
