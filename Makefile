@@ -33,7 +33,7 @@ test: $(READY) ## the fast tests, no network
 	@OMP_NUM_THREADS=1 python -m pytest -n 3 --dist loadfile
 
 test-slow: $(READY) ## learning over seeds, kill and resume, end to end (an hour)
-	@python -m pytest -m slow
+	@python -m pytest -m "slow or thorough"
 
 generated: $(READY) ## TRL's keys, the tables of keys in docs/ and configs/schema.json, from the code
 	@python -m tests.generated

@@ -951,6 +951,7 @@ KILLED = """
 """
 
 
+@pytest.mark.thorough
 def test_kill_9_in_the_middle(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(KILLED), ONE, str(world.root)], check=False, capture_output=True

@@ -126,6 +126,7 @@ def forgotten_after_two_rounds(sessions: Sessions, also_naming: list[str]) -> No
     assert project.run("collect", "--check") == 0
 
 
+@pytest.mark.thorough
 def test_after_two_rounds_nothing_is_left(tmp_path: Path) -> None:
     """Seen failing for ever: prompts and comparisons of the second round have the parent ``previous`` too."""
     sessions = Sessions(tmp_path)

@@ -189,6 +189,7 @@ def test_days_apart_with_another_rule_in_between(people: People, capsys: pytest.
     assert project.run("collect", "--check") == 0
 
 
+@pytest.mark.thorough
 def test_the_operator_publishes_early_and_more_follows(people: People) -> None:
     project = people.project
 
@@ -263,6 +264,7 @@ def test_comparisons_that_an_oracle_judged_are_judged_by_people_too(project: Pro
     assert made.ref in {p.ref for p in project.latest("reward").manifest.parents}
 
 
+@pytest.mark.thorough
 def test_what_the_reward_model_is_least_sure_of_comes_first(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:

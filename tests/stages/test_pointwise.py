@@ -132,6 +132,7 @@ def test_the_results_table_has_the_pairs_accuracy_or_none(
 
 
 # Seen failing with: no optimiser, no rng or no figures in the checkpoint. Of the steps, 4 is logged and 5 is not.
+@pytest.mark.thorough
 @pytest.mark.parametrize("at", [[1, 4, 5], pytest.param([1, 2, 3, 4, 5, 6], marks=pytest.mark.slow)], ids=str)
 def test_interrupted_and_continued(
     at: list[int],
@@ -172,6 +173,7 @@ def test_without_held_out_rows_nothing_is_known(
     assert made.latest("reward").manifest.stats["evaluation"]["auc"]["value"] is None
 
 
+@pytest.mark.thorough
 def test_dropped_rows_are_counted_and_told(finished: Project, tmp_path: Path, rows: Rows):
     from pipeline.stages.report import warnings
 

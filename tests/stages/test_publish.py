@@ -151,6 +151,7 @@ def test_all_that_belongs_to_a_policy_is_published(
     assert str(state(server)) == str(before)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("no_gate")
 @pytest.mark.parametrize(("ref", "repositories", "stride"), [("mini-prompts", 1, 1), ("mini-reward", 4, 4)])
 def test_a_kill_between_any_two_steps(

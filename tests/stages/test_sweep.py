@@ -250,6 +250,7 @@ def test_what_outlived_a_killed_sweep_is_waited_for(small: Sweep) -> None:
 
 
 # Seen failing with: no handler; the signal for the launcher's own process alone.
+@pytest.mark.thorough
 def test_sigterm_ends_the_stage_too(small: Sweep) -> None:
     small.script({"ppo 0.02 0": "wait"})
     with small.started("seed=0: ppo") as process:

@@ -19,6 +19,7 @@ TINY = Size(
 )  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["bf16", "trl bf16"])
 def test_reward(name: str, tmp_path: Path) -> None:
     case: Any = reward.cases(TINY, tmp_path)[name]()
@@ -27,6 +28,7 @@ def test_reward(name: str, tmp_path: Path) -> None:
     assert len(case.pairs.kept) == TINY.micro * TINY.steps
 
 
+@pytest.mark.thorough
 def test_trainers_do_the_same_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many steps over as many rows: else the rates would not compare."""
     from transformers import Trainer
@@ -70,6 +72,7 @@ def test_evaluate(name: str, tmp_path: Path) -> None:
     evaluate.cases(TINY, tmp_path)[name]().run()
 
 
+@pytest.mark.thorough
 def test_ppo_and_its_floor(tmp_path: Path) -> None:
     import torch
 
@@ -123,6 +126,7 @@ def test_plain_and_published_rows_are_the_same(tmp_path: Path) -> None:
     assert version.rows() == pq.read_table(tmp_path / "rows.parquet").to_pylist()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["trl", "bf16", "trunk"])
 def test_an_update_of_a_llama(name: str, tmp_path: Path) -> None:
     shape = {**smollm2.SMOLLM2.shape, "vocab_size": 64, "hidden_size": 36, "intermediate_size": 48}

@@ -64,6 +64,7 @@ def test_the_parts_fit_nine_minutes() -> None:
     assert sum(list(measure.LIMITS.values())[:3]) < measure.BUDGET
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("part", ["ppo_124m", "decode_1b"])
 def test_a_part_at_a_tiny_size(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.bench.harness.ROUNDS", 1)

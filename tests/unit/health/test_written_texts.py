@@ -217,6 +217,7 @@ def test_where_ngrams_collapse(kinds: int, ill: bool) -> None:
         assert found["ngrams-collapse"].since in (8, 9, 10)
 
 
+@pytest.mark.thorough
 def test_varied_runs_are_quiet() -> None:
     for seed in range(5):
         assert findings(rollouts(32, seed)) == {}

@@ -152,6 +152,7 @@ def race(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Store, list[tup
 
 
 # Seen failing with: no lock, and a copy instead of the rename (numbers shared, versions lost).
+@pytest.mark.thorough
 def test_four_writers_lose_nothing_and_share_no_number(race: list[tuple[Store, list[tuple[int, str]]]]) -> None:
     store, lines = race[0]
     assert sorted(number for number, _ in lines) == list(range(1, 21))

@@ -39,6 +39,7 @@ def test_what_was_drawn_is_only_named_again(store: Store) -> None:
     ]
 
 
+@pytest.mark.thorough
 def test_a_long_lineage_is_neither_recursive_nor_a_wall_of_text(store: Store) -> None:
     from dataclasses import replace
 

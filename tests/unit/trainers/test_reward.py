@@ -208,7 +208,7 @@ def trls_accuracy(tmp_path_factory: pytest.TempPathFactory) -> float:
 
 
 @pytest.mark.agrees("Reward model: after two epochs it is as accurate on held-out pairs as with TRL's, to 0.04.")
-@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("bf16", [False, pytest.param(True, marks=pytest.mark.thorough)])
 def test_it_learns_as_trls_does(tmp_path: Path, trls_accuracy: float, bf16: bool):
     args = RewardSection(**settings(tmp_path, bf16=bf16, **LEARNS))
     model, figures = train(args, base_in(tmp_path), None, tiny_tokenizer(), TO_LEARN, tmp_path / "metrics.jsonl")

@@ -48,6 +48,7 @@ WORKS = {
     """,
     "reward": EVERYWHERE + TRAINER + """
         disable_dropout center_rewards_coefficient head_learning_rate loss reference_samples test_sets
+        old_share
     """,
     "ppo": EVERYWHERE + """
         eval_steps eval_delay num_mini_batches total_episodes local_rollout_forward_batch_size
@@ -56,7 +57,7 @@ WORKS = {
         trunk_layers use_peft reward reward_combine reward_std_coef check scale_score clip_score
         kl_target kl_horizon kl_budget diversity_floor num_generations target_kl entropy_coef
         value_model value_learning_rate value_warmup_updates rescore cuda_graph_decoding eval_prompts
-        keep_best fall_patience
+        keep_best fall_patience reference
     """,
 }  # fmt: skip
 """Keys that are obeyed. Those that are not are in :data:`pipeline.workflow.key_checks.idle_keys.IDLE`."""

@@ -85,6 +85,7 @@ def test_a_judge_of_length_alone_sees_no_difference(sharp: bool) -> None:
 
 
 # Catches: limits of the scatter of wins instead of the rate's, level / 2 for (1 + level) / 2.
+@pytest.mark.thorough
 def test_intervals_hold_the_truth() -> None:
     rng = np.random.default_rng(2)
     truth, hits = float(sigmoid(0.6)), 0

@@ -65,6 +65,7 @@ def test_without_keep_best_the_last_is_published(tmp_path: Path):
     assert are(made, remember.states[3])
 
 
+@pytest.mark.thorough
 def test_a_hacked_reward_ends_the_run_before_it_is_lost(tmp_path: Path):
     remember = Remember()
     made = trainer(
@@ -149,6 +150,7 @@ def test_the_number_is_that_of_the_closing_sentences(tmp_path: Path):
     assert logged == pytest.approx([effective_number(Counter(map(str.strip, texts)).values()) for texts in seen])
 
 
+@pytest.mark.thorough
 def test_resumed_with_a_floor(tmp_path: Path):
     more = {**COLLAPSES, "diversity_floor": 0.5, "kl_target": None, "num_mini_batches": 1, "fall_patience": 0}
     more |= {"gradient_accumulation_steps": 1, "scale_score": None, "value_warmup_updates": 0, "num_ppo_epochs": 4}

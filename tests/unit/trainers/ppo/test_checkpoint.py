@@ -115,6 +115,7 @@ def test_resumed_at_every_update(whole: Any, tmp_path: Path):
         assert_same(made, whole)
 
 
+@pytest.mark.thorough
 def test_killed_in_the_middle_of_every_update(whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Every start gets one update further and dies inside the next, its weights and generators moved on."""
 
