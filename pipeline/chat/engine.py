@@ -11,7 +11,7 @@ import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import nn
@@ -19,6 +19,7 @@ from torch import nn
 from pipeline.base.errors import DataError, PipelineError
 from pipeline.base.process import say
 from pipeline.chat.conversation import Prompting
+from pipeline.chat.explanations import MOST_TOKENS, Abandoned, Explanation
 from pipeline.chat.served import Served, Settings
 from pipeline.chat.streaming import Batch, Stream
 from pipeline.formats.messages import Message
@@ -26,10 +27,14 @@ from pipeline.modeling.decoding.drawing import uniforms
 from pipeline.modeling.lora import fuse_lora
 from pipeline.modeling.precision import base_dtype
 from pipeline.modeling.roles import Role, load_policy
+from pipeline.modeling.tokens import encode_completions
 from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.scoring.build_scorer import ScorerContext, build
 from pipeline.scoring.scorer import Samples, Scorer
+from pipeline.scoring.token_scores import can_attribute, followable
 from pipeline.store.store import Store
+
+T = TypeVar("T")
 
 AT_ONCE = 8
 """Questions that are answered at a time; a cache of keys and values is held for two answers to each."""
@@ -86,6 +91,8 @@ class Engine:
     Attributes:
         roles: base and policy; both of one model where the policy is an adapter.
         scorer: what answers are scored by; None without.
+        followed: the scorer where its score can be explained token by token; None for functions and ensembles.
+        attributes: whether it can also be divided over the tokens.
     """
 
     def __init__(
@@ -93,7 +100,10 @@ class Engine:
     ) -> None:
         self.roles, self.tokenizer, self.settings, self.scorer = tuple(roles), tokenizer, settings, scorer
         self.prompting = Prompting(roles[0].model, tokenizer, settings.system, settings.completion_tokens)
+        self.followed = followable(scorer, tokenizer)
+        self.attributes = self.followed is not None and can_attribute()
         self._batches: list[Batch] = []
+        self._explanations: list[Explanation] = []
         self._waiting: list[Question] = []
         self._active: list[Question] = []
         self._changed = threading.Condition()
@@ -145,14 +155,41 @@ class Engine:
             self._asked += 1
             seed = secrets.randbelow(SEEDS) if seed is None else seed
             question = Question(who, prompt, ids, seed, tell, order)
-            if self._closed:
-                raise DataError("questions", "the server is stopping.", "Start it again.")
-            self._waiting.append(question)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="chat models", daemon=True)
-                self._thread.start()
-            self._changed.notify()
+            self._wake(self._waiting, question)
         return question
+
+    def explain(
+        self, who: str, prompt: str, completion: str, score: float, attribution: bool = False
+    ) -> Explanation:
+        """Ask how a score came about; computed between the rounds of answers in progress, in the order asked.
+
+        Args:
+            score: the one that stands beside the answer; another one is an error.
+        Raises:
+            DataError: this scorer cannot be followed, the text is too long, or this person has asked already.
+        """
+        if self.followed is None or (attribution and not self.attributes):
+            mend = "Install captum." if attribution and self.followed is not None else None
+            raise DataError("the score", "cannot be explained by tokens here.", mend)
+        tokens = len(self.prompting.ids(prompt)) + len(encode_completions(self.tokenizer, [completion])[0])
+        if tokens > MOST_TOKENS:
+            raise DataError("the score", f"the text has {tokens:,} tokens; up to {MOST_TOKENS:,} are explained.")
+        explanation = Explanation(who, prompt, completion, score, attribution)
+        with self._changed:
+            if any(e.who == who and not e.stopped for e in self._explanations):
+                raise DataError("the score", "another one is being explained to you.", "Wait for it to end.")
+            self._wake(self._explanations, explanation)
+        return explanation
+
+    def _wake(self, queue: list[T], asked: T) -> None:
+        """Add what was asked to its queue, and wake or start the thread."""
+        if self._closed:
+            raise DataError("questions", "the server is stopping.", "Start it again.")
+        queue.append(asked)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="chat models", daemon=True)
+            self._thread.start()
+        self._changed.notify()
 
     def stop(self, question: Question) -> None:
         """End a question whose asker has gone, by the next token; nothing more is told of it."""
@@ -172,26 +209,47 @@ class Engine:
 
     def _run(self) -> None:
         while self._next_round():
-            try:
-                self._round()
-            except Exception as err:  # of these questions; others are answered
-                # A bug's message may hold text of the askers.
-                known = isinstance(err, PipelineError)
-                say("chat", f"a question failed: {err if known else type(err).__name__}")
-                text = str(err) if known else "The models failed; see the server's terminal."
-                for question in self._active:
-                    question.tell(Update("failed", text=text))
-                with self._changed:
-                    self._active, self._batches = [], []
+            self._answer()
+            if self._explanations:
+                self._explain(self._explanations[0])
+        for question in (*self._active, *self._waiting):
+            question.tell(Update("failed", text="The server is stopping."))
+        for explanation in self._explanations:
+            explanation.fail("the server is stopping.")
 
-    def _next_round(self) -> bool:
+    def _answer(self) -> None:
+        try:
+            self._round()
+        except Exception as err:  # of these questions; others are answered
+            # A bug's message may hold text of the askers.
+            known = isinstance(err, PipelineError)
+            say("chat", f"a question failed: {err if known else type(err).__name__}")
+            text = str(err) if known else "The models failed; see the server's terminal."
+            for question in self._active:
+                question.tell(Update("failed", text=text))
+            with self._changed:
+                self._active, self._batches = [], []
+
+    def _explain(self, explanation: Explanation) -> None:
+        """Explain one score, with a round of the answers in progress between its parts."""
+
+        def go_on() -> None:
+            if explanation.stopped or not self._next_round(wait=False):
+                raise Abandoned
+            self._answer()
+
+        assert self.followed is not None
+        explanation.compute(self.followed, go_on)
+        with self._changed:
+            self._explanations.remove(explanation)
+
+    def _next_round(self, wait: bool = True) -> bool:
         """Wait for work, begin questions whose turn it is; False once closed."""
         with self._changed:
             self._active = [q for q in self._active if not q.stopped]
-            self._changed.wait_for(lambda: self._closed or self._waiting or self._active)
+            if wait:
+                self._changed.wait_for(lambda: self._closed or self._waiting or self._active or self._explanations)
             if self._closed:
-                for question in (*self._active, *self._waiting):
-                    question.tell(Update("failed", text="The server is stopping."))
                 return False
             while self._waiting and len(self._active) < AT_ONCE:
                 question = min(self._waiting, key=self._turn)

@@ -10,6 +10,7 @@ import queue
 import sys
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import wait
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
@@ -23,6 +24,7 @@ from pipeline.chat.engine import Engine, Update
 from pipeline.chat.exchange import Shown, ticket
 from pipeline.chat.talk import parser
 from pipeline.chat.web.server import CONSENT
+from pipeline.chat.why import ask_why, printed
 from pipeline.formats.messages import Message
 from pipeline.labelling.log.log import Log
 from pipeline.labelling.log.new_event import NewConsent
@@ -37,6 +39,8 @@ HELP = """\
 /dislike N       thumbs down
 /edit N          write a better answer than N
 /undo            take your choice between the two back
+/why N           the reward model's score after each token of answer N
+/why N divided   the score divided over the tokens (needs captum)
 /go N            go on from answer N; by default from the one you chose, else the policy's
 /new             begin a new conversation
 /turns on|off    whether messages belong to one conversation
@@ -225,17 +229,39 @@ class Session:
         elif word == "/turns" and rest in (("on",), ("off",)):
             self.turns = rest == ("on",)
             self.screen.line("Messages are turns." if self.turns else "Each message stands alone.")
+        elif word == "/why":
+            self.why(word, *rest)
         elif word in CHOICES or word in ("/like", "/dislike", "/edit", "/go"):
             self.opinion(word, rest)
         else:
             raise DataError(" ".join((word, *rest)), "is no command.", "/help lists them.")
         return True
 
+    def why(self, word: str, which: str = "", *how: str) -> None:
+        """Print how the score of an answer came about."""
+        last = self._last(word)
+        if which not in ("1", "2") or how not in ((), ("divided",)):
+            raise DataError(word, "which one?", "Write /why 1 or /why 2.")
+        values = {"exchange": last.text, "signature": last.signature, "place": int(which) - 1}
+        explanation = ask_why(self.talk, self.log, self.person.id, values | {"attribution": bool(how)})
+        try:
+            while not explanation.result.done():  # in short waits, so that Ctrl-C is heard
+                wait([explanation.result], LOOK_SECONDS)
+        except KeyboardInterrupt:
+            explanation.stop()
+            self.screen.line("\n(stopped)")
+            return
+        for line in printed(explanation.result.result()):
+            self.screen.text(line) if line else self.screen.line()
+
+    def _last(self, word: str) -> Answered:
+        if self.last is None:
+            raise DataError(word, "there is no answer yet.", "Write a message first.")
+        return self.last
+
     def opinion(self, word: str, rest: tuple[str, ...]) -> None:
         """Record what the person says of the last exchange."""
-        last = self.last
-        if last is None:
-            raise DataError(word, "there is no answer yet.", "Write a message first.")
+        last = self._last(word)
         if word in CHOICES:
             choice = CHOICES[word]
             self.send(last, type="better", choice=choice)

@@ -85,11 +85,16 @@ def record(log: Log, who: str, values: Mapping[str, Any]) -> Recorded:
     try:
         opinion = _OPINION.validate_python(values)
     except ValidationError as err:
-        first = err.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"] if isinstance(part, int) or part.isidentifier())
-        raise DataError("opinion", f"{field or 'type'}: {first['msg']}.") from None
+        raise malformed("opinion", err) from None
     shown = Shown.of(read_ticket(opinion.exchange, opinion.signature, who, log.people), log.people)
     return Recorded(log.answer(*_event(log, who, shown, opinion)), shown)
+
+
+def malformed(what: str, err: ValidationError) -> DataError:
+    """The first thing that is wrong with what a page sent."""
+    first = err.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"] if isinstance(part, int) or part.isidentifier())
+    return DataError(what, f"{field or 'type'}: {first['msg']}.")
 
 
 def _event(log: Log, who: str, shown: Shown, opinion: Thumb | Better | Mended) -> tuple[Item, SourcedEvent]:

@@ -5,15 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from pipeline.reporting.courses import Course
+from pipeline.texts.score_course import FOLDED, Course
 
 Kind = Literal["gain", "loss", "random"]
-
-FOLDED = 320
-"""Characters of a text that are shown at first."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import torch
@@ -22,11 +23,15 @@ from pipeline.modeling.roles import active_adapter, hidden_states, language_mode
 from pipeline.modeling.tokens import decode_all, eos_id, pad_id
 from pipeline.modeling.types import Tokenizer
 from pipeline.scoring.foreign_reward_models import AdapterScorer, ClassifierScorer, encode_separately
-from pipeline.scoring.reward_adapter import Scoring, score_rows
+from pipeline.scoring.reward_adapter import RewardRole, Scoring, score_rows
 from pipeline.scoring.scorer import Conversation, Scorer
+from pipeline.texts.score_course import Scores, changes_of
 
 MOST_CUTS = 256
 """Most cut texts that are scored; of a longer completion several tokens go together."""
+
+AT_ONCE = 16
+"""Texts that are read together, between two calls of ``between``."""
 
 STEPS = (64, 256, 1024)
 """Steps of integrated gradients: the next number where the attributions do not add up."""
@@ -34,9 +39,15 @@ STEPS = (64, 256, 1024)
 CLOSE = 0.02
 """Largest residual that is not tried again with more steps, as a share of the score difference."""
 
+APART = 0.05
+"""A score that differs more from a text's stored one is another reading: other precision, a shortened prompt."""
+
+Between = Callable[[], object]
+"""Called between parts of a long computation; what it raises ends the computation."""
+
 
 @dataclass(frozen=True)
-class TokenScores:
+class TokenScores(Scores):
     """The course of a score over a completion.
 
     Attributes:
@@ -44,10 +55,6 @@ class TokenScores:
         pieces: the completion's tokens as text, together the completion; part of a character goes with the next.
         scores: of the text up to the end of each piece; of no piece, ``before`` is the score.
     """
-
-    before: float
-    pieces: Sequence[str]
-    scores: Sequence[float]
 
     @property
     def score(self) -> float:
@@ -57,8 +64,7 @@ class TokenScores:
     @property
     def changes(self) -> list[float]:
         """What each piece added to the score before it."""
-        earlier = [self.before, *self.scores]
-        return [score - before for score, before in zip(self.scores, earlier, strict=False)]
+        return changes_of(self)
 
 
 @dataclass(frozen=True)
@@ -124,9 +130,29 @@ class _Reader(Protocol):
     def active(self) -> Any: ...
 
 
-def token_scores(scorer: Scorer, prompt: str | Conversation, completion: str) -> TokenScores:
+def followable(scorer: Scorer | None, tokenizer: Tokenizer) -> AdapterScorer | ClassifierScorer | None:
+    """The scorer as one that :func:`token_scores` reads; None for a function, and for several models.
+
+    Args:
+        tokenizer: of a role that reads the policy's tokens.
+    """
+    if isinstance(scorer, RewardRole):
+        return AdapterScorer(scorer, tokenizer)
+    return scorer if isinstance(scorer, AdapterScorer | ClassifierScorer) else None
+
+
+def same_score(score: float, stored: float) -> bool:
+    """Whether a score is the one stored with the text, up to rounding."""
+    return abs(score - stored) <= APART * max(1.0, abs(stored))
+
+
+def token_scores(
+    scorer: Scorer, prompt: str | Conversation, completion: str, between: Between | None = None
+) -> TokenScores:
     """The score after every token of ``completion``.
 
+    Args:
+        between: see :data:`Between`; called where every cut text is read by itself.
     Raises:
         ConfigError: the scorer reads no tokens, as a function does, or is several models.
         ModelError: the text is longer than the model can read.
@@ -136,7 +162,14 @@ def token_scores(scorer: Scorer, prompt: str | Conversation, completion: str) ->
     every = _in_one_forward(reader, row)
     ends, pieces = _pieces(reader.tokenizer, row.completion, MOST_CUTS if every is None else len(row.completion))
     lengths = [0, *ends]
-    scores = (reader.scores([row.cut(n) for n in lengths]) if every is None else every[lengths]).tolist()
+    if every is not None:
+        scores = every[lengths].tolist()
+    else:
+        scores = list[float]()
+        for first in range(0, len(lengths), AT_ONCE):
+            scores += reader.scores([row.cut(n) for n in lengths[first : first + AT_ONCE]]).tolist()
+            if between is not None:
+                between()
     return TokenScores(scores[0], pieces, scores[1:])
 
 
@@ -186,9 +219,18 @@ def _ends_apart(row: Row) -> tuple[Tensor, Tensor]:
     return mask, positions
 
 
-def attribute(scorer: Scorer, prompt: str | Conversation, completion: str) -> Attribution:
+def can_attribute() -> bool:
+    """Whether captum is installed."""
+    return find_spec("captum") is not None
+
+
+def attribute(
+    scorer: Scorer, prompt: str | Conversation, completion: str, between: Between | None = None
+) -> Attribution:
     """Divide the score of a text over its tokens by captum's integrated gradients over the embedding.
 
+    Args:
+        between: see :data:`Between`; called before the gradient of every few steps.
     Raises:
         ConfigError: captum is not installed; or see :func:`token_scores`.
         ModelError: the text is longer than the model can read.
@@ -204,10 +246,12 @@ def attribute(scorer: Scorer, prompt: str | Conversation, completion: str) -> At
     with reader.active(), torch.no_grad():
         score, of_reference = (float(reader.with_gradient(text)) for text in (ids, reference))
     attribution: Attribution | None = None
+    forward = reader.with_gradient if between is None else _pausing(reader.with_gradient, between)
     for steps in STEPS:
         with reader.active():
-            gradients = layer_gradients(reader.with_gradient, reader.body().get_input_embeddings())
-            parts = gradients.attribute(ids, reference, n_steps=steps, internal_batch_size=16)
+            gradients = layer_gradients(forward, reader.body().get_input_embeddings())
+            at_once = AT_ONCE if between is None else 2
+            parts = gradients.attribute(ids, reference, n_steps=steps, internal_batch_size=at_once)
         values = parts.detach().double().sum(-1)[0].tolist()
         named = [
             (decode_all(reader.tokenizer, [token]), value)
@@ -218,6 +262,24 @@ def attribute(scorer: Scorer, prompt: str | Conversation, completion: str) -> At
             break
     assert attribution is not None
     return attribution
+
+
+def _pausing(forward: Callable[[Tensor], Tensor], between: Between) -> Callable[[Tensor], Tensor]:
+    """``forward``, with a call of ``between`` before its gradient is computed.
+
+    Then captum's hooks are off the embedding, which would replace what others read from it.
+    """
+
+    def pause(_gradient: Tensor) -> None:
+        between()
+
+    def run(ids: Tensor) -> Tensor:
+        scores = forward(ids)
+        if scores.requires_grad:
+            scores.register_hook(pause)
+        return scores
+
+    return run
 
 
 def _captum() -> Callable[..., Any]:

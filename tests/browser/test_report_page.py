@@ -9,12 +9,13 @@ import pytest
 
 from pipeline.health import Finding
 from pipeline.reporting.accountability import Answer
-from pipeline.reporting.courses import Scores, with_courses
+from pipeline.reporting.courses import with_courses
 from pipeline.reporting.figures import common, frontier, scores
 from pipeline.reporting.page import Checkup, Picture, Report, render_page
 from pipeline.reporting.run_tables import Table
 from pipeline.reporting.samples import Sample
 from pipeline.reporting.trees import Branch
+from pipeline.texts.score_course import Scores
 from tests.browser.conftest import LAPTOP, PHONE
 from tests.unit.reporting.given import estimate, newer, reward, sliced, varied_json
 

@@ -12,10 +12,12 @@ from pipeline.base.errors import DataError
 from pipeline.chat.asking import Talk
 from pipeline.chat.engine import Engine, Question, Tell, Update
 from pipeline.chat.exchange import Exchange, ticket
+from pipeline.chat.explanations import Explanation
 from pipeline.chat.served import Served, Settings
 from pipeline.formats.messages import Message
 from pipeline.labelling.log.log import Log
 from pipeline.labelling.log.new_event import Answerer
+from pipeline.scoring.token_scores import Attribution, TokenScores
 from tests.unit.labelling.helpers import agree
 
 BASE = Answerer(role="base", ref="demo-base@v000001", id="b" * 64)
@@ -37,6 +39,9 @@ class ScriptedEngine:
     questions: list[Question] = field(default_factory=list)
     settings: Settings = field(default_factory=lambda: Settings(0.7, 40))
     scorer: Any = True
+    followed: Any = True
+    attributes: bool = False
+    explanations: list[Explanation] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.held.set()
@@ -64,11 +69,30 @@ class ScriptedEngine:
             question.tell(Update("done", side, answers[side], len(words[side]), 0.25 - side, side == 1))
         question.tell(Update("over"))
 
+    def explain(
+        self, who: str, prompt: str, completion: str, score: float, attribution: bool = False
+    ) -> Explanation:
+        explanation = Explanation(who, prompt, completion, score, attribution)
+        self.explanations.append(explanation)
+        if self.held.is_set():
+            explanation.result.set_result(explained(prompt, completion, attribution))
+        return explanation
+
     def stop(self, question: Question) -> None:
         question.stopped = True
 
     def close(self) -> None:
         pass
+
+
+def explained(prompt: str, completion: str, attribution: bool) -> TokenScores | Attribution:
+    """Scores that rise and fall by turns, ever less, or attributions that do."""
+    words = [word if n == 0 else f" {word}" for n, word in enumerate(completion.split(" "))]
+    changes = [(-1) ** n * 2.0 ** (-n / 2) for n in range(len(words))]
+    if attribution:
+        total = 0.5 + sum(changes)
+        return Attribution([(prompt, 0.5)], list(zip(words, changes, strict=True)), total, 0.001, 64)
+    return TokenScores(0.1, words, [0.1 + sum(changes[: n + 1]) for n in range(len(words))])
 
 
 def talk(engine: ScriptedEngine | None = None, *, blind: bool = False) -> Talk:

@@ -18,11 +18,14 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from pipeline.base.errors import PipelineError
 from pipeline.chat import votes
 from pipeline.chat.asking import Talk
 from pipeline.chat.conversation import NO_TEMPLATE
 from pipeline.chat.engine import Update
 from pipeline.chat.exchange import Shown, ticket
+from pipeline.chat.explanations import Explanation
+from pipeline.chat.why import ask_why, drawn
 from pipeline.formats.messages import Message
 from pipeline.labelling.log.people import Person
 from pipeline.labelling.web.context import Site, json_response, page
@@ -41,6 +44,7 @@ def routes() -> list[Route]:
         Route("/a/{annotator}/", _page),
         Route("/a/{annotator}/api/state", _state),
         Route("/a/{annotator}/api/ask", _ask, methods=["POST"]),
+        Route("/a/{annotator}/api/why", _why, methods=["POST"]),
         Route("/a/{annotator}/api/events", _events, methods=["POST"]),
     ]
 
@@ -66,6 +70,8 @@ def _state(request: Request) -> Response:
         "names": list(HIDDEN if talk.blind else NAMES),
         "refs": None if talk.blind else [answerer.ref for answerer in talk.served.answerers],
         "scored": engine.scorer is not None,
+        "explained": engine.followed is not None,
+        "attributed": engine.attributes,
         "system": engine.settings.system if engine.prompting.has_template else None,
         "has_template": engine.prompting.has_template,
         "notes": [
@@ -181,6 +187,29 @@ def conversation(body: dict[str, Any]) -> list[Message]:
     if not messages[-1]["content"].strip():
         raise Refusal(400, "The message is empty: write something.", "empty")
     return messages
+
+
+# Why a score
+
+
+async def _why(request: Request) -> Response:
+    site, talk = _of(request)
+    person = await run_in_threadpool(site.person, request)
+    site.rate.check(person.id)
+    body = await read_json(request)
+    await run_in_threadpool(_require_consent, site, person)
+    explanation = await run_in_threadpool(ask_why, talk, site.log, person.id, body)
+    return _Answers(_explained(explanation), explanation.stop)
+
+
+async def _explained(explanation: Explanation) -> AsyncIterator[bytes]:
+    """One line, when it is there."""
+    try:
+        result = await asyncio.wrap_future(explanation.result)
+        line = {"kind": "over", **drawn(result)}
+    except PipelineError as err:
+        line = {"kind": "failed", "error": str(err)}
+    yield json.dumps(line, ensure_ascii=True).encode() + b"\n"
 
 
 # Opinions

@@ -6,17 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.base.errors import PipelineError
-from pipeline.reporting.courses import Scores, with_courses
+from pipeline.reporting.courses import with_courses
 from pipeline.reporting.samples import Sample
 from pipeline.scoring.build_scorer import ScorerContext, build
 from pipeline.scoring.scorer import Scorer
-from pipeline.scoring.token_scores import token_scores
+from pipeline.scoring.token_scores import TokenScores, same_score, token_scores
 from pipeline.trainers.common import has_accelerator
 from pipeline.workflow.graph import reward_sources
 from pipeline.workflow.stage import Run
-
-APART = 0.05
-"""A score that differs more from the evaluation's is another reading: other precision, a shortened prompt."""
 
 
 def follow_scores(run: Run, samples: Sequence[Sample], rows: Sequence[dict[str, Any]]) -> tuple[list[Sample], str]:
@@ -44,7 +41,7 @@ def follow_scores(run: Run, samples: Sequence[Sample], rows: Sequence[dict[str, 
             problems = [course for course in courses if isinstance(course, str)]
             left_out += len(problems)
             reason = problems[0] if problems and not reason else reason
-            before, after = (course if isinstance(course, Scores) else None for course in courses)
+            before, after = (course if isinstance(course, TokenScores) else None for course in courses)
             sample = with_courses(sample, before, after)
         followed.append(sample)
     if not left_out:
@@ -52,16 +49,16 @@ def follow_scores(run: Run, samples: Sequence[Sample], rows: Sequence[dict[str, 
     return followed, f"Without scores after every token: {left_out} of {2 * len(wanted)} completions, as {reason}"
 
 
-def _course(scorer: Scorer, row: dict[str, Any], side: str) -> Scores | str:
+def _course(scorer: Scorer, row: dict[str, Any], side: str) -> TokenScores | str:
     """The course of one completion's score, or why there is none."""
     try:
         course = token_scores(scorer, row["prompt"], row[f"{side}_completion"])
     except PipelineError as err:
         return str(err)
     evaluated = row[f"{side}_score"]
-    if evaluated is None or abs(course.score - evaluated) > APART * max(1.0, abs(evaluated)):
+    if evaluated is None or not same_score(course.score, evaluated):
         return f"the whole text's score is {course.score:.2f} here and {evaluated:.2f} in the evaluation."
-    return Scores(course.before, course.pieces, course.scores)
+    return course
 
 
 def _one_reward_model(run: Run) -> Scorer | None:

@@ -10,15 +10,20 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig
 
 from pipeline.base.errors import DataError, ModelError
 from pipeline.chat import engine as module
+from pipeline.chat import explanations
 from pipeline.chat.engine import Engine, Update
 from pipeline.chat.served import Settings
 from pipeline.modeling.decoding.drawing import uniforms
 from pipeline.modeling.decoding.generation import generate
 from pipeline.modeling.roles import Role, active_adapter
 from pipeline.modeling.tokens import decode
+from pipeline.scoring.foreign_reward_models import AdapterScorer
+from pipeline.scoring.reward_adapter import RewardRole, Scoring
+from pipeline.scoring.token_scores import Attribution, TokenScores, attribute, token_scores
 from tests.conftest import tiny_gpt2, tiny_llama, tiny_tokenizer, with_lora
 from tests.helpers.refusals import refusal
 
@@ -231,3 +236,116 @@ def test_closing_ends_what_is_in_progress(model: Any) -> None:
     engine.close()
     assert told[-1].kind in ("failed", "over")
     assert "stopping" in refusal(DataError, engine.ask, "Ada", SAY, print)
+
+
+# -------------------- explanations
+
+
+@pytest.fixture
+def scored(model: Any) -> Iterator[Engine]:
+    """An engine whose reward adapter is a role of the same model."""
+    if "reward" not in model.peft_config:
+        model.add_adapter("reward", LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
+    head = torch.linspace(-1, 1, model.config.hidden_size)[None]
+    role = RewardRole(model, head, Scoring("eos", 0.25, 2.0, 512), 51, "reward")
+    made = Engine((Role(model), Role(model, "policy")), tiny_tokenizer(), Settings(1.0, TOKENS, seed=3), role)
+    yield made
+    made.close()
+
+
+def score_of(engine: Engine, prompt: str, completion: str) -> float:
+    assert engine.followed is not None
+    return token_scores(engine.followed, prompt, completion).score
+
+
+# Mutations caught: the policy's adapter active; the completion's sampled tokens in place of its text's.
+def test_an_explanation_is_what_token_scores_says_and_ends_on_the_score(scored: Engine) -> None:
+    heard = Heard()
+    scored.ask("Ada", SAY, heard)
+    for side, update in heard.until_over().items():
+        assert update.score is not None
+        result = scored.explain("Ada", "w5 w6 w7", update.text, update.score).result.result(20)
+        expected = token_scores(AdapterScorer(scored.scorer, scored.tokenizer), "w5 w6 w7", update.text)
+        assert result == expected, side
+        assert result.score == pytest.approx(update.score, abs=1e-3)
+        assert len(result.pieces) > 1
+
+
+# Mutations caught: explained before or after all answers, not between their rounds; two of one person at a time; a
+# model left under the reward's adapter.
+def test_answers_go_on_while_a_score_is_explained(scored: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard, score = Heard(), score_of(scored, "w5", "w8 w9")
+    refused: list[str] = []
+
+    def slow(scorer: Any, prompt: str, completion: str, go_on: Any) -> TokenScores:
+        with active_adapter(scored.roles[0].model, "reward"):
+            scored.ask("Ada", SAY, heard, seed=3)
+            refused.append(refusal(DataError, scored.explain, "Ada", "w5", "w8", 0.0))
+            while not heard.all or heard.all[-1].kind != "over":
+                go_on()
+                heard.all += [heard.updates.get() for _ in range(heard.updates.qsize())]
+        return token_scores(scorer, prompt, completion)
+
+    monkeypatch.setattr(explanations, "token_scores", slow)
+    result = scored.explain("Ada", "w5", "w8 w9", score).result.result(20)
+    assert result.score == score
+    assert "another one is being explained to you" in refused[0]
+    done = heard.until_over()
+    for side, adapter in enumerate((None, "policy")):
+        expected = sampled(scored.roles[0].model, adapter, side, 3, [5, 6, 7])
+        assert done[side].text == decode(scored.tokenizer, expected)
+
+
+def test_answers_go_on_while_a_score_is_divided(scored: Engine) -> None:
+    pytest.importorskip("captum")
+    score, heard = score_of(scored, "w5 w6", "w8 w9 w10"), Heard()
+    expected = attribute(AdapterScorer(scored.scorer, scored.tokenizer), "w5 w6", "w8 w9 w10")
+    explanation = scored.explain("Ben", "w5 w6", "w8 w9 w10", score, attribution=True)
+    scored.ask("Ada", SAY, heard, seed=3)
+    done = heard.until_over()
+    assert not explanation.result.done()
+    for side, adapter in enumerate((None, "policy")):
+        ids = sampled(scored.roles[0].model, adapter, side, 3, [5, 6, 7])
+        assert done[side].text == decode(scored.tokenizer, ids)
+    result = explanation.result.result(60)
+    assert isinstance(result, Attribution)
+    for part in ("prompt", "completion"):
+        values = [value for _, value in getattr(expected, part)]
+        assert [value for _, value in getattr(result, part)] == pytest.approx(values, abs=1e-4)
+
+
+def test_an_explanation_that_fails_or_is_stopped_ends_alone(
+    scored: Engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    score = score_of(scored, "w5", "w8 w9")
+    other = scored.explain("Ada", "w5", "w8 w9", score + 1)
+    assert "here, and" in str(other.result.exception(20))
+    gate = threading.Event()
+    with monkeypatch.context() as patched:
+
+        def broken(*_: Any) -> Any:
+            gate.wait(20)
+            raise RuntimeError("a secret of the asker")
+
+        patched.setattr(explanations, "token_scores", broken)
+        first, second = scored.explain("Ada", "w5", "w8", 0.0), scored.explain("Ben", "w5", "w8", 0.0)
+        second.stop()
+        third = scored.explain("Ben", "w5", "w8 w9", score)  # not the second of Ben's: that one is stopped
+        gate.set()
+        assert "see the server's terminal" in str(first.result.exception(20))
+        assert "stopped it" in str(second.result.exception(20))
+        assert "see the server's terminal" in str(third.result.exception(20))
+    assert "secret" not in capsys.readouterr().out
+    assert scored.explain("Ada", "w5", "w8 w9", score).result.result(20).score == score
+
+
+def test_what_cannot_be_explained_is_refused(
+    scored: Engine, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "cannot be explained" in refusal(DataError, engine.explain, "Ada", "w5", "w8", 0.0)
+    monkeypatch.setattr(module, "MOST_TOKENS", 4)
+    assert "has 5 tokens; up to 4" in refusal(DataError, scored.explain, "Ada", "w5 w6 w7", "w8 w9", 0.0)
+    scored.attributes = False
+    assert "captum" in refusal(DataError, scored.explain, "Ada", "w5", "w8", 0.0, True)
+    scored.close()
+    assert "stopping" in refusal(DataError, scored.explain, "Ada", "w5", "w8", 0.0)

@@ -6,9 +6,10 @@ import re
 
 import pytest
 
-from pipeline.reporting.courses import HEIGHT, WIDTH, Scores, with_courses
+from pipeline.reporting.courses import with_courses
 from pipeline.reporting.page import Report, render_page
-from pipeline.reporting.samples import FOLDED, Sample
+from pipeline.reporting.samples import Sample
+from pipeline.texts.score_course import FOLDED, HEIGHT, WIDTH, Scores
 
 ATTACK = '<script>alert(1)</script>"><img src=x>'
 

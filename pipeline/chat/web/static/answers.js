@@ -6,17 +6,36 @@ import { Problem } from "/static/api.js";
  * Ask about a conversation; `hear` gets every line. Ends after the line "over".
  * Throws Problem where the question is refused, fails, or the connection breaks; AbortError after a stop.
  */
-export async function ask(messages, signal, hear) {
+export function ask(messages, signal, hear) {
+  return send("api/ask", { messages }, signal, hear);
+}
+
+/** Ask how the score of an answer came about; throws as `ask`. One at a time: others wait here. */
+export function why(body, signal) {
+  explained = explained.then(async () => {
+    signal.throwIfAborted();
+    let last;
+    await send("api/why", body, signal, (line) => (last = line));
+    return last;
+  });
+  const own = explained;
+  explained = explained.catch(() => {});
+  return own;
+}
+
+let explained = Promise.resolve();
+
+async function send(path, body, signal, hear) {
   const options = {
     method: "POST",
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ messages }),
+    body: JSON.stringify(body),
     cache: "no-store",
     signal,
   };
   let answer;
   try {
-    answer = await fetch("api/ask", options);
+    answer = await fetch(path, options);
   } catch (problem) {
     throw stopped(problem) ? problem : new Problem(0, "The server cannot be reached.");
   }
@@ -29,7 +48,7 @@ export async function ask(messages, signal, hear) {
     hear(line);
     if (line.kind === "over") return;
   }
-  throw new Problem(0, "The connection broke before the answers had ended.");
+  throw new Problem(0, "The connection broke before it had ended.");
 }
 
 export function stopped(problem) {
@@ -44,7 +63,7 @@ async function* lines(body) {
     try {
       part = await reader.read();
     } catch (problem) {
-      throw stopped(problem) ? problem : new Problem(0, "The connection broke before the answers had ended.");
+      throw stopped(problem) ? problem : new Problem(0, "The connection broke before it had ended.");
     }
     if (part.done) return;
     const whole = (rest + part.value).split("\n");

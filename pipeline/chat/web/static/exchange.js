@@ -1,6 +1,7 @@
 // Draws one message and its two answers, with what the person says of them.
 
 import { make, show } from "/static/text.js";
+import { Why } from "./why.js";
 
 const THUMBS = { like: "Thumbs up", dislike: "Thumbs down" };
 let drawn = 0;
@@ -10,14 +11,17 @@ let drawn = 0;
  *
  * data: plain, so that it survives a reload: question, before (earlier messages), answers [{text, score, tokens, ended}],
  * ticket {exchange, signature, differs} once both have ended, choice, thumbs, edits, goesOn, names, refs, problem.
- * acts: choose(choice), thumb(place, choice), edit(place), goOn(place).
+ * acts: choose(choice), thumb(place, choice), edit(place), goOn(place). explains: whether scores can be explained, and
+ * attributes: divided over the tokens.
  */
 export class Exchange {
-  constructor(data, acts, { blind, turns }) {
+  constructor(data, acts, { blind, turns, explains, attributes }) {
     this.data = data;
     this.acts = acts;
     this.blind = blind;
     this.turns = turns;
+    this.explains = explains;
+    this.attributes = attributes;
     this.asked = 0;
     this.build(`e${++drawn}`);
     this.draw();
@@ -44,9 +48,10 @@ export class Exchange {
     const body = make("div", { className: "body" }, text, better);
     const opinions = make("div", { className: "opinions", role: "group", hidden: true });
     const line = make("div", { className: "line" }, heading, ref, figures);
-    const element = make("article", { className: "card answer" }, line, body, opinions);
+    const why = new Why(id, place, () => this.data.ticket, this.attributes);
+    const element = make("article", { className: "card answer" }, line, body, why.element, opinions);
     element.setAttribute("aria-labelledby", id);
-    return { place, element, heading, ref, figures, text, better, body, opinions };
+    return { place, element, heading, ref, figures, text, better, body, why, opinions };
   }
 
   /** What an answer is called: base and policy, or A and B where names are hidden at first. */
@@ -93,9 +98,16 @@ export class Exchange {
     if (answer.done || answer.text) show(card.text, answer.text);
     else card.text.replaceChildren();
     this.drawEdit(card);
+    this.drawWhy(card, answer);
     card.opinions.hidden = !this.over;
     card.element.classList.toggle("chosen", this.data.choice === "ab"[place]);
     if (this.over) this.drawOpinions(card, answer);
+  }
+
+  drawWhy({ why }, { score, text }) {
+    const may = this.explains && this.over && !this.hidden && score !== null && text !== "";
+    why.element.hidden = !may;
+    if (!may) why.close();
   }
 
   figures({ done, score, tokens, ended, before }) {

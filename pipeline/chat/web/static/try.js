@@ -196,7 +196,8 @@ function add(data) {
     edit: (place) => edit(exchange, place),
     goOn: (place) => update(exchange, { goesOn: place }),
   };
-  const exchange = new Exchange(data, acts, { blind: project.blind, turns: () => $("turns").checked });
+  const { blind, explained: explains, attributed: attributes } = project;
+  const exchange = new Exchange(data, acts, { blind, turns: () => $("turns").checked, explains, attributes });
   exchanges.push(exchange);
   $("exchanges").append(exchange.element);
   return exchange;

@@ -51,7 +51,7 @@ export function show(element, text, marks = []) {
     return;
   }
   const all = document.createDocumentFragment();
-  const budget = { boxes: MOST_BOXES };
+  const budget = newBudget();
   let at = 0;
   for (const [start, end] of marks) {
     put(all, text.slice(at, start), budget);
@@ -64,7 +64,13 @@ export function show(element, text, marks = []) {
   element.replaceChildren(all);
 }
 
-function put(parent, text, budget) {
+/** How many boxed characters one text may still get. */
+export function newBudget() {
+  return { boxes: MOST_BOXES };
+}
+
+/** Append a part of a text. */
+export function put(parent, text, budget) {
   let plain = "";
   let at = 0;
   for (const match of text.matchAll(HIDDEN)) {
