@@ -79,8 +79,9 @@ def test_streams_are_what_the_pipeline_samples(model: Any, engine: Engine) -> No
     prompts = ["w5 w6 w7", "w8", "w1 w2 w3 w4 w9 w10", "w11 w12"]
     for heard, prompt in zip(several, prompts, strict=True):
         engine.ask(prompt, [{"role": "user", "content": prompt}], heard)
-    for n, (heard, prompt) in enumerate(zip(several, prompts, strict=True)):
-        done = heard.until_over()
+    # All first: the model cannot be used here while the engine's thread uses it.
+    ended = [heard.until_over() for heard in several]
+    for n, (heard, done, prompt) in enumerate(zip(several, ended, prompts, strict=True)):
         ids = [int(word[1:]) for word in prompt.split()]
         for side, adapter in enumerate((None, "policy")):
             expected = sampled(model, adapter, side, 3 + n, ids)
@@ -98,8 +99,7 @@ def test_two_whole_models() -> None:
     several = [Heard(), Heard()]
     for heard in several:
         engine.ask("Ada", SAY, heard)
-    for n, heard in enumerate(several):
-        done = heard.until_over()
+    for n, done in enumerate([heard.until_over() for heard in several]):
         for side, model in enumerate((base, policy)):
             assert done[side].text == decode(engine.tokenizer, sampled(model, None, side, 3 + n, [5, 6, 7]))
             assert done[side].score is None
@@ -304,10 +304,10 @@ def test_answers_go_on_while_a_score_is_divided(scored: Engine) -> None:
     scored.ask("Ada", SAY, heard, seed=3)
     done = heard.until_over()
     assert not explanation.result.done()
+    result = explanation.result.result(60)
     for side, adapter in enumerate((None, "policy")):
         ids = sampled(scored.roles[0].model, adapter, side, 3, [5, 6, 7])
         assert done[side].text == decode(scored.tokenizer, ids)
-    result = explanation.result.result(60)
     assert isinstance(result, Attribution)
     for part in ("prompt", "completion"):
         values = [value for _, value in getattr(expected, part)]
