@@ -136,11 +136,52 @@ def test_blind_hides_names_and_scores_until_the_choice(page: Page, table: Any, s
     seen = page.locator("main").inner_text()
     assert "score" not in seen
     assert "@v" not in seen
+    assert page.get_by_role("button", name="Why this score?").count() == 0
     press(page, "A is better")
     page.locator(".answer").first.get_by_text(re.compile(r"^demo-(base|policy)@v000001$")).wait_for()
     side = "base" if "base" in texts(page)[0] else "policy"
     assert page.locator(".answer .soft").first.text_content() == f"demo-{side}@v000001"
     assert at.choices() == [("pairwise", "a" if side == "base" else "b")]
+    assert page.get_by_role("button", name="Why this score?").count() == 2
+    assert page.get_by_role("button", name="Attribution").count() == 0
+
+
+def explain(page: Page, place: int, name: str = "Why this score?") -> Any:
+    answer = page.locator(".answer").nth(place)
+    answer.get_by_role("button", name=name, exact=True).click()
+    answer.locator(".explained details").wait_for()
+    return answer.locator(".explained")
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_why_this_score(contexts: Callable[..., BrowserContext], table: Any, shot: Any, dark: bool) -> None:
+    pytest.importorskip("axe_playwright_python", reason="needs axe: pip install axe-playwright-python")
+    page, look = contexts(dark=dark).new_page(), "dark" if dark else "light"
+    html = "<b>so</b> <img src=x onerror=alert(1)> \u202e001 \x1b[31m"
+    at = table(attributes=True, script=lambda text: ("It is a good and a quiet radio.", html))
+    at.open(page)
+    ask(page, "cats")
+    panel = explain(page, 0)
+    assert panel.locator(".text span[class]:not(.symbol)").first.get_attribute("class") == "up strong"
+    assert panel.get_by_role("img").get_attribute("aria-label").startswith("score from 0.10 for the prompt alone")
+    assert "It is not why the text got its score" in panel.inner_text()
+    panel.locator("summary").click()
+    assert panel.locator("tbody tr").first.inner_text() == "It\t1.10\t+1.00"
+    hostile = explain(page, 1)
+    assert hostile.locator(".text").text_content() == "<b>so</b> <img src=x onerror=alert(1)> RLO001 ESC[31m"
+    assert page.locator("main b, main .explained img").count() == 0
+    shot(page, f"try-why-{look}")
+    assert violations(page) == []
+    assert "residual" in explain(page, 0, "Attribution").inner_text()
+    shot(page, f"try-attribution-{look}")
+    assert violations(page) == []
+    page.locator(".answer").nth(0).get_by_role("button", name="Attribution").click()
+    assert panel.is_hidden()
+    assert [(e.attribution, e.completion) for e in at.engine.explanations] == [
+        (False, "It is a good and a quiet radio."),
+        (False, html),
+        (True, "It is a good and a quiet radio."),
+    ]
 
 
 def test_hostile_answers_are_text(page: Page, table: Any, shot: Any) -> None:
@@ -259,6 +300,10 @@ def test_on_a_phone(contexts: Callable[..., BrowserContext], table: Any, shot: A
     ask(phone, LONG)
     assert not overflows(phone)
     shot(phone, "try-phone")
+    explain(phone, 0)
+    explain(phone, 1)
+    assert not overflows(phone)
+    shot(phone, "try-why-phone")
     for name in ("Base is better", "Tie", "Both bad", "Policy is better"):
         assert phone.get_by_role("button", name=name).bounding_box()["height"] >= 44
     phone.get_by_role("button", name="Both bad").tap()
@@ -272,15 +317,15 @@ def test_tab_and_enter_alone(page: Page, table: Any) -> None:
     assert focused(page) == "message"
     ask(page, "cats")
     order = []
-    for _ in range(14):
+    for _ in range(16):
         page.keyboard.press("Shift+Tab")
         order.append(focused(page))
         if order[-1] == "turns":
             break
     assert order[:4] == ["Policy is better", "Both bad", "Tie", "Base is better"]
     assert order[4:] == [
-        "Go on from here", "Write a better one", "Thumbs down", "Thumbs up",
-        "Go on from here", "Write a better one", "Thumbs down", "Thumbs up", "new", "turns",
+        "Go on from here", "Write a better one", "Thumbs down", "Thumbs up", "Why this score?",
+        "Go on from here", "Write a better one", "Thumbs down", "Thumbs up", "Why this score?", "new", "turns",
     ]  # fmt: skip
     for _ in range(len(order) - 3):
         page.keyboard.press("Tab")

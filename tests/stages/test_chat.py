@@ -117,13 +117,16 @@ def test_a_conversation_in_the_terminal(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = [
-        "y", "The lamp was", "/2", "/like 2", "/dislike 1", "/edit 1", "bright.", "", "/1",
-        "/tie x", "/like 3", "/nonsense", "", "word " * 400, "/turns on", "And it", "/undo", "/quit",
+        "y", "/why 1", "The lamp was", "/why 2", "/why 3", "/2", "/like 2", "/dislike 1", "/edit 1", "bright.", "",
+        "/1", "/tie x", "/like 3", "/nonsense", "", "word " * 400, "/turns on", "And it", "/undo", "/quit",
     ]  # fmt: skip
     assert talk(store, "\n".join(said) + "\n", monkeypatch) == 0
     out = capsys.readouterr().out
     assert "This base has no chat template" in out.replace("\n", " ")
     assert "/like: which one? Write /like 1 or /like 2." in out
+    assert "/why: there is no answer yet." in out
+    assert "/why: which one? Write /why 1 or /why 2." in out
+    assert "It is not why the text got its score" in " ".join(out.split())
     assert "/nonsense: is no command." in out
     assert "tokens; this base reads" in out.replace("\n", " ")
     assert "undo: there is no vote to take back" in out

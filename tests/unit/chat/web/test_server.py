@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 
 from pipeline.chat import project
+from pipeline.chat.exchange import ticket as sign
 from pipeline.chat.web.server import TryServer
 from pipeline.labelling.log.log import Log
 from pipeline.labelling.settings import LabelSection
 from pipeline.store.store import Store
 from tests.helpers.label_client import Client
-from tests.helpers.scripted_chat import ScriptedEngine, talk
+from tests.helpers.scripted_chat import BASE, POLICY, ScriptedEngine, exchange, talk
+
+OTHERS = (BASE, POLICY.model_copy(update={"id": "q" * 64}))
 
 
 class Asker(Client):
@@ -228,3 +231,68 @@ def test_a_forged_ticket_is_refused_and_other_peoples_too(served: Any) -> None:
     forged = {**opinion, "exchange": ticket["exchange"].replace("cats", "dogs")}
     assert "not made here" in ada.refused(forged, "events")[1]
     assert votes(at.log) == []
+
+
+# -------------------- why this score
+
+
+def why(asker: Asker, **body: Any) -> dict[str, Any]:
+    answer, text = asker._send("POST", f"{asker.home}api/why", json.dumps(body), "application/json")
+    assert answer.status == 200, text
+    return json.loads(text)
+
+
+def test_why_a_score_is_asked_by_the_ticket(served: Any) -> None:
+    at = served(attributes=True)
+    ada = at.asker()
+    assert (ada.get("state")["explained"], ada.get("state")["attributed"]) == (True, True)
+    ticket = sealed(ada.ask("cats"))
+    line = why(ada, place=1, **ticket)
+    (asked,) = at.engine.explanations
+    assert (asked.prompt, asked.completion, asked.score) == (
+        "user: cats", " The policy, on cats, is brief.", -0.75
+    )  # fmt: skip
+    assert "".join(piece[0] for piece in line["completion"]) == " The policy, on cats, is brief."
+    assert line["completion"][0][3] == "up strong"
+    assert "It is not why the text got its score" in line["sentences"][0]
+    divided = why(ada, place=0, attribution=True, **ticket)
+    assert divided["prompt"][0][0] == "user: cats"
+    assert "residual" in divided["sentences"][0]
+    assert [event.type for event in at.log.events.read()] == ["consent"]
+
+
+# Mutations caught: texts of the request in place of the ticket's; a score shown before the choice.
+def test_why_a_score_is_refused(served: Any) -> None:
+    at = served(blind=True)
+    ada, ben = at.asker("Ada"), at.asker("Ben")
+    ticket = sealed(ada.ask("cats"))
+    body = {"place": 0, **ticket}
+    assert "is hidden until you have chosen" in ada.refused(body, "why")[1]
+    ada.post("better", choice="a", **ticket)
+    assert why(ada, **body)["kind"] == "over"
+    assert "another person" in ben.refused(body, "why")[1]
+    forged = {**body, "exchange": ticket["exchange"].replace("cats", "dogs")}
+    assert "not made here" in ada.refused(forged, "why")[1]
+    assert ada.refused({**body, "place": 2}, "why")[0] == 400
+    assert ada.refused({**body, "text": "mine"}, "why")[0] == 400
+    assert Asker(at.link("Ada")).home == ada.home
+    for change, words in (({"scores": (None, 0.5)}, "has none"), ({"answerers": OTHERS}, "is served now")):
+        text, signature = sign(exchange(ada.home.split("/")[2], **change), at.log.people)
+        assert words in ada.refused({"exchange": text, "signature": signature, "place": 0}, "why")[1]
+    assert len(at.engine.explanations) == 1
+
+
+def test_a_dropped_connection_stops_its_explanation(served: Any) -> None:
+    at = served()
+    ada = at.asker()
+    body = json.dumps({"place": 0, **sealed(ada.ask("cats"))})
+    at.engine.held.clear()
+    connection = http.client.HTTPConnection(ada.host, timeout=20)
+    headers = {"Cookie": ada.cookie, "Origin": f"http://{ada.host}", "Content-Type": "application/json"}
+    connection.request("POST", f"{ada.home}api/why", body, headers)
+    connection.getresponse().close()
+    connection.close()
+    deadline = time.monotonic() + 10
+    while not at.engine.explanations[0].stopped and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert at.engine.explanations[0].stopped
