@@ -6,8 +6,9 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.chat.engine import Engine, Question, Tell, Update
+from pipeline.chat.engine import Engine
 from pipeline.chat.exchange import Exchange, shown_order
+from pipeline.chat.questions import Question, Tell, Update
 from pipeline.chat.served import Served
 from pipeline.formats.messages import Message
 from pipeline.labelling.log.people import People

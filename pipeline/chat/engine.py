@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
@@ -20,6 +19,7 @@ from pipeline.base.errors import DataError, PipelineError
 from pipeline.base.process import say
 from pipeline.chat.conversation import Prompting
 from pipeline.chat.explanations import MOST_TOKENS, Abandoned, Explanation
+from pipeline.chat.questions import Question, Tell, Update
 from pipeline.chat.served import Served, Settings
 from pipeline.chat.streaming import Batch, Stream
 from pipeline.formats.messages import Message
@@ -42,47 +42,6 @@ SEEDS = 2**48
 """Below 2^53, so that every reader of JSON keeps a seed as it is."""
 WAITING_EACH = 4
 """Questions of one person that may wait or be answered."""
-
-
-@dataclass(frozen=True)
-class Update:
-    """What happened to a question.
-
-    Attributes:
-        kind: ``waits`` behind ``number`` others; ``text``: the whole text so far of ``side``; ``done``: it has
-            ended, with ``number`` tokens; ``over``: both have; ``failed``: with the error ``text``.
-        side: 0 base, 1 policy.
-        score: the reward model's, of a text that is done.
-        ended: the model ended the text; False where its length did.
-    """
-
-    kind: Literal["waits", "text", "done", "over", "failed"]
-    side: int = 0
-    text: str = ""
-    number: int = 0
-    score: float | None = None
-    ended: bool = False
-
-
-Tell = Callable[[Update], object]
-"""Called on the engine's thread; it must not wait."""
-
-
-@dataclass(eq=False)
-class Question:
-    """A question in progress."""
-
-    who: str
-    prompt: str
-    prompt_ids: list[int]
-    seed: int
-    tell: Tell
-    order: tuple[int, ...] = (0, 1)
-    streams: list[Stream] = field(default_factory=list[Stream])
-    told: list[str] = field(default_factory=lambda: ["", ""])
-    reported: set[int] = field(default_factory=set[int])
-    place: int | None = None
-    stopped: bool = False
 
 
 class Engine:
@@ -169,7 +128,7 @@ class Engine:
             DataError: this scorer cannot be followed, the text is too long, or this person has asked already.
         """
         if self.followed is None or (attribution and not self.attributes):
-            mend = "Install captum." if attribution and self.followed is not None else None
+            mend = "Install captum." if attribution and self.followed is not None else ""
             raise DataError("the score", "cannot be explained by tokens here.", mend)
         tokens = len(self.prompting.ids(prompt)) + len(encode_completions(self.tokenizer, [completion])[0])
         if tokens > MOST_TOKENS:

@@ -20,8 +20,9 @@ from pipeline.base.terminal_text import escape_lines
 from pipeline.chat import options, project, votes
 from pipeline.chat.asking import Talk
 from pipeline.chat.conversation import NO_TEMPLATE
-from pipeline.chat.engine import Engine, Update
+from pipeline.chat.engine import Engine
 from pipeline.chat.exchange import Shown, ticket
+from pipeline.chat.questions import Update
 from pipeline.chat.talk import parser
 from pipeline.chat.web.server import CONSENT
 from pipeline.chat.why import ask_why, printed

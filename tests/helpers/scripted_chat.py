@@ -10,9 +10,10 @@ from typing import Any, cast
 
 from pipeline.base.errors import DataError
 from pipeline.chat.asking import Talk
-from pipeline.chat.engine import Engine, Question, Tell, Update
+from pipeline.chat.engine import Engine
 from pipeline.chat.exchange import Exchange, ticket
 from pipeline.chat.explanations import Explanation
+from pipeline.chat.questions import Question, Tell, Update
 from pipeline.chat.served import Served, Settings
 from pipeline.formats.messages import Message
 from pipeline.labelling.log.log import Log

@@ -14,7 +14,8 @@ import pytest
 from pipeline import __main__ as command
 from pipeline.base.errors import ConfigError, DataError, ModelError, PipelineError, StoreError
 from pipeline.chat import project, votes
-from pipeline.chat.engine import Engine, Update
+from pipeline.chat.engine import Engine
+from pipeline.chat.questions import Update
 from pipeline.chat.served import Settings, find_served
 from pipeline.chat.web.serve import withdraw
 from pipeline.modeling.roles import language_model

@@ -22,9 +22,9 @@ from pipeline.base.errors import PipelineError
 from pipeline.chat import votes
 from pipeline.chat.asking import Talk
 from pipeline.chat.conversation import NO_TEMPLATE
-from pipeline.chat.engine import Update
 from pipeline.chat.exchange import Shown, ticket
 from pipeline.chat.explanations import Explanation
+from pipeline.chat.questions import Update
 from pipeline.chat.why import ask_why, drawn
 from pipeline.formats.messages import Message
 from pipeline.labelling.log.people import Person

@@ -276,7 +276,8 @@ def test_why_a_score_is_refused(served: Any) -> None:
     assert ada.refused({**body, "place": 2}, "why")[0] == 400
     assert ada.refused({**body, "text": "mine"}, "why")[0] == 400
     assert Asker(at.link("Ada")).home == ada.home
-    for change, words in (({"scores": (None, 0.5)}, "has none"), ({"answerers": OTHERS}, "is served now")):
+    changes: Any = (({"scores": (None, 0.5)}, "has none"), ({"answerers": OTHERS}, "is served now"))
+    for change, words in changes:
         text, signature = sign(exchange(ada.home.split("/")[2], **change), at.log.people)
         assert words in ada.refused({"exchange": text, "signature": signature, "place": 0}, "why")[1]
     assert len(at.engine.explanations) == 1
