@@ -275,7 +275,7 @@ CONFIGS = [
 
 
 # The figures themselves are held by the slow tests of the configs, and by the results table.
-@pytest.mark.parametrize("path", [p for p in CONFIGS if p.name != "smollm2-people.yaml"], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_a_config_says_how_to_run_it_and_what_you_should_see(path: Path):
     comment = path.read_text(encoding="utf-8").split("yaml-language-server")[0]
     assert "# You should see" in comment
