@@ -267,6 +267,7 @@ def test_hostile_texts(page: Page, desk: Any, shot: Any) -> None:
     assert sorted(cards(page)) == ["(empty)", "(only white space)"]
 
 
+@pytest.mark.thorough
 def test_long_texts(page: Page, desk: Any, shot: Any) -> None:
     words = "many words and 1 more. " * 4400  # 100 kB
     wall = "\x00\x01" * 50_000
@@ -289,6 +290,7 @@ def test_long_texts(page: Page, desk: Any, shot: Any) -> None:
 # Phone
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mode", ["pairwise", "rating", "ranking", "everything"])
 def test_phone(phone: Page, desk: Any, shot: Any, mode: Any) -> None:
     items = {"pairwise": pairs(2), "everything": pairs(2), "ranking": rankings(2)}.get(mode) or singles(mode, 2)
@@ -367,6 +369,7 @@ def test_axe(contexts: Callable[..., BrowserContext], desk: Any, shot: Any, tmp_
     assert violations(page) == []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mode", ["thumbs", "rating", "ranking"])
 def test_axe_modes(page: Page, desk: Any, mode: Any) -> None:
     pytest.importorskip("axe_playwright_python", reason="needs axe: pip install axe-playwright-python")
@@ -411,6 +414,7 @@ def test_tab_and_enter_alone(page: Page, desk: Any, tmp_path: Any) -> None:
     assert at.log.answers.votes()[0].choice == "tie"
 
 
+@pytest.mark.thorough
 def test_guidelines(page: Page, phone: Page, desk: Any, shot: Any, tmp_path: Any) -> None:
     """Beside the items on a laptop, where one can answer meanwhile; over them on a phone."""
     guidelines = tmp_path / "guidelines.txt"

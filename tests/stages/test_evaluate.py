@@ -278,6 +278,7 @@ def test_equal_texts_tie_without_being_asked(tmp_path: Path, double: Endpoint):
 
 
 # Catches: answers lost with the evaluation that was ended, or paid for again by the next one.
+@pytest.mark.thorough
 def test_an_evaluation_that_was_ended_does_not_pay_twice(finished: Project, tmp_path: Path):
     made = copy_of(finished, tmp_path)
 
@@ -303,6 +304,7 @@ def test_an_evaluation_that_was_ended_does_not_pay_twice(finished: Project, tmp_
 
 
 # Catches: policies of other runs in the sweep, points in order of making, the same policy twice.
+@pytest.mark.thorough
 def test_policies_evaluated_alike_make_a_sweep(finished: Project, tmp_path: Path):
     made = copy_of(finished, tmp_path)
     made.write(ppo={"kl_coef": 0.5, "eval_strategy": "steps", "eval_steps": 1, "eval_prompts": 8})

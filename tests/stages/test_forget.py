@@ -778,6 +778,7 @@ def test_a_death_between_any_two_steps_is_mended_by_the_same_command(
     assert step == 20
 
 
+@pytest.mark.thorough
 def test_a_death_between_two_files_that_name_somebody_is_mended(
     made: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

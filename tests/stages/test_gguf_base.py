@@ -73,6 +73,7 @@ def test_a_package_becomes_a_base_once(
         assert "up to date: mini-base@v000001" in capsys.readouterr().out
 
 
+@pytest.mark.thorough
 def test_all_stages_run_on_it(project: Project, wheel: Path):
     small = {"comparisons": 40}
     project.write(base_model=SOURCE, sft=None, collect=small, evaluate={"prompts": 4, "best_of": 0})

@@ -85,6 +85,7 @@ def test_collect_says_that_the_judge_is_the_annotator(copy: Project, capsys: pyt
     assert "NO JUDGE: the labels come from the gold score itself" in capsys.readouterr().out
 
 
+@pytest.mark.thorough
 def test_ppo_says_that_there_is_no_judge(copy: Project, capsys: pytest.CaptureFixture[str]) -> None:
     assert copy.store.resolve("mini-policy@v1")
     rows = copy.root / "rows.jsonl"

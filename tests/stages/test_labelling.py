@@ -247,6 +247,7 @@ def test_nothing_to_label_yet(people: People) -> None:
         label.main(["--config", str(people.project.config)])
 
 
+@pytest.mark.thorough
 def test_comparisons_that_an_oracle_judged_are_judged_by_people_too(project: Project) -> None:
     number = port()
     project.write(label={"annotators": ["p1"], "port": number})
@@ -309,6 +310,7 @@ def test_what_the_reward_model_is_least_sure_of_comes_first(
 
 
 # The rows of each mode: tests/unit/labelling/test_votes_to_rows.py. This is the way through the stages.
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "mode",
     [

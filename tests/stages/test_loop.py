@@ -448,6 +448,7 @@ def real(finished: Project, project: Project, monkeypatch: pytest.MonkeyPatch) -
     return project
 
 
+@pytest.mark.thorough
 def test_a_round_of_the_stages_themselves(real: Project) -> None:
     choices = ["loop.start=last", "loop.data.old_share=0.5", "reward.max_steps=4"]
     assert loop.main(["--config", str(real.config), "--rounds", "2", *choices]) == 0

@@ -76,6 +76,7 @@ def rows(finished: Project) -> Rows:
 
 
 # Catches: what is written for pairs asked of single completions, in any of the stages that follow.
+@pytest.mark.thorough
 def test_single_completions_lead_to_a_report(finished: Project, tmp_path: Path, rows: Rows):
     from datasets import load_dataset
 

@@ -160,6 +160,7 @@ def test_gains_and_losses_show_the_score_after_every_token(finished: Project):
 
 
 # Mutation caught: a screening, or a signature, that comes after the report leaves it "up to date" as it was.
+@pytest.mark.thorough
 def test_the_report_is_made_again_when_somebody_screens_or_signs(copied: Project):
     policy, root = copied.latest("policy"), str(copied.root / "data")
     assert copied.run("report") == 0

@@ -351,7 +351,8 @@ def best_uninterrupted(finished: Project, tmp_path_factory: pytest.TempPathFacto
 
 
 # Mutations caught: the spare one removed with the rest; the best one's path in the directory it was written in.
-@pytest.mark.parametrize("lost", [False, pytest.param(True, marks=pytest.mark.thorough)], ids=["there", "damaged"])
+@pytest.mark.thorough
+@pytest.mark.parametrize("lost", [False, True], ids=["there", "damaged"])
 def test_the_best_checkpoint_outlives_the_newest(
     finished: Project,
     best_uninterrupted: Project,

@@ -192,6 +192,7 @@ def test_trackers_are_given_names_that_differ(small: Sweep) -> None:
 
 
 # Seen failing with: the first failure ends the sweep; exit 0; raw log lines on the screen.
+@pytest.mark.thorough
 @pytest.mark.usefixtures("ppo_outside")
 def test_a_failed_run_is_told_and_the_others_go_on(small: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
     small.script({"ppo 0.02 0": "fail"})
@@ -224,6 +225,7 @@ def test_an_input_that_is_not_there_is_told(small: Sweep, capsys: pytest.Capture
 
 
 # Seen failing with: no --fresh (the runs beside it refuse to start), --fresh always (it starts anew).
+@pytest.mark.thorough
 @pytest.mark.usefixtures("ppo_outside")
 def test_a_killed_run_continues_and_stops_no_other(small: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
     small.script({"ppo 0.02 0": "die"})

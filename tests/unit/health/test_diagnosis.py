@@ -20,6 +20,7 @@ from tests.unit.reporting.given import REWARD
 DOCS = Path(__file__).parents[3] / "docs" / "doctor.md"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("batch", "noise"), [(64, 1.0), (8, 1.0), (512, 1.0), (64, 0.0), (16, 2.0)])
 def test_healthy_runs_have_no_findings(batch: int, noise: float):
     for seed in range(12):
@@ -117,6 +118,7 @@ def test_whatever_is_logged_ends_no_run():
         assert all(f.what for f in doctor.findings)
 
 
+@pytest.mark.thorough
 def test_a_long_run_is_not_slowed_down():
     doctor = Doctor()
     rows = healthy(2000)

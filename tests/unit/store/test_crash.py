@@ -107,6 +107,7 @@ def work(root):
 
 
 # Seen failing with: the head moved before the rename; a copy instead of the rename.
+@pytest.mark.thorough
 @pytest.mark.parametrize("before", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_death_before_every_single_step(tmp_path: Path, before: int) -> None:
     for _ in range(before):

@@ -185,6 +185,7 @@ def test_figures_of_a_batch(trainer: Any):
 
 
 # Catches: labels that do not reach the loss, columns dropped, a frozen head. Nine likes for each dislike.
+@pytest.mark.thorough
 @pytest.mark.parametrize("likes", [0.5, 0.9])
 def test_it_learns(tmp_path: Path, likes: float):
     tokenizer = tiny_tokenizer()

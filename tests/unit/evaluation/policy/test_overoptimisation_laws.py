@@ -79,6 +79,7 @@ def test_prompts_curves_give_the_means_coefficients() -> None:
 
 
 # Catches: a level of its own, limits that ignore how prompts share their noise over the points.
+@pytest.mark.thorough
 def test_prompts_intervals_hold_the_truth() -> None:
     rng = np.random.default_rng(2)
     d, hits = np.array([0.4, 0.8, 1.2, 1.6]), 0
@@ -181,6 +182,7 @@ def test_turning_point_of_means() -> None:
 
 
 # A plateau is no fall, though the best of equal points is a lucky one.
+@pytest.mark.thorough
 def test_false_alarms_on_a_plateau_are_rare() -> None:
     rng = np.random.default_rng(3)
     alarms = 0

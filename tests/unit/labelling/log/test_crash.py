@@ -58,6 +58,7 @@ def writers(directory: Path, names: list[str], count: int) -> Iterator[Forks]:
         yield forks
 
 
+@pytest.mark.thorough
 def test_eight_processes_at_once(tmp_path: Path) -> None:
     items = [Item(f"prompt {i}", ("x", "y")) for i in range(12)]
     log = open_log(tmp_path / "l", items)
@@ -105,6 +106,7 @@ def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     assert tables(log) == before
 
 
+@pytest.mark.thorough
 def test_eight_threads_share_a_log(log: Log) -> None:
     people = [log.people.add(f"person {i}").id for i in range(8)]
 

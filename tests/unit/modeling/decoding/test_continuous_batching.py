@@ -48,6 +48,7 @@ MODELS = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", MODELS)
 def test_a_completion_is_the_same_alone_and_after_others_in_its_row(name: str):
     model, prompts, steps = MODELS[name](), PROMPTS * 4, 30

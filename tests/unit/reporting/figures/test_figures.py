@@ -296,6 +296,7 @@ def test_every_axis_is_labelled() -> None:
 
 
 # Catches: a date, a random salt, the order of a set, settings that leak from or into the caller's matplotlib.
+@pytest.mark.thorough
 def test_equal_figures_give_equal_bytes(tmp_path: Path) -> None:
     # Between them they have hatches, legends, notes and several panels.
     for run in ("a", "b"):
@@ -339,6 +340,7 @@ def test_a_name_is_no_formula() -> None:
     assert name in svg
 
 
+@pytest.mark.thorough
 def test_empty_and_constant_data_still_draw() -> None:
     constant, nothing = Group("base", {"score": [1.0] * 3, "length": [2] * 3}), Group("PPO", {"score": []})
     empty = replace(CALIBRATION, rows=(), ece=None, brier=None)

@@ -43,6 +43,7 @@ def test_a_start_over_budget_trains_nothing(tmp_path: Path):
     assert are(made, remember.states[0])
 
 
+@pytest.mark.thorough
 def test_the_best_is_published(tmp_path: Path):
     remember = Remember()
     made = trainer(tmp_path, scorer=proxy, check=gold, keep_best=True, callbacks=[remember], **LEARNS)

@@ -100,6 +100,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return made
 
 
+@pytest.mark.thorough
 def test_resumed_at_every_update(whole: Any, tmp_path: Path):
     saved = whole.checkpoints.all()
     assert [Checkpoints.step(p) for p in saved] == list(range(1, UPDATES + 1))

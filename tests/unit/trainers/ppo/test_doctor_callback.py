@@ -59,6 +59,7 @@ def told(captured: pytest.CaptureFixture[str]) -> list[str]:
     return [line.split(", ")[1].split(":")[0] for line in lines]
 
 
+@pytest.mark.thorough
 def test_a_healthy_run_is_quiet(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     made = run(tmp_path, 20)
     assert "text/repetition" in made.state.log_history[-2]
