@@ -28,6 +28,7 @@ from pipeline.chat.questions import Update
 from pipeline.chat.why import ask_why, drawn
 from pipeline.formats.messages import Message
 from pipeline.labelling.log.people import Person
+from pipeline.labelling.web.api import events_route
 from pipeline.labelling.web.context import Site, json_response, page
 from pipeline.labelling.web.parse_event import event_of
 from pipeline.labelling.web.request_checks import Refusal, read_json
@@ -45,7 +46,7 @@ def routes() -> list[Route]:
         Route("/a/{annotator}/api/state", _state),
         Route("/a/{annotator}/api/ask", _ask, methods=["POST"]),
         Route("/a/{annotator}/api/why", _why, methods=["POST"]),
-        Route("/a/{annotator}/api/events", _events, methods=["POST"]),
+        events_route(_record),
     ]
 
 
@@ -213,14 +214,6 @@ async def _explained(explanation: Explanation) -> AsyncIterator[bytes]:
 
 
 # Opinions
-
-
-async def _events(request: Request) -> Response:
-    site: Site = request.app.state.site
-    person = await run_in_threadpool(site.person, request)
-    site.rate.check(person.id)
-    body = await read_json(request)
-    return await run_in_threadpool(_record, site, person, body)
 
 
 def _record(site: Site, person: Person, body: dict[str, Any]) -> Response:

@@ -5,6 +5,7 @@ Completions are addressed by position on screen, so the client cannot tell which
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -12,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from pipeline.base.json_values import JsonObject
 from pipeline.labelling.conversation import turns
 from pipeline.labelling.items import Item, as_shown, order_of
 from pipeline.labelling.log.events import Event
@@ -28,7 +30,7 @@ def routes() -> list[Route]:
         Route("/a/{annotator}/", _page),
         Route("/a/{annotator}/api/state", _state),
         Route("/a/{annotator}/api/next", _next),
-        Route("/a/{annotator}/api/events", _events, methods=["POST"]),
+        events_route(_record),
     ]
 
 
@@ -68,12 +70,16 @@ def _next(request: Request) -> Response:
     return json_response(next_for(site, site.person(request)))
 
 
-async def _events(request: Request) -> Response:
-    site: Site = request.app.state.site
-    person = await run_in_threadpool(site.person, request)
-    site.rate.check(person.id)
-    body = await read_json(request)
-    return await run_in_threadpool(_record, site, person, body)
+def events_route(record: Callable[[Site, Person, JsonObject], Response]) -> Route:
+    """The route to which a person's events are posted; ``record`` answers each, on a thread of its own."""
+
+    async def events(request: Request) -> Response:
+        site: Site = request.app.state.site
+        person = await run_in_threadpool(site.person, request)
+        site.rate.check(person.id)
+        return await run_in_threadpool(record, site, person, await read_json(request))
+
+    return Route("/a/{annotator}/api/events", events, methods=["POST"])
 
 
 def _record(site: Site, person: Person, body: dict[str, Any]) -> Response:

@@ -1,8 +1,8 @@
 // The page to try a policy: sends messages, shows both answers as they are written, records what the person says.
 
-import { Outbox, Problem, Stopwatch, backoff, get, keep, kept } from "/static/api.js";
+import { Outbox, Problem, Stopwatch, keep, kept } from "/static/api.js";
 import * as dialogs from "/static/dialogs.js";
-import { banner, hideBanner, say, turnTo } from "/static/screens.js";
+import { banner, fetched, hideBanner, say, turnTo } from "/static/screens.js";
 import { make, show } from "/static/text.js";
 import { ask, stopped } from "./answers.js";
 import { Exchange } from "./exchange.js";
@@ -29,22 +29,6 @@ async function start() {
     begin();
   } catch (problem) {
     lost(problem);
-  }
-}
-
-async function fetched(path) {
-  for (let failures = 0; ; failures++) {
-    try {
-      const answer = await get(path);
-      if (failures) hideBanner();
-      return answer;
-    } catch (problem) {
-      if (!problem.passing) throw problem;
-      await new Promise((resolve) => {
-        setTimeout(resolve, 1000 * backoff(failures));
-        banner(problem.message, resolve);
-      });
-    }
   }
 }
 

@@ -1,12 +1,12 @@
 // The annotator's page: controls what is shown, and handles keys, buttons and the server's responses.
 
-import { Outbox, Stopwatch, backoff, get, keep, kept } from "./api.js";
+import { Outbox, Stopwatch, keep, kept } from "./api.js";
 import { drawBar, drawProgress, drawTags, markBar } from "./bar.js";
 import { Ranking, answersOf } from "./choosing.js";
 import * as dialogs from "./dialogs.js";
 import { isTaken, namesOf } from "./keys.js";
 import { differ, draw, mark as markCards, nameOf } from "./reading.js";
-import { banner, focusOn, hideBanner, inState, say, screen, showConsent, showLost, showRest, turnTo } from "./screens.js";
+import { banner, fetched, focusOn, hideBanner, inState, say, screen, showConsent, showLost, showRest, turnTo } from "./screens.js";
 
 const $ = (id) => document.getElementById(id);
 const POLL_MS = 5000;
@@ -63,23 +63,6 @@ async function barred(problem) {
     lost(problem);
   } catch (another) {
     lost(another);
-  }
-}
-
-/** A GET that retries until the server responds. Throws Problem where a retry would not help. */
-async function fetched(path) {
-  for (let failures = 0; ; failures++) {
-    try {
-      const answer = await get(path);
-      if (failures) hideBanner();
-      return answer;
-    } catch (problem) {
-      if (!problem.passing) throw problem;
-      await new Promise((resolve) => {
-        setTimeout(resolve, 1000 * backoff(failures));
-        banner(problem.message, resolve);
-      });
-    }
   }
 }
 

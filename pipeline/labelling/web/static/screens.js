@@ -1,5 +1,6 @@
 // The screens other than an item (consent, end, wait), the banner, and messages for screen readers.
 
+import { backoff, get } from "./api.js";
 import { show } from "./text.js";
 
 const $ = (id) => document.getElementById(id);
@@ -79,4 +80,21 @@ export function banner(text, again) {
 export function hideBanner() {
   $("banner").hidden = true;
   $("banner-text").textContent = "";
+}
+
+/** A GET that retries until the server responds, under a banner. Throws Problem where a retry would not help. */
+export async function fetched(path) {
+  for (let failures = 0; ; failures++) {
+    try {
+      const answer = await get(path);
+      if (failures) hideBanner();
+      return answer;
+    } catch (problem) {
+      if (!problem.passing) throw problem;
+      await new Promise((resolve) => {
+        setTimeout(resolve, 1000 * backoff(failures));
+        banner(problem.message, resolve);
+      });
+    }
+  }
 }
