@@ -36,7 +36,7 @@ from pipeline.erasure.successors import replace
 from pipeline.governance.audit_log import AuditLog
 from pipeline.governance.published import Publication, publications, unpublish
 from pipeline.labelling.log.log import Log
-from pipeline.labelling.log.schema import FILE
+from pipeline.labelling.log.opening import is_project
 from pipeline.store import refs
 from pipeline.store.store import Store, Version
 
@@ -134,12 +134,12 @@ def find_case(store: Store, annotator: str) -> Case:
         else:
             who = ", ".join(before.annotators)
             put(f"warning: forgetting {who} was interrupted; run it again", sys.stderr)
-    for directory in sorted(store.root.glob(f"*/{FILE}")):
-        with contextlib.closing(Log(directory.parent)) as log:
+    for directory in sorted(p for p in store.root.glob("*") if is_project(p)):
+        with contextlib.closing(Log(directory)) as log:
             matching = {p.id for p in log.people.all() if annotator == p.name or p.id in ids}
         if matching:
-            earlier = case.projects.get(directory.parent.name, [])
-            case.projects[directory.parent.name] = sorted({*earlier, *matching})
+            earlier = case.projects.get(directory.name, [])
+            case.projects[directory.name] = sorted({*earlier, *matching})
             ids |= matching
     case.annotators = sorted(ids)
     return case
@@ -173,7 +173,7 @@ def forget(store: Store, case: Case, withdraw: Withdraw | None = None) -> Iterat
     _write(record, case)
     events = 0
     for project, ids in case.projects.items():
-        if not (store.root / project / FILE).is_file():
+        if not is_project(store.root / project):
             continue
         with contextlib.closing(Log(store.root / project)) as log:
             events += sum(map(log.forget, ids))

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pipeline.formats.read_options import Aggregation, Margin
 from pipeline.labelling.items import Mode
+from pipeline.labelling.log.postgres_url import PostgresUrl
 from pipeline.labelling.public_url import PublicAddress
 
 Ask = Literal["strength", "tags", "note", "edit"]
@@ -62,6 +63,13 @@ class LabelSection:
         },
     )
 
+    database: str | None = field(
+        default=None,
+        metadata={
+            "help": "A PostgreSQL database for the answers, so that servers on several hosts can share them: "
+            "`postgresql://user@host/database`, the password in `PGPASSWORD`. By default a file, SQLite's."
+        },
+    )
     host: str = field(default="127.0.0.1", metadata={"help": "Any other address is reachable by others."})
     port: int = field(default=8765, metadata={"help": "0: any that is free."})
     public_url: str | None = field(
@@ -111,6 +119,11 @@ class LabelSection:
             raise ValueError(f"rank_up_to = {self.rank_up_to} should be 2 to 9: one key for each")
         if not 0 <= self.port < 65536:
             raise ValueError(f"port = {self.port} should be 0 to 65535")
+        if self.database is not None:
+            try:
+                PostgresUrl.parse(self.database)
+            except ValueError as err:
+                raise ValueError(f"database {err}") from None
         if self.public_url is not None:
             PublicAddress.parse(self.public_url)
         if self.margin == "strength" and "strength" not in self.ask:

@@ -99,7 +99,7 @@ def being_sampled(project: LabellingProject, run: Run | None) -> bool:
     """Whether another process is sampling this experiment's items into the log."""
     if run is None or not project.directory.is_dir():
         return False
-    with contextlib.closing(Log(project.directory)) as log:
+    with contextlib.closing(Log(project.directory, project.settings.database)) as log:
         return log.batches.current == project.batch(sampling_key(run))
 
 

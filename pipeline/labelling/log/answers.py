@@ -73,16 +73,15 @@ class Answers:
     def consent_of(self, annotator: str) -> str | None:
         """sha256 of the newest text that this person agreed to."""
         row = self._database.row(
-            "SELECT json_extract(payload, '$.sha256') FROM events WHERE annotator = ? AND type = 'consent'"
-            " ORDER BY seq DESC LIMIT 1",
+            "SELECT payload FROM events WHERE annotator = ? AND type = 'consent' ORDER BY seq DESC LIMIT 1",
             (annotator,),
         )
-        return row[0] if row else None
+        return json.loads(row[0])["sha256"] if row else None
 
     def last(self, annotator: str) -> Event | None:
         """This person's newest vote or skip, which an undo would take back: :func:`last_answer`."""
-        with self._database.errors():
-            return last_answer(self._database.connection(), annotator)
+        with self._database.read() as db:
+            return last_answer(db, annotator)
 
     def _original(self, edit: Event) -> str:
         item = self._batches.item(edit.item or "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, repeat
 from typing import Any, cast
@@ -13,7 +12,7 @@ from pipeline.base.json_values import JsonObject
 from pipeline.labelling.items import Item, Mode
 from pipeline.labelling.log import counters
 from pipeline.labelling.log.counters import EVERYBODY, current_batch
-from pipeline.labelling.log.database import Database
+from pipeline.labelling.log.database import Connection, Database
 from pipeline.labelling.settings import Ready
 
 _CHUNK = 500
@@ -36,23 +35,24 @@ class Batches:
         with self._database.write() as db:
             before = current_batch(db)
             db.execute(
-                "INSERT INTO batches (name, about) VALUES (?, ?) ON CONFLICT DO UPDATE SET about = excluded.about",
+                "INSERT INTO batches (name, about) VALUES (?, ?)"
+                " ON CONFLICT (name) DO UPDATE SET about = excluded.about",
                 (batch, json.dumps(dict(about))),
             )
-            db.execute("UPDATE batches SET current = (name = ?)", (batch,))
+            db.execute("UPDATE batches SET current = CASE name WHEN ? THEN 1 ELSE 0 END", (batch,))
             if current_batch(db) != before:
                 counters.rebuild(db)
 
     @property
     def current(self) -> str | None:
         """The name of the current batch."""
-        row = self._database.row("SELECT name FROM batches WHERE current")
+        row = self._database.row("SELECT name FROM batches WHERE current = 1")
         return row[0] if row else None
 
     @property
     def about(self) -> JsonObject:
         """The ``about`` of the current batch; empty without one."""
-        row = self._database.row("SELECT about FROM batches WHERE current")
+        row = self._database.row("SELECT about FROM batches WHERE current = 1")
         return json.loads(row[0]) if row else {}
 
     def add_items(self, items: Iterable[Item], priorities: Iterable[float] | None = None) -> int:
@@ -71,7 +71,7 @@ class Batches:
         with self._database.write() as db:
             batch = current_batch(db)
             if batch is None:
-                raise StoreError(str(self._database.path), "has no batch to add items to.")
+                raise StoreError(self._database.where, "has no batch to add items to.")
             return add_in(db, batch, pairs)
 
     def set_priorities(self, priorities: Mapping[str, float]) -> None:
@@ -87,12 +87,12 @@ class Batches:
     def finish(self) -> None:
         """Declare the current batch complete."""
         with self._database.write() as db:
-            db.execute("UPDATE batches SET whole = 1 WHERE current")
+            db.execute("UPDATE batches SET whole = 1 WHERE current = 1")
 
     @property
     def whole(self) -> bool:
         """Whether the number of items is final."""
-        return self._database.row("SELECT 1 FROM batches WHERE current AND whole") is not None
+        return self._database.row("SELECT 1 FROM batches WHERE current = 1 AND whole = 1") is not None
 
     def item(self, item_id: str) -> Item | None:
         """An item of this project, as in the current batch if possible, else in the newest that has it."""
@@ -102,7 +102,7 @@ class Batches:
 
     def items(self) -> Iterator[Item]:
         """The current batch in order, gold items included."""
-        sql = "SELECT p.batch, p.item FROM places p JOIN batches b ON b.n = p.batch WHERE b.current"
+        sql = "SELECT p.batch, p.item FROM places p JOIN batches b ON b.n = p.batch WHERE b.current = 1"
         places = iter(self._database.rows(f"{sql} ORDER BY priority, coming"))
         # In chunks: one long read would keep SQLite from truncating the WAL meanwhile.
         while chunk := list(islice(places, _CHUNK)):
@@ -120,7 +120,7 @@ class Batches:
             votes: first-round votes that make an item done; the operator's decision does so too.
             enough: number of done items that is enough; None: all of them.
         """
-        sql = "SELECT level >= ?, sum(n) FROM levels WHERE annotator = ? GROUP BY 1"
+        sql = "SELECT CASE WHEN level >= ? THEN 1 ELSE 0 END, sum(n) FROM levels WHERE annotator = ? GROUP BY 1"
         by_done = dict(self._database.rows(sql, (votes, EVERYBODY)))
         done, items = by_done.get(1, 0), sum(by_done.values())
         if self.whole:
@@ -129,29 +129,47 @@ class Batches:
         return Ready(done, items, enough or max(items, done + 1))
 
 
-def add_in(db: sqlite3.Connection, batch: int, pairs: Iterable[tuple[Item, float]]) -> int:
+def add_in(db: Connection, batch: int, pairs: Iterable[tuple[Item, float]]) -> int:
     """:meth:`Batches.add_items` inside a transaction, with (item, priority)."""
     sql = "SELECT coalesce(max(coming) + 1, 0) FROM places WHERE batch = ?"
     first = position = db.execute(sql, (batch,)).fetchone()[0]
-    for item, priority in pairs:
-        position += _insert(db, batch, position, item, priority)
+    remaining = iter(pairs)
+    # Many in one statement: each is a way to a server and back.
+    while chunk := list(islice(remaining, _CHUNK)):
+        position += _insert(db, batch, position, chunk)
     counters.count_from(db, first)
     _move_cursors_back(db, batch, first)
     return position - first
 
 
-def _insert(db: sqlite3.Connection, batch: int, position: int, item: Item, priority: float) -> int:
-    """Returns the number of new places: 0 where the item is in the batch already."""
-    values = (item.id, item.mode, json.dumps([item.prompt, *item.completions]))
-    db.execute("INSERT OR IGNORE INTO items (id, mode, texts) VALUES (?, ?, ?)", values)
-    return db.execute(
-        "INSERT INTO places (batch, item, coming, priority, split, gold)"
-        " SELECT ?, n, ?, ?, ?, ? FROM items WHERE id = ? ON CONFLICT DO NOTHING",
-        (batch, position, priority, item.split, item.gold, item.id),
-    ).rowcount
+def _insert(db: Connection, batch: int, position: int, pairs: Sequence[tuple[Item, float]]) -> int:
+    """Returns the number of new places: items that are in the batch already get none."""
+    by_id: dict[str, tuple[Item, float]] = {}
+    for item, priority in pairs:
+        by_id.setdefault(item.id, (item, priority))
+    rows = [(item.id, item.mode, json.dumps([item.prompt, *item.completions])) for item, _ in by_id.values()]
+    _insert_rows(db, "items (id, mode, texts)", rows, "ON CONFLICT DO NOTHING")
+    marks = ",".join("?" * len(by_id))
+    numbers = dict(db.execute(f"SELECT id, n FROM items WHERE id IN ({marks})", tuple(by_id)).fetchall())
+    placed = db.execute(
+        f"SELECT item FROM places WHERE batch = ? AND item IN ({marks})", (batch, *numbers.values())
+    )
+    old = {item for (item,) in placed.fetchall()}
+    new = [(numbers[id_], *pair) for id_, pair in by_id.items() if numbers[id_] not in old]
+    places = [
+        (batch, n, position + i, priority, item.split, item.gold) for i, (n, item, priority) in enumerate(new)
+    ]
+    _insert_rows(db, "places (batch, item, coming, priority, split, gold)", places)
+    return len(places)
 
 
-def _move_cursors_back(db: sqlite3.Connection, batch: int, first: int) -> None:
+def _insert_rows(db: Connection, table: str, rows: Sequence[Sequence[Any]], conflict: str = "") -> None:
+    if rows:
+        marks = ", ".join([f"({', '.join('?' * len(rows[0]))})"] * len(rows))
+        db.execute(f"INSERT INTO {table} VALUES {marks} {conflict}", [value for row in rows for value in row])
+
+
+def _move_cursors_back(db: Connection, batch: int, first: int) -> None:
     """Move cursors back to the first of the places added from ``position = first`` on."""
     db.execute(
         "UPDATE cursors SET priority = p.priority, coming = p.coming FROM ("

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pipeline.labelling.log import counters
-from pipeline.labelling.log.database import Database, Refused
+from pipeline.labelling.log.database import Connection, Database, Refused
 from pipeline.labelling.log.new_event import (
     NewAdjudication,
     NewConsent,
@@ -88,7 +87,7 @@ class Events:
             since = rows[-1][0]
 
 
-def append_in(db: sqlite3.Connection, event: NewEvent) -> Receipt:
+def append_in(db: Connection, event: NewEvent) -> Receipt:
     """:meth:`Events.append` inside a transaction."""
     item_id = None if isinstance(event, NewUndo | NewConsent) else event.item
     item = None if item_id is None else _number(db, item_id)
@@ -113,7 +112,7 @@ def append_in(db: sqlite3.Connection, event: NewEvent) -> Receipt:
     return Receipt(seq, False, item_id)
 
 
-def _undo(db: sqlite3.Connection, event: NewUndo) -> Receipt:
+def _undo(db: Connection, event: NewUndo) -> Receipt:
     answer = last_answer(db, event.annotator)
     if answer is None:
         raise Refused("undo", "there is no answer to undo.")
@@ -129,7 +128,7 @@ def _undo(db: sqlite3.Connection, event: NewUndo) -> Receipt:
     return Receipt(seq, False, answer.item)
 
 
-def replace_in(db: sqlite3.Connection, event: SourcedEvent) -> Receipt:
+def replace_in(db: Connection, event: SourcedEvent) -> Receipt:
     """Record a new event inside a transaction; a vote replaces the person's current vote on its item.
 
     Raises:
@@ -145,12 +144,12 @@ def replace_in(db: sqlite3.Connection, event: SourcedEvent) -> Receipt:
     return append_in(db, event)
 
 
-def receipt_in(db: sqlite3.Connection, event: SourcedEvent) -> Receipt | None:
+def receipt_in(db: Connection, event: SourcedEvent) -> Receipt | None:
     """The receipt of an event that is recorded already. Raises Refused where its key is another's."""
     return _receipt(db, event, event.item, json.dumps(event.payload, sort_keys=True))
 
 
-def _take_back(db: sqlite3.Connection, key: str, annotator: str, item_id: str) -> int | None:
+def _take_back(db: Connection, key: str, annotator: str, item_id: str) -> int | None:
     """Undo a person's current first-round vote on an item; the undo's number, None where there is no vote."""
     item = _number(db, item_id)
     sql = "SELECT seq FROM answers WHERE annotator = ? AND item = ? AND round = 0 AND vote = 1"
@@ -163,13 +162,13 @@ def _take_back(db: sqlite3.Connection, key: str, annotator: str, item_id: str) -
     return seq
 
 
-def last_answer(db: sqlite3.Connection, annotator: str) -> Event | None:
+def last_answer(db: Connection, annotator: str) -> Event | None:
     """A person's newest current vote or skip, which an undo takes back; None if not in the current batch."""
     row = db.execute(
-        f"{select_events()} {IN_BATCH} WHERE e.seq = max("
-        " coalesce((SELECT max(seq) FROM answers WHERE annotator = :who AND vote = 0), 0),"
-        " coalesce((SELECT max(seq) FROM answers WHERE annotator = :who AND vote = 1), 0))",
-        {"who": annotator},
+        f"{select_events()} {IN_BATCH} WHERE e.seq = (SELECT max(seq) FROM ("
+        "SELECT max(seq) AS seq FROM answers WHERE annotator = ? AND vote = 0"
+        " UNION ALL SELECT max(seq) FROM answers WHERE annotator = ? AND vote = 1) newest)",
+        (annotator, annotator),
     ).fetchone()
     return event_of(row) if row else None
 
@@ -182,7 +181,7 @@ def select_events(source: str = "events") -> str:
     )
 
 
-IN_BATCH = "JOIN places p ON p.item = e.item JOIN batches b ON b.n = p.batch AND b.current"
+IN_BATCH = "JOIN places p ON p.item = e.item JOIN batches b ON b.n = p.batch AND b.current = 1"
 """Restricts :func:`select_events` to items of the current batch."""
 
 
@@ -197,9 +196,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _receipt(
-    db: sqlite3.Connection, event: NewEvent | NewRetraction, item_id: str | None, payload: str
-) -> Receipt | None:
+def _receipt(db: Connection, event: NewEvent | NewRetraction, item_id: str | None, payload: str) -> Receipt | None:
     """The receipt of the event recorded under this key. Raises Refused where its content differs."""
     row = db.execute(
         "SELECT e.seq, i.id, e.type, e.annotator, e.payload FROM events e LEFT JOIN items i ON i.n = e.item"
@@ -214,14 +211,14 @@ def _receipt(
     return Receipt(seq, True, item)
 
 
-def _number(db: sqlite3.Connection, item: str) -> int:
+def _number(db: Connection, item: str) -> int:
     row = db.execute("SELECT n FROM items WHERE id = ?", (item,)).fetchone()
     if row is None:
         raise Refused(f"item {item:.12}", "is not known.", "Reload the page.")
     return row[0]
 
 
-def _round(db: sqlite3.Connection, event: NewVote | NewSkip, item: int) -> int:
+def _round(db: Connection, event: NewVote | NewSkip, item: int) -> int:
     """The round of a new vote or skip. Raises Refused where the person has answered already."""
     own = (event.annotator, item)
     if not db.execute("SELECT 1 FROM answers WHERE annotator = ? AND item = ? AND round = 0", own).fetchone():
@@ -232,7 +229,7 @@ def _round(db: sqlite3.Connection, event: NewVote | NewSkip, item: int) -> int:
 
 
 def _insert(
-    db: sqlite3.Connection,
+    db: Connection,
     event: NewEvent,
     payload: str,
     item: int | None,
@@ -240,10 +237,10 @@ def _insert(
     undoes: int | None = None,
 ) -> int:
     ms = event.ms if isinstance(event, NewVote | NewSkip) else None
-    cursor = db.execute(
+    row = db.execute(
         "INSERT INTO events (key, at, annotator, type, item, round, payload, undoes, ms)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING seq",
         (event.key, now(), event.annotator, event.type, item, round_, payload, undoes, ms),
-    )
-    assert cursor.lastrowid is not None
-    return cursor.lastrowid
+    ).fetchone()
+    assert row is not None
+    return row[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
 from collections import Counter
 from pathlib import Path
 
@@ -13,15 +12,16 @@ from pipeline.labelling.items import TYPED, Item
 from pipeline.labelling.log import counters
 from pipeline.labelling.log.answers import Answers
 from pipeline.labelling.log.batches import Batches, add_in
-from pipeline.labelling.log.database import Database, Refused
+from pipeline.labelling.log.database import Connection, Refused
 from pipeline.labelling.log.events import Events, Receipt, now, receipt_in, replace_in, select_events
 from pipeline.labelling.log.new_event import SourcedEvent
+from pipeline.labelling.log.opening import open_database
 from pipeline.labelling.log.people import People
 from pipeline.labelling.log.queue import Queue
 
 
 class Log:
-    """``data/<name>-labels/`` with ``labels.sqlite3`` and ``secret``.
+    """``data/<name>-labels/`` with ``labels.sqlite3`` and ``secret``, or with the URL of a PostgreSQL database.
 
     Threads may share one log, and processes may open the same directory; a log does not survive a fork. Every call
     may raise StoreError for a damaged file, and a writing one :class:`~pipeline.labelling.log.database.LogFull`.
@@ -34,10 +34,10 @@ class Log:
         answers: the current answers, derived from it.
     """
 
-    def __init__(self, directory: Path, *, busy_ms: int = 10_000) -> None:
-        """Open or create. Raises as :class:`~pipeline.labelling.log.database.Database` does."""
+    def __init__(self, directory: Path, url: str | None = None, *, busy_ms: int = 10_000) -> None:
+        """Open or create, as :func:`~pipeline.labelling.log.opening.open_database` does."""
         self.directory = directory
-        self.database = Database(directory, busy_ms=busy_ms)
+        self.database = open_database(directory, url, busy_ms=busy_ms)
         self.people = People(self.database)
         self.batches = Batches(self.database)
         self.queue = Queue(self.database, self.people, self.batches)
@@ -69,7 +69,7 @@ class Log:
                 return earlier
             batch = counters.current_batch(db)
             if batch is None:
-                raise StoreError(str(self.database.path), "has no batch to add items to.")
+                raise StoreError(self.database.where, "has no batch to add items to.")
             add_in(db, batch, [(item, 0.0)])
             return replace_in(db, event)
 
@@ -93,14 +93,14 @@ class Log:
         return erased
 
 
-def _erase(db: sqlite3.Connection, annotator: str) -> int:
+def _erase(db: Connection, annotator: str) -> int:
     if not db.execute("SELECT 1 FROM people WHERE id = ?", (annotator,)).fetchone():
         if db.execute("SELECT 1 FROM forgotten WHERE annotator = ?", (_hashed(annotator),)).fetchone():
             return 0
         raise Refused(f"annotator {annotator}", "is not known.")
     sha, counts = hashlib.sha256(), Counter[str]()
-    for row in db.execute(f"{select_events()} WHERE e.annotator = ? ORDER BY e.seq", (annotator,)):
-        sha.update(json.dumps(row).encode() + b"\n")
+    for row in db.execute(f"{select_events()} WHERE e.annotator = ? ORDER BY e.seq", (annotator,)).fetchall():
+        sha.update(json.dumps(list(row)).encode() + b"\n")
         counts[row[2]] += 1
     row = (_hashed(annotator), now(), json.dumps(counts), sha.hexdigest())
     db.execute("INSERT INTO forgotten VALUES (?, ?, ?, ?)", row)
@@ -113,13 +113,15 @@ def _erase(db: sqlite3.Connection, annotator: str) -> int:
     return counts.total()
 
 
-def _erase_typed_items(db: sqlite3.Connection) -> None:
+def _erase_typed_items(db: Connection) -> None:
     """Erase the items of typed batches that no event is left of."""
-    db.execute(
-        "DELETE FROM places WHERE NOT EXISTS (SELECT 1 FROM events e WHERE e.item = places.item)"
-        " AND batch IN (SELECT n FROM batches WHERE json_extract(about, ?))",
-        (f"$.{TYPED}",),
-    )
+    about = db.execute("SELECT n, about FROM batches").fetchall()
+    for batch in (n for n, text in about if json.loads(text).get(TYPED)):
+        db.execute(
+            "DELETE FROM places WHERE batch = ?"
+            " AND NOT EXISTS (SELECT 1 FROM events e WHERE e.item = places.item)",
+            (batch,),
+        )
     db.execute(
         "DELETE FROM items WHERE NOT EXISTS (SELECT 1 FROM places p WHERE p.item = items.n)"
         " AND NOT EXISTS (SELECT 1 FROM events e WHERE e.item = items.n)"

@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
-import re
 import secrets
-import sqlite3
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
-from pipeline.base.errors import StoreError
-from pipeline.base.files import disk_errors, fsync
-from pipeline.labelling.log.database import Database, Refused, directory_lock
-
-SECRET = "secret"
+from pipeline.labelling.log.database import Connection, Database, Refused
 
 
 @dataclass(frozen=True)
@@ -32,13 +24,13 @@ class Person:
 class People:
     """Table ``people``, the only place of names; elsewhere a person is an id, ``p_`` and 10 hex digits.
 
-    Tokens are HMACs under the project's secret, a file beside the database.
+    Tokens are HMACs under the project's secret: a file beside SQLite's, a row of PostgreSQL's tables.
     """
 
     def __init__(self, database: Database) -> None:
         """Create the secret if missing. Raises StoreError where it is damaged."""
         self._database = database
-        self._secret = _read_or_create_secret(database.path.parent / SECRET)
+        self._secret = database.secret
 
     def add(self, name: str) -> Person:
         """Add a person, or reactivate the one of this name.
@@ -64,8 +56,8 @@ class People:
     def withdraw(self, annotator: str) -> None:
         """Invalidate a person's link; their answers stay. Raises Refused for an unknown id."""
         with self._database.write() as db:
-            sql = "UPDATE people SET active = 0, generation = generation + 1 WHERE id = ?"
-            if not db.execute(sql, (annotator,)).rowcount:
+            sql = "UPDATE people SET active = 0, generation = generation + 1 WHERE id = ? RETURNING 1"
+            if not db.execute(sql, (annotator,)).fetchall():
                 raise Refused(f"annotator {annotator}", "is not known.")
             db.execute("DELETE FROM leases WHERE annotator = ?", (annotator,))
 
@@ -97,34 +89,9 @@ class People:
         return hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()[:32]
 
 
-def require_active(db: sqlite3.Connection, annotator: str) -> None:
+def require_active(db: Connection, annotator: str) -> None:
     """Raise Refused unless the person is active."""
     row = db.execute("SELECT active FROM people WHERE id = ?", (annotator,)).fetchone()
     if not row or not row[0]:
         what = "was withdrawn." if row else "is not known."
         raise Refused(f"annotator {annotator}", what, "Ask for a new link.")
-
-
-def _read_or_create_secret(path: Path) -> bytes:
-    with disk_errors(str(path)):
-        if not path.exists():
-            with directory_lock(path.parent):
-                _create_secret(path)
-        text = path.read_text(encoding="utf-8", errors="replace").strip()
-    if not re.fullmatch(r"[0-9a-f]{64}", text):
-        what = "is damaged: not 64 hexadecimal digits."
-        raise StoreError(str(path), what, "Restore it; or delete it, and send new links.")
-    return bytes.fromhex(text)
-
-
-def _create_secret(path: Path) -> None:
-    """Create it atomically: a truncated secret would invalidate every link."""
-    if path.exists():  # another process was first
-        return
-    temporary = path.with_name(f".{SECRET}.{secrets.token_hex(4)}")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(fd, "w") as f:
-        f.write(secrets.token_hex(32))
-    fsync(temporary)
-    os.replace(temporary, path)
-    fsync(path.parent)

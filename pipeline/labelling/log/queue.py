@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import sqlite3
 import statistics
 import time
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pipeline.base.records import bucket
 from pipeline.labelling.items import Item
 from pipeline.labelling.log.batches import Batches
 from pipeline.labelling.log.counters import EVERYBODY, current_batch
-from pipeline.labelling.log.database import Database
+from pipeline.labelling.log.database import Connection, Database
 from pipeline.labelling.log.events import IN_BATCH, NOT_SHOWN, Event, event_of, select_events
 from pipeline.labelling.log.people import People, require_active
 from pipeline.labelling.settings import LabelSection
@@ -109,7 +108,7 @@ class Queue:
         """The person's newest unanswered assignment in the current batch; makes and renews none."""
         row = self._database.row(
             "SELECT i.id, i.n, l.round, l.until FROM leases l JOIN items i ON i.n = l.item"
-            " JOIN places p ON p.item = l.item JOIN batches b ON b.n = p.batch AND b.current"
+            " JOIN places p ON p.item = l.item JOIN batches b ON b.n = p.batch AND b.current = 1"
             " WHERE l.annotator = ? ORDER BY l.n DESC LIMIT 1",
             (annotator,),
         )
@@ -168,7 +167,7 @@ class Queue:
 class _Turn:
     """Chooses an item for one person, inside a transaction. Items are numbers (``items.n``)."""
 
-    db: sqlite3.Connection
+    db: Connection
     batch: int
     annotator: str
     plan: Plan
@@ -178,7 +177,7 @@ class _Turn:
     def renewed(self) -> bool:
         """Renew the person's open assignment, if any; drop expired ones whose item others have done."""
         own = self.db.execute(
-            "SELECT l.n, l.until, l.round = 1 OR p.gold IS NOT NULL OR p.level < ?"
+            "SELECT l.n, l.until, (l.round = 1 OR p.gold IS NOT NULL OR p.level < ?)"
             " FROM leases l JOIN places p ON p.batch = ? AND p.item = l.item"
             " WHERE l.annotator = ? ORDER BY l.n DESC",
             (self.plan.votes, self.batch, self.annotator),
@@ -226,8 +225,8 @@ class _Turn:
         # CROSS JOIN fixes the join order: from the few reopened items to their places.
         reopened = self.db.execute(
             "SELECT p.item, p.level, p.priority, p.coming"
-            " FROM reopened r CROSS JOIN places p ON p.batch = ? AND p.item = r.item"
-            f" WHERE p.gold IS NULL AND {_UNSEEN} ORDER BY p.priority, p.coming",
+            " FROM reopened r CROSS JOIN places p WHERE p.batch = ? AND p.item = r.item"
+            f" AND p.gold IS NULL AND {_UNSEEN} ORDER BY p.priority, p.coming",
             (self.batch, self.annotator),
         ).fetchall()
         first = next(self._search(EVERYBODY, (float("-inf"), 0)), None)
@@ -243,20 +242,34 @@ class _Turn:
         """
         sql = "SELECT priority, coming FROM cursors WHERE annotator = ? AND votes = ?"
         cursor = self.db.execute(sql, (who, self.plan.votes)).fetchone()
-        rows = self.db.execute(
-            "SELECT p.item, p.level, p.priority, p.coming FROM places p INDEXED BY queue"
-            " WHERE p.batch = ? AND p.gold IS NULL AND p.level < ? AND (p.priority, p.coming) >= (?, ?)"
-            f" AND {_UNSEEN} ORDER BY p.priority, p.coming",
-            (self.batch, self.plan.votes, *max(cursor or start, start), who),
-        )
-        first = rows.fetchone()
+        rows = self._from(who, max(cursor or start, start))
+        first = next(rows, None)
         if first is None:
             return
         if first[2:] != cursor:
-            moved = (who, self.plan.votes, *first[2:])
-            self.db.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?, ?, ?)", moved)
+            sql = (
+                "INSERT INTO cursors VALUES (?, ?, ?, ?) ON CONFLICT (annotator) DO UPDATE"
+                " SET votes = excluded.votes, priority = excluded.priority, coming = excluded.coming"
+            )
+            self.db.execute(sql, (who, self.plan.votes, *first[2:]))
         yield first
         yield from rows
+
+    def _from(self, who: str, start: tuple[float, int]) -> Iterator[tuple[int, int, float, int]]:
+        """The rows of :meth:`_search`, in chunks: PostgreSQL's driver would read all of a long result."""
+        comparison, size = ">=", 16
+        while True:
+            rows = self.db.execute(
+                "SELECT p.item, p.level, p.priority, p.coming FROM places p INDEXED BY queue"
+                " WHERE p.batch = ? AND p.gold IS NULL AND p.level < ?"
+                f" AND (p.priority, p.coming) {comparison} (?, ?)"
+                f" AND {_UNSEEN} ORDER BY p.priority, p.coming LIMIT {size}",
+                (self.batch, self.plan.votes, *start, who),
+            ).fetchall()
+            yield from rows
+            if len(rows) < size:
+                return
+            start, comparison, size = rows[-1][2:], ">", min(size * 8, 4096)
 
     def special(self) -> tuple[int, int] | None:
         """(item, round) of the gold item or repeat due at this turn, decided by a hash of the answer count."""

@@ -69,7 +69,7 @@ class LabellingProject:
 
     def open(self, batch: str, about: Mapping[str, Any]) -> Log:
         """Open the log; make ``batch`` the current one, with the gold items in it."""
-        log, s = Log(self.directory), self.settings
+        log, s = Log(self.directory, self.settings.database), self.settings
         log.batches.open(batch, dict(about))
         if s.gold is not None:
             log.batches.add_items(own_data.gold_items(s.gold, s.columns, s.mode, self.where))

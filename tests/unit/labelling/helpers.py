@@ -85,8 +85,8 @@ def tables(log: Log) -> dict[str, list[Any]]:
     sql = {
         "answers": "SELECT * FROM answers ORDER BY annotator, item, round",
         "levels": "SELECT * FROM levels ORDER BY annotator, level",
-        "tallies": "SELECT * FROM tallies WHERE answered + skipped ORDER BY annotator",
-        "places": "SELECT item, level FROM places JOIN batches b ON b.n = batch WHERE b.current ORDER BY item",
+        "tallies": "SELECT * FROM tallies WHERE answered + skipped > 0 ORDER BY annotator",
+        "places": "SELECT item, level FROM places JOIN batches b ON b.n = batch WHERE b.current = 1 ORDER BY item",
     }
     return {name: log.database.rows(query) for name, query in sql.items()}
 

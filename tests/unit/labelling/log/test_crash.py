@@ -19,9 +19,11 @@ from pipeline.labelling.log.database import LogFull
 from pipeline.labelling.log.events import Receipt
 from pipeline.labelling.log.log import Log
 from pipeline.labelling.log.queue import Plan
-from pipeline.labelling.log.schema import FILE
+from pipeline.labelling.log.sqlite_schema import FILE
 from tests.helpers.forks import Forks, forked
 from tests.unit.labelling.helpers import ITEMS, open_log, tables, vote
+
+pytestmark = pytest.mark.sqlite
 
 WRITER = """
 import sys

@@ -18,8 +18,10 @@ from pipeline.labelling.items import Item
 from pipeline.labelling.log.database import LogFull
 from pipeline.labelling.log.events import Receipt
 from pipeline.labelling.log.log import Log
-from pipeline.labelling.log.schema import FILE
+from pipeline.labelling.log.sqlite_schema import FILE
 from tests.unit.labelling.helpers import ITEMS, new_event, open_log, recorded, tables
+
+pytestmark = pytest.mark.sqlite
 
 
 # Seen failing with: no ROLLBACK, after which the next BEGIN fails.

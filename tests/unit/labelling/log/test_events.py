@@ -12,7 +12,7 @@ from pipeline.labelling.log.database import Refused
 from pipeline.labelling.log.events import Receipt, append_in
 from pipeline.labelling.log.log import Log
 from pipeline.labelling.log.new_event import NewEvent, NewSkip, NewVote
-from pipeline.labelling.log.schema import FILE
+from pipeline.labelling.log.sqlite_schema import FILE
 from tests.unit.labelling.helpers import ITEMS, new_event, recorded, tables, undo, vote
 
 
@@ -153,6 +153,7 @@ def test_events_since(log: Log, who: str) -> None:
 
 
 # Seen failing with: events() and items() that read with one cursor.
+@pytest.mark.sqlite
 def test_a_reader_that_pauses_does_not_keep_the_wal(log: Log, who: str) -> None:
     for item in ITEMS[:5]:
         log.events.append(vote(who, item))
@@ -163,6 +164,7 @@ def test_a_reader_that_pauses_does_not_keep_the_wal(log: Log, who: str) -> None:
     assert log.database.row("PRAGMA wal_checkpoint(TRUNCATE)") == (0, 0, 0)
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     "sql",
     [

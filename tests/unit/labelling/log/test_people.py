@@ -36,6 +36,7 @@ def test_people_and_their_links(log: Log) -> None:
             log.people.add(name)
 
 
+@pytest.mark.sqlite
 def test_links_and_the_salt_are_the_same_tomorrow_and_differ_between_projects(tmp_path: Path) -> None:
     logs = [Log(tmp_path / "one"), Log(tmp_path / "one"), Log(tmp_path / "two")]
     logs[0].people.add("first")
@@ -49,6 +50,7 @@ def test_links_and_the_salt_are_the_same_tomorrow_and_differ_between_projects(tm
     assert sorted(p.name for p in (tmp_path / "one").iterdir() if "sqlite" not in p.name) == ["secret"]
 
 
+@pytest.mark.sqlite
 def test_a_damaged_secret(tmp_path: Path) -> None:
     Log(tmp_path / "l").close()
     for text in ("", "0" * 63, "é" * 64):
