@@ -233,7 +233,13 @@ class PostgresDatabase:
 
         driver = Driver(**self._url.arguments(), timeout=seconds, application_name="rlhf-pipeline label")
         driver.register_in_adapter(NUMERIC, int)  # sums of whole numbers, which JSON should show as such
-        for setting in (f"search_path = {self._schema}", f"lock_timeout = {self._busy_ms}"):
+        # A plan that was made once, for tables that were small, would read the whole of large ones.
+        settings = (
+            f"search_path = {self._schema}",
+            f"lock_timeout = {self._busy_ms}",
+            "plan_cache_mode = force_custom_plan",
+        )
+        for setting in settings:
             driver.run(f"SET {setting}")
         if driver.run("SHOW synchronous_commit") in ([["off"]], [["local"]]):
             driver.run("SET synchronous_commit = on")
