@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -18,10 +18,45 @@ from pipeline.modeling.roles import load_policy, merged_adapter
 from pipeline.modeling.types import Device
 
 
-class Sampling:
-    """An iterable, for one pass, of ``(index of the prompt, comparison)``, each as soon as it is sampled.
+class Pairing:
+    """Makes comparisons of each prompt's completions, every two of them, and counts.
 
     Equal completions of a prompt are not compared, and no comparison is repeated.
+    """
+
+    def __init__(self, prompts: Sequence[str], per_prompt: int) -> None:
+        self.prompts, self.per_prompt = prompts, per_prompt
+        self.pairs = self.kept = 0
+        self._seen: set[str] = set()
+
+    def of(self, texts: Iterable[str | None]) -> Iterator[tuple[int, Comparison]]:
+        """``(index of the prompt, comparison)`` from the completions in the order of the prompts.
+
+        Args:
+            texts: None where there is none; it is in no comparison.
+        """
+        group: list[str | None] = []
+        for i, text in enumerate(texts):
+            group.append(text)
+            if len(group) < self.per_prompt:
+                continue
+            index = i // self.per_prompt
+            for a, b in combinations([t for t in group if t is not None], 2):
+                self.pairs += 1
+                comparison = Comparison(self.prompts[index], a, b)
+                if a != b and comparison.id not in self._seen:
+                    self._seen.add(comparison.id)
+                    self.kept += 1
+                    yield index, comparison
+            group = []
+
+    def report(self) -> dict[str, Any]:
+        """Counts for the manifest: pairs sampled, and those equal or repeated."""
+        return {"sampled": self.pairs, "identical_or_repeated": self.pairs - self.kept}
+
+
+class Sampling:
+    """An iterable, for one pass, of ``(index of the prompt, comparison)``, each as soon as it is sampled.
 
     Args:
         base: directory or Hub id, and revision.
@@ -54,37 +89,24 @@ class Sampling:
         self._temperature, self._batch_size, self._seed = temperature, batch_size, seed
         # Whole batches: fewer completions than fill one take as long.
         self._rows = -(-(at_a_time or 10**12) // batch_size) * batch_size
-        self._pairs = self._yielded = self._ended = self._sampled = 0
+        self._pairing = Pairing(prompts, per_prompt)
+        self._ended = self._sampled = 0
 
     @property
     def total(self) -> int:
         """Completions to sample."""
         return len(self._prompts) * self._per_prompt
 
-    def report(self) -> dict[str, float | str]:
-        """Counts for the manifest: pairs sampled, those equal or repeated, the share that ended; the precision."""
+    def report(self) -> dict[str, Any]:
+        """See :meth:`Pairing.report`; the share that ended; the precision."""
         return {
-            "sampled": self._pairs,
-            "identical_or_repeated": self._pairs - self._yielded,
+            **self._pairing.report(),
             "ended_share": round(self._ended / max(self._sampled, 1), 4),
             "precision": precision_name(self._dtype),
         }
 
     def __iter__(self) -> Iterator[tuple[int, Comparison]]:
-        seen: set[str] = set()
-        texts: list[str] = []
-        for text in self._completions():
-            texts.append(text)
-            if len(texts) % self._per_prompt:
-                continue
-            index = len(texts) // self._per_prompt - 1
-            for a, b in combinations(texts[-self._per_prompt :], 2):
-                self._pairs += 1
-                comparison = Comparison(self._prompts[index], a, b)
-                if a != b and comparison.id not in seen:
-                    seen.add(comparison.id)
-                    self._yielded += 1
-                    yield index, comparison
+        return self._pairing.of(self._completions())
 
     def _completions(self) -> Iterator[str]:
         from tqdm import tqdm

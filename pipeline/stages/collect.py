@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 from typing import cast
 
@@ -29,9 +29,12 @@ from pipeline.governance.consent import KEY as CONSENT
 from pipeline.governance.consent import NOT_NEEDED, UNKNOWN
 from pipeline.labelling.session.session import LabellingSession
 from pipeline.modeling.comparisons import Sampling
+from pipeline.modeling.loading import load_tokenizer
 from pipeline.modeling.precision import base_dtype
 from pipeline.modeling.types import Device
 from pipeline.results.stats import to_json
+from pipeline.served.prompts import turns_reader
+from pipeline.served.sampling import COMPLETIONS, ServedSampling
 from pipeline.stages.answered_pairs import Answered, Judged, Row, Rows
 from pipeline.stages.ask_people import open_session, sampled_before, sampling_key, set_order, write_comparisons
 from pipeline.stages.data.scrub import ScrubbedSource, scrubbed_groups
@@ -42,6 +45,7 @@ from pipeline.tasks import VIEWS, Split, Task, load_task, with_template_of
 from pipeline.tasks._vader import VADER_NAME
 from pipeline.texts.personal_data.count import STATS, in_words
 from pipeline.workflow.graph import collects_preferences, reward_sources
+from pipeline.workflow.samplers import parse_sampler
 from pipeline.workflow.sections.collect import CollectSection
 from pipeline.workflow.stage import Run, main_process, say
 
@@ -64,6 +68,8 @@ def collect(run: Run) -> None:
     if config.asks_people:
         if main_process():  # there is one page and one log
             ask_people(run, options, task, prompts)
+        return
+    if options.sampler is not None and not main_process():  # nothing is asked for twice
         return
     context = Context(task.gold_scores, config.seed, str(config.path), VIEWS)
     if shares_its_errors(options, task):
@@ -93,7 +99,12 @@ def collect(run: Run) -> None:
     answers = annotator.annotate_all([c for _, c in drawn])
     judged = [Judged(c, a, splits[i]) for (i, c), a in zip(drawn, answers, strict=True)]
     report = {"annotator": annotator.name, **sampling.report(), **against_gold(task, judged)}
-    publish(run, prompts, Answered(judged), report, f"{NOT_NEEDED}: no person annotated here")
+    consent = f"{NOT_NEEDED}: no person annotated here"
+    publish(
+        run, prompts, Answered(judged), report, consent, lambda draft: write_completions(draft, sampling, splits)
+    )
+    if isinstance(sampling, ServedSampling):
+        sampling.discard()
 
 
 def prompts_by_split(task: Task, options: CollectSection, seed: int) -> dict[str, list[Row]]:
@@ -164,8 +175,8 @@ def draw(
     task: Task,
     prompts: dict[str, list[Row]],
     at_a_time: int | None = None,
-) -> tuple[Sampling, list[str]]:
-    """Prepare sampling from the base, or from the policy that ``inputs`` names; iterating over it samples.
+) -> tuple[Sampling | ServedSampling, list[str]]:
+    """Prepare sampling from the base, the policy that ``inputs`` names, or a server; iterating over it samples.
 
     Returns:
         The sampling, and the split of each prompt.
@@ -178,11 +189,14 @@ def draw(
         for split, n in sizes.items()
         for p in draw_prompts(task, split, n, run.config.seed, kept_apart, options.round)
     ]
+    texts = [p for p, _ in drawn]
+    if run.config.collect.sampler is not None:
+        return served(run, options, task, texts), [split for _, split in drawn]
     device = cast("Device", PartialState().device)
     sampling = Sampling(
         run.base,
         run.version("policy").path if "policy" in run.inputs else None,
-        [p for p, _ in drawn],
+        texts,
         completion_tokens=task.completion_tokens,
         per_prompt=options.completions,
         temperature=options.temperature,
@@ -193,6 +207,26 @@ def draw(
         at_a_time=at_a_time,
     )
     return sampling, [split for _, split in drawn]
+
+
+def served(run: Run, options: CollectSection, task: Task, prompts: list[str]) -> ServedSampling:
+    """Prepare sampling from the server of ``collect.sampler``."""
+    where = str(run.config.path)
+    sampler = parse_sampler(options.sampler, where)
+    assert sampler is not None
+    tokenizer = load_tokenizer(*run.base)
+    seed = sampling_seed(run.config.seed, options.round)
+    return ServedSampling(
+        sampler,
+        prompts,
+        tokenizer=tokenizer,
+        turns=turns_reader(tokenizer, run.config.task_args.get("chat_template"), where),
+        journal=run.work_root / f"{run.config.name}-completions-{digest([sampler.url, sampler.model, seed])[:12]}",
+        completion_tokens=task.completion_tokens,
+        per_prompt=options.completions,
+        temperature=options.temperature,
+        seed=seed,
+    )
 
 
 def sampling_seed(seed: int, round: int) -> int:
@@ -215,6 +249,8 @@ def ask_people(run: Run, options: CollectSection, task: Task, prompts: dict[str,
                     else:  # only the rules for when it is enough, or for outcomes, have changed
                         for split in SPLITS:
                             draft.write_rows(split, [], carry=comparisons)
+                            if comparisons.has_split(split, "completions"):
+                                draft.write_rows(split, [], config="completions", carry=comparisons)
                         draft.stats.update(comparisons.manifest.stats)
                 comparisons = draft.version
             session.ask_about(comparisons)
@@ -239,6 +275,7 @@ def show_comparisons(
         write_comparisons(
             draft, session, ((splits[i], c.prompt, (c.completion_a, c.completion_b)) for i, c in drawn)
         )
+        write_completions(draft, drawn, splits)
         return drawn.report()
     replaced = Counter[str]()
     own = scrubbed_groups(own, replaced) if options.scrub else own
@@ -262,17 +299,34 @@ def publish_prompts(run: Run, prompts: dict[str, list[Row]]) -> None:
                 draft.write_rows(split, rows, schema=PROMPTS)
 
 
-def publish(run: Run, prompts: dict[str, list[Row]], rows: Rows, report: Row, consent: str) -> None:
+def write_completions(draft: Draft, sampling: Sampling | ServedSampling, splits: Sequence[str]) -> None:
+    """Write a server's completions one by one, with their token ids, beside the comparisons made of them."""
+    if isinstance(sampling, ServedSampling):
+        for split in SPLITS:
+            rows = sampling.rows(lambda index, split=split: splits[index] == split)
+            draft.write_rows(split, rows, config="completions", schema=COMPLETIONS)
+
+
+def publish(
+    run: Run,
+    prompts: dict[str, list[Row]],
+    rows: Rows,
+    report: Row,
+    consent: str,
+    beside: Callable[[Draft], None] = lambda _: None,
+) -> None:
     """Write the three datasets, ``preferences`` last: it marks the stage as done.
 
     Args:
         consent: what is known of that of the people whose choices these are.
+        beside: writes what else belongs to the comparisons.
     """
     _require_rows(run, rows)
     publish_prompts(run, prompts)
     with run.draft("comparisons") as draft:
         for split in SPLITS:
             draft.write_rows(split, rows.comparisons(split), schema=COMPARISONS)
+        beside(draft)
         draft.stats.update(report)
     parents = [(draft.version, "comparisons")]
     previous = run.version("previous") if "previous" in run.inputs else None

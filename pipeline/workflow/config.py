@@ -27,6 +27,7 @@ from pipeline.workflow.key_checks.idle_together import check_together, without_t
 from pipeline.workflow.key_checks.secret_values import refuse_secrets
 from pipeline.workflow.key_checks.unknown_and_mistyped import build, check_types, parse_options, short, unknown_key
 from pipeline.workflow.reward_sources import check_combine, parse_sources
+from pipeline.workflow.samplers import parse_sampler
 from pipeline.workflow.sections.governance import GovernanceSection
 from pipeline.workflow.sections.loop import StopOptions
 from pipeline.workflow.sections.training import saving_defaults
@@ -181,6 +182,9 @@ def _check_parts(config: Experiment) -> None:
     if (unsure := config.chosen.get("label", {}).get("reward")) is not None:
         parse_sources(unsure, where, "label.reward")
     parse_judges(config.evaluate.judges, where)
+    if parse_sampler(config.collect.sampler, where) is not None and "policy" in config.inputs("collect"):
+        mend = "Serve the policy and leave the input out, or leave collect.sampler out."
+        raise ConfigError(where, "collect.inputs.policy has no effect beside collect.sampler.", mend)
     parse_options(StopOptions, config.loop.stop, where, "loop.stop.")
     if config.reward.test_sets:  # their formats take a while to import
         from pipeline.workflow.named_sets import parse_sets

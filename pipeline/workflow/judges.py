@@ -41,14 +41,7 @@ class JudgeOptions:
     request: dict[str, Any] = field(default_factory=lambda: {"temperature": 0, "max_tokens": 16})
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
-            raise ValueError(f"url {self.url!r} is not an address such as http://localhost:8000/v1")
-        # Settings are recorded in every version.
-        if parts.username or parts.password or parts.query:
-            raise ValueError(
-                "url holds a user, a password or a query; a key belongs into the variable key_env names"
-            )
+        check_address(self.url)
         for key in ("concurrency", "attempts", "timeout"):
             if getattr(self, key) <= 0:
                 raise ValueError(f"{key} {getattr(self, key)} is not above 0")
@@ -56,6 +49,19 @@ class JudgeOptions:
             raise ValueError(f"prompts {self.prompts} is below 1")
         if {"model", "messages", "stream"} & self.request.keys():
             raise ValueError("request: model, messages and stream are not yours to set there")
+
+
+def check_address(url: str) -> None:
+    """Check the address of a server, which is recorded in versions as all settings are.
+
+    Raises:
+        ValueError: it is none, or it holds a secret.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+        raise ValueError(f"url {url!r} is not an address such as http://localhost:8000/v1")
+    if parts.username or parts.password or parts.query:
+        raise ValueError("url holds a user, a password or a query; a key belongs into the variable key_env names")
 
 
 @dataclass(frozen=True)

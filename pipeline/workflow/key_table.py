@@ -17,10 +17,21 @@ from pipeline.base.plugins import annotator_module, label_section, task_class
 from pipeline.workflow.experiment import SECTIONS as STAGE_KEYS
 from pipeline.workflow.experiment import SharedKeys
 from pipeline.workflow.judges import JudgeOptions
-from pipeline.workflow.key_checks.bounds import ANNOTATORS, JUDGE, PAIRS, SECTIONS, SEED, STOP, TASKS, Bound
+from pipeline.workflow.key_checks.bounds import (
+    ANNOTATORS,
+    JUDGE,
+    PAIRS,
+    SAMPLER,
+    SECTIONS,
+    SEED,
+    STOP,
+    TASKS,
+    Bound,
+)
 from pipeline.workflow.key_checks.idle_keys import IDLE, Idle
 from pipeline.workflow.key_checks.unknown_and_mistyped import accepted, spell, unknown_key
 from pipeline.workflow.named_sets import PairSet
+from pipeline.workflow.samplers import SamplerOptions
 from pipeline.workflow.sections.governance import GovernanceSection
 from pipeline.workflow.sections.loop import StopOptions
 from pipeline.workflow.sections.trl_help import DECIDED, HELP
@@ -76,6 +87,7 @@ def places() -> dict[str, str]:
         "governance": "what a version must have before it is published",
         "reward.test_sets.NAME": "a set of pairs to measure the reward model on",
         "evaluate.judges[]": "a language model as judge",
+        "collect.sampler": "a server that samples the completions",
     }
     about |= {f"task_args of {name}": "the task" for name in TASKS}
     return about | {f"collect.annotator_args of {name}": "the annotator" for name in ANNOTATORS}
@@ -131,6 +143,7 @@ def _class_of(place: str) -> type[Any]:
         SHARED: SharedKeys,
         "reward.test_sets.NAME": PairSet,
         "evaluate.judges[]": JudgeOptions,
+        "collect.sampler": SamplerOptions,
     }
     others["loop.stop"] = StopOptions
     if place == "governance":
@@ -150,6 +163,7 @@ def _bounds_of(place: str) -> Mapping[str, Bound]:
         SHARED: {"seed": SEED},
         "reward.test_sets.NAME": PAIRS,
         "evaluate.judges[]": JUDGE,
+        "collect.sampler": SAMPLER,
         "loop.stop": STOP,
     }
     return {**SECTIONS, **others}[place]

@@ -13,6 +13,7 @@ from pipeline.base.records import digest
 from pipeline.store.manifest import Manifest
 from pipeline.workflow.experiment import Experiment
 from pipeline.workflow.graph import External, Input, scorers_by_role, trains_base
+from pipeline.workflow.samplers import sampled_by
 
 FORMATS = {"sft": 1, "collect": 1, "reward": 2, "ppo": 1, "evaluate": 1, "report": 4, "sweep": 1, "loop": 1}
 """The format of each stage's outputs, raised by one when the same inputs and settings give another output. Then
@@ -44,6 +45,8 @@ def learning_part(config: Experiment, stage: str) -> dict[str, object]:
         return {}
     own = {k: v for k, v in config.written.get(stage, {}).items() if k not in NOT_LEARNING}
     part: dict[str, object] = {"task": config.task, "task_args": config.task_args, "seed": config.seed, stage: own}
+    if isinstance(own.get("sampler"), dict):
+        own["sampler"] = sampled_by(own["sampler"])
     if stage == "collect" and config.asks_people:
         part["label"] = {k: v for k, v in config.written.get("label", {}).items() if k in LABEL_LEARNING}
     # An evaluation scores with the reward of PPO, also where ``inputs`` names another policy.

@@ -29,6 +29,12 @@ def schema() -> dict[str, Any]:
         }
     for section in sections.values():
         section["type"] = ["object", "null"]  # a section may be empty
+    sampler = sections["collect"]["properties"]["sampler"]
+    sections["collect"]["properties"]["sampler"] = {
+        "description": sampler["description"],
+        **mapping("collect.sampler"),
+        "type": ["object", "null"],
+    }
     sections["collect"]["allOf"] = [
         by_name("annotator", name, "annotator_args", mapping(f"collect.annotator_args of {name}"))
         for name in ANNOTATORS

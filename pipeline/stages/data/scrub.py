@@ -157,6 +157,8 @@ def _scrubbed_row(row: Row, ids: Mapping[str, str], counts: Counter[str]) -> Row
     if isinstance(row.get("prompt"), str):
         new["prompt"] = prompt
     new |= zip(keys, texts, strict=False)
+    if row.get("token_ids") is not None and new["completion"] != row["completion"]:
+        new["token_ids"] = None  # they spell the text that was replaced
     if listed:
         new["completions"] = json.dumps(texts[len(keys) :], ensure_ascii=False)
     for key in ("item_id", "comparison_id"):

@@ -228,6 +228,14 @@ ANNOTATORS: Mapping[str, Mapping[str, Bound]] = {
 JUDGE: Mapping[str, Bound] = {"prompts": COUNT, "concurrency": COUNT, "timeout": POSITIVE, "attempts": COUNT}
 """Keys of a language model in ``evaluate.judges``."""
 
+SAMPLER: Mapping[str, Bound] = {
+    "concurrency": COUNT,
+    "rate": POSITIVE,
+    "timeout": POSITIVE,
+    "attempts": COUNT,
+}
+"""Keys of ``collect.sampler``."""
+
 PAIRS: Mapping[str, Bound] = {"limit": COUNT, "min_score_ratio": NOT_NEGATIVE}
 """Keys of a set in ``reward.test_sets``."""
 
@@ -287,6 +295,7 @@ def _bounded(raw: Mapping[str, Any]) -> Iterator[tuple[str, Any, Bound]]:
         *((f"{section}.", dict_of(raw.get(section)), bounds) for section, bounds in SECTIONS.items()),
         ("task_args.", dict_of(raw.get("task_args")), TASKS.get(task, {})),
         ("collect.annotator_args.", dict_of(collect.get("annotator_args")), ANNOTATORS.get(annotator, {})),
+        ("collect.sampler.", dict_of(collect.get("sampler")), SAMPLER),
     ]
     judges = dict_of(raw.get("evaluate")).get("judges")
     for i, judge in enumerate(cast("list[Any]", judges) if isinstance(judges, list) else ()):

@@ -54,7 +54,7 @@ def _no_hub(source: object) -> bool:
 
 SHAPE = ("n_layer", "n_embd", "n_head", "n_positions", "vocab_size", "tokenizer")
 LORA = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")
-SAMPLING = ("comparisons", "completions", "temperature", "batch_size", "bf16")
+SAMPLING = ("comparisons", "completions", "temperature", "batch_size", "bf16", "sampler")
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -102,6 +102,15 @@ RULES: tuple[Rule, ...] = (
         "collect", SAMPLING, lambda raw, collect: collect.get("annotator") == "replay",
         "with annotator: replay, which brings its own comparisons",
         "How many are read is collect.annotator_args.limit.",
+    ),
+    Rule(
+        "collect", ("batch_size", "bf16"), lambda raw, collect: bool(collect.get("sampler")),
+        "beside collect.sampler, which decides how it samples",
+        "How many are asked for at a time is sampler.concurrency.",
+    ),
+    Rule(
+        "collect", ("sampler",), lambda raw, _: bool(dict_of(raw.get("label")).get("dataset")),
+        "beside label.dataset, which brings its own completions", "Leave one of them out.",
     ),
     Rule(
         "collect", ("split_by",),

@@ -70,7 +70,7 @@ def _look(value: object, path: str, where: str, named: bool) -> None:
 
 def _refusal(path: str, where: str) -> ConfigError:
     shown = _SHAPES.sub("***", path)
-    if shown.startswith("evaluate.judges"):
+    if shown.startswith(("evaluate.judges", "collect.sampler")):
         mend = "Remove it and set OPENAI_API_KEY, or the variable that key_env names, in the environment."
     else:
         mend = "Remove it and set HF_TOKEN in the environment."

@@ -27,6 +27,13 @@ class CollectSection:
         default=2, metadata={"help": "Completions of each prompt; every two of them are a comparison."}
     )
     temperature: float = field(default=1.0, metadata={"help": "Of sampling the completions."})
+    sampler: dict[str, Any] | None = field(
+        default=None,
+        metadata={
+            "help": "A server that samples the completions instead of this process: `{url: http://host:8000/v1, "
+            "model: NAME}`."
+        },
+    )
     serve: bool = field(default=True, metadata={"help": "Where people annotate: serve the page, and wait."})
     batch_size: int = field(default=128, metadata={"help": "Completions sampled at a time."})
     bf16: bool | None = field(

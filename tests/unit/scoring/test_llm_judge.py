@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from pipeline.base.errors import ConfigError, ModelError
-from pipeline.scoring.llm_judge import LARGEST_REPLY, Answer, LLMJudge, Pair, read_answer
+from pipeline.scoring import endpoint as retrying
+from pipeline.scoring.endpoint import LARGEST_REPLY
+from pipeline.scoring.llm_judge import Answer, LLMJudge, Pair, read_answer
 from pipeline.workflow.judges import JudgeOptions
 from pipeline.workflow.key_checks.unknown_and_mistyped import parse_options
 from tests.helpers.llm_endpoint import Endpoint, Reply, endpoint, longer_wins, says
@@ -122,13 +124,15 @@ def test_what_may_pass_is_tried_again() -> None:
         assert len(double.bodies) == 3
 
 
-def test_the_servers_waiting_time_is_kept() -> None:
+def test_the_servers_waiting_time_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
 
     class Stop(threading.Event):
         def wait(self, timeout: float | None = None) -> bool:
             waited.append(timeout or 0.0)
             return False
+
+    monkeypatch.setattr(retrying.time, "monotonic", lambda: sum(waited))
 
     replies: list[Reply] = [
         (429, b"", {"Retry-After": "7"}),
@@ -138,7 +142,7 @@ def test_the_servers_waiting_time_is_kept() -> None:
     ]
     with endpoint(lambda _, n: replies[n] if n < 4 else says("A")) as double:
         asking = judge(double, concurrency=1)
-        asking._stop, asking.backoff = Stop(), 2.0
+        asking.endpoint.stopping, asking.endpoint.backoff = Stop(), 2.0
         asking.ask(PAIRS[:1])
     assert waited[:2] == [7.0, 60.0]
     # Catches: a wait that does not grow.
@@ -153,7 +157,7 @@ def test_one_refusal_ends_all_and_is_what_is_told() -> None:
 
     with endpoint(reply) as double:
         asking = judge(double, concurrency=2)
-        asking.backoff = 60.0
+        asking.endpoint.backoff = 60.0
         with pytest.raises(ModelError, match="HTTP 401"):
             asking.ask(PAIRS[:2])
 
