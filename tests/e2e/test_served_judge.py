@@ -7,16 +7,11 @@ RLHF_CHAT_MODEL names a directory with a chat model, such as the base that confi
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import httpx
 import pytest
 
 from pipeline.evaluation.policy.length_control import length_controlled_win_rate
@@ -28,6 +23,7 @@ from pipeline.stages.evaluate.sampled_sides import EvaluationSamples
 from pipeline.statistics.intervals import has_value
 from pipeline.store.store import Store
 from pipeline.workflow.judges import JudgeOptions
+from tests.helpers.served_model import transformers_serve
 
 MODEL = os.environ.get("RLHF_CHAT_MODEL", "")
 pytestmark = [
@@ -58,27 +54,8 @@ ANSWERS = {
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    for package in ("fastapi", "uvicorn", "openai"):
-        pytest.importorskip(package)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("serve") / "log"
-    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", "--host", "127.0.0.1"]
-    with log.open("w") as out:
-        server = subprocess.Popen([*command, "--port", str(port), "--device", "cpu"], stdout=out, stderr=out)
-    try:
-        for _ in range(600):
-            assert server.poll() is None, log.read_text()[-2000:]
-            try:
-                httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False)
-                break
-            except httpx.TransportError:
-                time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        server.terminate()
-        server.wait(30)
+    with transformers_serve(tmp_path_factory.mktemp("serve") / "log") as url:
+        yield url
 
 
 # Every pair in both orders, over HTTP, and the sentence that a reader of the console gets.
