@@ -19,7 +19,8 @@ def with_tables(text: str) -> str:
 def table(place: str, names: list[str]) -> str:
     """Rows of key, default and what it is for."""
     keys = {key.name: key for key in keys_of(place)}
-    rows = [(f"`{name}`", f"`{keys[name].default}`", keys[name].help.replace("|", "\\|")) for name in names]
+    defaults = {name: f"`{key.default}`" if key.default else "required" for name, key in keys.items()}
+    rows = [(f"`{name}`", defaults[name], keys[name].help.replace("|", "\\|")) for name in names]
     return "\n".join(["| key | default | |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
 
 
