@@ -138,9 +138,13 @@ class Endpoint:
         # httpx's `json=` cannot encode half a surrogate pair, which a text may hold.
         return self._attempt(lambda: self._send("POST", path, json.dumps(body).encode(), parse))
 
-    def get(self, path: str, parse: Callable[[bytes], T]) -> T:
-        """As :meth:`post`, without a body."""
-        return self._attempt(lambda: self._send("GET", path, None, parse))
+    def get(self, path: str, parse: Callable[[bytes], T], without: T) -> T:
+        """As :meth:`post`, without a body.
+
+        Args:
+            without: returned where the server has no such route, or one that does not work.
+        """
+        return self._attempt(lambda: self._send("GET", path, None, parse, without))
 
     def _attempt(self, send: Callable[[], T]) -> T:
         problem = ""
@@ -177,7 +181,9 @@ class Endpoint:
         if turn > now and self.stopping.wait(turn - now):
             raise Stopped
 
-    def _send(self, method: str, path: str, content: bytes | None, parse: Callable[[bytes], T]) -> T:
+    def _send(
+        self, method: str, path: str, content: bytes | None, parse: Callable[[bytes], T], without: T | None = None
+    ) -> T:
         raw = b""
         assert self._client is not None, "send within open()"
         try:
@@ -192,6 +198,8 @@ class Endpoint:
             if self.stopping.is_set():
                 raise Stopped from err
             raise
+        if without is not None and response.status_code in (404, 405, 500, 501):
+            return without
         if not response.is_success:
             raise self._refusal(response, raw.decode("utf-8", "replace"))
         return parse(raw)

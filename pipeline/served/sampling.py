@@ -211,12 +211,8 @@ class ServedSampling:
 
     def _look(self) -> None:
         """Find out which server this is."""
-        try:
-            models = self._endpoint.get("/models", parse_models)
-        except ModelError as err:
-            if "HTTP 404" in err.what or "HTTP 405" in err.what:  # not all have the route
-                return
-            raise
+        # `transformers serve` answers 500 where it has no cache of the Hub.
+        models = self._endpoint.get("/models", parse_models, without={})
         self._kind, self._entry, names = kind_of(models, self.options.model)
         if self._entry is None and self._kind in ("vllm", "sglang"):  # the others load, or take, any name
             served = ", ".join(names[:6]) or "nothing"

@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.skipif(not MODEL, reason="RLHF_CHAT_MODEL names no directory with a chat model"),
 ]
 
-SAMPLES = json.dumps({"do_sample": True, "max_new_tokens": 24})
+SAMPLES = json.dumps({"do_sample": True, "max_new_tokens": 16})
 """For ``transformers serve``, which takes the rest of how to sample from the model's generation_config.json."""
 
 
@@ -50,22 +50,22 @@ def test_a_served_model_is_sampled_from(
             "task_args": {
                 "chat_template": "base",
                 "system": "Answer in one short sentence.",
-                "completion_tokens": 24,
+                "completion_tokens": 16,
             },
             "base_model": MODEL,
             "collect": {
-                "comparisons": 12,
+                "comparisons": 6,
                 "completions": 2,
-                "test_share": 0.25,
+                "test_share": 0.34,
                 "temperature": 0.7,
                 "sampler": sampler,
             },
         }
         (tmp_path / "served.yaml").write_text(yaml.safe_dump(config))
         argv = ["--config", str(tmp_path / "served.yaml")]
-        greedy = {"generation_config": json.dumps({"do_sample": False, "max_new_tokens": 24})}
-        with pytest.raises(ModelError, match="gave equal completions of each of 12 prompts"):
-            collect.main([*argv, f"collect.sampler.request={json.dumps(greedy)}"])
+        greedy = {"generation_config": json.dumps({"do_sample": False, "max_new_tokens": 16})}
+        with pytest.raises(ModelError, match="gave equal completions of each of 3 prompts"):
+            collect.main([*argv, "collect.comparisons=3", f"collect.sampler.request={json.dumps(greedy)}"])
         assert collect.main(argv) == 0
         chat = [*argv, "name=chat", "collect.sampler.api=chat"]
         assert collect.main(chat) == 0
@@ -77,11 +77,11 @@ def test_a_served_model_is_sampled_from(
         print(f"\n{name}: {json.dumps(said)}")
         for row in rows[:20]:
             print(f"  {row['finish_reason']:<6} {row['prompt'][-70:]!r} -> {row['completion']!r}")
-        assert (said["completions"], said["server"], said["text"]) == (24, "other", "the server's")
+        assert (said["completions"], said["server"], said["text"]) == (12, "other", "the server's")
         # The template is the same, ours or theirs: as many tokens of a prompt as the base's tokenizer has.
         assert said["prompts_read_otherwise"] == 0
-        assert said["ended"] + said["cut"] == 24
+        assert said["ended"] + said["cut"] == 12
         for row in rows:
             length = len(tokens.encode_completions(tokenizer, [row["completion"]])[0])
-            assert length <= 24 + 1
+            assert length <= 16 + 1
             assert row["completion"].strip()

@@ -63,7 +63,7 @@ class CompletionServer:
         if path.endswith("/models"):
             entry = {"id": self.model, "object": "model", "owned_by": self.owner, "root": "/models/m"}
             found = self.owner is not None
-            return await send(writer, 200 if found else 404, {"object": "list", "data": [entry]} if found else b"")
+            return await send(writer, 200 if found else 500, {"object": "list", "data": [entry]} if found else b"")
         number = len(self.bodies)
         self.bodies.append(body)
         self.headers.append(head)

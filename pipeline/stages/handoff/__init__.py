@@ -1,0 +1,1 @@
+"""Hand a run to another engine."""
