@@ -31,13 +31,11 @@ class Base:
     Attributes:
         start: the text of the token that stands for an empty prompt.
         positions: the most tokens it reads.
-        value_head: the head of a token classifier over it.
     """
 
     tokenizer: Tokenizer
     start: str
     positions: int
-    value_head: str
 
     def lengths(self, prompts: Iterable[str]) -> list[int]:
         """The tokens of each prompt."""
@@ -57,19 +55,7 @@ def write_base(adapter: Path, directory: Path) -> Base:
     save_model(cast("Any", model), tokenizer, directory)
     _set_json(directory / "generation_config.json", eos_token_id=eos_id(tokenizer), do_sample=True)
     positions = getattr(model.config, "max_position_embeddings", None) or 10**9
-    return Base(tokenizer, start, positions, value_head(directory))
-
-
-def value_head(base: Path) -> str:
-    """The name of the linear head that transformers puts on this architecture to classify tokens."""
-    import torch
-    from transformers import AutoConfig, AutoModelForTokenClassification
-
-    config = AutoConfig.from_pretrained(base, trust_remote_code=False, num_labels=1)
-    with torch.device("meta"):
-        model: Any = AutoModelForTokenClassification.from_config(config)
-    heads = [n for n, m in model.named_children() if isinstance(m, torch.nn.Linear) and m.out_features == 1]
-    return heads[0]
+    return Base(tokenizer, start, positions)
 
 
 def write_reward(merged: Path, directory: Path) -> JsonObject:

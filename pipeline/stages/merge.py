@@ -96,7 +96,7 @@ def merged_version(store: Store, ref: str) -> Version:
     if (made := store.find(name, key)) is not None:
         say("merge", f"up to date: {made.ref}")
         return made
-    merging, _ = _writers()
+    merging, _, _ = writers()
     source, revision = named_base(adapter.path)
     manifest = adapter.manifest
     parents = [(adapter, "policy" if kind == "ppo" else "reward"), *([(base, "base")] if base else [])]
@@ -121,11 +121,11 @@ def merged_version(store: Store, ref: str) -> Version:
     return draft.version
 
 
-def _writers() -> tuple[ModuleType, ModuleType]:
+def writers() -> tuple[ModuleType, ModuleType, ModuleType]:
     """What writes models; it needs torch, which nobody waits for where nothing is to be written."""
-    from pipeline.modeling import gguf_writing, merging
+    from pipeline.modeling import gguf_writing, merging, verl_models
 
-    return merging, gguf_writing
+    return merging, gguf_writing, verl_models
 
 
 def metrics_of(store: Store, adapter: Version) -> Evaluation | RewardMetrics | None:
@@ -151,7 +151,7 @@ def convert(version: Version, path: Path) -> None:
         ModelError: it has no GGUF, or what was read of it is another model.
         StoreError: something else is there; the disk.
     """
-    _, gguf_writing = _writers()
+    _, gguf_writing, _ = writers()
     with disk_errors(str(path)):
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f".{path.name}.partial")

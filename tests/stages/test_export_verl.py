@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,11 @@ from pipeline.base.errors import ConfigError, StoreError
 from pipeline.modeling.loading import load_causal_lm, load_tokenizer
 from pipeline.modeling.tokens import encode_prompts
 from pipeline.scoring.reward_adapter import RewardRole, scored_rows
+from pipeline.stages.handoff.verl_config import Handed, updates, verl_config
+from pipeline.stages.handoff.verl_keys import OFF, TABLE, VERL, check, refusals
 from pipeline.store.store import Store
 from pipeline.workflow.key_table import keys_of
 from pipeline.workflow.sections.ppo import PPOKeys
-from pipeline.workflow.verl_config import Handed, updates, verl_config
-from pipeline.workflow.verl_keys import OFF, TABLE, check, refusals
 from tests.helpers.read_merged_here import read_merged_here
 from tests.stages.conftest import Project
 
@@ -101,7 +103,7 @@ class TestFiles:
         assert config["data"]["train_batch_size"] == 16
         assert config["trainer"]["total_training_steps"] == 2
         assert config["actor_rollout_ref"]["actor"]["optim"]["lr"] == 1e-2
-        assert config["critic"]["model"]["target_modules"][-1] == "classifier"
+        assert config["critic"]["model"]["lora_rank"] == 0
         record = json.loads((out / "handoff.json").read_text())
         assert record["given_up"] == {"lr_scheduler_type": {"value": "linear", "instead": "it is constant"}}
         assert "| `gamma` | `algorithm.gamma` | same |  |" in (out / "README.md").read_text()
@@ -118,6 +120,48 @@ class TestFiles:
                     "lr_scheduler_type",
                 ]
             )
+
+
+READER = Path(__file__).parents[1] / "helpers" / "read_by_verl.py"
+ELSEWHERE = os.environ.get("RLHF_VERL_PYTHON", "")
+
+
+# verl needs transformers < 5.11, so it is read in an environment of its own, on a CPU and without our package.
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(
+    not ELSEWHERE,
+    reason=f"RLHF_VERL_PYTHON names no python with verl: python -m venv DIR && DIR/bin/pip install verl=={VERL}",
+)
+def test_verl_reads_it(handed: tuple[Store, Path]) -> None:
+    store, out = handed
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [ELSEWHERE, str(READER), str(out)], capture_output=True, text=True, env=env, cwd=out, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    print(json.dumps({**found, "data": {**found["data"], "ids": found["data"]["ids"][:2]}}, indent=1))
+    prompts = [row["prompt"] for row in store.resolve("mini-prompts").iter_rows("train")]
+    tokenizer = load_tokenizer(str(store.resolve("mini-base").path))
+    assert found["data"]["rows"] == found["data"]["kept"] == len(prompts)
+    # The ids that its agent loop samples from are the ids that our PPO samples from.
+    assert found["data"]["ids"] == encode_prompts(tokenizer, prompts[:20])
+    assert {"data_source", "reward_model", "raw_prompt", "extra_info", "index"} <= set(found["data"]["fields"])
+    assert found["config"]["reference"]
+    assert found["config"]["critic"]
+    assert found["config"]["clip"] == [0.2, 0.2, 0.2, OFF]
+    assert found["config"]["eps"] == 1e-5
+    assert found["config"]["mixed"]["param_dtype"] == "bf16"
+    assert found["config"]["kl"] == [True, 0.05]
+    assert found["models"]["rank"] == 8
+    # The day this works the critic can have LoRA, as ours has.
+    assert "prepare_inputs_for_generation" in found["models"]["critic_lora"]
+    ids = torch.tensor([[5, 9, 30, 7]])
+    base = load_causal_lm(str(store.resolve("mini-base").path))
+    with torch.no_grad():
+        logits = PeftModel.from_pretrained(base, str(store.resolve("mini-policy").path))(ids).logits[0, -1, :8]
+    torch.testing.assert_close(torch.tensor(found["models"]["logits"]), logits, atol=1e-4, rtol=1e-4)
 
 
 # Catches: a new key that nobody has compared with verl's.
@@ -170,7 +214,7 @@ def test_what_cannot_be_given_up(key: str, value: Any, started: bool) -> None:
         check(keys(**{key: value}), started, [key], "x@v1")
 
 
-HANDED = Handed("x", "/d", 100, 40, 12, (8, 16, ["c_attn"]), "score")
+HANDED = Handed("x", "/d", 100, 40, 12, (8, 16, ["c_attn"]))
 
 
 def test_sizes_are_in_prompts() -> None:
@@ -203,7 +247,8 @@ def test_traps_of_verls_defaults_are_written_out() -> None:
     assert config["actor_rollout_ref"]["model"]["lora_rank"] == 8
     assert config["trainer"]["critic_warmup"] == 3
     assert config["algorithm"]["use_kl_in_reward"]
-    assert critic["model"]["target_modules"] == ["c_attn", "score"]
-    assert verl_config(keys(value_model="model"), HANDED)["critic"]["model"]["lora_rank"] == 0
+    assert (critic["model"]["lora_rank"], critic["optim"]["lr"]) == (0, 1e-5)
+    whole = verl_config(keys(value_model="model", value_learning_rate=3e-6), HANDED)["critic"]
+    assert whole["optim"]["lr"] == 3e-6
     warm = verl_config(keys(warmup_steps=0.1), HANDED)
     assert warm["actor_rollout_ref"]["actor"]["optim"]["lr_warmup_steps_ratio"] == 0.1

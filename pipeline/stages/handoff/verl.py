@@ -7,7 +7,6 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, cast
 
 import yaml
@@ -18,7 +17,9 @@ from pipeline.base.files import disk_errors, expand_home, fsync, write_text
 from pipeline.base.json_values import JsonObject
 from pipeline.base.process import say
 from pipeline.reporting.runs import is_policy
-from pipeline.stages.merge import merged_version
+from pipeline.stages.handoff.verl_config import Handed, verl_config
+from pipeline.stages.handoff.verl_keys import VERL, Refusal, check, key_table
+from pipeline.stages.merge import merged_version, writers
 from pipeline.store.draft import fsync_tree
 from pipeline.store.parquet import arrow
 from pipeline.store.store import Store, Version
@@ -26,8 +27,6 @@ from pipeline.store.version import ADAPTER_CONFIG
 from pipeline.workflow.experiment import recorded
 from pipeline.workflow.key_checks.unknown_and_mistyped import build
 from pipeline.workflow.sections.ppo import PPOKeys
-from pipeline.workflow.verl_config import Handed, verl_config
-from pipeline.workflow.verl_keys import TABLE, VERL, Refusal, check
 
 ADAPTER_FILES = ("adapter_model.safetensors", ADAPTER_CONFIG)
 COMMAND = "python -m verl.trainer.main_ppo --config-path {out} --config-name verl handoff={out}"
@@ -104,7 +103,7 @@ def write(store: Store, policy: Version, settings: PPOKeys, given_up: Sequence[R
     """
     prompts, reward = parent(store, policy, "prompts"), parent(store, policy, "reward")
     merged = merged_version(store, reward.ref)
-    models = _models()
+    _, _, models = writers()
     staging = out.with_name(f".{out.name}.partial")
     shutil.rmtree(staging, ignore_errors=True)  # of a command that was killed
     with disk_errors(str(out)):
@@ -126,7 +125,6 @@ def write(store: Store, policy: Version, settings: PPOKeys, given_up: Sequence[R
                 longest=min(longest, base.positions - completion),
                 completion=completion,
                 lora=(lora["r"], lora["lora_alpha"], sorted(lora["target_modules"])),
-                value_head=base.value_head,
             )
             config = verl_config(settings, handed)
             sources = {"policy": policy, "prompts": prompts, "reward": reward}
@@ -136,13 +134,6 @@ def write(store: Store, policy: Version, settings: PPOKeys, given_up: Sequence[R
             fsync(out.parent)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-
-
-def _models() -> ModuleType:
-    """What reads and writes models; it needs torch, which nobody waits for where a run is refused."""
-    from pipeline.modeling import verl_models
-
-    return verl_models
 
 
 def parent(store: Store, policy: Version, role: str) -> Version:
@@ -232,18 +223,3 @@ def _write_texts(
         key_table(),
     ]
     write_text(directory / "README.md", "\n".join(lines) + "\n")
-
-
-def key_table() -> str:
-    """The table of keys, in Markdown."""
-    rows = ["| ppo | verl | verdict | |", "|---|---|---|---|"]
-    for entry in TABLE:
-        ours = ", ".join(f"`{key}`" for key in entry.keys)
-        theirs = ", ".join(f"`{key}`" for key in entry.theirs.split(", ")) if entry.theirs else "–"
-        refused = ""
-        if entry.neutral is not None:
-            quiet = ", ".join(f"`{json.dumps(value)}`" for value in entry.neutral)
-            refused = f"other than {quiet}: refused" + (f"; accepted: {entry.instead}" if entry.instead else "")
-        note = "; ".join(part for part in (entry.note, refused) if part)
-        rows.append(f"| {ours} | {theirs} | {entry.verdict} | {note} |")
-    return "\n".join(rows)

@@ -8,11 +8,13 @@ from typing import Any
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.json_values import JsonObject
+from pipeline.stages.handoff.verl_keys import OFF
 from pipeline.workflow.sections.ppo import PPOKeys
-from pipeline.workflow.verl_keys import OFF
 
 HERE = "${handoff}"
 """The directory, which the configuration names once."""
+CRITIC_RATE = 1e-5
+"""verl's own learning rate of a critic. Of LoRA or a head it would be far too high a one for a whole model."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,6 @@ class Handed:
         longest: the most tokens of a prompt.
         completion: the most tokens of a completion.
         lora: rank, alpha and target modules of the adapter.
-        value_head: the module of a token classifier over the base that is its head.
     """
 
     name: str
@@ -34,7 +35,6 @@ class Handed:
     longest: int
     completion: int
     lora: tuple[int, int, list[str]]
-    value_head: str
 
 
 def updates(args: PPOKeys, prompts: int) -> int:
@@ -76,8 +76,11 @@ def verl_config(args: PPOKeys, handed: Handed) -> JsonObject:
         },
         "actor_rollout_ref": {
             "model": {
-                **_model(args, handed, args.gradient_checkpointing),
+                **_model(args.gradient_checkpointing),
                 "lora_adapter_path": f"{HERE}/policy",
+                "lora_rank": handed.lora[0],  # with 0 it would leave the adapter out
+                "lora_alpha": handed.lora[1],
+                "target_modules": handed.lora[2],
                 # vLLM takes LoRA of few architectures, and not GPT-2's; merged for sampling, any.
                 "lora": {"merge": True},
             },
@@ -96,7 +99,7 @@ def verl_config(args: PPOKeys, handed: Handed) -> JsonObject:
             },
             "ref": {"log_prob_micro_batch_size_per_gpu": micro},
         },
-        "critic": _critic(args, handed, mini, micro, steps),
+        "critic": _critic(args, mini, micro, steps),
         "reward": {
             "reward_model": {
                 "enable": True,
@@ -130,13 +133,9 @@ def verl_config(args: PPOKeys, handed: Handed) -> JsonObject:
     }
 
 
-def _model(args: PPOKeys, handed: Handed, checkpointing: bool) -> JsonObject:
-    rank, alpha, targets = handed.lora
+def _model(checkpointing: bool) -> JsonObject:
     return {
         "path": f"{HERE}/base",
-        "lora_rank": rank,
-        "lora_alpha": alpha,
-        "target_modules": targets,
         "enable_gradient_checkpointing": checkpointing,
         "use_remove_padding": False,
     }
@@ -163,16 +162,13 @@ def _actor(args: PPOKeys, mini: int, micro: int, steps: int) -> JsonObject:
     }
 
 
-def _critic(args: PPOKeys, handed: Handed, mini: int, micro: int, steps: int) -> JsonObject:
-    rate = args.learning_rate if args.value_learning_rate is None else args.value_learning_rate
-    model = _model(args, handed, args.gradient_checkpointing)
+def _critic(args: PPOKeys, mini: int, micro: int, steps: int) -> JsonObject:
+    rate = CRITIC_RATE
     if args.value_model == "model":
-        model["lora_rank"] = 0
-    else:  # the head is new: without LoRA of its own it would stay as it was drawn
-        model["target_modules"] = [*model["target_modules"], handed.value_head]
+        rate = args.learning_rate if args.value_learning_rate is None else args.value_learning_rate
     return {
         "enable": True,
-        "model": model,
+        "model": {**_model(args.gradient_checkpointing), "lora_rank": 0},
         "ppo_mini_batch_size": mini,
         "ppo_micro_batch_size_per_gpu": micro,
         "forward_micro_batch_size_per_gpu": micro,

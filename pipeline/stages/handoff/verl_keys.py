@@ -6,6 +6,7 @@ Read in the sources of verl 0.9.1 (``trainer/config``, ``trainer/ppo/core_algos.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -123,12 +124,12 @@ TABLE: tuple[Counterpart, ...] = (
     # values
     _other(
         f"{CRITIC}.model",
-        "a critic of its own over the base, with LoRA for `head` and `adapter`, whole for `model`; a new head",
+        "a whole critic of its own over the base, with a new head: verl's LoRA on one fails with transformers 5",
         "value_model",
     ),
     _other(
         f"{CRITIC}.optim.lr",
-        "`learning_rate` where it is not set, also for `head`: ten times as much is for a head alone",
+        "of `model`; else verl's own 1e-5, as the rate of a head or of LoRA is none for a whole model",
         "value_learning_rate",
     ),
     _other(
@@ -178,7 +179,7 @@ TABLE: tuple[Counterpart, ...] = (
         note="the adapter's own; the rank is written too: without it verl leaves the adapter out",
     ),
     _none("a whole policy has no reference beside it", "use_peft", neutral=(True,)),
-    _none("the KL is measured to the base", "reference", neutral=("base",)),
+    _none("of `inputs.start`: the KL is measured to the base", "reference", neutral=("base",)),
     # what watches the run
     _none(_NOBODY_ENDS_IT, "kl_budget", neutral=(None,), instead="watch actor/reward_kl_penalty"),
     _none(_NOBODY_ENDS_IT, "diversity_floor", neutral=(None,), instead="read the completions"),
@@ -248,3 +249,18 @@ def check(args: PPOKeys, started: bool, accepted: Iterable[str], where: str) -> 
         if key not in {r.key for r in found}:
             raise ConfigError("--accept", f"{key}: nothing of it is refused.", "Leave it out.")
     return found
+
+
+def key_table() -> str:
+    """The table of keys, in Markdown."""
+    rows = ["| ppo | verl | verdict | |", "|---|---|---|---|"]
+    for entry in TABLE:
+        ours = ", ".join(f"`{key}`" for key in entry.keys)
+        theirs = ", ".join(f"`{key}`" for key in entry.theirs.split(", ")) if entry.theirs else "–"
+        refused = ""
+        if entry.neutral is not None:
+            quiet = ", ".join(f"`{json.dumps(value)}`" for value in entry.neutral)
+            refused = f"other than {quiet}: refused" + (f"; accepted: {entry.instead}" if entry.instead else "")
+        note = "; ".join(part for part in (entry.note, refused) if part)
+        rows.append(f"| {ours} | {theirs} | {entry.verdict} | {note} |")
+    return "\n".join(rows)
