@@ -27,8 +27,9 @@ from pipeline.reporting.runs import results_of, reward_of
 from pipeline.results.policy import Evaluation
 from pipeline.results.stats import to_json
 from pipeline.store.store import Store
+from pipeline.workflow.sweep_jobs import Jobs, check_executor, parts_of
 from pipeline.workflow.sweep_launch import Launcher, StageFailed, Stopped, gpus, tail
-from pipeline.workflow.sweep_plan import Eta, SweepRun, in_words, plan, select_part, sweep_key
+from pipeline.workflow.sweep_plan import Eta, SweepRun, in_words, parse_resource, plan, select_part, sweep_key
 from pipeline.workflow.work_key import output_format
 
 LEVEL = 0.95
@@ -197,8 +198,10 @@ def main(argv: list[str] | None = None) -> int:
         PipelineError: the command line or the config is wrong, or the store cannot be read.
     """
     args = parser().parse_intermixed_args(argv)
-    if args.jobs < 1:
-        raise ConfigError("--jobs", f"{args.jobs} is below 1.")
+    for name in ("jobs", "parts"):
+        if (number := getattr(args, name)) is not None and number < 1:
+            raise ConfigError(f"--{name}", f"{number} is below 1.")
+    check_executor(args)
     runs = plan(args.config, args.seeds, args.grid, args.overrides)
     chosen = select_part(runs, args.only)
     for run in runs:
@@ -207,7 +210,8 @@ def main(argv: list[str] | None = None) -> int:
         for run in chosen:
             put(f"{run.number:>4}  {'done' if run.next is None else f'next: {run.next}':<16}  {run.name}")
         return 0
-    failed = [] if args.table else carry_out(chosen, runs, args)
+    work = by_jobs if args.executor is not None else carry_out
+    failed = [] if args.table else work(chosen, runs, args)
     missing = [run for run in runs if run.next is not None and run not in failed]
     for run in missing:  # another machine may have done it in the meantime
         run.refresh()
@@ -225,11 +229,12 @@ def carry_out(chosen: Sequence[SweepRun], runs: Sequence[SweepRun], args: argpar
     if not todo:
         say("sweep", f"nothing to do: {len(chosen)} of {len(chosen)} runs are done")
         return []
-    if args.jobs > 1:  # different seeds first: runs of one seed would wait for the stages they share
+    jobs = args.jobs or 1
+    if jobs > 1:  # different seeds first: runs of one seed would wait for the stages they share
         groups = list(dict.fromkeys(run.group for run in runs))
         todo.sort(key=lambda run: groups.index(run.group))
     say("sweep", f"{len(todo)} of {len(runs)} runs to do; logs in {todo[0].job.log.parent}")
-    progress = Progress(todo, len(runs), Launcher(command(args.launch)), Eta(runs, args.jobs), args.jobs)
+    progress = Progress(todo, len(runs), Launcher(command(args.launch)), Eta(runs, jobs), jobs)
     with ended_by_sigterm():
         progress.carry_out()
     if progress.failed:
@@ -239,6 +244,24 @@ def carry_out(chosen: Sequence[SweepRun], runs: Sequence[SweepRun], args: argpar
             f"{len(progress.failed)} of {len(todo)} runs failed: {names}. The same command tries them again.",
         )
     return progress.failed
+
+
+def by_jobs(chosen: Sequence[SweepRun], runs: Sequence[SweepRun], args: argparse.Namespace) -> list[SweepRun]:
+    """Do the unfinished runs as jobs of ``--executor``; returns those that failed."""
+    parts = [part for part in parts_of(runs, args) if part.left]
+    if not parts:
+        say("sweep", f"nothing to do: {len(chosen)} of {len(chosen)} runs are done")
+        return []
+
+    def tell(run: SweepRun) -> None:
+        say("sweep", f"{run.number}/{len(runs)} {run.name}: {sweep_table.result(figures(run))}")
+
+    resources = dict(parse_resource(word) for word in args.resource)
+    at_once = args.jobs or (None if args.executor == "slurm" else 1)
+    jobs = Jobs(args.executor, runs[0].job.log.parent / "jobs", resources, at_once, tell)
+    say("sweep", f"{sum(len(part.left) for part in parts)} of {len(runs)} runs to do, in {len(parts)} jobs")
+    with ended_by_sigterm():
+        return jobs.carry_out(parts)
 
 
 @contextlib.contextmanager
@@ -284,7 +307,20 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", metavar="I/N", help="the I-th of N parts, or just I: the I-th run; for a scheduler"
     )
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on its own GPU")
+    parser.add_argument(
+        "--jobs", type=int, help="runs at a time, each on its own GPU; with --executor, jobs (default: 1)"
+    )
+    parser.add_argument(
+        "--executor", choices=("local", "slurm"), help="do the parts of the sweep as jobs, by submitit (optional)"
+    )
+    parser.add_argument("--parts", type=int, metavar="N", help="jobs to make of it (default: one for each seed)")
+    parser.add_argument(
+        "--resource",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="what a job asks for: timeout_min=720, gpus_per_node=1, mem_gb=32, slurm_partition=gpu",
+    )
     parser.add_argument("--launch", default=shlex.quote(sys.executable), help="stands before -m pipeline.STAGE")
     parser.add_argument("--list", action="store_true", help="only list the runs and the progress of each")
     parser.add_argument("--table", action="store_true", help="run nothing; aggregate what is done")

@@ -150,6 +150,18 @@ def parse_axis(text: str) -> tuple[str, list[Any]]:
     return key, parsed
 
 
+def parse_resource(text: str) -> tuple[str, Any]:
+    """Parse ``gpus_per_node=1``, of what a job asks for; the value is YAML.
+
+    Raises:
+        ConfigError: it has another form.
+    """
+    key, sign, value = text.partition("=")
+    if not sign or not key.isidentifier() or not value:
+        raise ConfigError("--resource", f"{text!r} is not key=value.", "For example: --resource timeout_min=720")
+    return key, parse_yaml(value, f"--resource {key}", lines=False)
+
+
 def parse_seeds(text: str, first: int) -> list[int]:
     """Parse ``5``, a number of seeds from the config's own on, or a list ``0,3,7``.
 
