@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import shutil
 import threading
 import time
 from array import array
@@ -48,6 +47,9 @@ COMPLETIONS = {
 GRACE_SECONDS = 10.0
 """After a failure, how long answers under way are waited for; they are kept, too."""
 
+RECORDED = ("id", "root", "parent", "owned_by", "max_model_len", "meta", "path")
+"""What is recorded of the server's entry of a model. Others change, or hold its command line."""
+
 TEMPLATE = {
     "completions": "ours: the server continues the prompt as it is",
     "chat": "the server's: it gets turns",
@@ -73,7 +75,7 @@ class ServedSampling:
         tokenizer: the base's: it reads the server's token ids, where the server has the same vocabulary.
         turns: reads prompts into messages, for ``api: chat``.
         journal: a directory for the completions received, which one process at a time holds. What is in it is not
-            asked for again; :meth:`discard` removes it.
+            asked for again.
         backoff: see :class:`pipeline.scoring.endpoint.Endpoint`.
     """
 
@@ -105,7 +107,7 @@ class ServedSampling:
         )
         self._pairing = Pairing(prompts, per_prompt)
         self._kind: Kind = "other"
-        self._entry: JsonObject | None = None
+        self._entry: JsonObject = {}
         self._kept: dict[str, Completion] = {}
         self._places: list[Place] = []
         self._reads_ids: bool | None = None
@@ -124,7 +126,7 @@ class ServedSampling:
             "ended_share": round(ended[True] / max(len(completions), 1), 4),
             "sampler": {
                 "server": self._kind,
-                "model": self._entry or {"id": self.options.model},
+                "model": {"id": self.options.model, **self._entry},
                 "system_fingerprints": dict(Counter(c.fingerprint for c in completions if c.fingerprint)),
                 "api": self.options.api,
                 "chat_template": TEMPLATE[self.options.api],
@@ -203,18 +205,15 @@ class ServedSampling:
         finally:
             os.close(held)
 
-    def discard(self) -> None:
-        """Remove the journal, once the completions are in a version."""
-        shutil.rmtree(self.journal.parent, ignore_errors=True)
-
     # ---------------------------------------------------------------- asking
 
     def _look(self) -> None:
         """Find out which server this is."""
         # `transformers serve` answers 500 where it has no cache of the Hub.
         models = self._endpoint.get("/models", parse_models, without={})
-        self._kind, self._entry, names = kind_of(models, self.options.model)
-        if self._entry is None and self._kind in ("vllm", "sglang"):  # the others load, or take, any name
+        self._kind, entry, names = kind_of(models, self.options.model)
+        self._entry = {key: entry[key] for key in RECORDED if entry is not None and key in entry}
+        if entry is None and self._kind in ("vllm", "sglang"):  # the others load, or take, any name
             served = ", ".join(names[:6]) or "nothing"
             raise ModelError(
                 self._endpoint.where, f"serves {served}.", "Set collect.sampler.model to one of them."

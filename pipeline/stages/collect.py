@@ -29,12 +29,11 @@ from pipeline.governance.consent import KEY as CONSENT
 from pipeline.governance.consent import NOT_NEEDED, UNKNOWN
 from pipeline.labelling.session.session import LabellingSession
 from pipeline.modeling.comparisons import Sampling
-from pipeline.modeling.loading import load_tokenizer
 from pipeline.modeling.precision import base_dtype
 from pipeline.modeling.types import Device
 from pipeline.results.stats import to_json
-from pipeline.served.prompts import turns_reader
-from pipeline.served.sampling import COMPLETIONS, ServedSampling
+from pipeline.served.collecting import discard_journal, sampler_of, served_sampling, write_completions
+from pipeline.served.sampling import ServedSampling
 from pipeline.stages.answered_pairs import Answered, Judged, Row, Rows
 from pipeline.stages.ask_people import open_session, sampled_before, sampling_key, set_order, write_comparisons
 from pipeline.stages.data.scrub import ScrubbedSource, scrubbed_groups
@@ -45,7 +44,6 @@ from pipeline.tasks import VIEWS, Split, Task, load_task, with_template_of
 from pipeline.tasks._vader import VADER_NAME
 from pipeline.texts.personal_data.count import STATS, in_words
 from pipeline.workflow.graph import collects_preferences, reward_sources
-from pipeline.workflow.samplers import parse_sampler
 from pipeline.workflow.sections.collect import CollectSection
 from pipeline.workflow.stage import Run, main_process, say
 
@@ -103,8 +101,7 @@ def collect(run: Run) -> None:
     publish(
         run, prompts, Answered(judged), report, consent, lambda draft: write_completions(draft, sampling, splits)
     )
-    if isinstance(sampling, ServedSampling):
-        sampling.discard()
+    discard_journal(run)
 
 
 def prompts_by_split(task: Task, options: CollectSection, seed: int) -> dict[str, list[Row]]:
@@ -190,8 +187,10 @@ def draw(
         for p in draw_prompts(task, split, n, run.config.seed, kept_apart, options.round)
     ]
     texts = [p for p, _ in drawn]
-    if run.config.collect.sampler is not None:
-        return served(run, options, task, texts), [split for _, split in drawn]
+    seed = sampling_seed(run.config.seed, options.round)
+    if (server := sampler_of(run)) is not None:
+        sampling = served_sampling(run, server, texts, task.completion_tokens, seed)
+        return sampling, [split for _, split in drawn]
     device = cast("Device", PartialState().device)
     sampling = Sampling(
         run.base,
@@ -201,32 +200,12 @@ def draw(
         per_prompt=options.completions,
         temperature=options.temperature,
         batch_size=options.batch_size,
-        seed=sampling_seed(run.config.seed, options.round),
+        seed=seed,
         device=device,
         dtype=base_dtype(options.bf16, device),
         at_a_time=at_a_time,
     )
     return sampling, [split for _, split in drawn]
-
-
-def served(run: Run, options: CollectSection, task: Task, prompts: list[str]) -> ServedSampling:
-    """Prepare sampling from the server of ``collect.sampler``."""
-    where = str(run.config.path)
-    sampler = parse_sampler(options.sampler, where)
-    assert sampler is not None
-    tokenizer = load_tokenizer(*run.base)
-    seed = sampling_seed(run.config.seed, options.round)
-    return ServedSampling(
-        sampler,
-        prompts,
-        tokenizer=tokenizer,
-        turns=turns_reader(tokenizer, run.config.task_args.get("chat_template"), where),
-        journal=run.work_root / f"{run.config.name}-completions-{digest([sampler.url, sampler.model, seed])[:12]}",
-        completion_tokens=task.completion_tokens,
-        per_prompt=options.completions,
-        temperature=options.temperature,
-        seed=seed,
-    )
 
 
 def sampling_seed(seed: int, round: int) -> int:
@@ -253,6 +232,7 @@ def ask_people(run: Run, options: CollectSection, task: Task, prompts: dict[str,
                                 draft.write_rows(split, [], config="completions", carry=comparisons)
                         draft.stats.update(comparisons.manifest.stats)
                 comparisons = draft.version
+                discard_journal(run)
             session.ask_about(comparisons)
             set_order(session, run)
             session.wait()
@@ -297,14 +277,6 @@ def publish_prompts(run: Run, prompts: dict[str, list[Row]]) -> None:
         for split, rows in prompts.items():
             if rows or split in SPLITS:
                 draft.write_rows(split, rows, schema=PROMPTS)
-
-
-def write_completions(draft: Draft, sampling: Sampling | ServedSampling, splits: Sequence[str]) -> None:
-    """Write a server's completions one by one, with their token ids, beside the comparisons made of them."""
-    if isinstance(sampling, ServedSampling):
-        for split in SPLITS:
-            rows = sampling.rows(lambda index, split=split: splits[index] == split)
-            draft.write_rows(split, rows, config="completions", schema=COMPLETIONS)
 
 
 def publish(

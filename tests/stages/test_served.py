@@ -126,3 +126,18 @@ def test_the_journal_is_named_where_it_is(served: Project) -> None:
         p for p in (served.root / "data" / ".runs").iterdir() if p.name.startswith("mini-completions-")
     ]
     assert [p.name for p in left[0].iterdir()] == ["completions.jsonl"]
+
+
+# Where people choose, a changed rule of when it is enough asks the server for nothing.
+@pytest.mark.thorough
+def test_people_choose_between_a_servers_completions(served: Project) -> None:
+    server = CompletionServer()
+    with serving(server):
+        write(served, server)
+        for enough in (50, 60):
+            rules = ("collect.annotator_args={}", "collect.serve=false", f"label.enough={enough}")
+            assert served.run("collect", "collect.annotator=human", *rules) == 0
+    assert len(server.answered) == 90
+    versions = served.store.versions("mini-comparisons")
+    assert [v.manifest.splits["completions/train"].rows for v in versions] == [81, 81]
+    assert not [p for p in (served.root / "data" / ".runs").iterdir() if "completions" in p.name]
