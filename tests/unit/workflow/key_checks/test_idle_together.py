@@ -46,6 +46,16 @@ CASES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
         for key in ("comparisons", "completions", "temperature", "batch_size")
     ),
     (
+        {"collect": {"sampler": {"url": "http://h/v1"}, "batch_size": 8}},
+        "collect.batch_size",
+        {"collect": {"batch_size": 8}},
+    ),
+    (
+        {"collect": {"sampler": {"url": "http://h/v1"}}, "label": {"dataset": "x"}},
+        "collect.sampler",
+        {"label": {}},
+    ),
+    (
         {"collect": {"split_by": "completion"}},
         "collect.split_by",
         {"collect": {"split_by": "completion", "annotator": "replay"}},
