@@ -58,55 +58,21 @@ def verl_config(args: PPOKeys, handed: Handed) -> JsonObject:
         raise ConfigError(
             "ppo.num_mini_batches", what, "verl counts minibatches in prompts: lower num_generations."
         )
-    steps = updates(args, handed.prompts)
-    micro = min(args.per_device_train_batch_size, rows)
+    steps, micro = updates(args, handed.prompts), args.per_device_train_batch_size
+    reward = {"name": "vllm", "tensor_model_parallel_size": 1, "dtype": _dtype(args)}
     return {
         "hydra": {"searchpath": ["pkg://verl.trainer.config"], "run": {"dir": "."}, "output_subdir": None},
         "defaults": ["ppo_trainer", "_self_"],
         "handoff": handed.directory,
-        "data": {
-            "train_files": [f"{HERE}/prompts/train.parquet"],
-            "val_files": [f"{HERE}/prompts/held_out.parquet"],
-            "train_batch_size": batch,
-            "max_prompt_length": handed.longest,
-            "max_response_length": handed.completion,
-            "truncation": "left",
-            "shuffle": True,
-            "seed": args.seed,
-        },
+        "data": _data(args, handed, batch),
         "actor_rollout_ref": {
-            "model": {
-                **_model(args.gradient_checkpointing),
-                "lora_adapter_path": f"{HERE}/policy",
-                "lora_rank": handed.lora[0],  # with 0 it would leave the adapter out
-                "lora_alpha": handed.lora[1],
-                "target_modules": handed.lora[2],
-                # vLLM takes LoRA of few architectures, and not GPT-2's; merged for sampling, any.
-                "lora": {"merge": True},
-            },
+            "model": _policy(args, handed),
             "actor": _actor(args, mini, micro, steps),
-            "rollout": {
-                "name": "vllm",
-                "temperature": args.temperature,
-                "top_p": 1.0,
-                "top_k": -1,
-                "n": args.num_generations,
-                "ignore_eos": args.stop_token is None,
-                "seed": args.seed,
-                "dtype": _dtype(args),
-                "tensor_model_parallel_size": 1,
-                "log_prob_micro_batch_size_per_gpu": micro,
-            },
+            "rollout": _rollout(args, micro),
             "ref": {"log_prob_micro_batch_size_per_gpu": micro},
         },
         "critic": _critic(args, mini, micro, steps),
-        "reward": {
-            "reward_model": {
-                "enable": True,
-                "model_path": f"{HERE}/reward",
-                "rollout": {"name": "vllm", "tensor_model_parallel_size": 1, "dtype": _dtype(args)},
-            }
-        },
+        "reward": {"reward_model": {"enable": True, "model_path": f"{HERE}/reward", "rollout": reward}},
         "algorithm": {
             "adv_estimator": "gae",
             "gamma": args.gamma,
@@ -130,6 +96,47 @@ def verl_config(args: PPOKeys, handed: Handed) -> JsonObject:
             "project_name": "handoff",
             "experiment_name": handed.name,
         },
+    }
+
+
+def _data(args: PPOKeys, handed: Handed, batch: int) -> JsonObject:
+    return {
+        "train_files": [f"{HERE}/prompts/train.parquet"],
+        "val_files": [f"{HERE}/prompts/held_out.parquet"],
+        "train_batch_size": batch,
+        "max_prompt_length": handed.longest,
+        "max_response_length": handed.completion,
+        "truncation": "left",
+        "shuffle": True,
+        "seed": args.seed,
+    }
+
+
+def _policy(args: PPOKeys, handed: Handed) -> JsonObject:
+    rank, alpha, targets = handed.lora
+    return {
+        **_model(args.gradient_checkpointing),
+        "lora_adapter_path": f"{HERE}/policy",
+        "lora_rank": rank,  # with 0 it would leave the adapter out
+        "lora_alpha": alpha,
+        "target_modules": targets,
+        # vLLM takes LoRA of few architectures, and not GPT-2's; merged for sampling, any.
+        "lora": {"merge": True},
+    }
+
+
+def _rollout(args: PPOKeys, micro: int) -> JsonObject:
+    return {
+        "name": "vllm",
+        "temperature": args.temperature,
+        "top_p": 1.0,
+        "top_k": -1,
+        "n": args.num_generations,
+        "ignore_eos": args.stop_token is None,
+        "seed": args.seed,
+        "dtype": _dtype(args),
+        "tensor_model_parallel_size": 1,
+        "log_prob_micro_batch_size_per_gpu": micro,
     }
 
 
