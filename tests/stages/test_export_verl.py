@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from pipeline.__main__ import main
 from pipeline.base.errors import ConfigError, StoreError
 from pipeline.modeling.loading import load_causal_lm, load_tokenizer
-from pipeline.modeling.tokens import encode_prompts
+from pipeline.modeling.tokens import encode_prompts, eos_id
 from pipeline.scoring.reward_adapter import RewardRole, scored_rows
 from pipeline.stages.handoff.verl_config import Handed, updates, verl_config
 from pipeline.stages.handoff.verl_keys import OFF, TABLE, VERL, check, refusals
@@ -86,10 +86,10 @@ class TestFiles:
         tokenizer, directory = load_tokenizer(base), store.resolve("mini-reward").path
         prompts, completions = encode_prompts(tokenizer, ["The sound is"] * 2), [[5, 6, 7], [9]]
         role = RewardRole.load(
-            PeftModel.from_pretrained(load_causal_lm(base), str(directory)), directory, tokenizer.eos_token_id
+            PeftModel.from_pretrained(load_causal_lm(base), str(directory)), directory, eos_id(tokenizer)
         )
         expected = role.score(prompts, completions)
-        rows = scored_rows(prompts, completions, tokenizer.eos_token_id, role.scoring.score_position)
+        rows = scored_rows(prompts, completions, eos_id(tokenizer), role.scoring.score_position)
         model = AutoModelForSequenceClassification.from_pretrained(out / "reward")
         with torch.no_grad():
             raw = torch.stack([model(torch.tensor([row])).logits[0, 0] for row in rows])

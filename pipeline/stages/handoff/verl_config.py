@@ -82,20 +82,24 @@ def verl_config(args: PPOKeys, handed: Handed) -> JsonObject:
             "kl_ctrl": {"type": "fixed", "kl_coef": args.kl_coef},
             "rollout_correction": {"bypass_mode": False},
         },
-        "trainer": {
-            "n_gpus_per_node": 1,
-            "nnodes": 1,
-            "total_training_steps": steps,
-            "total_epochs": max(1, math.ceil(steps * batch / handed.prompts)),
-            # verl counts updates from 1.
-            "critic_warmup": args.value_warmup_updates + 1 if args.value_warmup_updates else 0,
-            "val_before_train": False,
-            "test_freq": -1,
-            "save_freq": steps,
-            "logger": ["console"],
-            "project_name": "handoff",
-            "experiment_name": handed.name,
-        },
+        "trainer": _trainer(args, handed, steps, batch),
+    }
+
+
+def _trainer(args: PPOKeys, handed: Handed, steps: int, batch: int) -> JsonObject:
+    return {
+        "n_gpus_per_node": 1,
+        "nnodes": 1,
+        "total_training_steps": steps,
+        "total_epochs": max(1, math.ceil(steps * batch / handed.prompts)),
+        # verl counts updates from 1.
+        "critic_warmup": args.value_warmup_updates + 1 if args.value_warmup_updates else 0,
+        "val_before_train": False,
+        "test_freq": -1,
+        "save_freq": steps,
+        "logger": ["console"],
+        "project_name": "handoff",
+        "experiment_name": handed.name,
     }
 
 
