@@ -22,7 +22,9 @@ def at_chance(figures: Figures, facts: Facts) -> Seen | None:
     accuracy = _accuracy(facts)
     if accuracy is None or accuracy.low > Measured.PAIR_ACCURACY.about.low:
         return None
-    return Seen(f"{_right(accuracy)}: that may be chance.")
+    cause = None if facts.reward is None else facts.reward.chance
+    why = "" if cause is None else f" {cause.sentence}"
+    return Seen(f"{_right(accuracy)}: that may be chance.{why}")
 
 
 def below_baseline(figures: Figures, facts: Facts) -> Seen | None:

@@ -33,6 +33,7 @@ def reward_rows(reward: RewardMetrics | None) -> list[Row]:
     rows = [_estimate(Measured.PAIR_ACCURACY, reward.accuracy, f"{reward.ties} tied (not correct)")]
     rows += _dependent(reward.dependent)
     rows += _baselines("Baseline", reward.baselines, WILSON)
+    rows += _chance(reward, WILSON)
     if gold := reward.gold:
         note = "pairs whose gold scores differ"
         rows.append(_estimate(Measured.GOLD_ACCURACY, gold.accuracy, note))
@@ -101,6 +102,17 @@ def _baselines(title: str, baselines: Sequence[Baseline] | Sequence[AucBaseline]
     ]
 
 
+def _chance(reward: RewardMetrics, kind: str) -> list[Row]:
+    """Of a reward model at chance, what its cause was concluded from."""
+    if (chance := reward.chance) is None:
+        return []
+    rows = (
+        ("Linear probe of the base", chance.probe, "held out"),
+        ("The model itself", chance.learnt, "trained on"),
+    )
+    return [(label, interval(e), basis(e, kind), f"rows that were {how}") for label, e, how in rows]
+
+
 def _calibration_rows(calibration: Calibration, n: int) -> list[Row]:
     rows = [_plain(Measured.ECE, calibration.ece, n, "0 is perfect")]
     if mass := calibration.equal_mass:
@@ -119,6 +131,7 @@ def _calibration_rows(calibration: Calibration, n: int) -> list[Row]:
 def _pointwise_rows(reward: PointwiseMetrics) -> list[Row]:
     rows = [_estimate(Measured.AUC, reward.auc, f"{reward.likes} likes; 0.50 is chance")]
     rows += _baselines("Baseline AUC", reward.baselines, NEWCOMBE)
+    rows += _chance(reward, NEWCOMBE)
     threshold, gold, n = reward.threshold, reward.gold, reward.n
     rows.append(_estimate(Measured.THRESHOLD, threshold.accuracy, "a like where P(like) is above one half"))
     majority, always = threshold.majority, "what most training rows say"

@@ -69,9 +69,6 @@ class Correlation:
     n: int
 
 
-# -------------------- calibration
-
-
 # -------------------- slices
 
 
@@ -140,11 +137,32 @@ class PairGold:
     label_noise: Estimate
 
 
+Cause = Literal["training", "held-out rows", "labels", "number of labels"]
+
+
+@dataclass(frozen=True)
+class ChanceCause:
+    """Why a reward model is at chance, as far as can be told.
+
+    Attributes:
+        learnt: its accuracy (of single completions, AUC) on rows that it was trained on.
+        probe: that of a logistic regression on the base's states on the held-out rows.
+        cause: what is to be mended first.
+        sentence: cause and remedy, for a reader.
+    """
+
+    learnt: Estimate
+    probe: Estimate
+    cause: Cause
+    sentence: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class PairwiseMetrics:
     """A reward model on held-out pairs.
 
     Attributes:
+        chance: where the accuracy does not clear one half, why.
         dependent: None where every prompt has one pair.
         ties: pairs with equal scores, which count as wrong.
         margin: mean of chosen score - rejected score.
@@ -171,6 +189,7 @@ class PairwiseMetrics:
     slices: Mapping[str, SliceTable]
     items: WholeRows | None
     notes: Sequence[str]
+    chance: ChanceCause | None = None
     sets: Mapping[str, PairwiseMetrics] = field(default_factory=dict[str, Any])
     set: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
@@ -209,7 +228,7 @@ class PointwiseMetrics:
     Attributes:
         likes: completions that are liked.
         pairs: the same model on held-out pairs; None where there are none.
-        sets: as of :class:`PairwiseMetrics`.
+        chance, sets: as of :class:`PairwiseMetrics`.
     """
 
     n: int
@@ -225,6 +244,7 @@ class PointwiseMetrics:
     clears_baselines: bool
     verdict: str
     pairs: PairwiseMetrics | None = None
+    chance: ChanceCause | None = None
     sets: Mapping[str, PairwiseMetrics] = field(default_factory=dict[str, Any])
 
     @property

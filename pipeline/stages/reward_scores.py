@@ -6,16 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
+from pipeline.base.records import digest
+from pipeline.evaluation.reward.chance_cause import at_chance, explain, probe_labels, probe_pairs
 from pipeline.evaluation.reward.pair_set_metrics import PairContext, metrics_of_set, pair_metrics
-from pipeline.evaluation.reward.pairwise_metrics import ScoredPairs
-from pipeline.evaluation.reward.pointwise_metrics import Completions, pointwise_metrics
+from pipeline.evaluation.reward.pairwise_metrics import ScoredPairs, pair_accuracy
+from pipeline.evaluation.reward.pointwise_metrics import Completions, auc, pointwise_metrics
 from pipeline.results.reward import PairwiseMetrics, PointwiseMetrics
+from pipeline.scoring.base_states import base_states
 from pipeline.scoring.pair_sets import PairRows, vote_shares
 from pipeline.scoring.reward_adapter import score_position, score_rows
 from pipeline.tasks import load_task
 from pipeline.trainers.pointwise import Labelled
 from pipeline.trainers.reward import Pairs, score_head, tokenize_pairs
-from pipeline.workflow.stage import Run
+from pipeline.workflow.stage import Run, say
 
 NUMBERS = ("chosen_score", "rejected_score", "chosen_gold_score", "rejected_gold_score")
 SCORES = {
@@ -39,6 +44,8 @@ UNPAIRED_SCORES = {
 }
 SPLITS = ("train", "test")
 NO_LIMIT = 10**9
+PROBED = 400
+"""Rows of a split, at most, whose states are read to explain a model at chance."""
 Row = dict[str, Any]
 Rows = dict[str, list[Row]]
 Table = tuple[str, dict[str, str], list[Row]]
@@ -116,6 +123,51 @@ def measure_labelled(
         for row, score, truth in zip(kept["test"], scores, gold or [None] * len(scores), strict=True)
     ]
     return pointwise_metrics(scores, offset, test, train), ("unpaired", UNPAIRED_SCORES, table)
+
+
+def explain_chance(
+    model: Any, metrics: PairwiseMetrics, rows: Rows, pairs: Mapping[str, Pairs]
+) -> PairwiseMetrics:
+    """``metrics`` with the likeliest cause, where the model is at chance on the held-out pairs."""
+    if not at_chance(metrics):
+        return metrics
+    say("reward", "no better than chance on the held-out pairs: probing the base's states to say why")
+    index = {split: probed(of_split.chosen_ids) for split, of_split in pairs.items()}
+    sides = {
+        split: [[side[i] for i in index[split]] for side in (of_split.chosen_ids, of_split.rejected_ids)]
+        for split, of_split in pairs.items()
+    }
+    train, test = (base_states(model, sides[s][0]) - base_states(model, sides[s][1]) for s in SPLITS)
+    prompts = [rows["train"][pairs["train"].kept[i]]["prompt"] for i in index["train"]]
+    learnt = pair_accuracy(np.subtract(*pair_scores(model, *sides["train"])))
+    probe = probe_pairs(train, test, prompts)
+    labels = None if metrics.gold is None else metrics.gold.labels
+    cause = explain(metrics, learnt, probe, len(pairs["train"].kept), labels)
+    return replace(metrics, chance=cause, notes=(*metrics.notes, cause.sentence))
+
+
+def explain_chance_of_labels(
+    model: Any, metrics: PointwiseMetrics, rows: Rows, labelled: Mapping[str, Labelled]
+) -> PointwiseMetrics:
+    """:func:`explain_chance` of single labelled completions."""
+    if not at_chance(metrics):
+        return metrics
+    say("reward", "no better than chance on the held-out rows: probing the base's states to say why")
+    index = {split: probed(of_split.ids) for split, of_split in labelled.items()}
+    ids = {split: [labelled[split].ids[i] for i in index[split]] for split in SPLITS}
+    kept = {split: [rows[split][labelled[split].kept[i]] for i in index[split]] for split in SPLITS}
+    liked = {split: [row["label"] for row in kept[split]] for split in SPLITS}
+    states = {split: base_states(model, ids[split]) for split in SPLITS}
+    learnt = auc(score_rows(model, score_head(model), ids["train"]).numpy(), liked["train"])
+    prompts = [row["prompt"] for row in kept["train"]]
+    probe = probe_labels(states["train"], liked["train"], states["test"], liked["test"], prompts)
+    cause = explain(metrics, learnt, probe, len(labelled["train"].kept))
+    return replace(metrics, chance=cause, notes=(*metrics.notes, cause.sentence))
+
+
+def probed(rows: Sequence[list[int]]) -> list[int]:
+    """The rows to probe: at most :data:`PROBED`, by hash, as a sorted set gives a fair sample then."""
+    return sorted(range(len(rows)), key=lambda i: digest(rows[i]))[:PROBED]
 
 
 def pair_scores(
