@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pipeline.reporting.run_tables import Row, Table, basis
-from pipeline.results.diversity import Diversity, EffectiveNumber
+from pipeline.results.diversity import CommonSentence, Diversity, EffectiveNumber
 from pipeline.statistics.intervals import WILSON, Estimate, has_value
 from pipeline.statistics.spelling import UNKNOWN, interval
 from pipeline.texts.collapse import number as effective
 from pipeline.texts.collapse import percent
 
 EMPTY = "(empty)"
+RECURS = 1.5
+"""Completions with a sentence, from its share, above which it is there twice."""
 
 
 def measure_rows(diversity: Diversity | None) -> list[Row]:
@@ -29,7 +31,7 @@ def measure_rows(diversity: Diversity | None) -> list[Row]:
         ("Most common sentence anywhere (share)", diversity.sentence),
     ):
         base, policy = sentences["base"], sentences["policy"]
-        note = f"PPO: {quoted(policy.text)}; base: {quoted(base.text)}"
+        note = f"PPO: {most_common(policy)}; base: {most_common(base)}"
         rows.append((label, interval(base.share), interval(policy.share), note, basis(policy.share, WILSON)))
     for label, change in (
         ("Similarity of two completions of one prompt (0..1)", diversity.similar_within),
@@ -60,13 +62,16 @@ def note(diversity: Diversity | None) -> str:
 
 
 def sentence_table(diversity: Diversity | None) -> Table | None:
-    """The closing sentences that are most common on either side, with their shares on both."""
-    if diversity is None or not diversity.common:
+    """The closing sentences that are most common on either side, with its shares; None where none recurs."""
+    if diversity is None:
         return None
-    rows = [(quoted(row.text), interval(row.base), interval(row.policy)) for row in diversity.common]
+    common = [s for s in diversity.common if max(s.base.value, s.policy.value) * diversity.completions > RECURS]
+    if not common:
+        return None
+    rows = [(quoted(row.text), interval(row.base), interval(row.policy)) for row in common]
     note = (
         f"Share of completions that end in it; n = {diversity.prompts}, {WILSON}. The five most common ones of "
-        "each side."
+        "each side that are there twice."
     )
     return Table("Most common closing sentences", ("closing sentence", "base", "PPO"), rows, note, compact=True)
 
@@ -87,6 +92,11 @@ def best_of_n_table(diversity: Diversity | None) -> Table | None:
         "most; intervals: bootstrap over these prompts."
     )
     return Table("Closing sentences, PPO beside best-of-n", head, rows, note)
+
+
+def most_common(sentence: CommonSentence) -> str:
+    """The sentence, unless no other is rarer."""
+    return quoted(sentence.text) if sentence.count > 1 else "none is there twice"
 
 
 def quoted(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.reporting import diversity_rows
-from tests.unit.reporting.given import change, newer, stats, varied_json
+from tests.unit.reporting.given import change, entry, favourite, newer, stats, varied_json
 
 
 def test_rows_by_hand() -> None:
@@ -23,5 +23,23 @@ def test_rows_by_hand() -> None:
     table = diversity_rows.best_of_n_table(newer(diversity=varied_json()).diversity)
     assert table is not None
     assert [row[0] for row in table.rows] == ["base", "best of 4", "best of 16", "PPO"]
+    assert "none is there twice" not in str(rows)
     for what in (diversity_rows.measure_rows, diversity_rows.sentence_table, diversity_rows.best_of_n_table):
         assert not what(stats().diversity)
+
+
+# Catches: an arbitrary one of 400 sentences that are there once, quoted as the most common one.
+def test_a_sentence_that_is_there_once_is_not_called_common() -> None:
+    once = favourite("It works.", 1 / 400, 0.0)
+    alone = dict.fromkeys(("base", "policy"), once)
+    common = [{"text": "It works.", "base": entry(0.0, 0.0, 0.0), "policy": once["share"]}]
+    varied = varied_json(False, closing=alone, opening=alone | {"base": once | {"count": 2}}, common=common)
+    diversity = newer(diversity=varied).diversity
+    rows = {row[0]: row[3] for row in diversity_rows.measure_rows(diversity)}
+    assert rows["Most common closing sentence (share)"] == "PPO: none is there twice; base: none is there twice"
+    assert rows["Most common first sentence (share)"] == "PPO: none is there twice; base: \u201cIt works.\u201d"
+    assert diversity_rows.sentence_table(diversity) is None
+    twice = newer(diversity=varied | {"common": [*common, common[0] | {"policy": entry(2 / 400, 0.0, 0.1)}]})
+    table = diversity_rows.sentence_table(twice.diversity)
+    assert table is not None
+    assert len(table.rows) == 1

@@ -252,3 +252,14 @@ def test_the_page_names_the_sentences_with_both_shares() -> None:
     assert "0.52 [0.50,\u00a00.54]" in page
     assert "Closing sentences, PPO beside best-of-n" in page
     assert '<section id="diversity">' not in render_page(Report("demo", evaluation=newer()))
+
+
+def test_titles_name_best_of_n_where_it_was_measured() -> None:
+    [with_it, without] = (
+        render_page(Report("demo", evaluation=e, pictures=[Picture("", SVG, part="frontier"), Picture("", SVG)]))
+        for e in (newer(), stats())
+    )
+    assert "<h2>Completions: base, best-of-n, PPO</h2>" in with_it
+    assert "<h2>Completions: base, PPO</h2>" in without
+    assert "<h2>Frontier: PPO against best-of-n</h2>" in with_it
+    assert "<h2>Frontier: gain against distance</h2>" in without
