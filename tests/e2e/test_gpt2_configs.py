@@ -1,13 +1,15 @@
 """configs/gpt2-imdb.yaml and gpt2-hh.yaml at their real sizes without the Hub. Slow: minutes each.
 
 GPT-2 124M of random weights, local files in the shapes of IMDB and HH-RLHF with texts as long as theirs, two
-updates of each stage.
+updates of each stage. ``GPT2_TOKENIZER=DIR``, with GPT-2's own tokenizer, takes that instead of a small one
+that is trained here.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -57,14 +59,17 @@ def byte_level_tokenizer(directory: Path) -> None:
 @pytest.fixture(scope="module")
 def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory like openai-community/gpt2."""
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
     directory = tmp_path_factory.mktemp("models") / "gpt2"
     torch.manual_seed(0)
     model = GPT2LMHeadModel(GPT2Config())  # the defaults are GPT-2 124M's
     assert sum(p.numel() for p in model.parameters()) == 124_439_808
     model.save_pretrained(directory)
-    byte_level_tokenizer(directory)
+    if own := os.environ.get("GPT2_TOKENIZER"):
+        AutoTokenizer.from_pretrained(own).save_pretrained(directory)
+    else:
+        byte_level_tokenizer(directory)
     return directory
 
 
