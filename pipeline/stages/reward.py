@@ -129,7 +129,7 @@ def pairwise(run: Run, args: RewardSection, tokenizer: Any, sets: dict[str, Pair
     if main_process():
         texts = training_texts(rows, pairs)
         metrics, table = measure_pairs(run, model, rows, pairs, texts)
-        metrics = explain_chance(model, metrics, rows, pairs)
+        metrics = explain_chance(model, metrics, pairs)
         of_sets, tables = measure_sets(run, model, tokenizer, sets, texts)
         figures |= {"dropped_for_length": dropped, "pad_token_id": model.config.pad_token_id}
         if (new := measure_new_pairs(run, every, table[2], earlier, model.device)) is not None:
@@ -162,7 +162,7 @@ def pointwise(run: Run, args: RewardSection, tokenizer: Any, sets: dict[str, Pai
     if main_process():
         texts = training_texts(paired, pairs)
         metrics, table = measure_labelled(run, model, rows, labelled, figures["offset"])
-        metrics = explain_chance_of_labels(model, metrics, rows, labelled)
+        metrics = explain_chance_of_labels(model, metrics, labelled)
         tables = [table]
         if pairs["test"].kept:
             of_pairs, table = measure_pairs(run, model, paired, pairs, texts)

@@ -125,9 +125,7 @@ def measure_labelled(
     return pointwise_metrics(scores, offset, test, train), ("unpaired", UNPAIRED_SCORES, table)
 
 
-def explain_chance(
-    model: Any, metrics: PairwiseMetrics, rows: Rows, pairs: Mapping[str, Pairs]
-) -> PairwiseMetrics:
+def explain_chance(model: Any, metrics: PairwiseMetrics, pairs: Mapping[str, Pairs]) -> PairwiseMetrics:
     """``metrics`` with the likeliest cause, where the model is at chance on the held-out pairs."""
     if not at_chance(metrics):
         return metrics
@@ -138,16 +136,15 @@ def explain_chance(
         for split, of_split in pairs.items()
     }
     train, test = (base_states(model, sides[s][0]) - base_states(model, sides[s][1]) for s in SPLITS)
-    prompts = [rows["train"][pairs["train"].kept[i]]["prompt"] for i in index["train"]]
     learnt = pair_accuracy(np.subtract(*pair_scores(model, *sides["train"])))
-    probe = probe_pairs(train, test, prompts)
+    probe = probe_pairs(train, test)
     labels = None if metrics.gold is None else metrics.gold.labels
     cause = explain(metrics, learnt, probe, len(pairs["train"].kept), labels)
     return replace(metrics, chance=cause, notes=(*metrics.notes, cause.sentence))
 
 
 def explain_chance_of_labels(
-    model: Any, metrics: PointwiseMetrics, rows: Rows, labelled: Mapping[str, Labelled]
+    model: Any, metrics: PointwiseMetrics, labelled: Mapping[str, Labelled]
 ) -> PointwiseMetrics:
     """:func:`explain_chance` of single labelled completions."""
     if not at_chance(metrics):
@@ -155,12 +152,10 @@ def explain_chance_of_labels(
     say("reward", "no better than chance on the held-out rows: probing the base's states to say why")
     index = {split: probed(of_split.ids) for split, of_split in labelled.items()}
     ids = {split: [labelled[split].ids[i] for i in index[split]] for split in SPLITS}
-    kept = {split: [rows[split][labelled[split].kept[i]] for i in index[split]] for split in SPLITS}
-    liked = {split: [row["label"] for row in kept[split]] for split in SPLITS}
+    liked = {split: [labelled[split].labels[i] for i in index[split]] for split in SPLITS}
     states = {split: base_states(model, ids[split]) for split in SPLITS}
     learnt = auc(score_rows(model, score_head(model), ids["train"]).numpy(), liked["train"])
-    prompts = [row["prompt"] for row in kept["train"]]
-    probe = probe_labels(states["train"], liked["train"], states["test"], liked["test"], prompts)
+    probe = probe_labels(states["train"], liked["train"], states["test"], liked["test"])
     cause = explain(metrics, learnt, probe, len(labelled["train"].kept))
     return replace(metrics, chance=cause, notes=(*metrics.notes, cause.sentence))
 
