@@ -137,7 +137,7 @@ class PairGold:
     label_noise: Estimate
 
 
-Cause = Literal["training", "held-out rows", "labels", "number of labels"]
+Cause = Literal["training", "number of held-out rows", "labels", "number of labels"]
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,8 @@ UNPAIRED_SCORES = {
 }
 SPLITS = ("train", "test")
 NO_LIMIT = 10**9
-PROBED = 400
-"""Rows of a split, at most, whose states are read to explain a model at chance."""
+PROBED, PROBED_TOKENS = 400, 50_000
+"""Rows of a split, and their tokens, at most, that are read to explain a model at chance."""
 Row = dict[str, Any]
 Rows = dict[str, list[Row]]
 Table = tuple[str, dict[str, str], list[Row]]
@@ -130,7 +130,7 @@ def explain_chance(model: Any, metrics: PairwiseMetrics, pairs: Mapping[str, Pai
     if not at_chance(metrics):
         return metrics
     say("reward", "no better than chance on the held-out pairs: probing the base's states to say why")
-    index = {split: probed(of_split.chosen_ids) for split, of_split in pairs.items()}
+    index = {split: probed(of_split.chosen_ids, of_split.rejected_ids) for split, of_split in pairs.items()}
     sides = {
         split: [[side[i] for i in index[split]] for side in (of_split.chosen_ids, of_split.rejected_ids)]
         for split, of_split in pairs.items()
@@ -160,9 +160,11 @@ def explain_chance_of_labels(
     return replace(metrics, chance=cause, notes=(*metrics.notes, cause.sentence))
 
 
-def probed(rows: Sequence[list[int]]) -> list[int]:
-    """The rows to probe: at most :data:`PROBED`, by hash, as a sorted set gives a fair sample then."""
-    return sorted(range(len(rows)), key=lambda i: digest(rows[i]))[:PROBED]
+def probed(*sides: Sequence[list[int]]) -> list[int]:
+    """The rows to probe, by hash, as a sorted set gives a fair sample then."""
+    order = sorted(range(len(sides[0])), key=lambda i: digest(sides[0][i]))[:PROBED]
+    tokens = np.cumsum([sum(len(side[i]) for side in sides) for i in order])
+    return order[: max(1, int((tokens <= PROBED_TOKENS).sum()))]
 
 
 def pair_scores(

@@ -81,32 +81,29 @@ def explain(
     rules += [(f'"{b.name}"', b.estimate) for b in metrics.baselines if has_value(b.estimate)]
     name, best = max(rules, key=lambda rule: rule[1].low)
     own = f"On {what} that it was trained on the reward model {right} {learnt}"
-    beside = f"{own}. On the held-out ones a linear probe of the base's states {right} {probe}"
+    beside = f"{own}; on the held-out ones a linear probe of the base's states {right} {probe}."
     cause: Cause
     if best.low > 0.5:
         cause = "training"
-        why = f"on the held-out {what} {name}, learnt from the same {what}, {right} {best}. {own}: {_mend(learnt)}"
+        why = f"On the held-out {what} {name}, learnt from the same {what}, {right} {best}. {own}: {_mend(learnt)}"
     elif learnt.low <= 0.5:
-        cause, why = "training", f"{beside}. As to its own: {_mend(learnt)}"
+        cause, why = "training", f"{beside} {_mend(learnt).capitalize()}"
     elif labels is not None and labels.value < 1 - (Measured.LABEL_NOISE.about.high or 0.3):
         cause = "labels"
-        why = f"{labels} of them agree with the gold score. {beside}. Better labels help more than further ones."
+        why = f"They agree with the gold score on {labels}. {beside} Better labels help more than further ones."
     elif (least := least_that_shows(n)) > SHOWS and metrics.main.value > 0.5:
-        cause = "held-out rows"
-        why = (
-            f"of {n} nothing below {least:.2f} clears one half. {beside}. Raise collect.test_share, or collect "
-            "more."
-        )
+        cause = "number of held-out rows"
+        why = f"Of {n} nothing below {least:.2f} clears one half. {beside} Raise collect.test_share, or collect more."
     elif rows < FEW:
         cause = "number of labels"
         why = (
-            f"it learnt from {rows:,} {what}. {beside}. Collect more (2,000 are a beginning), and decide twenty "
-            "by hand, to see whether the texts show what the labels say."
+            f"It learnt from {rows:,} {what}. {beside} Collect more (2,000 are a beginning), and decide twenty by "
+            "hand, to see whether the texts show what the labels say."
         )
     else:
         cause = "labels"
-        why = f"{beside}. Decide twenty by hand: the texts may not show what the labels say, or not to this base."
-    return ChanceCause(learnt, probe, cause, f"The likeliest cause is the {cause}: {why}")
+        why = f"{beside} Decide twenty by hand: the texts may not show what the labels say, or not to this base."
+    return ChanceCause(learnt, probe, cause, f"The likeliest cause is the {cause}. {why}")
 
 
 def least_that_shows(n: int) -> float:
@@ -116,7 +113,7 @@ def least_that_shows(n: int) -> float:
 
 def _mend(learnt: Estimate) -> str:
     if learnt.low <= 0.5:
-        return "it has not learnt even those: raise reward.learning_rate or reward.num_train_epochs."
+        return "it has not learnt even its own: raise reward.learning_rate or reward.num_train_epochs."
     if learnt.value >= BY_HEART:
         return "it learnt them by heart: lower reward.num_train_epochs or reward.learning_rate."
     return "try another reward.learning_rate, and more steps."

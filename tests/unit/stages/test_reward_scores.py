@@ -12,6 +12,7 @@ from transformers import GPT2Config, GPT2ForSequenceClassification
 
 from pipeline.evaluation.reward.pairwise_metrics import ScoredPairs, reward_metrics
 from pipeline.evaluation.reward.pointwise_metrics import Completions, pointwise_metrics
+from pipeline.stages import reward_scores
 from pipeline.stages.reward_scores import explain_chance, explain_chance_of_labels, pair_scores
 from pipeline.trainers.pointwise import Labelled
 from pipeline.trainers.reward import Pairs
@@ -79,3 +80,14 @@ def test_single_completions(model: Any) -> None:
     assert (told.chance.cause, told.chance.learnt.value) == ("training", 0.5)
     assert told.chance.probe.value > 0.9
     assert "has an AUC of" in told.chance.sentence
+
+
+# Catches: all rows of a long split, tokens of one side alone, no row of a single long one.
+def test_few_rows_of_long_texts_are_probed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reward_scores, "PROBED", 5)
+    monkeypatch.setattr(reward_scores, "PROBED_TOKENS", 100)
+    short, long = [[i] * 5 for i in range(9)], [[i] * 20 for i in range(9)]
+    assert len(set(reward_scores.probed(short))) == 5
+    assert len(reward_scores.probed(long, short)) == 4
+    assert len(reward_scores.probed([[1] * 200], [[1] * 200])) == 1
+    assert reward_scores.probed(short) == reward_scores.probed(short, short)

@@ -55,10 +55,10 @@ CHANCE = replace(
         ({"probe": wilson(260, 400)}, "training", "base's states, learnt from the same pairs, is right on 0.65"),
         ({"baseline": wilson(280, 400)}, "training", '"words", learnt from the same pairs, is right on 0.70'),
         ({"learnt": wilson(195, 200), "probe": wilson(260, 400)}, "training", "by heart"),
-        ({"learnt": wilson(103, 200)}, "training", "not learnt even those: raise reward.learning_rate"),
-        ({"labels": wilson(240, 400)}, "labels", "0.60 [0.55, 0.65] of them agree with the gold score"),
-        ({"labels": wilson(360, 400)}, "number of labels", "it learnt from 500 pairs"),
-        ({"n": 60}, "held-out rows", "of 60 nothing below 0.63 clears one half"),
+        ({"learnt": wilson(103, 200)}, "training", "It has not learnt even its own: raise reward.learning_rate"),
+        ({"labels": wilson(240, 400)}, "labels", "agree with the gold score on 0.60 [0.55, 0.65]. On pairs"),
+        ({"labels": wilson(360, 400)}, "number of labels", "It learnt from 500 pairs"),
+        ({"n": 60}, "number of held-out rows", "Of 60 nothing below 0.63 clears one half"),
         ({"rows": 5000}, "labels", "Decide twenty by hand"),
     ],
 )  # fmt: skip
@@ -72,7 +72,7 @@ def test_the_likeliest_cause(change: dict[str, Any], cause: str, words: str) -> 
     found = explain(metrics, learnt, probe, change.get("rows", 500), change.get("labels"))
     assert found.cause == cause
     assert words in found.sentence
-    assert found.sentence.startswith(f"The likeliest cause is the {cause}: ")
+    assert found.sentence.startswith(f"The likeliest cause is the {cause}. ")
     assert (found.learnt, found.probe) == (learnt, probe)
 
 
