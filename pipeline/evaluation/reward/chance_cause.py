@@ -93,7 +93,7 @@ def explain(
         why = f"They agree with the gold score on {labels}. {beside} Better labels help more than further ones."
     elif (least := least_that_shows(n)) > SHOWS and metrics.main.value > 0.5:
         cause = "number of held-out rows"
-        why = f"Of {n} nothing below {least:.2f} clears one half. {beside} Raise collect.test_share, or collect more."
+        why = f"Of {n} nothing below {least:.2f} clears one half. {beside} Raise collect.test_share."
     elif rows < FEW:
         cause = "number of labels"
         why = (
