@@ -27,7 +27,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 CONFIG = Path("configs/smollm2.yaml")
 TINY: dict[str, Any] = {  # two steps of sft and of reward, two updates of eight replies in ppo
     "task_args": {"domains": ["food"], "completion_tokens": 8},
-    "sft": {},
     "collect": {"comparisons": 8, "completions": 2, "annotator_args": {"temperature": 0.08, "tie_margin": 0.0}},
     "reward": {"per_device_train_batch_size": 2, "max_steps": 2, "reference_samples": 4, "save_steps": 1},
     "ppo": {
