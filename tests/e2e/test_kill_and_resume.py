@@ -46,10 +46,14 @@ def newest(config: Path, stage: str) -> int:
     return max((Checkpoints.step(p) for p in found if p is not None), default=0)
 
 
-def kill_past(step: int, stage: str, config: Path, ranks: int, pause: float) -> None:
-    """Start the stage, and kill all of it some time after it has written a checkpoint beyond ``step``."""
+def kill_past(step: int, stage: str, config: Path, ranks: int, pause: float, seconds: float = 120) -> None:
+    """Start the stage, and kill all of it some time after it has written a checkpoint beyond ``step``.
+
+    Args:
+        seconds: that it may take at most.
+    """
     process = psutil.Popen(command(stage, config, ranks))
-    deadline = time.time() + 120
+    deadline = time.time() + seconds
     while newest(config, stage) <= step and time.time() < deadline:
         assert process.poll() is None, "ended before it could be killed"
         time.sleep(0.002)

@@ -107,7 +107,7 @@ def test_killed_and_run_again(whole: Path, base: Path, tmp_path: Path) -> None:
     run("collect", ours)
     assert latest(ours, "preferences").id == latest(whole, "preferences").id
     for stage, role in (("reward", "reward"), ("ppo", "policy")):
-        kill_past(newest(ours, stage), stage, ours, 1, 0.1)
+        kill_past(newest(ours, stage), stage, ours, 1, 0.1, 600)
         assert "resuming at step 1 of 2" in run(stage, ours)
         assert weights(latest(ours, role)) == weights(latest(whole, role))
 
@@ -126,7 +126,7 @@ def test_sft_killed_and_run_again(tmp_path: Path, base: Path) -> None:
         }  # fmt: skip
         config.write_text(yaml.safe_dump(text))
         if name == "ours":
-            kill_past(0, "sft", config, 1, 0.1)
+            kill_past(0, "sft", config, 1, 0.1, 600)
         assert ("resuming at step 1 of 2" in run("sft", config)) == (name == "ours")
         made.append(weights(latest(config, "base")))
     assert made[0] == made[1]
