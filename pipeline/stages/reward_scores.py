@@ -44,7 +44,7 @@ UNPAIRED_SCORES = {
 }
 SPLITS = ("train", "test")
 NO_LIMIT = 10**9
-PROBED, PROBED_TOKENS = 400, 50_000
+PROBED, PROBED_TOKENS = 400, 25_000
 """Rows of a split, and their tokens, at most, that are read to explain a model at chance."""
 Row = dict[str, Any]
 Rows = dict[str, list[Row]]
