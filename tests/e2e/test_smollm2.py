@@ -113,7 +113,9 @@ def test_killed_and_run_again(whole: Path, base: Path, tmp_path: Path) -> None:
 
 
 def test_sft_killed_and_run_again(tmp_path: Path, base: Path) -> None:
-    write_rows(tmp_path / "texts.jsonl", [{"text": f"{TEXTS[i % 2]} {TEXTS[i % 2 - 1]} {i}"} for i in range(12)])
+    write_rows(
+        tmp_path / "texts.jsonl", [{"text": f"Note {i}. {TEXTS[i % 2]} {TEXTS[i % 2 - 1]}"} for i in range(40)]
+    )
     made: list[bytes] = []
     for name in ("whole", "ours"):
         config = write(
@@ -121,7 +123,7 @@ def test_sft_killed_and_run_again(tmp_path: Path, base: Path) -> None:
             sft={"max_steps": 2, "per_device_train_batch_size": 2, "max_length": 32, "save_steps": 1},
         )
         text = yaml.safe_load(config.read_text()) | {
-            "task": "continuation", "task_args": {"dataset": str(tmp_path / "texts.jsonl")},
+            "task": "continuation", "task_args": {"dataset": str(tmp_path / "texts.jsonl"), "test_share": 0.3},
             "base_model": str(Store(base).resolve("smollm2-base").path), "base_sha256": None,
         }  # fmt: skip
         config.write_text(yaml.safe_dump(text))
