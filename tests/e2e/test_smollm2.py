@@ -102,7 +102,7 @@ def whole(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return config
 
 
-def test_killed_and_run_again(whole: Path, base: Path, tmp_path: Path) -> None:
+def test_ended_and_run_again(whole: Path, base: Path, tmp_path: Path) -> None:
     ours = start(tmp_path / "ours", base)
     run("collect", ours)
     assert latest(ours, "preferences").id == latest(whole, "preferences").id
@@ -112,7 +112,7 @@ def test_killed_and_run_again(whole: Path, base: Path, tmp_path: Path) -> None:
         assert weights(latest(ours, role)) == weights(latest(whole, role))
 
 
-def test_sft_killed_and_run_again(tmp_path: Path, base: Path) -> None:
+def test_sft_ended_and_run_again(tmp_path: Path, base: Path) -> None:
     write_rows(
         tmp_path / "texts.jsonl", [{"text": f"Note {i}. {TEXTS[i % 2]} {TEXTS[i % 2 - 1]}"} for i in range(40)]
     )
@@ -134,7 +134,7 @@ def test_sft_killed_and_run_again(tmp_path: Path, base: Path) -> None:
     assert made[0] == made[1]
 
 
-def test_two_ranks_are_one_with_twice_the_accumulation(
+def test_two_processes_are_one_with_twice_the_accumulation(
     whole: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
