@@ -18,6 +18,7 @@ HEAD = (
     "gold, policy",
     "gold, over the base",
     "gold, over the last round",
+    "gold, over best-of-n of the base",
     "proxy, over the base",
     "reward model on the policy's samples: last",
     "and this round's",
@@ -33,7 +34,8 @@ def round_table(figures: LoopFigures) -> Table:
         f"PPO starts from the {spelled(figures.start)}, its KL is measured to the {spelled(figures.reference)}; "
         f"the reward model learns from {pairs(figures.data)}. All on held-out prompts, which no stop goes by. "
         "The policy of the round before writes a round's pairs; before they are learnt from, the last round's "
-        "reward model is measured on all of them, and this round's on the held-out ones."
+        "reward model is measured on all of them, and this round's on the held-out ones. "
+        "This round's reward model also chooses the best of the base's n completions."
     )
     return Table("Rounds", HEAD, [row(each) for each in figures.rounds], note + verdict(figures))
 
@@ -45,6 +47,7 @@ def row(figures: RoundFigures) -> tuple[str, ...]:
         interval(figures.gold),
         interval(figures.gold_over_base, signed=True),
         interval(figures.gold_over_last, signed=True),
+        interval(figures.over_best_of, signed=True) + (f", n = {figures.best_of}" if figures.best_of else ""),
         interval(figures.proxy_over_base, signed=True),
         interval(figures.reward_last),
         interval(figures.reward_new),

@@ -18,6 +18,10 @@ class RoundFigures:
         gold: the policy's gold score.
         gold_over_base, proxy_over_base: policy - base, paired by prompt.
         gold_over_last: the policy less the last round's, paired by prompt; of the first round less the base.
+        best_of: the n of best-of-n from the base, chosen by this round's reward model, so from the same labels; None
+            where it is off, or there is no gold score.
+        best_of_over_base, over_best_of: best-of-n's gold less the base's, and the policy's less best-of-n's, on the
+            prompts that best-of-n is measured on.
         kl: to the base, in nats per completion, whatever PPO's reference is.
         closings: effective closing sentences of the policy.
         reward_last: accuracy of the last round's reward model on this round's pairs, samples of the last policy.
@@ -34,6 +38,9 @@ class RoundFigures:
     gold_over_base: Estimate | None = None
     gold_over_last: Estimate | None = None
     proxy_over_base: Estimate | None = None
+    best_of: int | None = None
+    best_of_over_base: Estimate | None = None
+    over_best_of: Estimate | None = None
     kl: Estimate | None = None
     closings: Estimate | None = None
     reward_last: Estimate | None = None

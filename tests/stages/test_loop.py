@@ -101,8 +101,28 @@ class Stages:
             number = run.version("policy").number
             gold = (self.select if run.config.evaluate.split == "select" else self.gold)[number]
             kl = {**fake_stage.entry(self.kl[number]), "standard_error": None}
-            return {**fake_stage.figures(0.1, 0), "gold_score": fake_stage.change(gold, gold), "kl_k1": kl}
+            best = {"best_of_n": best_of_n(gold - 0.3)} if run.config.evaluate.ns else {}
+            return {**fake_stage.figures(0.1, 0), "gold_score": fake_stage.change(gold, gold), "kl_k1": kl, **best}
         return {}
+
+
+def best_of_n(difference: float) -> dict[str, Any]:
+    """The entry of an evaluation whose policy is so much better than the best of 32 of the base, of gold .3."""
+    own = fake_stage.entry(difference)
+    largest = {"n": 32, "kl_bound": 2.5, "difference": own}
+    line = {"policy": fake_stage.entry(0.3 + difference), "policy_kl_k1": 2.0, "d": 1.4, "n_needed": 20}
+    rows = [
+        {
+            "n": n,
+            "kl_bound": kl,
+            "d": kl,
+            "gold_score": fake_stage.entry(g),
+            "gain": {"gold_score": fake_stage.entry(g)},
+        }
+        for n, kl, g in ((1, 0.0, 0.0), (32, 2.5, 0.3))
+    ]
+    inside = {"within": True, "best_of_n": fake_stage.entry(0.25), "difference": fake_stage.entry(0.9)}
+    return {"reason": None, "rows": rows, "yardstick": {"gold_score": line | inside | {"largest": largest}}}
 
 
 class Rounds:
@@ -183,6 +203,9 @@ def test_each_round_is_made_from_the_last(rounds: Rounds, capsys: pytest.Capture
     assert [(r["number"], r["labels"]) for r in stats["rounds"]] == [(1, 80), (2, 80), (3, 80)]
     # Paired by prompt: each round's gold is .2 above the last, and the first is .2 above a base that is not 0.
     assert [round(r["gold_over_last"]["value"], 6) for r in stats["rounds"][1:]] == [0.2, 0.2]
+    # The largest n, whatever the policy's KL is.
+    assert [round(r["over_best_of"]["value"], 6) for r in stats["rounds"]] == [-0.1, 0.1, 0.3]
+    assert {(r["best_of"], r["best_of_over_base"]["value"]) for r in stats["rounds"]} == {(32, 0.3)}
     assert {k: stats[k] for k in ("start", "reference", "data")} == {
         "start": "base",
         "reference": "base",

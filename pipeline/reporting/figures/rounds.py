@@ -8,7 +8,18 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.reporting.figures.common import BLUE, GREEN, INK, ORANGE, PURPLE, arms, axes, legend_below, styled
+from pipeline.reporting.figures.common import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    arms,
+    axes,
+    legend_below,
+    styled,
+)
 from pipeline.results.rounds import LoopFigures
 from pipeline.statistics.intervals import Estimate, has_value
 from pipeline.statistics.spelling import number
@@ -21,9 +32,11 @@ Look = tuple[str, str, str]
 def draw_rounds(figures: LoopFigures) -> Figure | None:
     """Gains over the base above, the reward model's accuracy below; None without a figure."""
     rounds = figures.rounds
+    n = next((r.best_of for r in rounds if r.best_of), 0)
     gains = {
         ("gold, policy less base", BLUE, "o"): [(r.number, r.gold_over_base) for r in rounds],
         ("proxy, policy less base", PURPLE, "s"): [(r.number, r.proxy_over_base) for r in rounds],
+        (f"gold, best of {n} of the base less base", GREY, "v"): [(r.number, r.best_of_over_base) for r in rounds],
     }
     accuracies = {
         ("the last round's reward model", ORANGE, "D"): [(r.number, r.reward_last) for r in rounds],

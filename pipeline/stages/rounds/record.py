@@ -119,6 +119,8 @@ def round_figures(loop: Loop, round: Round, last: Round | None) -> RoundFigures:
     stats = preferences.manifest.stats
     new = from_json(NewPairs, stats["new_pairs"], preferences.ref) if "new_pairs" in stats else None
     reward = stats.get("evaluation", {}).get("accuracy")
+    best_of_n = evaluation.best_of_n
+    line = best_of_n.yardstick.get("gold_score")
     selected = round.selection.version("evaluate", "evaluation") if loop.selects else None
     on_select = None if selected is None else results_of(selected)
     gold, proxy, diversity = evaluation.gold_score, evaluation.score, evaluation.diversity
@@ -130,6 +132,9 @@ def round_figures(loop: Loop, round: Round, last: Round | None) -> RoundFigures:
         gold_over_base=gold and gold.difference,
         gold_over_last=gain(evaluated, last and last.version("evaluate", "evaluation"), loop.config.seed),
         proxy_over_base=proxy and proxy.difference,
+        best_of=line and line.largest.n,
+        best_of_over_base=line and best_of_n.rows[-1].gain["gold_score"],
+        over_best_of=line and line.largest.difference,
         kl=plain(evaluation.kl_k1),
         closings=diversity.closings.policy if diversity and diversity.closings else None,
         reward_last=new and new.last,

@@ -18,6 +18,9 @@ FIRST = RoundFigures(
     gold_over_base=Estimate(0.6, 0.54, 0.66, 400),
     gold_over_last=Estimate(0.6, 0.54, 0.66, 400),
     proxy_over_base=Estimate(1.0, 0.9, 1.1, 400),
+    best_of=32,
+    best_of_over_base=Estimate(0.7, 0.6, 0.8, 64),
+    over_best_of=Estimate(-0.1, -0.2, 0.0, 64),
     kl=Estimate(1.1, 1.0, 1.2, 400),
     closings=Estimate(42.0, 38.0, 46.0, 400),
     reward_new=Estimate(0.8, 0.74, 0.85, 200),
@@ -38,6 +41,7 @@ def test_every_figure_has_its_column() -> None:
     table = round_table(replace(LOOP, stopped="Ann said no", best=2))
     assert len(HEAD) == len(table.rows[0])
     cells = dict(zip(HEAD, table.rows[1], strict=True))
+    assert cells["gold, over best-of-n of the base"] == "−0.10 [−0.20, 0.00], n = 32"
     assert cells["round"] == "2 (demo-policy@v000002)"
     assert cells["gold, over the last round"] == "+0.12 [0.06, 0.18]"
     assert cells["reward model on the policy's samples: last"] == "0.66 [0.64, 0.68]"
@@ -62,6 +66,7 @@ def test_the_picture_has_a_point_for_each_figure() -> None:
     assert points == {
         "gold, policy less base": 2,
         "proxy, policy less base": 2,
+        "gold, best of 32 of the base less base": 2,
         "the last round's reward model": 1,
         "this round's": 2,
     }
