@@ -18,12 +18,13 @@ class RoundFigures:
         gold: the policy's gold score.
         gold_over_base, proxy_over_base: policy - base, paired by prompt.
         gold_over_last: the policy less the last round's, paired by prompt; of the first round less the base.
-        best_of: the n of best-of-n from the base, chosen by this round's reward model, so from the same labels; None
-            where it is off, or there is no gold score.
-        best_of_over_base, over_best_of: best-of-n's gold less the base's, and the policy's less best-of-n's, on the
-            prompts that best-of-n is measured on.
+        best_of: the n of best-of-n from the base, chosen by this round's reward model, so from the same labels;
+            None where it is off, or there is no gold score.
+        best_of_over_base, over_best_of: best-of-n's gold less the base's, and the policy's less best-of-n's, on
+            the prompts that best-of-n is measured on.
         kl: to the base, in nats per completion, whatever PPO's reference is.
         closings: effective closing sentences of the policy.
+        labels_gold: share of this round's labels that order their pair as the gold score does.
         reward_last: accuracy of the last round's reward model on this round's pairs, samples of the last policy.
         reward_new: of this round's reward model on those of them that are held out.
         reward_old: of the same on held-out pairs of earlier rounds.
@@ -43,6 +44,7 @@ class RoundFigures:
     over_best_of: Estimate | None = None
     kl: Estimate | None = None
     closings: Estimate | None = None
+    labels_gold: Estimate | None = None
     reward_last: Estimate | None = None
     reward_new: Estimate | None = None
     reward_old: Estimate | None = None

@@ -83,7 +83,8 @@ class Stages:
                     texts = [f"{run.config.collect.round}-{i}" for i in range(4)]
                     rows = [{"id": t, "prompt": t, "chosen": "a", "rejected": "b"} for t in texts]
                     draft.write_rows("train", rows, carry=carry)
-                    draft.stats.update(comparisons=run.config.collect.comparisons)
+                    labels = {"n": 4, "labels": fake_stage.entry(0.5 + 0.1 / run.config.collect.round)}
+                    draft.stats.update(comparisons=run.config.collect.comparisons, agreement_with_gold=labels)
                 draft.stats.update(self.stats(run, role))
                 if role == "evaluation":
                     draft.write_rows("test", self.rows(run))
@@ -205,6 +206,7 @@ def test_each_round_is_made_from_the_last(rounds: Rounds, capsys: pytest.Capture
     assert [round(r["gold_over_last"]["value"], 6) for r in stats["rounds"][1:]] == [0.2, 0.2]
     # The largest n, whatever the policy's KL is.
     assert [round(r["over_best_of"]["value"], 6) for r in stats["rounds"]] == [-0.1, 0.1, 0.3]
+    assert [r["labels_gold"]["value"] for r in stats["rounds"]] == pytest.approx([0.6, 0.55, 0.5 + 0.1 / 3])
     assert {(r["best_of"], r["best_of_over_base"]["value"]) for r in stats["rounds"]} == {(32, 0.3)}
     assert {k: stats[k] for k in ("start", "reference", "data")} == {
         "start": "base",

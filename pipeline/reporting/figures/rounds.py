@@ -41,6 +41,7 @@ def draw_rounds(figures: LoopFigures) -> Figure | None:
     accuracies = {
         ("the last round's reward model", ORANGE, "D"): [(r.number, r.reward_last) for r in rounds],
         ("this round's", GREEN, "^"): [(r.number, r.reward_new) for r in rounds],
+        ("labels, as gold has them", GREY, "x"): [(r.number, r.labels_gold) for r in rounds],
     }
     if not any(has_value(e) for lines in (gains, accuracies) for line in lines.values() for _, e in line):
         return None

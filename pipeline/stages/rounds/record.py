@@ -14,7 +14,7 @@ from pipeline.reporting.figures.common import save
 from pipeline.reporting.figures.rounds import draw_rounds
 from pipeline.reporting.round_rows import card
 from pipeline.reporting.runs import results_of
-from pipeline.results.reward import NewPairs
+from pipeline.results.reward import LabelAgreement, NewPairs
 from pipeline.results.rounds import LoopFigures, RoundFigures
 from pipeline.results.stats import from_json, to_json
 from pipeline.stages.rounds.approved_inputs import spelled, with_approvals
@@ -114,10 +114,10 @@ def best_round(loop: Loop, rounds: Sequence[RoundFigures]) -> int | None:
 
 def round_figures(loop: Loop, round: Round, last: Round | None) -> RoundFigures:
     """The figures of one round."""
-    evaluated, preferences = round.version("evaluate", "evaluation"), round.version("reward", "reward")
-    evaluation = results_of(evaluated)
-    stats = preferences.manifest.stats
-    new = from_json(NewPairs, stats["new_pairs"], preferences.ref) if "new_pairs" in stats else None
+    evaluated, model = round.version("evaluate", "evaluation"), round.version("reward", "reward")
+    evaluation, labelled = results_of(evaluated), labelled_in(round)
+    stats, agreement = model.manifest.stats, labelled.manifest.stats.get("agreement_with_gold")
+    new = from_json(NewPairs, stats["new_pairs"], model.ref) if "new_pairs" in stats else None
     reward = stats.get("evaluation", {}).get("accuracy")
     best_of_n = evaluation.best_of_n
     line = best_of_n.yardstick.get("gold_score")
@@ -127,7 +127,7 @@ def round_figures(loop: Loop, round: Round, last: Round | None) -> RoundFigures:
     return RoundFigures(
         number=round.number,
         policy=round.version("ppo", "policy").ref,
-        labels=labels_of(round),
+        labels=int(labelled.manifest.stats.get("comparisons") or labelled.manifest.stats.get("decided") or 0),
         gold=gold and gold.policy,
         gold_over_base=gold and gold.difference,
         gold_over_last=gain(evaluated, last and last.version("evaluate", "evaluation"), loop.config.seed),
@@ -137,12 +137,9 @@ def round_figures(loop: Loop, round: Round, last: Round | None) -> RoundFigures:
         over_best_of=line and line.largest.difference,
         kl=plain(evaluation.kl_k1),
         closings=diversity.closings.policy if diversity and diversity.closings else None,
+        labels_gold=agreement and from_json(LabelAgreement, agreement, labelled.ref).labels,
         reward_last=new and new.last,
-        reward_new=new.held_out
-        if new
-        else None
-        if reward is None
-        else from_json(Estimate, reward, preferences.ref),
+        reward_new=new.held_out if new else None if reward is None else from_json(Estimate, reward, model.ref),
         reward_old=new and new.old_held_out,
         selection_gold=on_select and on_select.gold_score and on_select.gold_score.policy,
         selection_gain=selected
@@ -151,11 +148,10 @@ def round_figures(loop: Loop, round: Round, last: Round | None) -> RoundFigures:
     )
 
 
-def labels_of(round: Round) -> int:
-    """Comparisons that were labelled in this round."""
+def labelled_in(round: Round) -> Version:
+    """The preferences that the round's reward model learnt from, whose stats are of this round's labels alone."""
     learnt = next(p for p in round.version("reward", "reward").manifest.parents if p.role == "preferences")
-    stats = round.store.resolve(learnt.ref).manifest.stats
-    return int(stats.get("comparisons") or stats.get("decided") or 0)
+    return round.store.resolve(learnt.ref)
 
 
 def plain(estimate: Estimate | None) -> Estimate | None:

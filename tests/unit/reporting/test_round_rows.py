@@ -21,6 +21,7 @@ FIRST = RoundFigures(
     best_of=32,
     best_of_over_base=Estimate(0.7, 0.6, 0.8, 64),
     over_best_of=Estimate(-0.1, -0.2, 0.0, 64),
+    labels_gold=Estimate(0.79, 0.77, 0.81, 1800),
     kl=Estimate(1.1, 1.0, 1.2, 400),
     closings=Estimate(42.0, 38.0, 46.0, 400),
     reward_new=Estimate(0.8, 0.74, 0.85, 200),
@@ -44,6 +45,7 @@ def test_every_figure_has_its_column() -> None:
     assert cells["gold, over best-of-n of the base"] == "−0.10 [−0.20, 0.00], n = 32"
     assert cells["round"] == "2 (demo-policy@v000002)"
     assert cells["gold, over the last round"] == "+0.12 [0.06, 0.18]"
+    assert cells["labels, as gold has them"] == "0.79 [0.77, 0.81]"
     assert cells["reward model on the policy's samples: last"] == "0.66 [0.64, 0.68]"
     assert cells["KL to the base (nats)"] == "1.1 [1.0, 1.2]"
     assert cells["labels"] == "2,000"
@@ -69,6 +71,7 @@ def test_the_picture_has_a_point_for_each_figure() -> None:
         "gold, best of 32 of the base less base": 2,
         "the last round's reward model": 1,
         "this round's": 2,
+        "labels, as gold has them": 2,
     }
     assert [tick.get_text() for tick in lower.get_xticklabels()] == ["1\nKL 1.1", "2\nKL 1.1"]
     bare = RoundFigures(number=1, policy="x@v1", labels=4)
