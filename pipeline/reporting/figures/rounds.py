@@ -36,11 +36,11 @@ def draw_rounds(figures: LoopFigures) -> Figure | None:
     gains = {
         ("gold, policy less base", BLUE, "o"): [(r.number, r.gold_over_base) for r in rounds],
         ("proxy, policy less base", PURPLE, "s"): [(r.number, r.proxy_over_base) for r in rounds],
-        (f"gold, best of {n} of the base less base", GREY, "v"): [(r.number, r.best_of_over_base) for r in rounds],
+        (f"gold, best of {n} less base", GREY, "v"): [(r.number, r.best_of_over_base) for r in rounds],
     }
     accuracies = {
-        ("the last round's reward model", ORANGE, "D"): [(r.number, r.reward_last) for r in rounds],
-        ("this round's", GREEN, "^"): [(r.number, r.reward_new) for r in rounds],
+        ("last reward model", ORANGE, "D"): [(r.number, r.reward_last) for r in rounds],
+        ("this reward model", GREEN, "^"): [(r.number, r.reward_new) for r in rounds],
         ("labels, as gold has them", GREY, "x"): [(r.number, r.labels_gold) for r in rounds],
     }
     if not any(has_value(e) for lines in (gains, accuracies) for line in lines.values() for _, e in line):

@@ -68,9 +68,9 @@ def test_the_picture_has_a_point_for_each_figure() -> None:
     assert points == {
         "gold, policy less base": 2,
         "proxy, policy less base": 2,
-        "gold, best of 32 of the base less base": 2,
-        "the last round's reward model": 1,
-        "this round's": 2,
+        "gold, best of 32 less base": 2,
+        "last reward model": 1,
+        "this reward model": 2,
         "labels, as gold has them": 2,
     }
     assert [tick.get_text() for tick in lower.get_xticklabels()] == ["1\nKL 1.1", "2\nKL 1.1"]
