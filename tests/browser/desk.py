@@ -94,7 +94,9 @@ def state(page: Page) -> str:
 class Desk:
     """A labelling project, served. ``p1``, ``p2`` ... are the names of its people."""
 
-    def __init__(self, directory: Path, items: list[Item], people: int = 1, **settings: Any) -> None:
+    def __init__(
+        self, directory: Path, items: list[Item], people: int = 1, renderer: str | None = None, **settings: Any
+    ) -> None:
         from pipeline.labelling.log.log import Log
         from pipeline.labelling.settings import LabelSection
 
@@ -105,6 +107,7 @@ class Desk:
         self.log.batches.add_items(items)
         self.settings = LabelSection(**({"mode": items[0].mode, "port": 0, "title": "Demo"} | settings))
         self.server: Any = None
+        self.renderer = renderer
 
     def __enter__(self) -> Desk:
         self.start()
@@ -120,7 +123,7 @@ class Desk:
         """Serve; after a stop, at the same address."""
         from pipeline.labelling.web.server import Server
 
-        self.server = Server(self.log, self.settings, "demo", None)
+        self.server = Server(self.log, self.settings, "demo", None, self.renderer)
         self.server.__enter__()
         self.settings = replace(self.settings, port=self.server.port)
 

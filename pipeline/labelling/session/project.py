@@ -13,7 +13,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pipeline.base.errors import DataError
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.plugins import task_class
 from pipeline.base.process import say
 from pipeline.base.records import digest
 from pipeline.formats.detect import COLUMNS, Notices
@@ -22,7 +23,7 @@ from pipeline.formats.read_options import JudgedSet
 from pipeline.labelling import own_data
 from pipeline.labelling.log.log import Log
 from pipeline.labelling.settings import LabelSection
-from pipeline.labelling.web.context import Consent
+from pipeline.labelling.web.context import RENDERERS, Consent
 from pipeline.labelling.web.server import Server, read_consent
 from pipeline.store.store import Store
 from pipeline.workflow.experiment import Experiment
@@ -37,16 +38,20 @@ class LabellingProject:
         label: the ``label`` section of the config.
         directory: of the log, ``data/<name>-labels``.
         where: the config's path, for messages.
+        renderer: what draws the texts on the page; see :func:`renderer_of`.
     """
 
     @classmethod
     def of(cls, config: Experiment, store: Store) -> LabellingProject:
         """The project of an experiment."""
-        return cls(config.chosen.get("label", {}), store.home(f"{config.name}-labels"), str(config.path))
+        directory = store.home(f"{config.name}-labels")
+        return cls(config.chosen.get("label", {}), directory, str(config.path), renderer_of(config))
 
-    def __init__(self, label: Mapping[str, Any], directory: Path, where: str) -> None:
+    def __init__(
+        self, label: Mapping[str, Any], directory: Path, where: str, renderer: str | None = None
+    ) -> None:
         self.settings = parse_options(LabelSection, label, where, prefix="label.")
-        self.directory, self.where = directory, where
+        self.directory, self.where, self.renderer = directory, where, renderer
 
     @property
     def learning(self) -> dict[str, object]:
@@ -85,7 +90,7 @@ class LabellingProject:
         for name in self.settings.annotators:
             log.people.add(name)
         project = self.settings.title or self.directory.name.removesuffix("-labels")
-        with Server(log, self.settings, project, publish) as server:
+        with Server(log, self.settings, project, publish, self.renderer) as server:
             for name, url in server.links():
                 say("label", f"{name}: {url}")
             yield server
@@ -107,3 +112,17 @@ class LabellingProject:
     def consent(self) -> Consent:
         """The text that people agree to before their first vote."""
         return read_consent(self.settings.consent)
+
+
+def renderer_of(config: Experiment) -> str | None:
+    """What draws the texts of the experiment's task on the page (``renderer`` of the task); None shows texts.
+
+    Raises:
+        ConfigError: the page has no such renderer.
+    """
+    where = str(config.path)
+    task = parse_options(task_class(config.task, where), config.task_args, where, prefix="task_args.")
+    name: str | None = getattr(task, "renderer", None)
+    if name is not None and name not in RENDERERS:
+        raise ConfigError(where, f'task "{config.task}" names the renderer "{name}".', f"There are: {', '.join(RENDERERS)}.")
+    return name

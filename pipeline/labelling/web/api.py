@@ -48,6 +48,7 @@ def _state(request: Request) -> Response:
         {
             "title": site.title,
             "mode": settings.mode,
+            "renderer": site.renderer,
             "consent": {
                 "needed": site.log.answers.consent_of(person.id) != consent.sha256,
                 "text": consent.text,
@@ -104,6 +105,7 @@ def next_for(site: Site, person: Person) -> dict[str, object]:
         "mode": item.mode,
         "turns": [{"role": role, "text": text} for role, text in turns(item.prompt)],
         "completions": [item.completions[i] for i in order],
+        **({"prompt": item.prompt} if site.renderer else {}),
         "flagged": site.log.answers.flagged(person.id, item.id),
         "undone": None if assignment.undone is None else _undone(assignment.undone, item),
     }

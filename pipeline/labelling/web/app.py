@@ -37,6 +37,7 @@ def build_app(
     publish: Callable[[], str] | None,
     hosts: Sequence[str],
     public: PublicAddress | None = None,
+    renderer: str | None = None,
 ) -> Starlette:
     """The ASGI app.
 
@@ -46,8 +47,9 @@ def build_app(
             failure. None: no button.
         hosts: allowed host names, of any port; see :func:`request_checks.host_allowed`.
         public: the address of a proxy in front of it.
+        renderer: what draws the texts, one of :data:`pipeline.labelling.web.context.RENDERERS`.
     """
-    site = Site(log, settings, title, guidelines, consent, publish, public)
+    site = Site(log, settings, title, guidelines, consent, publish, public, renderer=renderer)
     return guarded_app(site, [*api.routes(), *operator.routes()], hosts)
 
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 HERE = Path(__file__).parent
+RENDERERS = tuple(sorted(path.stem for path in (HERE / "static" / "renderers").glob("*.js")))
+"""What a task may name as its renderer."""
 COOKIE_DAYS = 30
 MESSAGES = 50
 STATISTICS_SECONDS = 5.0
@@ -138,6 +140,7 @@ class Site:
         publish: see :func:`app.build_app`.
         public: the address of a proxy in front of this page.
         stage: the command that serves it.
+        renderer: the name of a module of static/renderers/ that draws the texts; None shows them as texts.
     """
 
     log: Log
@@ -148,6 +151,7 @@ class Site:
     publish: Callable[[], str] | None
     public: PublicAddress | None = None
     stage: str = "label"
+    renderer: str | None = None
     rate: Rate = field(default_factory=Rate)
     state: OperatorState = field(default_factory=OperatorState)
 

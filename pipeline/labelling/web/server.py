@@ -35,7 +35,7 @@ class Server:
 
     Args:
         name: of the project; the page's default title.
-        publish: see :func:`pipeline.labelling.web.app.build_app`.
+        publish, renderer: see :func:`pipeline.labelling.web.app.build_app`.
     Attributes:
         stage, host_key, port_key: how messages name the command and the settings of the address.
         port: the port; with the setting 0 it is known on entering.
@@ -45,8 +45,16 @@ class Server:
 
     stage, host_key, port_key = "label", "label.host", "label.port"
 
-    def __init__(self, log: Log, settings: LabelSection, name: str, publish: Callable[[], str] | None) -> None:
+    def __init__(
+        self,
+        log: Log,
+        settings: LabelSection,
+        name: str,
+        publish: Callable[[], str] | None,
+        renderer: str | None = None,
+    ) -> None:
         self.log, self.settings, self.name, self.publish = log, settings, name, publish
+        self.renderer = renderer
         self.port = settings.port
         self._socket: socket.socket | None = None
         self._server: Any = None
@@ -67,6 +75,7 @@ class Server:
             publish=self.publish,
             hosts=own_names(settings.host),
             public=settings.public,
+            renderer=self.renderer,
         )
 
     def __enter__(self) -> Self:

@@ -5,6 +5,7 @@ import { drawBar, drawProgress, drawTags, markBar } from "./bar.js";
 import { Ranking, answersOf } from "./choosing.js";
 import * as dialogs from "./dialogs.js";
 import { isTaken, namesOf } from "./keys.js";
+import { drawing, playNext, restart, useRenderer } from "./pictures.js";
 import { differ, draw, mark as markCards, nameOf } from "./reading.js";
 import { banner, fetched, focusOn, hideBanner, inState, say, screen, showConsent, showLost, showRest, turnTo } from "./screens.js";
 
@@ -38,6 +39,7 @@ async function start() {
   turnTo("loading");
   try {
     project = await fetched("api/state");
+    await useRenderer(project.renderer);
     setUp();
     if (project.consent.needed) return askConsent();
     await outbox.send();
@@ -111,6 +113,7 @@ function apply(next, message = "", seen = false) {
   drawProgress(next.progress);
   const news = next.item !== null || !inState(next.why);
   item = next.item;
+  if (!item) restart();
   const heading = item ? showItem() : showRest(next.why, canUndo);
   if (next.why === "waiting") pollTimer = setTimeout(poll, POLL_MS);
   document.title = `${heading} – ${project.title}`;
@@ -323,6 +326,7 @@ function bind() {
     add(["s"], "Skip, with a reason", skip);
     add(["f"], "Flag, or remove the flag", flag);
     if (!$("edit").hidden) add(["e"], "Edit a completion into a better answer", edit);
+    if (drawing()) add(["p"], "Play a tune, or stop it; the next time the next one", playNext);
     if (item.mode === "pairwise") add(["d"], "Mark what differs, or not", toggleDiff);
   }
   if (!inState("consent")) {

@@ -5,7 +5,7 @@ import { mnemonics } from "./keys.js";
 import { make } from "./text.js";
 
 const $ = (id) => document.getElementById(id);
-const RESERVED = ["t", "b", "s", "u", "f", "e", "d", "g", "n"];
+const RESERVED = ["t", "b", "s", "u", "f", "e", "d", "g", "n", "p"];
 
 /** Draw the answer buttons. `on`: {choose(answer), send, tie, back}; `send` completes an answer in two steps. */
 export function drawBar(item, answers, inTwoSteps, on) {

@@ -2,6 +2,7 @@
 
 import { MOST_WORDS, wordDiff } from "./diff.js";
 import { key } from "./dialogs.js";
+import { drawing, pictured, restart } from "./pictures.js";
 import { make, show } from "./text.js";
 
 const $ = (id) => document.getElementById(id);
@@ -17,6 +18,7 @@ export function nameOf(item, place) {
 /** Draw an item. `onPick(place)`: a completion was picked for a ranking. */
 export function draw(item, onPick) {
   const many = item.turns.length > 1;
+  restart();
   $("prompt").replaceChildren(...item.turns.map(turn));
   if (!item.turns.length) show($("prompt"), "");
   const cards = item.completions.map((text, place) => card(item, text, place, onPick));
@@ -55,7 +57,8 @@ function card(item, text, place, onPick) {
   }
   const body = make("div", { className: "text" });
   show(body, text);
-  const pane = make("div", { className: "pane" }, body);
+  const shown = drawing() ? pictured(item.prompt, text, body, name, place) : body;
+  const pane = make("div", { className: "pane" }, shown);
   pane.setAttribute("role", "group");
   pane.setAttribute("aria-label", `Completion ${name}`.trim());
   const more = make("button", { type: "button", className: "more", text: "Show all", hidden: true });
@@ -66,6 +69,7 @@ function card(item, text, place, onPick) {
 /** Mark the words that differ, or show the texts plainly. Returns the explanation. */
 export function differ(item, on) {
   const bodies = document.querySelectorAll("#completions .text");
+  for (const source of document.querySelectorAll("#completions .source")) source.open ||= on;
   const diff = on ? wordDiff(...item.completions) : { a: [], b: [] };
   show(bodies[0], item.completions[0], diff.a);
   show(bodies[1], item.completions[1], diff.b);
