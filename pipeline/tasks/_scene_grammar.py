@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations, permutations, product
 
 COLOURS = {
@@ -39,6 +40,7 @@ class Thing:
         return f"{'an' if self.colour[0] in 'aeiou' else 'a'} {self.colour} {self.kind}"
 
 
+@cache
 def all_requests() -> list[tuple[Thing, ...]]:
     """Two or three things in each order and each choice of colours."""
     return [

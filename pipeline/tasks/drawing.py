@@ -42,7 +42,8 @@ class Task:
 
     def corpus(self, seed: int) -> list[str]:
         rng = random.Random(f"corpus {seed}")
-        requests = [r for r in all_requests() if sentence(r) in set(self._pool.train)]
+        train = set(self._pool.train)
+        requests = [request for request in all_requests() if sentence(request) in train]
         chosen = (rng.choice(requests) for _ in range(self.corpus_size))
         return [sentence(things) + scene(rng, things) for things in chosen]
 

@@ -121,7 +121,7 @@ def _moves(whole: Tune, judged: list[Bar]) -> float:
     for at, bar in enumerate(whole.bars):
         notes = bar.notes
         if at >= len(whole.bars) - len(judged):
-            moving.append(len(set(bar.pitches)) > 1 and notes != previous and times[notes] < 2)
+            moving.append(not bar.unread and len(set(bar.pitches)) > 1 and notes != previous and times[notes] < 2)
         times[notes] += 1
         previous = notes
     return sum(moving[:-1]) / len(moving[:-1]) if len(moving) > 1 else 0.0

@@ -28,7 +28,9 @@ SKY, GRASS, EDGE = "#cfe8f7", "#9bc587", "#333333"
 MOST_SHAPES = 60
 """A text with more lines is drawn up to here."""
 
-_LINE = re.compile(r"(?:(box|tri) (\w+) (\d{1,2}) (\d{1,2}) (\d{1,2}) (\d{1,2})|(disc) (\w+) (\d{1,2}) (\d{1,2}) (\d{1,2}))")
+_LINE = re.compile(
+    r"(?:(box|tri) (\w+) (\d{1,2}) (\d{1,2}) (\d{1,2}) (\d{1,2})|(disc) (\w+) (\d{1,2}) (\d{1,2}) (\d{1,2}))"
+)
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,7 @@ class Shape:
 
     def overlaps(self, other: Shape) -> bool:
         """Whether the boxes around the two share an area."""
-        return (
-            self.x < other.right and other.x < self.right and self.y < other.top and other.y < self.top
-        )
+        return self.x < other.right and other.x < self.right and self.y < other.top and other.y < self.top
 
 
 def parse_picture(text: str) -> list[Shape | None]:

@@ -36,7 +36,9 @@ def shown(page: Page) -> dict[str, str]:
     """The line under each picture, by the first characters of its text; empty without one."""
     cards = page.locator("#completions .card").all()
     return {
-        (card.locator(".text").text_content() or "").strip(): " ".join(card.locator(".problem-line").all_text_contents())
+        (card.locator(".text").text_content() or "").strip(): " ".join(
+            card.locator(".problem-line").all_text_contents()
+        )
         for card in cards
     }
 
@@ -107,7 +109,9 @@ def test_what_a_model_wrote_runs_nothing(page: Page, desk: Any, shot: Any, rende
     at.open(page)
     for number in range(1, len(HOSTILE) + 1):
         ready(page, number)
-        assert page.locator("main script, main img, main iframe, main a, main foreignObject, main style").count() == 0
+        assert (
+            page.locator("main script, main img, main iframe, main a, main foreignObject, main style").count() == 0
+        )
         assert page.locator("main [onload], main [onerror], main [href], main [style*=url]").count() == 0
         assert page.locator("main svg *").count() < 5000
         undrawn = page.locator("#completions .pictured:not(:has(svg))")

@@ -47,9 +47,7 @@ class LabellingProject:
         directory = store.home(f"{config.name}-labels")
         return cls(config.chosen.get("label", {}), directory, str(config.path), renderer_of(config))
 
-    def __init__(
-        self, label: Mapping[str, Any], directory: Path, where: str, renderer: str | None = None
-    ) -> None:
+    def __init__(self, label: Mapping[str, Any], directory: Path, where: str, renderer: str | None = None) -> None:
         self.settings = parse_options(LabelSection, label, where, prefix="label.")
         self.directory, self.where, self.renderer = directory, where, renderer
 
@@ -124,5 +122,7 @@ def renderer_of(config: Experiment) -> str | None:
     task = parse_options(task_class(config.task, where), config.task_args, where, prefix="task_args.")
     name: str | None = getattr(task, "renderer", None)
     if name is not None and name not in RENDERERS:
-        raise ConfigError(where, f'task "{config.task}" names the renderer "{name}".', f"There are: {', '.join(RENDERERS)}.")
+        raise ConfigError(
+            where, f'task "{config.task}" names the renderer "{name}".', f"There are: {', '.join(RENDERERS)}."
+        )
     return name
