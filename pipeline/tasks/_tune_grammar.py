@@ -1,7 +1,7 @@
 """The grammar of the music task: short tunes in ABC notation, and their faults.
 
-One latent care per tune decides how many faults it has, as one mood decides the sentences of a review: a base model
-then represents how good a tune is.
+One latent care per tune decides how many faults it has, as one mood decides the sentences of a review: a base
+model then represents how good a tune is.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Continue a tune in ABC notation: a base of our own grammar, and a gold score from the notation.
 
-The prompt is the header (metre, unit, key) and the first bar; the completion is the rest of the tune. Pages that show
-texts draw it as a score and play it. Needs no download. One voice without chords, tuplets or words.
+The prompt is the header (metre, unit, key) and the first bar; the completion is the rest of the tune, which pages
+draw as a score and play. Needs no download. One voice without chords, tuplets or words.
 """
 
 from __future__ import annotations
@@ -62,13 +62,13 @@ class Marks:
     """What the notation says about a completion, each from 0 to 1.
 
     Attributes:
-        fills: share of the bars that fill the metre exactly; the last one is the pickup's complement. Bars that are
-            missing to :data:`LEAST_BARS` count as bars that do not fill.
+        fills: share of the bars that fill the metre exactly; the last one is the pickup's complement. Bars that
+            are missing to :data:`LEAST_BARS` count as bars that do not fill.
         closes: the text ends with ``|]`` or ``:|``, and had no ``|]`` before.
         home: the last note is the tonic.
         in_key: 1 less five times the share of notes outside the key.
-        moves: share of the bars but the last that have two pitches or more, differ from the bar before, and have not
-            been there twice: one long note, and one bar again and again, are worth nothing.
+        moves: share of the bars but the last that have two pitches or more, differ from the bar before, and have
+            not been there twice: one long note, and one bar again and again, are worth nothing.
     """
 
     fills: float
@@ -107,8 +107,11 @@ def _fills(whole: Tune, judged: list[Bar]) -> float:
         return 0.0
     first = whole.bars[0].length
     pickup = first if first < whole.metre and whole.bars[0] not in judged[:1] else 0
-    lengths = dict.fromkeys((id(bar) for bar in judged), whole.metre) | {id(judged[-1]): whole.metre - pickup}
-    full = sum(bar.length == lengths[id(bar)] and not bar.unread for bar in judged)
+    ends = [bar is judged[-1] or bar.line in CLOSING for bar in judged]
+    full = sum(
+        bar.length == (whole.metre - pickup if end else whole.metre) and not bar.unread
+        for bar, end in zip(judged, ends, strict=True)
+    )
     before = len(whole.bars) - len(judged) - bool(pickup)
     return full / max(len(judged), LEAST_BARS - before)
 

@@ -101,7 +101,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Tune:
-    """A parsed tune. ``metre``: the length of a whole bar in whole notes; None for free metre or an unread field."""
+    """A parsed tune. ``metre``: the length of a bar in whole notes; None for free metre or an unread field."""
 
     metre: Fraction | None
     key: Key | None

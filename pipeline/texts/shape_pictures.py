@@ -47,7 +47,7 @@ class Shape:
     @property
     def inside(self) -> bool:
         """Whether all of it is on the canvas, and any of it to be seen."""
-        return 0 <= self.x and 0 <= self.y and self.right <= WIDTH and self.top <= HEIGHT and self.w * self.h > 0
+        return self.x >= 0 and self.y >= 0 and self.right <= WIDTH and self.top <= HEIGHT and self.w * self.h > 0
 
     @property
     def right(self) -> int:

@@ -47,7 +47,10 @@ def shown(page: Page) -> dict[str, str]:
 LISTEN = """
 window.heard = [];
 const start = OscillatorNode.prototype.start;
-OscillatorNode.prototype.start = function (at) { window.heard.push(Math.round(this.frequency.value)); start.call(this, at); };
+OscillatorNode.prototype.start = function (at) {
+  window.heard.push(Math.round(this.frequency.value));
+  start.call(this, at);
+};
 """
 
 
@@ -73,6 +76,7 @@ def test_a_tune_is_drawn_and_played(page: Page, desk: Any, shot: Any) -> None:
     assert len(at.log.answers.votes()) == 1
 
 
+@pytest.mark.thorough
 def test_a_drawing_is_drawn_from_its_numbers(page: Page, desk: Any, shot: Any) -> None:
     at = desk(drawings(), renderer="shapes")
     at.open(page)
@@ -92,8 +96,10 @@ def test_a_drawing_is_drawn_from_its_numbers(page: Page, desk: Any, shot: Any) -
 
 
 HOSTILE = (
-    '\n%%svg <script>alert(1)</script>\n%%beginsvg\n<svg onload="alert(2)"/>\n%%endsvg\n"<img src=x onerror=alert(3)>"c2 |]',
-    ' c2 "^<b>bold</b>" d2 |\nw:<script>alert(4)</script>\nT:</text><script>alert(5)</script>\nF:javascript:alert(6)\nG8 |]',
+    '\n%%svg <script>alert(1)</script>\n%%beginsvg\n<svg onload="alert(2)"/>\n%%endsvg\n'
+    '"<img src=x onerror=alert(3)>"c2 |]',
+    ' c2 "^<b>bold</b>" d2 |\nw:<script>alert(4)</script>\nT:</text><script>alert(5)</script>\n'
+    "F:javascript:alert(6)\nG8 |]",
     " [I:setfont-1 <x>] !<script>! (((((3 c99999999999 | [CEG [ CE |: |: |: {g ~H",
     " ",
     "%%pagewidth 1e99cm\n%%scale 1e9\n",
@@ -102,6 +108,7 @@ HOSTILE = (
 )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("renderer", ["abc", "shapes"])
 def test_what_a_model_wrote_runs_nothing(page: Page, desk: Any, shot: Any, renderer: str) -> None:
     """After each item the fixture asserts that there was no dialog, no error, and no address but this page's own."""
@@ -124,6 +131,7 @@ def test_what_a_model_wrote_runs_nothing(page: Page, desk: Any, shot: Any, rende
     assert len(at.log.answers.votes()) == len(HOSTILE)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dark", [False, True])
 def test_axe_finds_nothing(contexts: Callable[..., BrowserContext], desk: Any, shot: Any, dark: bool) -> None:
     pytest.importorskip("axe_playwright_python", reason="needs axe: pip install axe-playwright-python")
