@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from markupsafe import Markup
+
+from pipeline.reporting.renderers import drawn
 from pipeline.texts.score_course import FOLDED, Course
 
 Kind = Literal["gain", "loss", "random"]
@@ -20,6 +23,7 @@ class Sample:
         before_cut, after_cut: the length limit ended it.
         number: of its row.
         before_course, after_course: of the proxy score over the completion.
+        before_picture, after_picture: what the text stands for, drawn; see :mod:`pipeline.reporting.renderers`.
     """
 
     prompt: str
@@ -35,6 +39,8 @@ class Sample:
     number: int = 0
     before_course: Course | None = None
     after_course: Course | None = None
+    before_picture: Markup | None = None
+    after_picture: Markup | None = None
 
     @property
     def change(self) -> float | None:
@@ -58,6 +64,16 @@ def choose_samples(samples: Sequence[Sample], each: int = 4, seed: int = 0) -> l
     picked = random.Random(seed).sample(rest, min(each, len(rest)))
     kinds: tuple[tuple[Kind, list[Sample]], ...] = (("gain", gains), ("loss", losses), ("random", picked))
     return [replace(sample, kind=kind) for kind, chosen in kinds for sample in chosen]
+
+
+def with_pictures(samples: Sequence[Sample], renderer: str | None) -> list[Sample]:
+    """The samples with what their texts stand for, where the task names a renderer."""
+    return [
+        replace(
+            s, before_picture=drawn(renderer, s.prompt, s.before), after_picture=drawn(renderer, s.prompt, s.after)
+        )
+        for s in samples
+    ]
 
 
 def folded(text: str) -> tuple[str, str]:

@@ -8,10 +8,11 @@ from typing import Any
 from pipeline.evaluation.policy.headline import verdict
 from pipeline.health.facts import examine_version
 from pipeline.labelling.conversation import shown_prompt
+from pipeline.labelling.session.project import renderer_of
 from pipeline.reporting import page, pictures, runs
 from pipeline.reporting.accountability import Behind, answers
 from pipeline.reporting.round_rows import round_table
-from pipeline.reporting.samples import Sample, choose_samples
+from pipeline.reporting.samples import Sample, choose_samples, with_pictures
 from pipeline.reporting.trees import branches
 from pipeline.results.reward import PointwiseMetrics
 from pipeline.results.rounds import LoopFigures
@@ -37,6 +38,7 @@ def report(run: Run) -> None:
     rows = version.rows("test")
     samples = choose_samples([sample(r, i) for i, r in enumerate(rows)], options.samples, run.config.seed)
     samples, courses_note = follow_scores(run, samples, rows)
+    samples = with_pictures(samples, renderer_of(run.config))
     made_with = runs.settings(policy, run.store.lineage(policy).ancestors(), version)
     preferences = run.version("preferences") if "preferences" in run.inputs else None
     behind = Behind.of(run.store, policy, version, reward_version, preferences)

@@ -1,8 +1,8 @@
 """Draw the scene that a prompt asks for, as lines of shapes. Needs no download.
 
 The prompt is a sentence such as ``Draw a red house and a green tree.``; the completion is a picture, one shape a
-line (:mod:`pipeline.texts.shape_pictures`), which pages draw. The base learns from a grammar of our own, and the gold
-score looks at where the shapes are.
+line (:mod:`pipeline.texts.shape_pictures`), which pages draw. The base learns from a grammar of our own, and the
+gold score looks at where the shapes are.
 """
 
 from __future__ import annotations

@@ -106,6 +106,8 @@ class Tune:
     metre: Fraction | None
     key: Key | None
     bars: tuple[Bar, ...]
+    metre_signature: tuple[int, int] = (4, 4)
+    """As written: a bar of 6/8 is as long as one of 3/4."""
 
 
 def parse_tune(text: str) -> Tune:
@@ -113,8 +115,11 @@ def parse_tune(text: str) -> Tune:
     fields, at = _header(text)
     key = parse_key(fields.get("K", ""))
     unit = _fraction(fields.get("L", "1/8")) or Fraction(1, 8)
-    metre = {"C": Fraction(1), "C|": Fraction(1)}.get(fields.get("M", ""), _fraction(fields.get("M", "")))
-    return Tune(metre, key, tuple(_bars(text, at, unit, key)))
+    written = {"C": "4/4", "C|": "2/2"}.get(fields.get("M", ""), fields.get("M", ""))
+    above, _, below = written.partition("/")
+    metre = _fraction(written)
+    signature = (int(above), int(below)) if metre else (4, 4)
+    return Tune(metre, key, tuple(_bars(text, at, unit, key)), signature)
 
 
 def parse_key(name: str) -> Key | None:

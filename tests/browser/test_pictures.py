@@ -111,7 +111,7 @@ HOSTILE = (
 @pytest.mark.thorough
 @pytest.mark.parametrize("renderer", ["abc", "shapes"])
 def test_what_a_model_wrote_runs_nothing(page: Page, desk: Any, shot: Any, renderer: str) -> None:
-    """After each item the fixture asserts that there was no dialog, no error, and no address but this page's own."""
+    """At the end the fixture asserts that there was no dialog, no error, and no address but this page's own."""
     at = desk([Item(HEADER, (text, HOSTILE[i - 1])) for i, text in enumerate(HOSTILE)], renderer=renderer)
     at.open(page)
     for number in range(1, len(HOSTILE) + 1):

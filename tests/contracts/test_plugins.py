@@ -58,6 +58,8 @@ def tiny_model(directory: Path) -> str:
 # The least options that each plugin needs to run on its own, without a network: {module: options}.
 TASKS: dict[str, Args] = {
     "continuation": lambda directory: {"dataset": rows_file(directory)},
+    "drawing": lambda directory: {"corpus_size": 100},
+    "music": lambda directory: {"corpus_size": 100, "openings": 200},
     "prompts": lambda directory: {"dataset": rows_file(directory), "corpus_column": "chosen", "gold": "vader"},
     "random_walks": lambda directory: {"corpus_size": 100},
     "requests": lambda directory: {},

@@ -197,6 +197,8 @@ TASKS: Mapping[str, Mapping[str, Bound]] = {
         "prompt_nodes": COUNT,
         "test_share": SHARE,
     },
+    "music": {"corpus_size": COUNT, "openings": Bound(20), "test_share": SHARE, "completion_tokens": COUNT},
+    "drawing": {"corpus_size": COUNT, "test_share": SHARE, "completion_tokens": COUNT},
     "continuation": {
         "prompt_words": COUNT,
         "completion_tokens": COUNT,
