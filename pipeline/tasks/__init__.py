@@ -21,7 +21,11 @@ VIEWS = {"vader": vader_view}
 
 @runtime_checkable
 class Task(Protocol):
-    """The interface of a task. All arguments are texts; only the model has tokens."""
+    """The interface of a task. All arguments are texts; only the model has tokens.
+
+    A task whose texts stand for something that is seen or heard also has ``renderer``, the name of a module of
+    pipeline/labelling/web/static/renderers and of :data:`pipeline.reporting.renderers.RENDERERS`.
+    """
 
     completion_tokens: int
     """Most tokens in a completion; longer ones are truncated."""
