@@ -79,8 +79,11 @@ class Marks:
 
     @property
     def score(self) -> float:
-        """``fills`` times the mean of the others: with overfull bars nothing else can make up for them."""
-        return self.fills * (self.closes + self.home + self.in_key + self.moves) / 4
+        """The mean of ``closes``, ``home`` and ``in_key``, times ``fills``, times a third to one by ``moves``.
+
+        Nothing makes up for overfull bars, and a tune of long notes is worth a third.
+        """
+        return self.fills * (1 + 2 * self.moves) / 3 * (self.closes + self.home + self.in_key) / 3
 
 
 def marks(prompt: str, completion: str) -> Marks:

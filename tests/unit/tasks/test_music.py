@@ -117,7 +117,7 @@ def test_marks_by_hand() -> None:
     # Two bars of three fill; no closing line, A for G; one of 12 notes outside the key; both bars move.
     flawed = " c2 A2 F2 A2 c2 | G2 ^G2 A2 F2 | G2 B2 A4"
     assert vars(marks(G, flawed)) == pytest.approx(vars(Marks(2 / 3, 0, 0, 7 / 12, 1)))
-    assert score(flawed) == pytest.approx(2 / 3 * (7 / 12 + 1) / 4)
+    assert score(flawed) == pytest.approx(2 / 3 * 1 * (7 / 12) / 3)
 
 
 def test_a_pickup_is_complemented_by_the_last_bar() -> None:
@@ -134,14 +134,14 @@ def test_minor_has_its_raised_seventh() -> None:
     assert marks(prompt, " B2 ^F2 | A c B ^G | A4 |]").in_key < 1
 
 
-# What PPO could find instead of music. The base's own tunes have .6 to .7.
+# What PPO could find instead of music. The base's own tunes have about .6.
 EXPLOITS = {
     "nothing": ("", 0.0),
     "the end at once": (" |]", 0.0),
-    "one long note": (" G8 |]", 0.25),
-    "long notes": (" G8 | G8 | G8 |]", 0.75),
-    "one bar again and again": (" G2 B2 d2 B2 | G2 B2 d2 B2 | G8 |]", 0.75),
-    "two bars in turn": (" c2 A2 c2 A2 | G2 A2 G2 A2 | c2 A2 c2 A2 | G2 A2 G2 A2 | c2 A2 c2 A2 | G8 |]", 0.95),
+    "one long note": (" G8 |]", 0.12),
+    "long notes": (" G8 | G8 | G8 |]", 0.34),
+    "one bar again and again": (" G2 B2 d2 B2 | G2 B2 d2 B2 | G8 |]", 0.34),
+    "two bars in turn": (" c2 A2 c2 A2 | G2 A2 G2 A2 | c2 A2 c2 A2 | G2 A2 G2 A2 | c2 A2 c2 A2 | G8 |]", 0.9),
     "overfull bars": (" G8 A8 B8 | c8 B8 A8 | G16 |]", 0.0),
     "no bar lines": (" c2 A2 F2 A2 G2 B2 A2 F2 G8 |]", 0.0),
     "rests": (" z8 | z8 | z8 |]", 0.0),
