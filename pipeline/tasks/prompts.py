@@ -64,6 +64,7 @@ class Task:
         test_split: the split of the test prompts; by default they are split off by a hash of the prompt.
         limit: read only the first ``limit`` rows.
         chat_template: ``base``, or a tokenizer (directory or Hub id), whose chat template formats conversations.
+        renderer: how pages show the texts: ``abc`` for tunes, ``shapes`` for drawings; as texts by default.
     """
 
     dataset: str
@@ -79,6 +80,7 @@ class Task:
     revision: str | None = None
     limit: int | None = None
     chat_template: str | None = None
+    renderer: Literal["abc", "shapes"] | None = None
     gold_name: str | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:

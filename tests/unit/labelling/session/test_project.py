@@ -19,7 +19,15 @@ def config(directory: Path, task: str) -> Experiment:
     return load_config(str(path), [])
 
 
-@pytest.mark.parametrize(("task", "renderer"), [("music", "abc"), ("drawing", "shapes"), ("reviews", None)])
+@pytest.mark.parametrize(
+    ("task", "renderer"),
+    [
+        ("music", "abc"),
+        ("drawing", "shapes"),
+        ("reviews", None),
+        ("prompts\ntask_args: {dataset: tunes.jsonl, renderer: abc}", "abc"),
+    ],
+)
 def test_a_task_names_its_renderer(tmp_path: Path, task: str, renderer: str | None):
     experiment = config(tmp_path, task)
     assert renderer_of(experiment) == renderer
