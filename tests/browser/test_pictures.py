@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import BrowserContext, Page
 
-HEADER = "X:1\nM:4/4\nL:1/8\nK:G\nG2 B2 d2 B2 |"
-TUNE = " c2 A2 F2 A2 | G2 B2 A2 F2 | G8 |]"
-FLAWED = " c2 A2 F2 A2 c2 | G2 ^G2 A2 F2 | A4"
+HEADER = "X:1\nM:3/4\nL:1/8\nK:G\nD2 | G2 B2 A G |"
+TUNE = " F2 A2 d2 | B2 G2 A F | G4 |]"
+FLAWED = " F2 A2 d2 c2 | B2 ^G2 A F | A6"
 HOUSE_AND_SUN = (Thing("house", "red"), Thing("tree", "green"), Thing("sun", "yellow"))
 
 
@@ -29,7 +29,12 @@ def tunes(*completions: str) -> list[Item]:
 
 def drawings() -> list[Item]:
     careful = scene(random.Random(3), HOUSE_AND_SUN, faults=False)
-    return [Item(sentence(HOUSE_AND_SUN), (careful, "\nbox red 3 4 6 4\ntri brown 2 4 8 3\nsun up there"))]
+    return [
+        Item(
+            sentence(HOUSE_AND_SUN),
+            (careful, "\nbox red 3 4 6 4\ntri brown 3 8 6 3\nbox brown 12 0 1 3\ndisc green 15 8 3\nsun up there"),
+        )
+    ]
 
 
 def shown(page: Page) -> dict[str, str]:
@@ -66,7 +71,7 @@ def test_a_tune_is_drawn_and_played(page: Page, desk: Any, shot: Any) -> None:
     press(page, "p")
     assert button.get_attribute("aria-pressed") == "true"
     heard = page.evaluate("window.heard")
-    assert heard[:4] == [392, 494, 587, 494]  # G4 B4 D5 B4
+    assert heard[:5] == [294, 392, 494, 440, 392]  # D4 G4 B4 A4 G4
     press(page, "p")  # stops
     assert button.get_attribute("aria-pressed") == "false"
     press(page, "p")
