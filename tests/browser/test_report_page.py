@@ -13,7 +13,7 @@ from pipeline.reporting.courses import with_courses
 from pipeline.reporting.figures import common, frontier, scores
 from pipeline.reporting.page import Checkup, Picture, Report, render_page
 from pipeline.reporting.run_tables import Table
-from pipeline.reporting.samples import Sample
+from pipeline.reporting.samples import Sample, with_pictures
 from pipeline.reporting.trees import Branch
 from pipeline.texts.score_course import Scores
 from tests.browser.conftest import LAPTOP, PHONE
@@ -49,7 +49,11 @@ def html() -> str:
             evaluation=newer(diversity=varied_json()),
             reward=reward(sliced()),
             pictures=[Picture(n, common.inline_svg(f, n), "A caption.", n) for n, f in drawn.items()],  # type: ignore[arg-type]
-            samples=[Sample("p", "before " * 99, "after " * 300 + END, 0.0, 1.0, 0.1, 0.9, "gain"), followed()],
+            samples=[
+                Sample("p", "before " * 99, "after " * 300 + END, 0.0, 1.0, 0.1, 0.9, "gain"),
+                followed(),
+                *pictured(),
+            ],
             answers=[
                 Answer("Who?", ["Nobody."], done=False),
                 Answer(
@@ -72,6 +76,13 @@ def followed() -> Sample:
     words = ["so", " good", " but", " so", " bad", " and", " good"]
     course = Scores(0.0, words, [0.1, 1.1, 0.8, 0.8, -0.2, -0.2, 0.2])
     return with_courses(Sample("p", "".join(words), "".join(words), 0.2, 0.2, kind="loss"), course, course)
+
+
+def pictured() -> list[Sample]:
+    """A tune and a drawing, seen and heard."""
+    tune = Sample("M:3/4\nL:1/8\nK:G\nD2 | G2 B2 A G |", " F2 A2", " F2 A2 d2 | B2 G2 A F | G4 |]", 0.0, 1.0)
+    house = Sample("Draw a red house.", "", "\nbox red 3 0 6 4\ntri brown 3 4 6 3", 0.0, 1.0)
+    return [*with_pictures([tune], "abc"), *with_pictures([house], "shapes")]
 
 
 def opened(context: BrowserContext, html: str) -> Page:

@@ -14,7 +14,8 @@ def shapes_svg(shapes: Sequence[Shape]) -> str:
     """An ``<svg>`` with the sky, the ground, and the shapes in their order."""
     drawn = "".join(_element(shape) for shape in shapes[:MOST_SHAPES])
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT + GROUND}">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT + GROUND}" role="img" '
+        'aria-label="the drawing">'
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="{SKY}"/>'
         f'<rect y="{HEIGHT}" width="{WIDTH}" height="{GROUND}" fill="{GRASS}"/>'
         f'<g stroke="{EDGE}" stroke-width="0.12" stroke-linejoin="round">{drawn}</g></svg>'

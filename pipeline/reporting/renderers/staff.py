@@ -42,8 +42,8 @@ def staff_svg(tune: Tune) -> str:
     rows.append(_row(drawn, x, len(rows)))
     height = ROW * len(rows)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:.0f} {height:.0f}" fill="currentColor" '
-        f'stroke="none" font-family="serif">{"".join(rows)}</svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:.0f} {height:.0f}" role="img" '
+        f'aria-label="the tune as a score" fill="currentColor" font-family="serif">{"".join(rows)}</svg>'
     )
 
 
