@@ -11,26 +11,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-KEYS = {"C": 0, "G": 4, "D": 1, "F": 3, "Am": 5, "Em": 2, "Dm": 1}
+KEYS = {"C": 0, "G": 4, "F": 3, "Am": 5, "Em": 2}
 """Keys, and the place of the tonic above middle C, in steps of the scale."""
 
 METRES = {
-    "2/4": ((2, 2), (1, 1, 2), (2, 1, 1), (1, 1, 1, 1), (3, 1)),
-    "3/4": ((2, 2, 2), (4, 2), (2, 1, 1, 2), (3, 1, 2), (2, 2, 1, 1), (1, 1, 2, 2)),
-    "4/4": ((2, 2, 2, 2), (4, 2, 2), (2, 2, 4), (2, 1, 1, 2, 2), (3, 1, 2, 2), (2, 2, 1, 1, 2), (3, 1, 4)),
-    "6/8": ((3, 3), (2, 1, 2, 1), (1, 1, 1, 3), (3, 2, 1), (1, 1, 1, 1, 1, 1), (2, 1, 3)),
+    "2/4": ((2, 2), (1, 1, 2), (2, 1, 1), (1, 1, 1, 1)),
+    "3/4": ((2, 2, 2), (4, 2), (2, 1, 1, 2), (3, 1, 2)),
+    "4/4": ((2, 2, 2, 2), (4, 2, 2), (2, 2, 4), (3, 1, 2, 2)),
+    "6/8": ((3, 3), (2, 1, 2, 1), (1, 1, 1, 3), (2, 1, 3)),
 }
 """The rhythms of a bar, in eighths."""
 
 EIGHTHS = {"2/4": 4, "3/4": 6, "4/4": 8, "6/8": 6}
 PICKUPS = {"2/4": (1,), "3/4": (2,), "4/4": (2,), "6/8": (1,)}
-ENDS = {
-    3: ((3,), (1, 2)),
-    4: ((4,), (2, 2), (1, 1, 2)),
-    5: ((2, 3), (3, 2)),
-    6: ((6,), (2, 4), (4, 2), (3, 3)),
-    8: ((8,), (4, 4), (2, 2, 4)),
-}
+ENDS = {3: ((3,), (1, 2)), 4: ((4,), (2, 2)), 5: ((2, 3),), 6: ((6,), (2, 4)), 8: ((8,), (4, 4))}
 """The rhythms of a last bar, by its length."""
 
 CHORDS = {"I": (0, 2, 4), "IV": (3, 5, 0), "V": (4, 6, 1), "vi": (5, 0, 2), "ii": (1, 3, 5)}
@@ -40,7 +34,7 @@ FORMS = (("I", "IV", "V"), ("I", "V", "vi"), ("I", "vi", "V"), ("I", "ii", "V"))
 LOWEST, HIGHEST = -3, 8
 """Of a melody, in steps above middle C."""
 
-FAULTS = {"bar": 0.22, "short": 0.15, "open": 0.35, "away": 0.4, "outside": 0.06, "dull": 0.22}
+FAULTS = {"bar": 0.2, "short": 0.15, "open": 0.35, "away": 0.4, "outside": 0.05, "dull": 0.2}
 """Probability of each fault in a careless tune: of a bar, the tune, its end, its last note, a note, a bar."""
 CARE = 0.12
 """A careful tune has a fault this many times as often."""
