@@ -45,7 +45,8 @@ export function render(prompt, completion, label) {
   const svg = sheet.querySelector("svg");
   if (!svg || !notes.length) return broken("There is no note here to draw.");
   fit(svg, label);
-  const problem = parsed.warnings?.length ? "Some of this is not ABC notation: see the text." : "";
+  let problem = parsed.warnings?.length ? "Some of this is not ABC notation: see the text." : "";
+  if (tune.match(/^X:/gm)?.length > 1) problem = "There is more than one tune: the first is drawn.";
   return { picture: svg, problem, play: (onEnd) => play(notes, onEnd) };
 }
 
