@@ -100,6 +100,15 @@ def test_a_drawing_is_drawn_from_its_numbers(page: Page, desk: Any, shot: Any) -
     assert page.locator("#completions mark").count() > 0
 
 
+@pytest.mark.thorough
+def test_without_the_script_texts_stay_texts(page: Page, desk: Any) -> None:
+    page.context.seen.refusals_are_expected = True  # pyright: ignore[reportAttributeAccessIssue]
+    page.route("**/abcjs-basic-min.js", lambda route: route.abort())
+    desk(tunes(TUNE, FLAWED), renderer="abc").open(page)
+    assert sorted(page.locator("#completions .text").all_text_contents()) == sorted((TUNE, FLAWED))
+    assert page.get_by_role("alert").filter(has_text="The pictures did not load").is_visible()
+
+
 HOSTILE = (
     '\n%%svg <script>alert(1)</script>\n%%beginsvg\n<svg onload="alert(2)"/>\n%%endsvg\n'
     '"<img src=x onerror=alert(3)>"c2 |]',

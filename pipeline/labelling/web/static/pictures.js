@@ -1,18 +1,23 @@
 // Shows what texts stand for (a score, a drawing) beside the texts, where the task names a renderer.
 
 import { key } from "./dialogs.js";
+import { banner } from "./screens.js";
 import { make } from "./text.js";
 
 let renderer = null;
 let playing = null; // {stop, place}
 let next = 0; // the place whose tune `p` plays next
 
-/** Load the renderer of this name, or none for null. */
+/** Load the renderer of this name, or none for null. Where it does not come, texts stay texts. */
 export async function useRenderer(name) {
   if (!name) return;
-  const module = await import(`./renderers/${name}.js`);
-  await module.load();
-  renderer = module;
+  try {
+    const module = await import(`./renderers/${name}.js`);
+    await module.load();
+    renderer = module;
+  } catch {
+    banner("The pictures did not load: here are the texts.", () => location.reload());
+  }
 }
 
 /** Whether texts are drawn. */
