@@ -110,6 +110,7 @@ def render_page(report: Report) -> str:
         by_seed=run_tables.by_seed(evaluation),
         judges=run_tables.judge_table(evaluation),
         best_of_n=bool(evaluation and evaluation.best_of_n.rows),
+        references=run_tables.reference_table(evaluation),
         frontier=[t for t in tables if t is not None],
         variety=diversity_rows.measure_rows(diversity),
         variety_note=diversity_rows.note(diversity),

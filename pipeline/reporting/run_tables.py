@@ -143,6 +143,35 @@ def judge_table(evaluation: Evaluation | None) -> Table | None:
     return Table("Other judges", head, rows, "At equal length: bootstrap (percentile) over the same prompts.")
 
 
+def reference_table(evaluation: Evaluation | None) -> Table | None:
+    """Base and policy among the task's references, and what happened to each; None without any."""
+    if evaluation is None or evaluation.gold_score is None or not (evaluation.references or evaluation.events):
+        return None
+    gold, events = evaluation.gold_score, list(evaluation.events)
+    sides = [
+        (side, interval(mean), shown, *(interval(evaluation.events[event].get(side)) for event in events))
+        for side, mean, shown in (
+            ("policy", gold.policy, UNKNOWN),
+            ("base", gold.base, interval(gold.difference, signed=True)),
+        )
+    ]
+    others = [
+        (
+            name,
+            interval(reference.gold_score.base),
+            interval(reference.gold_score.difference, signed=True),
+            *(interval(reference.events.get(event)) for event in events),
+        )
+        for name, reference in evaluation.references.items()
+    ]
+    note = (
+        f"The same {evaluation.n} prompts. Differences are paired by prompt, {mean_interval(evaluation.n)}; "
+        f"shares: {WILSON}. What learns nothing is no judge: it shows what the gold score gives to it."
+    )
+    head = ("who", "gold score", "the policy's less that", *events)
+    return Table("Beside what learns nothing", head, [*sides, *others], note)
+
+
 def trust(judge: JudgeVerdicts) -> str:
     """Position bias, contradictions and abstentions of a language model; the mean score of a scorer."""
     if judge.trust is None:

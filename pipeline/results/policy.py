@@ -165,6 +165,19 @@ class JudgeVerdicts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reference:
+    """Completions of the same prompts by something that learns nothing, such as a rule.
+
+    Attributes:
+        gold_score: the reference's as ``base``, and the policy's.
+        events: share of prompts on which each happened.
+    """
+
+    gold_score: Change
+    events: Mapping[str, Estimate]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluation(PolicyComparison):
     """A comparison, and what stands beside it.
 
@@ -176,6 +189,8 @@ class Evaluation(PolicyComparison):
         policy: which policy it is of.
         starting_policy: no update of its run was kept, see :mod:`pipeline.store.starting_policy`.
         gold_name: what the gold score is.
+        events: share of completions on which each happened, by its name, where the task carries them out.
+        references: by name, of a task that has some.
     """
 
     precision: str = "fp32"
@@ -189,6 +204,8 @@ class Evaluation(PolicyComparison):
     best_checkpoint: BestCheckpoint | None
     starting_policy: bool | None
     gold_name: str | None
+    events: Mapping[str, Mapping[Side, Estimate]] = field(default_factory=dict[str, Mapping[Side, Estimate]])
+    references: Mapping[str, Reference] = field(default_factory=dict[str, Reference])
 
     @property
     def figures(self) -> dict[str, Estimate]:

@@ -81,6 +81,7 @@ class ScorerContext:
         resolve: see :data:`Resolve`.
         model, tokenizer: the policy's; reward adapters over its base become its roles.
         adapter_dir: of this experiment's own reward adapter; None if it is not among the sources.
+        rewards: the task's own, from prompts and completions; None where the task has none.
         base: where the base of ``model`` was loaded from, (directory or Hub id, revision). Without it only a
             directory is recognised in other adapters.
     """
@@ -91,6 +92,7 @@ class ScorerContext:
     model: CausalLM | None = None
     tokenizer: Tokenizer | None = None
     adapter_dir: Path | None = None
+    rewards: Callable[..., Sequence[float]] | None = None
     base: tuple[str, str | None] | None = None
 
 
@@ -120,6 +122,7 @@ def build(
         for i, s in enumerate(parsed)
         if s.kind == "function"
     }
+    members |= {i: _of_task(s, context) for i, s in enumerate(parsed) if s.kind == "task"}
     adapters = RewardAdapters(context.model, context.tokenizer, context.base, context.device)
     for i, source in enumerate(parsed):
         if source.kind == "adapter":
@@ -133,6 +136,13 @@ def build(
         return scorers[0]
     names = ["adapter" if s.kind == "adapter" else s.value for s in parsed]
     return Ensemble(scorers, chosen, [s.weight for s in parsed], std_coef, names, where)
+
+
+def _of_task(source: RewardSource, context: ScorerContext) -> Scorer:
+    if context.rewards is None:
+        what = f"{source.key}: task asks for the rewards of the task, and it has none here."
+        raise ConfigError(context.where, what, "Its gold score is never trained on. Write module:function.")
+    return FunctionScorer(context.rewards, "task", f"{context.where}: {source.key}")
 
 
 def _reward_model(source: RewardSource, adapters: RewardAdapters, context: ScorerContext) -> Scorer:

@@ -53,14 +53,23 @@ def scorer_context(run: Run, model: CausalLM, tokenizer: Tokenizer, device: Devi
 
 
 def scorer(
-    run: Run, model: CausalLM, tokenizer: Tokenizer, device: Device, key: Literal["reward", "check"] = "reward"
+    run: Run,
+    model: CausalLM,
+    tokenizer: Tokenizer,
+    device: Device,
+    task: object,
+    key: Literal["reward", "check"] = "reward",
 ) -> Scorer:
-    """The scorer of ``ppo.reward`` or ``ppo.check``."""
+    """The scorer of ``ppo.reward`` or ``ppo.check``; ``task`` is asked for its ``rewards`` where they say so."""
     section = run.config.ppo
     adapter_dir = run.version("reward").path if trains_reward(run.config) else None
     return build(
         section.check if key == "check" else section.reward,
-        replace(scorer_context(run, model, tokenizer, device), adapter_dir=adapter_dir),
+        replace(
+            scorer_context(run, model, tokenizer, device),
+            adapter_dir=adapter_dir,
+            rewards=getattr(task, "rewards", None),
+        ),
         key=f"ppo.{key}",
         combine=section.reward_combine if key == "reward" else None,
         std_coef=section.reward_std_coef,

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.base.errors import ConfigError, ModelError
+from pipeline.base.errors import ConfigError, ModelError, PipelineError
 from pipeline.scoring.scorer import Samples
 from pipeline.workflow.reward_sources import check_function_name
 
@@ -38,10 +38,7 @@ def load_function(text: str, where: str) -> Callable[..., Any]:
     Raises:
         ConfigError: the text is not such a name, or it cannot be imported or called.
     """
-    check_function_name(text, where)
-    name, _, attribute = text.partition(":")
-    title = f'function "{text}"'
-    function = _attribute(_import(name, title, where), attribute, title, where)
+    title, function = f'function "{text}"', load_attribute(text, where)
     if inspect.isclass(function):
         try:
             function = function()
@@ -51,6 +48,18 @@ def load_function(text: str, where: str) -> Callable[..., Any]:
     if not callable(function):
         raise ConfigError(where, f"{title} is a {type(function).__name__}, which cannot be called.")
     return function
+
+
+def load_attribute(text: str, where: str) -> Any:
+    """What ``module:name`` names, importable from the working directory; a class as it is.
+
+    Raises:
+        ConfigError: the text is not such a name, or it cannot be imported.
+    """
+    check_function_name(text, where)
+    name, _, attribute = text.partition(":")
+    title = f'function "{text}"'
+    return _attribute(_import(name, title, where), attribute, title, where)
 
 
 class FunctionScorer:
@@ -83,6 +92,8 @@ class FunctionScorer:
             result = self.function(**{k: v for k, v in offered.items() if k in self._takes})
             result = asyncio.run(result) if inspect.iscoroutine(result) else result
             result = list(result) if isinstance(result, Iterator) else result  # a generator runs only here
+        except PipelineError:  # of the task's own rewards, which say what is wrong and how to mend it
+            raise
         except Exception as err:
             raise ModelError(self._where, f"{_raised(err)}.", _MEND) from err
         return self._checked(result, samples)

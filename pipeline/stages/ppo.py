@@ -49,8 +49,8 @@ def train_policy(run: Run) -> None:
     device = cast("torch.device", PartialState().device)
     if args.bf16:
         note_slow_bf16("ppo", model, device)
-    reward = scorer(run, model, tokenizer, device)
-    judge = scorer(run, model, tokenizer, device, "check") if args.check is not None else gold_judge(task)
+    reward = scorer(run, model, tokenizer, device, task)
+    judge = scorer(run, model, tokenizer, device, task, "check") if args.check is not None else gold_judge(task)
     if judge is None:
         say("ppo", NO_JUDGE)
     prompts = [r["prompt"] for r in run.version("prompts").iter_rows("train")]

@@ -56,6 +56,23 @@ class Task(Protocol):
         ...
 
 
+@runtime_checkable
+class Simulated(Protocol):
+    """The further methods of a task whose completions are carried out."""
+
+    def rewards(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
+        """The scores that PPO learns from with ``ppo.reward: task``."""
+        ...
+
+    def events(self, prompts: Sequence[str], completions: Sequence[str]) -> Mapping[str, list[bool]]:
+        """What happened in carrying out each completion, such as a crash, by its name."""
+        ...
+
+    def references(self, prompts: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        """Completions of the prompts by what learns nothing, by its name, to compare a policy with."""
+        ...
+
+
 def with_template_of(base: str, args: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a task or annotator, where ``chat_template: base`` is the tokenizer of the base model."""
     return {**args, "chat_template": base} if args.get("chat_template") == "base" else dict(args)

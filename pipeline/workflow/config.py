@@ -176,6 +176,11 @@ def _check_parts(config: Experiment) -> None:
         mend = "Move the keys to the section  label:"
         raise ConfigError(where, "collect.annotator_args: people have none.", mend)
     sources = reward_sources(config)
+    asked = [*sources, *reward_sources(config, "check")]
+    own = next((source for source in asked if source.kind == "task"), None)
+    if own is not None and not hasattr(task_class(config.task, where), "rewards"):
+        mend = "Its gold score is never trained on. Leave ppo.reward out, or write module:function."
+        raise ConfigError(where, f"{own.key}: task {config.task} has no rewards of its own.", mend)
     check_combine(config.ppo.reward_combine, [s.weight for s in sources], config.ppo.reward_std_coef, where)
     if judges := reward_sources(config, "check"):
         check_combine(None, [s.weight for s in judges], 1.0, where, "ppo.check")

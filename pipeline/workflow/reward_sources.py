@@ -2,6 +2,7 @@
 
 reward: adapter                              this experiment's reward adapter (the default)
 reward: my_module:my_function                a Python function
+reward: task                                 the task's own ``rewards``, such as what a simulation gives
 reward: other-reward@v000002                 a version, a directory or a Hub id
 reward: [adapter, {function: my_module:my_function, weight: 0.1}]
 """
@@ -17,15 +18,16 @@ from typing import Any, Literal, cast, get_args
 
 from pipeline.base.errors import ConfigError
 
-Kind = Literal["adapter", "function", "model"]
+Kind = Literal["adapter", "task", "function", "model"]
 Combine = Literal["sum", "mean", "min", "mean_minus_std"]
 
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "adapter": ("weight",),
+    "task": ("weight",),
     "function": ("weight",),
     "model": ("weight", "label", "revision"),
 }
-_EXAMPLE = "Write adapter, module:function, or a model's directory, version or Hub id."
+_EXAMPLE = "Write adapter, task, module:function, or a model's directory, version or Hub id."
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class RewardSource:
     """One entry.
 
     Attributes:
-        value: ``own`` for the adapter, else ``module:function``, or a directory, version or Hub id.
+        value: ``own`` for the adapter, ``task`` for the task's rewards, else ``module:function``, or a directory,
+            version or Hub id.
         weight: None counts as 1.
         label: of a classifier, the label whose logit is the score.
         revision: of a Hub id.
@@ -135,18 +138,22 @@ def _parse(entry: object, where: str, key: str) -> RewardSource:
     if len(kinds) != 1:
         _refuse_unknown(keys, [*_OPTIONS, "weight", "label", "revision"], where, key)
         what = f"names {' and '.join(kinds)}" if kinds else "names no source"
-        raise ConfigError(where, f"{key} {what}.", "Give one of: adapter, function, model.")
+        raise ConfigError(where, f"{key} {what}.", "Give one of: adapter, task, function, model.")
     kind = cast("Kind", kinds[0])
     _refuse_unknown(keys, [kind, *_OPTIONS[kind]], where, key)
     value = _text(keys[kind], where, f"{key}.{kind}")
-    if value is None or (kind == "adapter" and value != "own"):
-        mend = "Write {adapter: own}, or {model: ...} for another one." if kind == "adapter" else _EXAMPLE
+    if value is None or (kind in ("adapter", "task") and value != "own"):
+        mend = (
+            f"Write {{{kind}: own}}, or {{model: ...}} for another one."
+            if kind in ("adapter", "task")
+            else _EXAMPLE
+        )
         raise ConfigError(where, f"{key}.{kind} = {keys[kind]!r} is not known.", mend)
     if kind == "function":
         check_function_name(value, f"{where}: {key}")
     return RewardSource(
         kind,
-        value,
+        "task" if kind == "task" else value,
         _number(keys.get("weight"), where, f"{key}.weight"),
         _text(keys.get("label"), where, f"{key}.label"),
         _text(keys.get("revision"), where, f"{key}.revision"),
@@ -159,6 +166,8 @@ def _from_text(text: str, where: str, key: str) -> RewardSource:
         raise ConfigError(where, f"{key} is empty.", _EXAMPLE)
     if text == "adapter":
         return RewardSource("adapter", "own", key=key)
+    if text == "task":
+        return RewardSource("task", "task", key=key)
     # No Hub id or reference of a version has a colon; a directory with one can be given as {model: ...}.
     if ":" not in text:
         return RewardSource("model", text, key=key)

@@ -90,6 +90,8 @@ def manifest_fingerprint(manifest: Manifest) -> list[str]:
 def work_files(config: Experiment, stage: str) -> list[str]:
     """sha256 of every local file that the stage's settings name, and of reward functions' modules."""
     functions = [s.value for s in scorers_by_role(config, stage).values() if s.kind == "function"]
+    if any(s.kind == "task" for s in scorers_by_role(config, stage).values()):
+        functions.append(config.task if "." in config.task else f"pipeline.tasks.{config.task}")
     modules = [f for name in functions for f in module_files(name.partition(":")[0])]
     return local_files(learning_part(config, stage)) + modules
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import json
@@ -21,6 +22,7 @@ from pipeline.base.errors import ConfigError
 from pipeline.base.plugins import load_plugin
 from pipeline.base.records import Abstention, Annotation, Comparison
 from pipeline.tasks import Task, load_task
+from tests.helpers.openenv_double import Sums, served_for_ever
 from tests.helpers.row_files import write_rows
 
 Args = Callable[[Path], dict[str, Any]]
@@ -55,8 +57,35 @@ def tiny_model(directory: Path) -> str:
     return str(directory)
 
 
+def highway(_: Path) -> dict[str, Any]:
+    pytest.importorskip("highway_env", reason="needs the extra `driving`")
+    return {"horizon": 2, "train_seeds": 6, "test_seeds": 6, "corpus_size": 20}
+
+
+@functools.cache
+def sums() -> str:
+    """The address of a server of one-turn sums, there until the tests end."""
+    return served_for_ever(Sums()).url
+
+
 # The least options that each plugin needs to run on its own, without a network: {module: options}.
 TASKS: dict[str, Args] = {
+    "driving": highway,
+    "environment": lambda directory: {
+        "env": "tests.helpers.corridor:Corridor",
+        "actions": ["left", "right"],
+        "train_seeds": 6,
+        "test_seeds": 6,
+        "corpus_size": 20,
+    },
+    "http_environment": lambda directory: {
+        "url": sums(),
+        "prompt": "task.question",
+        "action": "answer",
+        "refused_score": 0.0,
+        "train_seeds": 6,
+        "test_seeds": 6,
+    },
     "continuation": lambda directory: {"dataset": rows_file(directory)},
     "drawing": lambda directory: {"corpus_size": 100},
     "music": lambda directory: {"corpus_size": 100, "openings": 200},

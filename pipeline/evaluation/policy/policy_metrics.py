@@ -95,7 +95,7 @@ def compare(
         kl_k1_per_token=k1_per_token,
         kl_k3_per_token=k3_per_token,
         entropy=entropy,
-        ended=both(lambda side: ended_rate(side.ended, per_prompt, level)),
+        ended=both(lambda side: share(side.ended, per_prompt, level)),
         degenerate=both(lambda side: degenerate_rate(side.completions, side.ended, per_prompt, level)),
         unique=both(lambda side: unique(side.completions)),
         repetition=both(lambda side: repetition(map(words, side.completions))),
@@ -143,9 +143,9 @@ def by_prompt(values: ArrayLike, per_prompt: int) -> NDArray[np.float64]:
     return np.asarray(values, np.float64).reshape(-1, per_prompt).mean(1)
 
 
-def ended_rate(ended: Sequence[bool], per_prompt: int = 1, level: float = 0.95) -> Estimate:
-    """Share of completions that ended by themselves, with Wilson's interval over prompts."""
-    shares = by_prompt(ended, per_prompt)
+def share(happened: Sequence[bool], per_prompt: int = 1, level: float = 0.95) -> Estimate:
+    """Share of completions of which something is true, with Wilson's interval over prompts."""
+    shares = by_prompt(happened, per_prompt)
     return wilson(float(shares.sum()), len(shares), level)
 
 

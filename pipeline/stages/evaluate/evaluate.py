@@ -31,6 +31,7 @@ from pipeline.scoring.load_for_stage import load_sides, scorer
 from pipeline.stages.evaluate.best_of_base import best_of_base, best_of_n_closings
 from pipeline.stages.evaluate.history import best_of_run, missing_eos_penalty, over_optimisation, policy_settings
 from pipeline.stages.evaluate.judges import JUDGED, build_scorers, judge_all
+from pipeline.stages.evaluate.references import compare_references, events_by_side, reference_sentences
 from pipeline.stages.evaluate.sampled_sides import (
     BaseSample,
     EvaluationSamples,
@@ -85,7 +86,7 @@ def evaluate(run: Run) -> None:
     state = PartialState()
     device = cast("Device", state.device)
     base, policy, tokenizer = load_sides(run, run.version("policy").path, device, base_dtype(options.bf16, device))
-    proxy = scorer(run, base.model, tokenizer, device)
+    proxy = scorer(run, base.model, tokenizer, device, task)
     others = build_scorers(run, judges, base.model, tokenizer, device)
     embed = embedder(run, options, device) if main_process() else None
     precision = precision_name(output_embedding(base.model).dtype)
@@ -189,6 +190,8 @@ def measure(
         best_checkpoint=best_of_run(run),
         starting_policy=is_starting(run.version("policy").manifest.stats),
         gold_name=task.gold_name,
+        events=events_by_side(task, samples, draws, resampling.level),
+        references=compare_references(task, samples, draws, resampling),
     )
     return evaluation, {"default": rows, "judges": judgements, "best_of_n": best_rows}
 
@@ -265,6 +268,7 @@ def further_findings(evaluation: Evaluation) -> list[str]:
             f"Against best-of-{n} of the base, at {where} {number(line.policy_kl_k1, 1)}: "
             f"{what} score {interval(difference, signed=True)}."
         )
+    sentences += reference_sentences(evaluation)
     if words := evaluation.lexicon_words:
         sentences.append(
             "The gold score is a lexicon's opinion: of a text it knows nothing but "

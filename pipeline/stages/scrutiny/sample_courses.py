@@ -64,7 +64,7 @@ def _course(scorer: Scorer, row: dict[str, Any], side: str) -> TokenScores | str
 def _one_reward_model(run: Run) -> Scorer | None:
     """The run's reward model; None where the score comes from a function, or from several sources."""
     sources = reward_sources(run.config)
-    if len(sources) != 1 or sources[0].kind == "function" or sources[0].weight not in (None, 1.0):
+    if len(sources) != 1 or sources[0].kind in ("function", "task") or sources[0].weight not in (None, 1.0):
         return None
     value = str(run.version("reward").path) if sources[0].kind == "adapter" else run.config.ppo.reward
     device = "cuda" if has_accelerator() else "cpu"
