@@ -16,7 +16,7 @@ ACTIONS = {"left": "LANE_LEFT", "keep": "IDLE", "right": "LANE_RIGHT", "faster":
 """Our words, in the order of the environment's numbers."""
 
 TOP_SPEED = 30.0
-SIGHT = 150
+SIGHT = 120
 """Metres ahead that the state tells of: no plan of ten seconds comes further than 100 m nearer to the others."""
 
 CRASH = "crash"
@@ -116,9 +116,9 @@ def measured(env: Any, actions: Iterator[int], horizon: int) -> Drive:
 
 
 def state_text(env: Any) -> str:
-    """``Lane 2, 25 m/s. 1: 40 m at 22, 95 m at 23. 2: 60 m at 21. 3: free. Drive:``
+    """``25 m/s. left: 40 m at 22, 95 m at 23. here: 60 m at 21. right: free. Drive:``
 
-    Gaps to the others ahead, in steps of 5 m, by lane from the left.
+    Gaps to the others ahead, in steps of 5 m, and their speeds, by lane from the left.
     """
     ego = env.vehicle
     lanes: list[str] = []
@@ -129,8 +129,14 @@ def state_text(env: Any) -> str:
             if v is not ego and v.lane_index[2] == lane and v.position[0] - ego.position[0] < SIGHT
         )
         others = ", ".join(f"{5 * round(gap / 5)} m at {round(speed)}" for gap, speed in ahead)
-        lanes.append(f"{lane + 1}: {others or 'free'}.")
-    return f"Lane {ego.lane_index[2] + 1}, {round(float(ego.speed))} m/s. {' '.join(lanes)} Drive:"
+        lanes.append(f"{_beside(lane - ego.lane_index[2])}: {others or 'free'}.")
+    return f"{round(float(ego.speed))} m/s. {' '.join(lanes)} Drive:"
+
+
+def _beside(lanes: int) -> str:
+    """``left``, ``here``, ``right``; ``2 left`` of a lane that is two away."""
+    side = "left" if lanes < 0 else "right"
+    return "here" if not lanes else side if abs(lanes) == 1 else f"{abs(lanes)} {side}"
 
 
 def rule(env: Any) -> int:

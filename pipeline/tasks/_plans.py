@@ -24,7 +24,10 @@ FIRST_TEST_SEED = 1_000_000
 STICKY = 0.7
 """How likely the second kind of random driver repeats its last action."""
 
-BEST_CONSTANT = "best constant action of each prompt"
+TRIED = 40
+"""Seeds on which the best constant action is chosen, the first of those to learn on."""
+
+BEST_OF_EACH = "best constant action of each prompt"
 
 
 @dataclass(frozen=True)
@@ -84,14 +87,16 @@ class PlanTask:
         return [self._demonstration(rng.choice(states), rng) for _ in range(self.corpus_size)]
 
     def gold_scores(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
-        """The score of each outcome, less that of the best constant action on the same seed, in hindsight.
+        """The score of each outcome, less that of the best constant action on the same seed.
 
         Raises:
             DataError: a prompt is no first state of this task's seeds.
         """
         outcomes = self._outcomes(prompts, completions)
-        constant = [self._best_constant(self._seed_of(prompt))[1] for prompt in prompts]
-        return [outcome.score - best for outcome, best in zip(outcomes, constant, strict=True)]
+        return [
+            outcome.score - self._outcome(self._seed_of(prompt), self._best_constant).score
+            for outcome, prompt in zip(outcomes, prompts, strict=True)
+        ]
 
     def rewards(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
         """The score of each outcome, for ``ppo.reward: task``. Raises as :meth:`gold_scores`."""
@@ -105,16 +110,14 @@ class PlanTask:
     def references(self, prompts: Sequence[str]) -> dict[str, list[str]]:
         """The plans of who learns nothing, by name: every constant action, the best of them, and a random plan.
 
-        The best constant action is chosen for each prompt after all were tried, which no driver could do.
+        The last is the best constant action of each prompt, chosen after all were tried, which nobody could do.
         """
-        plans = {
-            f"always {word}": [self._words((i,) * self.horizon)] * len(prompts)
-            for i, word in enumerate(self.actions)
-        }
         seeds = [self._seed_of(prompt) for prompt in prompts]
-        plans[BEST_CONSTANT] = [self._words((self._best_constant(seed)[0],) * self.horizon) for seed in seeds]
+        constants = [(number,) * self.horizon for number in range(len(self.actions))]
+        plans = {f"always {self.actions[plan[0]]}": [self._words(plan)] * len(seeds) for plan in constants}
         plans["random"] = [self._words(self._random(random.Random(f"random driver {seed}"))) for seed in seeds]
-        return plans
+        best = [max(constants, key=lambda plan, seed=seed: self._outcome(seed, plan).score) for seed in seeds]
+        return {**plans, BEST_OF_EACH: [self._words(plan) for plan in best]}
 
     def _demonstration(self, prompt: str, rng: random.Random) -> str:
         """A text of the corpus."""
@@ -155,10 +158,12 @@ class PlanTask:
     def _constant_scores(self, seed: int) -> list[float]:
         return [self._outcome(seed, (number,) * self.horizon).score for number in range(len(self.actions))]
 
-    def _best_constant(self, seed: int) -> tuple[int, float]:
-        """(action, score); the first of equals."""
-        scores = self._constant_scores(seed)
-        return scores.index(max(scores)), max(scores)
+    @cached_property
+    def _best_constant(self) -> Plan:
+        """The constant plan with the highest mean over the first training seeds; the first of equals."""
+        scores = [self._constant_scores(seed) for seed in range(min(TRIED, self.train_seeds))]
+        means = [sum(column) for column in zip(*scores, strict=True)]
+        return (means.index(max(means)),) * self.horizon
 
     def _seed_of(self, prompt: str) -> int:
         if prompt not in self._seeds:

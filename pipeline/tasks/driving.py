@@ -33,15 +33,15 @@ class Task(PlanTask):
             others look at nothing.
     """
 
-    horizon: int = 10
-    vehicles: int = 7
+    horizon: int = 8
+    vehicles: int = 4
     lanes: int = 3
     fuel_weight: float = 0.05
     crash_score: float = -1.0
-    train_seeds: int = 600
-    test_seeds: int = 200
-    corpus_size: int = 6000
-    careful_share: float = 0.2
+    train_seeds: int = 300
+    test_seeds: int = 120
+    corpus_size: int = 4000
+    careful_share: float = 0.3
     actions: list[str] = field(init=False, default_factory=lambda: list(ACTIONS))
     completion_tokens: int = field(init=False)
     gold_name: str | None = field(init=False, default="score of the drive, less the best constant action's")

@@ -9,6 +9,7 @@ from pipeline.reporting.reward_rows import reward_rows, set_table, slice_tables
 from pipeline.statistics import bootstrap
 from tests.unit.reporting.given import (
     REWARD,
+    change,
     entry,
     estimate,
     evaluation,
@@ -79,6 +80,21 @@ def test_best_of_n_stands_beside_ppo_on_the_same_prompts() -> None:
     assert table is not None
     assert table.rows[4][0] == "PPO − best of 9, at equal KL"
     assert table.rows[4][2] == "−0.20 [−0.30, −0.10]"
+
+
+# Catches: base and reference swapped, the difference of another row, an event's share in another's column.
+def test_references_stand_beside_base_and_policy() -> None:
+    crash = {"base": entry(0.4, 0.3, 0.5), "policy": entry(0.02, 0.01, 0.06)}
+    slow = {"gold_score": change(0.0, 0.57, 0.5, 0.6), "events": {"crash": entry(0.0, 0.0, 0.02)}}
+    table = run_tables.reference_table(stats(events={"crash": crash}, references={"always slower": slow}))
+    assert table is not None
+    assert table.head == ("who", "gold score", "the policy's less that", "crash")
+    assert table.rows == [
+        ("policy", "0.57 [0.47, 0.67]", "–", "0.02 [0.01, 0.06]"),
+        ("base", "0.11 [0.01, 0.21]", "+0.46 [0.40, 0.52]", "0.40 [0.30, 0.50]"),
+        ("always slower", "0.00 [−0.10, 0.10]", "+0.57 [0.50, 0.60]", "0.00 [0.00, 0.02]"),
+    ]
+    assert run_tables.reference_table(stats()) is None
 
 
 def test_laws_say_where_they_are_best_and_what_is_extrapolated() -> None:
