@@ -12,7 +12,8 @@ from torch import Tensor
 from pipeline.base.errors import ConfigError
 from pipeline.modeling.types import CausalLM, Device, Tokenizer
 from pipeline.scoring.foreign_reward_models import ClassifierScorer, RewardAdapters, adapter_directory
-from pipeline.scoring.reward_functions import FunctionScorer, load_function
+from pipeline.scoring.named_functions import load_function
+from pipeline.scoring.reward_functions import FunctionScorer
 from pipeline.scoring.scorer import Samples, Scorer
 from pipeline.store.version import Version
 from pipeline.workflow.reward_sources import Combine, RewardSource, check_combine, parse_sources

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.base.errors import ConfigError, DataError, first_line
+from pipeline.scoring.named_functions import load_attribute
 from pipeline.tasks._plans import Outcome, Plan, PlanTask
 from pipeline.workflow.reward_sources import check_function_name
 
@@ -231,6 +232,4 @@ def make(name: str, args: Mapping[str, Any], where: str) -> Any:
 
 def named(name: str, key: str) -> Callable[..., Any]:
     """What ``task_args.KEY`` names as ``module:name``."""
-    from pipeline.scoring.reward_functions import load_attribute
-
     return load_attribute(name, f"task_args.{key}")

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from pipeline.base.errors import ConfigError, ModelError
-from pipeline.scoring.reward_functions import FunctionScorer, load_function
+from pipeline.scoring.named_functions import load_function
+from pipeline.scoring.reward_functions import FunctionScorer
 from pipeline.scoring.scorer import Samples
 from tests.conftest import tiny_tokenizer
 

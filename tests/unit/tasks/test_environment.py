@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.tasks import Simulated, load_task
-from pipeline.tasks._plans import BEST_CONSTANT, FIRST_TEST_SEED
+from pipeline.tasks._plans import BEST_OF_EACH, FIRST_TEST_SEED
 from pipeline.tasks.environment import EARLY, Task
 
 HERE = "tests.helpers.corridor"
@@ -56,14 +56,15 @@ def test_what_is_no_plan_is_worth_less_than_any_constant(text: str) -> None:
 
 def test_gold_is_less_the_best_constant_action_of_the_seed() -> None:
     task = corridor(horizon=2)
-    # Field 3: both constants -2; left right -2. Field 5: right +10, left -2. Field 1: right -2, left -5.
+    # Over the fields right is the better constant, 13 to -17. Field 3: both constants -2; left right -2.
+    # Field 5: right +10, left right -2. Field 1: right right -2, left left -5.
     prompts = [prompt_of(task, seed) for seed in (2, 4, 0)]
     assert task.gold_scores(prompts, [" left right", " left right", " left left"]) == [
         0.0,
         -2.0 - 10.0,
         -5.0 + 2.0,
     ]
-    assert task.references(prompts)[BEST_CONSTANT] == [" left left", " right right", " right right"]
+    assert task.references(prompts)[BEST_OF_EACH] == [" left left", " right right", " right right"]
     assert task.references(prompts)["always right"] == [" right right"] * 3
     assert task.references(prompts) == corridor(horizon=2).references(prompts), "the random plan is drawn by seed"
 

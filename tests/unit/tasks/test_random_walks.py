@@ -9,7 +9,8 @@ import pytest
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.modeling.scratch import train_tokenizer
-from pipeline.scoring.reward_functions import FunctionScorer, load_function
+from pipeline.scoring.named_functions import load_function
+from pipeline.scoring.reward_functions import FunctionScorer
 from pipeline.tasks import load_task, random_walks
 from pipeline.tasks.random_walks import Task, optimality, random_graph, steps_to_goal
 
