@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.results.measured import RESAMPLED, Measured
 from pipeline.results.policy import Evaluation, JudgeVerdicts, SequenceKL, WinRate
-from pipeline.results.sides import MEASURES, Change
+from pipeline.results.sides import MEASURES, Change, Side
 from pipeline.statistics.intervals import LARGEST_BCA, SMALLEST_BOOTSTRAP, WILSON, Estimate, has_value
 from pipeline.statistics.spelling import UNKNOWN, interval, number
 
@@ -148,12 +148,13 @@ def reference_table(evaluation: Evaluation | None) -> Table | None:
     if evaluation is None or evaluation.gold_score is None or not (evaluation.references or evaluation.events):
         return None
     gold, events = evaluation.gold_score, list(evaluation.events)
+    beside: dict[Side, tuple[str, str]] = {
+        "policy": (interval(gold.policy), UNKNOWN),
+        "base": (interval(gold.base), interval(gold.difference, signed=True)),
+    }
     sides = [
-        (side, interval(mean), shown, *(interval(evaluation.events[event].get(side)) for event in events))
-        for side, mean, shown in (
-            ("policy", gold.policy, UNKNOWN),
-            ("base", gold.base, interval(gold.difference, signed=True)),
-        )
+        (side, *cells, *(interval(evaluation.events[event].get(side)) for event in events))
+        for side, cells in beside.items()
     ]
     others = [
         (

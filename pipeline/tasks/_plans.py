@@ -46,8 +46,10 @@ class Outcome:
 class Simulation(Protocol):
     """An environment that begins in the same state for the same seed, and does the same for the same plan."""
 
-    events: Sequence[str]
-    """What may happen in an episode, such as ``crash``."""
+    @property
+    def events(self) -> Sequence[str]:
+        """What may happen in an episode, such as ``crash``."""
+        ...
 
     def first_state(self, seed: int) -> str:
         """The state of an episode before its first step, in words."""

@@ -1,4 +1,4 @@
-"""Drive on a highway: a plan of ten seconds from the first state, judged by safety, time and fuel of what happens.
+"""Drive on a highway: a plan of eight seconds from the first state, judged by safety, time and fuel of what happens.
 
 The road and the others are simulated by highway-env (MIT), the optional extra ``driving``. No reward model: a
 completion is driven, and the outcome is its score (``ppo.reward: task``). See docs/driving.md.
@@ -64,8 +64,10 @@ class Task(PlanTask):
         return super()._demonstration(prompt, rng)
 
     def _ruled(self, seed: int) -> Plan:
+        simulation = self._simulation
+        assert isinstance(simulation, Highway)
         if seed not in self._ruled_plans:
-            self._ruled_plans[seed] = self._simulation.ruled(seed)
+            self._ruled_plans[seed] = simulation.ruled(seed)
         return self._ruled_plans[seed]
 
     def _unreadable_score(self, seed: int) -> float:

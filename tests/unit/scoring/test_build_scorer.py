@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.base.errors import ConfigError
+from pipeline.base.errors import ConfigError, DataError
 from pipeline.scoring.build_scorer import Ensemble, ScorerContext, build
 from pipeline.scoring.reward_functions import FunctionScorer
 from pipeline.scoring.scorer import Samples, Scorer
@@ -108,6 +108,23 @@ def length(completions):
 def one(completions):
     return [1.0 for _ in completions]
 """
+
+
+def test_the_rewards_of_the_task() -> None:
+    def rewards(prompts: list[str], completions: list[str]) -> list[float]:
+        if "w1" in prompts:
+            raise DataError("task x", "w1 is not a prompt.", "Make the prompts again.")
+        return [float(len(text)) for text in completions]
+
+    context = ScorerContext("c.yaml", torch.device("cpu"), lambda _: None, rewards=rewards)
+    assert build("task", context)(SAMPLES.at(slice(0, 3))).tolist() == [7, 7, 0]
+    assert build({"task": "own", "weight": -2}, context)(SAMPLES.at(slice(0, 3))).tolist() == [-14, -14, 0]
+    # Catches: the task's own error wrapped into another, with advice on writing functions.
+    with pytest.raises(DataError, match=r"^task x: w1 is not a prompt. Make the prompts again.$"):
+        build("task", context)(SAMPLES)
+    without = ScorerContext("c.yaml", torch.device("cpu"), lambda _: None)
+    with pytest.raises(ConfigError, match=r"c\.yaml: ppo\.reward: task asks for the rewards of the task"):
+        build("task", without)
 
 
 def test_built_from_functions(tmp_path: Any, monkeypatch: Any):

@@ -56,6 +56,10 @@ def write(tmp_path: Path, text: str) -> Path:
         ("- a\n- b\n", "not a mapping"),
         ("name: [", "line 1: is not valid YAML"),
         ("task: reviews\n", '"name" is missing'),
+        (
+            "name: x\ntask: reviews\nppo: {reward: [adapter, task]}\n",
+            "ppo.reward[1]: task reviews has no rewards of its own. Its gold score is never trained on.",
+        ),
         ("name: a b\ntask: reviews\n", "becomes a directory name"),
         ("name: ../x\ntask: reviews\n", "becomes a directory name"),
         ("name: x\ntask: reviews\nppo: 3\n", '"ppo" is a section'),
