@@ -1,4 +1,4 @@
-"""Drive on a highway: a plan of eight seconds from the first state, judged by safety, time and fuel of what happens.
+"""Drive on a highway: a plan of eight seconds, judged by safety, time and fuel of what then happens.
 
 The road and the others are simulated by highway-env (MIT), the optional extra ``driving``. No reward model: a
 completion is driven, and the outcome is its score (``ppo.reward: task``). See docs/driving.md.
@@ -38,10 +38,10 @@ class Task(PlanTask):
     lanes: int = 3
     fuel_weight: float = 0.05
     crash_score: float = -1.0
-    train_seeds: int = 300
+    train_seeds: int = 800
     test_seeds: int = 120
-    corpus_size: int = 4000
-    careful_share: float = 0.3
+    corpus_size: int = 6000
+    careful_share: float = 0.5
     actions: list[str] = field(init=False, default_factory=lambda: list(ACTIONS))
     completion_tokens: int = field(init=False)
     gold_name: str | None = field(init=False, default="score of the drive, less the best constant action's")
