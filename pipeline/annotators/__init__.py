@@ -17,6 +17,11 @@ from pipeline.base.records import Abstention, Annotation, Comparison
 from pipeline.workflow.key_checks.unknown_and_mistyped import parse_options
 
 GoldScores = Callable[[Sequence[str], Sequence[str]], list[float] | None]
+Written = Callable[[int], Sequence[str] | None]
+
+
+def nothing_written(seed: int) -> None:
+    """No texts of people."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +31,14 @@ class Context:
     Attributes:
         gold_scores: the task's gold score.
         views: imperfect scores by name, for an annotator that does not see the gold score.
+        written: the task's whole texts of people for a seed, None where it has none.
     """
 
     gold_scores: GoldScores
     seed: int
     where: str
     views: Mapping[str, GoldScores] = field(default_factory=dict[str, GoldScores])
+    written: Written = nothing_written
 
 
 @runtime_checkable
@@ -47,6 +54,19 @@ class Annotator(Protocol):
 
     def annotate_all(self, comparisons: Sequence[Comparison]) -> Iterator[Annotation | Abstention]:
         """Judge many, in order; may batch."""
+        ...
+
+
+@runtime_checkable
+class Opponent(Protocol):
+    """An annotator that brings one side of each comparison: samples are compared with its texts, not two by two."""
+
+    def opponents(self, prompts: Sequence[str]) -> list[list[str]]:
+        """For each prompt the completions that its samples are compared with, in turn; with none it is left out.
+
+        Raises:
+            DataError: there are none for any prompt.
+        """
         ...
 
 

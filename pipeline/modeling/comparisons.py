@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, cycle
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
 
-from pipeline.base.records import Comparison
+from pipeline.base.records import Comparison, bucket
 from pipeline.modeling import tokens
 from pipeline.modeling.decoding import generation
 from pipeline.modeling.precision import note_slow_bf16, precision_name
@@ -22,10 +22,16 @@ class Pairing:
     """Makes comparisons of each prompt's completions, every two of them, and counts.
 
     Equal completions of a prompt are not compared, and no comparison is repeated.
+
+    Args:
+        opponents: for each prompt the texts that its completions are compared with instead, in turn. Which side
+            they stand on depends on the texts alone.
     """
 
-    def __init__(self, prompts: Sequence[str], per_prompt: int) -> None:
-        self.prompts, self.per_prompt = prompts, per_prompt
+    def __init__(
+        self, prompts: Sequence[str], per_prompt: int, opponents: Sequence[Sequence[str]] | None = None
+    ) -> None:
+        self.prompts, self.per_prompt, self.opponents = prompts, per_prompt, opponents
         self.pairs = self.kept = 0
         self._seen: set[str] = set()
 
@@ -41,7 +47,7 @@ class Pairing:
             if len(group) < self.per_prompt:
                 continue
             index = i // self.per_prompt
-            for a, b in combinations([t for t in group if t is not None], 2):
+            for a, b in self._compared(index, [t for t in group if t is not None]):
                 self.pairs += 1
                 comparison = Comparison(self.prompts[index], a, b)
                 if a != b and comparison.id not in self._seen:
@@ -49,6 +55,14 @@ class Pairing:
                     self.kept += 1
                     yield index, comparison
             group = []
+
+    def _compared(self, index: int, completions: Sequence[str]) -> Iterator[tuple[str, str]]:
+        if self.opponents is None:
+            yield from combinations(completions, 2)
+            return
+        for text, opponent in zip(completions, cycle(self.opponents[index]), strict=False):
+            swapped = bucket(f"{text}\0{opponent}", salt="side") < 0.5
+            yield (opponent, text) if swapped else (text, opponent)
 
     def report(self) -> dict[str, Any]:
         """Counts for the manifest: pairs sampled, and those equal or repeated."""
@@ -66,6 +80,7 @@ class Sampling:
         dtype: of all weights and activations.
         at_a_time: least number of completions sampled before the first comparison is yielded; by default all.
             It changes no comparison: all randomness is drawn beforehand.
+        opponents: see :class:`Pairing`.
     """
 
     def __init__(
@@ -82,6 +97,7 @@ class Sampling:
         device: Device = "cpu",
         dtype: torch.dtype = torch.float32,
         at_a_time: int | None = None,
+        opponents: Sequence[Sequence[str]] | None = None,
     ) -> None:
         self._device, self._dtype = device, dtype
         self._base, self._policy, self._prompts = base, policy, prompts
@@ -89,7 +105,7 @@ class Sampling:
         self._temperature, self._batch_size, self._seed = temperature, batch_size, seed
         # Whole batches: fewer completions than fill one take as long.
         self._rows = -(-(at_a_time or 10**12) // batch_size) * batch_size
-        self._pairing = Pairing(prompts, per_prompt)
+        self._pairing = Pairing(prompts, per_prompt, opponents)
         self._ended = self._sampled = 0
 
     @property

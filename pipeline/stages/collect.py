@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import combinations
 from typing import cast
 
 from accelerate import PartialState
 
-from pipeline.annotators import Context, Source, load_annotator
+from pipeline.annotators import Context, Opponent, Source, load_annotator
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.records import (
     COMPARISONS,
@@ -40,7 +41,7 @@ from pipeline.stages.data.scrub import ScrubbedSource, scrubbed_groups
 from pipeline.stages.rounds.approved_inputs import with_approvals
 from pipeline.stages.voted_pairs import Voted
 from pipeline.store.store import Draft
-from pipeline.tasks import VIEWS, Split, Task, load_task, with_template_of
+from pipeline.tasks import VIEWS, Split, Task, load_task, with_template_of, written_texts
 from pipeline.tasks._vader import VADER_NAME
 from pipeline.texts.personal_data.count import STATS, in_words
 from pipeline.workflow.graph import collects_preferences, reward_sources
@@ -69,7 +70,8 @@ def collect(run: Run) -> None:
         return
     if options.sampler is not None and not main_process():  # nothing is asked for twice
         return
-    context = Context(task.gold_scores, config.seed, str(config.path), VIEWS)
+    written = partial(written_texts, task)
+    context = Context(task.gold_scores, config.seed, str(config.path), VIEWS, written)
     if shares_its_errors(options, task):
         say(
             "collect",
@@ -91,7 +93,8 @@ def collect(run: Run) -> None:
     if options.scrub:
         what = f"collect.scrub = True has no effect with {annotator.name}, which brings no texts."
         raise ConfigError(str(config.path), what, "Scrub what was made: data scrub REF.")
-    sampling, splits = draw(run, options, task, prompts)
+    opponent = annotator if isinstance(annotator, Opponent) else None
+    sampling, splits = draw(run, options, task, prompts, opponent=opponent)
     drawn = list(sampling)
     say("collect", f"{len(drawn)} comparisons go to {annotator.name}")
     answers = annotator.annotate_all([c for _, c in drawn])
@@ -172,9 +175,12 @@ def draw(
     task: Task,
     prompts: dict[str, list[Row]],
     at_a_time: int | None = None,
+    opponent: Opponent | None = None,
 ) -> tuple[Sampling | ServedSampling, list[str]]:
     """Prepare sampling from the base, the policy that ``inputs`` names, or a server; iterating over it samples.
 
+    Args:
+        opponent: brings what the samples are compared with; prompts for which it has nothing are left out.
     Returns:
         The sampling, and the split of each prompt.
     """
@@ -186,9 +192,18 @@ def draw(
         for split, n in sizes.items()
         for p in draw_prompts(task, split, n, run.config.seed, kept_apart, options.round)
     ]
+    opponents = None
+    if opponent is not None:
+        brought = opponent.opponents([p for p, _ in drawn])
+        say("collect", f"{sum(map(bool, brought))} of {len(brought)} prompts have a text to compare the samples with")
+        drawn = [row for row, own in zip(drawn, brought, strict=True) if own]
+        opponents = [own for own in brought if own]
     texts = [p for p, _ in drawn]
     seed = sampling_seed(run.config.seed, options.round)
     if (server := sampler_of(run)) is not None:
+        if opponents is not None:
+            what = f"collect.annotator {options.annotator} compares with its own texts, which a sampler cannot do yet."
+            raise ConfigError(str(run.config.path), what, "Leave collect.sampler out.")
         sampling = served_sampling(run, server, texts, task.completion_tokens, seed)
         return sampling, [split for _, split in drawn]
     device = cast("Device", PartialState().device)
@@ -204,6 +219,7 @@ def draw(
         device=device,
         dtype=base_dtype(options.bf16, device),
         at_a_time=at_a_time,
+        opponents=opponents,
     )
     return sampling, [split for _, split in drawn]
 

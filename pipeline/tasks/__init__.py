@@ -73,6 +73,24 @@ class Simulated(Protocol):
         ...
 
 
+@runtime_checkable
+class HasWritten(Protocol):
+    """A task whose texts of people are more than its corpus."""
+
+    def written(self, seed: int) -> Sequence[str] | None:
+        """Whole texts of people, each a prompt of either split and its completion; None without such texts.
+
+        The corpus, in tasks that do not say. It is not that where a base trained on the corpus should not have
+        seen what is held out.
+        """
+        ...
+
+
+def written_texts(task: Task, seed: int) -> Sequence[str] | None:
+    """The task's texts of people: what it says is ``written``, else its corpus."""
+    return task.written(seed) if isinstance(task, HasWritten) else task.corpus(seed)
+
+
 def with_template_of(base: str, args: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a task or annotator, where ``chat_template: base`` is the tokenizer of the base model."""
     return {**args, "chat_template": base} if args.get("chat_template") == "base" else dict(args)

@@ -70,6 +70,14 @@ class Task:
         train = set(self._pool.train)
         return [text for text in self._train_texts if self._opening(text) in train]
 
+    def written(self, seed: int) -> Sequence[str]:
+        """All texts, those of the test prompts too.
+
+        Raises:
+            DataError: see :meth:`prompts`.
+        """
+        return self._train_texts if self.test_split is None else self._train_texts + self._read(self.test_split)
+
     def prompts(self, split: Split, n: int | None, seed: int) -> list[str]:
         """See :class:`pipeline.tasks.Task`.
 

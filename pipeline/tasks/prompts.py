@@ -104,6 +104,17 @@ class Task:
         train = set(self._pool.train)
         return [text for prompt, text in texts if prompt in train]
 
+    def written(self, seed: int) -> Sequence[str] | None:
+        """Prompt and ``corpus_column`` of all rows, those of the test prompts too; None without such a column.
+
+        Raises:
+            DataError: see :meth:`prompts`.
+        """
+        if self.corpus_column is None:
+            return None
+        test = () if self.test_split is None else self._read(self.test_split)
+        return [text for _, text in (*self._examples, *test) if text is not None]
+
     def prompts(self, split: Split, n: int | None, seed: int) -> list[str]:
         """See :class:`pipeline.tasks.Task`.
 

@@ -44,6 +44,11 @@ class Task:
         rng = random.Random(f"corpus {seed}")
         return [review(rng, self.parts_again) for _ in range(self.corpus_size)]
 
+    def written(self, seed: int) -> list[str]:
+        """As many further reviews, which no base is trained on."""
+        rng = random.Random(f"written {seed}")
+        return [review(rng, self.parts_again) for _ in range(self.corpus_size)]
+
     def prompts(self, split: Literal["train", "test"], n: int | None, seed: int) -> list[str]:
         pool = [p for p in all_prompts() if split_of(p, self.test_share) == split]
         if not pool:
