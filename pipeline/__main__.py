@@ -11,6 +11,7 @@ from pipeline.base.terminal_text import put
 
 _USAGE = (
     ("pipeline init DIR", "a project of your own: configs, Makefile, docs, an example of a task"),
+    ("pipeline new NAME", "a task of your own: commented, with its test and a config that runs"),
     ("pipeline data look FILE", "how the rows of a file would be read, before anything is trained"),
     ("pipeline data COMMAND", "versions: list, show, diff, tag, verify, gc, export, scrub, forget"),
     ("pipeline keys [SECTION]", "what a config may say: keys, types, defaults, what each is for"),
@@ -49,6 +50,7 @@ stages, in order:
 
 _COMMANDS = {
     ("init",): "pipeline.project.init",
+    ("new",): "pipeline.project.new",
     ("data", "forget"): "pipeline.erasure.erase_person",
     ("data", "look"): "pipeline.stages.look",
     ("data",): "pipeline.stages.data.data",

@@ -59,7 +59,7 @@ class Annotator(Protocol):
 
 @runtime_checkable
 class Opponent(Protocol):
-    """An annotator that brings one side of each comparison: samples are compared with its texts, not two by two."""
+    """An annotator that brings one side of each comparison: samples are compared with its texts, not in twos."""
 
     def opponents(self, prompts: Sequence[str]) -> list[list[str]]:
         """For each prompt the completions that its samples are compared with, in turn; with none it is left out.

@@ -1,9 +1,9 @@
 """Generator against discriminator: what a person wrote is better than what the policy wrote, whatever either says.
 
 The people's texts are the task's. Each sample of the policy is compared with one that begins with the same prompt,
-so that the reward model learns to tell them apart, and PPO to write what it takes for a person's (Goodfellow et al.
-2014, arXiv:1406.2661; for texts SeqGAN, Yu et al. 2017, arXiv:1609.05473). A loop trains it anew on each policy's
-samples.
+so that the reward model learns to tell them apart, and PPO to write what it takes for a person's (Goodfellow et
+al. 2014, arXiv:1406.2661; for texts SeqGAN, Yu et al. 2017, arXiv:1609.05473). A loop trains it anew on each
+policy's samples.
 """
 
 from __future__ import annotations

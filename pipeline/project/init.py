@@ -10,7 +10,7 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from pipeline.base.cli import as_called
@@ -37,13 +37,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("directory", metavar="DIR", help="new, or to be completed; . for this one")
     directory = Path(expand_home(parser.parse_args(argv).directory, "DIR"))
-    files = project_files()
+    files = {name: path.read_bytes() for name, path in project_files().items()}
     with disk_errors(str(directory)):
-        missing = missing_files(directory, files)
-        for name in files:
-            _half_written(directory / name).unlink(missing_ok=True)
-        for name in missing:
-            write_new(directory / name, files[name].read_bytes())
+        missing = missing_files(directory, files, "init")
+        write_missing(directory, files, missing)
     if not missing:
         say("init", f"nothing to do: {directory} has all {len(files)} files")
         return 0
@@ -76,9 +73,12 @@ def _name(path: Path, root: Path) -> str:
     return f".{name}" if name == HIDDEN else name
 
 
-def missing_files(directory: Path, files: Mapping[str, Path]) -> list[str]:
+def missing_files(directory: Path, files: Mapping[str, bytes], command: str) -> list[str]:
     """The names that are not there yet.
 
+    Args:
+        files: content by name.
+        command: who would write them.
     Raises:
         ConfigError: something else is there under one of the names, or a file where a directory is needed.
     """
@@ -88,8 +88,9 @@ def missing_files(directory: Path, files: Mapping[str, Path]) -> list[str]:
     if in_the_way:
         first, *others = sorted(in_the_way)
         rest = f", and so are {len(others)} others" if others else ""
-        what = f"is there already, and differs from what init would write{rest}. Nothing was written."
-        raise ConfigError(first, what, "Move it away, or name another directory.")
+        what = f"is there already, and differs from what {command} would write{rest}. Nothing was written."
+        other = "name another directory" if command == "init" else "take another name"
+        raise ConfigError(first, what, f"Move it away, or {other}.")
     return [name for name in files if name not in there]
 
 
@@ -97,8 +98,16 @@ def _no_directory(path: Path) -> bool:
     return os.path.lexists(path) and not path.is_dir()
 
 
-def _same(path: Path, source: Path) -> bool:
-    return path.is_file() and path.read_bytes() == source.read_bytes()
+def _same(path: Path, content: bytes) -> bool:
+    return path.is_file() and path.read_bytes() == content
+
+
+def write_missing(directory: Path, files: Mapping[str, bytes], missing: Iterable[str]) -> None:
+    """Write the missing files, and take away what a kill has left of any."""
+    for name in files:
+        _half_written(directory / name).unlink(missing_ok=True)
+    for name in missing:
+        write_new(directory / name, files[name])
 
 
 def write_new(path: Path, content: bytes) -> None:

@@ -1,8 +1,9 @@
 """A task for telling a person's text from a generated one: very short tales whose parts refer to each other.
 
-A tale is an opening, which is the prompt, what its hero did with the thing that was found there, how that felt, and
-an end. All of it has to fit: the pronoun the hero, the thing the opening, the use the thing, the verb the number. So
-no completion fits more than a few of the prompts, and a policy that copies one tale is wrong nearly everywhere.
+A tale is an opening, which is the prompt, what its hero did with the thing that was found there, how that felt,
+and an end. All of it has to fit: the pronoun the hero, the thing the opening, the use the thing, the verb the
+number. So no completion fits more than a few of the prompts, and a policy that copies one tale is wrong nearly
+everywhere.
 """
 
 from __future__ import annotations

@@ -270,6 +270,7 @@ def test_every_documented_command_and_option_is_in_its_help(capsys: pytest.Captu
 
 CONFIGS = [
     *sorted((ROOT / "configs").glob("*.yaml")),
+    *sorted((ROOT / "configs" / "recipes").glob("*.yaml")),
     ROOT / "pipeline" / "project" / "files" / "my" / "task.yaml",
 ]
 

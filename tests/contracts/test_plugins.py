@@ -21,7 +21,7 @@ from pipeline.annotators import Annotator, Context, Source, load_annotator
 from pipeline.base.errors import ConfigError
 from pipeline.base.plugins import load_plugin
 from pipeline.base.records import Abstention, Annotation, Comparison
-from pipeline.tasks import Task, load_task
+from pipeline.tasks import HasWritten, Task, load_task, written_texts
 from tests.helpers.openenv_double import Sums, served_for_ever
 from tests.helpers.row_files import write_rows
 
@@ -29,6 +29,8 @@ Args = Callable[[Path], dict[str, Any]]
 
 EXAMPLE = "pipeline.project.files.my.task"
 """The task that ``init`` gives a project as an example, by a dotted path as users name theirs."""
+TEMPLATE = "pipeline.project.new_task.new_task"
+"""What ``new`` writes."""
 
 
 def rows_file(directory: Path) -> str:
@@ -93,10 +95,13 @@ TASKS: dict[str, Args] = {
     "random_walks": lambda directory: {"corpus_size": 100},
     "requests": lambda directory: {},
     "reviews": lambda directory: {"corpus_size": 100},
+    "tales": lambda directory: {"corpus_size": 100},
     EXAMPLE: lambda directory: {},
+    TEMPLATE: lambda directory: {},
 }
 ANNOTATORS: dict[str, Args] = {
     "classifier": lambda directory: {"model": tiny_model(directory), "device": "cpu"},
+    "discriminator": lambda directory: {},
     "oracle": lambda directory: {},
     "replay": lambda directory: {"dataset": rows_file(directory)},
 }
@@ -121,6 +126,10 @@ def length(prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
     return [float(len(completion)) for completion in completions]
 
 
+def written(seed: int) -> list[str]:
+    return ["Number 1 is good good", "Number 2 is bad bad bad", "Number is good"]
+
+
 def check_module(module: Any, options: str, public: Sequence[str]) -> None:
     assert module.__doc__, "the module's first line says what it is and what it leaves out"
     cls = getattr(module, options)
@@ -142,7 +151,7 @@ def check_unknown_option(load: Callable[[dict[str, Any]], object]) -> None:
 # Tasks
 
 
-@pytest.fixture(params=[*modules(pipeline.tasks), EXAMPLE])
+@pytest.fixture(params=[*modules(pipeline.tasks), EXAMPLE, TEMPLATE])
 def make_task(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Task]:
     args = args_of(TASKS, "TASKS", request.param, tmp_path)
     check_module(load_plugin("pipeline.tasks", request.param, "configs/x.yaml", "task"), "Task", [])
@@ -185,6 +194,19 @@ def test_task_corpus(make_task: Callable[[], Task]) -> None:
     assert list(make_task().corpus(0) or []) == list(corpus)
 
 
+def test_task_written(make_task: Callable[[], Task]) -> None:
+    texts = written_texts(make_task(), 0)
+    corpus = make_task().corpus(0)
+    assert (texts is None) == (corpus is None)
+    if texts is None:
+        return
+    assert all(isinstance(text, str) and text.strip() for text in texts)
+    assert list(written_texts(make_task(), 0) or []) == list(texts)
+    for split in ("train", "test"):  # what is held out is written about too
+        prompts = tuple(make_task().prompts(split, None, 0))
+        assert isinstance(make_task(), HasWritten) is False or any(text.startswith(prompts) for text in texts)
+
+
 def test_task_gold(make_task: Callable[[], Task]) -> None:
     task = make_task()
     prompts = task.prompts("train", 4, 0)
@@ -211,9 +233,9 @@ def make_annotator(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[
     check_module(module, "Options", ["build"])
 
     def make(seed: int) -> Annotator | Source:
-        return load_annotator(request.param, args, Context(length, seed, "configs/x.yaml"))
+        return load_annotator(request.param, args, Context(length, seed, "configs/x.yaml", written=written))
 
-    context = Context(length, 0, "configs/x.yaml")
+    context = Context(length, 0, "configs/x.yaml", written=written)
     check_unknown_option(lambda extra: load_annotator(request.param, args | extra, context))
     return make
 

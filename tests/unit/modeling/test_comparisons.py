@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,26 @@ def test_asking_for_them_in_pieces_changes_nothing(base: Path) -> None:
     assert list(whole) == list(pieces)
     assert whole.report() == pieces.report()
     assert list(sampling(base, seed=1)) != list(whole)
+
+
+def test_each_sample_beside_an_opponent_in_turn(base: Path) -> None:
+    # Mutations caught: the samples beside each other; the same opponent for all; always on the same side.
+    alone = [sorted((c.completion_a, c.completion_b)) for _, c in sampling(base)]
+    opponents = [[f"first {i}", f"second {i}"] for i in range(len(PROMPTS))]
+    some = sampling(base, opponents=opponents)
+    drawn = list(some)
+    assert some.report()["sampled"] == 3 * len(PROMPTS)
+    sides = Counter[str]()
+    samples: dict[int, list[str]] = {}
+    for index, comparison in drawn:
+        both = (comparison.completion_a, comparison.completion_b)
+        (brought,) = [text for text in both if text in opponents[index]]
+        sides[brought.split()[0] + "ab"[both.index(brought)]] += 1
+        samples.setdefault(index, []).append(both[1 - both.index(brought)])
+        assert comparison.prompt == PROMPTS[index]
+    assert sides["firsta"] + sides["firstb"] == 2 * (sides["seconda"] + sides["secondb"])
+    assert min(sides.values()) > 0
+    assert sorted(alone) == sorted(sorted(pair) for texts in samples.values() for pair in combinations(texts, 2))
 
 
 def test_the_report_says_in_which_precision_they_were_sampled(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:

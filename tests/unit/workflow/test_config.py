@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pipeline.store.store import Store
 from pipeline.workflow.config import load_config
 from pipeline.workflow.work_key import learning_part
 
-CONFIGS = sorted(Path("configs").glob("*.yaml"))
+CONFIGS = sorted([*Path("configs").glob("*.yaml"), *Path("configs/recipes").glob("*.yaml")])
 
 
 def trained_sections() -> dict[str, Any]:
@@ -30,7 +31,7 @@ def trained_sections() -> dict[str, Any]:
 @pytest.mark.parametrize("path", CONFIGS, ids=[p.stem for p in CONFIGS])
 def test_every_config_is_valid(path: Path, tmp_path: Path):
     from pipeline.annotators import Context, load_annotator
-    from pipeline.tasks import VIEWS, load_task
+    from pipeline.tasks import VIEWS, load_task, written_texts
     from pipeline.trainers.common import training_arguments
 
     config = load_config(path)
@@ -39,8 +40,9 @@ def test_every_config_is_valid(path: Path, tmp_path: Path):
         assert training_arguments(config, stage, cls, tmp_path).seed == config.seed
     task = load_task(config.task, config.task_args, str(path))
     given = config.collect
+    context = Context(task.gold_scores, 0, str(path), VIEWS, partial(written_texts, task))
     if given.annotator not in ("classifier", "human"):  # one loads its model, the other is people
-        load_annotator(given.annotator, given.annotator_args, Context(task.gold_scores, 0, str(path), VIEWS))
+        load_annotator(given.annotator, given.annotator_args, context)
 
 
 def write(tmp_path: Path, text: str) -> Path:
