@@ -29,10 +29,6 @@ class Options:
 
     max_words: int | None = None
 
-    def __post_init__(self) -> None:
-        if self.max_words is not None and self.max_words < 1:
-            raise ValueError(f"max_words = {self.max_words} leaves out every text.")
-
 
 def build(options: Options, context: Context) -> Annotator:
     """The annotator of the context's texts. Raises ConfigError: the task has none."""

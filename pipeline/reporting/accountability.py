@@ -53,6 +53,7 @@ LEFT_OUT = {
 PROGRAMS = {
     "oracle": "a program that looks at a known score, with errors of its own,",
     "classifier": "a model that classifies texts",
+    "discriminator": "a program that takes a person's text for better than a generated one",
 }
 """Annotators that are no people, by name, for somebody who does not know them."""
 

@@ -20,24 +20,19 @@ from pipeline.tasks import Split
 from pipeline.tasks._pool import PromptPool, pool_by_hash
 
 HEROES = {
-    "She": ("queen", "aunt", "girl", "grandmother"),
-    "He": ("king", "uncle", "boy", "grandfather"),
-    "They": ("twins", "children", "sailors", "neighbours"),
+    "She": ("queen", "aunt", "girl"),
+    "He": ("king", "uncle", "boy"),
+    "They": ("twins", "children", "sailors"),
 }
 USES = {
     "apple": ("washed", "shared"),
     "bell": ("rang", "polished"),
     "boat": ("painted", "rowed"),
-    "book": ("read", "copied"),
-    "clock": ("repaired", "wound"),
     "drum": ("played", "tuned"),
     "hat": ("wore", "brushed"),
-    "key": ("cleaned", "tried"),
     "kite": ("flew", "mended"),
     "lamp": ("lit", "dusted"),
     "letter": ("opened", "answered"),
-    "map": ("studied", "folded"),
-    "mirror": ("wiped", "framed"),
     "seed": ("planted", "watered"),
 }
 GOT = ("found", "bought")
@@ -45,17 +40,14 @@ PLACES = {
     "in the garden": "garden",
     "at the station": "station",
     "on the beach": "beach",
-    "in the forest": "forest",
     "at the market": "market",
     "by the river": "river",
-    "in the attic": "attic",
     "on the bridge": "bridge",
     "behind the mill": "mill",
-    "near the church": "church",
 }
-MANNERS = ("with great care", "all afternoon", "without a word", "until it was dark", "for an hour", "at once")
+MANNERS = ("slowly", "gladly", "at once", "at night", "outside", "alone")
 FEELINGS = ("happy", "tired", "proud", "hungry", "curious", "calm", "surprised", "busy")
-TIMES = ("In the evening", "The next day", "A week later", "In the end")
+TIMES = ("Later", "Then", "In May", "On Monday")
 FRIENDS = ("baker", "teacher", "doctor", "painter", "miller", "captain")
 HIDING = ("under the bed", "behind the stove", "in a box", "on the shelf")
 TRUTH_NAME = "fits throughout (0 or 1)"
@@ -67,14 +59,18 @@ class Task:
 
     Args:
         corpus_size: tales to train a base on, and as many more that people's are taken from.
-        completion_tokens: most tokens in a completion; a whole one has about 25.
+        completion_tokens: most tokens in a completion; a whole one has 10 to 22.
         test_share: share of the openings that are test prompts; no tale of the corpus begins with one.
     """
 
-    corpus_size: int = 12_000
-    completion_tokens: int = 40
+    corpus_size: int = 6000
+    completion_tokens: int = 28
     test_share: float = 0.15
     gold_name: str | None = field(init=False, default=TRUTH_NAME)
+
+    def __post_init__(self) -> None:
+        if self.corpus_size < 1 or self.completion_tokens < 1:
+            raise ValueError("corpus_size and completion_tokens should be 1 or more.")
 
     def corpus(self, seed: int) -> list[str]:
         """Tales of train openings."""

@@ -223,6 +223,7 @@ ANNOTATORS: Mapping[str, Mapping[str, Bound]] = {
         "temperature": NOT_NEGATIVE,
         "min_difference": NOT_NEGATIVE,
     },
+    "discriminator": {"max_words": COUNT},
     "replay": {"limit": COUNT, "min_score_ratio": NOT_NEGATIVE},
 }
 """``collect.annotator_args`` of the annotators in this package."""

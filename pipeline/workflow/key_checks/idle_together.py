@@ -54,6 +54,8 @@ def _no_hub(source: object) -> bool:
 
 SHAPE = ("n_layer", "n_embd", "n_head", "n_positions", "vocab_size", "tokenizer")
 LORA = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")
+OF_SAMPLES = ("oracle", "classifier", "discriminator")
+"""Annotators of what was sampled, which are no people."""
 SAMPLING = ("comparisons", "completions", "temperature", "batch_size", "bf16", "sampler")
 
 RULES: tuple[Rule, ...] = (
@@ -114,12 +116,12 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "collect", ("split_by",),
-        lambda raw, collect: collect.get("annotator", "oracle") in ("oracle", "classifier"),
+        lambda raw, collect: collect.get("annotator", "oracle") in OF_SAMPLES,
         "where the completions are sampled, for prompts of one side each", "Leave it out.", ("prompt",),
     ),
     Rule(
         "collect", ("scrub",),
-        lambda raw, collect: collect.get("annotator", "oracle") in ("oracle", "classifier"),
+        lambda raw, collect: collect.get("annotator", "oracle") in OF_SAMPLES,
         "where nothing is imported and no person writes", "Scrub what was made: data scrub REF.", (False,),
     ),
     Rule(

@@ -1,4 +1,4 @@
-"""``new``: a task, its test and its config, in a project and here; they run at once, and nothing is overwritten."""
+"""``new``: a task, its test and its config, in a project and here: run at once, and nothing is overwritten."""
 
 from __future__ import annotations
 

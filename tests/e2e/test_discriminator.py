@@ -1,0 +1,48 @@
+"""Generator against discriminator: more of the policy's tales fit in each round, and are harder to tell. Slow."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.store.store import Store
+from pipeline.tasks.tales import continuation
+from tests.helpers.likeness import ngram_distance
+
+pytestmark = pytest.mark.slow
+
+CONFIG = "configs/discriminator.yaml"
+
+
+def run_rounds(data: Path, *overrides: str) -> list[dict[str, Any]]:
+    """The figures of each round, with the distance of its policy's texts from people's, and of people's from people's."""
+    command = [sys.executable, "-m", "pipeline.loop", "--config", CONFIG, f"data_dir={data}", *overrides]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
+    store, rng = Store(data), random.Random(0)
+    rounds = store.resolve("discriminator-loop").manifest.stats["rounds"]
+    for figures in rounds:
+        rows = store.resolve(f"discriminator-evaluation@v{figures['number']}").rows("test")
+        people, others = ([continuation(rng, row["prompt"]) for row in rows] for _ in "ab")
+        figures["distance"] = ngram_distance([row["policy_completion"] for row in rows], people)
+        figures["base_distance"] = ngram_distance([row["base_completion"] for row in rows], people)
+        figures["floor"] = ngram_distance(others, people)
+        print(json.dumps(figures))
+    return rounds
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_gold_rises_and_the_discriminator_is_fooled(seed: int, tmp_path: Path):
+    rounds = run_rounds(tmp_path, f"seed={seed}")
+    last = rounds[-1]
+    assert last["gold_over_base"]["low"] > 0
+    # It is trained anew on each policy's samples, and measured on held-out ones: the first round's are the base's.
+    assert last["reward_new"]["value"] < rounds[0]["reward_new"]["value"]
+    assert last["distance"] < last["base_distance"]
