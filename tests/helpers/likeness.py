@@ -1,4 +1,4 @@
-"""How far two sets of texts are apart: the Jensen-Shannon distance of their word n-grams, 0 for the same, 1 for none shared."""
+"""How far two sets of texts are apart: the Jensen-Shannon distance of their word n-grams, from 0 to 1."""
 
 from __future__ import annotations
 

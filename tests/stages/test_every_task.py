@@ -1,6 +1,6 @@
-"""Harm, fairness, consent, sign-off and the gate between rounds are the same for every task: none is a special case.
+"""Harm, fairness, consent, sign-off and the gate between rounds are the same for every task.
 
-A new task is run here by itself, with the options that it has in tests/contracts/test_plugins.py.
+A new task is run here without being named, with the options that it has in tests/contracts/test_plugins.py.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ BOUNDS_BY_NAME = "workflow/key_checks/bounds.py"
 """The one table by task: of numbers in the options of some of this package's tasks. Others check their own."""
 
 
-# Catches: `if config.task == "reviews"`, `match`, a table by task. `prompts` and `requests` are also words for other
-# things (a kind of version, a route), and are left to the test above.
+# Catches: `if config.task == "reviews"`, `match`, a table by task. `prompts` and `requests` are also words for
+# other things (a kind of version, a route), and are left to the test above.
 def test_no_module_outside_the_plugins_decides_by_the_task():
     names = set(modules(pipeline.tasks)) - {"prompts", "requests"}
     root = Path(pipeline.__file__).parent
