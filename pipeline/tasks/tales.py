@@ -60,21 +60,28 @@ class Task:
     Args:
         corpus_size: tales to train a base on, and as many more that people's are taken from.
         completion_tokens: most tokens in a completion; a whole one has 10 to 22.
+        careless: share of the corpus's tales that have a sentence of another tale in them. A base learns to write
+            such ones too, and people's have none: that is what there is to gain.
         test_share: share of the openings that are test prompts; no tale of the corpus begins with one.
     """
 
     corpus_size: int = 6000
     completion_tokens: int = 28
+    careless: float = 0.6
     test_share: float = 0.15
     gold_name: str | None = field(init=False, default=TRUTH_NAME)
 
     def __post_init__(self) -> None:
-        if self.corpus_size < 1 or self.completion_tokens < 1:
-            raise ValueError("corpus_size and completion_tokens should be 1 or more.")
+        if self.corpus_size < 1 or self.completion_tokens < 1 or not 0 <= self.careless <= 1:
+            raise ValueError("corpus_size and completion_tokens should be 1 or more, careless from 0 to 1.")
 
     def corpus(self, seed: int) -> list[str]:
-        """Tales of train openings."""
-        return _tales(random.Random(f"corpus {seed}"), self._pool.train, self.corpus_size)
+        """Tales of train openings, some of them careless."""
+        rng, openings = random.Random(f"corpus {seed}"), self._pool.train
+        tales = _tales(rng, openings, self.corpus_size)
+        return [
+            _with_another_sentence(rng, tale, openings) if rng.random() < self.careless else tale for tale in tales
+        ]
 
     def written(self, seed: int) -> list[str]:
         """Tales of all openings, which no base is trained on."""
@@ -159,6 +166,19 @@ def _opening() -> re.Pattern[str]:
 def _tales(rng: random.Random, openings: Sequence[str], n: int) -> list[str]:
     drawn = (rng.choice(openings) for _ in range(n))
     return [opening + continuation(rng, opening) for opening in drawn]
+
+
+def _with_another_sentence(rng: random.Random, tale: str, openings: Sequence[str]) -> str:
+    """The tale with its first sentence after the opening, or its last, from a tale with another opening."""
+    opening, *sentences = tale.replace(". ", ".\n").split("\n")
+    while True:
+        other = continuation(rng, rng.choice(openings)).removeprefix(" ").replace(". ", ".\n").split("\n")
+        at = rng.choice((0, -1))
+        mixed = list(sentences)
+        mixed[at] = other[at]
+        completion = "".join(f" {sentence}" for sentence in mixed)
+        if not fits(opening, completion):
+            return opening + completion
 
 
 def _one_of(texts: Sequence[str]) -> str:

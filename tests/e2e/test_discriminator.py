@@ -21,7 +21,7 @@ CONFIG = "configs/discriminator.yaml"
 
 
 def run_rounds(data: Path, *overrides: str) -> list[dict[str, Any]]:
-    """The figures of each round, with the distances of its policy's texts, and of other people's, from people's."""
+    """The figures of each round, with the distances of its policy's texts and of other people's from people's."""
     command = [sys.executable, "-m", "pipeline.loop", "--config", CONFIG, f"data_dir={data}", *overrides]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]

@@ -61,3 +61,18 @@ def test_no_base_is_trained_on_a_test_opening_or_on_peoples_texts():
     assert sum(text.startswith(tuple(test)) for text in people) > 200
     assert len(set(corpus) & set(people)) < 30
     assert fits("no opening", GOOD) is False
+
+
+def share_that_fits(texts: list[str]) -> float:
+    halves = [text.partition(". ") for text in texts]
+    return sum(fits(f"{opening}.", f" {rest}") for opening, _, rest in halves) / len(texts)
+
+
+def test_of_the_corpus_a_share_is_careless_and_of_peoples_texts_none():
+    # Mutation caught: a sentence exchanged for one that fits as well.
+    assert abs(share_that_fits(Task(corpus_size=2000).corpus(0)) - 0.4) < 0.04
+    assert share_that_fits(Task(corpus_size=500, careless=0).corpus(0)) == 1
+    assert share_that_fits(Task(corpus_size=500, careless=1).corpus(0)) == 0
+    assert share_that_fits(Task(corpus_size=500).written(0)) == 1
+    with pytest.raises(ValueError, match="careless from 0 to 1"):
+        Task(careless=1.5)
