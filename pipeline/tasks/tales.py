@@ -60,8 +60,8 @@ class Task:
     Args:
         corpus_size: tales to train a base on, and as many more that people's are taken from.
         completion_tokens: most tokens in a completion; a whole one has 10 to 22.
-        careless: share of the corpus's tales that have a sentence of another tale in them. A base learns to write
-            such ones too, and people's have none: that is what there is to gain.
+        careless: share of the corpus's tales in which something does not fit. A base learns to write such,
+            and people write none: that is what there is to gain.
         test_share: share of the openings that are test prompts; no tale of the corpus begins with one.
     """
 
@@ -79,9 +79,7 @@ class Task:
         """Tales of train openings, some of them careless."""
         rng, openings = random.Random(f"corpus {seed}"), self._pool.train
         tales = _tales(rng, openings, self.corpus_size)
-        return [
-            _with_another_sentence(rng, tale, openings) if rng.random() < self.careless else tale for tale in tales
-        ]
+        return [_spoilt(rng, tale, openings) if rng.random() < self.careless else tale for tale in tales]
 
     def written(self, seed: int) -> list[str]:
         """Tales of all openings, which no base is trained on."""
@@ -168,17 +166,31 @@ def _tales(rng: random.Random, openings: Sequence[str], n: int) -> list[str]:
     return [opening + continuation(rng, opening) for opening in drawn]
 
 
-def _with_another_sentence(rng: random.Random, tale: str, openings: Sequence[str]) -> str:
-    """The tale with its first sentence after the opening, or its last, from a tale with another opening."""
-    opening, *sentences = tale.replace(". ", ".\n").split("\n")
+def _spoilt(rng: random.Random, tale: str, openings: Sequence[str]) -> str:
+    """The tale with a sentence of another one, without its end, with a sentence twice, or with a word left out."""
+    opening, *sentences = _sentences(tale)
     while True:
-        other = continuation(rng, rng.choice(openings)).removeprefix(" ").replace(". ", ".\n").split("\n")
-        at = rng.choice((0, -1))
-        mixed = list(sentences)
-        mixed[at] = other[at]
-        completion = "".join(f" {sentence}" for sentence in mixed)
+        spoilt = list(sentences)
+        match rng.choice(("another", "no end", "twice", "a word less")):
+            case "another":
+                at = rng.choice((0, -1))
+                spoilt[at] = _sentences(continuation(rng, rng.choice(openings)).lstrip())[at]
+            case "no end":
+                del spoilt[-1]
+            case "twice":
+                spoilt.insert(0, spoilt[0])
+            case _:
+                at = rng.randrange(len(spoilt))
+                words = spoilt[at].split()
+                del words[rng.randrange(len(words) - 1)]
+                spoilt[at] = " ".join(words)
+        completion = "".join(f" {sentence}" for sentence in spoilt)
         if not fits(opening, completion):
             return opening + completion
+
+
+def _sentences(text: str) -> list[str]:
+    return text.replace(". ", ".\n").split("\n")
 
 
 def _one_of(texts: Sequence[str]) -> str:
