@@ -167,11 +167,11 @@ def _tales(rng: random.Random, openings: Sequence[str], n: int) -> list[str]:
 
 
 def _spoilt(rng: random.Random, tale: str, openings: Sequence[str]) -> str:
-    """The tale with a sentence of another one, without its end, with a sentence twice, or with a word left out."""
+    """The tale with a sentence of another one, without an end, with a sentence twice, or going on after its end."""
     opening, *sentences = _sentences(tale)
     while True:
         spoilt = list(sentences)
-        match rng.choice(("another", "no end", "twice", "a word less")):
+        match rng.choice(("another", "no end", "twice", "goes on")):
             case "another":
                 at = rng.choice((0, -1))
                 spoilt[at] = _sentences(continuation(rng, rng.choice(openings)).lstrip())[at]
@@ -180,10 +180,7 @@ def _spoilt(rng: random.Random, tale: str, openings: Sequence[str]) -> str:
             case "twice":
                 spoilt.insert(0, spoilt[0])
             case _:
-                at = rng.randrange(len(spoilt))
-                words = spoilt[at].split()
-                del words[rng.randrange(len(words) - 1)]
-                spoilt[at] = " ".join(words)
+                spoilt.append(_sentences(continuation(rng, opening).lstrip())[0])
         completion = "".join(f" {sentence}" for sentence in spoilt)
         if not fits(opening, completion):
             return opening + completion

@@ -21,6 +21,7 @@ from pipeline.results.stats import from_json
 from pipeline.tasks import load_task, written_texts
 from pipeline.workflow.stage_command import WORK_TO_DO
 from tests.contracts.test_plugins import TASKS, args_of, modules
+from tests.helpers.row_files import write_rows
 from tests.stages.conftest import Project
 from tests.stages.test_loop import in_this_process
 
@@ -31,11 +32,18 @@ GOVERNANCE: dict[str, Any] = {
     "screening": 1.0,
     "fairness": {"reward": 99.0},
 }
-SWAPS = """\
-attribute\tgroups\tprompt\tcompletion
-thing\tx|y\tThe [film|sound] is\t good.
-thing\tx|y\tWe saw the [film|sound]:\t it is bad.
-"""
+
+
+BASE = ("--base", f"org/base@{'0' * 40}")
+
+
+def swaps_of(name: str, args: dict[str, Any], directory: Path) -> str:
+    """A file of two lines that swap one prompt of the task for another: a gold score may know its own alone."""
+    own = [p for p in load_task(name, args, "x.yaml").prompts("train", 8, 0) if not set("[|]") & set(p)][:4]
+    prompts = own if len(own) == 4 else ["One is", "Two is", "Three is", "Four is"]
+    lines = [f"[{first}|{second}]" for first, second in (prompts[:2], prompts[2:])]
+    rows = ({"attribute": "thing", "groups": "x|y", "prompt": line, "completion": " good."} for line in lines)
+    return write_rows(directory / "swaps.jsonl", rows)
 
 
 def judge_of(name: str, args: dict[str, Any]) -> dict[str, Any]:
@@ -82,16 +90,15 @@ def test_screening_fairness_sign_off_and_the_gate(
     assert "policy" not in sampled, "a second round has begun"
 
     # Harm and fairness are measured, and what is missing for a publication is named.
-    (tmp_path / "swaps.tsv").write_text(SWAPS)
+    swaps = ["--swaps", swaps_of(name, args, tmp_path), "--draws", "1"]
     assert command.main(["screen", policy.ref, "--root", root]) == 0
-    swaps = ["--swaps", str(tmp_path / "swaps.tsv"), "--draws", "1"]
     assert command.main(["fairness", policy.ref, "--root", root, *swaps]) == 0
     screening = project.latest("screening")
     assert harm_rate_over_base(from_json(Screening, screening.manifest.stats, screening.ref)) is not None
     fairness = project.latest("fairness")
     assert from_json(Fairness, fairness.manifest.stats, fairness.ref).attributes["thing"].lines == 2
     capsys.readouterr()
-    assert command.main(["publish", policy.ref, "--repo", "org/mini", "--dry-run", "--root", root]) == 1
+    assert command.main(["publish", policy.ref, "--repo", "org/mini", *BASE, "--dry-run", "--root", root]) == 1
     refusal = "".join(capsys.readouterr())
     assert f"{policy.name}@v1 is not signed off" in refusal
     assert "did not agree" not in refusal
