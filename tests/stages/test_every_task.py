@@ -100,7 +100,7 @@ def test_screening_fairness_sign_off_and_the_gate(
     capsys.readouterr()
     assert command.main(["publish", policy.ref, "--repo", "org/mini", *BASE, "--dry-run", "--root", root]) == 1
     refusal = "".join(capsys.readouterr())
-    assert f"{policy.name}@v1 is not signed off" in refusal
+    assert f"{policy.ref} is not signed off" in refusal
     assert "did not agree" not in refusal
 
 
