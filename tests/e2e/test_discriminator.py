@@ -39,10 +39,24 @@ def run_rounds(data: Path, *overrides: str) -> list[dict[str, Any]]:
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_gold_rises_and_the_discriminator_is_fooled(seed: int, tmp_path: Path):
-    rounds = run_rounds(tmp_path, f"seed={seed}")
-    last = rounds[-1]
-    assert last["gold_over_base"]["low"] > 0
-    # It is trained anew on each policy's samples, and measured on held-out ones: the first round's are the base's.
-    assert last["reward_new"]["value"] < rounds[0]["reward_new"]["value"]
-    assert last["distance"] < last["base_distance"]
+def test_more_tales_fit_after_a_round(seed: int, tmp_path: Path):
+    (first,) = run_rounds(tmp_path, f"seed={seed}", "loop.rounds=1")
+    assert first["reward_new"]["low"] > 0.5, "people's tales are told from the base's"
+    assert first["gold_over_base"]["low"] > 0
+    assert first["kl"]["value"] < 2
+
+
+# What goes wrong: the policy goes where the discriminator knows nothing, and its discriminator takes it for people.
+@pytest.mark.timeout(1800)
+def test_without_a_penalty_for_leaving_the_base_fewer_fit(tmp_path: Path):
+    (first,) = run_rounds(tmp_path, "loop.rounds=1", "ppo.kl_coef=0")
+    assert first["gold_over_base"]["high"] < 0
+    assert first["proxy_over_base"]["low"] > 0
+
+
+@pytest.mark.timeout(1800)
+def test_the_last_discriminator_is_fooled_and_a_fresh_one_is_not(tmp_path: Path):
+    _, second = run_rounds(tmp_path, "loop.rounds=2", "ppo.kl_coef=0.05")
+    assert second["reward_last"]["high"] < 0.5
+    assert second["reward_new"]["low"] > 0.5
+    assert second["distance"] > second["floor"]
