@@ -167,7 +167,7 @@ def _tales(rng: random.Random, openings: Sequence[str], n: int) -> list[str]:
 
 
 def _spoilt(rng: random.Random, tale: str, openings: Sequence[str]) -> str:
-    """The tale with a sentence of another one, without an end, with a sentence twice, or going on after its end."""
+    """The tale with a sentence of another, without an end, with a sentence twice, or going on after its end."""
     opening, *sentences = _sentences(tale)
     while True:
         spoilt = list(sentences)

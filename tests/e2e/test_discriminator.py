@@ -46,7 +46,7 @@ def test_more_tales_fit_after_a_round(seed: int, tmp_path: Path):
     assert first["kl"]["value"] < 2
 
 
-# What goes wrong: the policy goes where the discriminator knows nothing, and its discriminator takes it for people.
+# What goes wrong: the policy goes where the discriminator knows nothing.
 @pytest.mark.timeout(1800)
 def test_without_a_penalty_for_leaving_the_base_fewer_fit(tmp_path: Path):
     (first,) = run_rounds(tmp_path, "loop.rounds=1", "ppo.kl_coef=0")
