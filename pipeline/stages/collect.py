@@ -195,14 +195,17 @@ def draw(
     opponents = None
     if opponent is not None:
         brought = opponent.opponents([p for p, _ in drawn])
-        say("collect", f"{sum(map(bool, brought))} of {len(brought)} prompts have a text to compare the samples with")
+        say(
+            "collect",
+            f"{sum(map(bool, brought))} of {len(brought)} prompts have a text to compare the samples with",
+        )
         drawn = [row for row, own in zip(drawn, brought, strict=True) if own]
         opponents = [own for own in brought if own]
     texts = [p for p, _ in drawn]
     seed = sampling_seed(run.config.seed, options.round)
     if (server := sampler_of(run)) is not None:
         if opponents is not None:
-            what = f"collect.annotator {options.annotator} compares with its own texts, which a sampler cannot do yet."
+            what = f"collect.annotator {options.annotator} brings what samples are compared with; no sampler can."
             raise ConfigError(str(run.config.path), what, "Leave collect.sampler out.")
         sampling = served_sampling(run, server, texts, task.completion_tokens, seed)
         return sampling, [split for _, split in drawn]
