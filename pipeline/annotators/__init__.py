@@ -43,7 +43,11 @@ class Context:
 
 @runtime_checkable
 class Annotator(Protocol):
-    """Judges comparisons that the pipeline sampled."""
+    """Judges comparisons that the pipeline sampled.
+
+    With an optional attribute ``votes_singly`` that is true it likes or dislikes each completion by itself, the
+    same one always alike, and its choices are :data:`pipeline.base.records.LIKED`.
+    """
 
     name: str
     """The annotator's name in every row: ``oracle``, ``classifier:<model>`` ..."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from pipeline.annotators import Annotator, Context, GoldScores
 from pipeline.base.errors import ConfigError
-from pipeline.base.records import Abstention, Annotation, Choice, Comparison, bucket
+from pipeline.base.records import LIKED, Abstention, Annotation, Choice, Comparison, bucket, digest
 from pipeline.texts.words import units
 
 _AT_A_TIME = 512
@@ -35,6 +36,10 @@ class Options:
         tie_margin: a tie when the scores differ by this much or less; None never ties (equal scores are then
             decided at random).
         margin: record ``|score_a - score_b|`` as the margin. Off, since it reveals the score to the reward model.
+        like_above: press like or dislike on each completion by itself instead (was this helpful?):
+            P(like) = sigmoid((score - like_above) / temperature), and ``flip`` inverts that. The same completion
+            gets the same vote beside any other. Of two, one liked is chosen over one disliked; two likes are a
+            tie, two dislikes both bad.
     """
 
     view: str = "gold"
@@ -43,6 +48,13 @@ class Options:
     length_bias: float = 0.0
     tie_margin: float | None = None
     margin: bool = False
+    like_above: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.like_above is not None and (self.length_bias or self.tie_margin is not None or self.margin):
+            raise ValueError(
+                "like_above judges completions one by one: length_bias, tie_margin and margin compare two"
+            )
 
 
 def build(options: Options, context: Context) -> Annotator:
@@ -64,6 +76,7 @@ class Oracle:
 
     def __init__(self, options: Options, context: Context, scores: GoldScores) -> None:
         self._options, self._context, self._scores = options, context, scores
+        self.votes_singly = options.like_above is not None
 
     def annotate(self, comparison: Comparison) -> Annotation | Abstention:
         return next(self.annotate_all([comparison]))
@@ -81,6 +94,10 @@ class Oracle:
     def _judge(self, comparison: Comparison, a: float, b: float) -> Annotation | Abstention:
         if not (math.isfinite(a) and math.isfinite(b)):
             return Abstention(comparison.id, self.name, f"{self._options.view} score is not a number")
+        if self._options.like_above is not None:
+            likes_a = self._likes(comparison.prompt, comparison.completion_a, a)
+            likes_b = self._likes(comparison.prompt, comparison.completion_b, b)
+            return Annotation(comparison.id, self.name, LIKED[likes_a, likes_b], a, b)
         margin = abs(a - b) if self._options.margin else None
         longer = len(units(comparison.completion_a)) - len(units(comparison.completion_b))
         choice = self._choice(comparison.id, a - b + self._options.length_bias * longer)
@@ -90,16 +107,21 @@ class Oracle:
         tie_margin = self._options.tie_margin
         if tie_margin is not None and abs(difference) <= tie_margin:
             return "tie"
+        return "a" if self._drawn(comparison_id, difference) else "b"
+
+    def _likes(self, prompt: str, completion: str, score: float) -> bool:
+        return self._drawn(digest([prompt, completion]), score - cast("float", self._options.like_above))
+
+    def _drawn(self, id: str, difference: float) -> bool:
+        """Whether what is better by ``difference`` is chosen: by its sigmoid, and flipped now and then."""
         temperature = self._options.temperature
         if difference == 0:
-            p_a = 0.5
+            probability = 0.5
         elif temperature == 0:
-            p_a = float(difference > 0)
+            probability = float(difference > 0)
         else:
-            p_a = 0.5 + 0.5 * math.tanh(difference / temperature / 2)  # the sigmoid, without its overflow
-        a_chosen = self._draw("choice", comparison_id) < p_a
-        flipped = self._draw("flip", comparison_id) < self._options.flip
-        return "a" if a_chosen != flipped else "b"
+            probability = 0.5 + 0.5 * math.tanh(difference / temperature / 2)  # the sigmoid, without its overflow
+        return (self._draw("choice", id) < probability) != (self._draw("flip", id) < self._options.flip)
 
     def _draw(self, purpose: str, comparison_id: str) -> float:
         return bucket(comparison_id, salt=f"oracle:{purpose}:{self._context.seed}")

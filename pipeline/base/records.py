@@ -14,6 +14,10 @@ from typing import Any, Literal, get_args
 
 Choice = Literal["a", "b", "tie", "both_bad"]
 CHOICES: tuple[Choice, ...] = get_args(Choice)
+LIKED: dict[tuple[bool, bool], Choice] = {
+    (True, False): "a", (False, True): "b", (True, True): "tie", (False, False): "both_bad"
+}  # fmt: skip
+"""The choice between two completions that were liked or not, each by itself."""
 
 # Columns of the datasets of ``collect``. ``completion_b`` is null where a completion stands alone.
 PROMPTS = {"id": "string", "prompt": "string"}

@@ -12,9 +12,9 @@ from pipeline.labelling.log_rows import publishable_rows
 from pipeline.labelling.row_schemas import SPLITS
 from pipeline.labelling.session.publishing import write_rows
 from pipeline.labelling.settings import LabelSection
-from pipeline.labelling.votes_to_rows import answered_only
+from pipeline.labelling.votes_to_rows import Labelled, answered_only
 from pipeline.store.store import Store, Version
-from pipeline.workflow.work_key import LABEL_LEARNING
+from pipeline.workflow.work_key import LABEL_LEARNING, fingerprint
 
 BATCH = "chat"
 GOVERNANCE = {"consent": "each person's own; votes.consent is the sha256 of the text agreed to"}
@@ -40,24 +40,48 @@ def publish(store: Store, project: str, log: Log) -> Version:
         DataError: there is no row to train on yet.
         StoreError: the version cannot be written.
     """
-    settings = LabelSection()
-    rows = answered_only(publishable_rows(log, settings))
-    trained_on = [rows.preferences, rows.unpaired]
-    if not any(of[split] for of in trained_on for split in SPLITS):
+    rows = votes_so_far(log)
+    if not training_ids(rows):
         raise DataError(str(log.directory), "there is no vote to train on yet.", "Talk, vote, and publish then.")
-    learning = {k: v for k, v in vars(settings).items() if k in LABEL_LEARNING}
+    return write(store, project, log, rows)
+
+
+def votes_so_far(log: Log) -> Labelled:
+    """The rows of everybody's current votes."""
+    return answered_only(publishable_rows(log, LabelSection()))
+
+
+def training_ids(rows: Labelled) -> set[str]:
+    """Ids of the rows that a reward model learns from."""
+    return {row["id"] for of in (rows.preferences, rows.unpaired) for split in SPLITS for row in of[split]}
+
+
+def write(
+    store: Store, project: str, log: Log, rows: Labelled, previous: Version | None = None, **stats: int
+) -> Version:
+    """Write votes as a version of ``NAME-chat``, or after the rows of earlier preferences as a version of these.
+
+    Args:
+        previous: preferences whose rows come first.
+        stats: further counts for the manifest.
+    """
+    learning = {k: v for k, v in vars(LabelSection()).items() if k in LABEL_LEARNING}
+    after = [] if previous is None else [previous.ref, *fingerprint(previous)]
     with store.draft(
-        f"{project}-chat",
+        f"{project}-chat" if previous is None else previous.name,
         kind="preferences",
         stage="chat",
-        key=digest(["chat", project, learning]),
-        parents=[(version, "policy") for version in policies(store, log)],
+        key=digest(["chat", project, learning, *after]),
+        parents=[
+            *((version, "policy") for version in policies(store, log)),
+            *([] if previous is None else [(previous, "previous")]),
+        ],
         config={"name": project, "label": learning},
         governance=GOVERNANCE,
         republish_if_changed=True,
     ) as draft:
-        write_rows(draft, rows)
-        draft.stats.update({**rows.counts, "annotator": "human", "label": learning, TYPED: True})
+        write_rows(draft, rows, previous)
+        draft.stats.update({**rows.counts, "annotator": "human", "label": learning, TYPED: True, **stats})
     return draft.version
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from pipeline.base.records import PREFERENCES
 from pipeline.erasure.erase_version import draft_replacement
 from pipeline.labelling.items import TYPED, items_from_rows
 from pipeline.labelling.row_schemas import SPLITS
 from pipeline.labelling.rows_to_votes import adjudications_from_rows, edits_from_rows, votes_from_rows
-from pipeline.labelling.session.publishing import write_rows
+from pipeline.labelling.session.publishing import Row, has_unpaired, write_rows, write_training_rows
 from pipeline.labelling.settings import LabelSection
 from pipeline.labelling.votes_to_rows import Labelled, Labelling, answered_only, labelled
 from pipeline.store.manifest import Parent
@@ -83,12 +82,17 @@ def publish_replacement(
 
 
 def _copy(draft: Draft, old: Version, previous: Version | None, kept: Collection[str]) -> None:
+    def own(split: str, config: str) -> Iterator[Row]:
+        return (
+            (r for r in old.iter_rows(split, config) if r["id"] in kept)
+            if old.has_split(split, config)
+            else iter(())
+        )
+
+    write_training_rows(draft, {split: own(split, "default") for split in SPLITS}, previous)
+    if has_unpaired(old):
+        write_training_rows(draft, {split: own(split, "unpaired") for split in SPLITS}, previous, "unpaired")
     for key in old.splits:
         config, _, split = key.rpartition("/")
-        if config:
+        if config not in ("", "unpaired"):
             draft.write_rows(split, [], config, carry=old)
-            continue
-        carry = previous if previous is not None and previous.has_split(split) else None
-        shared = {r["id"] for r in carry.iter_rows(split, columns=["id"])} if carry else set[str]()
-        own = (r for r in old.iter_rows(split) if r["id"] in kept and r["id"] not in shared)
-        draft.write_rows(split, own, schema=PREFERENCES, carry=carry)

@@ -10,30 +10,44 @@ from transformers import PreTrainedModel
 from pipeline.modeling.types import Tokenizer
 
 EOS, PAD = "<|endoftext|>", "<|pad|>"
+TURN, TURN_END = "<|im_start|>", "<|im_end|>"
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+"""ChatML, of whose marks each is one token. An answer ends with the mark that ends a turn."""
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """A byte-level BPE tokenizer whose padding token is not its end-of-sequence token."""
+def train_tokenizer(texts: Iterable[str], vocab_size: int, *, chat: bool = False) -> Tokenizer:
+    """A byte-level BPE tokenizer whose padding token is not its end-of-sequence token.
+
+    Args:
+        chat: with the marks and the template of conversations.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
+    eos, marks = (TURN_END, [TURN]) if chat else (EOS, [])
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=[EOS, PAD],
+        special_tokens=[eos, PAD, *marks],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     bpe.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
-        eos_token=EOS,
-        bos_token=EOS,
+        eos_token=eos,
+        bos_token=eos,
         pad_token=PAD,
-        unk_token=EOS,  # never produced, as bytes cover every text; ctranslate2 opens no vocabulary without one
+        unk_token=eos,  # never produced, as bytes cover every text; ctranslate2 opens no vocabulary without one
         clean_up_tokenization_spaces=False,
+        **({"extra_special_tokens": marks, "chat_template": CHAT_TEMPLATE} if chat else {}),
     )
 
 

@@ -50,10 +50,13 @@ def metric_rows(evaluation: Evaluation | None) -> list[Row]:
     if evaluation is None:
         return []
     shares = ((Measured.ENDED, evaluation.ended), (Measured.DEGENERATE, evaluation.degenerate))
+    other = evaluation.other_history
     return [
         *_change(Measured.GOLD_SCORE, evaluation.gold_score),
         *_change(Measured.SCORE, evaluation.score),
         *_change(Measured.LEXICON_WORDS, evaluation.lexicon_words),
+        *_change(Measured.OTHER_HISTORY, other and other.gold_score),
+        *_change(Measured.HISTORY_GAIN, other and other.gain),
         *_win_rows(evaluation),
         *_kl(Measured.KL_K1, evaluation.kl_k1),
         *_change(Measured.LENGTH, evaluation.length),

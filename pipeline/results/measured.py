@@ -42,6 +42,12 @@ class Measured(Metric):
     LEXICON_WORDS = "lexicon_words", _policy(
         "Words that the gold score's lexicon knows, per text", "",
         "where the gold score is VADER's opinion: words of a text that its lexicon knows" + _BOTH, digits=1)
+    OTHER_HISTORY = "other_history.gold_score", _policy(
+        "Gold score after another conversation's history", "score",
+        "`evaluate.other_history`: the same, sampled after the history of another conversation" + _BOTH)
+    HISTORY_GAIN = "other_history.gain", _policy(
+        "Gold score that the history brings", "score",
+        "the gold score less that, paired by prompt: near 0 where no history is used" + _BOTH)
     DEGENERATE = "degenerate", _policy(
         "Degenerate", "share",
         "completions that are broken, with the number of each kind: empty, without words, a "

@@ -164,6 +164,19 @@ class JudgeVerdicts:
     length_controlled_win_rate: LengthControlledWinRate
 
 
+@dataclass(frozen=True)
+class OtherHistory:
+    """Both sides where the last turn of a conversation follows the history of another one.
+
+    Attributes:
+        gold_score: of these completions, by their own conversations.
+        gain: how much higher it is after the own history, paired by prompt; near 0 where no history is used.
+    """
+
+    gold_score: Change
+    gain: Change
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reference:
     """Completions of the same prompts by something that learns nothing, such as a rule.
@@ -184,6 +197,7 @@ class Evaluation(PolicyComparison):
     Attributes:
         precision: ``fp32`` or ``bf16``, in which it was sampled and scored.
         lexicon_words: words of a completion that the gold score's lexicon knows, where that is what it goes by.
+        other_history: None where it was not measured.
         seeds: each seed of sampling alone.
         judges: by name.
         policy: which policy it is of.
@@ -195,6 +209,7 @@ class Evaluation(PolicyComparison):
 
     precision: str = "fp32"
     lexicon_words: Change | None = None
+    other_history: OtherHistory | None = None
     seeds: Sequence[SeedChange]
     judges: Mapping[str, JudgeVerdicts]
     best_of_n: BestOfN

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pipeline.base.records import VOTES, Abstention, Annotation, Comparison, digest, preference_from
+from pipeline.base.records import LIKED, VOTES, Abstention, Annotation, Comparison, digest, preference_from
+from pipeline.labelling.row_schemas import SPLITS
 
 Row = dict[str, Any]
+_LIKES = {choice: likes for likes, choice in LIKED.items()}
 
 
 class Rows(Protocol):
@@ -22,6 +24,7 @@ class Rows(Protocol):
     def preferences(self, split: str) -> Iterator[Row]: ...
     def votes(self, split: str) -> Iterator[Row]: ...
     def outcomes(self, split: str) -> Iterator[Row] | None: ...
+    def unpaired(self, split: str) -> Iterator[Row] | None: ...
     def sentence(self) -> str: ...
 
 
@@ -35,10 +38,14 @@ class Judged:
 
 
 class Answered:
-    """The answers of an annotator, one to each sampled comparison."""
+    """The answers of an annotator, one to each sampled comparison.
 
-    def __init__(self, judged: list[Judged]) -> None:
-        self._judged = judged
+    Args:
+        singly: they are votes on each completion by itself.
+    """
+
+    def __init__(self, judged: list[Judged], singly: bool = False) -> None:
+        self._judged, self._singly = judged, singly
         self.prompts = len({j.comparison.prompt for j in judged})
         kinds = [j.answer.choice if isinstance(j.answer, Annotation) else "abstained" for j in judged]
         self.counts = {
@@ -49,6 +56,8 @@ class Answered:
             "abstained": kinds.count("abstained"),
             "straddling_the_split": sum(j.split is None for j in judged),
         }
+        if singly:
+            self.counts["single_votes"] = sum(len(list(self.unpaired(split) or ())) for split in SPLITS)
 
     def decided(self, split: str) -> int:
         """The number of training rows of a split."""
@@ -76,6 +85,20 @@ class Answered:
 
     def outcomes(self, split: str) -> None:
         """None: each answer is the outcome."""
+
+    def unpaired(self, split: str) -> Iterator[Row] | None:
+        """Each completion with the vote on it, once; None where two were compared."""
+        if not self._singly:
+            return None
+        rows: dict[str, Row] = {}
+        for j in self._of(split):
+            if isinstance(j.answer, Annotation):
+                texts = (j.comparison.completion_a, j.comparison.completion_b)
+                for text, label in zip(texts, _LIKES[j.answer.choice], strict=True):
+                    row: Row = {"prompt": j.comparison.prompt, "completion": text, "label": label}
+                    row_id = digest([*row.values()])
+                    rows[row_id] = {"id": row_id, **row, "annotator": j.answer.annotator}
+        return iter(rows.values())
 
     def sentence(self) -> str:
         """The counts, in one line."""

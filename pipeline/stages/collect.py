@@ -16,7 +16,6 @@ from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.records import (
     COMPARISONS,
     OUTCOMES,
-    PREFERENCES,
     PROMPTS,
     VOTES,
     Annotation,
@@ -28,6 +27,7 @@ from pipeline.evaluation.reward.labels import label_agreement
 from pipeline.formats.detect import Notices
 from pipeline.governance.consent import KEY as CONSENT
 from pipeline.governance.consent import NOT_NEEDED, UNKNOWN
+from pipeline.labelling.session.publishing import has_unpaired, write_training_rows
 from pipeline.labelling.session.session import LabellingSession
 from pipeline.modeling.comparisons import Sampling
 from pipeline.modeling.precision import base_dtype
@@ -101,9 +101,8 @@ def collect(run: Run) -> None:
     judged = [Judged(c, a, splits[i]) for (i, c), a in zip(drawn, answers, strict=True)]
     report = {"annotator": annotator.name, **sampling.report(), **against_gold(task, judged)}
     consent = f"{NOT_NEEDED}: no person annotated here"
-    publish(
-        run, prompts, Answered(judged), report, consent, lambda draft: write_completions(draft, sampling, splits)
-    )
+    answered = Answered(judged, getattr(annotator, "votes_singly", False))
+    publish(run, prompts, answered, report, consent, lambda draft: write_completions(draft, sampling, splits))
     discard_journal(run)
 
 
@@ -323,11 +322,11 @@ def publish(
     previous = run.version("previous") if "previous" in run.inputs else None
     governance = {CONSENT: consent, **with_approvals(run)}
     with run.draft("preferences", parents=parents, governance=governance) as draft:
+        write_training_rows(draft, {split: rows.preferences(split) for split in SPLITS}, previous)
+        unpaired = {split: rows.unpaired(split) for split in SPLITS}
+        if any(unpaired.values()) or has_unpaired(previous):
+            write_training_rows(draft, {s: of or () for s, of in unpaired.items()}, previous, "unpaired")
         for split in SPLITS:
-            carry = previous if previous is not None and previous.has_split(split) else None
-            earlier = {r["id"] for r in carry.iter_rows(split, columns=["id"])} if carry else set()
-            new = (r for r in rows.preferences(split) if r["id"] not in earlier)
-            draft.write_rows(split, new, schema=PREFERENCES, carry=carry)
             draft.write_rows(split, rows.votes(split), config="votes", schema=VOTES)
             if (outcomes := rows.outcomes(split)) is not None:
                 draft.write_rows(split, outcomes, config="outcomes", schema=OUTCOMES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
@@ -69,13 +69,14 @@ def train_base(run: Run, pretrained: Input | None) -> None:
     if args.bf16:
         note_slow_bf16("sft", model, args.device)
     metrics = run.workdir / "metrics.jsonl"
-    model, figures = sft.train(args, model, tokenizer, corpus, whole=base and base.whole, metrics=metrics)
+    texts = sft.as_texts(corpus, tokenizer)
+    model, figures = sft.train(args, model, tokenizer, texts, whole=base and base.whole, metrics=metrics)
     if main_process():
         publish(run, model, tokenizer, figures, base.origin if base else {})
 
 
-def corpus_of(run: Run, base: str | None) -> Sequence[str]:
-    """The texts of the task; ``base`` is a directory with the base model's tokenizer.
+def corpus_of(run: Run, base: str | None) -> sft.Corpus:
+    """The texts or conversations of the task; ``base`` is a directory with the base model's tokenizer.
 
     Raises:
         DataError: there are none.

@@ -103,6 +103,9 @@ class Voted:
             return None
         return (decision.outcome_row() for decision in self._decisions(split))
 
+    def unpaired(self, split: str) -> None:
+        """None: comparisons were judged."""
+
     def sentence(self) -> str:
         """The counts of votes and outcomes, in one line."""
         return summary(self.counts)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from pipeline.base.plugins import task_class
+from pipeline.formats.messages import Message
 from pipeline.tasks._vader import vader_view
 from pipeline.workflow.key_checks.unknown_and_mistyped import parse_options
 
@@ -33,8 +34,12 @@ class Task(Protocol):
     gold_name: str | None
     """The gold score's name and scale in tables and figures; None without a gold score."""
 
-    def corpus(self, seed: int) -> Sequence[str] | None:
-        """Texts to train a base model on, or None."""
+    def corpus(self, seed: int) -> Sequence[str] | Sequence[Sequence[Message]] | None:
+        """Texts or conversations to train a base model on, or None.
+
+        A conversation ends with the assistant's reply. It is written by the base's chat template, and a base from
+        scratch gets one (ChatML), so that prompts by ``chat_template: base`` are written alike.
+        """
         ...
 
     def prompts(self, split: Split, n: int | None, seed: int) -> list[str]:
@@ -106,4 +111,7 @@ def load_task(name: str, args: Mapping[str, Any], where: str, base: str | None =
         ConfigError: no such task, or options it does not know.
     """
     args = args if base is None else with_template_of(base, args)
-    return parse_options(task_class(name, where), args, where, prefix="task_args.")
+    task = parse_options(task_class(name, where), args, where, prefix="task_args.")
+    if base is not None and getattr(task, "chat_template", None) == "base":
+        task.chat_template = base  # by default
+    return task

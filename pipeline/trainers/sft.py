@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -13,11 +13,12 @@ from transformers import PreTrainedModel, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from pipeline.base.errors import DataError
+from pipeline.formats.messages import Message
 from pipeline.modeling.lora import fuse_lora, lora_config, merge_into
 from pipeline.modeling.precision import cast_base_to_bf16
 from pipeline.modeling.roles import language_model
 from pipeline.modeling.scratch import new_gpt2, train_tokenizer
-from pipeline.modeling.tokens import encode_completions, right_pad
+from pipeline.modeling.tokens import chat_render, encode_completions, right_pad
 from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.modeling.weights import require_finite
 from pipeline.trainers.checkpointing import Checkpointed
@@ -25,6 +26,9 @@ from pipeline.trainers.common import MetricsFile, StopDiverged, diverged_advice,
 from pipeline.trainers.token_loss_model import has_plain_loss, set_token_loss
 from pipeline.workflow.key_checks.bounds import check_section
 from pipeline.workflow.sections.sft import SFTFields
+
+Corpus = Sequence[str] | Sequence[Sequence[Message]]
+"""Texts, or conversations."""
 
 
 @dataclass
@@ -57,13 +61,27 @@ class Trainer(Checkpointed, SFTTrainer):
 
 
 def scratch_model(
-    args: SFTSection, corpus: Sequence[str], tokenizer: Tokenizer | None
+    args: SFTSection, corpus: Corpus, tokenizer: Tokenizer | None
 ) -> tuple[PreTrainedModel, Tokenizer]:
-    """A new GPT-2 and its tokenizer, a function of the seed."""
+    """A new GPT-2 and its tokenizer, a function of the seed; with a chat template for conversations."""
     set_seed(args.seed)
-    tokenizer = tokenizer or train_tokenizer(corpus, args.vocab_size)
+    if tokenizer is None:
+        contents = [text if isinstance(text, str) else "\n".join(_contents(text)) for text in corpus]
+        tokenizer = train_tokenizer(contents, args.vocab_size, chat=not all(isinstance(t, str) for t in corpus))
     shape = {k: getattr(args, k) for k in ("n_layer", "n_embd", "n_head", "n_positions")}
     return new_gpt2(tokenizer, **shape), tokenizer
+
+
+def _contents(conversation: Sequence[Message]) -> Iterator[str]:
+    """What the tokenizer learns from: what is said, and the roles, which the template writes."""
+    for message in conversation:
+        yield from (message["role"], message["content"])
+
+
+def as_texts(corpus: Corpus, tokenizer: Tokenizer) -> list[str]:
+    """The texts; a conversation as the tokenizer's chat template writes it, up to the end of its last message."""
+    render = chat_render(tokenizer)
+    return [text if isinstance(text, str) else "".join(render(text[:-1], text[-1]["content"])) for text in corpus]
 
 
 def tokenize_corpus(tokenizer: Tokenizer, corpus: Sequence[str], max_length: int) -> tuple[list[list[int]], int]:

@@ -149,9 +149,13 @@ class Loop:
         previous = pinned_preferences(last)
         kept = start
         for version in published_after(last, previous):
-            kept = start.under(f"collect.inputs.previous={version.ref}", f"reward.inputs.earlier={version.ref}")
-            if kept.versions("collect") is not None:
-                break
+            # What people say in make try is new to the round, so it is not among the earlier rows.
+            for carried in [version, *after_talk(self.store, version)]:
+                kept = start.under(
+                    f"collect.inputs.previous={carried.ref}", f"reward.inputs.earlier={version.ref}"
+                )
+                if kept.versions("collect") is not None:
+                    return kept
         return kept
 
     def record_key(self, rounds: Sequence[Round], no: str | None = None) -> str:
@@ -212,6 +216,16 @@ def published_after(round: Round, first: Version | None) -> Iterator[Version]:
     for version in round.store.versions(artefact(round.config, "preferences")):
         if version.manifest.key == newest.manifest.key and (first is None or version.number >= first.number):
             yield version
+
+
+def after_talk(store: Store, preferences: Version) -> list[Version]:
+    """The versions that have these preferences' rows and votes of ``make chat`` or ``make try``, oldest first."""
+
+    def carries(version: Version) -> bool:
+        carried = next((p for p in version.manifest.parents if p.role == "previous"), None)
+        return version.manifest.stage == "chat" and carried is not None and carried.ref == preferences.ref
+
+    return [version for version in store.versions(preferences.name) if carries(version)]
 
 
 def _check(config: Experiment) -> None:

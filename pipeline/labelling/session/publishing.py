@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pipeline.base.records import PEOPLES_VOTES, PREFERENCES
@@ -10,8 +11,11 @@ from pipeline.labelling.row_schemas import EDITS, OUTCOMES, SPLITS, UNPAIRED
 from pipeline.labelling.votes_to_rows import Labelled
 from pipeline.store.store import Draft, Version
 
-CONFIGS = {"votes": PEOPLES_VOTES, "outcomes": OUTCOMES, "unpaired": UNPAIRED, "edits": EDITS}
+Row = dict[str, Any]
+CONFIGS = {"votes": PEOPLES_VOTES, "outcomes": OUTCOMES, "edits": EDITS}
 """The configurations beside the training rows: attributes of :class:`Labelled` and their schemas."""
+TRAINING = {"default": PREFERENCES, "unpaired": UNPAIRED}
+"""The configurations that a reward model learns from."""
 
 
 def write_rows(draft: Draft, labelled: Labelled, previous: Version | None = None) -> None:
@@ -20,14 +24,29 @@ def write_rows(draft: Draft, labelled: Labelled, previous: Version | None = None
     Args:
         previous: a version whose training rows come before the new ones.
     """
+    write_training_rows(draft, labelled.preferences, previous)
+    if any(labelled.unpaired.values()) or has_unpaired(previous):
+        write_training_rows(draft, labelled.unpaired, previous, "unpaired")
     for split in SPLITS:
-        carry = previous if previous is not None and previous.has_split(split) else None
-        carried = {r["id"] for r in carry.iter_rows(split, columns=["id"])} if carry else set[str]()
-        rows = [r for r in labelled.preferences[split] if r["id"] not in carried]
-        draft.write_rows(split, rows, schema=PREFERENCES, carry=carry)
         items = item_rows(item for item in labelled.items if item.split == split)
         draft.write_rows(split, items, config="items", schema=ITEMS)
         for config, schema in CONFIGS.items():
-            by_split: dict[str, list[dict[str, Any]]] = getattr(labelled, config)
+            by_split: dict[str, list[Row]] = getattr(labelled, config)
             if any(by_split.values()):
                 draft.write_rows(split, by_split[split], config=config, schema=schema)
+
+
+def write_training_rows(
+    draft: Draft, by_split: Mapping[str, Iterable[Row]], previous: Version | None, config: str = "default"
+) -> None:
+    """Write rows to learn from, after those of ``previous``, each id once."""
+    for split in SPLITS:
+        carry = previous if previous is not None and previous.has_split(split, config) else None
+        carried = {r["id"] for r in carry.iter_rows(split, config, columns=["id"])} if carry else set[str]()
+        rows = (row for row in by_split[split] if row["id"] not in carried)
+        draft.write_rows(split, rows, config, schema=TRAINING[config], carry=carry)
+
+
+def has_unpaired(version: Version | None) -> bool:
+    """Whether a version has single completions with a vote each."""
+    return version is not None and any(version.has_split(split, "unpaired") for split in SPLITS)

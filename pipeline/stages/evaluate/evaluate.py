@@ -22,7 +22,7 @@ from pipeline.evaluation.policy.headline import verdict
 from pipeline.evaluation.policy.policy_metrics import change_by_prompt, compare, sequence_kl
 from pipeline.modeling.embedding import load_embedder
 from pipeline.modeling.precision import base_dtype, note_slow_bf16, precision_name
-from pipeline.modeling.roles import output_embedding
+from pipeline.modeling.roles import Role, output_embedding
 from pipeline.modeling.types import Device
 from pipeline.results.policy import Evaluation, JudgeVerdicts, SeedChange
 from pipeline.results.sides import MEASURES
@@ -32,10 +32,12 @@ from pipeline.stages.evaluate.best_of_base import best_of_base, best_of_n_closin
 from pipeline.stages.evaluate.history import best_of_run, missing_eos_penalty, over_optimisation, policy_settings
 from pipeline.stages.evaluate.judges import JUDGED, build_scorers, judge_all
 from pipeline.stages.evaluate.references import compare_references, events_by_side, reference_sentences
+from pipeline.stages.evaluate.other_history import exchanged_histories, history_sentence, measure_other_history
 from pipeline.stages.evaluate.sampled_sides import (
     BaseSample,
     EvaluationSamples,
     Sampler,
+    ScoredCompletion,
     ScoredSide,
     sample_base,
     sample_side,
@@ -83,6 +85,7 @@ def evaluate(run: Run) -> None:
     judges = parse_judges(options.judges, str(config.path))
     task = load_task(config.task, config.task_args, str(config.path))
     prompts = held_out_prompts(run, options)
+    exchanged = exchanged_histories(task, prompts, config) if options.other_history else None
     state = PartialState()
     device = cast("Device", state.device)
     base, policy, tokenizer = load_sides(run, run.version("policy").path, device, base_dtype(options.bf16, device))
@@ -95,11 +98,19 @@ def evaluate(run: Run) -> None:
     sampler = Sampler(tokenizer, task, proxy, others, options.temperature, options.batch_size)
 
     each = [prompt for prompt in prompts for _ in range(options.draws)]
-    own = share_of(state, len(each))
+
+    def sampled(side: Role, prompts: Sequence[str]) -> list[ScoredCompletion]:
+        own = share_of(state, len(prompts) * options.draws)
+        return gathered(own, sample_side(side, base, sampler, prompts, own, options.draws, options.seed))
+
     say("evaluate", f"{len(each)} completions of the base")
-    of_base = gathered(own, sample_side(base, base, sampler, prompts, own, options.draws, options.seed))
+    of_base = sampled(base, prompts)
     say("evaluate", f"{len(each)} completions of the policy")
-    of_policy = gathered(own, sample_side(policy, base, sampler, prompts, own, options.draws, options.seed))
+    of_policy = sampled(policy, prompts)
+    after_other: list[list[ScoredCompletion]] = []
+    if exchanged is not None:
+        say("evaluate", f"{len(exchanged.prompts) * options.draws} of each after another conversation's history")
+        after_other = [sampled(side, exchanged.prompts) for side in (base, policy)]
     best: list[list[BaseSample]] = []
     if options.ns and options.temperature > 0:
         first, most, penalty = prompts[: options.best_of_prompts], options.ns[-1], missing_eos_penalty(run)
@@ -109,9 +120,14 @@ def evaluate(run: Run) -> None:
 
     if main_process():
         sides = ScoredSide.of(of_base, each, task), ScoredSide.of(of_policy, each, task)
-        publish(
-            run, *measure(run, task, EvaluationSamples(prompts, *sides, best, precision), judges, options, embed)
-        )
+        samples = EvaluationSamples(prompts, *sides, best, precision)
+        evaluation, tables = measure(run, task, samples, judges, options, embed)
+        if exchanged is not None:
+            of_history = measure_other_history(
+                task, samples, exchanged, after_other, options.draws, Resampling(options.seed)
+            )
+            evaluation = replace(evaluation, other_history=of_history)
+        publish(run, evaluation, tables)
     state.wait_for_everyone()
 
 
@@ -269,6 +285,8 @@ def further_findings(evaluation: Evaluation) -> list[str]:
             f"{what} score {interval(difference, signed=True)}."
         )
     sentences += reference_sentences(evaluation)
+    if evaluation.other_history is not None:
+        sentences.append(history_sentence(evaluation.other_history))
     if words := evaluation.lexicon_words:
         sentences.append(
             "The gold score is a lexicon's opinion: of a text it knows nothing but "

@@ -14,6 +14,7 @@ from pipeline.base.errors import ConfigError
 from pipeline.base.process import say
 from pipeline.governance.approvals import Approval, decision_of
 from pipeline.stages.rounds.approved_inputs import APPROVED
+from pipeline.stages.rounds.chat_votes import take_up
 from pipeline.stages.sweep import command
 from pipeline.store.store import Version
 from pipeline.tasks import load_task
@@ -93,6 +94,11 @@ class Worker:
             run_module("pipeline.stages.label", ["--publish", "--config", self.loop.path, *round.arguments])
             round.planner.forget("collect")
 
+    def take_up_chat(self, round: Round) -> None:
+        """Give the next round what people have said of the policies' answers in the meantime."""
+        if not self.check:
+            take_up(self.loop, round, pinned_preferences(round))
+
     def _begin(self, round: Round, what: str) -> None:
         if self.check:
             raise Ended(WORK_TO_DO)
@@ -167,6 +173,7 @@ def one_round(loop: Loop, worker: Worker, last: Round | None) -> Round:
     round = loop.first() if last is None else loop.after(last)
     if last is not None and round.versions("collect") is None:
         worker.publish_late_answers(last)
+        worker.take_up_chat(last)
         round = loop.after(last)
     worker.stages(round, "sft", "collect")
     if round.versions("collect") is None:

@@ -18,11 +18,12 @@ from pipeline.results.reward import LabelAgreement, NewPairs
 from pipeline.results.rounds import LoopFigures, RoundFigures
 from pipeline.results.stats import from_json, to_json
 from pipeline.stages.rounds.approved_inputs import spelled, with_approvals
+from pipeline.stages.rounds.chat_votes import TAKEN_UP
 from pipeline.stages.rounds.loop import OVERSIGHT
 from pipeline.statistics.bootstrap import Resampling
 from pipeline.statistics.intervals import Estimate, has_value
 from pipeline.statistics.spelling import interval, number
-from pipeline.store.store import Version
+from pipeline.store.store import Store, Version
 from pipeline.workflow.graph import artefact
 from pipeline.workflow.rounds import Loop, Round
 
@@ -127,7 +128,7 @@ def round_figures(loop: Loop, round: Round, last: Round | None) -> RoundFigures:
     return RoundFigures(
         number=round.number,
         policy=round.version("ppo", "policy").ref,
-        labels=int(labelled.manifest.stats.get("comparisons") or labelled.manifest.stats.get("decided") or 0),
+        labels=labels_of(labelled, round.store),
         gold=gold and gold.policy,
         gold_over_base=gold and gold.difference,
         gold_over_last=gain(evaluated, last and last.version("evaluate", "evaluation"), loop.config.seed),
@@ -152,6 +153,15 @@ def labelled_in(round: Round) -> Version:
     """The preferences that the round's reward model learnt from, whose stats are of this round's labels alone."""
     learnt = next(p for p in round.version("reward", "reward").manifest.parents if p.role == "preferences")
     return round.store.resolve(learnt.ref)
+
+
+def labels_of(preferences: Version, store: Store) -> int:
+    """Comparisons that were labelled for these preferences, and votes that they took up from conversations."""
+    manifest = preferences.manifest
+    collected = manifest.stats.get("comparisons") or manifest.stats.get("decided") or 0
+    before = next((p.ref for p in manifest.parents if p.role == "previous"), None)
+    taken_up = store.resolve(before).manifest.stats.get(TAKEN_UP, 0) if before is not None else 0
+    return int(collected) + int(taken_up)
 
 
 def plain(estimate: Estimate | None) -> Estimate | None:

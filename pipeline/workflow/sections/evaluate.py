@@ -33,6 +33,13 @@ class EvaluateSection:
         default=None,
         metadata={"help": "A sentence embedding model (directory or Hub id), for similarity by meaning."},
     )
+    other_history: bool = field(
+        default=False,
+        metadata={
+            "help": "Also sample after another conversation's history, and judge by the own one: whether replies "
+            "go by it."
+        },
+    )
     judges: list[Any] = field(
         default_factory=list[Any],
         metadata={"help": "Who judges besides: as `ppo.reward`, or `{llm: ..., url: ...}`."},

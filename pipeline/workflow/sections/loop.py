@@ -48,6 +48,13 @@ class LoopSection:
             "share of the older ones, `{old_share: 0.3}`."
         },
     )
+    chat: bool = field(
+        default=True,
+        metadata={
+            "help": "Take up what people have said in `make chat` and `make try` since the last round, beside "
+            "what is collected."
+        },
+    )
     oversight: bool = field(
         default=False,
         metadata={"help": "Begin no round before a person has approved the last policy; once recorded, it stays."},
