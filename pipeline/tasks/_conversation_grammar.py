@@ -62,14 +62,7 @@ QUESTIONS = ("What is {}?", "Do you remember {}?", "Can you tell me {}?", "Pleas
 
 GREETINGS = ("Hello.", "Hi there.", "Good morning.", "Good evening.")
 SMALL_TALK = ("It is a long day.", "I slept well.", "The bus was late.", "I just came home.", "We had rain here.")
-HEARD = (
-    "Thank you, I will remember that.",
-    "Good to know.",
-    "I see.",
-    "Noted.",
-    "That is nice to hear.",
-    "All right.",
-)
+HEARD = ("Good to know.", "I see.", "Noted.", "That is nice.", "All right.", "Thank you.")
 
 POLITE_BEFORE = ("Of course.", "Certainly.", "Gladly.", "With pleasure.", "Sure, happy to help.")
 POLITE_AFTER = ("Happy to help.", "You are welcome.", "I am glad to help.")
@@ -121,24 +114,24 @@ def conversation(rng: random.Random, unknown_share: float) -> Conversation:
         unknown_share: of the conversations that ask for a fact that was not told.
     """
     talk = Conversation()
-    told = rng.sample(list(VALUES), rng.choice((2, 3, 3, 4)))
-    turns = [told[i : i + 2] for i in range(0, len(told), 2)] if rng.random() < 0.6 else [[fact] for fact in told]
+    told = rng.sample(list(VALUES), rng.choice((2, 2, 3, 3, 4)))
+    turns = [told[i : i + 2] for i in range(0, len(told), 2)] if rng.random() < 0.7 else [[fact] for fact in told]
     for number, kinds in enumerate(turns):
         sentences = [_tell(rng, talk, kind) for kind in kinds]
         if number == 0 and rng.random() < 0.5:
             sentences.insert(0, rng.choice(GREETINGS))
-        elif rng.random() < 0.3:
+        elif rng.random() < 0.15:
             sentences.append(rng.choice(SMALL_TALK))
         talk.user(" ".join(sentences))
         talk.assistant(rng.choice(HEARD))
     changed = [kind for kind in told if kind in CORRECTED]
-    if changed and rng.random() < 0.3:
+    if changed and rng.random() < 0.2:
         kind = rng.choice(changed)
         talk.stale[kind] = talk.facts[kind]
         talk.facts[kind] = rng.choice([v for v in VALUES[kind] if v != talk.facts[kind]])
         talk.user(CORRECTED[kind].format(talk.facts[kind]))
         talk.assistant(rng.choice(HEARD))
-    if rng.random() < 0.25:
+    if rng.random() < 0.2:
         before = rng.choice(told)
         _ask(rng, talk, before)
         talk.assistant(reply(rng, talk))

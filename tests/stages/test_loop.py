@@ -20,6 +20,7 @@ from pipeline.base.errors import ConfigError
 from pipeline.health.facts import examine_version
 from pipeline.labelling.items import order_of
 from pipeline.labelling.log.log import Log
+from pipeline.labelling.session.publishing import write_training_rows
 from pipeline.stages.collect import collect
 from pipeline.stages.rounds import loop
 from pipeline.stages.rounds.approved_inputs import with_approvals
@@ -82,7 +83,7 @@ class Stages:
                     carry = run.version("previous") if "previous" in run.inputs else None
                     texts = [f"{run.config.collect.round}-{i}" for i in range(4)]
                     rows = [{"id": t, "prompt": t, "chosen": "a", "rejected": "b"} for t in texts]
-                    draft.write_rows("train", rows, carry=carry)
+                    write_training_rows(draft, {"train": rows, "test": []}, carry)
                     labels = {"n": 4, "labels": fake_stage.entry(0.5 + 0.1 / run.config.collect.round)}
                     draft.stats.update(comparisons=run.config.collect.comparisons, agreement_with_gold=labels)
                 draft.stats.update(self.stats(run, role))

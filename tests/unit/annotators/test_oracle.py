@@ -168,3 +168,26 @@ def test_a_task_without_gold() -> None:
 def test_a_misspelt_option_is_refused() -> None:
     with pytest.raises(ConfigError, match=r'Did you mean "collect\.annotator_args\.temperature"'):
         oracle(temprature=1)
+
+
+# Mutations caught: a draw by the comparison, so that a completion is liked beside one and not beside another; a flip
+# of the pair.
+def test_votes_on_single_completions() -> None:
+    annotator = oracle(like_above=1.5, temperature=0.5, flip=0.1)
+    p_like = {n: 0.9 * sigmoid((n - 1.5) / 0.5) + 0.1 * sigmoid((1.5 - n) / 0.5) for n in (1, 2)}
+    judged = judge(annotator, comparisons())
+    shares = {choice: sum(j.choice == choice for j in judged) / N for choice in ("a", "b", "tie", "both_bad")}
+    assert near(shares["a"], p_like[2] * (1 - p_like[1]))
+    assert near(shares["b"], p_like[1] * (1 - p_like[2]))
+    assert near(shares["tie"], p_like[1] * p_like[2])
+    assert {(j.score_a, j.score_b) for j in judged} == {(2.0, 1.0)}
+    beside_another = judge(annotator, comparisons(a=2, b=3))
+    liked = [j.choice in ("a", "tie") for j in judged]
+    assert liked == [j.choice in ("a", "tie") for j in beside_another]
+    assert getattr(annotator, "votes_singly", False)
+    assert not getattr(oracle(), "votes_singly", True)
+
+
+def test_single_votes_compare_nothing() -> None:
+    with pytest.raises(ConfigError, match="like_above judges completions one by one"):
+        oracle(like_above=1.0, tie_margin=0.1)
