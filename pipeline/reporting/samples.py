@@ -20,6 +20,7 @@ class Sample:
     """One prompt with the base's completion (before) and the policy's (after). Texts are untrusted.
 
     Attributes:
+        turns: (role, text) of a prompt that is a conversation of several turns; empty of any other.
         before_cut, after_cut: the length limit ended it.
         number: of its row.
         before_course, after_course: of the proxy score over the completion.
@@ -41,6 +42,7 @@ class Sample:
     after_course: Course | None = None
     before_picture: Markup | None = None
     after_picture: Markup | None = None
+    turns: Sequence[tuple[str, str]] = ()
 
     @property
     def change(self) -> float | None:

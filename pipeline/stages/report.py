@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.evaluation.policy.headline import verdict
 from pipeline.health.facts import examine_version
-from pipeline.labelling.conversation import shown_prompt
+from pipeline.labelling.conversation import shown_prompt, turns
 from pipeline.labelling.session.project import renderer_of
 from pipeline.reporting import page, pictures, runs
 from pipeline.reporting.accountability import Behind, answers
@@ -83,6 +83,7 @@ def sample(row: dict[str, Any], number: int) -> Sample:
         not row["base_ended"],
         not row["policy_ended"],
         number=number,
+        turns=parsed if len(parsed := turns(row["prompt"])) > 1 else (),
     )
 
 

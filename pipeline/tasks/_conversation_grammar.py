@@ -1,6 +1,6 @@
 """The grammar of ``chat``: what users tell of themselves, what they ask at last, and all kinds of replies.
 
-A user tells two to four facts over some turns, may correct one, may ask for one on the way, and asks for one at
+A user tells two or three facts over some turns, may correct one, may ask for one on the way, and asks for one at
 last, or for one that was never told. Replies in the corpus are right about half of the time: others take the value
 of another fact, an old value or one that nobody said, evade, or talk of something else; some are polite and some
 rude, some brief and some long.
@@ -114,11 +114,11 @@ def conversation(rng: random.Random, unknown_share: float) -> Conversation:
         unknown_share: of the conversations that ask for a fact that was not told.
     """
     talk = Conversation()
-    told = rng.sample(list(VALUES), rng.choice((2, 2, 3, 3, 4)))
+    told = rng.sample(list(VALUES), rng.choice((2, 2, 3)))
     turns = [told[i : i + 2] for i in range(0, len(told), 2)] if rng.random() < 0.7 else [[fact] for fact in told]
     for number, kinds in enumerate(turns):
         sentences = [_tell(rng, talk, kind) for kind in kinds]
-        if number == 0 and rng.random() < 0.5:
+        if number == 0 and rng.random() < 0.3:
             sentences.insert(0, rng.choice(GREETINGS))
         elif rng.random() < 0.15:
             sentences.append(rng.choice(SMALL_TALK))

@@ -37,8 +37,8 @@ class Task:
         test_share: share of the conversations that are test prompts.
     """
 
-    conversations: int = 4000
-    corpus_size: int = 16_000
+    conversations: int = 3000
+    corpus_size: int = 12_000
     completion_tokens: int = 40
     chat_template: str | None = "base"
     system: str | None = None

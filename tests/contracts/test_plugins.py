@@ -88,6 +88,7 @@ TASKS: dict[str, Args] = {
         "train_seeds": 6,
         "test_seeds": 6,
     },
+    "chat": lambda directory: {"conversations": 60, "corpus_size": 100, "chat_template": None},
     "continuation": lambda directory: {"dataset": rows_file(directory)},
     "drawing": lambda directory: {"corpus_size": 100},
     "music": lambda directory: {"corpus_size": 100, "openings": 200},
@@ -190,7 +191,8 @@ def test_task_corpus(make_task: Callable[[], Task]) -> None:
     if corpus is None:
         return
     assert corpus
-    assert all(isinstance(text, str) and text.strip() for text in corpus)
+    for text in corpus:
+        assert text.strip() if isinstance(text, str) else text[-1]["role"] == "assistant"
     assert list(make_task().corpus(0) or []) == list(corpus)
 
 

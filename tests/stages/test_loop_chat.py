@@ -1,4 +1,4 @@
-"""A loop takes up what people say in `make chat` and `make try`: each vote in the next round, none lost by a kill."""
+"""A loop takes up what people say in `make chat` and `make try`: in the next round, and a kill loses none."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Said = tuple[str, bool]
 
 
 def says(made: Rounds, name: str, *said: Said) -> str:
-    """Somebody talks to the newest policy and says of each answer of it whether it was helpful; returns their id."""
+    """Somebody talks to the newest policy and says of each of its answers whether it helped; returns their id."""
     policy = made.store.resolve("mini-policy")
     answerers = (BASE, Answerer(role="policy", ref=policy.ref, id=policy.id))
     with closing(project.open_log(made.store, "mini")) as log:
@@ -53,8 +53,8 @@ def preferences(made: Rounds, reward: int) -> Version:
     return made.store.resolve(made.parents(f"mini-reward@v{reward}")["preferences"])
 
 
-# Mutations caught: the newest votes of all, whatever a round was made from; votes counted as earlier rows, which the
-# new reward model is not measured on and loop.data=last leaves out; single votes not carried.
+# Mutations caught: the newest votes of all, whatever a round was made from; votes counted as earlier rows, which
+# the new reward model is not measured on and loop.data=last leaves out; single votes not carried.
 def test_votes_on_the_last_policy_are_in_the_next_round(
     rounds: Rounds,  # noqa: F811
     capsys: pytest.CaptureFixture[str],
@@ -75,7 +75,9 @@ def test_votes_on_the_last_policy_are_in_the_next_round(
     assert {r["annotator"] for r in second if r["prompt"].startswith("user: ")} == {ada}
     assert {r["annotator"] for r in rows(taken, "votes")} == {ada}
     assert {r["prompt"]: r["label"] for r in rows(taken, "unpaired")} == {"user: cats": True, "user: dogs": False}
-    assert taken.ref in {node.ref for node in rounds.store.lineage(rounds.store.resolve("mini-policy")).ancestors()}
+    assert taken.ref in {
+        node.ref for node in rounds.store.lineage(rounds.store.resolve("mini-policy")).ancestors()
+    }
     assert [r["labels"] for r in rounds.record().manifest.stats["rounds"]] == [80, 84]
     # Nothing more to do, and no votes, no version.
     before = rounds.ids()
@@ -151,6 +153,7 @@ def test_who_is_forgotten_leaves_the_rounds(rounds: Rounds) -> None:  # noqa: F8
     assert len(rows(learnt)) == 4 + 4 + 2
     # What was collected stands; only the models that have learnt from her are made again.
     rounds.stages.calls.clear()
+    rounds.stages.gold[4], rounds.stages.kl[4] = 0.7, 7.0
     assert rounds.run(rounds=2) == 0
     assert [c for c in rounds.stages.calls if "report" not in c] == ["reward 3", "ppo 3", "evaluate 4"]
     assert preferences(rounds, 3).ref == learnt.ref

@@ -170,8 +170,8 @@ def test_a_misspelt_option_is_refused() -> None:
         oracle(temprature=1)
 
 
-# Mutations caught: a draw by the comparison, so that a completion is liked beside one and not beside another; a flip
-# of the pair.
+# Mutations caught: a draw by the comparison, so that a completion is liked beside one and not beside another; a
+# flip of the pair.
 def test_votes_on_single_completions() -> None:
     annotator = oracle(like_above=1.5, temperature=0.5, flip=0.1)
     p_like = {n: 0.9 * sigmoid((n - 1.5) / 0.5) + 0.1 * sigmoid((1.5 - n) / 0.5) for n in (1, 2)}

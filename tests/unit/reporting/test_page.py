@@ -83,6 +83,18 @@ def test_untrusted_text_never_becomes_markup() -> None:
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 25
 
 
+# Catches: a conversation as one text, in which a reader cannot see who said what.
+def test_a_conversation_is_shown_by_role() -> None:
+    turns = [("user", ATTACK), ("assistant", "I see."), ("user", "What is it?")]
+    page = render_page(Report("r", samples=[Sample("whole", "a", "b", turns=turns), Sample("single", "a", "b")]))
+    assert Tags(page).open == []
+    assert re.findall(r"<dt>(\w+)</dt>", page) == ["user", "assistant", "user"]
+    assert page.count('<div class="reply">') == 1
+    assert "<script>" not in page
+    assert "whole" not in page
+    assert "single" in page
+
+
 # Catches: a font, style sheet or picture from elsewhere, a softer policy.
 def test_nothing_is_loaded_and_the_policy_forbids_it() -> None:
     page = full_page()

@@ -59,7 +59,10 @@ def test_every_conversation_of_the_grammar_is_read_back(seed: int) -> None:
         ("Sorry, you have not told me, but it is green.", 0.0),
         ("", 0.0),
         ("Of course. Your favourite colour is green. Your city is Rome.", 0.5),
-        ("Of course. It is green. You have a cat. You live in Rome.", 0.21),  # a quarter, not brief, one word again
+        (
+            "Of course. It is green. You have a cat. You live in Rome.",
+            0.21,
+        ),  # a quarter, not brief, one word again
         ("Of course. Your favourite colour is gre", 0.0),
         ("Of course. Your favourite colour is green", 0.5),  # cut
         ("Of course. Of course. It is green.", 0.5),
@@ -150,5 +153,8 @@ def test_one_template_writes_the_corpus_and_the_prompts(tmp_path: Path) -> None:
 
 def test_a_named_system_turn_is_no_users() -> None:
     talk = Conversation()
-    talk.messages = [{"role": "system", "content": "My name is Ben."}, {"role": "user", "content": "What is my name?"}]
+    talk.messages = [
+        {"role": "system", "content": "My name is Ben."},
+        {"role": "user", "content": "What is my name?"},
+    ]
     assert read(render_plain(talk.messages, "")[0]) == Asked("name", {})
