@@ -9,6 +9,7 @@ rude, some brief and some long.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pipeline.formats.messages import Message
@@ -18,56 +19,30 @@ VALUES = {
         *("Ada", "Ben", "Carl", "Dora", "Emil", "Fay", "Greta", "Hugo", "Ida", "Jonas", "Kim", "Lena"),
         *("Max", "Nora", "Otto", "Pia", "Ruth", "Sam", "Tilda", "Vera"),
     ),
-    "colour": ("red", "blue", "green", "yellow", "purple", "orange", "white", "black", "brown", "grey"),
+    "favourite colour": ("red", "blue", "green", "yellow", "purple", "white", "black", "brown", "grey", "pink"),
     "city": ("Oslo", "Rome", "Lima", "Cairo", "Paris", "Tokyo", "Berlin", "Madrid", "Dublin", "Athens"),
-    "pet": ("dog", "cat", "horse", "rabbit", "parrot", "turtle", "goat", "hamster"),
-    "drink": ("tea", "coffee", "milk", "juice", "cocoa", "lemonade", "soda", "cider"),
-    "number": ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "twelve"),
-    "day": ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
+    "favourite fruit": ("apple", "banana", "cherry", "mango", "melon", "peach", "pear", "plum"),
+    "favourite drink": ("tea", "coffee", "milk", "juice", "cocoa", "lemonade", "soda", "cider"),
+    "lucky number": ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "twelve"),
+    "day off": ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
 }
-"""The values of each fact."""
+"""The values of each fact that a user may tell."""
 
-TOLD = {
-    "name": ("My name is {}.", "I am {}.", "Please call me {}."),
-    "colour": ("My favourite colour is {}.", "The colour I like most is {}."),
-    "city": ("I live in {}.", "My home is in {}."),
-    "pet": ("I have a {}.", "My pet is a {}."),
-    "drink": ("I always drink {}.", "My favourite drink is {}."),
-    "number": ("My lucky number is {}.", "The number I like most is {}."),
-    "day": ("My day off is {}.", "I am free on {}."),
-}
-"""How a user tells a fact."""
+TOLD = ("My {} is {}.", "You should know that my {} is {}.", "By the way, my {} is {}.")
+CORRECTED = "Actually, my {} is {} now."
+CHANGING = ("favourite colour", "city", "favourite drink", "lucky number", "day off")
 
-CORRECTED = {
-    "colour": "Actually, my favourite colour is {} now.",
-    "city": "Actually, I have moved, and now I live in {}.",
-    "drink": "Actually, my favourite drink is {} now.",
-    "number": "Actually, my lucky number is {} now.",
-    "day": "Actually, my day off is {} now.",
-}
-"""How a user changes a fact."""
-
-SUBJECTS = {
-    "name": "your name",
-    "colour": "your favourite colour",
-    "city": "your city",
-    "pet": "your pet",
-    "drink": "your favourite drink",
-    "number": "your lucky number",
-    "day": "your day off",
-}
-"""What an assistant calls a fact; a user says ``my``."""
-
-QUESTIONS = ("What is {}?", "Do you remember {}?", "Can you tell me {}?", "Please tell me {} again.")
+QUESTIONS = ("What is my {}?", "Do you remember my {}?", "Can you tell me my {}?", "Please tell me my {} again.")
 
 GREETINGS = ("Hello.", "Hi there.", "Good morning.", "Good evening.")
 SMALL_TALK = ("It is a long day.", "I slept well.", "The bus was late.", "I just came home.", "We had rain here.")
 HEARD = ("Good to know.", "I see.", "Noted.", "That is nice.", "All right.", "Thank you.")
+REPEATED = ("I see, {}.", "So it is {}.", "Noted, {}.")
 
 POLITE_BEFORE = ("Of course.", "Certainly.", "Gladly.", "With pleasure.", "Sure, happy to help.")
 POLITE_AFTER = ("Happy to help.", "You are welcome.", "I am glad to help.")
 RUDE = ("As I said before.", "You ask too much.", "That is a silly question.", "Not again.", "Pay attention.")
-UNKNOWN = ("I am sorry, you have not told me {}.", "Sorry, I do not know {} yet.")
+UNKNOWN = ("I am sorry, you have not told me your {}.", "Sorry, I do not know your {} yet.")
 EVASIONS = ("I am not sure.", "I cannot say.", "Maybe you know it yourself.", "Let us talk about that later.")
 ASIDES = (
     "Many people ask me that.",
@@ -77,7 +52,7 @@ ASIDES = (
     "I like to talk with people like you.",
     "Some questions are easier than others.",
 )
-ANSWERS = ("{Subject} is {value}.", "It is {value}.", "You said {value}.", "{Subject} is {value}, as you told me.")
+ANSWERS = ("Your {} is {}.", "I think your {} is {}.", "You said that your {} is {}.")
 
 
 @dataclass
@@ -107,11 +82,19 @@ class Conversation:
         self.messages.append({"role": "assistant", "content": content})
 
 
-def conversation(rng: random.Random, unknown_share: float) -> Conversation:
+def once_in_five(rng: random.Random) -> int:
+    """How often a user asks on the way."""
+    return int(rng.random() < 0.2)
+
+
+def conversation(
+    rng: random.Random, unknown_share: float, asked_before: Callable[[random.Random], int] = once_in_five
+) -> Conversation:
     """A conversation up to the user's last question.
 
     Args:
         unknown_share: of the conversations that ask for a fact that was not told.
+        asked_before: how often the user asks on the way.
     """
     talk = Conversation()
     told = rng.sample(list(VALUES), rng.choice((2, 2, 3)))
@@ -123,15 +106,15 @@ def conversation(rng: random.Random, unknown_share: float) -> Conversation:
         elif rng.random() < 0.15:
             sentences.append(rng.choice(SMALL_TALK))
         talk.user(" ".join(sentences))
-        talk.assistant(rng.choice(HEARD))
-    changed = [kind for kind in told if kind in CORRECTED]
+        talk.assistant(_heard(rng, talk, kinds[-1]))
+    changed = [kind for kind in told if kind in CHANGING]
     if changed and rng.random() < 0.2:
         kind = rng.choice(changed)
         talk.stale[kind] = talk.facts[kind]
         talk.facts[kind] = rng.choice([v for v in VALUES[kind] if v != talk.facts[kind]])
-        talk.user(CORRECTED[kind].format(talk.facts[kind]))
-        talk.assistant(rng.choice(HEARD))
-    if rng.random() < 0.2:
+        talk.user(CORRECTED.format(kind, talk.facts[kind]))
+        talk.assistant(_heard(rng, talk, kind))
+    for _ in range(asked_before(rng)):
         before = rng.choice(told)
         _ask(rng, talk, before)
         talk.assistant(reply(rng, talk))
@@ -141,16 +124,24 @@ def conversation(rng: random.Random, unknown_share: float) -> Conversation:
     return talk
 
 
+def rehearsal(rng: random.Random) -> list[Message]:
+    """A short conversation in which the user has some words said again, by which a base learns to copy."""
+    words = ", ".join(rng.choice(VALUES[kind]) for kind in rng.choices(list(VALUES), k=rng.randint(5, 9)))
+    return [
+        {"role": "user", "content": f"Please say after me: {words}."},
+        {"role": "assistant", "content": f"{words[0].upper()}{words[1:]}."},
+    ]
+
+
 def reply(rng: random.Random, talk: Conversation) -> str:
     """A reply of any quality to the last question."""
-    subject = SUBJECTS[talk.asked]
     value = _value(rng, talk)
     if value is None and talk.asked not in talk.facts and rng.random() < 0.5:
-        core = rng.choice(UNKNOWN).format(subject)
+        core = rng.choice(UNKNOWN).format(talk.asked)
     elif value is None:
         core = rng.choice(EVASIONS)
     else:
-        core = _said(rng.choice(ANSWERS), talk.asked, value)
+        core = rng.choice(ANSWERS).format(talk.asked, value)
     manner, sentences = rng.random(), [core]
     if manner < 0.25:
         sentences.insert(0, rng.choice(POLITE_BEFORE))
@@ -163,7 +154,7 @@ def reply(rng: random.Random, talk: Conversation) -> str:
         asides: list[str] = rng.sample(ASIDES, rng.choice((1, 2)))
         if others and rng.random() < 0.5:
             kind = rng.choice(others)
-            asides[0] = _said(ANSWERS[0], kind, talk.facts[kind])
+            asides[0] = ANSWERS[0].format(kind, talk.facts[kind])
         sentences += asides
     return " ".join(sentences)
 
@@ -171,7 +162,7 @@ def reply(rng: random.Random, talk: Conversation) -> str:
 def _value(rng: random.Random, talk: Conversation) -> str | None:
     """The value that a reply gives: the right one, a wrong one, or none."""
     right, draw = talk.facts.get(talk.asked), rng.random()
-    if right is not None and draw < 0.5:
+    if right is not None and draw < 0.6:
         return right
     if (right is None and draw < 0.5) or draw >= 0.8:
         return None
@@ -183,17 +174,18 @@ def _value(rng: random.Random, talk: Conversation) -> str | None:
     return rng.choice([value for value in VALUES[talk.asked] if value != right])
 
 
-def _said(answer: str, kind: str, value: str) -> str:
-    """An answer about a fact, with the value's article."""
-    article = "a " if value in VALUES["pet"] else ""
-    return answer.format(Subject=SUBJECTS[kind].capitalize(), value=f"{article}{value}")
+def _heard(rng: random.Random, talk: Conversation, kind: str) -> str:
+    """What an assistant says to a fact: some repeat it."""
+    if rng.random() < 0.5:
+        return rng.choice(HEARD)
+    return rng.choice(REPEATED).format(talk.facts[kind])
 
 
 def _tell(rng: random.Random, talk: Conversation, kind: str) -> str:
     talk.facts[kind] = rng.choice(VALUES[kind])
-    return rng.choice(TOLD[kind]).format(talk.facts[kind])
+    return rng.choice(TOLD).format(kind, talk.facts[kind])
 
 
 def _ask(rng: random.Random, talk: Conversation, kind: str) -> None:
     talk.asked = kind
-    talk.user(rng.choice(QUESTIONS).format(SUBJECTS[kind].replace("your", "my", 1)))
+    talk.user(rng.choice(QUESTIONS).format(kind))

@@ -45,7 +45,8 @@ _ADMITS = re.compile(
     r"(?:told?|tell|sa(?:id|y)|mention(?:ed)?|know|given?|shared?|information)\b",
     re.IGNORECASE,
 )
-_DIGITS = dict(zip(grammar.VALUES["number"], (2, 3, 4, 5, 6, 7, 8, 9, 10, 12), strict=True))
+_NUMBER = "lucky number"
+_DIGITS = dict(zip(grammar.VALUES[_NUMBER], (2, 3, 4, 5, 6, 7, 8, 9, 10, 12), strict=True))
 
 
 def _any_of(words: Iterable[str]) -> str:
@@ -53,20 +54,16 @@ def _any_of(words: Iterable[str]) -> str:
 
 
 def _named(fact: str) -> re.Pattern[str]:
-    digits = [str(n) for n in _DIGITS.values()] if fact == "number" else []
+    digits = [str(n) for n in _DIGITS.values()] if fact == _NUMBER else []
     return re.compile(rf"\b(?:{_any_of([*grammar.VALUES[fact], *digits])})\b", re.IGNORECASE)
 
 
-def _statement(template: str, fact: str) -> re.Pattern[str]:
-    before, after = template.split("{}")
-    return re.compile(rf"{re.escape(before)}({_any_of(grammar.VALUES[fact])}){re.escape(after)}")
-
-
 _NAMED = {fact: _named(fact) for fact in grammar.VALUES}
-_STATEMENTS = [
-    (fact, _statement(template, fact)) for fact, templates in grammar.TOLD.items() for template in templates
-] + [(fact, _statement(template, fact)) for fact, template in grammar.CORRECTED.items()]
-_ASKED = {fact: re.compile(rf"\bmy{re.escape(words[4:])}\b", re.I) for fact, words in grammar.SUBJECTS.items()}
+_STATED = {
+    fact: re.compile(rf"\bmy {fact} is ({_any_of(values)})\b", re.IGNORECASE)
+    for fact, values in grammar.VALUES.items()
+}
+_ASKED = {fact: re.compile(rf"\bmy {fact}\b", re.IGNORECASE) for fact in grammar.VALUES}
 _RUDE = re.compile(_any_of(sentence.rstrip(".") for sentence in grammar.RUDE), re.IGNORECASE)
 
 
@@ -92,9 +89,10 @@ def read(prompt: str) -> Asked:
     """What a conversation as a prompt asks, in any format that :func:`turns` knows; another text is one turn."""
     said = [text for role, text in turns(prompt) if role in ("user", "")]
     facts: dict[str, str] = {}
-    for text in said[:-1] or said:
-        stated = [(m.start(), fact, m[1]) for fact, pattern in _STATEMENTS for m in pattern.finditer(text)]
-        facts |= {fact: value for _, fact, value in sorted(stated)}
+    for text in said[:-1]:
+        for fact, pattern in _STATED.items():
+            if stated := pattern.findall(text):
+                facts[fact] = _spelled(fact)[stated[-1].lower()]
     last = said[-1] if said else ""
     return Asked(next((fact for fact, pattern in _ASKED.items() if pattern.search(last)), None), facts)
 
@@ -132,9 +130,13 @@ def _rightness(asked: Asked, reply: str) -> float:
 
 def _values(fact: str, reply: str) -> set[str]:
     """The values of a fact that a reply names, as the grammar spells them."""
-    spelled = {value.lower(): value for value in grammar.VALUES[fact]}
-    spelled |= {str(n): word for word, n in _DIGITS.items()}
-    return {spelled[match.lower()] for match in _NAMED[fact].findall(reply)}
+    return {_spelled(fact)[match.lower()] for match in _NAMED[fact].findall(reply)}
+
+
+def _spelled(fact: str) -> dict[str, str]:
+    """A value by how it may be written, in small letters."""
+    digits = {str(n): word for word, n in _DIGITS.items()} if fact == _NUMBER else {}
+    return {**{value.lower(): value for value in grammar.VALUES[fact]}, **digits}
 
 
 def helpful_replies(prompts: Sequence[str], replies: Sequence[str]) -> list[float]:

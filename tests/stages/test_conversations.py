@@ -61,7 +61,7 @@ def test_each_reply_has_a_vote(talked: tuple[Project, list[Any]]) -> None:
     assert made.latest("reward").manifest.stats["completions"] == len(single)
 
 
-# Mutations caught: a prompt of the last turn alone; the mask from the first end of a turn, which the history has too.
+# Mutations caught: a prompt of the last turn alone; completions that begin at the first end of a turn.
 @pytest.mark.thorough
 def test_only_the_last_reply_is_trained(talked: tuple[Project, list[Any]]) -> None:
     made, rollouts = talked

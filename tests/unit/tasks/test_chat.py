@@ -17,8 +17,9 @@ from pipeline.tasks.chat import Task
 from pipeline.trainers.sft import as_texts
 
 HISTORY = (
-    "User: Hello. My name is Ada. I have a cat.\n\nAssistant: You have a dog. Your lucky number is two.\n\n"
-    "User: My favourite colour is red. I live in Rome.\n\nAssistant: Noted.\n\n"
+    "User: Hello. My name is Ada. By the way, my city is Rome.\n\n"
+    "Assistant: My city is Oslo. Your lucky number is two.\n\n"
+    "User: My favourite colour is red. My favourite fruit is melon.\n\nAssistant: Noted.\n\n"
     "User: Actually, my favourite colour is green now.\n\nAssistant: I see.\n\nUser: {}\n\nAssistant:"
 )
 COLOUR = HISTORY.format("Please tell me my favourite colour again.")
@@ -31,8 +32,8 @@ def score(prompt: str, text: str) -> float:
 
 # Mutations caught: facts of the assistant's turns; the first value of a corrected fact; the first question.
 def test_the_history_is_read_from_the_users_turns() -> None:
-    facts = {"name": "Ada", "pet": "cat", "colour": "green", "city": "Rome"}
-    assert read(COLOUR) == Asked("colour", facts)
+    facts = {"name": "Ada", "city": "Rome", "favourite colour": "green", "favourite fruit": "melon"}
+    assert read(COLOUR) == Asked("favourite colour", facts)
     assert (read(COLOUR).value, read(DRINK).value) == ("green", None)
 
 
@@ -54,15 +55,12 @@ def test_every_conversation_of_the_grammar_is_read_back(seed: int) -> None:
         ("Of course. As I said before. It is green.", 0.5),  # rudeness is not made up for
         ("Of course. It is red.", 0.0),  # the value before it was changed
         ("Of course. It is red or green.", 0.0),
-        ("Of course. It is cat.", 0.0),  # another fact's
+        ("Of course. It is melon.", 0.0),  # another fact's
         ("Of course. I am sorry, you have not told me.", 0.0),
         ("Sorry, you have not told me, but it is green.", 0.0),
         ("", 0.0),
         ("Of course. Your favourite colour is green. Your city is Rome.", 0.5),
-        (
-            "Of course. It is green. You have a cat. You live in Rome.",
-            0.21,
-        ),  # a quarter, not brief, one word again
+        ("Of course. It is green. You like melon. You live in Rome.", 0.25),
         ("Of course. Your favourite colour is gre", 0.0),
         ("Of course. Your favourite colour is green", 0.5),  # cut
         ("Of course. Of course. It is green.", 0.5),
@@ -117,8 +115,8 @@ def test_replies_of_the_corpus_are_of_all_kinds() -> None:
     for _ in range(400):
         talk = conversation(rng, 0.15)
         scores.append(helpful_reply(Asked(talk.asked, talk.facts), reply(rng, talk)))
-    assert 0.25 < sum(scores) / len(scores) < 0.45
-    assert 0.45 < sum(s == 0 for s in scores) / len(scores) < 0.6
+    assert 0.3 < sum(scores) / len(scores) < 0.5
+    assert 0.35 < sum(s == 0 for s in scores) / len(scores) < 0.55
     assert sum(s > 0.9 for s in scores) > 40
 
 
