@@ -9,7 +9,7 @@ from pipeline.erasure.erase_version import draft_replacement
 from pipeline.labelling.items import TYPED, items_from_rows
 from pipeline.labelling.row_schemas import SPLITS
 from pipeline.labelling.rows_to_votes import adjudications_from_rows, edits_from_rows, votes_from_rows
-from pipeline.labelling.session.publishing import Row, has_unpaired, write_rows, write_training_rows
+from pipeline.labelling.session.publishing import write_rows, write_training_rows
 from pipeline.labelling.settings import LabelSection
 from pipeline.labelling.votes_to_rows import Labelled, Labelling, answered_only, labelled
 from pipeline.store.manifest import Parent
@@ -82,17 +82,10 @@ def publish_replacement(
 
 
 def _copy(draft: Draft, old: Version, previous: Version | None, kept: Collection[str]) -> None:
-    def own(split: str, config: str) -> Iterator[Row]:
-        return (
-            (r for r in old.iter_rows(split, config) if r["id"] in kept)
-            if old.has_split(split, config)
-            else iter(())
-        )
-
-    write_training_rows(draft, {split: own(split, "default") for split in SPLITS}, previous)
-    if has_unpaired(old):
-        write_training_rows(draft, {split: own(split, "unpaired") for split in SPLITS}, previous, "unpaired")
     for key in old.splits:
         config, _, split = key.rpartition("/")
         if config not in ("", "unpaired"):
             draft.write_rows(split, [], config, carry=old)
+            continue
+        rows = (row for row in old.iter_rows(split, config or "default") if row["id"] in kept)
+        write_training_rows(draft, split, rows, previous, config or "default")

@@ -322,11 +322,11 @@ def publish(
     previous = run.version("previous") if "previous" in run.inputs else None
     governance = {CONSENT: consent, **with_approvals(run)}
     with run.draft("preferences", parents=parents, governance=governance) as draft:
-        write_training_rows(draft, {split: rows.preferences(split) for split in SPLITS}, previous)
-        unpaired = {split: rows.unpaired(split) for split in SPLITS}
-        if any(unpaired.values()) or has_unpaired(previous):
-            write_training_rows(draft, {s: of or () for s, of in unpaired.items()}, previous, "unpaired")
         for split in SPLITS:
+            write_training_rows(draft, split, rows.preferences(split), previous)
+            unpaired = rows.unpaired(split)
+            if unpaired is not None or has_unpaired(previous):
+                write_training_rows(draft, split, unpaired or (), previous, "unpaired")
             draft.write_rows(split, rows.votes(split), config="votes", schema=VOTES)
             if (outcomes := rows.outcomes(split)) is not None:
                 draft.write_rows(split, outcomes, config="outcomes", schema=OUTCOMES)

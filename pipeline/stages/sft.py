@@ -69,8 +69,7 @@ def train_base(run: Run, pretrained: Input | None) -> None:
     if args.bf16:
         note_slow_bf16("sft", model, args.device)
     metrics = run.workdir / "metrics.jsonl"
-    texts = sft.as_texts(corpus, tokenizer)
-    model, figures = sft.train(args, model, tokenizer, texts, whole=base and base.whole, metrics=metrics)
+    model, figures = sft.train(args, model, tokenizer, corpus, whole=base and base.whole, metrics=metrics)
     if main_process():
         publish(run, model, tokenizer, figures, base.origin if base else {})
 

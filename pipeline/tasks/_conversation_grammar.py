@@ -1,9 +1,9 @@
 """The grammar of ``chat``: what users tell of themselves, what they ask at last, and all kinds of replies.
 
 A user tells two or three facts over some turns, may correct one, may ask for one on the way, and asks for one at
-last, or for one that was never told. Replies in the corpus are right about half of the time: others take the value
-of another fact, an old value or one that nobody said, evade, or talk of something else; some are polite and some
-rude, some brief and some long.
+last, or for one that was never told. Replies in the corpus are right about half of the time: others take an old
+value or that of another fact, evade, or talk of something else; some are polite and some rude, some brief and some
+long.
 """
 
 from __future__ import annotations
@@ -15,20 +15,17 @@ from dataclasses import dataclass, field
 from pipeline.formats.messages import Message
 
 VALUES = {
-    "name": (
-        *("Ada", "Ben", "Carl", "Dora", "Emil", "Fay", "Greta", "Hugo", "Ida", "Jonas", "Kim", "Lena"),
-        *("Max", "Nora", "Otto", "Pia", "Ruth", "Sam", "Tilda", "Vera"),
-    ),
-    "favourite colour": ("red", "blue", "green", "yellow", "purple", "white", "black", "brown", "grey", "pink"),
-    "city": ("Oslo", "Rome", "Lima", "Cairo", "Paris", "Tokyo", "Berlin", "Madrid", "Dublin", "Athens"),
-    "favourite fruit": ("apple", "banana", "cherry", "mango", "melon", "peach", "pear", "plum"),
-    "favourite drink": ("tea", "coffee", "milk", "juice", "cocoa", "lemonade", "soda", "cider"),
-    "lucky number": ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "twelve"),
-    "day off": ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
+    "name": ("Ada", "Ben", "Dora", "Emil", "Nora", "Otto"),
+    "favourite colour": ("red", "blue", "green", "white", "black"),
+    "city": ("Oslo", "Rome", "Lima", "Cairo", "Paris"),
+    "favourite fruit": ("apple", "cherry", "melon", "peach", "plum"),
+    "favourite drink": ("tea", "coffee", "milk", "juice", "cocoa"),
+    "lucky number": ("three", "four", "five", "seven", "nine"),
+    "day off": ("Monday", "Tuesday", "Friday", "Saturday", "Sunday"),
 }
 """The values of each fact that a user may tell."""
 
-TOLD = ("My {} is {}.", "You should know that my {} is {}.", "By the way, my {} is {}.")
+TOLD = ("My {} is {}.", "By the way, my {} is {}.")
 CORRECTED = "Actually, my {} is {} now."
 CHANGING = ("favourite colour", "city", "favourite drink", "lucky number", "day off")
 
@@ -124,15 +121,6 @@ def conversation(
     return talk
 
 
-def rehearsal(rng: random.Random) -> list[Message]:
-    """A short conversation in which the user has some words said again, by which a base learns to copy."""
-    words = ", ".join(rng.choice(VALUES[kind]) for kind in rng.choices(list(VALUES), k=rng.randint(5, 9)))
-    return [
-        {"role": "user", "content": f"Please say after me: {words}."},
-        {"role": "assistant", "content": f"{words[0].upper()}{words[1:]}."},
-    ]
-
-
 def reply(rng: random.Random, talk: Conversation) -> str:
     """A reply of any quality to the last question."""
     value = _value(rng, talk)
@@ -160,23 +148,20 @@ def reply(rng: random.Random, talk: Conversation) -> str:
 
 
 def _value(rng: random.Random, talk: Conversation) -> str | None:
-    """The value that a reply gives: the right one, a wrong one, or none."""
+    """The value that a reply gives: the right one, another one that the user has told, or none."""
     right, draw = talk.facts.get(talk.asked), rng.random()
-    if right is not None and draw < 0.6:
+    if right is not None and draw < 0.5:
         return right
-    if (right is None and draw < 0.5) or draw >= 0.8:
+    if draw >= 0.75:
         return None
-    if talk.asked in talk.stale and rng.random() < 0.5:
+    if talk.asked in talk.stale and draw < 0.7:
         return talk.stale[talk.asked]
-    others = [value for kind, value in talk.facts.items() if kind != talk.asked]
-    if others and rng.random() < 0.4:
-        return rng.choice(others)
-    return rng.choice([value for value in VALUES[talk.asked] if value != right])
+    return rng.choice([value for kind, value in talk.facts.items() if kind != talk.asked])
 
 
 def _heard(rng: random.Random, talk: Conversation, kind: str) -> str:
     """What an assistant says to a fact: some repeat it."""
-    if rng.random() < 0.5:
+    if rng.random() < 0.3:
         return rng.choice(HEARD)
     return rng.choice(REPEATED).format(talk.facts[kind])
 

@@ -10,7 +10,7 @@ It counts in proportion where it
 - says the same words again and again: the share of different ones, below seven in ten.
 
 Facts are read from the user's turns alone, so a reply that does not go by the history is right by luck: one time
-in seven to twenty, or one in seven where it admits to knowing nothing. What it does not know: facts told in words
+in five or six, or one in seven where it admits to knowing nothing. What it does not know: facts told in words
 that the grammar has not. To a turn that asks nothing of the grammar a reply is judged by its manners alone.
 """
 
@@ -46,7 +46,7 @@ _ADMITS = re.compile(
     re.IGNORECASE,
 )
 _NUMBER = "lucky number"
-_DIGITS = dict(zip(grammar.VALUES[_NUMBER], (2, 3, 4, 5, 6, 7, 8, 9, 10, 12), strict=True))
+_DIGITS = dict(zip(grammar.VALUES[_NUMBER], (3, 4, 5, 7, 9), strict=True))
 
 
 def _any_of(words: Iterable[str]) -> str:

@@ -15,13 +15,11 @@ from pipeline.base.records import split_of
 from pipeline.formats.messages import Message
 from pipeline.tasks import Split
 from pipeline.tasks._chat import chat_render
-from pipeline.tasks._conversation_grammar import conversation, rehearsal, reply
+from pipeline.tasks._conversation_grammar import conversation, reply
 from pipeline.tasks._helpful_reply import HELPFUL_REPLY_NAME, helpful_replies
 from pipeline.tasks._pool import PromptPool
 
 Messages = list[Message]
-REHEARSED = 1 / 3
-"""Share of the corpus that teaches a base to copy words, without which one so small takes ten times as long to."""
 
 
 @dataclass
@@ -30,8 +28,7 @@ class Task:
 
     Args:
         conversations: to ask about, of both splits; the same ones for every seed.
-        corpus_size: other conversations to train a base on, each with a last reply, good or bad; in a third of
-            them the assistant only says words after the user.
+        corpus_size: other conversations to train a base on, each with a last reply, good or bad.
         completion_tokens: most tokens in a reply.
         chat_template: ``base``, the base's own, which one from scratch has too; or a tokenizer (directory or Hub
             id); None writes turns out plainly, for a base that is no chat model.
@@ -55,9 +52,6 @@ class Task:
         held_out = {_identity(messages) for messages in self._sides["test"]}
         texts: list[Messages] = []
         while len(texts) < self.corpus_size:
-            if rng.random() < REHEARSED:
-                texts.append([*self._before, *rehearsal(rng)])
-                continue
             talk = conversation(rng, self.unknown_share, lambda rng: rng.choice((0, 1, 2)))
             if _identity(talk.messages) not in held_out:
                 texts.append([*self._before, *talk.messages, {"role": "assistant", "content": reply(rng, talk)}])

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from pipeline.base.errors import DataError
-from pipeline.formats.messages import Message
+from pipeline.formats.messages import Message, Render
 from pipeline.modeling.lora import fuse_lora, lora_config, merge_into
 from pipeline.modeling.precision import cast_base_to_bf16
 from pipeline.modeling.roles import language_model
@@ -78,23 +78,67 @@ def _contents(conversation: Sequence[Message]) -> Iterator[str]:
         yield from (message["role"], message["content"])
 
 
-def as_texts(corpus: Corpus, tokenizer: Tokenizer) -> list[str]:
-    """The texts; a conversation as the tokenizer's chat template writes it, up to the end of its last message."""
+@dataclass(frozen=True)
+class Tokenized:
+    """The corpus as tokens, each row with its end-of-sequence token.
+
+    Attributes:
+        replies: 1 for each token of an assistant's reply and the mark that ends it; None for plain texts.
+        cut: texts that were longer.
+    """
+
+    rows: list[list[int]]
+    replies: list[list[int]] | None
+    cut: int
+
+    def dataset(self, part: slice) -> Dataset:
+        """Rows of it, as TRL reads them: of conversations only the replies are trained."""
+        masks = {} if self.replies is None else {"assistant_masks": self.replies[part]}
+        return Dataset.from_dict({"input_ids": self.rows[part], **masks})
+
+
+def tokenize_corpus(tokenizer: Tokenizer, corpus: Corpus, max_length: int) -> Tokenized:
+    """Texts, and conversations as the chat template writes them, cut to ``max_length`` tokens."""
     render = chat_render(tokenizer)
-    return [text if isinstance(text, str) else "".join(render(text[:-1], text[-1]["content"])) for text in corpus]
+    texts = [text if isinstance(text, str) else "".join(_written(text, render)) for text in corpus]
+    rows = [[*ids, tokenizer.eos_token_id] for ids in encode_completions(tokenizer, texts)]
+    cut = sum(len(row) > max_length for row in rows)
+    masks = None
+    if not all(isinstance(text, str) for text in corpus):
+        ends = cast(
+            "list[Any]", tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        )
+        masks = [
+            [1] * len(row) if isinstance(text, str) else [*_replies(text, render, written, offsets), 1]
+            for row, text, written, offsets in zip(rows, corpus, texts, ends, strict=True)
+        ]
+        masks = [mask[:max_length] for mask in masks]
+    return Tokenized([row[:max_length] for row in rows], masks, cut)
 
 
-def tokenize_corpus(tokenizer: Tokenizer, corpus: Sequence[str], max_length: int) -> tuple[list[list[int]], int]:
-    """Ids of each text with its end-of-sequence token, cut to ``max_length``; and how many texts were cut."""
-    rows = [[*ids, tokenizer.eos_token_id] for ids in encode_completions(tokenizer, corpus)]
-    return [r[:max_length] for r in rows], sum(len(r) > max_length for r in rows)
+def _written(conversation: Sequence[Message], render: Render) -> tuple[str, str]:
+    """The prompt and the last reply."""
+    return render(conversation[:-1], conversation[-1]["content"])
+
+
+def _replies(
+    conversation: Sequence[Message], render: Render, written: str, offsets: Sequence[tuple[int, int]]
+) -> list[int]:
+    """1 for each token of a reply, and for the mark that follows it."""
+    spans: list[tuple[int, int]] = []
+    for place, message in enumerate(conversation):
+        if message["role"] == "assistant":
+            prompt, reply = render(conversation[:place], message["content"])
+            if written.startswith(prompt + reply):
+                spans.append((len(prompt), len(prompt) + len(reply)))
+    return [int(any(start <= at <= end for start, end in spans)) for at, _ in offsets]
 
 
 def train(
     args: SFTSection,
     model: PreTrainedModel,
     tokenizer: Tokenizer,
-    corpus: Sequence[str],
+    corpus: Corpus,
     *,
     whole: Callable[[], PreTrainedModel] | None,
     metrics: Path,
@@ -112,7 +156,8 @@ def train(
     """
     set_seed(args.seed)
     limit = min(args.max_length or 10**9, model.config.max_position_embeddings)
-    rows, cut = tokenize_corpus(tokenizer, corpus, limit)
+    tokenized = tokenize_corpus(tokenizer, corpus, limit)
+    rows = tokenized.rows
     held_out = max(1, int(len(rows) * args.eval_share))
     if len(rows) < 2 * held_out or len(rows) < args.per_device_train_batch_size:
         raise DataError(
@@ -128,8 +173,8 @@ def train(
         model=model,
         args=args,
         processing_class=tokenizer,
-        train_dataset=Dataset.from_dict({"input_ids": rows[held_out:]}),
-        eval_dataset=Dataset.from_dict({"input_ids": rows[:held_out]}),
+        train_dataset=tokenized.dataset(slice(held_out, None)),
+        eval_dataset=tokenized.dataset(slice(held_out)),
         peft_config=adapter,
         callbacks=[MetricsFile(metrics), StopDiverged("sft")],
     )
@@ -142,7 +187,7 @@ def train(
     require_finite(trained, "sft", diverged_advice("sft"))
     figures = {
         "texts": len(rows),
-        "texts_cut": cut,
+        "texts_cut": tokenized.cut,
         "steps": trainer.state.global_step,
         "train_loss": train_loss,
         "eval_loss": loss,

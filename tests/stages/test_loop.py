@@ -83,7 +83,8 @@ class Stages:
                     carry = run.version("previous") if "previous" in run.inputs else None
                     texts = [f"{run.config.collect.round}-{i}" for i in range(4)]
                     rows = [{"id": t, "prompt": t, "chosen": "a", "rejected": "b"} for t in texts]
-                    write_training_rows(draft, {"train": rows, "test": []}, carry)
+                    for split, new in (("train", rows), ("test", [])):
+                        write_training_rows(draft, split, new, carry)
                     labels = {"n": 4, "labels": fake_stage.entry(0.5 + 0.1 / run.config.collect.round)}
                     draft.stats.update(comparisons=run.config.collect.comparisons, agreement_with_gold=labels)
                 draft.stats.update(self.stats(run, role))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from pipeline.base.records import PEOPLES_VOTES, PREFERENCES
@@ -12,7 +12,7 @@ from pipeline.labelling.votes_to_rows import Labelled
 from pipeline.store.store import Draft, Version
 
 Row = dict[str, Any]
-CONFIGS = {"votes": PEOPLES_VOTES, "outcomes": OUTCOMES, "edits": EDITS}
+CONFIGS = {"votes": PEOPLES_VOTES, "outcomes": OUTCOMES, "unpaired": UNPAIRED, "edits": EDITS}
 """The configurations beside the training rows: attributes of :class:`Labelled` and their schemas."""
 TRAINING = {"default": PREFERENCES, "unpaired": UNPAIRED}
 """The configurations that a reward model learns from."""
@@ -24,27 +24,27 @@ def write_rows(draft: Draft, labelled: Labelled, previous: Version | None = None
     Args:
         previous: a version whose training rows come before the new ones.
     """
-    write_training_rows(draft, labelled.preferences, previous)
-    if any(labelled.unpaired.values()) or has_unpaired(previous):
-        write_training_rows(draft, labelled.unpaired, previous, "unpaired")
+    with_unpaired = any(labelled.unpaired.values()) or has_unpaired(previous)
     for split in SPLITS:
+        write_training_rows(draft, split, labelled.preferences[split], previous)
         items = item_rows(item for item in labelled.items if item.split == split)
         draft.write_rows(split, items, config="items", schema=ITEMS)
         for config, schema in CONFIGS.items():
             by_split: dict[str, list[Row]] = getattr(labelled, config)
-            if any(by_split.values()):
+            if config == "unpaired" and with_unpaired:
+                write_training_rows(draft, split, by_split[split], previous, config)
+            elif any(by_split.values()):
                 draft.write_rows(split, by_split[split], config=config, schema=schema)
 
 
 def write_training_rows(
-    draft: Draft, by_split: Mapping[str, Iterable[Row]], previous: Version | None, config: str = "default"
+    draft: Draft, split: str, rows: Iterable[Row], previous: Version | None, config: str = "default"
 ) -> None:
     """Write rows to learn from, after those of ``previous``, each id once."""
-    for split in SPLITS:
-        carry = previous if previous is not None and previous.has_split(split, config) else None
-        carried = {r["id"] for r in carry.iter_rows(split, config, columns=["id"])} if carry else set[str]()
-        rows = (row for row in by_split[split] if row["id"] not in carried)
-        draft.write_rows(split, rows, config, schema=TRAINING[config], carry=carry)
+    carry = previous if previous is not None and previous.has_split(split, config) else None
+    carried = {r["id"] for r in carry.iter_rows(split, config, columns=["id"])} if carry else set[str]()
+    new = (row for row in rows if row["id"] not in carried)
+    draft.write_rows(split, new, config, schema=TRAINING[config], carry=carry)
 
 
 def has_unpaired(version: Version | None) -> bool:
