@@ -97,7 +97,7 @@ class Theirs(SFTCase):
         from pipeline.trainers.sft import tokenize_corpus
 
         model = AutoModelForCausalLM.from_pretrained(self.base, dtype=torch.float32)
-        rows, _ = tokenize_corpus(self.tokenizer, texts(self.size), 10**9)
+        rows = tokenize_corpus(self.tokenizer, texts(self.size), 10**9).rows
         SFTTrainer(
             model=model,
             args=SFTConfig(**settings),

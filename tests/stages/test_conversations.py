@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
+from contextlib import closing
 from typing import Any
 
 import pytest
 import torch
 from transformers import AutoTokenizer
 
+from pipeline.chat.asking import Talk
 from pipeline.chat.engine import Engine
+from pipeline.chat.project import open_log
 from pipeline.chat.served import Settings, find_served
+from pipeline.chat.web.server import TryServer
 from pipeline.labelling.conversation import turns
+from pipeline.labelling.settings import LabelSection
 from pipeline.modeling.loading import load_tokenizer
 from pipeline.modeling.tokens import encode_prompts
+from pipeline.stages.rounds import loop
 from pipeline.trainers.ppo import trainer as ppo_trainer
 from tests.stages.conftest import Project
+from tests.stages.test_loop import in_this_process
+from tests.unit.chat.web.test_server import Asker, sealed
 
 TASK = {"conversations": 120, "corpus_size": 200, "completion_tokens": 12}
 VOTES = {"like_above": -0.1, "temperature": 0.1, "flip": 0.2}
@@ -100,7 +108,7 @@ def test_training_evaluation_and_chat_write_a_conversation_alike(talked: tuple[P
 
 
 @pytest.mark.thorough
-def test_the_evaluation_says_what_the_history_brings(talked: tuple[Project, list[Any]], tmp_path: Path) -> None:
+def test_the_evaluation_says_what_the_history_brings(talked: tuple[Project, list[Any]]) -> None:
     made, _ = talked
     measured = made.latest("evaluation").manifest.stats["other_history"]
     assert measured["gain"]["policy"]["n"] == 8
@@ -108,3 +116,49 @@ def test_the_evaluation_says_what_the_history_brings(talked: tuple[Project, list
     page = (made.latest("report").path / "report.html").read_text()
     assert "Gold score that the history brings" in page
     assert "<dt>assistant</dt>" in page
+
+
+def talk_and_vote(made: Project, said: list[str]) -> str:
+    """Ada talks with the newest policy, over HTTP, and presses like or dislike on each of its replies."""
+    served = find_served(made.store, "mini")
+    engine = Engine.load(made.store, served, Settings(1.0, 12, seed=0))
+    with closing(open_log(made.store, "mini")) as log, closing(engine):
+        who = log.people.add("Ada").id
+        with TryServer(log, LabelSection(port=0), Talk(engine, served)) as page:
+            asker, messages = Asker(dict(page.links())["Ada"]), list[dict[str, str]]()
+            asker.agree()
+            for number, text in enumerate(said):
+                messages.append({"role": "user", "content": text})
+                connection, answer = asker.begin(messages)
+                with closing(connection):
+                    lines = [json.loads(line) for line in answer.read().splitlines()]
+                (done,) = [line for line in lines if line["kind"] == "done" and line["place"] == 1]
+                assert done["text"].strip()
+                asker.post("thumb", place=1, choice=("like", "dislike")[number % 2], **sealed(lines))
+                messages.append({"role": "assistant", "content": done["text"]})
+    return who
+
+
+# The whole circle: people talk over HTTP to what a round has made, and the next round learns from their votes.
+@pytest.mark.thorough
+def test_votes_of_a_conversation_are_in_the_next_round(
+    talked: tuple[Project, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, _ = talked
+    in_this_process(monkeypatch)
+    monkeypatch.setattr("pipeline.reporting.figures.rounds.draw_rounds", lambda _: None)
+    said = ["My name is Ada.", "My city is Rome.", "What is my name?", "What is my city?"]
+    who = talk_and_vote(made, said)
+    assert loop.main(["--config", str(made.config), "--rounds", "2"]) == 0
+    learnt = made.store.resolve(
+        next(p.ref for p in made.latest("reward").manifest.parents if p.role == "preferences")
+    )
+    rows = [row for split in ("train", "test") for row in learnt.iter_rows(split, "unpaired")]
+    hers = [row for row in rows if row["annotator"] == who]
+    assert [row["label"] for row in hers] == [True, False, True, False]
+    assert [[text for role, text in turns(row["prompt"]) if role == "user"] for row in hers] == [
+        said[: n + 1] for n in range(len(said))
+    ]
+    # Beside these are the votes of both rounds.
+    assert len(rows) > len(hers) + 100
+    assert made.latest("loop").manifest.stats["rounds"][1]["labels"] == 40 + len(said)

@@ -14,7 +14,7 @@ from pipeline.tasks import load_task
 from pipeline.tasks._conversation_grammar import VALUES, Conversation, conversation, reply
 from pipeline.tasks._helpful_reply import Asked, helpful_reply, read
 from pipeline.tasks.chat import Task
-from pipeline.trainers.sft import as_texts
+from pipeline.trainers.sft import tokenize_corpus
 
 HISTORY = (
     "User: Hello. My name is Ada. By the way, my city is Rome.\n\n"
@@ -135,14 +135,21 @@ def test_one_template_writes_the_corpus_and_the_prompts(tmp_path: Path) -> None:
     corpus = task.corpus(0)
     tokenizer = train_tokenizer([m["content"] for text in corpus for m in text], 600, chat=True)
     tokenizer.save_pretrained(tmp_path)
-    (text,) = as_texts(corpus[:1], tokenizer)
+    tokenized = tokenize_corpus(tokenizer, corpus[:1], 256)
     whole = tokenizer.apply_chat_template(corpus[0], tokenize=False)
-    assert f"{text}<|im_end|>\n" == whole
+    assert f"{tokenizer.decode(tokenized.rows[0])}\n" == whole
     assert [role for role, _ in turns(whole)][:2] == ["system", "user"]
     ids = tokenizer(whole)["input_ids"]
     marks = [tokenizer.convert_tokens_to_ids(m) for m in ("<|im_start|>", "<|im_end|>")]
     assert [ids.count(mark) for mark in marks] == [len(corpus[0])] * 2  # each is one token
     assert tokenizer.eos_token_id == marks[1]
+    # The replies are trained, each with the mark that ends it, and nothing else.
+    assert tokenized.replies is not None
+    trained = [i for i, is_reply in zip(tokenized.rows[0], tokenized.replies[0], strict=True) if is_reply]
+    replies = [m["content"] for m in corpus[0] if m["role"] == "assistant"]
+    assert tokenizer.decode(trained) == "".join(f"{reply}<|im_end|>" for reply in replies)
+    assert [len(mask) for mask in tokenize_corpus(tokenizer, corpus[:3], 20).replies or ()] == [20] * 3
+    assert tokenize_corpus(tokenizer, ["plain"], 20).replies is None
     loaded = load_task("chat", {"conversations": 40, "system": "Be kind."}, "x.yaml", str(tmp_path))
     prompt = loaded.prompts("train", 1, 0)[0]
     assert prompt.startswith("<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\n")
