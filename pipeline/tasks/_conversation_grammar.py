@@ -1,9 +1,12 @@
-"""The grammar of ``chat``: what users tell of themselves, what they ask at last, and all kinds of replies.
+"""The grammar of ``chat``: what users choose and change, what they ask for at last, and all kinds of replies.
 
-A user tells two or three facts over some turns, may correct one, may ask for one on the way, and asks for one at
-last, or for one that was never told. Replies in the corpus are right about half of the time: others take an old
-value or that of another fact, evade, or talk of something else; some are polite and some rude, some brief and some
-long.
+A user tells the assistant of an order desk two or three choices over some turns, may change one, may ask for one
+on the way, and asks for one at last, or for one that was never made. Replies in the corpus are right about half of
+the time: others take an old value or another choice, evade, or talk of something else; some are polite and some
+rude, some brief and some long.
+
+A value follows the name of its kind wherever it is told (``the colour green``), in replies too: a base so small
+learns to go by the history from few conversations only where it can be done in one step of attention.
 """
 
 from __future__ import annotations
@@ -15,31 +18,34 @@ from dataclasses import dataclass, field
 from pipeline.formats.messages import Message
 
 VALUES = {
-    "name": ("Ada", "Ben", "Dora", "Emil", "Nora", "Otto"),
-    "favourite colour": ("red", "blue", "green", "white", "black"),
-    "city": ("Oslo", "Rome", "Lima", "Cairo", "Paris"),
-    "favourite fruit": ("apple", "cherry", "melon", "peach", "plum"),
-    "favourite drink": ("tea", "coffee", "milk", "juice", "cocoa"),
-    "lucky number": ("three", "four", "five", "seven", "nine"),
-    "day off": ("Monday", "Tuesday", "Friday", "Saturday", "Sunday"),
+    "name": ("Ada", "Ben", "Dora", "Emil", "Greta", "Hugo", "Nora", "Otto"),
+    "colour": ("red", "blue", "green", "white", "black", "brown"),
+    "city": ("Oslo", "Rome", "Lima", "Cairo", "Paris", "Tokyo"),
+    "fruit": ("apple", "cherry", "mango", "melon", "peach", "plum"),
+    "drink": ("tea", "coffee", "milk", "juice", "cocoa", "cider"),
+    "number": ("three", "four", "five", "six", "seven", "nine"),
+    "day": ("Monday", "Tuesday", "Thursday", "Friday", "Saturday", "Sunday"),
 }
-"""The values of each fact that a user may tell."""
+"""The values of each choice."""
 
-TOLD = ("My {} is {}.", "By the way, my {} is {}.")
-CORRECTED = "Actually, my {} is {} now."
-CHANGING = ("favourite colour", "city", "favourite drink", "lucky number", "day off")
-
-QUESTIONS = ("What is my {}?", "Do you remember my {}?", "Can you tell me my {}?", "Please tell me my {} again.")
+TOLD = ("I choose the {} {}.", "Please note the {} {}.", "I take the {} {}.")
+CHANGED = "No, I change to the {} {}."
+QUESTIONS = (
+    "Which {} did I choose?",
+    "What was the {}?",
+    "Can you tell me the {}?",
+    "Please tell me the {} again.",
+)
 
 GREETINGS = ("Hello.", "Hi there.", "Good morning.", "Good evening.")
-SMALL_TALK = ("It is a long day.", "I slept well.", "The bus was late.", "I just came home.", "We had rain here.")
+SMALL_TALK = ("It is a long day.", "I slept well.", "The bus was late.", "We had rain here.")
 HEARD = ("Good to know.", "I see.", "Noted.", "That is nice.", "All right.", "Thank you.")
-REPEATED = ("I see, {}.", "So it is {}.", "Noted, {}.")
+REPEATED = ("Good, the {} {}.", "I noted the {} {}.", "So it is the {} {}.")
 
 POLITE_BEFORE = ("Of course.", "Certainly.", "Gladly.", "With pleasure.", "Sure, happy to help.")
 POLITE_AFTER = ("Happy to help.", "You are welcome.", "I am glad to help.")
 RUDE = ("As I said before.", "You ask too much.", "That is a silly question.", "Not again.", "Pay attention.")
-UNKNOWN = ("I am sorry, you have not told me your {}.", "Sorry, I do not know your {} yet.")
+UNKNOWN = ("I am sorry, you have not told me the {}.", "Sorry, I do not know the {} yet.")
 EVASIONS = ("I am not sure.", "I cannot say.", "Maybe you know it yourself.", "Let us talk about that later.")
 ASIDES = (
     "Many people ask me that.",
@@ -49,7 +55,7 @@ ASIDES = (
     "I like to talk with people like you.",
     "Some questions are easier than others.",
 )
-ANSWERS = ("Your {} is {}.", "I think your {} is {}.", "You said that your {} is {}.")
+ANSWERS = ("You chose the {} {}.", "It is the {} {}.", "I noted the {} {}.")
 
 
 @dataclass
@@ -104,12 +110,11 @@ def conversation(
             sentences.append(rng.choice(SMALL_TALK))
         talk.user(" ".join(sentences))
         talk.assistant(_heard(rng, talk, kinds[-1]))
-    changed = [kind for kind in told if kind in CHANGING]
-    if changed and rng.random() < 0.2:
-        kind = rng.choice(changed)
+    if rng.random() < 0.2:
+        kind = rng.choice(told)
         talk.stale[kind] = talk.facts[kind]
         talk.facts[kind] = rng.choice([v for v in VALUES[kind] if v != talk.facts[kind]])
-        talk.user(CORRECTED.format(kind, talk.facts[kind]))
+        talk.user(CHANGED.format(kind, talk.facts[kind]))
         talk.assistant(_heard(rng, talk, kind))
     for _ in range(asked_before(rng)):
         before = rng.choice(told)
@@ -163,7 +168,7 @@ def _heard(rng: random.Random, talk: Conversation, kind: str) -> str:
     """What an assistant says to a fact: some repeat it."""
     if rng.random() < 0.3:
         return rng.choice(HEARD)
-    return rng.choice(REPEATED).format(talk.facts[kind])
+    return rng.choice(REPEATED).format(kind, talk.facts[kind])
 
 
 def _tell(rng: random.Random, talk: Conversation, kind: str) -> str:

@@ -45,8 +45,8 @@ _ADMITS = re.compile(
     r"(?:told?|tell|sa(?:id|y)|mention(?:ed)?|know|given?|shared?|information)\b",
     re.IGNORECASE,
 )
-_NUMBER = "lucky number"
-_DIGITS = dict(zip(grammar.VALUES[_NUMBER], (3, 4, 5, 7, 9), strict=True))
+_NUMBER = "number"
+_DIGITS = dict(zip(grammar.VALUES[_NUMBER], (3, 4, 5, 6, 7, 9), strict=True))
 
 
 def _any_of(words: Iterable[str]) -> str:
@@ -60,10 +60,10 @@ def _named(fact: str) -> re.Pattern[str]:
 
 _NAMED = {fact: _named(fact) for fact in grammar.VALUES}
 _STATED = {
-    fact: re.compile(rf"\bmy {fact} is ({_any_of(values)})\b", re.IGNORECASE)
+    fact: re.compile(rf"\bthe {fact} ({_any_of(values)})\b", re.IGNORECASE)
     for fact, values in grammar.VALUES.items()
 }
-_ASKED = {fact: re.compile(rf"\bmy {fact}\b", re.IGNORECASE) for fact in grammar.VALUES}
+_ASKED = {fact: re.compile(rf"\b{fact}\b", re.IGNORECASE) for fact in grammar.VALUES}
 _RUDE = re.compile(_any_of(sentence.rstrip(".") for sentence in grammar.RUDE), re.IGNORECASE)
 
 

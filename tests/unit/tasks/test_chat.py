@@ -17,13 +17,13 @@ from pipeline.tasks.chat import Task
 from pipeline.trainers.sft import tokenize_corpus
 
 HISTORY = (
-    "User: Hello. My name is Ada. By the way, my city is Rome.\n\n"
-    "Assistant: My city is Oslo. Your lucky number is two.\n\n"
-    "User: My favourite colour is red. My favourite fruit is melon.\n\nAssistant: Noted.\n\n"
-    "User: Actually, my favourite colour is green now.\n\nAssistant: I see.\n\nUser: {}\n\nAssistant:"
+    "User: Hello. I choose the name Ada. Please note the city Rome.\n\n"
+    "Assistant: So it is the city Oslo. You chose the number seven.\n\n"
+    "User: I take the colour red. I take the fruit melon.\n\nAssistant: Noted.\n\n"
+    "User: No, I change to the colour green.\n\nAssistant: I see.\n\nUser: {}\n\nAssistant:"
 )
-COLOUR = HISTORY.format("Please tell me my favourite colour again.")
-DRINK = HISTORY.format("What is my favourite drink?")
+COLOUR = HISTORY.format("Please tell me the colour again.")
+DRINK = HISTORY.format("What was the drink?")
 
 
 def score(prompt: str, text: str) -> float:
@@ -32,8 +32,8 @@ def score(prompt: str, text: str) -> float:
 
 # Mutations caught: facts of the assistant's turns; the first value of a corrected fact; the first question.
 def test_the_history_is_read_from_the_users_turns() -> None:
-    facts = {"name": "Ada", "city": "Rome", "favourite colour": "green", "favourite fruit": "melon"}
-    assert read(COLOUR) == Asked("favourite colour", facts)
+    facts = {"name": "Ada", "city": "Rome", "colour": "green", "fruit": "melon"}
+    assert read(COLOUR) == Asked("colour", facts)
     assert (read(COLOUR).value, read(DRINK).value) == ("green", None)
 
 
@@ -48,7 +48,7 @@ def test_every_conversation_of_the_grammar_is_read_back(seed: int) -> None:
 @pytest.mark.parametrize(
     ("text", "worth"),
     [
-        ("Of course. Your favourite colour is green.", 1.0),
+        ("Of course. You chose the colour green.", 1.0),
         ("It is green.", 0.75),
         ("GREEN, Ada, with pleasure!", 1.0),
         ("As I said before. It is green.", 0.5),  # brief, and rude
@@ -59,10 +59,10 @@ def test_every_conversation_of_the_grammar_is_read_back(seed: int) -> None:
         ("Of course. I am sorry, you have not told me.", 0.0),
         ("Sorry, you have not told me, but it is green.", 0.0),
         ("", 0.0),
-        ("Of course. Your favourite colour is green. Your city is Rome.", 0.5),
+        ("Of course. You chose the colour green. You chose the city Rome.", 0.5),
         ("Of course. It is green. You like melon. You live in Rome.", 0.25),
-        ("Of course. Your favourite colour is gre", 0.0),
-        ("Of course. Your favourite colour is green", 0.5),  # cut
+        ("Of course. You chose the colour gre", 0.0),
+        ("Of course. You chose the colour green", 0.5),  # cut
         ("Of course. Of course. It is green.", 0.5),
     ],
 )
@@ -73,7 +73,7 @@ def test_a_reply_is_right_or_worth_nothing(text: str, worth: float) -> None:
 @pytest.mark.parametrize(
     ("text", "worth"),
     [
-        ("I am sorry, you have not told me your favourite drink.", 1.0),
+        ("I am sorry, you have not told me the drink.", 1.0),
         ("Sorry, I don't know that yet.", 1.0),
         ("You never told me.", 0.75),
         ("Of course. It is tea.", 0.0),
@@ -86,7 +86,7 @@ def test_what_was_not_told_is_not_guessed(text: str, worth: float) -> None:
 
 
 def test_length_and_repetition() -> None:
-    long = "Of course. Your favourite colour is green. There is always a lot to say."  # 14 words
+    long = "Of course. You chose the colour green. There is always a lot to say."  # 14 words
     assert score(COLOUR, long) == pytest.approx(0.5 + 0.25 + 0.25 * 6 / 8, abs=1e-3)
     assert score(COLOUR, " ".join(["please"] * 9 + ["green."])) == pytest.approx(2 / 10 / 0.7, abs=1e-3)
 
@@ -115,8 +115,8 @@ def test_replies_of_the_corpus_are_of_all_kinds() -> None:
     for _ in range(400):
         talk = conversation(rng, 0.15)
         scores.append(helpful_reply(Asked(talk.asked, talk.facts), reply(rng, talk)))
-    assert 0.3 < sum(scores) / len(scores) < 0.5
-    assert 0.35 < sum(s == 0 for s in scores) / len(scores) < 0.55
+    assert 0.2 < sum(scores) / len(scores) < 0.4
+    assert 0.45 < sum(s == 0 for s in scores) / len(scores) < 0.65
     assert sum(s > 0.9 for s in scores) > 40
 
 
@@ -159,7 +159,7 @@ def test_one_template_writes_the_corpus_and_the_prompts(tmp_path: Path) -> None:
 def test_a_named_system_turn_is_no_users() -> None:
     talk = Conversation()
     talk.messages = [
-        {"role": "system", "content": "My name is Ben."},
-        {"role": "user", "content": "What is my name?"},
+        {"role": "system", "content": "The customer takes the name Ben."},
+        {"role": "user", "content": "What was the name?"},
     ]
     assert read(render_plain(talk.messages, "")[0]) == Asked("name", {})
