@@ -5,7 +5,7 @@ value of that kind; of a fact that was never told it says so, and guesses none. 
 quarter more if polite, a quarter more if brief (twelve words; none from twenty), and a quarter less if rude.
 It counts in proportion where it
 
-- repeats facts that nobody asked for: half for each (parroting the history is no answer);
+- repeats facts that nobody asked for: a quarter for each (parroting the history is no answer);
 - ends in the middle of a sentence, or says a sentence twice: half;
 - says the same words again and again: the share of different ones, below seven in ten.
 
@@ -30,7 +30,7 @@ HELPFUL_REPLY_NAME = "helpful reply (0..1)"
 BRIEF, LONG = 12, 20
 """Words up to which a reply is brief, and from which it is not at all."""
 RIGHT, MANNER = 0.5, 0.25
-FACT_TOO_MANY, BROKEN = 0.5, 0.5
+FACT_TOO_MANY, BROKEN = 0.25, 0.5
 DIFFERENT_SHARE = 0.7
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")

@@ -59,8 +59,8 @@ def test_every_conversation_of_the_grammar_is_read_back(seed: int) -> None:
         ("Of course. I am sorry, you have not told me.", 0.0),
         ("Sorry, you have not told me, but it is green.", 0.0),
         ("", 0.0),
-        ("Of course. You chose the colour green. You chose the city Rome.", 0.5),
-        ("Of course. It is green. You like melon. You live in Rome.", 0.25),
+        ("Of course. You chose the colour green. You chose the city Rome.", 0.25),
+        ("Of course. It is green. You like melon. You live in Rome.", 0.0625),
         ("Of course. You chose the colour gre", 0.0),
         ("Of course. You chose the colour green", 0.5),  # cut
         ("Of course. Of course. It is green.", 0.5),
@@ -95,6 +95,13 @@ def test_length_and_repetition() -> None:
 def test_other_questions_are_judged_by_manners() -> None:
     other = HISTORY.format("Who won the cup?")
     assert (score(other, "I do not know, sorry."), score(other, "The best.")) == (1.0, 0.75)
+
+
+# All that was told, in one reply.
+def test_parroting_is_worth_little() -> None:
+    prompts = [read(p) for p in Task(conversations=600, chat_template=None).prompts("test", None, 0)]
+    parrots = [" ".join(["Of course.", *(f"You chose the {k} {v}." for k, v in p.facts.items())]) for p in prompts]
+    assert sum(map(helpful_reply, prompts, parrots)) / len(prompts) < 0.25
 
 
 # The reply that is best on the whole, of each kind of question, without a look at the history.
