@@ -31,8 +31,8 @@ from pipeline.scoring.load_for_stage import load_sides, scorer
 from pipeline.stages.evaluate.best_of_base import best_of_base, best_of_n_closings
 from pipeline.stages.evaluate.history import best_of_run, missing_eos_penalty, over_optimisation, policy_settings
 from pipeline.stages.evaluate.judges import JUDGED, build_scorers, judge_all
-from pipeline.stages.evaluate.references import compare_references, events_by_side, reference_sentences
 from pipeline.stages.evaluate.other_history import exchanged_histories, history_sentence, measure_other_history
+from pipeline.stages.evaluate.references import compare_references, events_by_side, reference_sentences
 from pipeline.stages.evaluate.sampled_sides import (
     BaseSample,
     EvaluationSamples,
