@@ -31,6 +31,7 @@ _USAGE = (
     ("pipeline.run STAGE ... --config configs/X.yaml", "consecutive stages in one go; none: all"),
     ("pipeline.sweep --config configs/X.yaml --seeds 5", "--grid ppo.kl_coef=0.02,0.1"),
     ("pipeline.loop --config configs/X.yaml --rounds 3", "each on its last policy's samples"),
+    ("pipeline.readers --config configs/X.yaml", "an adapter for each reader, from their own likes"),
     ("pipeline.reward --evaluate MODEL ... --on SET", "measure reward models without training"),
     ("pipeline.report --runs A B", "compare runs on one page"),
 )
@@ -70,7 +71,19 @@ _COMMANDS = {
     ("pull",): "pipeline.stages.hub.pull",
     **{
         (stage,): f"pipeline.{stage}"
-        for stage in ("sft", "collect", "label", "reward", "ppo", "evaluate", "report", "run", "sweep", "loop")
+        for stage in (
+            "sft",
+            "collect",
+            "label",
+            "reward",
+            "ppo",
+            "evaluate",
+            "report",
+            "run",
+            "sweep",
+            "loop",
+            "readers",
+        )
     },
 }
 

@@ -32,6 +32,7 @@ class Context:
         gold_scores: the task's gold score.
         views: imperfect scores by name, for an annotator that does not see the gold score.
         written: the task's whole texts of people for a seed, None where it has none.
+        readers: how much each of the task's simulated readers likes texts, by the name that they vote under.
     """
 
     gold_scores: GoldScores
@@ -39,6 +40,7 @@ class Context:
     where: str
     views: Mapping[str, GoldScores] = field(default_factory=dict[str, GoldScores])
     written: Written = nothing_written
+    readers: Mapping[str, GoldScores] = field(default_factory=dict[str, GoldScores])
 
 
 @runtime_checkable
@@ -58,6 +60,27 @@ class Annotator(Protocol):
 
     def annotate_all(self, comparisons: Sequence[Comparison]) -> Iterator[Annotation | Abstention]:
         """Judge many, in order; may batch."""
+        ...
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """Whether somebody likes the completion of this number."""
+
+    number: int
+    annotator: str
+    liked: bool
+
+
+@runtime_checkable
+class Readers(Protocol):
+    """Several annotators who like or dislike single completions that the pipeline sampled."""
+
+    name: str
+    """Of all of them together; each votes under a name of their own."""
+
+    def opinions(self, texts: Sequence[tuple[str, str]]) -> Sequence[Opinion]:
+        """Opinions on (prompt, completion), in the order of their numbers; the same for the same seed."""
         ...
 
 
@@ -94,7 +117,7 @@ class Source(Protocol):
         ...
 
 
-def load_annotator(name: str, args: Mapping[str, Any], context: Context) -> Annotator | Source:
+def load_annotator(name: str, args: Mapping[str, Any], context: Context) -> Annotator | Readers | Source:
     """The annotator called ``name``.
 
     Raises:

@@ -92,6 +92,11 @@ def digest(value: object) -> str:
     return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def reader_of(annotator: str) -> str:
+    """What versions call an annotator as a reader: a digest of their id, which no version's name may hold."""
+    return f"r{digest(['reader', annotator])[:8]}"
+
+
 def short_hash(*texts: str) -> bytes:
     """16 bytes of these texts, for telling many of them apart in little memory; never stored."""
     whole = hashlib.blake2b(digest_size=16)

@@ -9,6 +9,7 @@ from pipeline.base.cli import as_called
 from pipeline.base.errors import ConfigError
 from pipeline.base.terminal_text import put
 from pipeline.chat import project, votes
+from pipeline.chat.readers import policy_for
 from pipeline.chat.served import Served, Settings, find_served
 from pipeline.store.store import Store
 
@@ -22,6 +23,7 @@ def parser(command: str, description: str) -> argparse.ArgumentParser:
         "policy", metavar="POLICY", help="a version such as demo-policy@v1, its directory, or an experiment (demo)"
     )
     parser.add_argument("--root", default="data", help="the data directory (default: data)")
+    parser.add_argument("--reader", metavar="NAME", help="the policy of this reader, of those of the experiment")
     parser.add_argument("--blind", action="store_true", help="hide which answer is whose until you have chosen")
     parser.add_argument(
         "--temperature", type=float, help="of sampling; 0: the likeliest token (default: training's)"
@@ -51,7 +53,9 @@ def settings_of(args: argparse.Namespace, served: Served) -> Settings:
 def served_of(args: argparse.Namespace) -> tuple[Store, Served, Settings]:
     """What a command serves. Raises as :func:`find_served` and :func:`settings_of`."""
     store = Store(args.root)
-    served = find_served(store, args.policy)
+    served = find_served(
+        store, args.policy if args.reader is None else policy_for(store, args.policy, args.reader)
+    )
     return store, served, settings_of(args, served)
 
 

@@ -66,6 +66,22 @@ def rekey(store: Store, version: Version, key: str) -> None:
         shutil.rmtree(aside)
 
 
+def replace_file(store: Store, version: Version, file: str, content: bytes) -> None:
+    """Change a file of a version, and its hash in the manifest. Raises StoreError for a disk error.
+
+    The manifest is written first: after a crash, a repeat finds the file as it was, and completes it.
+    """
+    home = store.home(version.name)
+    aside = home / ".staging" / f"replaced-{uuid.uuid4().hex}"
+    with disk_errors(version.where), locked(home / ".lock"):
+        make_dirs(aside)
+        entries = [_entry(f, content if f.path == file else None) for f in version.manifest.files]
+        manifest = dataclasses.replace(version.manifest, files=entries).to_json().encode()
+        _replace_bytes(version.path / "manifest.json", manifest, aside)
+        _replace_bytes(version.path / file, content, aside)
+        shutil.rmtree(aside)
+
+
 def _entry(before: FileEntry, content: bytes | None) -> FileEntry:
     if content is None:
         return before

@@ -65,6 +65,8 @@ def describe(case: Case, traces: Traces, ours: Sequence[Publication], withdraw: 
     models = _models(traces.made)
     yield from _listed("versions with this person's rows", affected)
     yield from _listed("derived from them and showing removed rows: erased", derived)
+    yield from _listed("made for them as a reader: erased", [f"{v.ref}: {v.manifest.kind}" for v in traces.own])
+    yield from _listed("shared models with a head for them, which goes", [version.ref for version in traces.heads])
     yield from _listed("naming the person in texts: these lines are removed, and the rest stays", named)
     yield from _listed("models trained on them, which stay", map(_origin, models))
     yield from _listed(
@@ -113,7 +115,7 @@ def published_records(traces: Traces) -> list[VersionRecord]:
     derived, named = (
         [VersionRecord(v.manifest, v.path) for v, _ in part] for part in (traces.derived, traces.named)
     )
-    imported = [VersionRecord(v.manifest, v.path) for v in traces.imported]
+    imported = [VersionRecord(v.manifest, v.path) for v in (*traces.imported, *traces.own)]
     return [*traces.origins, *traces.made, *traces.perhaps, *derived, *named, *imported]
 
 

@@ -32,6 +32,7 @@ from pipeline.erasure.erase_version import (
 )
 from pipeline.erasure.find import Traces, find_traces
 from pipeline.erasure.mentions import name_somebody
+from pipeline.erasure.readers import drop_heads, has_voted
 from pipeline.erasure.successors import replace
 from pipeline.governance.audit_log import AuditLog
 from pipeline.governance.published import Publication, publications, unpublish
@@ -126,7 +127,7 @@ def find_case(store: Store, annotator: str) -> Case:
     """Load or create the erasure case of a person, including an interrupted one."""
     annotator = " ".join(annotator.split())
     case = Case(annotator)
-    ids = {annotator} if PERSON_ID.fullmatch(annotator) else set[str]()
+    ids = {annotator} if PERSON_ID.fullmatch(annotator) or has_voted(store, annotator) else set[str]()
     for path in sorted((store.root / ".forgetting").glob("[!.]*.json")):
         before = Case(**read_json(path))
         if annotator == before.asked or annotator in before.annotators:
@@ -148,6 +149,7 @@ def find_case(store: Store, annotator: str) -> Case:
 def _refuse_if_busy(store: Store, case: Case, traces: Traces) -> None:
     """Raise StoreError where a running stage reads what would be erased."""
     versions = {v.ref for v, _ in (*traces.derived, *traces.named)} | {a.version.ref for a in traces.affected}
+    versions |= {version.ref for version in traces.own}
     for path in sorted((store.root / ".runs").glob("*/run.json")):
         try:
             work = read_json(path) if is_held(path.parent) else {}
@@ -180,7 +182,8 @@ def forget(store: Store, case: Case, withdraw: Withdraw | None = None) -> Iterat
     yield f"\nerased {events:,} events in {', '.join(case.projects) or 'no log'}, and the name"
     # Again: a version may have been published in between; from now on it cannot.
     traces = find_traces(store, case.annotators, case.versions)
-    doomed = [a.version for a in traces.affected] + [v for v, _ in traces.derived]
+    gone = [*(version for version, _ in traces.derived), *traces.own]
+    doomed = [a.version for a in traces.affected] + gone
     copies = _copies(store, case, traces)
     case.copies = sorted({*case.copies, *(copy.ref for copy in copies)})
     case.versions = sorted({*case.versions, *(a.version.ref for a in traces.affected)})
@@ -188,7 +191,7 @@ def forget(store: Store, case: Case, withdraw: Withdraw | None = None) -> Iterat
     case.tags = sorted({*case.tags, *(f"{v.name}@{t}" for v in doomed for t in _tags(store, v))})
     _write(record, case)
     replacements = replace(store, traces)
-    for version, _ in traces.derived:
+    for version in gone:
         erase(store, version)
         yield f"{version.ref} -> erased"
     for entry in reversed(traces.affected):
@@ -198,6 +201,7 @@ def forget(store: Store, case: Case, withdraw: Withdraw | None = None) -> Iterat
     for version, texts in traces.named:
         redact(store, version, case.annotators, texts)
         yield f"{version.ref}: redacted {', '.join(texts)}"
+    yield from drop_heads(store, traces.heads, case.annotators)
     yield from _tidy(store, case, {version.name for version, _ in traces.named})
     place_heads(store, case.heads)
     for copy in copies if withdraw is not None else ():

@@ -17,6 +17,7 @@ from pipeline.erasure.erase_version import (
     replacement_of,
 )
 from pipeline.erasure.mentions import naming_versions
+from pipeline.erasure.readers import made_for, with_heads_of
 from pipeline.erasure.replacement import of_people, without
 from pipeline.labelling.votes_to_rows import Labelled
 from pipeline.store import refs
@@ -71,6 +72,8 @@ class Traces:
         named: other versions whose texts name them, such as a model's figures by person, and those texts.
         imported: versions with imported rows of these people, which stay.
         damaged: an error line for each unreadable version.
+        own: models made for them as readers, and what shows these models' texts and figures.
+        heads: shared reward models that have a head for them.
     """
 
     affected: list[Affected]
@@ -81,6 +84,8 @@ class Traces:
     named: list[tuple[Version, list[str]]]
     imported: list[Version]
     damaged: list[str]
+    own: list[Version] = field(default_factory=list[Version])
+    heads: list[Version] = field(default_factory=list[Version])
 
 
 def find_traces(store: Store, people: Collection[str], earlier: Collection[str] = ()) -> Traces:
@@ -94,11 +99,13 @@ def find_traces(store: Store, people: Collection[str], earlier: Collection[str] 
     affected, imported = _affected(store, records, people, damaged)
     for entry in affected.values():
         _compute_without(records, affected, entry, people)
+    own = made_for(records, people)
     origins = _with_replaced(records, {*affected, *map(_key, earlier)})
     gone = {i for entry in affected.values() for i in entry.gone}
     names = {name for name, _ in origins}
     erased = {k for k, v in records.items() if ERASED in v.manifest.governance}
-    made = [r for r in descendants(records, origins) if r.key not in erased | set(affected)]
+    apart_from_own = {(v.name, v.number) for v in own}
+    made = [r for r in descendants(records, origins) if r.key not in erased | set(affected) | apart_from_own]
     derived: list[tuple[Version, int]] = []
     for version in filter(None, map(_version, made)):
         try:
@@ -109,7 +116,7 @@ def find_traces(store: Store, people: Collection[str], earlier: Collection[str] 
         except PipelineError as err:
             damaged.append(str(err))
     shown = {(v.name, v.number) for v, _ in derived}
-    apart = {r.key for r in made} | set(affected) | erased
+    apart = {r.key for r in made} | set(affected) | erased | apart_from_own
     erased_before = {key for key in erased if key[0] in names}
     return Traces(
         affected=list(affected.values()),
@@ -117,9 +124,13 @@ def find_traces(store: Store, people: Collection[str], earlier: Collection[str] 
         made=[r for r in made if r.key not in shown],
         perhaps=[r for r in descendants(records, erased_before | origins) if r.key not in apart],
         origins=[records[key] for key in sorted(origins) if key in records],
-        named=naming_versions(records, {*affected, *shown, *((v.name, v.number) for v in imported)}, people),
+        named=naming_versions(
+            records, {*affected, *shown, *apart_from_own, *((v.name, v.number) for v in imported)}, people
+        ),
         imported=imported,
         damaged=damaged,
+        own=own,
+        heads=with_heads_of(records, people),
     )
 
 

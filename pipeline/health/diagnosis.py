@@ -13,13 +13,14 @@ from pipeline.health import (
     loop_rules,
     outcome_rules,
     policy_rules,
+    reader_rules,
     text_rules,
 )
 from pipeline.health.figures import Figures
 from pipeline.health.findings import Facts, Finding, Rule
 from pipeline.health.written_texts import Written
 
-OF_ROWS: tuple[Rule, ...] = (*data_rules.RULES, *loop_rules.RULES, *outcome_rules.RULES)
+OF_ROWS: tuple[Rule, ...] = (*data_rules.RULES, *loop_rules.RULES, *reader_rules.RULES, *outcome_rules.RULES)
 OF_TRAINING: tuple[Rule, ...] = (*policy_rules.RULES, *text_rules.RULES, *learning_rules.RULES, *gold_rules.RULES)
 RULES = (*OF_ROWS, *OF_TRAINING)
 

@@ -19,11 +19,12 @@ from pipeline.health.diagnosis import Doctor, examined
 from pipeline.health.findings import Facts, Noise, Overlap
 from pipeline.health.written_texts import READ, Written, written
 from pipeline.results.policy import Evaluation, JudgeTrust
+from pipeline.results.readers import ReaderFigures, ReadersFigures
 from pipeline.results.reward import PairwiseMetrics, RewardMetrics, reward_metrics
 from pipeline.results.rounds import LoopFigures, RoundFigures
 from pipeline.results.stats import from_json
 from pipeline.statistics.intervals import wilson
-from pipeline.store.evaluations import newest_evaluation, newest_loop
+from pipeline.store.evaluations import newest_evaluation, newest_loop, newest_readers
 from pipeline.store.manifest import Manifest
 from pipeline.store.ppo_history import read_ppo_history
 from pipeline.store.store import Store, Version
@@ -45,6 +46,7 @@ class RunVersions:
     rollouts: Version | None = None
     evaluation: Version | None = None
     loop: Version | None = None
+    readers: Version | None = None
 
 
 def examine_version(store: Store, version: Version) -> Doctor:
@@ -56,7 +58,12 @@ def examine_version(store: Store, version: Version) -> Doctor:
     versions = run_versions(store, version)
     if versions.policy is not None:
         policy = versions.policy
-        versions = replace(versions, evaluation=newest_evaluation(store, policy), loop=newest_loop(store, policy))
+        versions = replace(
+            versions,
+            evaluation=newest_evaluation(store, policy),
+            loop=newest_loop(store, policy),
+            readers=newest_readers(store, policy),
+        )
     history = [] if versions.policy is None else read_ppo_history(versions.policy.path / "metrics.jsonl")
     texts = None if versions.rollouts is None else written_in(versions.rollouts)
     return examined(history, facts_of(versions), texts)
@@ -118,6 +125,8 @@ def facts_of(versions: RunVersions) -> Facts:
         facts = replace(facts, judges=_judges(versions.evaluation))
     if versions.loop is not None:
         facts = replace(facts, rounds=_rounds(versions.loop))
+    if versions.readers is not None:
+        facts = replace(facts, readers=_readers(versions.readers))
     leaks, duplicates = _overlaps(versions)
     rows = None if versions.preferences is None else _training_rows(versions.preferences)
     noise = _noise(facts.reward, versions.preferences)
@@ -150,6 +159,14 @@ def _rounds(loop: Version) -> Sequence[RoundFigures] | None:
     """The rounds up to the one that the record was written after; None where they cannot be read."""
     try:
         return from_json(LoopFigures, loop.manifest.stats, loop.ref).rounds
+    except DataError:
+        return None
+
+
+def _readers(record: Version) -> Sequence[ReaderFigures] | None:
+    """The readers of a record; None where they cannot be read."""
+    try:
+        return from_json(ReadersFigures, record.manifest.stats, record.ref).readers
     except DataError:
         return None
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pipeline.health.figures import Figures
 from pipeline.results.policy import JudgeTrust
+from pipeline.results.readers import ReaderFigures
 from pipeline.results.reward import RewardMetrics
 from pipeline.results.rounds import RoundFigures
 
@@ -75,6 +76,7 @@ class Facts:
         leaks: held-out rows that are also training rows.
         duplicates: rows that are repeated within their split.
         rounds: of the loop, up to this policy's.
+        readers: those whose policies, or the shared one beside them, this run's is.
     """
 
     stops: bool = True
@@ -89,6 +91,7 @@ class Facts:
     duplicates: Sequence[Overlap] | None = None
     judges: Mapping[str, JudgeTrust] | None = None
     rounds: Sequence[RoundFigures] | None = None
+    readers: Sequence[ReaderFigures] | None = None
 
     @classmethod
     def of_settings(cls, ppo: Mapping[str, Any]) -> Facts:

@@ -148,6 +148,29 @@ def with_adapter(model: CausalLM, directory: Path, adapter: str, base: str) -> P
         raise ModelError(str(directory), what, "Train it again.") from err
 
 
+def with_reward_adapter(model: PreTrainedModel, directory: Path) -> PeftModel:
+    """A sequence classifier as a PEFT model with the reward adapter in ``directory``, head included, to train on.
+
+    Raises:
+        ModelError: the adapter is damaged, has no head, or does not fit the base.
+    """
+    from peft import get_peft_model, set_peft_model_state_dict
+
+    config, state = read_adapter(directory)
+    config.task_type, config.inference_mode = "SEQ_CLS", False
+    try:
+        adapted = cast("PeftModel", get_peft_model(model, config))
+        result = set_peft_model_state_dict(adapted, state)
+    except (ValueError, TypeError, RuntimeError, AttributeError, KeyError) as err:
+        what = f"its layers do not fit this base ({first_line(err)})."
+        raise ModelError(str(directory), what, "Train it again.") from err
+    missing = [name for name in result.missing_keys if ".default" in name]
+    if missing or result.unexpected_keys:
+        what = f"is no reward adapter of this base, for example by {[*missing, *result.unexpected_keys][0]}."
+        raise ModelError(str(directory), what, "Train one on this base: make reward")
+    return adapted
+
+
 def add_role(model: CausalLM, directory: Path, adapter: str) -> dict[str, Any]:
     """Load the adapter in ``directory`` onto the causal LM ``model`` as role ``adapter``, frozen.
 

@@ -16,6 +16,7 @@ from pipeline.functional.logprobs import selected_logprobs
 from pipeline.functional.masks import completion_positions, length_mask, take_rows
 from pipeline.modeling.loading import load_causal_lm, load_tokenizer, require_fit
 from pipeline.modeling.lora import add_role, with_adapter
+from pipeline.modeling.one_base import load_base
 from pipeline.modeling.tokens import right_pad
 from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.modeling.unpadded.rows import unpad, unpadded_states
@@ -275,7 +276,7 @@ def load_policy(
     """
     if policy is not None and not (policy / "adapter_config.json").is_file():
         return load_causal_lm(str(policy), None, dtype), load_tokenizer(source, revision)
-    model, tokenizer = load_causal_lm(source, revision, dtype), load_tokenizer(source, revision)
+    model, tokenizer = load_base(source, revision, dtype), load_tokenizer(source, revision)
     require_fit(model, tokenizer, source)
     if policy is None:
         return model, tokenizer

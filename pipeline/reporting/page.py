@@ -22,7 +22,7 @@ from pipeline.results.policy import Evaluation
 from pipeline.results.reward import RewardMetrics
 from pipeline.statistics.spelling import interval, number
 
-Part = Literal["rounds", "training", "frontier", "diversity", "policy", "reward"]
+Part = Literal["rounds", "readers", "training", "frontier", "diversity", "policy", "reward"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Report:
         config: the settings of the run's stages, shown as YAML.
         facts: short lines under the title, such as ("base model", "gpt2").
         rounds: of the loop that the run is a round of.
+        readers: those who have a policy of their own beside this one.
     """
 
     title: str
@@ -77,6 +78,7 @@ class Report:
     warnings: Sequence[str] = ()
     facts: Sequence[tuple[str, str]] = ()
     rounds: Table | None = None
+    readers: Sequence[Table] = ()
 
 
 def render_page(report: Report) -> str:

@@ -14,12 +14,14 @@ from scipy.stats import spearmanr
 from pipeline.reporting.figures import common, diversity, frontier, training
 from pipeline.reporting.figures import reward as figures_reward
 from pipeline.reporting.figures import scores as figures_scores
+from pipeline.reporting.figures.readers import draw_readers
 from pipeline.reporting.figures.rounds import draw_rounds
 from pipeline.reporting.figures.scores import Group, Judgement
 from pipeline.reporting.page import Part, Picture
 from pipeline.reporting.run_tables import mean_interval
 from pipeline.results.metrics import Logged
 from pipeline.results.policy import Evaluation
+from pipeline.results.readers import ReadersFigures
 from pipeline.results.reward import PointwiseMetrics, RewardMetrics
 from pipeline.results.rounds import LoopFigures
 from pipeline.results.sides import MEASURES, Measure
@@ -58,6 +60,13 @@ def of_rounds(rounds: LoopFigures) -> list[Drawn]:
     figure = draw_rounds(rounds)
     caption = "Bars: 95 % intervals. Dotted: a coin. The last policy's samples are new to the last reward model."
     return [] if figure is None else [Drawn("rounds", "The rounds", figure, caption, "rounds")]
+
+
+def of_readers(readers: ReadersFigures) -> list[Drawn]:
+    """What each reader gains by a policy of their own."""
+    figure = draw_readers(readers)
+    caption = "Bars: 95 % intervals. Each row is judged by that reader's own taste."
+    return [] if figure is None else [Drawn("readers", "What each reader gains", figure, caption, "readers")]
 
 
 def saved(drawn: Sequence[Drawn], directory: Path | None) -> list[Picture]:

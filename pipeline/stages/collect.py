@@ -11,7 +11,7 @@ from typing import cast
 
 from accelerate import PartialState
 
-from pipeline.annotators import Context, Opponent, Source, load_annotator
+from pipeline.annotators import Context, Opponent, Readers, Source, load_annotator
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.records import (
     COMPARISONS,
@@ -38,6 +38,7 @@ from pipeline.served.sampling import ServedSampling
 from pipeline.stages.answered_pairs import Answered, Judged, Row, Rows
 from pipeline.stages.ask_people import open_session, sampled_before, sampling_key, set_order, write_comparisons
 from pipeline.stages.data.scrub import ScrubbedSource, scrubbed_groups
+from pipeline.stages.readers.opinions import publish_opinions
 from pipeline.stages.rounds.approved_inputs import with_approvals
 from pipeline.stages.voted_pairs import Voted
 from pipeline.store.store import Draft
@@ -70,8 +71,8 @@ def collect(run: Run) -> None:
         return
     if options.sampler is not None and not main_process():  # nothing is asked for twice
         return
-    written = partial(written_texts, task)
-    context = Context(task.gold_scores, config.seed, str(config.path), VIEWS, written)
+    written, readers = partial(written_texts, task), getattr(task, "readers", {})
+    context = Context(task.gold_scores, config.seed, str(config.path), VIEWS, written, readers)
     if shares_its_errors(options, task):
         say(
             "collect",
@@ -97,6 +98,10 @@ def collect(run: Run) -> None:
     sampling, splits = draw(run, options, task, prompts, opponent=opponent)
     drawn = list(sampling)
     say("collect", f"{len(drawn)} comparisons go to {annotator.name}")
+    if isinstance(annotator, Readers):
+        publish_prompts(run, prompts)
+        publish_opinions(run, annotator, [(splits[i], c) for i, c in drawn], sampling.report())
+        return
     answers = annotator.annotate_all([c for _, c in drawn])
     judged = [Judged(c, a, splits[i]) for (i, c), a in zip(drawn, answers, strict=True)]
     report = {"annotator": annotator.name, **sampling.report(), **against_gold(task, judged)}

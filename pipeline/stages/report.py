@@ -11,9 +11,11 @@ from pipeline.labelling.conversation import shown_prompt, turns
 from pipeline.labelling.session.project import renderer_of
 from pipeline.reporting import page, pictures, runs
 from pipeline.reporting.accountability import Behind, answers
+from pipeline.reporting.reader_rows import reader_table, sample_table
 from pipeline.reporting.round_rows import round_table
 from pipeline.reporting.samples import Sample, choose_samples, with_pictures
 from pipeline.reporting.trees import branches
+from pipeline.results.readers import ReadersFigures
 from pipeline.results.reward import PointwiseMetrics
 from pipeline.results.rounds import LoopFigures
 from pipeline.results.stats import from_json
@@ -35,6 +37,9 @@ def report(run: Run) -> None:
     rounds = None if loop is None else from_json(LoopFigures, loop.manifest.stats, loop.ref)
     drawn = pictures.draw(evaluation, version, policy, reward)
     drawn += [] if rounds is None else pictures.of_rounds(rounds)
+    own = run.version("readers") if "readers" in run.inputs else None
+    readers = None if own is None else from_json(ReadersFigures, own.manifest.stats, own.ref)
+    drawn += [] if readers is None else pictures.of_readers(readers)
     rows = version.rows("test")
     samples = choose_samples([sample(r, i) for i, r in enumerate(rows)], options.samples, run.config.seed)
     samples, courses_note = follow_scores(run, samples, rows)
@@ -60,6 +65,7 @@ def report(run: Run) -> None:
                 warnings=warnings(reward_version, {f.rule for f in doctor.findings}),
                 facts=facts(run),
                 rounds=rounds and round_table(rounds),
+                readers=[reader_table(readers), sample_table(readers)] if readers else (),
             )
         )
         (draft.path / "report.html").write_text(html, encoding="utf-8")

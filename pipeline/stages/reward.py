@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pipeline.base.errors import DataError
+from torch import Tensor
+
+from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.records import digest
+from pipeline.evaluation.reward.pointwise_metrics import auc
 from pipeline.labelling.judgements import Judgements, summary
 from pipeline.modeling.loading import load_causal_lm, load_tokenizer, loaded_commit, require_fit
 from pipeline.modeling.lora import save_adapter
 from pipeline.modeling.precision import note_slow_bf16
+from pipeline.modeling.reader_heads import save_reader_heads
 from pipeline.results.reward import PointwiseMetrics, RewardMetrics
 from pipeline.results.stats import to_json
 from pipeline.scoring.pair_sets import PairRows, parse_sets, read_pairs
@@ -36,13 +40,19 @@ from pipeline.trainers import reward as trainer
 from pipeline.trainers.common import training_arguments
 from pipeline.trainers.pointwise import Labelled
 from pipeline.trainers.reward import Pairs, RewardSection, score_head
+from pipeline.workflow.reader_votes import reader_rows, votes_by_reader
 from pipeline.workflow.stage import Run, main_process, say
 
 
 def train_reward(run: Run) -> None:
     """Write ``scores`` of the held-out rows and the ``reward`` adapter."""
     args = training_arguments(run.config, "reward", RewardSection, run.workdir)
-    require_rows(run.version("preferences"), args.loss)
+    require_rows(run.version("preferences"), args)
+    if "start" in run.inputs and args.loss != "pointwise":
+        what = "reward.inputs.start is gone on from under reward.loss: pointwise alone."
+        raise ConfigError(
+            str(run.config.path), what, "Leave it out: a reward model of pairs begins from the base."
+        )
     sets = test_sets(run, args.test_sets)
     source, revision = run.base
     base = load_causal_lm(source, revision)  # checks the base before anything is read
@@ -93,14 +103,20 @@ def test_sets(run: Run, section: dict[str, Any]) -> dict[str, PairRows]:
     return sets
 
 
-def require_rows(preferences: Version, loss: str) -> None:
-    """Raise DataError where there are no rows for ``loss``, naming the other loss where it has some."""
+def require_rows(preferences: Version, args: RewardSection) -> None:
+    """DataError where there are no rows for the loss, naming the other where it has some, or of a reader."""
+    loss = args.loss
     rows = {(s, c): preferences.splits.get(split_key(s, c), 0) for s in SPLITS for c in ("default", "unpaired")}
     if loss == "pointwise" and not rows["train", "unpaired"]:
         raise DataError(
             preferences.where,
             'config "unpaired" has no single labelled completions to train on.',
             "Set reward.loss=pairwise." if rows["train", "default"] else "Collect some with label.mode=thumbs.",
+        )
+    if args.reader is not None and not votes_by_reader(preferences).get(args.reader, {}).get("train"):
+        readers = ", ".join(votes_by_reader(preferences)) or "none"
+        raise DataError(
+            preferences.where, f"holds no vote of reader {args.reader} to train on.", f"It has: {readers}."
         )
     for split in SPLITS:
         if loss == "pairwise" and rows[split, "unpaired"] and not rows[split, "default"]:
@@ -143,14 +159,12 @@ def pairwise(run: Run, args: RewardSection, tokenizer: Any, sets: dict[str, Pair
 
 def pointwise(run: Run, args: RewardSection, tokenizer: Any, sets: dict[str, PairRows]) -> None:
     """Train and measure on single labelled completions, and measure on held-out pairs where there are any."""
-    preferences = run.version("preferences")
-    rows, paired = (
-        {s: preferences.rows(s, c) if preferences.has_split(s, c) else [] for s in SPLITS}
-        for c in ("unpaired", "default")
-    )
-    rows["train"] = learnt(rows["train"], earlier_ids(run, "unpaired"), args.old_share)
+    rows, paired = judged_rows(run, args)
     limit, position = args.max_length or NO_LIMIT, score_position(tokenizer)
-    labelled = {s: pointwise_trainer.tokenize_labelled(tokenizer, r, limit, position) for s, r in rows.items()}
+    labelled = {
+        s: pointwise_trainer.tokenize_labelled(tokenizer, r, limit, position, args.reader_heads and s == "train")
+        for s, r in rows.items()
+    }
     pairs = tokenize_pairs(paired, args, tokenizer)
     dropped = {split: labels.dropped for split, labels in labelled.items()}
     if paired["test"]:
@@ -158,18 +172,41 @@ def pointwise(run: Run, args: RewardSection, tokenizer: Any, sets: dict[str, Pai
     train = labelled["train"]
     say("reward", f"{len(train.kept)} completions, {sum(dropped.values())} rows dropped for length")
     require_kept(labelled, args.max_length)
-    model, figures = pointwise_trainer.train(args, *run.base, tokenizer, train, run.workdir / "metrics.jsonl")
+    start = run.version("start").path if "start" in run.inputs else None
+    trained = pointwise_trainer.train(
+        args, *run.base, tokenizer, train, run.workdir / "metrics.jsonl", start, labelled["test"].ids
+    )
+    model, figures = trained.model, trained.figures
     if main_process():
         texts = training_texts(paired, pairs)
         metrics, table = measure_labelled(run, model, rows, labelled, figures["offset"])
         metrics = explain_chance_of_labels(model, metrics, labelled)
         tables = [table]
+        if trained.before:
+            figures["start_auc"] = to_json(auc(trained.before, [bool(row["label"]) for row in table[2]]))
         if pairs["test"].kept:
             of_pairs, table = measure_pairs(run, model, paired, pairs, texts)
             metrics, tables = replace(metrics, pairs=of_pairs), [table, *tables]
         of_sets, more = measure_sets(run, model, tokenizer, sets, texts)
         figures |= {"dropped_for_length": dropped, "pad_token_id": model.config.pad_token_id}
-        publish(run, args, model, tokenizer, train.ids, figures, replace(metrics, sets=of_sets), [*tables, *more])
+        metrics = replace(metrics, sets=of_sets)
+        publish(run, args, model, tokenizer, train.ids, figures, metrics, [*tables, *more], trained.heads)
+
+
+def judged_rows(run: Run, args: RewardSection) -> tuple[Rows, Rows]:
+    """Single labelled completions and pairs, by split: everybody's, or one reader's own completions alone."""
+    preferences = run.version("preferences")
+    rows, paired = (
+        {s: preferences.rows(s, c) if preferences.has_split(s, c) else [] for s in SPLITS}
+        for c in ("unpaired", "default")
+    )
+    if args.reader is not None:  # what two others think of a pair is nothing of theirs
+        rows, paired = {s: reader_rows(preferences, s, args.reader) for s in SPLITS}, {s: [] for s in SPLITS}
+    elif args.reader_heads:
+        own = (reader_rows(preferences, "train", reader) for reader in votes_by_reader(preferences))
+        rows["train"] = [row for of_reader in own for row in of_reader]
+    rows["train"] = learnt(rows["train"], earlier_ids(run, "unpaired"), args.old_share)
+    return rows, paired
 
 
 def tokenize_pairs(rows: Rows, args: RewardSection, tokenizer: Any) -> dict[str, Pairs]:
@@ -192,12 +229,14 @@ def publish(
     figures: dict[str, Any],
     metrics: RewardMetrics,
     tables: list[Table],
+    heads: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write the scores and the adapter.
 
     Args:
         reference: token rows on which the score's mean and standard deviation may be measured.
         tables: (config, schema, rows) of ``scores``.
+        heads: of readers, beside the adapter's own.
     """
     # Ordered by hash: a sorted dataset gives a fair sample too.
     reference = sorted(reference, key=digest)[: args.reference_samples]
@@ -213,6 +252,8 @@ def publish(
         base, revision = run.published_base(draft, loaded_commit(*run.base))
         save_adapter(model, "default", draft.path, base=base, revision=revision, tokenizer=tokenizer)
         scoring.save(draft.path)
+        if heads:
+            save_reader_heads(draft.path, heads)
         run.keep_metrics(draft)
         draft.device = str(model.device)
         draft.stats.update(figures, **vars(scoring), evaluation=stats)

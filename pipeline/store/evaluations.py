@@ -16,6 +16,13 @@ def newest_loop(store: Store, policy: Version) -> Version | None:
     return newest_made_of(store, policy, "policy", "loop")
 
 
+def newest_readers(store: Store, policy: Version) -> Version | None:
+    """The newest record of readers in which this policy is shared, or a reader's own; None where there is none."""
+    records = [version for name in store.names() if name.endswith("-readers") for version in store.versions(name)]
+    made = [v for v in records if any(p.ref == policy.ref for p in v.manifest.parents)]
+    return max(made, key=lambda version: version.manifest.created_at, default=None)
+
+
 def newest_made_of(store: Store, version: Version, role: str, kind: str) -> Version | None:
     """The newest version named ``...-KIND`` that has ``version`` as its parent in ``role``; None without one."""
     own = f"{version.name.removesuffix(f'-{role}')}-{kind}"

@@ -22,6 +22,8 @@ UNLISTED = frozenset({"manifest.json", "README.md"})
 
 ADAPTER_CONFIG, BASE_KEY = "adapter_config.json", "base_model_name_or_path"
 """The file of an adapter that says where its base is, and its key for that."""
+READER_HEADS = "readers/heads.safetensors"
+"""Of a shared reward model: the heads that it learnt for readers. Nothing in a folder is published."""
 
 
 def adapter_digest(path: Path) -> str | None:

@@ -21,8 +21,8 @@ TOKENS = 512
 TOKENS_GPU = 16384
 
 
-def classifier(base: str, revision: str | None, seed: int) -> Any:
-    """A sequence classifier of one output over ``base``, its head zero.
+def classifier(base: str, revision: str | None, seed: int, heads: int = 1) -> Any:
+    """A sequence classifier of one output over ``base``, or of several heads, its heads zero.
 
     So every score is 0 at the start, and the loss that of a coin, however large the base's states are.
 
@@ -31,6 +31,8 @@ def classifier(base: str, revision: str | None, seed: int) -> Any:
     """
     torch.manual_seed(seed)
     model: Any = load_classifier(base, revision)
+    if heads > 1:
+        model.score = torch.nn.Linear(model.score.in_features, heads, bias=False)
     with torch.no_grad():
         model.score.weight.zero_()
     return fuse_activations(model).eval()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,33 +14,57 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from pipeline.base.errors import DataError
-from pipeline.modeling.lora import lora_config
+from pipeline.base.records import reader_of
+from pipeline.modeling.lora import lora_config, with_reward_adapter
+from pipeline.modeling.reader_heads import read_reader_head
 from pipeline.modeling.tokens import encode_completions, encode_prompts, eos_id, pad_id, right_pad
 from pipeline.modeling.types import Tokenizer
-from pipeline.scoring.reward_adapter import Position, scored_rows
+from pipeline.scoring.reward_adapter import Position, score_rows, scored_rows
 from pipeline.trainers.common import MetricsFile, StopDiverged
 from pipeline.trainers.packed_classifier import classifier, set_up_passes
-from pipeline.trainers.reward import RewardSection, Trainer, finish, require_batch
+from pipeline.trainers.reward import RewardSection, Trainer, finish, require_batch, score_head
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Tokenised completions with their prompts, each row ending on the scored token, and their labels."""
+    """Tokenised completions with their prompts, each row ending on the scored token, and their labels.
+
+    Attributes:
+        readers: whose label each is, where readers have heads of their own; else empty.
+    """
 
     ids: list[list[int]]
     labels: list[bool]
     kept: list[int]
     dropped: int
     longest: int = 0
+    readers: list[str] = field(default_factory=list[str])
+
+    @property
+    def names(self) -> list[str]:
+        """The readers, in the order of their heads."""
+        return sorted(set(self.readers))
 
     def dataset(self) -> Dataset:
-        return Dataset.from_dict({"input_ids": self.ids, "liked": [float(label) for label in self.labels]})
+        columns = {"input_ids": self.ids, "liked": [float(label) for label in self.labels]}
+        number = {name: i for i, name in enumerate(self.names, 1)}
+        return Dataset.from_dict(
+            columns | ({"reader": [number[name] for name in self.readers]} if self.readers else {})
+        )
 
 
 def tokenize_labelled(
-    tokenizer: Tokenizer, rows: Sequence[dict[str, Any]], max_length: int, position: Position
+    tokenizer: Tokenizer,
+    rows: Sequence[dict[str, Any]],
+    max_length: int,
+    position: Position,
+    readers: bool = False,
 ) -> Labelled:
-    """Tokenise ``unpaired`` rows as pairs are; longer rows than ``max_length`` tokens are dropped and counted."""
+    """Tokenise ``unpaired`` rows as pairs are; longer rows than ``max_length`` tokens are dropped and counted.
+
+    Args:
+        readers: keep whose label each is.
+    """
     prompts = encode_prompts(tokenizer, [r["prompt"] for r in rows])
     completions = encode_completions(tokenizer, [r["completion"] for r in rows])
     ids = scored_rows(prompts, completions, eos_id(tokenizer), position)
@@ -51,6 +75,7 @@ def tokenize_labelled(
         kept,
         len(rows) - len(kept),
         max(map(len, ids), default=0),
+        [reader_of(rows[i]["annotator"]) for i in kept] if readers else [],
     )
 
 
@@ -100,7 +125,7 @@ class PointwiseTrainer(Trainer):
         return dataset
 
     def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = ["input_ids", "liked"]
+        self._signature_columns = ["input_ids", "liked", "reader"]
 
     def compute_loss(
         self,
@@ -111,7 +136,9 @@ class PointwiseTrainer(Trainer):
     ) -> Any:
         mask, liked = inputs["attention_mask"], inputs["liked"]
         outputs = model(input_ids=inputs["input_ids"], attention_mask=mask, use_cache=False)
-        scores = outputs.logits.squeeze(-1)
+        scores = outputs.logits[:, 0]
+        if "reader" in inputs:
+            scores = scores + outputs.logits.gather(1, inputs["reader"][:, None]).squeeze(1)
         loss = pointwise_loss(scores, liked, self.offset) * self.share
         with torch.no_grad():
             self._count(scores, liked, mask)
@@ -130,6 +157,23 @@ class PointwiseTrainer(Trainer):
         metrics["accuracy"].append(cast("Tensor", correct).mean().item())
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A trained reward model.
+
+    Attributes:
+        model: the PEFT sequence classifier, with adapter ``default`` and head ``score``.
+        figures: for the manifest; ``offset`` is the log-odds of a like: P(like) is sigmoid(score + offset).
+        heads: (1, H) of each reader, where there are some.
+        before: raw scores of held-out rows before training, of a model that was begun from another.
+    """
+
+    model: Any
+    figures: dict[str, Any]
+    heads: dict[str, Tensor]
+    before: list[float]
+
+
 class Collator:
     """Pads the rows of a batch on the right."""
 
@@ -139,33 +183,65 @@ class Collator:
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         ids, lengths = right_pad([r["input_ids"] for r in rows], self.fill)
         mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
-        return {"input_ids": ids, "attention_mask": mask, "liked": torch.tensor([r["liked"] for r in rows])}
+        columns = {name: torch.tensor([r[name] for r in rows]) for name in ("liked", "reader") if name in rows[0]}
+        return {"input_ids": ids, "attention_mask": mask, **columns}
 
 
 def train(
-    args: RewardSection, base: str, revision: str | None, tokenizer: Tokenizer, rows: Labelled, metrics: Path
-) -> tuple[Any, dict[str, Any]]:
+    args: RewardSection,
+    base: str,
+    revision: str | None,
+    tokenizer: Tokenizer,
+    rows: Labelled,
+    metrics: Path,
+    start: Path | None = None,
+    held_out: Sequence[list[int]] = (),
+) -> Trained:
     """Train a reward model on single labelled ``rows``, as :func:`pipeline.trainers.reward.train` does on pairs.
 
-    Returns:
-        The PEFT sequence classifier (adapter ``default``, head ``score``) and figures for the manifest; ``offset``
-        is the log-odds of a like, so that P(like) is sigmoid(score + offset).
+    Where ``rows`` have readers, each has a head besides the shared one, on the same trunk; a label is predicted by
+    the sum of both, so that the trunk learns what readers go by though their tastes cancel out.
+
+    Args:
+        start: a reward adapter to go on from, with its LoRA settings and head, and the head of ``args.reader``
+            where it has one; by default a new one.
+        held_out: token rows that ``start`` scores before it is trained.
     Raises:
         DataError: too few completions for one batch, or all labels alike.
+        ModelError: ``start`` does not fit the base.
     """
     require_batch(args, len(rows.kept), "completions")
     offset = log_odds(rows.labels)
-    model = classifier(base, revision, args.seed)
+    model = classifier(base, revision, args.seed, 1 + len(rows.names))
+    per_pass = set_up_passes(model, args, (rows.ids,))
+    before: list[float] = []
+    if start is not None:
+        model = with_reward_adapter(model, start)
+        before = score_rows(model, score_head(model), held_out).tolist()
+        own = None if args.reader is None else read_reader_head(start, args.reader)
+        with torch.no_grad():
+            score_head(model).add_(0 if own is None else own)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(".default" in name and (".score." in name or not args.head_only))
     trainer = PointwiseTrainer(
         model=model,
         args=args,
-        rows_per_pass=set_up_passes(model, args, (rows.ids,)),
+        rows_per_pass=per_pass,
         data_collator=Collator(pad_id(tokenizer)),
         processing_class=tokenizer,
         train_dataset=rows.dataset(),
-        peft_config=lora_config(model, **args.lora(), task_type="SEQ_CLS"),
+        peft_config=None if start is not None else lora_config(model, **args.lora(), task_type="SEQ_CLS"),
         callbacks=[MetricsFile(metrics), StopDiverged("reward")],
         offset=offset,
     )
     trained, figures = finish(trainer, tokenizer)
-    return trained, figures | {"completions": len(rows.kept), "likes": sum(rows.labels), "offset": offset}
+    figures |= {"completions": len(rows.kept), "likes": sum(rows.labels), "offset": offset}
+    return Trained(trained, figures, dict(zip(rows.names, split_heads(trained), strict=True)), before)
+
+
+def split_heads(model: Any) -> list[Tensor]:
+    """Leave the shared head in the model, and return each reader's, (1, H)."""
+    score = model.get_base_model().score.modules_to_save["default"]
+    shared, *readers = score.weight.detach().clone().split(1)
+    score.weight, score.out_features = torch.nn.Parameter(shared), 1
+    return readers

@@ -16,6 +16,7 @@ from pipeline.workflow.sections.evaluate import EvaluateSection
 from pipeline.workflow.sections.governance import GovernanceSection
 from pipeline.workflow.sections.loop import LoopSection
 from pipeline.workflow.sections.ppo import PPOKeys
+from pipeline.workflow.sections.readers import ReadersSection
 from pipeline.workflow.sections.report import ReportSection
 from pipeline.workflow.sections.reward import RewardKeys
 from pipeline.workflow.sections.sft import SFTKeys
@@ -30,8 +31,9 @@ SECTIONS: Mapping[str, type[Any]] = {
     "evaluate": EvaluateSection,
     "report": ReportSection,
     "loop": LoopSection,
+    "readers": ReadersSection,
 }
-"""The keys of each stage, and of the loop of them. Those of ``label`` are the page's:
+"""The keys of each stage, of the loop of them, and of readers' own. Those of ``label`` are the page's:
 :func:`pipeline.base.plugins.label_section`."""
 NOT_STAGES = ("label", "governance")
 """Sections of no stage."""
@@ -94,6 +96,7 @@ class Experiment(SharedKeys):
     report: ReportSection
     governance: GovernanceSection
     loop: LoopSection
+    readers: ReadersSection
     written: Mapping[str, Mapping[str, Any]]
     chosen: Mapping[str, Mapping[str, Any]]
     named_inputs: Mapping[str, Mapping[str, str]]

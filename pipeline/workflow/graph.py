@@ -45,7 +45,7 @@ GRAPH = {
     "reward": Node(
         ("base", "preferences"),
         {"scores": "scores", "reward": "adapter"},
-        optional=("earlier", "earlier_reward"),
+        optional=("earlier", "earlier_reward", "start"),
     ),
     "ppo": Node(
         ("base", "prompts", "reward"),
@@ -56,7 +56,7 @@ GRAPH = {
     "report": Node(
         ("base", "preferences", "scores", "reward", "policy", "evaluation"),
         {"report": "report"},
-        optional=("loop",),
+        optional=("loop", "readers"),
     ),
 }
 

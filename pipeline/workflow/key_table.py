@@ -83,6 +83,7 @@ def places() -> dict[str, str]:
         "report": "the page that says whether the policy got better",
         "loop": "rounds of all stages, each on the policy's own samples",
         "loop.stop": "what ends a loop before its last round",
+        "readers": "what each reader has of their own: reward model and policy",
         "label": "what people are asked, and the page they answer on",
         "governance": "what a version must have before it is published",
         "reward.test_sets.NAME": "a set of pairs to measure the reward model on",

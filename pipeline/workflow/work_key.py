@@ -15,7 +15,17 @@ from pipeline.workflow.experiment import Experiment
 from pipeline.workflow.graph import External, Input, scorers_by_role, trains_base
 from pipeline.workflow.samplers import sampled_by
 
-FORMATS = {"sft": 1, "collect": 1, "reward": 2, "ppo": 1, "evaluate": 1, "report": 5, "sweep": 1, "loop": 2}
+FORMATS = {
+    "sft": 1,
+    "collect": 1,
+    "reward": 2,
+    "ppo": 1,
+    "evaluate": 1,
+    "report": 5,
+    "sweep": 1,
+    "loop": 2,
+    "readers": 1,
+}
 """The format of each stage's outputs, raised by one when the same inputs and settings give another output. Then
 finished work is done again. ``tests/stages/test_output_formats.py`` fails where only the output changed."""
 

@@ -17,7 +17,7 @@ import pytest
 
 import pipeline.annotators
 import pipeline.tasks
-from pipeline.annotators import Annotator, Context, Source, load_annotator
+from pipeline.annotators import Annotator, Context, Readers, Source, load_annotator
 from pipeline.base.errors import ConfigError
 from pipeline.base.plugins import load_plugin
 from pipeline.base.records import Abstention, Annotation, Comparison
@@ -92,6 +92,7 @@ TASKS: dict[str, Args] = {
     "continuation": lambda directory: {"dataset": rows_file(directory)},
     "drawing": lambda directory: {"corpus_size": 100},
     "music": lambda directory: {"corpus_size": 100, "openings": 200},
+    "news": lambda directory: {"corpus_size": 100},
     "prompts": lambda directory: {"dataset": rows_file(directory), "corpus_column": "chosen", "gold": "vader"},
     "random_walks": lambda directory: {"corpus_size": 100},
     "requests": lambda directory: {},
@@ -104,6 +105,7 @@ ANNOTATORS: dict[str, Args] = {
     "classifier": lambda directory: {"model": tiny_model(directory), "device": "cpu"},
     "discriminator": lambda directory: {},
     "oracle": lambda directory: {},
+    "readers": lambda directory: {},
     "replay": lambda directory: {"dataset": rows_file(directory)},
 }
 
@@ -226,33 +228,42 @@ def test_task_gold(make_task: Callable[[], Task]) -> None:
 
 COMPARISONS = [Comparison(f"Number {i} is", " good" * (1 + i % 3), " bad" * (1 + i % 4)) for i in range(20)]
 COMPARISONS.append(Comparison("Number is", "", " good"))
+READERS = {"r1": length, "r2": length}
 
 
 @pytest.fixture(params=modules(pipeline.annotators))
-def make_annotator(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[int], Annotator | Source]:
+def make_annotator(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Callable[[int], Annotator | Readers | Source]:
     args = args_of(ANNOTATORS, "ANNOTATORS", request.param, tmp_path)
     module = importlib.import_module(f"pipeline.annotators.{request.param}")
     check_module(module, "Options", ["build"])
 
-    def make(seed: int) -> Annotator | Source:
-        return load_annotator(request.param, args, Context(length, seed, "configs/x.yaml", written=written))
+    def make(seed: int) -> Annotator | Readers | Source:
+        return load_annotator(request.param, args, context_of(seed))
 
-    context = Context(length, 0, "configs/x.yaml", written=written)
+    def context_of(seed: int) -> Context:
+        return Context(length, seed, "configs/x.yaml", written=written, readers=READERS)
+
+    context = context_of(0)
     check_unknown_option(lambda extra: load_annotator(request.param, args | extra, context))
     return make
 
 
-def test_annotator(make_annotator: Callable[[int], Annotator | Source]) -> None:
+def test_annotator(make_annotator: Callable[[int], Annotator | Readers | Source]) -> None:
     annotator = make_annotator(0)
     assert annotator.name.strip()
-    assert isinstance(annotator, Annotator) != isinstance(annotator, Source), "either one or the other"
-    if isinstance(annotator, Source):
+    kinds = [isinstance(annotator, kind) for kind in (Annotator, Readers, Source)]
+    assert kinds.count(True) == 1, "one or the other"
+    if isinstance(annotator, Readers):
+        check_readers(annotator, make_annotator)
+    elif isinstance(annotator, Source):
         check_source(annotator, make_annotator)
     else:
         check_annotator(annotator, make_annotator)
 
 
-def check_annotator(annotator: Annotator, make: Callable[[int], Annotator | Source]) -> None:
+def check_annotator(annotator: Annotator, make: Callable[[int], Annotator | Readers | Source]) -> None:
     judged = list(annotator.annotate_all(COMPARISONS))
     assert [j.comparison_id for j in judged] == [c.id for c in COMPARISONS], "one answer each, in order"
     assert {j.annotator for j in judged} == {annotator.name}
@@ -273,7 +284,7 @@ def choice(answer: Annotation | Abstention) -> str:
     return answer.choice if isinstance(answer, Annotation) else answer.reason
 
 
-def check_source(source: Source, make: Callable[[int], Annotator | Source]) -> None:
+def check_source(source: Source, make: Callable[[int], Annotator | Readers | Source]) -> None:
     judged = list(source.judged())
     assert judged
     assert all(annotation.comparison_id == comparison.id for comparison, annotation in judged)
@@ -283,3 +294,16 @@ def check_source(source: Source, make: Callable[[int], Annotator | Source]) -> N
     fresh = make(0)
     assert isinstance(fresh, Source)
     assert list(fresh.judged()) == judged
+
+
+def check_readers(readers: Readers, make: Callable[[int], Annotator | Readers | Source]) -> None:
+    texts = [(c.prompt, c.completion_a) for c in COMPARISONS]
+    opinions = list(readers.opinions(texts))
+    assert opinions
+    assert {opinion.annotator for opinion in opinions} <= set(READERS)
+    assert [o.number for o in opinions] == sorted(o.number for o in opinions)
+    assert {o.number for o in opinions} <= set(range(len(texts)))
+    fresh = make(0)
+    assert isinstance(fresh, Readers)
+    assert list(fresh.opinions(texts)) == opinions
+    assert list(readers.opinions([])) == []

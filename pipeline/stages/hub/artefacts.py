@@ -97,6 +97,22 @@ class Plan:
         self.personal_data: Mapping[str, Mapping[str, int]] = {}
         self._base = base
         self._names: dict[str, str] = {}
+        self._whose = ""
+
+    def add_all(self, version: Version) -> list[Artefact]:
+        """Add a version, or what a record of readers names: the shared policy, and each reader's as NAME-READER.
+
+        Raises:
+            PipelineError: see :meth:`add`.
+        """
+        if version.manifest.stage != "readers":
+            return [self.add(version)]
+        policies = {p.role.partition("-")[2]: p for p in version.manifest.parents if p.role.startswith("policy")}
+        added: list[Artefact] = []
+        for reader, parent in policies.items():
+            self._whose = f"-{reader}" if reader else ""
+            added.append(self.add(self.store.resolve(parent.ref), self._whose))
+        return added
 
     def add(self, version: Version, suffix: str = "") -> Artefact:
         """Add a version and what it refers to; the one that is there already where it was added before.
@@ -149,7 +165,7 @@ class Plan:
             return None
         if parent.role.startswith("reward_") and there.manifest.kind != "adapter":
             return None
-        return self.add(there, f"-{parent.role.replace('_', '-')}")
+        return self.add(there, f"{self._whose}-{parent.role.replace('_', '-')}")
 
     def _is_being_added(self, parent: Parent) -> bool:
         """Whether it is on its way into the plan, and so refers to this one."""

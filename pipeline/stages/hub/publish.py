@@ -37,14 +37,14 @@ def main(argv: list[str] | None = None) -> int:
     version, override = store.resolve(args.ref), Override.given(args.override, args.by)
     asked = asked_of(store, version, asdict(load_governance(args.config, args.overrides)))
     plan = Plan(store, check_repo(args.repo), args.base, args.without_consent, "consent" not in asked)
-    named = plan.add(version)
+    named = plan.add_all(version)
     for line in plan.left_out:
         say("publish", f"left out: {line}")
     plan.personal_data = personal_data(plan)
     for ref, counts in plan.personal_data.items():
         warning = "" if "personal_data" in asked or not counts else "warning: "
         say("publish", f"{warning}personal data in {ref}: {in_words(counts)}")
-    lacking = missing(plan, named, asked)
+    lacking = list(dict.fromkeys(lack for artefact in named for lack in missing(plan, artefact, asked)))
     if args.dry_run:
         show(plan, public=args.public)
         for lack in lacking:
@@ -62,7 +62,9 @@ def _parser() -> argparse.ArgumentParser:
         "reward model, as an adapter and merged, the base if it exists only here, preferences and prompts.",
         epilog="The token is HF_TOKEN, or that of `hf auth login`. The same command again does what is left.",
     )
-    parser.add_argument("ref", metavar="REF", help="a version, such as demo-policy@v1")
+    parser.add_argument(
+        "ref", metavar="REF", help="a version, such as demo-policy@v1; NAME-readers: everybody's and each reader's"
+    )
     parser.add_argument("--repo", required=True, metavar="ORG/NAME", help="the others are ORG/NAME-reward ...")
     parser.add_argument("--dry-run", action="store_true", help="print what would go; nothing is sent or asked")
     parser.add_argument("--public", action="store_true", help="make new repositories public (default: private)")

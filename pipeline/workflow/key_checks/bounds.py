@@ -172,6 +172,7 @@ SECTIONS: Mapping[str, Mapping[str, Bound]] = {
     },
     "report": {"samples": NOT_NEGATIVE},
     "loop": {"rounds": COUNT, "labels": TWO},
+    "readers": {"least_votes": COUNT},
     "label": {
         "votes": COUNT,
         "enough": COUNT,
@@ -188,6 +189,7 @@ SECTIONS: Mapping[str, Mapping[str, Bound]] = {
 
 TASKS: Mapping[str, Mapping[str, Bound]] = {
     "reviews": {"corpus_size": Bound(100), "completion_tokens": COUNT, "test_share": SHARE},
+    "news": {"corpus_size": Bound(100), "completion_tokens": COUNT, "test_share": SHARE},
     "random_walks": {
         "nodes": Bound(3, 26),  # a letter each
         "edge_share": SHARE,
@@ -224,6 +226,12 @@ ANNOTATORS: Mapping[str, Mapping[str, Bound]] = {
         "min_difference": NOT_NEGATIVE,
     },
     "discriminator": {"max_words": COUNT},
+    "readers": {
+        "each": COUNT,
+        "threshold": FINITE,
+        "temperature": NOT_NEGATIVE,
+        "flip": Bound(0, 0.5, below=True),
+    },
     "replay": {"limit": COUNT, "min_score_ratio": NOT_NEGATIVE},
 }
 """``collect.annotator_args`` of the annotators in this package."""

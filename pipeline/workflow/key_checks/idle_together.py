@@ -133,6 +133,18 @@ RULES: tuple[Rule, ...] = (
         "without reward.inputs.earlier, the preferences whose pairs are old", "Name them, or leave it out.", (1,),
     ),
     Rule(
+        "reward", ("head_only",), lambda raw, reward: not dict_of(reward.get("inputs")).get("start"),
+        "without reward.inputs.start, an adapter that stays as it is", "Name one, or leave it out.", (False,),
+    ),
+    Rule(
+        "reward", LORA, lambda raw, reward: bool(dict_of(reward.get("inputs")).get("start")),
+        "beside reward.inputs.start, an adapter with its own", "Leave it out, or start.",
+    ),
+    Rule(
+        "reward", ("reader", "reader_heads"), lambda raw, reward: reward.get("loss") != "pointwise",
+        "under reward.loss: pairwise: readers judge single completions", "Set reward.loss: pointwise.", (False,),
+    ),
+    Rule(
         "ppo", ("reference",), lambda raw, ppo: not dict_of(ppo.get("inputs")).get("start"),
         "without ppo.inputs.start: the KL is measured to the base", "Leave it out.", ("start", "base"),
     ),

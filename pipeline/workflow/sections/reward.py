@@ -29,6 +29,22 @@ class RewardFields(TrainingFields):
     head_learning_rate: float | None = field(
         default=None, metadata={"help": "Of the head; that of LoRA (`learning_rate`) by default."}
     )
+    reader: str | None = field(
+        default=None,
+        metadata={
+            "help": "Learn from the votes of this reader alone, as `readers` calls them; needs `pointwise`."
+        },
+    )
+    reader_heads: bool = field(
+        default=False,
+        metadata={
+            "help": "Learn from everybody's own votes, with a head for each reader beside the shared one on the "
+            "same trunk; needs `pointwise`. A reader's model begins with theirs."
+        },
+    )
+    head_only: bool = field(
+        default=False, metadata={"help": "Train the head of `inputs.start` alone; its LoRA stays as it is."}
+    )
     old_share: float = field(
         default=1.0,
         metadata={
@@ -47,6 +63,8 @@ class RewardFields(TrainingFields):
 
     def check_rules(self) -> None:
         """Raises ValueError where our keys contradict each other."""
+        if self.reader is not None and self.reader_heads:
+            raise ValueError("reader_heads are of everybody's model, and reader is one of them; give one of them")
         if self.disable_dropout and self.lora_dropout:
             raise ValueError(
                 f"lora_dropout {self.lora_dropout} does nothing under disable_dropout: true; give one of them"

@@ -9,7 +9,13 @@ import torch
 
 from pipeline.base.errors import ModelError
 from pipeline.modeling.lora import add_role, lora_config, save_adapter
-from pipeline.modeling.roles import active_adapter, block_list, hidden_states, last_mlp_at, merged_adapter
+from pipeline.modeling.roles import (
+    active_adapter,
+    block_list,
+    hidden_states,
+    last_mlp_at,
+    merged_adapter,
+)
 from tests.conftest import tiny_gpt2, tiny_llama, tiny_tokenizer, with_lora
 from tests.unit.modeling.unpadded.test_rows import tiny_bloom
 

@@ -12,7 +12,10 @@ import pytest
 import torch
 
 from pipeline.base.errors import DataError
+from pipeline.base.records import reader_of
 from pipeline.evaluation.reward.pointwise_metrics import auc
+from pipeline.modeling.lora import save_adapter
+from pipeline.modeling.reader_heads import save_reader_heads
 from pipeline.modeling.tokens import pad_id
 from pipeline.scoring.reward_adapter import score_position, score_rows
 from pipeline.trainers import pointwise
@@ -55,7 +58,8 @@ def tokenized(rows: Sequence[dict[str, Any]], tokenizer: Any, max_length: int = 
 def trained(root: Path, base: Any, rows: Sequence[dict[str, Any]], tokenizer: Any, **more: Any) -> tuple[Any, Any]:
     args = settings(root, **more)
     data = tokenized(rows, tokenizer)
-    return pointwise.train(args, base_in(root, base), None, tokenizer, data, root / "metrics.jsonl")
+    made = pointwise.train(args, base_in(root, base), None, tokenizer, data, root / "metrics.jsonl")
+    return made.model, made.figures
 
 
 # Catches: a sum for the mean, likes and dislikes swapped, the offset left out or its sign.
@@ -209,3 +213,53 @@ def test_it_learns(tmp_path: Path, likes: float):
 def test_too_few_for_a_batch(tmp_path: Path):
     with pytest.raises(DataError, match="3 completions are too few for a batch of 16"):
         trained(tmp_path, tiny_gpt2(), toy(3, seed=0), tiny_tokenizer())
+
+
+def opinions(n: int, seed: int, readers: Sequence[str]) -> list[dict[str, Any]]:
+    """Of two readers one likes what the other does not: together they like nothing."""
+    rows: list[dict[str, Any]] = []
+    for i, row in enumerate(toy(n, seed)):
+        side = i % len(readers)
+        rows.append({**row, "label": row["label"] != (side == 1), "annotator": readers[side]})
+    return rows
+
+
+# Mutations caught: the readers' heads left out of the loss; the shared head in place of a reader's; rows numbered
+# in another order than the heads are.
+def test_each_reader_has_a_head_where_tastes_cancel_out(tmp_path: Path):
+    tokenizer, names = tiny_tokenizer(), ["p_00000000aa", "p_00000000bb"]
+    args = settings(tmp_path, learning_rate=1e-2, num_train_epochs=4)
+    data = pointwise.tokenize_labelled(tokenizer, opinions(480, 0, names), 100, score_position(tokenizer), True)
+    base = base_in(tmp_path, tiny_gpt2())
+    made = pointwise.train(args, base, None, tokenizer, data, tmp_path / "metrics.jsonl")
+    readers = [reader_of(name) for name in names]
+    assert list(made.heads) == sorted(readers)
+    assert score_head(made.model).shape == made.heads[readers[0]].shape == (1, 32)
+    held_out = toy(120, 1)
+    ids, liked = tokenized(held_out, tokenizer).ids, [row["label"] for row in held_out]
+
+    def area(head: torch.Tensor) -> float:
+        return auc(score_rows(made.model, head, ids).tolist(), liked).value
+
+    shared = score_head(made.model)
+    assert area(shared + made.heads[readers[0]]) > 0.9
+    assert area(shared + made.heads[readers[1]]) < 0.1
+
+    # A reader's own model begins with the trunk, the shared head and theirs, as the stage leaves them.
+    start = tmp_path / "start"
+    save_adapter(made.model, "default", start, base=base, revision=None, tokenizer=tokenizer)
+    save_reader_heads(start, made.heads)
+    own = [row for row in opinions(480, 0, names) if row["annotator"] == names[1]][:16]
+    for reader, below in ((readers[1], True), ("r00000000", None)):
+        args = settings(tmp_path / reader, learning_rate=1e-6, max_steps=1, reader=reader, head_only=True)
+        begun = pointwise.train(
+            args, base, None, tokenizer, tokenized(own, tokenizer), tmp_path / "m.jsonl", start, ids
+        )
+        # Before training it is measured as everybody's.
+        assert begun.before == pytest.approx(score_rows(made.model, shared, ids).tolist(), abs=1e-5)
+        after = auc(score_rows(begun.model, score_head(begun.model), ids).tolist(), liked).value
+        assert after < 0.1 if below else after == pytest.approx(area(shared), abs=0.05)
+        assert begun.heads == {}
+        trunk = [(n, p) for n, p in begun.model.named_parameters() if "lora_" in n]
+        expected = dict(made.model.named_parameters())
+        assert all(torch.equal(p, expected[n]) for n, p in trunk)

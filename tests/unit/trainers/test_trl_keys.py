@@ -48,7 +48,7 @@ WORKS = {
     """,
     "reward": EVERYWHERE + TRAINER + """
         disable_dropout center_rewards_coefficient head_learning_rate loss reference_samples test_sets
-        old_share
+        old_share reader reader_heads head_only
     """,
     "ppo": EVERYWHERE + """
         eval_steps eval_delay num_mini_batches total_episodes local_rollout_forward_batch_size

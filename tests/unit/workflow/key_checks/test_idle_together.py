@@ -72,6 +72,13 @@ CASES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
         {"reward": {"old_share": 0.3, "inputs": {"earlier": "x@v1"}}},
     ),
     (
+        {"reward": {"head_only": True}},
+        "reward.head_only",
+        {"reward": {"head_only": True, "inputs": {"start": "x@v1"}}},
+    ),
+    ({"reward": {"inputs": {"start": "x@v1"}, "lora_r": 4}}, "reward.lora_r", {"reward": {"lora_r": 4}}),
+    ({"reward": {"reader": "r1"}}, "reward.reader", {"reward": {"reader": "r1", "loss": "pointwise"}}),
+    (
         {"ppo": {"reference": "base", "inputs": {"start": "x@v1", "reference": "y@v1"}}},
         "ppo.reference",
         {"ppo": {"reference": "base", "inputs": {"start": "x@v1"}}},
