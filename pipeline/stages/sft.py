@@ -12,8 +12,8 @@ from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedModel
 
 from pipeline.base.errors import DataError
-from pipeline.modeling.gguf_models import load_gguf, load_gguf_model
 from pipeline.modeling.loading import load_causal_lm, load_tokenizer, require_fit, save_model
+from pipeline.modeling.other_engines.gguf_models import load_gguf, load_gguf_model
 from pipeline.modeling.precision import note_slow_bf16
 from pipeline.modeling.types import Tokenizer
 from pipeline.sources.gguf_files import GgufFile, find_gguf

@@ -27,9 +27,9 @@ from pipeline.reporting.runs import results_of, reward_of
 from pipeline.results.policy import Evaluation
 from pipeline.results.stats import to_json
 from pipeline.store.store import Store
-from pipeline.workflow.sweep_jobs import Jobs, check_executor, parts_of
-from pipeline.workflow.sweep_launch import Launcher, StageFailed, Stopped, gpus, tail
-from pipeline.workflow.sweep_plan import Eta, SweepRun, in_words, parse_resource, plan, select_part, sweep_key
+from pipeline.workflow.sweeps.jobs import Jobs, check_executor, parts_of
+from pipeline.workflow.sweeps.launch import Launcher, StageFailed, Stopped, gpus, tail
+from pipeline.workflow.sweeps.plan import Eta, SweepRun, in_words, parse_resource, plan, select_part, sweep_key
 from pipeline.workflow.work_key import output_format
 
 LEVEL = 0.95

@@ -1,7 +1,7 @@
 """Conversations of several turns, of which the last reply is learnt. Needs no download.
 
 The user tells of themselves and asks for it later, so a reply has to go by the history. The grammar is in
-:mod:`pipeline.tasks._conversation_grammar`, the gold score in :mod:`pipeline.tasks._helpful_reply`.
+:mod:`pipeline.tasks.grammars.conversations`, the gold score in :mod:`pipeline.tasks.truths.helpful_reply`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pipeline.base.records import split_of
 from pipeline.formats.messages import Message
 from pipeline.tasks import Split
 from pipeline.tasks._chat import chat_render
-from pipeline.tasks._conversation_grammar import conversation, reply
-from pipeline.tasks._helpful_reply import HELPFUL_REPLY_NAME, helpful_replies
 from pipeline.tasks._pool import PromptPool
+from pipeline.tasks.grammars.conversations import conversation, reply
+from pipeline.tasks.truths.helpful_reply import HELPFUL_REPLY_NAME, helpful_replies
 
 Messages = list[Message]
 
@@ -62,7 +62,7 @@ class Task:
         return self._pool.draw(split, n, seed)
 
     def gold_scores(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
-        """:func:`pipeline.tasks._helpful_reply.helpful_reply` to the last turn, given the turns before it."""
+        """:func:`pipeline.tasks.truths.helpful_reply.helpful_reply` to the last turn, given the turns before it."""
         return helpful_replies(prompts, completions)
 
     @property

@@ -15,7 +15,7 @@ from functools import cached_property
 
 from pipeline.tasks import Split
 from pipeline.tasks._pool import PromptPool, pool_by_hash
-from pipeline.tasks._scene_grammar import COLOURS, FLOOR_OF_SKY, Thing, all_requests, scene, sentence
+from pipeline.tasks.grammars.scenes import COLOURS, FLOOR_OF_SKY, Thing, all_requests, scene, sentence
 from pipeline.texts.shape_pictures import Shape, parse_picture
 
 GOLD_NAME = "picture by its parts (0..1)"

@@ -14,7 +14,7 @@ from functools import cached_property
 
 from pipeline.tasks import Split
 from pipeline.tasks._pool import PromptPool, pool_by_hash
-from pipeline.tasks._tune_grammar import prompt, tune
+from pipeline.tasks.grammars.tunes import prompt, tune
 from pipeline.texts.abc_tunes import CLOSING, Bar, Tune, parse_tune
 
 GOLD_NAME = "tune by its notation (0..1)"

@@ -1,6 +1,6 @@
 """Headlines of local news, read by simulated people of different tastes. Needs no download.
 
-The grammar is in :mod:`pipeline.tasks._news_grammar`, the tastes in :mod:`pipeline.tasks._news_tastes`. The gold
+The grammar is in :mod:`pipeline.tasks.grammars.news`, the tastes in :mod:`pipeline.tasks.truths.news_tastes`. The gold
 score is what a reader thinks of a headline, which no stage learns from; without a reader it is the mean of all.
 """
 
@@ -14,8 +14,8 @@ from typing import Literal
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.records import reader_of, split_of
-from pipeline.tasks._news_grammar import all_prompts, article_line
-from pipeline.tasks._news_tastes import TASTES, mean_scores, taste_scores
+from pipeline.tasks.grammars.news import all_prompts, article_line
+from pipeline.tasks.truths.news_tastes import TASTES, mean_scores, taste_scores
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """A task for chat models: short requests of everyday life, answered in a few words. Needs no download.
 
 The requests, written for this task, are in ``requests.tsv``: 50 of each of 14 domains, a fifth of them held out.
-The gold score is in :mod:`pipeline.tasks._clear_reply`.
+The gold score is in :mod:`pipeline.tasks.truths.clear_reply`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pipeline.base.errors import ConfigError
 from pipeline.formats.messages import Message
 from pipeline.tasks import Split
 from pipeline.tasks._chat import chat_render
-from pipeline.tasks._clear_reply import CLEAR_REPLY_NAME, clear_replies
 from pipeline.tasks._pool import PromptPool
+from pipeline.tasks.truths.clear_reply import CLEAR_REPLY_NAME, clear_replies
 
 REQUESTS = Path(__file__).with_name("requests.tsv")
 
@@ -48,7 +48,7 @@ class Task:
         return self._pool.draw(split, n, seed)
 
     def gold_scores(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
-        """:func:`pipeline.tasks._clear_reply.clear_reply` to the request alone, without the template's words."""
+        """:func:`pipeline.tasks.truths.clear_reply.clear_reply` to the request alone, without the template's words."""
         return clear_replies([self._request(prompt) for prompt in prompts], completions)
 
     @cached_property

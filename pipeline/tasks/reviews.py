@@ -1,6 +1,6 @@
 """The embedded default task: short product and film reviews from a grammar. Needs no download.
 
-The grammar is in :mod:`pipeline.tasks._review_grammar`, the gold score in :mod:`pipeline.tasks._review_truth`.
+The grammar is in :mod:`pipeline.tasks.grammars.reviews`, the gold score in :mod:`pipeline.tasks.truths.reviews`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Literal
 
 from pipeline.base.errors import DataError
 from pipeline.base.records import split_of
-from pipeline.tasks._review_grammar import all_prompts, review
-from pipeline.tasks._review_truth import TRUTH_NAME, truths
 from pipeline.tasks._vader import VADER_NAME, vader_scores
+from pipeline.tasks.grammars.reviews import all_prompts, review
+from pipeline.tasks.truths.reviews import TRUTH_NAME, truths
 
 
 @dataclass
@@ -58,5 +58,5 @@ class Task:
         return pool if n is None else (pool * -(-n // len(pool)))[:n]
 
     def gold_scores(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
-        """See :func:`pipeline.tasks._review_truth.truth`; with ``gold: vader`` VADER's score of the completion."""
+        """See :func:`pipeline.tasks.truths.reviews.truth`; with ``gold: vader`` VADER's score of the completion."""
         return truths(prompts, completions) if self.gold == "truth" else vader_scores(completions)

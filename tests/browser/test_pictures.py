@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pipeline.labelling.items import Item
-from pipeline.tasks._scene_grammar import Thing, scene, sentence
+from pipeline.tasks.grammars.scenes import Thing, scene, sentence
 from tests.browser.desk import press, ready
 from tests.browser.test_annotate_page import violations
 

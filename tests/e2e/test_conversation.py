@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.store.store import Store
-from pipeline.tasks._helpful_reply import helpful_replies
+from pipeline.tasks.truths.helpful_reply import helpful_replies
 
 pytestmark = pytest.mark.slow
 

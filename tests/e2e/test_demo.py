@@ -18,8 +18,8 @@ import pytest
 import yaml
 
 from pipeline.store.store import Store
-from pipeline.tasks._review_grammar import BAD_CLOSINGS, BAD_SENTENCES
-from pipeline.tasks._review_truth import TRUTH_NAME
+from pipeline.tasks.grammars.reviews import BAD_CLOSINGS, BAD_SENTENCES
+from pipeline.tasks.truths.reviews import TRUTH_NAME
 from pipeline.workflow.experiment import STAGES
 from tests.stages.conftest import MINI
 

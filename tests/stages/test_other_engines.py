@@ -16,8 +16,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pipeline.__main__ import main
-from pipeline.modeling.gguf_writing import write_gguf
 from pipeline.modeling.loading import save_model
+from pipeline.modeling.other_engines.gguf_writing import write_gguf
 from pipeline.modeling.scratch import train_tokenizer
 from pipeline.store.store import Store
 from tests.stages.conftest import Project

@@ -21,7 +21,7 @@ from pipeline.modeling.reader_heads import read_reader_head
 from pipeline.stages.hub.artefacts import Plan
 from pipeline.stages.readers.readers import main
 from pipeline.store.store import Store, Version
-from pipeline.tasks._news_tastes import TASTES
+from pipeline.tasks.truths.news_tastes import TASTES
 from pipeline.trainers.ppo.trainer import PPOTrainer
 from pipeline.workflow.reader_votes import reader_rows, votes_by_reader
 from pipeline.workflow.readers import Readers

@@ -21,8 +21,8 @@ from pipeline.base.errors import ConfigError
 from pipeline.base.files import is_held
 from pipeline.stages import sweep
 from pipeline.store.store import Store, Version
-from pipeline.workflow import sweep_launch
-from pipeline.workflow.sweep_plan import Eta, parse_axis, parse_seeds, plan, select_part
+from pipeline.workflow.sweeps import launch as sweep_launch
+from pipeline.workflow.sweeps.plan import Eta, parse_axis, parse_seeds, plan, select_part
 from tests.stages import fake_stage
 from tests.stages.conftest import Project
 

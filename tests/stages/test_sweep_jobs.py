@@ -17,9 +17,9 @@ import pytest
 
 from pipeline.base.errors import ConfigError
 from pipeline.stages import sweep
-from pipeline.workflow import sweep_jobs
-from pipeline.workflow.sweep_jobs import RETRIES, Command
-from pipeline.workflow.sweep_plan import parse_resource
+from pipeline.workflow.sweeps import jobs as sweep_jobs
+from pipeline.workflow.sweeps.jobs import RETRIES, Command
+from pipeline.workflow.sweeps.plan import parse_resource
 from tests.stages.test_sweep import DRIVER, Sweep, inside, small
 
 __all__ = ["inside", "small"]
@@ -186,7 +186,7 @@ def test_killed_workers_change_nothing(small: Sweep, tmp_path: Path, monkeypatch
     pytest.importorskip("submitit", reason="submitit is not installed: pip install 'rlhf-pipeline[cluster]'")
     small.script({"ppo 0.02 0": "wait"})
     argv = [*small.argv(2), "--executor", "local", "--jobs", "2"]
-    code = f"from pipeline.workflow import sweep_jobs\nsweep_jobs.POLL_SECONDS = 0.2\n{DRIVER}"
+    code = f"from pipeline.workflow.sweeps import jobs as sweep_jobs\nsweep_jobs.POLL_SECONDS = 0.2\n{DRIVER}"
     command = [sys.executable, "-c", code, *argv]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:

@@ -11,9 +11,9 @@ from pipeline.formats.messages import render_plain
 from pipeline.labelling.conversation import turns
 from pipeline.modeling.scratch import train_tokenizer
 from pipeline.tasks import load_task
-from pipeline.tasks._conversation_grammar import VALUES, Conversation, conversation, reply
-from pipeline.tasks._helpful_reply import Asked, helpful_reply, read
 from pipeline.tasks.chat import Task
+from pipeline.tasks.grammars.conversations import VALUES, Conversation, conversation, reply
+from pipeline.tasks.truths.helpful_reply import Asked, helpful_reply, read
 from pipeline.trainers.sft import tokenize_corpus
 
 HISTORY = (

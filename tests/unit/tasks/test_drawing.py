@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.tasks._scene_grammar import all_requests, scene, sentence
 from pipeline.tasks.drawing import picture_score
+from pipeline.tasks.grammars.scenes import all_requests, scene, sentence
 from pipeline.texts.shape_pictures import Shape, parse_picture
 
 PROMPT = "Draw a red house, a green tree and a yellow sun."

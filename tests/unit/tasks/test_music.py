@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.tasks._tune_grammar import EIGHTHS, faultless, tune
+from pipeline.tasks.grammars.tunes import EIGHTHS, faultless, tune
 from pipeline.tasks.music import Marks, marks
 
 TUNES = [faultless(random.Random(f"tune {i}")) for i in range(30)]

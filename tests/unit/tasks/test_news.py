@@ -9,9 +9,9 @@ import pytest
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.records import reader_of
-from pipeline.tasks import _news_grammar as grammar
-from pipeline.tasks._news_tastes import TASTES, Headline, Taste, mean_scores, parse
+from pipeline.tasks.grammars import news as grammar
 from pipeline.tasks.news import Task
+from pipeline.tasks.truths.news_tastes import TASTES, Headline, Taste, mean_scores, parse
 
 PROMPT = "Harrow Bay, Monday noon, page 3:"
 GOOD = " Rose garden doubles its harvest."

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from pipeline.base.errors import ModelError
-from pipeline.modeling.gguf_models import load_gguf
 from pipeline.modeling.loading import load_causal_lm, load_tokenizer, save_model
+from pipeline.modeling.other_engines.gguf_models import load_gguf
 from tests.conftest import with_lora
 from tests.helpers.gguf_double import TEMPLATE, VOCABULARY, write_gguf
 from tests.helpers.refusals import refusal

@@ -9,10 +9,10 @@ from statistics import mean
 import pytest
 
 from pipeline.base.errors import ConfigError
-from pipeline.tasks import _review_grammar as grammar
 from pipeline.tasks import load_task
-from pipeline.tasks._review_truth import TRUTH_NAME, truth, truths
 from pipeline.tasks._vader import vader_scores
+from pipeline.tasks.grammars import reviews as grammar
+from pipeline.tasks.truths.reviews import TRUTH_NAME, truth, truths
 
 PROMPT = "I saw it at a small festival. The plot was"
 

@@ -16,7 +16,7 @@ from pipeline.base.records import digest
 from pipeline.store.store import Version
 from pipeline.workflow.config import load_config, replaced
 from pipeline.workflow.experiment import STAGES, Experiment
-from pipeline.workflow.sweep_launch import Launchable, made, stages
+from pipeline.workflow.sweeps.launch import Launchable, made, stages
 from pipeline.workflow.work_key import learning_part
 from pipeline.workflow.yaml_text import parse_yaml
 

@@ -12,9 +12,9 @@ from tokenizers import pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from pipeline.base.errors import ModelError
-from pipeline.modeling import gguf_writing
-from pipeline.modeling.gguf_writing import write_gguf
 from pipeline.modeling.loading import save_model
+from pipeline.modeling.other_engines import gguf_writing
+from pipeline.modeling.other_engines.gguf_writing import write_gguf
 from pipeline.modeling.scratch import train_tokenizer
 
 TEXTS = ["a good film , and a bad one ."]

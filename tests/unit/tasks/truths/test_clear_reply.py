@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.tasks._clear_reply import clear_reply, plainness, syllables
+from pipeline.tasks.truths.clear_reply import clear_reply, plainness, syllables
 
 REQUEST = "How do I keep ants out of the kitchen?"
 GOOD = "Keep the kitchen dry and wipe up every crumb. Then the ants find no food and stay away."

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.labelling.conversation import turns
-from pipeline.tasks import _conversation_grammar as grammar
+from pipeline.tasks.grammars import conversations as grammar
 from pipeline.texts.sentences import sentences
 
 HELPFUL_REPLY_NAME = "helpful reply (0..1)"

@@ -2,7 +2,7 @@
 
 The grammar is known, so every sentence of it has a known mood and any other text is detected. Unlike a lexicon it
 rewards no word by itself. Reasons for each rule: docs/overoptimisation.md; attacks on them:
-tests/unit/tasks/test_review_truth.py.
+tests/unit/tasks/truths/test_reviews.py.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from pipeline.tasks import _review_grammar as grammar
+from pipeline.tasks.grammars import reviews as grammar
 
 TRUTH_NAME = "truth by parsing (-1..1)"
 

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pipeline.tasks import _news_grammar as grammar
-from pipeline.tasks._news_grammar import Lead, Tone
+from pipeline.tasks.grammars import news as grammar
+from pipeline.tasks.grammars.news import Lead, Tone
 
 SHORT, LONG = 8, 14
 """Words up to which a headline is short, and from which it is long."""

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from pipeline.base.errors import ConfigError, first_line
 from pipeline.base.process import say
-from pipeline.workflow.sweep_plan import SweepRun, select_part
+from pipeline.workflow.sweeps.plan import SweepRun, select_part
 
 Cluster = Literal["local", "slurm"]
 

@@ -1,0 +1,1 @@
+"""The grammars that write the texts of the tasks that come with the package."""

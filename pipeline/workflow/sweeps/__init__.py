@@ -1,0 +1,1 @@
+"""Sweeps: which runs there are, how they are launched, and as jobs of a cluster."""
