@@ -22,7 +22,7 @@ def no_gold(prompts: Sequence[str], completions: Sequence[str]) -> None:
 
 
 def readers(tastes: Mapping[str, GoldScores], seed: int = 0, **options: Any) -> Readers:
-    annotator = load_annotator("readers", options, Context(no_gold, seed, "configs/x.yaml", {}, tastes))
+    annotator = load_annotator("readers", options, Context(no_gold, seed, "configs/x.yaml", readers=tastes))
     assert isinstance(annotator, Readers)
     return annotator
 
