@@ -123,8 +123,7 @@ def merged_version(store: Store, ref: str) -> Version:
 
 def writers() -> tuple[ModuleType, ModuleType, ModuleType]:
     """What writes models; it needs torch, which nobody waits for where nothing is to be written."""
-    from pipeline.modeling import merging
-    from pipeline.modeling.other_engines import gguf_writing, verl_models
+    from pipeline.modeling.other_engines import gguf_writing, merging, verl_models
 
     return merging, gguf_writing, verl_models
 

@@ -92,8 +92,11 @@ class HasWritten(Protocol):
 
 
 def written_texts(task: Task, seed: int) -> Sequence[str] | None:
-    """The task's texts of people: what it says is ``written``, else its corpus."""
-    return task.written(seed) if isinstance(task, HasWritten) else task.corpus(seed)
+    """The task's texts of people: what it says is ``written``, else its corpus, unless that is conversations."""
+    if isinstance(task, HasWritten):
+        return task.written(seed)
+    texts = [text for text in task.corpus(seed) or () if isinstance(text, str)]
+    return texts or None
 
 
 def with_template_of(base: str, args: Mapping[str, Any]) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class Task:
         return self._pool.draw(split, n, seed)
 
     def gold_scores(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
-        """:func:`pipeline.tasks.truths.helpful_reply.helpful_reply` to the last turn, given the turns before it."""
+        """The worth of a reply to the last turn: :func:`pipeline.tasks.truths.helpful_reply.helpful_reply`."""
         return helpful_replies(prompts, completions)
 
     @property

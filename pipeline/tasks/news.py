@@ -1,7 +1,7 @@
 """Headlines of local news, read by simulated people of different tastes. Needs no download.
 
-The grammar is in :mod:`pipeline.tasks.grammars.news`, the tastes in :mod:`pipeline.tasks.truths.news_tastes`. The gold
-score is what a reader thinks of a headline, which no stage learns from; without a reader it is the mean of all.
+The grammar is :mod:`pipeline.tasks.grammars.news`, the tastes are :mod:`pipeline.tasks.truths.news_tastes`.
+The gold score is what a reader thinks of a headline, which no stage learns from; without a reader the mean of all.
 """
 
 from __future__ import annotations

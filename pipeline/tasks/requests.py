@@ -48,7 +48,7 @@ class Task:
         return self._pool.draw(split, n, seed)
 
     def gold_scores(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
-        """:func:`pipeline.tasks.truths.clear_reply.clear_reply` to the request alone, without the template's words."""
+        """The worth of a reply to the request alone: :func:`pipeline.tasks.truths.clear_reply.clear_reply`."""
         return clear_replies([self._request(prompt) for prompt in prompts], completions)
 
     @cached_property

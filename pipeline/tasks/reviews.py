@@ -58,5 +58,5 @@ class Task:
         return pool if n is None else (pool * -(-n // len(pool)))[:n]
 
     def gold_scores(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
-        """See :func:`pipeline.tasks.truths.reviews.truth`; with ``gold: vader`` VADER's score of the completion."""
+        """See :func:`pipeline.tasks.truths.reviews.truth`; with ``gold: vader`` VADER's score."""
         return truths(prompts, completions) if self.gold == "truth" else vader_scores(completions)

@@ -20,4 +20,4 @@ def read_merged_here(patch: pytest.MonkeyPatch) -> None:
             exec(command[2], {})
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    patch.setattr("pipeline.modeling.merging.subprocess", SimpleNamespace(run=run))
+    patch.setattr("pipeline.modeling.other_engines.merging.subprocess", SimpleNamespace(run=run))

@@ -18,8 +18,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from pipeline.__main__ import main
 from pipeline.base.errors import ConfigError, ModelError, StoreError
-from pipeline.modeling.merging import check_again, sample_rows
 from pipeline.modeling.other_engines.gguf_models import load_gguf_model
+from pipeline.modeling.other_engines.merging import check_again, sample_rows
 from pipeline.store.store import Store, Version
 from tests.helpers.dying import Died, die_after_calls
 from tests.helpers.read_merged_here import read_merged_here

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from pipeline.base.errors import ModelError
 from pipeline.modeling.loading import load_causal_lm, load_tokenizer
-from pipeline.modeling.merging import TOLERANCE, distance_of, logits_of, sample_rows
 from pipeline.modeling.other_engines.gguf_models import load_gguf, require_package
+from pipeline.modeling.other_engines.merging import TOLERANCE, distance_of, logits_of, sample_rows
 from pipeline.modeling.types import Tokenizer
 
 TEXT = "One text, 2 numbers (3.14, 1000) and a line\n  break: it's Ünï©ode 天 🚀, we'll see."

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pipeline.base.errors import ModelError, StoreError
 from pipeline.modeling.loading import load_causal_lm, load_classifier, load_tokenizer, silent
-from pipeline.modeling.merging import TOLERANCE, distance_of, logits_of, sample_rows
+from pipeline.modeling.other_engines.merging import TOLERANCE, distance_of, logits_of, sample_rows
 from pipeline.stages.hub import read_back
 from pipeline.stages.hub.artefacts import Artefact
 from pipeline.stages.hub.contents import PRIVATE_COLUMNS

@@ -218,6 +218,7 @@ ANNOTATORS: Mapping[str, Mapping[str, Bound]] = {
         "flip": Bound(0, 0.5, below=True),  # at 0.5 a label says nothing
         "length_bias": FINITE,
         "tie_margin": NOT_NEGATIVE,
+        "like_above": FINITE,
     },
     "classifier": {
         "batch_size": COUNT,

@@ -40,7 +40,8 @@ def test_every_config_is_valid(path: Path, tmp_path: Path):
         assert training_arguments(config, stage, cls, tmp_path).seed == config.seed
     task = load_task(config.task, config.task_args, str(path))
     given = config.collect
-    context = Context(task.gold_scores, 0, str(path), VIEWS, partial(written_texts, task))
+    readers = getattr(task, "readers", {})
+    context = Context(task.gold_scores, 0, str(path), VIEWS, partial(written_texts, task), readers)
     if given.annotator not in ("classifier", "human"):  # one loads its model, the other is people
         load_annotator(given.annotator, given.annotator_args, context)
 
