@@ -108,10 +108,10 @@ BOUNDS_BY_NAME = "workflow/key_checks/bounds.py"
 """The one table by task: of numbers in the options of some of this package's tasks. Others check their own."""
 
 
-# Catches: `if config.task == "reviews"`, `match`, a table by task. `prompts` and `requests` are also words for
-# other things (a kind of version, a route), and are left to the test above.
+# Catches: `if config.task == "reviews"`, `match`, a table by task. `prompts`, `requests` and `chat` are also words
+# for other things (a kind of version, a route, a command), and are left to the test above.
 def test_no_module_outside_the_plugins_decides_by_the_task():
-    names = set(modules(pipeline.tasks)) - {"prompts", "requests"}
+    names = set(modules(pipeline.tasks)) - {"prompts", "requests", "chat"}
     root = Path(pipeline.__file__).parent
     deciding: list[str] = []
     for path in sorted(root.rglob("*.py")):
