@@ -46,6 +46,14 @@ def swaps_of(name: str, args: dict[str, Any], directory: Path) -> str:
     return write_rows(directory / "swaps.jsonl", rows)
 
 
+def base_of(name: str, args: dict[str, Any], finished: Project) -> dict[str, Any]:
+    """A base that is there; for conversations, which are longer than it reads, one from scratch."""
+    corpus = load_task(name, args, "x.yaml").corpus(0)
+    if corpus and not isinstance(corpus[0], str):
+        return {"sft": {"n_positions": 512, "max_steps": 2}}
+    return {"base_model": str(finished.latest("base").path), "sft": None}
+
+
 def judge_of(name: str, args: dict[str, Any]) -> dict[str, Any]:
     """An annotator that needs no download: by the gold score, else by people's texts."""
     task = load_task(name, args, "x.yaml")
@@ -70,10 +78,9 @@ def test_screening_fairness_sign_off_and_the_gate(
     project.write(
         task=name,
         task_args=args,
-        base_model=str(finished.latest("base").path),
-        sft=None,
+        **base_of(name, args, finished),
         collect={"comparisons": 24, "test_share": 0.25, **judge_of(name, args)},
-        reward={"max_steps": 2},
+        reward={"max_steps": 2, "per_device_train_batch_size": 1, "max_length": 512},
         ppo={"total_episodes": 16, "response_length": 8},
         evaluate={"prompts": 6, "best_of": 0},
         governance=GOVERNANCE,
