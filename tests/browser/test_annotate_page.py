@@ -343,6 +343,7 @@ def violations(page: Page) -> list[str]:
     return [f"{one['id']}: {node['html']} {node['failureSummary']}" for one in found for node in one["nodes"]]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dark", [False, True])
 def test_axe(contexts: Callable[..., BrowserContext], desk: Any, shot: Any, tmp_path: Any, dark: bool) -> None:
     pytest.importorskip("axe_playwright_python", reason="needs axe: pip install axe-playwright-python")

@@ -261,6 +261,7 @@ def test_a_vote_outlives_the_server_and_the_page_a_reload(page: Page, table: Any
     assert after.choices() == [("pairwise", "tie")]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dark", [False, True])
 def test_axe(contexts: Callable[..., BrowserContext], table: Any, shot: Any, dark: bool) -> None:
     pytest.importorskip("axe_playwright_python", reason="needs axe: pip install axe-playwright-python")

@@ -171,6 +171,7 @@ def test_people_label_while_completions_are_sampled(people: People, monkeypatch:
     )
 
 
+@pytest.mark.thorough
 def test_days_apart_with_another_rule_in_between(people: People, capsys: pytest.CaptureFixture[str]) -> None:
     project = people.project
     project.run("collect", "collect.serve=false")

@@ -419,6 +419,7 @@ def answer(root: Path, count: int) -> None:
 
 
 # Mutations caught: the newest preferences of the round's key; no publishing before the next round.
+@pytest.mark.thorough
 def test_late_votes_count_for_the_next_round(
     finished: Project, rounds: Rounds, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -110,6 +110,7 @@ def texts(server: Hub, name: str, suffixes: tuple[str, ...] = (".md", ".json")) 
     return {path: data.decode() for path, data in at[1].items() if path.endswith(suffixes)}
 
 
+@pytest.mark.thorough
 def test_all_that_belongs_to_a_policy_is_published(
     server: Hub, root: Path, in_this_process: list[str], capsys: pytest.CaptureFixture[str]
 ):

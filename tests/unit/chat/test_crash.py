@@ -8,6 +8,8 @@ import random
 import signal
 from pathlib import Path
 
+import pytest
+
 from pipeline.chat.project import open_log
 from pipeline.labelling.log_rows import publishable_rows
 from pipeline.labelling.settings import LabelSection
@@ -46,6 +48,7 @@ def work(root, name, start, count):
 
 
 # Mutation caught: the undo of a replaced vote in a transaction of its own.
+@pytest.mark.thorough
 def test_kill_9_loses_no_vote_and_splits_none(tmp_path: Path) -> None:
     pace, acknowledged = random.Random(0), dict[str, int]()
     for turn in range(2):

@@ -267,6 +267,7 @@ def flip(path: Path, bit: int) -> None:
 
 
 # Seen failing with: no checksums, where every flip was continued from. Every bit of every file, the sums' too.
+@pytest.mark.thorough
 def test_not_one_flipped_bit_is_continued(tmp_path: Path) -> None:
     checkpoints, said = Checkpoints(tmp_path), list[str]()
     write(checkpoints, 1)

@@ -164,6 +164,7 @@ def test_four_writers_lose_nothing_and_share_no_number(race: list[tuple[Store, l
 
 
 # Seen failing with: publishing without the lock.
+@pytest.mark.thorough
 def test_four_writers_of_the_same_work_publish_it_once(race: list[tuple[Store, list[tuple[int, str]]]]) -> None:
     store, lines = race[1]
     for turn in range(5):

@@ -154,6 +154,7 @@ def tracebacks(whole: Path, directory: Path, share: float, seed: int) -> tuple[i
 
 
 # Seen failing with: read_json and manifests that let RecursionError and too long numbers through.
+@pytest.mark.thorough
 def test_a_damaged_file_is_no_traceback(whole: Path, tmp_path: Path) -> None:
     tried, wrong = tracebacks(whole, tmp_path, share=0.05, seed=0)
     assert wrong == []

@@ -240,6 +240,7 @@ def work(root):
 
 
 # Seen failing with: the version renamed away before its tombstone is there.
+@pytest.mark.thorough
 def test_death_before_every_single_step(tmp_path: Path) -> None:
     store = Store(tmp_path / "before")
     old, new = publish(store, "x-base", "model"), publish(store, "x-base", "model")

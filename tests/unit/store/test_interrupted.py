@@ -167,6 +167,7 @@ def test_a_living_owner_with_other_settings_is_left_to_it(experiment: Experiment
 
 
 # Seen failing with: waiting for the lock; none at all.
+@pytest.mark.thorough
 def test_the_same_work_is_done_by_one_process(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
     held = hold(experiment.dies(20))
     assert experiment.refused() == (

@@ -226,6 +226,7 @@ def opinions(n: int, seed: int, readers: Sequence[str]) -> list[dict[str, Any]]:
 
 # Mutations caught: the readers' heads left out of the loss; the shared head in place of a reader's; rows numbered
 # in another order than the heads are.
+@pytest.mark.thorough
 def test_each_reader_has_a_head_where_tastes_cancel_out(tmp_path: Path):
     tokenizer, names = tiny_tokenizer(), ["p_00000000aa", "p_00000000bb"]
     args = settings(tmp_path, learning_rate=1e-2, num_train_epochs=4)

@@ -151,6 +151,7 @@ def try_configs(directory: Path, tries: int, seed: int) -> tuple[int, int]:
     return tries - len(refused), len(refused)
 
 
+@pytest.mark.thorough
 def test_no_damaged_config_is_a_traceback(tmp_path: Path) -> None:
     read, refused = try_configs(tmp_path, tries=200, seed=0)
     assert refused > 100

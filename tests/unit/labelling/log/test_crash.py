@@ -80,6 +80,7 @@ def test_eight_processes_at_once(tmp_path: Path) -> None:
 
 
 # Seen failing with: a receipt before COMMIT. That it survives a power cut too, no test here shows.
+@pytest.mark.thorough
 def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     items = [Item(f"prompt {i}", ("x", "y")) for i in range(2000)]
     log = open_log(tmp_path / "l", items)

@@ -550,6 +550,7 @@ def test_a_key_is_enough(opened: tuple[Log, Person], tty: Callable[..., Tty]) ->
     assert "\x1b[1m" in person_at.output
 
 
+@pytest.mark.thorough
 def test_a_key_held_down_answers_one_item(opened: tuple[Log, Person], tty: Callable[..., Tty]) -> None:
     person_at = tty(how="slow")
     person_at.expect("[n]o ")

@@ -205,6 +205,7 @@ def test_same_seed_same_adapter_and_another_seed_another(tmp_path: Path):
     assert any(not torch.equal(one[n], other[n]) for n in one)
 
 
+@pytest.mark.thorough
 def test_it_learns_a_reward_with_a_known_optimum(tmp_path: Path):
     made = trainer(
         tmp_path,
