@@ -304,8 +304,10 @@ def _code_and_message(err: Exception) -> tuple[str, str]:
     from pg8000.exceptions import DatabaseError
 
     # When a server refuses a connection, the driver fails again in closing it, if the server was faster.
-    if not isinstance(err, DatabaseError) and isinstance(err.__context__, DatabaseError):
-        err = err.__context__
+    context: BaseException | None = err
+    while context is not None and not isinstance(context, DatabaseError):
+        context = context.__context__
+    err = context or err
     fields = err.args[0] if err.args else ""
     if isinstance(fields, dict):
         return fields.get("C", ""), fields.get("M", "")

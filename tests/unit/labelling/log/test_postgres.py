@@ -15,6 +15,7 @@ from pipeline.base.errors import ConfigError, StoreError
 from pipeline.labelling.log.database import LogFull, Refused
 from pipeline.labelling.log.log import Log
 from pipeline.labelling.log.opening import URL_FILE
+from pipeline.labelling.log.postgres import _code_and_message
 from pipeline.labelling.log.queue import Plan
 from tests.helpers.postgres_server import PostgresServer
 from tests.unit.labelling.helpers import ITEMS, new_event, recorded, tables, vote
@@ -167,6 +168,24 @@ def test_no_such_database_and_no_server(postgres: PostgresServer, tmp_path: Path
         Log(tmp_path / "x-labels", postgres.url.replace("/postgres?", "/nothing?"))
     with pytest.raises(LogFull, match="cannot be reached"):
         Log(tmp_path / "x-labels", f"postgresql://ann@/votes?host={tmp_path}")
+
+
+def test_the_servers_word_outlives_the_drivers_own_failure() -> None:
+    """Where the server is faster, closing the refused connection fails too, and that error is raised."""
+    from pg8000.exceptions import DatabaseError, InterfaceError
+
+    def refused() -> None:
+        try:
+            raise DatabaseError({"C": "3D000", "M": "no such database"})
+        except DatabaseError:
+            try:
+                raise BrokenPipeError(32, "Broken pipe")
+            except OSError as err:
+                raise InterfaceError("network error") from err
+
+    with pytest.raises(InterfaceError) as caught:
+        refused()
+    assert _code_and_message(caught.value) == ("3D000", "no such database")
 
 
 def test_another_writer_for_too_long(log: Log, postgres: PostgresServer) -> None:
