@@ -307,8 +307,8 @@ def _code_and_message(err: Exception) -> tuple[str, str]:
     context: BaseException | None = err
     while context is not None and not isinstance(context, DatabaseError):
         context = context.__context__
-    err = context or err
-    fields = err.args[0] if err.args else ""
+    arguments = (context or err).args
+    fields = arguments[0] if arguments else ""
     if isinstance(fields, dict):
         return fields.get("C", ""), fields.get("M", "")
     return ("08" if str(fields).startswith(_GONE_WORDS) else "", str(fields))
