@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +33,8 @@ from pipeline.labelling.vote_summary import summary
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 PEOPLE, KILLS = 8, 100
+
+Kill = Callable[[int, random.Random], Callable[[], None]]
 
 # Imports take a second, so that servers are forked from a process that has done them. Each is a process of its
 # own, and opens the log itself.
@@ -203,9 +205,14 @@ def check(log: Log, people: list[Client]) -> None:
         assert found.value == pytest.approx(sum(pairs) / len(pairs), abs=1e-12)
 
 
-# Seen failing with: a receipt before COMMIT; a new key for each try.
-def test_killed_at_a_hundred_moments(log: Log, servers: Servers) -> None:
-    people = clients(log, servers.port)
+def killed_while_voting(people: list[Client], kill: Kill, seconds: float, patience: float) -> int:
+    """Let people vote while ``kill`` is called :data:`KILLS` times; returns how often it was.
+
+    Args:
+        kill: kills something, given the number of kills so far; returns what starts it again.
+        seconds: no further kill after this time.
+        patience: seconds for a vote to be acknowledged.
+    """
     pace, over, told = random.Random(0), threading.Event(), threading.Semaphore(0)
 
     def label(client: Client) -> None:
@@ -214,26 +221,38 @@ def test_killed_at_a_hundred_moments(log: Log, servers: Servers) -> None:
             client.vote()
             told.release()
 
-    servers.start()
-    began = time.monotonic()
-    with ThreadPoolExecutor(PEOPLE) as pool:
+    began, kills = time.monotonic(), 0
+    with ThreadPoolExecutor(len(people)) as pool:
         working = [pool.submit(label, client) for client in people]
-        kills = 0
         try:
-            while kills < KILLS and time.monotonic() - began < 150:
+            while kills < KILLS and time.monotonic() - began < seconds:
                 # In every life some votes are acknowledged, and then it ends at any moment.
                 for _ in range(pace.randrange(1, 12)):
-                    assert told.acquire(timeout=30), [w.exception() for w in working if w.done()]
+                    assert told.acquire(timeout=patience), [w.exception() for w in working if w.done()]
                 time.sleep(pace.uniform(0, 0.03))
-                servers.kill()
+                start = kill(kills, pace)
                 kills += 1
                 while told.acquire(blocking=False):
                     pass
-                servers.start()
+                start()
         finally:
             over.set()
         for each in working:
             each.result(timeout=60)
+    return kills
+
+
+# Seen failing with: a receipt before COMMIT; a new key for each try.
+def test_killed_at_a_hundred_moments(log: Log, servers: Servers) -> None:
+    people = clients(log, servers.port)
+
+    def kill(_: int, __: random.Random) -> Callable[[], None]:
+        servers.kill()
+        return servers.start
+
+    servers.start()
+    began = time.monotonic()
+    kills = killed_while_voting(people, kill, seconds=150, patience=30)
     assert kills == KILLS
     # Else no kill met a vote in flight, and the test shows nothing.
     assert sum(c.retries for c in people) > KILLS

@@ -11,20 +11,19 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from pipeline.labelling.items import Item
 from pipeline.labelling.log.log import Log
-from tests.e2e.test_votes_survive import Client, Servers, check, clients
+from tests.e2e.test_votes_survive import KILLS, Servers, check, clients, killed_while_voting
 from tests.helpers.postgres_server import PostgresServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-PEOPLE, KILLS, DATABASE_STOPS = 8, 100, 5
+DATABASE_STOPS = 5
 
 
 class Proxy:
@@ -98,40 +97,24 @@ def hosts(postgres: PostgresServer, tmp_path: Path) -> Iterator[list[Log]]:
 def test_servers_and_database_killed(hosts: list[Log], postgres: PostgresServer) -> None:
     servers = [Servers(log.directory) for log in hosts]
     proxy = Proxy([each.port for each in servers])
-    people = clients(hosts[0], proxy.port, PEOPLE)
-    pace, over, told = random.Random(0), threading.Event(), threading.Semaphore(0)
+    people = clients(hosts[0], proxy.port)
+    stops = 0
 
-    def label(client: Client) -> None:
-        client.join()
-        while not over.is_set():
-            client.vote()
-            told.release()
+    def kill(kills: int, pace: random.Random) -> Callable[[], None]:
+        nonlocal stops
+        victim = pace.choice(servers)
+        victim.kill()
+        if kills % (KILLS // DATABASE_STOPS) == 7:
+            postgres.stop_at_once()
+            stops += 1
+            time.sleep(pace.uniform(0, 0.2))
+            postgres.start()
+        return victim.start
 
     for each in servers:
         each.start()
-    began, kills, stops = time.monotonic(), 0, 0
-    with ThreadPoolExecutor(PEOPLE) as pool:
-        working = [pool.submit(label, client) for client in people]
-        try:
-            while kills < KILLS and time.monotonic() - began < 300:
-                for _ in range(pace.randrange(1, 12)):
-                    assert told.acquire(timeout=60), [w.exception() for w in working if w.done()]
-                time.sleep(pace.uniform(0, 0.03))
-                victim = pace.choice(servers)
-                victim.kill()
-                if kills % (KILLS // DATABASE_STOPS) == 7:
-                    postgres.stop_at_once()
-                    stops += 1
-                    time.sleep(pace.uniform(0, 0.2))
-                    postgres.start()
-                kills += 1
-                while told.acquire(blocking=False):
-                    pass
-                victim.start()
-        finally:
-            over.set()
-        for each in working:
-            each.result(timeout=60)
+    began = time.monotonic()
+    kills = killed_while_voting(people, kill, seconds=300, patience=60)
     try:
         assert (kills, stops) == (KILLS, DATABASE_STOPS)
         assert sum(c.retries for c in people) > KILLS / 2
