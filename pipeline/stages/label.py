@@ -14,11 +14,12 @@ from dataclasses import asdict
 from typing import Any
 
 from pipeline.base.cli import as_called
-from pipeline.base.errors import StoreError
+from pipeline.base.errors import ConfigError, StoreError
 from pipeline.base.process import say
 from pipeline.base.records import digest
 from pipeline.base.required import REQUIRED
 from pipeline.labelling.log.log import Log
+from pipeline.labelling.log.move import move_to_postgres
 from pipeline.labelling.session.project import LabellingProject
 from pipeline.labelling.session.session import LabellingSession
 from pipeline.labelling.terminal.session import label as label_in_terminal
@@ -34,10 +35,12 @@ from pipeline.workflow.stage_command import NOTHING_TO_DO, WORK_TO_DO
 
 def main(argv: list[str] | None = None) -> int:
     """Serve the page until enough is labelled or Ctrl-C, then publish; the operator may publish at any time."""
-    args = parser().parse_args(argv)
+    args = parser().parse_intermixed_args(argv)
     config = load_config(args.config, args.overrides)
     store = Store(config.data_dir)
     project = LabellingProject.of(config, store)
+    if args.move:
+        return move(project)
     run = Planner(config, store).run_of("collect") if config.asks_people else None
     comparisons = (
         sampled_before(run, sampling_key(run)) if run else find_comparisons(config, store, args.comparisons)
@@ -83,10 +86,27 @@ def parser() -> argparse.ArgumentParser:
         "--comparisons", metavar="REF", help="label these; by default the newest of the experiment"
     )
     parser.add_argument("--terminal", metavar="NAME", nargs="?", const="", help="label here, without a page")
+    parser.add_argument(
+        "--move", action="store_true", help="move the answers from the file into label.database, and end"
+    )
     parser.add_argument("--publish", action="store_true", help="publish what is labelled, and end")
     parser.add_argument("--fresh", action="store_true", help=argparse.SUPPRESS)  # make passes it to every stage
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="such as label.port=9000")
     return parser
+
+
+def move(project: LabellingProject) -> int:
+    """Move the answers into the PostgreSQL database that the config names."""
+    url = project.settings.database
+    if url is None:
+        what, mend = "names no database to move the answers to.", "Add: label.database=postgresql://user@host/name"
+        raise ConfigError("label.database", what, mend)
+    events = move_to_postgres(project.directory, url)
+    if events is None:
+        say("label", f"the answers are in {url} already")
+    else:
+        say("label", f"moved the log of {events} events from {project.directory} to {url}")
+    return NOTHING_TO_DO
 
 
 def find_comparisons(config: Experiment, store: Store, ref: str | None) -> Version | None:

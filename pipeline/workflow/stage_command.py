@@ -50,7 +50,7 @@ def stage_main(stage: str, body: Body, argv: list[str] | None = None, together: 
     """
     parser = command_line(f"pipeline.{stage}")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="such as ppo.kl_coef=0.1")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     several = together if together is not None and world_size() > 1 and not args.check else None
     planned = agreed_plan(stage, args.config, args.overrides, several)
     if planned is None:

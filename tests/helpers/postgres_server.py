@@ -41,8 +41,8 @@ class PostgresServer:
     def url(self) -> str:
         return f"postgresql://tests@/postgres?host={self.directory}"
 
-    def start(self) -> None:
-        options = f"-k {self.directory} -p {self.port} -c listen_addresses='' -c max_connections=60"
+    def start(self, options: str = "-c listen_addresses=''") -> None:
+        options = f"-k {self.directory} -p {self.port} -c max_connections=60 {options}"
         self._run("pg_ctl", "-D", str(self.directory / "data"), "-w", "-o", options, "-l", self._log, "start")
 
     def stop_at_once(self) -> None:

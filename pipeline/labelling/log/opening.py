@@ -11,7 +11,7 @@ from pipeline.base.files import disk_errors, fsync, make_dirs
 from pipeline.labelling.log.database import Database
 from pipeline.labelling.log.postgres import PostgresDatabase
 from pipeline.labelling.log.postgres_url import PostgresUrl
-from pipeline.labelling.log.sqlite import SqliteDatabase, directory_lock
+from pipeline.labelling.log.sqlite import SECRET, SqliteDatabase, directory_lock
 from pipeline.labelling.log.sqlite_schema import FILE
 
 URL_FILE = "database.url"
@@ -34,7 +34,7 @@ def open_database(directory: Path, url: str | None = None, *, busy_ms: int = 10_
         ConfigError: the URL is malformed, another than the directory's, or the server refuses it.
         StoreError, LogFull: as :class:`SqliteDatabase` and :class:`PostgresDatabase`.
     """
-    recorded = _recorded(directory)
+    recorded = recorded_url(directory)
     if url is None and recorded is None:
         return SqliteDatabase(directory, busy_ms=busy_ms)
     if url is not None and recorded not in (None, url):
@@ -42,21 +42,34 @@ def open_database(directory: Path, url: str | None = None, *, busy_ms: int = 10_
         raise ConfigError("label.database", what, "Give that one, or choose another name.")
     if recorded is None and (directory / FILE).exists():
         what = f"is {url}, but there are answers in {directory / FILE} already."
-        raise ConfigError("label.database", what, "Leave the key out, or choose another name.")
-    database = PostgresDatabase(_parsed(url or recorded or ""), directory.name, busy_ms=busy_ms)
+        mend = f"Move them: rlhf-pipeline label --move label.database={url}; or leave the key out."
+        raise ConfigError("label.database", what, mend)
+    if recorded is not None:
+        remove_moved(directory)
+    database = PostgresDatabase(PostgresUrl.checked(url or recorded or ""), directory.name, busy_ms=busy_ms)
     if recorded is None:
-        _record(directory, url or "")
+        record_url(directory, url or "")
     return database
 
 
-def _parsed(url: str) -> PostgresUrl:
-    try:
-        return PostgresUrl.parse(url)
-    except ValueError as err:
-        raise ConfigError("label.database", f"{err}.") from None
+def remove_moved(directory: Path) -> None:
+    """Erase the file and the secret of a log that has moved to PostgreSQL, so that ``data forget`` leaves no copy.
+
+    A move that was killed leaves them. A file that has not moved stays.
+    """
+    if not (directory / FILE).exists():
+        return
+    with contextlib.closing(SqliteDatabase(directory)) as old:
+        if old.moving_to is None:
+            return
+    with disk_errors(str(directory)):
+        for name in (f"{FILE}-wal", f"{FILE}-shm", SECRET, FILE):  # the file last: it says what is left to do
+            (directory / name).unlink(missing_ok=True)
+        fsync(directory)
 
 
-def _recorded(directory: Path) -> str | None:
+def recorded_url(directory: Path) -> str | None:
+    """The PostgreSQL database that the directory names; None where its log is a file."""
     with disk_errors(str(directory)), contextlib.suppress(FileNotFoundError, NotADirectoryError):
         text = (directory / URL_FILE).read_text(encoding="utf-8").strip()
         if not text:
@@ -65,7 +78,8 @@ def _recorded(directory: Path) -> str | None:
     return None
 
 
-def _record(directory: Path, url: str) -> None:
+def record_url(directory: Path, url: str) -> None:
+    """Name the PostgreSQL database of the log in its directory, atomically."""
     with disk_errors(str(directory)):
         make_dirs(directory)
         with directory_lock(directory):

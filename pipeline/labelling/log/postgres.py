@@ -12,9 +12,10 @@ import itertools
 import os
 import re
 import secrets
+import ssl
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.base.errors import ConfigError, StoreError
@@ -60,8 +61,8 @@ class _Result:
         return self._rows
 
 
-class _Connection:
-    """Prepares each statement once."""
+class PostgresConnection:
+    """A connection that prepares each statement once."""
 
     def __init__(self, driver: Driver) -> None:
         self.driver = driver
@@ -77,6 +78,11 @@ class _Connection:
     def executemany(self, sql: str, parameters: Iterable[Values], /) -> None:
         for each in parameters:
             self.execute(sql, each)
+
+    def copy_in(self, table: str, columns: Sequence[str], rows: Iterator[Row]) -> None:
+        """Append many rows by one COPY."""
+        chunks = iter(lambda: "".join(map(_csv, itertools.islice(rows, 1000))), "")
+        self.driver.run(f"COPY {table} ({', '.join(columns)}) FROM STDIN WITH (FORMAT csv)", stream=chunks)
 
     def answers(self) -> bool:
         try:
@@ -95,6 +101,11 @@ def _named(sql: str) -> str:
     """The driver's names in place of ``?``, and no hint that only SQLite has."""
     numbers = itertools.count()
     return re.sub(r"\?", lambda _: f":v{next(numbers)}", re.sub(r" INDEXED BY \w+", "", sql))
+
+
+def _csv(row: Row) -> str:
+    """A line for COPY: what is quoted is text, what is empty is NULL."""
+    return ",".join("" if v is None else '"' + str(v).replace('"', '""') + '"' for v in row) + "\n"
 
 
 class PostgresDatabase:
@@ -122,7 +133,7 @@ class PostgresDatabase:
         self._url, self._busy_ms, self._pid = url, busy_ms, os.getpid()
         self._schema = '"' + project.replace('"', '""') + '"'
         self._limit = threading.BoundedSemaphore(_MOST_CONNECTIONS)
-        self._idle: list[_Connection] = []
+        self._idle: list[PostgresConnection] = []
         self._guard = threading.Lock()
         self._local = threading.local()
         self._create_tables(project)
@@ -157,7 +168,7 @@ class PostgresDatabase:
     @contextlib.contextmanager
     def read(self) -> Generator[Connection, None, None]:
         """A connection to read by; inside :meth:`write`, that of its transaction."""
-        writing: _Connection | None = getattr(self._local, "writing", None)
+        writing: PostgresConnection | None = getattr(self._local, "writing", None)
         if writing is not None:
             yield writing
         else:
@@ -165,7 +176,7 @@ class PostgresDatabase:
                 yield connection
 
     @contextlib.contextmanager
-    def write(self) -> Generator[Connection, None, None]:
+    def write(self) -> Generator[PostgresConnection, None, None]:
         """A transaction: durable when the block has ended, rolled back on an exception."""
         with self._borrowed() as connection:
             connection.driver.run(f"BEGIN; LOCK TABLE {self._schema}.project IN EXCLUSIVE MODE")
@@ -194,7 +205,7 @@ class PostgresDatabase:
                 connection.close()
 
     @contextlib.contextmanager
-    def _borrowed(self) -> Generator[_Connection, None, None]:
+    def _borrowed(self) -> Generator[PostgresConnection, None, None]:
         """A connection of the pool. One that failed is closed; the next call opens another."""
         if os.getpid() != self._pid:
             raise RuntimeError("an open log does not cross a fork; open it again in the new process")
@@ -210,7 +221,7 @@ class PostgresDatabase:
                 raise
             self._put_back(connection)
 
-    def _idle_one(self) -> _Connection | None:
+    def _idle_one(self) -> PostgresConnection | None:
         """An idle connection that answers: the server may have been restarted since its last use."""
         while True:
             with self._guard:
@@ -221,12 +232,12 @@ class PostgresDatabase:
                 return connection
             connection.close()
 
-    def _put_back(self, connection: _Connection) -> None:
+    def _put_back(self, connection: PostgresConnection) -> None:
         connection.used = time.monotonic()
         with self._guard:
             self._idle.append(connection)
 
-    def _connect(self, seconds: float | None) -> _Connection:
+    def _connect(self, seconds: float | None) -> PostgresConnection:
         """Open a connection whose statements wait ``seconds`` for the server at most."""
         from pg8000.native import NUMERIC
         from pg8000.native import Connection as Driver
@@ -243,7 +254,7 @@ class PostgresDatabase:
             driver.run(f"SET {setting}")
         if driver.run("SHOW synchronous_commit") in ([["off"]], [["local"]]):
             driver.run("SET synchronous_commit = on")
-        return _Connection(driver)
+        return PostgresConnection(driver)
 
     @contextlib.contextmanager
     def _errors(self) -> Generator[None, None, None]:
@@ -253,6 +264,12 @@ class PostgresDatabase:
         except Exception as err:
             if not _is_the_servers(err):
                 raise
+            if isinstance(certificate := err.__cause__ or err, ssl.SSLCertVerificationError):
+                what = f"has a certificate that cannot be verified ({certificate.verify_message})."
+                mend = (
+                    "Name the file of its authority in SSL_CERT_FILE, or add ?sslmode=require to verify nothing."
+                )
+                raise ConfigError(self.where, what, mend) from err
             code, message = ("08", str(err)) if isinstance(err, OSError) else _code_and_message(err)
             if code.startswith("XX"):
                 raise StoreError(self.where, f"is damaged ({message}).", "Restore it from a copy.") from err

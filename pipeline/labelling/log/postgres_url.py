@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from pipeline.base.errors import ConfigError
+
 SslMode = Literal["disable", "require", "verify-full"]
 _SCHEMES = ("postgresql", "postgres")
 
@@ -49,6 +51,14 @@ class PostgresUrl:
         user = unquote(url.username or "") or getpass.getuser()
         return cls(host, port, user, unquote(url.path.strip("/")) or user, sslmode)
 
+    @classmethod
+    def checked(cls, text: str) -> PostgresUrl:
+        """:meth:`parse` for ``label.database``; raises ConfigError."""
+        try:
+            return cls.parse(text)
+        except ValueError as err:
+            raise ConfigError("label.database", f"{err}.") from None
+
     def __str__(self) -> str:
         if self.host.startswith("/"):
             return f"postgresql://{self.user}@/{self.database}?host={self.host}"
@@ -64,9 +74,9 @@ class PostgresUrl:
         )
         return place | {"user": self.user, "database": self.database, "password": os.environ.get("PGPASSWORD")}
 
-    def _ssl_context(self) -> ssl.SSLContext | None:
+    def _ssl_context(self) -> ssl.SSLContext | Literal[False]:
         if self.sslmode == "disable":
-            return None
+            return False  # None would try TLS first, and verify nothing (pg8000 1.31)
         context = ssl.create_default_context()
         if self.sslmode == "require":  # encrypted, to whom is not known: as libpq has it
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

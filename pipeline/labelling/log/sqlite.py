@@ -21,7 +21,7 @@ from pipeline.base.files import disk_errors, fsync, hold, make_dirs
 from pipeline.base.process import say
 from pipeline.base.terminal_text import put
 from pipeline.labelling.log.database import Connection, LogFull, Values
-from pipeline.labelling.log.sqlite_schema import FILE, SCHEMA, VERSION
+from pipeline.labelling.log.sqlite_schema import FILE, FREEZE, FROZEN, SCHEMA, THAW, VERSION
 
 SECRET = "secret"
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -138,6 +138,27 @@ class SqliteDatabase:
             what = "is being read by another process, so erased rows could not be removed from the file."
             raise LogFull(str(self.path), what, "Run it again.")
 
+    @property
+    def moving_to(self) -> str | None:
+        """The URL of the database that the log moves to; None where it stays, and takes writes."""
+        if self.row("SELECT 1 FROM sqlite_master WHERE name = 'moving'") is None:
+            return None
+        row = self.row("SELECT url FROM moving")
+        return None if row is None else row[0]
+
+    def freeze(self, url: str) -> None:
+        """Refuse all writes from now on, as the log moves to the database of ``url``; durable on return."""
+        with self.write() as db:
+            for statement in FREEZE:
+                db.execute(statement)
+            db.execute("INSERT INTO moving VALUES (?)", (url,))
+
+    def thaw(self) -> None:
+        """Take writes again."""
+        with self.write() as db:
+            for statement in THAW:
+                db.execute(statement)
+
     @contextlib.contextmanager
     def errors(self) -> Generator[None, None, None]:
         """Convert SQLite's errors to StoreError or LogFull."""
@@ -151,6 +172,9 @@ class SqliteDatabase:
             if code in _CANNOT_WRITE:
                 what, remedy = _CANNOT_WRITE[code]
                 raise LogFull(str(self.path), f"{what} ({err}); nothing was recorded.", remedy) from err
+            if str(err) == FROZEN:
+                remedy = "Start the server again with label.database; finish an interrupted move by label --move."
+                raise LogFull(str(self.path), f"is closed: {FROZEN}; nothing was recorded.", remedy) from err
             raise
 
     def _create_tables(self) -> None:
@@ -178,8 +202,10 @@ class SqliteDatabase:
             raise RuntimeError("an open log does not cross a fork; open it again in the new process")
         connection: _Connection | None = getattr(self._local, "connection", None)
         if connection is None:
+            # mode=rw: a server that outlives a move should not make an empty file where the log was.
             db = sqlite3.connect(
-                self.path,
+                f"{self.path.absolute().as_uri()}?mode=rw",
+                uri=True,
                 timeout=self._busy_ms / 1000,
                 isolation_level=None,
                 check_same_thread=False,  # close() is called by one thread for all

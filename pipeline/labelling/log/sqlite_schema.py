@@ -104,3 +104,21 @@ CREATE TABLE leases (
     until REAL NOT NULL, UNIQUE (annotator, item, round)
 );
 """
+
+FROZEN_TABLES = ("events", "people", "forgotten", "items", "batches", "places")
+"""What holds the data: writes to these are refused while it moves to another database."""
+FROZEN = "the answers are moving to another database"
+FREEZE = (
+    "CREATE TABLE IF NOT EXISTS moving (url TEXT NOT NULL)",
+    "DELETE FROM moving",
+    *(
+        f"CREATE TRIGGER IF NOT EXISTS frozen_{table}_{verb} BEFORE {verb} ON {table}"
+        f" BEGIN SELECT RAISE(ABORT, '{FROZEN}'); END"
+        for table in FROZEN_TABLES
+        for verb in ("insert", "update", "delete")
+    ),
+)
+THAW = (
+    "DROP TABLE moving",
+    *(f"DROP TRIGGER frozen_{table}_{verb}" for table in FROZEN_TABLES for verb in ("insert", "update", "delete")),
+)

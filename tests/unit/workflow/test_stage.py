@@ -148,6 +148,8 @@ def test_a_reward_that_is_none_is_refused_by_every_stage(tmp_path: Path):
 def test_a_stage_without_work_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = scored_by(tmp_path, "['m:f', org/model]").config.path
     assert stage_main("reward", lambda _: pytest.fail("ran"), ["--config", str(path)]) == 0
+    between = ["reward.logging_steps=10", "--config", str(path), "ppo.kl_coef=0.2"]  # options between overrides
+    assert stage_main("reward", lambda _: pytest.fail("ran"), between) == 0
     assert capsys.readouterr().out == "[reward] nothing to do: ppo.reward is m:f, org/model\n"
 
 

@@ -60,7 +60,7 @@ def test_a_server_of_another_host_proves_who_it_is(monkeypatch: pytest.MonkeyPat
     assert arguments["ssl_context"].check_hostname
     encrypted = PostgresUrl.parse("postgresql://ann@db.lab/votes?sslmode=require").arguments()["ssl_context"]
     assert not encrypted.check_hostname
-    assert PostgresUrl.parse("postgresql://ann@localhost/votes").arguments()["ssl_context"] is None
+    assert PostgresUrl.parse("postgresql://ann@localhost/votes").arguments()["ssl_context"] is False
 
 
 def test_answers_stay_where_they_are(tmp_path: Path) -> None:
