@@ -241,6 +241,10 @@ def _check(config: Experiment) -> None:
         what = "brings its own completions, so that no policy would be sampled."
         key = "collect.annotator: replay" if own_texts is None else "label.dataset"
         raise ConfigError(f"{where}: {key}", what, "A loop needs an annotator of sampled completions.")
+    if config.collect.sampler is not None:
+        what = "samples from a server, and each round after the first samples from the policy of the last."
+        mend = "Leave it out, or run the stages once: make"
+        raise ConfigError(f"{where}: collect.sampler", what, mend)
     for stage, roles in NAMED_BY_LOOP.items():
         for role in roles:
             if role in config.inputs(stage):

@@ -384,6 +384,7 @@ def test_the_doctor_reads_the_rounds(rounds: Rounds) -> None:
     [
         ("ppo.reward=json:dumps", "loop: has no reward model to train"),
         ("collect.annotator=replay collect.annotator_args={dataset: x.jsonl} collect.comparisons=null", "replay"),
+        ("collect.sampler={url: http://127.0.0.1:8000/v1, model: m}", "collect.sampler: samples from a server"),
         ("ppo.inputs.start=mini-policy@v1", "ppo.inputs.start is named by the loop itself"),
         ("ppo.use_peft=false loop.start=last", "needs ppo.use_peft: true"),
         ("loop.data.old_share=2", "should be all, last, or {old_share"),
@@ -395,7 +396,7 @@ def test_the_doctor_reads_the_rounds(rounds: Rounds) -> None:
     ],
 )
 def test_what_cannot_be_repeated_is_told(rounds: Rounds, words: str, said: str) -> None:
-    split = [word.replace("\0", " ") for word in words.replace(": x", ":\0x").split(" ")]
+    split = [word.replace("\0", " ") for word in words.replace(": ", ":\0").replace(", ", ",\0").split(" ")]
     with pytest.raises(ConfigError) as err:
         rounds.run(*split)
     assert said in str(err.value)
