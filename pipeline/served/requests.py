@@ -106,11 +106,16 @@ def request(
 
 
 def kind_of(models: JsonObject, model: str) -> tuple[Kind, JsonObject | None, list[str]]:
-    """The kind of server, its entry of ``model``, and the names of all its models, from a reply of ``/models``."""
+    """The kind of server, its entry of ``model``, and the names of all its models, from a reply of ``/models``.
+
+    llama.cpp's server answers with the one model that it has, whatever name it is asked for.
+    """
     entries = [dict_of(entry) for entry in cast("list[Any]", models.get("data") or [])]
     own = next((entry for entry in entries if entry.get("id") == model), None)
     owner = str((own or (entries[0] if entries else {})).get("owned_by", "")).lower()
     kind = _OWNERS.get(re.sub(r"[^a-z]", "", owner), "other")
+    if own is None and kind == "llamacpp" and len(entries) == 1:
+        own = entries[0]
     return kind, own, [str(entry.get("id")) for entry in entries]
 
 

@@ -137,6 +137,13 @@ def test_only_one_process_asks(tmp_path: Path) -> None:
     os.close(held)
 
 
+def test_llama_cpp_takes_any_name_and_the_model_that_it_has_is_recorded(tmp_path: Path) -> None:
+    with serving(CompletionServer(owner="llamacpp")) as server:
+        some = sampling(server, tmp_path / "j", model="whatever")
+        list(some)
+    assert some.report()["sampler"]["model"]["id"] == "m"
+
+
 # Catches: a refusal that ends the run, or that is a completion of no text.
 def test_a_refused_prompt_is_in_no_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def long_one(body: dict[str, Any], _: int) -> str | None:
