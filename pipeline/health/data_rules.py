@@ -20,7 +20,7 @@ FEW, WIDE = 2000, 0.2
 
 def at_chance(figures: Figures, facts: Facts) -> Seen | None:
     accuracy = _accuracy(facts)
-    if accuracy is None or accuracy.low > Measured.PAIR_ACCURACY.about.low:
+    if facts.aims_at_chance or accuracy is None or accuracy.low > Measured.PAIR_ACCURACY.about.low:
         return None
     cause = None if facts.reward is None else facts.reward.chance
     why = "" if cause is None else f" {cause.sentence}"

@@ -93,6 +93,11 @@ class Facts:
     rounds: Sequence[RoundFigures] | None = None
     readers: Sequence[ReaderFigures] | None = None
 
+    @property
+    def aims_at_chance(self) -> bool:
+        """Whether rounds were to make the newest reward model guess: it tells people's texts from samples."""
+        return self.rounds is not None and len(self.rounds) > 1 and self.rounds[-1].against_people
+
     @classmethod
     def of_settings(cls, ppo: Mapping[str, Any]) -> Facts:
         """Facts from the section ``ppo``; YAML reads ``1e-1`` as text."""

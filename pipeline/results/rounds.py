@@ -28,6 +28,8 @@ class RoundFigures:
         reward_last: accuracy of the last round's reward model on this round's pairs, samples of the last policy.
         reward_new: of this round's reward model on those of them that are held out.
         reward_old: of the same on held-out pairs of earlier rounds.
+        against_people: whether each pair is a sample beside a person's text (the annotator ``discriminator``), so
+            that the policy aims at a ``reward_new`` of one half.
         selection_gold, selection_gain, selection_kl: gold, its gain over the last policy and the KL on the split
             ``select``, which stops go by.
     """
@@ -48,6 +50,7 @@ class RoundFigures:
     reward_last: Estimate | None = None
     reward_new: Estimate | None = None
     reward_old: Estimate | None = None
+    against_people: bool = False
     selection_gold: Estimate | None = None
     selection_gain: Estimate | None = None
     selection_kl: Estimate | None = None

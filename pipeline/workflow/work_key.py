@@ -23,7 +23,7 @@ FORMATS = {
     "evaluate": 1,
     "report": 5,
     "sweep": 1,
-    "loop": 2,
+    "loop": 3,
     "readers": 1,
 }
 """The format of each stage's outputs, raised by one when the same inputs and settings give another output. Then

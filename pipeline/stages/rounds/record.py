@@ -142,6 +142,7 @@ def round_figures(loop: Loop, round: Round, last: Round | None) -> RoundFigures:
         reward_last=new and new.last,
         reward_new=new.held_out if new else None if reward is None else from_json(Estimate, reward, model.ref),
         reward_old=new and new.old_held_out,
+        against_people=loop.config.collect.annotator == "discriminator",
         selection_gold=on_select and on_select.gold_score and on_select.gold_score.policy,
         selection_gain=selected
         and gain(selected, last and last.selection.version("evaluate", "evaluation"), loop.config.seed),

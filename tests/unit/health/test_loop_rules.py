@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from pipeline.health import Facts, diagnose
 from pipeline.results.rounds import RoundFigures
 from pipeline.statistics.intervals import Estimate
+from tests.unit.health.test_data_rules import measured
 
 HEALTHY = (
     RoundFigures(
@@ -77,3 +79,36 @@ def test_a_round_that_unlearns_the_last(later: tuple[RoundFigures, ...]) -> None
 def test_a_reward_model_that_only_knows_old_policies(new: Estimate, old: Estimate | None, ill: bool) -> None:
     found = names(HEALTHY[0], second(reward_new=new, reward_old=old))
     assert found == ({"only-old-policies"} if ill else set())
+
+
+def against_people(first: Estimate | None, last: Estimate | None, **figures: Estimate | None) -> set[str]:
+    rounds = replace(HEALTHY[0], reward_new=first), second(reward_new=last, **figures)
+    return names(*(replace(each, against_people=True) for each in rounds))
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "ill"),
+    [
+        (Estimate(0.67, 0.6, 0.72, 224), Estimate(0.85, 0.79, 0.89, 224), True),
+        (Estimate(0.97, 0.94, 0.99, 224), Estimate(0.99, 0.96, 1.0, 224), True),  # was told, and still is
+        (Estimate(0.67, 0.6, 0.72, 224), Estimate(0.72, 0.66, 0.78, 224), False),  # within both errors
+        (Estimate(0.67, 0.6, 0.72, 224), Estimate(0.55, 0.48, 0.61, 224), False),
+        (Estimate(0.85, 0.79, 0.89, 224), Estimate(0.84, 0.78, 0.88, 224), False),
+        (Estimate(0.67, 0.6, 0.72, 224), Estimate(0.9, math.nan, math.nan, 224), False),
+        (Estimate(0.67, 0.6, 0.72, 224), None, False),
+    ],
+)
+def test_a_discriminator_that_always_wins(first: Estimate, last: Estimate | None, ill: bool) -> None:
+    assert against_people(first, last) == ({"discriminator-wins"} if ill else set())
+    without = names(replace(HEALTHY[0], reward_new=first), second(reward_new=last, reward_old=None))
+    assert without == set()  # of two samples each, higher is better
+
+
+# Mutations caught: only-old-policies, and reward-at-chance, of every annotator.
+def test_a_discriminator_that_guesses_is_what_the_policy_aims_at() -> None:
+    first, last = Estimate(0.7, 0.64, 0.76, 200), Estimate(0.52, 0.45, 0.59, 200)
+    assert against_people(first, last, reward_old=first) == set()
+    rounds = tuple(replace(each, against_people=True) for each in (HEALTHY[0], second(reward_new=last)))
+    guess = measured(0.52, 0.45, 0.59, clears=False)
+    assert {f.rule for f in diagnose([], Facts(rounds=rounds, reward=guess))} == set()
+    assert {f.rule for f in diagnose([], Facts(rounds=rounds[:1], reward=guess))} == {"reward-at-chance"}
