@@ -18,7 +18,7 @@ from pipeline.base.files import disk_errors
 from pipeline.health.diagnosis import Doctor, examined
 from pipeline.health.findings import Facts, Noise, Overlap
 from pipeline.health.written_texts import READ, Written, written
-from pipeline.results.policy import Evaluation, JudgeTrust
+from pipeline.results.policy import Evaluation
 from pipeline.results.readers import ReaderFigures, ReadersFigures
 from pipeline.results.reward import PairwiseMetrics, RewardMetrics, reward_metrics
 from pipeline.results.rounds import LoopFigures, RoundFigures
@@ -122,7 +122,7 @@ def facts_of(versions: RunVersions) -> Facts:
     if versions.reward is not None:
         facts = replace(facts, reward=reward_metrics(versions.reward.manifest.stats, versions.reward.ref))
     if versions.evaluation is not None:
-        facts = replace(facts, judges=_judges(versions.evaluation))
+        facts = _with_evaluation(facts, versions.evaluation)
     if versions.loop is not None:
         facts = replace(facts, rounds=_rounds(versions.loop))
     if versions.readers is not None:
@@ -146,13 +146,16 @@ def read_history(path: Path) -> list[Row]:
     return rows
 
 
-def _judges(evaluation: Version) -> dict[str, JudgeTrust] | None:
-    """How far to trust the language models that judged; None where the evaluation cannot be read."""
+def _with_evaluation(facts: Facts, version: Version) -> Facts:
+    """The facts with those of the newest evaluation; as they are where it cannot be read."""
     try:
-        judges = from_json(Evaluation, evaluation.manifest.stats, evaluation.ref).judges
+        evaluation = from_json(Evaluation, version.manifest.stats, version.ref)
     except DataError:  # the run's other facts can be
-        return None
-    return {name: judge.trust for name, judge in judges.items() if judge.trust is not None}
+        return facts
+    judges = {name: judge.trust for name, judge in evaluation.judges.items() if judge.trust is not None}
+    collapse = evaluation.diversity and evaluation.diversity.collapse
+    one_pattern = collapse if collapse and collapse.place == "pattern" else None
+    return replace(facts, judges=judges, one_pattern=one_pattern)
 
 
 def _rounds(loop: Version) -> Sequence[RoundFigures] | None:

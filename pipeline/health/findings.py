@@ -11,6 +11,7 @@ from pipeline.results.policy import JudgeTrust
 from pipeline.results.readers import ReaderFigures
 from pipeline.results.reward import RewardMetrics
 from pipeline.results.rounds import RoundFigures
+from pipeline.texts.collapse import Collapse
 
 Severity = Literal["serious", "watch"]
 
@@ -76,6 +77,7 @@ class Facts:
         leaks: held-out rows that are also training rows.
         duplicates: rows that are repeated within their split.
         rounds: of the loop, up to this policy's.
+        one_pattern: of the newest evaluation, where the policy's sentences are of one pattern beside the base's.
         readers: those whose policies, or the shared one beside them, this run's is.
     """
 
@@ -92,6 +94,7 @@ class Facts:
     judges: Mapping[str, JudgeTrust] | None = None
     rounds: Sequence[RoundFigures] | None = None
     readers: Sequence[ReaderFigures] | None = None
+    one_pattern: Collapse | None = None
 
     @property
     def aims_at_chance(self) -> bool:

@@ -11,14 +11,12 @@ from pipeline.health.findings import Facts, Rule, Seen
 from pipeline.health.gold_rules import judged, over_optimised, vindicated
 from pipeline.health.written_texts import Held
 from pipeline.results.metrics import Logged
-from pipeline.texts.collapse import HALF, NGRAMS_LEFT, QUARTER, number, percent
+from pipeline.texts.collapse import HALF, NGRAMS_LEFT, ONE_SENTENCE, QUARTER, number, percent
 
 # A policy that avoids everything bad keeps about half of its base's n-grams; a third is another language.
 NGRAMS_GONE = 1 / 3
 # Without completions: at least 4.8 standard errors of a share of 256 (4.8 at a share of one half).
 ENDS_MORE = 0.15
-# Mean sentences per completion, below which most have one.
-ONE_SENTENCE = 1.5
 QUOTED = 80
 
 
@@ -52,6 +50,30 @@ def ngrams_collapse(figures: Figures, facts: Facts) -> Seen | None:
         return None
     before, now = figures.first(Logged.TRIGRAMS) or 0.0, figures.now(Logged.TRIGRAMS, 1) or 0.0
     return Seen(f"{number(now)} effective runs of three words, of as many; {number(before)} before.", since)
+
+
+def patterns_collapse(figures: Figures, facts: Facts) -> Seen | None:
+    """Apply the rule of :mod:`pipeline.texts.collapse` to patterns; without completions, only its limits.
+
+    Where the run itself shows nothing, the evaluation may: it compares with the base, from which a run that began
+    with an earlier policy has come further.
+    """
+    since = _below(figures, Logged.PATTERNS, HALF)
+    if figures.window is not None and (seen := figures.window.one_pattern) is not None:
+        return Seen(f"Of the sentences of the latest {figures.window.n} completions: {seen}.", since)
+    if facts.one_pattern is not None:
+        return Seen(f"In the evaluation, beside the base: {facts.one_pattern}.")
+    share = figures.now(Logged.COMMON_PATTERN, 1) or 0.0
+    rise = share - (figures.first(Logged.COMMON_PATTERN) or 0.0)
+    answers = (figures.now(Logged.SENTENCES, 1) or ONE_SENTENCE) < ONE_SENTENCE
+    if figures.window is not None or since is None or answers or share < QUARTER or rise < ENDS_MORE:
+        return None
+    before, now = figures.first(Logged.PATTERNS) or 0.0, figures.now(Logged.PATTERNS, 1) or 0.0
+    return Seen(
+        f"{number(now)} effective patterns of sentences, {number(before)} before; {percent(share)} of the "
+        "sentences are of one.",
+        since,
+    )
 
 
 def phrase_spreads(figures: Figures, facts: Facts) -> Seen | None:
@@ -122,6 +144,17 @@ RULES = (
         "The policy no longer writes most of what the base could say, for any prompt.",
         "Read the rollouts. Lower ppo.learning_rate, raise ppo.kl_coef, set ppo.diversity_floor: 0.5, or add "
         "pipeline.modeling.novelty:trigrams to ppo.reward.",
+        keeps_up=True,
+    ),
+    Rule(
+        "patterns-collapse",
+        "serious",
+        (f"{Logged.PATTERNS}|one_pattern",),
+        patterns_collapse,
+        "The policy writes sentences that all differ and are all of one form. Counts of sentences and phrases "
+        "look varied, a reader sees one text again and again.",
+        "Read the rollouts. Raise ppo.kl_coef or end the run earlier (ppo.kl_budget, ppo.total_episodes). What "
+        "pays for short texts drives it too: ppo.gamma nearer to 1, a smaller penalty on length.",
         keeps_up=True,
     ),
     Rule(

@@ -16,8 +16,17 @@ from statistics import fmean
 from typing import Any, TypeVar
 
 from pipeline.results.metrics import Logged
-from pipeline.texts.collapse import HALF, Collapse, collapse
-from pipeline.texts.diversity import NGRAM, Common, Diversity, Effective, effective, effective_number, entropy_at
+from pipeline.texts.collapse import Collapse, pattern_collapse, sentence_collapse
+from pipeline.texts.diversity import (
+    NGRAM,
+    Common,
+    Diversity,
+    Effective,
+    effective,
+    entropy_at,
+    most_common_pattern,
+)
+from pipeline.texts.patterns import frame_words, pattern
 from pipeline.texts.sentences import last_of, same, sentences
 from pipeline.texts.words import words
 
@@ -62,7 +71,8 @@ class Window:
     Attributes:
         n: completions.
         figures: the metrics ``diversity/*``.
-        collapse: against the first window, by the rule of evaluation.
+        collapse: of sentences, against the first window, by the rule of evaluation.
+        one_pattern: the same of their patterns.
         closing: the most common closing sentence.
         spread: the sentence or phrase whose share has grown most since the first window.
     """
@@ -70,6 +80,7 @@ class Window:
     n: int
     figures: Mapping[str, float]
     collapse: Collapse | None
+    one_pattern: Collapse | None
     closing: Held
     spread: Held
 
@@ -83,10 +94,9 @@ class _Text:
     score: float
     opening: str
     closing: str
-    sentences: frozenset[str]
+    sentences: list[str]
     phrases: frozenset[Run]
     ngrams: list[Run]
-    pieces: int
 
 
 @dataclass
@@ -117,7 +127,7 @@ class _Counts:
         return [
             (self.closings, (text.closing,)),
             (self.openings, (text.opening,)),
-            (self.sentences, text.sentences),
+            (self.sentences, set(text.sentences)),
             (self.phrases, text.phrases),
             (self.ngrams, text.ngrams),
             (self.texts, (text.text,)),
@@ -126,13 +136,20 @@ class _Counts:
 
 @dataclass(frozen=True)
 class _First:
-    """The counts of the first window, with which later ones are compared."""
+    """The counts of the first window, with which later ones are compared.
+
+    Attributes:
+        frame: the words that patterns keep.
+        ngrams_at, patterns_at: how many of them effective numbers are of.
+    """
 
     closings: Counter[str]
     sentences: Counter[str]
     phrases: Counter[Run]
     diversity: Diversity
+    frame: frozenset[str]
     ngrams_at: int
+    patterns_at: int
 
 
 class Written:
@@ -184,25 +201,27 @@ class Written:
         if self._first is None:
             self._first = _first(texts, counts)
         first = self._first
-        last, ending = _most(counts.closings)
+        now = _measured(texts, counts, first.frame, first.ngrams_at, first.patterns_at)
         figures: dict[str, float] = {
-            Logged.CLOSINGS: effective_number(counts.closings.values()),
-            Logged.OPENINGS: effective_number(counts.openings.values()),
-            Logged.COMMON_CLOSING: ending / n,
-            Logged.COMMON_SENTENCE: _most(counts.sentences)[1] / n,
+            Logged.CLOSINGS: now.closings.value,
+            Logged.OPENINGS: now.openings.value,
+            Logged.COMMON_CLOSING: now.closing.share,
+            Logged.COMMON_SENTENCE: now.sentence.share,
             Logged.UNIQUE_TEXTS: len(counts.texts) / n,
-            Logged.SENTENCES: fmean(text.pieces for text in texts),
+            Logged.SENTENCES: now.sentences,
+            Logged.PATTERNS: now.patterns.value,
+            Logged.COMMON_PATTERN: now.pattern.share,
         }
-        if (ngrams := _ngrams(counts, first.ngrams_at)) is not None:
-            figures[Logged.TRIGRAMS] = ngrams.value
-        fewer = figures[Logged.CLOSINGS] < HALF * first.diversity.closings.value
-        fewer = fewer or figures[Logged.OPENINGS] < HALF * first.diversity.openings.value
-        collapsed = collapse(first.diversity, _measured(texts, counts, first.ngrams_at), SURE) if fewer else None
+        if now.ngrams is not None:
+            figures[Logged.TRIGRAMS] = now.ngrams.value
+        last = _most(counts.closings)[0]
         ends = [text for text in texts if text.closing == last]
-        now = _held(_spelt(ends[0].text, last), ends, texts, first.closings[last] / n)
+        closing = _held(_spelt(ends[0].text, last), ends, texts, first.closings[last] / n)
         spread = _spread(texts, counts, first)
         figures[Logged.SPREAD] = spread.share - spread.before
-        return Window(n, figures, collapsed, now, spread)
+        of_sentences = sentence_collapse(first.diversity, now, SURE)
+        of_patterns = pattern_collapse(first.diversity, now, SURE)
+        return Window(n, figures, of_sentences, of_patterns, closing, spread)
 
 
 def written(rows: Iterable[Mapping[str, Any]]) -> Written:
@@ -228,35 +247,41 @@ def _apart(prompt: str, text: str, ended: bool, score: float) -> _Text:
         score,
         keys[0],
         keys[-1] if last is pieces[-1] else keys[-2],
-        frozenset(keys),
+        keys,
         frozenset(runs),
         [tuple(split[i : i + NGRAM]) for i in range(len(split) - NGRAM + 1)],
-        len(pieces),
     )
 
 
 def _first(texts: Sequence[_Text], counts: _Counts) -> _First:
-    # Half of the first n-grams, so that texts of half the length do not seem less varied.
-    at = counts.ngrams.total() // 2
+    # Half of the first n-grams and sentences, so that texts of half the length do not seem less varied.
+    ngrams_at, patterns_at = counts.ngrams.total() // 2, sum(len(text.sentences) for text in texts) // 2
     copies = Counter(counts.closings), Counter(counts.sentences), Counter(counts.phrases)
-    return _First(*copies, _measured(texts, counts, at), at)
+    frame = frame_words(text.text for text in texts)
+    measured = _measured(texts, counts, frame, ngrams_at, patterns_at)
+    return _First(*copies, measured, frame, ngrams_at, patterns_at)
 
 
-def _measured(texts: Sequence[_Text], counts: _Counts, ngrams_at: int) -> Diversity:
-    """The figures of a window that :func:`pipeline.texts.collapse.collapse` reads."""
+def _measured(
+    texts: Sequence[_Text], counts: _Counts, frame: frozenset[str], ngrams_at: int, patterns_at: int
+) -> Diversity:
+    """The figures of a window that :mod:`pipeline.texts.collapse` reads."""
     places = {prompt: i for i, prompt in enumerate(dict.fromkeys(text.prompt for text in texts))}
     of = [places[text.prompt] for text in texts]
     (last, ends), (opening, begins) = _most(counts.closings), _most(counts.openings)
     (sentence, holds), n = _most(counts.sentences), len(texts)
+    forms = [[pattern(key, frame) for key in text.sentences] for text in texts]
     return Diversity(
         n=n,
         groups=len(places),
         closings=effective([[text.closing] for text in texts], of),
         openings=effective([[text.opening] for text in texts], of),
         ngrams=_ngrams(counts, ngrams_at),
+        patterns=effective(forms, of, patterns_at),
         closing=Common(_spelt(next(t.text for t in texts if t.closing == last), last), ends, n),
         opening=Common(_spelt(next(t.text for t in texts if t.opening == opening), opening), begins, n),
         sentence=Common(sentence, holds, n),
+        pattern=most_common_pattern(forms),
         similar_within=None,
         similar_across=None,
         characters=0.0,

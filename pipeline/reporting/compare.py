@@ -40,6 +40,7 @@ ROWS: tuple[tuple[str, Measured, str], ...] = (
     ("kl_k1", Measured.KL_K1, ""),
     ("diversity.closings.policy", Measured.CLOSINGS, ""),
     ("diversity.closings.ratio", Measured.CLOSINGS_RATIO, ""),
+    ("diversity.patterns.ratio", Measured.PATTERNS_RATIO, ""),
     ("diversity.closing.policy.share", Measured.CLOSING, ""),
     ("diversity.ngrams.ratio", Measured.NGRAMS_RATIO, ""),
     ("length.policy", Measured.LENGTH, ""),

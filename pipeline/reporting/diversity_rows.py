@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.reporting.run_tables import Row, Table, basis
-from pipeline.results.diversity import CommonSentence, Diversity, EffectiveNumber
+from pipeline.results.diversity import CommonSentence, Diversity, EffectiveNumber, ExpectedVariety
 from pipeline.statistics.intervals import WILSON, Estimate, has_value
 from pipeline.statistics.spelling import UNKNOWN, interval
 from pipeline.texts.collapse import number as effective
@@ -25,6 +25,8 @@ def measure_rows(diversity: Diversity | None) -> list[Row]:
     ]
     if ngrams := diversity.ngrams:
         rows.append(_effective(f"Effective word triples, of {ngrams.at} on each side", ngrams))
+    if patterns := diversity.patterns:
+        rows.append(_effective(f"Effective patterns, of {patterns.at} sentences on each side", patterns))
     for label, sentences in (
         ("Most common closing sentence (share)", diversity.closing),
         ("Most common first sentence (share)", diversity.opening),
@@ -33,6 +35,11 @@ def measure_rows(diversity: Diversity | None) -> list[Row]:
         base, policy = sentences["base"], sentences["policy"]
         note = f"PPO: {most_common(policy)}; base: {most_common(base)}"
         rows.append((label, interval(base.share), interval(policy.share), note, basis(policy.share, WILSON)))
+    if pattern := diversity.pattern:
+        base, policy = pattern["base"], pattern["policy"]
+        note = f"PPO: {most_common(policy)}; base: {most_common(base)}"
+        label = "Most common pattern (share of sentences)"
+        rows.append((label, interval(base.share), interval(policy.share), note, basis(policy.share)))
     for label, change in (
         ("Similarity of two completions of one prompt (0..1)", diversity.similar_within),
         ("Similarity of completions of different prompts (0..1)", diversity.similar_across),
@@ -56,6 +63,10 @@ def note(diversity: Diversity | None) -> str:
         f"have seen {percent(seen['base'])} (base) and {percent(seen['policy'])} (PPO). Sentences that differ "
         "only in case, quotes or end marks are one. Similarity: shared word pairs (Dice)."
     )
+    if diversity.patterns:
+        text += (
+            " A pattern keeps a sentence's words that are the base's most frequent ones; … is any run of others."
+        )
     if diversity.embedding_model:
         text += f" By meaning: {diversity.embedding_model}."
     return f"{text} {diversity.words}" if diversity.words else text
@@ -83,15 +94,34 @@ def best_of_n_table(diversity: Diversity | None) -> Table | None:
         return None
     names = ["base", *(f"best of {row.n}" for row in beside.rows[1:]), "PPO"]
     rows = [
-        (name, _number(row.closings), interval(row.ratio), percent(row.closing.share), quoted(row.closing.text))
+        (
+            *(
+                name,
+                _number(row.closings),
+                interval(row.ratio),
+                percent(row.closing.share),
+                quoted(row.closing.text),
+            ),
+            *_pattern_cells(row),
+        )
         for name, row in zip(names, [*beside.rows, beside.policy], strict=True)
     ]
-    head = ("completions", "effective closing sentences", "over the base's", "most common one", "which is")
+    head = (
+        *("completions", "effective closing sentences", "over the base's", "most common one", "which is"),
+        *("effective patterns", "over the base's", "most common one"),
+    )
     note = (
         f"What one completion of each of {beside.prompts} prompts is expected to show, {beside.prompts} at "
-        "most; intervals: bootstrap over these prompts."
+        "most; of patterns, one of its sentences; intervals: bootstrap over these prompts."
     )
-    return Table("Closing sentences, PPO beside best-of-n", head, rows, note)
+    return Table("Closing sentences and patterns, PPO beside best-of-n", head, rows, note)
+
+
+def _pattern_cells(row: ExpectedVariety) -> tuple[str, str, str]:
+    if row.patterns is None or row.patterns_ratio is None or row.pattern is None:
+        return UNKNOWN, UNKNOWN, UNKNOWN
+    common = f"{percent(row.pattern.share)} {quoted(row.pattern.text)}"
+    return _number(row.patterns), interval(row.patterns_ratio), common
 
 
 def most_common(sentence: CommonSentence) -> str:

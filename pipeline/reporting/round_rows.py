@@ -25,6 +25,7 @@ HEAD = (
     "and this round's",
     "KL to the base (nats)",
     "closing sentences",
+    "patterns",
     "labels",
 )
 
@@ -55,6 +56,7 @@ def row(figures: RoundFigures) -> tuple[str, ...]:
         interval(figures.reward_new),
         interval(figures.kl, 1),
         interval(figures.closings, 1),
+        interval(figures.patterns, 1),
         f"{figures.labels:,}",
     )
 

@@ -30,10 +30,11 @@ class EffectiveNumber:
 
 @dataclass(frozen=True)
 class CommonSentence:
-    """One side's most common sentence.
+    """One side's most common sentence, or pattern of sentences.
 
     Attributes:
-        share: with Wilson's interval over prompts.
+        count: completions that have it; of a pattern, sentences.
+        share: with Wilson's interval over prompts; of a pattern, with a bootstrap's.
         share_of_other: its share on the other side.
     """
 
@@ -54,7 +55,7 @@ class SharedSentence:
 
 @dataclass(frozen=True)
 class ExpectedSentence:
-    """A sentence, and the share of prompts that are expected to end in it."""
+    """A sentence (or pattern), and the share of prompts that are expected to end in it (or to show it)."""
 
     text: str
     share: float
@@ -68,11 +69,16 @@ class ExpectedVariety:
         closings: effective number of closing sentences.
         ratio: to the base's.
         closing: the most common one.
+        patterns, patterns_ratio, pattern: the same of the pattern of one sentence of each completion, drawn with
+            equal chances; None in evaluations from before they were measured.
     """
 
     closings: Estimate
     ratio: Estimate
     closing: ExpectedSentence
+    patterns: Estimate | None = None
+    patterns_ratio: Estimate | None = None
+    pattern: ExpectedSentence | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +91,7 @@ class BestOfNVariety(ExpectedVariety):
 
 @dataclass(frozen=True)
 class DiversityBesideBestOfN:
-    """Closing sentences of the base, of best-of-n and of the policy, at one completion of each prompt."""
+    """Closing sentences and patterns of base, best-of-n and policy, at one completion of each prompt."""
 
     prompts: int
     rows: Sequence[BestOfNVariety]
@@ -107,6 +113,8 @@ class Diversity:
     Attributes:
         ngrams: None where no completion has three words.
         closing, opening, sentence: each side's most common one, last, first and anywhere.
+        patterns, pattern: of sentences, by the base's frequent words (:mod:`pipeline.texts.patterns`): effective
+            number, and each side's most common one; None in evaluations from before they were measured.
         common: the closing sentences that are most common on either side.
         characters: share of words that are single characters, see :mod:`pipeline.texts.words`; ``words`` says so.
         similar_within, similar_across: mean similarity of two completions of one prompt, and of different ones;
@@ -129,6 +137,8 @@ class Diversity:
     collapse: Collapse | None
     similar_within: Change | None
     similar_across: Change | None
+    patterns: EffectiveNumber | None = None
+    pattern: Mapping[Side, CommonSentence] | None = None
     by_meaning: SimilarityByMeaning | None = field(default=None, metadata=FLAT)
     embedding_model: str | None
     best_of_n: DiversityBesideBestOfN | None

@@ -76,6 +76,12 @@ class Measured(Metric):
     NGRAMS_RATIO = "diversity.ngrams.ratio", _texts(
         "Effective word triples, policy over base", "", "policy over base",
         healthy="above .7; a policy of shorter, surer texts loses some")
+    PATTERNS = "diversity.patterns", _texts(
+        "Effective patterns of sentences", "",
+        "the same of patterns of sentences, both sides at as many sentences (`at`)", digits=1)
+    PATTERNS_RATIO = "diversity.patterns.ratio", _texts(
+        "Effective patterns of sentences, policy over base", "", "policy over base",
+        healthy="above .5, near 1 where completions have several sentences")
     CLOSING = "diversity.closing", _texts(
         "Most common closing sentence", "share", "the most common last sentence: `text`, `share`, and "
         "`share_of_other`, its share on the other side", interval=WILSON, healthy="a few percent, near the base's")
@@ -83,6 +89,9 @@ class Measured(Metric):
         "Most common first sentence", "share", "the same of first sentences", interval=WILSON, healthy="the same")
     SENTENCE = "diversity.sentence", _texts(
         "Most common sentence", "share", "the same of sentences anywhere", interval=WILSON, healthy="the same")
+    PATTERN = "diversity.pattern", _texts(
+        "Most common pattern", "share", "the most common pattern of sentences; shares are of sentences",
+        healthy="the same")
     SIMILAR_WITHIN = "diversity.similar_within", _texts(
         "Similarity of completions of one prompt", "", "mean similarity (0 to 1) of two completions of one prompt",
         healthy="rises as the policy grows sure; 1 where a prompt has one right answer")

@@ -205,6 +205,14 @@ class Logged(Metric):
     COMMON_SENTENCE = "diversity/common_sentence", _ppo(
         "Most common sentence", "share", "completions that hold the most common sentence anywhere",
         healthy="no steady rise", trl=_ALONE)
+    PATTERNS = "diversity/patterns", _ppo(
+        "Effective patterns of sentences", "effective number",
+        "the same of the patterns of sentences (the first completions' frequent words, a slot for each run of "
+        "others), in a sample of half as many as there were at first", "patterns", digits=1,
+        healthy="above half of the first", trl=_ALONE)
+    COMMON_PATTERN = "diversity/common_pattern", _ppo(
+        "Most common pattern", "share", "sentences that have the most common pattern", healthy="no steady rise",
+        trl=_ALONE)
     SPREAD = "diversity/spread", _ppo(
         "What spreads", "share",
         "completions gained since the first 256 by the sentence or run of four words that gained most",

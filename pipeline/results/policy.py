@@ -236,7 +236,11 @@ class Evaluation(PolicyComparison):
         for side in self.ended:
             figures |= {f"ended.{side}": self.ended[side], f"degenerate.{side}": self.degenerate.get(side)}
         if variety := self.diversity:
-            for name, number in (("closings", variety.closings), ("ngrams", variety.ngrams)):
+            for name, number in (
+                ("closings", variety.closings),
+                ("ngrams", variety.ngrams),
+                ("patterns", variety.patterns),
+            ):
                 if number is not None:
                     parts = {"base": number.base, "policy": number.policy, "ratio": number.ratio}
                     figures |= {f"diversity.{name}.{part}": estimate for part, estimate in parts.items()}

@@ -23,7 +23,7 @@ class RoundFigures:
         best_of_over_base, over_best_of: best-of-n's gold less the base's, and the policy's less best-of-n's, on
             the prompts that best-of-n is measured on.
         kl: to the base, in nats per completion, whatever PPO's reference is.
-        closings: effective closing sentences of the policy.
+        closings, patterns: effective closing sentences of the policy, and patterns of its sentences.
         labels_gold: share of this round's labels that order their pair as the gold score does.
         reward_last: accuracy of the last round's reward model on this round's pairs, samples of the last policy.
         reward_new: of this round's reward model on those of them that are held out.
@@ -46,6 +46,7 @@ class RoundFigures:
     over_best_of: Estimate | None = None
     kl: Estimate | None = None
     closings: Estimate | None = None
+    patterns: Estimate | None = None
     labels_gold: Estimate | None = None
     reward_last: Estimate | None = None
     reward_new: Estimate | None = None

@@ -6,17 +6,22 @@ as the prompts do. Collapsed is one that gives the same sentence to prompts that
 things have to come together: far fewer different last (or first) sentences, one of them on a large share of all
 completions, and fewer different n-grams, so that a greeting or a signature that was asked for, on texts that vary
 as before, is none. A base that was as uniform already leaves nothing to collapse.
+
+Another collapse shows in no sentence: thousands of different ones, all of one form. There patterns of sentences
+(:mod:`pipeline.texts.patterns`) are compared in the same way. Completions of one sentence are answers, which may
+all be asked for in one form ("It is the melon."), and are not judged by it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.texts.diversity import Common, Diversity, Effective
 
-Place = Literal["end", "begin"]
+Place = Literal["end", "begin", "pattern"]
 
 LONGEST = 80
 """Characters of a sentence that is quoted in a message."""
@@ -31,8 +36,22 @@ may still answer many: .14 on random walks at their optimum, of 115 prompts."""
 NGRAMS_LEFT = 0.9
 """Of the base's effective number of n-grams."""
 
+ONE_SENTENCE = 1.5
+"""Sentences per completion, below which most have one."""
+
 SURE = 1.645
 """Standard errors: 95 %, one-sided."""
+
+
+COUNTED: Mapping[Place, str] = {
+    "end": "closing sentences",
+    "begin": "first sentences",
+    "pattern": "patterns of sentences",
+}
+"""What is counted, in words."""
+
+DOES: Mapping[Place, str] = {"end": "end in", "begin": "begin with", "pattern": "of all sentences are"}
+"""What a share of completions does, or of sentences."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +59,10 @@ class Collapse:
     """A collapse: its kind and its extent.
 
     Attributes:
-        place: whether completions ``end`` or ``begin`` alike.
-        text: the sentence that most do, and ``share`` how many of all.
+        place: whether completions ``end`` or ``begin`` alike, or their sentences are of one ``pattern``.
+        text: the sentence that most do, and ``share`` how many of all; or the pattern, and of all sentences.
         share_before: of the most common one, before.
-        before, now: effective numbers of such sentences.
+        before, now: effective numbers of such sentences, or of patterns.
     """
 
     place: Place
@@ -54,26 +73,35 @@ class Collapse:
     now: float
 
     def __str__(self) -> str:
-        what = "closing" if self.place == "end" else "first"
         return (
-            f"{number(self.now)} effective {what} sentences, {number(self.before)} before; "
+            f"{number(self.now)} effective {COUNTED[self.place]}, {number(self.before)} before; "
             f"{percent(self.share)} {having(self.text, self.place)}, "
             f"{percent(self.share_before)} in the most common one before"
         )
 
 
 def collapse(before: Diversity, now: Diversity, sure: float = SURE) -> Collapse | None:
-    """The collapse of what completions end in, or begin with; None where there is none.
+    """The collapse of what completions end in, begin with, or have as pattern; None where there is none.
 
     Args:
         before, now: of the base and of the policy, or of a run's first and latest rollouts: of as many completions
-            each, and with n-grams stated for the same number of them.
+            each, with n-grams and patterns stated for the same number of them.
         sure: standard errors by which the effective number and the share have to be past their limits; take more
             where the rule is asked again and again.
     """
+    return sentence_collapse(before, now, sure) or pattern_collapse(before, now, sure)
+
+
+def sentence_collapse(before: Diversity, now: Diversity, sure: float = SURE) -> Collapse | None:
+    """The collapse of what completions end in, or begin with; see :func:`collapse`."""
     if before.ngrams and now.ngrams and now.ngrams.value > NGRAMS_LEFT * before.ngrams.value:
         return None
     return _at("end", before, now, sure) or _at("begin", before, now, sure)
+
+
+def pattern_collapse(before: Diversity, now: Diversity, sure: float = SURE) -> Collapse | None:
+    """The collapse of the patterns of sentences; see :func:`collapse`."""
+    return None if now.sentences < ONE_SENTENCE else _at("pattern", before, now, sure)
 
 
 def _at(place: Place, before: Diversity, now: Diversity, sure: float) -> Collapse | None:
@@ -88,7 +116,11 @@ def _at(place: Place, before: Diversity, now: Diversity, sure: float) -> Collaps
 
 
 def _of(place: Place, side: Diversity) -> tuple[Effective, Common]:
-    return (side.closings, side.closing) if place == "end" else (side.openings, side.opening)
+    return {
+        "end": (side.closings, side.closing),
+        "begin": (side.openings, side.opening),
+        "pattern": (side.patterns, side.pattern),
+    }[place]
 
 
 def number(value: float) -> str:
@@ -102,8 +134,11 @@ def percent(share: float) -> str:
 
 
 def having(sentence: str, place: Place = "end") -> str:
-    """What completions do: ``end in "My friends loved it too."``, or ``are empty``; a long sentence is cut."""
+    """What completions do: ``end in "My friends loved it too."``, or ``are empty``; a long sentence is cut.
+
+    Or what sentences do: ``are "the … was …"``.
+    """
     if not sentence:
         return "are empty"
     text = sentence if len(sentence) <= LONGEST else sentence[: LONGEST - 1].rstrip() + "…"
-    return f'end in "{text}"' if place == "end" else f'begin with "{text}"'
+    return f'{DOES[place]} "{text}"'

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.texts.patterns import frame_words, patterns
 from pipeline.texts.sentences import closing, same, sentences
 from pipeline.texts.similarity import mean_similarity
 from pipeline.texts.words import character_share, ngrams, words
@@ -49,12 +50,12 @@ class Effective:
 
 @dataclass(frozen=True)
 class Common:
-    """The most common sentence.
+    """The most common sentence, or pattern.
 
     Attributes:
         text: as it is most often written; "" where that is an empty completion.
-        count: completions that hold it (or end in it).
-        n: all completions.
+        count: completions that hold it (or end in it); of a pattern, sentences that have it.
+        n: all completions, or sentences.
     """
 
     text: str
@@ -75,8 +76,10 @@ class Diversity:
         groups: prompts that they answer.
         closings, openings: effective number of closing sentences, and of first ones.
         ngrams: effective number of runs of three words; None where no completion has three.
+        patterns: effective number of patterns of sentences (:mod:`pipeline.texts.patterns`).
         closing, opening: the most common closing sentence, and first one.
         sentence: the most common sentence anywhere in a completion.
+        pattern: the most common pattern; counted are sentences, not completions.
         similar_within: mean :func:`pipeline.texts.similarity.similarity` of two completions of one prompt; None
             where no prompt has two.
         similar_across: of two completions of different prompts; None of fewer than two prompts.
@@ -88,12 +91,19 @@ class Diversity:
     closings: Effective
     openings: Effective
     ngrams: Effective | None
+    patterns: Effective
     closing: Common
     opening: Common
     sentence: Common
+    pattern: Common
     similar_within: float | None
     similar_across: float | None
     characters: float
+
+    @property
+    def sentences(self) -> float:
+        """Sentences per completion; a blank one counts as one."""
+        return self.pattern.n / self.n
 
 
 def diversity(
@@ -101,6 +111,8 @@ def diversity(
     groups: Sequence[Hashable] | None = None,
     ended: Sequence[bool] | None = None,
     ngrams_at: int | None = None,
+    frame: frozenset[str] | None = None,
+    patterns_at: int | None = None,
 ) -> Diversity:
     """Measure a set of completions. To compare two, give as many completions of both.
 
@@ -108,6 +120,9 @@ def diversity(
         groups: (n,) what each answers, such as its prompt; by default each is of a prompt of its own.
         ended: (n,) False where a limit of length cut it, see :func:`pipeline.texts.sentences.closing`.
         ngrams_at: n-grams that the number of them is stated for, as longer texts have more; by default all.
+        frame: the words that patterns keep, of the other side where two are compared; by default the completions'
+            own, by :func:`pipeline.texts.patterns.frame_words`.
+        patterns_at: sentences that the number of patterns is stated for; by default all.
     Raises:
         ValueError: no completions, or columns of different lengths.
     """
@@ -119,6 +134,7 @@ def diversity(
         raise ValueError(f"{len(completions)} completions, {len(of)} groups, {len(ends)} ends")
     first, last = openings(completions), closings(completions, ends)
     grams = [ngrams(text, NGRAM) for text in completions]
+    forms = patterns_of(completions, frame_words(completions) if frame is None else frame)
     within, across = mean_similarity(completions, of)
     return Diversity(
         n=len(completions),
@@ -126,9 +142,11 @@ def diversity(
         closings=effective([[same(text)] for text in last], of),
         openings=effective([[same(text)] for text in first], of),
         ngrams=effective(grams, of, ngrams_at) if any(grams) else None,
+        patterns=effective(forms, of, patterns_at),
         closing=_most_common([[text] for text in last]),
         opening=_most_common([[text] for text in first]),
         sentence=most_common_sentence(completions),
+        pattern=most_common_pattern(forms),
         similar_within=within,
         similar_across=across,
         characters=character_share(completions),
@@ -144,6 +162,22 @@ def closings(completions: Sequence[str], ended: Sequence[bool] | None = None) ->
 def openings(completions: Sequence[str]) -> list[str]:
     """The first sentence of each completion."""
     return [next(iter(sentences(text)), "") for text in completions]
+
+
+def patterns_of(completions: Sequence[str], frame: frozenset[str]) -> list[list[str]]:
+    """(n,) the pattern of each sentence of each completion."""
+    return [patterns(text, frame) for text in completions]
+
+
+def most_common_pattern(forms: Iterable[Sequence[str]]) -> Common:
+    """The pattern that most sentences have; of equals the first in sorted order.
+
+    Args:
+        forms: (n,) of :func:`patterns_of`.
+    """
+    counts = Counter(form for of_text in forms for form in of_text)
+    most = max(counts.values())
+    return Common(min(form for form, count in counts.items() if count == most), most, counts.total())
 
 
 def ngram_count(completions: Iterable[str]) -> int:

@@ -64,6 +64,8 @@ def healthy(
                 "diversity/common_closing": abs(about(0.07, 0.005, of_texts)),
                 "diversity/spread": abs(about(0.03, 0.005, of_texts)),
                 "diversity/sentences": about(3.3, 0.03, of_texts),
+                "diversity/patterns": about(45, 1.5, of_texts),
+                "diversity/common_pattern": abs(about(0.2, 0.01, of_texts)),
             }
         row["objective/kl_per_token"] = row["objective/kl"] / length
         if gold:

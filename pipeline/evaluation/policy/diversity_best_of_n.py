@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,10 +20,27 @@ import numpy as np
 from pipeline.evaluation.policy.best_of_n import kl_bound, rank_weights
 from pipeline.results.diversity import BestOfNVariety, DiversityBesideBestOfN, ExpectedSentence, ExpectedVariety
 from pipeline.statistics.bootstrap import RESAMPLING, Resampling, exponential
+from pipeline.statistics.intervals import Estimate
+from pipeline.texts.diversity import patterns_of
 from pipeline.texts.sentences import same
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+
+Held = Sequence[Sequence[Mapping[str, float]]]
+"""(m, N) what each of a prompt's samples shows, each with its chance: its closing sentence, with 1."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What one completion of each prompt is expected to show: effective number, its ratio to the base's, and the
+    most common thing with its share.
+    """
+
+    number: Estimate
+    ratio: Estimate
+    common: ExpectedSentence
 
 
 def best_of_n_diversity(
@@ -31,6 +49,7 @@ def best_of_n_diversity(
     ns: Sequence[int],
     policy: Sequence[Sequence[str]],
     resampling: Resampling = RESAMPLING,
+    patterns: tuple[Held, Held] | None = None,
 ) -> DiversityBesideBestOfN:
     """Effective number of closing sentences of the base, of best-of-n and of the policy, at one of each prompt.
 
@@ -39,31 +58,61 @@ def best_of_n_diversity(
         closings: (m, N) closing sentences of the same samples.
         ns: the n that get a row; 1, the base itself, is added.
         policy: (m, k) closing sentences of the policy's completions of these prompts.
+        patterns: (m, N) and (m, k) chances of the pattern of one of each completion's sentences
+            (:func:`pattern_chances`), of the base and of the policy.
     """
-    scores = np.asarray(chosen_by, np.float64)
-    kinds = [[same(text) for text in row] for row in closings]
+    ns = [1, *sorted(set(ns) - {1})]
     spelt = {same(text): text for row in (*closings, *policy) for text in reversed(row)}
+    kinds, own = ([[{same(text): 1.0} for text in row] for row in rows] for rows in (closings, policy))
+    of_closings = shown(chosen_by, kinds, ns, own, resampling)
+    of_patterns = (
+        shown(chosen_by, patterns[0], ns, patterns[1], resampling) if patterns else [None] * (len(ns) + 1)
+    )
+
+    def variety(closing: Shown, pattern: Shown | None) -> ExpectedVariety:
+        return ExpectedVariety(
+            closings=closing.number,
+            ratio=closing.ratio,
+            closing=replace(closing.common, text=spelt[closing.common.text]),
+            patterns=pattern and pattern.number,
+            patterns_ratio=pattern and pattern.ratio,
+            pattern=pattern and pattern.common,
+        )
+
+    *rows, last = [variety(*each) for each in zip(of_closings, of_patterns, strict=True)]
+    numbered = [BestOfNVariety(**vars(row), n=n, kl_bound=kl_bound(n)) for n, row in zip(ns, rows, strict=True)]
+    return DiversityBesideBestOfN(len(kinds), numbered, last)
+
+
+def shown(
+    chosen_by: ArrayLike, base: Held, ns: Sequence[int], policy: Held, resampling: Resampling
+) -> list[Shown]:
+    """What best-of-n shows for each n, and what the policy does, which comes last; ratios are to n = 1."""
+    scores = np.asarray(chosen_by, np.float64)
 
     def chances_at(n: int) -> list[dict[str, float]]:
-        return [_chances(row, kind, n) for row, kind in zip(scores, kinds, strict=True)]
+        return [_chances(row, held, n) for row, held in zip(scores, base, strict=True)]
 
     of_base = _surprises(chances_at(1))
 
-    def variety(chances: Sequence[dict[str, float]]) -> ExpectedVariety:
+    def summary(chances: Sequence[dict[str, float]]) -> Shown:
         surprises, total = _surprises(chances), _mean(chances)
         favourite = max(total, key=lambda kind: total[kind])
-        return ExpectedVariety(
-            closings=exponential(resampling.mean(surprises)),
-            ratio=exponential(resampling.difference(of_base, surprises)),
-            closing=ExpectedSentence(spelt[favourite], total[favourite]),
+        return Shown(
+            exponential(resampling.mean(surprises)),
+            exponential(resampling.difference(of_base, surprises)),
+            ExpectedSentence(favourite, total[favourite]),
         )
 
-    rows = [
-        BestOfNVariety(**vars(variety(chances_at(n))), n=n, kl_bound=kl_bound(n))
-        for n in (1, *sorted(set(ns) - {1}))
+    return [*(summary(chances_at(n)) for n in ns), summary([_mean(row) for row in policy])]
+
+
+def pattern_chances(completions: Sequence[str], frame: frozenset[str]) -> list[dict[str, float]]:
+    """(n,) the chance of each pattern that one of a completion's sentences, drawn with equal chances, has it."""
+    return [
+        {form: count / len(forms) for form, count in Counter(forms).items()}
+        for forms in patterns_of(completions, frame)
     ]
-    own = [_equal([same(text) for text in row]) for row in policy]
-    return DiversityBesideBestOfN(len(kinds), rows, variety(own))
 
 
 def expected_entropy(chances: Sequence[dict[str, float]]) -> float:
@@ -83,27 +132,23 @@ def expected_entropy(chances: Sequence[dict[str, float]]) -> float:
     return max(entropy, 0.0)
 
 
-def _chances(scores: NDArray[np.float64], kinds: Sequence[str], n: int) -> dict[str, float]:
-    """For each kind, the chance that the best of n of these samples is of it; equal scores share theirs."""
+def _chances(scores: NDArray[np.float64], held: Sequence[Mapping[str, float]], n: int) -> dict[str, float]:
+    """The chance of each thing that the best of n of these samples shows it; equal scores share theirs."""
     _, place, count = np.unique(scores, return_inverse=True, return_counts=True)
     of_rank = rank_weights(n, len(scores))
     # A tied group has the weights of all the ranks it takes.
     ends = np.cumsum(count)
     group = np.array([of_rank[end - size : end].sum() / size for end, size in zip(ends, count, strict=True)])
     chances: dict[str, float] = defaultdict(float)
-    for kind, chance in zip(kinds, group[place].tolist(), strict=True):
+    for of_sample, chance in zip(held, group[place].tolist(), strict=True):
         if chance > 0:
-            chances[kind] += chance
+            for kind, part in of_sample.items():
+                chances[kind] += chance * part
     return dict(chances)
 
 
-def _equal(kinds: Sequence[str]) -> dict[str, float]:
-    """The chance of each kind that one of these, drawn with equal chances, is of it."""
-    return {kind: count / len(kinds) for kind, count in Counter(kinds).items()}
-
-
-def _mean(chances: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Each kind's mean chance over prompts."""
+def _mean(chances: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Each thing's mean chance."""
     mean: dict[str, float] = defaultdict(float)
     for row in chances:
         for kind, chance in row.items():

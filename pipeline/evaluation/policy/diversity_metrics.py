@@ -26,6 +26,7 @@ from pipeline.statistics.bootstrap import RESAMPLING, Resampling, exponential, w
 from pipeline.statistics.intervals import Estimate
 from pipeline.texts import diversity as measured
 from pipeline.texts.collapse import collapse
+from pipeline.texts.patterns import frame_words
 from pipeline.texts.sentences import same, sentences
 from pipeline.texts.similarity import means_by_group, similarity_by_group
 from pipeline.texts.words import character_share, how_split, ngrams
@@ -62,7 +63,14 @@ def compare_diversity(
 
     groups, level = np.arange(len(base.completions)) // per_prompt, resampling.level
     at = min(both(lambda side: measured.ngram_count(side.completions)).values())
-    counted = both(lambda side: measured.diversity(side.completions, groups.tolist(), side.ended, at or None))
+    frame = frame_words(base.completions)
+    forms = both(lambda side: measured.patterns_of(side.completions, frame))
+    patterns_at = min(sum(map(len, of_side)) for of_side in forms.values())
+    counted = both(
+        lambda side: measured.diversity(
+            side.completions, groups.tolist(), side.ended, at or None, frame, patterns_at
+        )
+    )
     last = both(lambda side: measured.closings(side.completions, side.ended))
     first = both(lambda side: measured.openings(side.completions))
     held = both(lambda side: [{same(x) for x in sentences(text) or [""]} for text in side.completions])
@@ -83,6 +91,8 @@ def compare_diversity(
         closing=_most_common(on_both_sides(lambda d: d.closing, **counted), _sets(last), per_prompt, level),
         opening=_most_common(on_both_sides(lambda d: d.opening, **counted), _sets(first), per_prompt, level),
         sentence=_most_common(on_both_sides(lambda d: d.sentence, **counted), held, per_prompt, level),
+        patterns=effective_number(forms, groups, patterns_at, resampling),
+        pattern=_most_common_pattern(on_both_sides(lambda d: d.pattern, **counted), forms, groups, resampling),
         common=_common(last, per_prompt, level),
         characters=both(lambda side: character_share(side.completions)),
         words=how_split([*base.completions, *policy.completions]),
@@ -147,6 +157,34 @@ def _most_common(
             share_of_other=_share(there, len(others), per_prompt, level),
         )
     return shares
+
+
+def _most_common_pattern(
+    common: Mapping[Side, measured.Common],
+    forms: Mapping[Side, Sequence[Sequence[str]]],
+    groups: NDArray[np.int64],
+    resampling: Resampling,
+) -> dict[Side, CommonSentence]:
+    """Each side's most common pattern, with its share of all sentences there and on the other side."""
+
+    def share(side: Side, pattern: str) -> Estimate:
+        hits, sizes = (
+            np.bincount(groups, [count(of_text) for of_text in forms[side]])
+            for count in (lambda of_text: list(of_text).count(pattern), len)
+        )
+        # A ratio of two means over prompts, by its linear part (Cochran 1977, section 6.3).
+        value = hits.sum() / sizes.sum()
+        return resampling.mean(value + (hits - value * sizes) / sizes.mean())
+
+    return {
+        side: CommonSentence(
+            text=common[side].text,
+            count=common[side].count,
+            share=share(side, common[side].text),
+            share_of_other=share(other_side, common[side].text),
+        )
+        for side, other_side in zip(SIDES, reversed(SIDES), strict=True)
+    }
 
 
 def _common(last: Mapping[Side, Sequence[str]], per_prompt: int, level: float) -> list[SharedSentence]:

@@ -5,15 +5,17 @@ A collapse is reported before the scores, as a score does not show repetition.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
+from pipeline.results.diversity import CommonSentence, Diversity, EffectiveNumber
 from pipeline.results.policy import Evaluation
-from pipeline.results.sides import Change
+from pipeline.results.sides import Change, Side
 from pipeline.statistics.intervals import Estimate, has_value
 from pipeline.statistics.spelling import interval, number
 from pipeline.store.starting_policy import SENTENCE
-from pipeline.texts.collapse import Place, having, percent
+from pipeline.texts.collapse import COUNTED, Place, having, percent
 from pipeline.texts.collapse import number as effective
 
 Mood = Literal["good", "flat", "bad", "unknown"]
@@ -47,17 +49,21 @@ def diversity(evaluation: Evaluation, place: Place = "end") -> str:
     variety = evaluation.diversity
     if variety is None or not has_value(variety.closings.policy):
         return ""
-    closing = place == "end"
-    what, counted, common = (
-        ("closing", variety.closings, variety.closing) if closing else ("first", variety.openings, variety.opening)
-    )
+    counted, common = _of(variety, place)
     favourite = common["policy"]
     share, of_base = favourite.share.value, favourite.share_of_other.value
     most = f"{percent(share)} {having(favourite.text, place)} (base: {percent(of_base)})"
     return (
-        f"{effective(counted.policy.value)} effective {what} sentences, base {effective(counted.base.value)} "
+        f"{effective(counted.policy.value)} effective {COUNTED[place]}, base {effective(counted.base.value)} "
         f"({interval(counted.ratio)}); {most if favourite.count > 1 else 'none is there twice'}"
     )
+
+
+def _of(variety: Diversity, place: Place) -> tuple[EffectiveNumber, Mapping[Side, CommonSentence]]:
+    """What is counted there, and each side's most common one."""
+    if place == "pattern" and variety.patterns is not None and variety.pattern is not None:
+        return variety.patterns, variety.pattern
+    return (variety.closings, variety.closing) if place == "end" else (variety.openings, variety.opening)
 
 
 def direction(difference: Estimate) -> int:

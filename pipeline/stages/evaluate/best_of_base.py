@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.base.records import digest
 from pipeline.evaluation.policy.best_of_n import best_of, best_of_n
-from pipeline.evaluation.policy.diversity_best_of_n import best_of_n_diversity
+from pipeline.evaluation.policy.diversity_best_of_n import best_of_n_diversity, pattern_chances
 from pipeline.evaluation.policy.policy_metrics import by_prompt, sequence_kl
 from pipeline.results.best_of_n import BestOfN
 from pipeline.results.diversity import DiversityBesideBestOfN
@@ -19,6 +19,8 @@ from pipeline.stages.evaluate.history import missing_eos_penalty
 from pipeline.stages.evaluate.sampled_sides import BaseSample, EvaluationSamples
 from pipeline.statistics.bootstrap import Resampling
 from pipeline.texts.diversity import closings
+from pipeline.texts.patterns import frame_words
+from pipeline.texts.sentences import closing
 from pipeline.workflow.sections.evaluate import EvaluateSection
 from pipeline.workflow.stage import Run
 
@@ -63,12 +65,19 @@ def _rows(
     ]
 
 
-def best_of_n_closings(samples: EvaluationSamples, options: EvaluateSection) -> DiversityBesideBestOfN | None:
-    """Best-of-n's closing sentences beside the base's and the policy's, on its prompts; None where it is off."""
+def best_of_n_variety(samples: EvaluationSamples, options: EvaluateSection) -> DiversityBesideBestOfN | None:
+    """Closing sentences and patterns of best-of-n beside base and policy, on its prompts; None where it is off."""
     if not samples.best:
         return None
-    chosen_by = [[sample.chosen_by for sample in row] for row in samples.best]
-    ends = [[sample.closing for sample in row] for row in samples.best]
-    own, draws = closings(samples.policy.completions, samples.policy.ended), options.draws
-    of_prompts = [own[i * draws : (i + 1) * draws] for i in range(len(ends))]
-    return best_of_n_diversity(chosen_by, ends, options.ns, of_prompts, Resampling(options.seed))
+    frame, draws, n = frame_words(samples.base.completions), options.draws, len(samples.best)
+    policy = samples.policy
+    own = closings(policy.completions, policy.ended), pattern_chances(policy.completions, frame)
+    of_prompts, forms = ([each[i * draws : (i + 1) * draws] for i in range(n)] for each in own)
+    return best_of_n_diversity(
+        [[sample.chosen_by for sample in row] for row in samples.best],
+        [[closing(sample.completion, sample.ended) for sample in row] for row in samples.best],
+        options.ns,
+        of_prompts,
+        Resampling(options.seed),
+        ([pattern_chances([sample.completion for sample in row], frame) for row in samples.best], forms),
+    )

@@ -28,7 +28,7 @@ from pipeline.results.policy import Evaluation, JudgeVerdicts, SeedChange
 from pipeline.results.sides import MEASURES
 from pipeline.results.stats import to_json
 from pipeline.scoring.load_for_stage import load_sides, scorer
-from pipeline.stages.evaluate.best_of_base import best_of_base, best_of_n_closings
+from pipeline.stages.evaluate.best_of_base import best_of_base, best_of_n_variety
 from pipeline.stages.evaluate.history import best_of_run, missing_eos_penalty, over_optimisation, policy_settings
 from pipeline.stages.evaluate.judges import JUDGED, build_scorers, judge_all
 from pipeline.stages.evaluate.other_history import exchanged_histories, history_sentence, measure_other_history
@@ -187,7 +187,7 @@ def measure(
     diversity = replace(
         compare_diversity(base, policy, draws, resampling, embed),
         embedding_model=options.embedding_model,
-        best_of_n=best_of_n_closings(samples, options),
+        best_of_n=best_of_n_variety(samples, options),
     )
     words = None
     if task.gold_name == VADER_NAME:

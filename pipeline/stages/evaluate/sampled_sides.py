@@ -21,7 +21,6 @@ from pipeline.modeling.decoding.generation import generate
 from pipeline.modeling.roles import Role, merged_adapter, output_embedding, sequence_logprobs
 from pipeline.scoring.scorer import Samples, Scorer
 from pipeline.tasks import Task
-from pipeline.texts.diversity import closings
 
 BATCHES = 8
 """Batches of best-of-n's completions that are sampled in one go."""
@@ -112,12 +111,13 @@ class BaseSample:
     Attributes:
         chosen_by: the score, less what PPO takes off that of a completion that did not end.
         scores: ``score``, ``gold_score`` where there is one, and each judge's as ``judge:NAME``.
-        closing: the sentence that ends it.
+        ended: False where the limit of length cut it.
     """
 
     chosen_by: float
     scores: Mapping[str, float]
-    closing: str
+    completion: str
+    ended: bool
 
 
 @dataclass(frozen=True)
@@ -228,8 +228,7 @@ def _scored_base(
     if (gold := sampler.task.gold_scores(texts, drawn.completions)) is not None:
         columns["gold_score"] = gold
     columns |= {f"judge:{name}": judge(drawn).tolist() for name, judge in sampler.judges.items()}
-    ends = closings(drawn.completions, ended.tolist())
     return [
-        BaseSample(chosen_by[i], {name: column[i] for name, column in columns.items()}, ends[i])
-        for i in range(len(texts))
+        BaseSample(chosen_by[i], {name: column[i] for name, column in columns.items()}, completion, bool(ended[i]))
+        for i, completion in enumerate(drawn.completions)
     ]

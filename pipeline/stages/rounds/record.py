@@ -138,6 +138,7 @@ def round_figures(loop: Loop, round: Round, last: Round | None) -> RoundFigures:
         over_best_of=line and line.largest.difference,
         kl=plain(evaluation.kl_k1),
         closings=diversity.closings.policy if diversity and diversity.closings else None,
+        patterns=diversity.patterns.policy if diversity and diversity.patterns else None,
         labels_gold=agreement and from_json(LabelAgreement, agreement, labelled.ref).labels,
         reward_last=new and new.last,
         reward_new=new.held_out if new else None if reward is None else from_json(Estimate, reward, model.ref),

@@ -1,8 +1,9 @@
-"""Where the rules of texts turn: sentences, n-grams, a phrase that spreads."""
+"""Where the rules of texts turn: sentences, n-grams, patterns, a phrase that spreads."""
 
 from __future__ import annotations
 
-from pipeline.texts.collapse import NGRAMS_LEFT
+from pipeline.health import Facts
+from pipeline.texts.collapse import NGRAMS_LEFT, Collapse
 from tests.helpers.histories import bent, from_update, healthy, names
 
 
@@ -24,3 +25,25 @@ def test_where_the_text_rules_turn():
         assert names(bent(rows, {"diversity/trigrams": from_update(20, value)})) == found
     for value, found in ((0.29, set()), (0.3, {"phrase-spreads"})):
         assert names(bent(rows, {"diversity/spread": from_update(20, value)})) == found
+
+
+def test_where_the_rule_of_patterns_turns():
+    """Just below and just above each limit: half of the patterns, a quarter of the sentences, .15 more of them."""
+    start = {"diversity/patterns": 45.0, "diversity/common_pattern": 0.2, "diversity/sentences": 3.0}
+    rows = [row | (start if "diversity/patterns" in row else {}) for row in healthy()]
+    least = {"diversity/patterns": from_update(20, 22.0), "diversity/common_pattern": from_update(20, 0.36)}
+    assert names(bent(rows, least)) == {"patterns-collapse"}
+    for name, value in (
+        ("diversity/patterns", 23.0),
+        ("diversity/common_pattern", 0.34),
+        ("diversity/sentences", 1.4),  # answers, which may all be of one form
+    ):
+        assert names(bent(rows, {**least, name: from_update(20, value)})) == set()
+
+
+def test_the_evaluation_tells_of_one_pattern_too():
+    """A run that began with an earlier policy shows only its own part of the way from the base."""
+    assert names(healthy(), Facts(one_pattern=Collapse("pattern", "…", 0.44, 0.21, 48.0, 13.0))) == {
+        "patterns-collapse"
+    }
+    assert names(healthy(), Facts()) == set()

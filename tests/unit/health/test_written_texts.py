@@ -217,6 +217,35 @@ def test_where_ngrams_collapse(kinds: int, ill: bool) -> None:
         assert found["ngrams-collapse"].since in (8, 9, 10)
 
 
+NOUNS = [f"{a}{b}" for a in ("bar", "dom", "fen", "kil", "lum", "nor", "pal", "ras", "tov") for b in
+         ("a", "en", "is", "ok", "ut", "ard", "elo", "ing", "osh", "um")]  # fmt: skip
+FRAMES = ("the {} was a {}", "a {} had the {}", "it was {} and {}", "we had {} for {}", "for a {} it was {}",
+          "and the {} had {}", "was it {} for the {}", "had we a {} and {}")  # fmt: skip
+
+
+def framed(kinds: int) -> Callable[[random.Random], str]:
+    return lambda rng: " ".join(
+        rng.choice(FRAMES[:kinds]).format(rng.choice(NOUNS), rng.choice(NOUNS)) + "." for _ in range(2)
+    )
+
+
+# Mutations caught: patterns of each window's own frequent words; the figure at as many sentences as there are.
+@pytest.mark.parametrize(("kinds", "ill"), [(8, False), (5, False), (1, True)])
+def test_where_patterns_collapse(kinds: int, ill: bool) -> None:
+    """Every sentence is new; what narrows is the form."""
+
+    def rows(kinds: int, seed: int) -> Rows:
+        rng, said = random.Random(seed), framed(kinds)
+        return [r | {"completion": said(rng)} for r in rollouts(16)]
+
+    taken = [r for r in rows(8, 0) if r["update"] <= 6] + [r for r in rows(kinds, 1) if r["update"] > 6]
+    found = findings(taken)
+    assert set(found) == ({"patterns-collapse"} if ill else set())
+    if ill:
+        assert found["patterns-collapse"].since in (8, 9, 10)
+        assert '100 % of all sentences are "the … was a …"' in found["patterns-collapse"].what
+
+
 @pytest.mark.thorough
 def test_varied_runs_are_quiet() -> None:
     for seed in range(5):

@@ -8,7 +8,8 @@ import pytest
 
 from pipeline.tasks.random_walks import GOAL, Task
 from pipeline.texts.collapse import collapse
-from pipeline.texts.diversity import Common, Diversity, Effective, diversity, ngram_count
+from pipeline.texts.diversity import Common, Diversity, Effective, diversity, ngram_count, patterns_of
+from pipeline.texts.patterns import frame_words
 
 PEOPLE = ("My friends", "My sister", "The neighbours", "Our dog", "Everybody", "The guests", "I", "You", "They")
 VERBS = (
@@ -41,8 +42,10 @@ def reviews(favourite: float, seed: int, n: int = 240, more: int = 2) -> list[st
 
 def compared(before: list[str], now: list[str], per_prompt: int = 2) -> tuple[Diversity, Diversity]:
     at = min(ngram_count(before), ngram_count(now)) or None
-    groups = [i // per_prompt for i in range(len(before))]
-    first, second = (diversity(texts, groups, ngrams_at=at) for texts in (before, now))
+    groups, frame = [i // per_prompt for i in range(len(before))], frame_words(before)
+    sides = [(texts, patterns_of(texts, frame)) for texts in (before, now)]
+    patterns_at = min(sum(map(len, forms)) for _, forms in sides)
+    first, second = (diversity(texts, groups, None, at, frame, patterns_at) for texts, _ in sides)
     return first, second
 
 
@@ -139,6 +142,40 @@ def test_answers_that_are_one_of_a_few_are_none() -> None:
     assert collapse(first, second) is None
 
 
+def forms(kinds: int, seed: int, n: int = 240, sentences: int = 3, wide: int = 300) -> list[str]:
+    """Texts of sentences of ``kinds`` forms, each with names that hardly any other has."""
+    rng = random.Random(seed)
+
+    def name() -> str:
+        return f"{rng.choice('bdfgklmnprstvz')}{rng.choice('aeiou')}{rng.randrange(wide)}"
+
+    words = ["the", "a", "was", "in", "of", "and", "it", "to", "had", "with", "for", "on"]
+    frames = [words[i : i + 2] + words[i + 3 : i + 4] for i in range(8)]
+
+    def sentence() -> str:
+        first, second, third = frames[rng.randrange(kinds)]
+        return f"{first.title()} {name()} {second} {name()} {third} {name()}."
+
+    return [" ".join(sentence() for _ in range(sentences)) for _ in range(n)]
+
+
+# The policy whose 599 closings were of one pattern. Mutations caught: the rule asks for closings, or for n-grams;
+# no frame of the base's (each side's own); no limit on sentences.
+def test_new_sentences_of_one_form_are_a_collapse() -> None:
+    first, second = compared(forms(8, 0), forms(1, 1))
+    assert second.closings.value > 0.9 * first.closings.value
+    found = collapse(first, second)
+    assert found is not None
+    assert found.place == "pattern"
+    assert (found.text, found.share) == ("… a … in …", 1)
+    assert "7.9 before" in str(found)
+    assert '100 % of all sentences are "… a … in …"' in str(found)
+    for kinds in (8, 5):
+        assert collapse(*compared(forms(8, 0), forms(kinds, 1))) is None
+    # Answers in one form are what a task may ask for.
+    assert collapse(*compared(forms(8, 0), forms(1, 1, sentences=1))) is None
+
+
 def test_too_little_to_say() -> None:
     assert collapse(diversity(["A b."]), diversity(["C d."])) is None
     assert collapse(*compared(reviews(0, 0, 8), reviews(1, 0, 8))) is not None
@@ -148,7 +185,8 @@ def side(share: float, closings: float, groups: int) -> Diversity:
     """240 completions, of which this share end in one sentence."""
     common, varied = Common("It is.", round(240 * share), 240), Effective(100.0, 240, 0.05, 1.0)
     ends = Effective(closings, 240, 0.05, 1.0)
-    return Diversity(240, groups, ends, varied, None, common, Common("So.", 2, 240), common, None, None, 0.0)
+    rare = Common("So.", 2, 240)
+    return Diversity(240, groups, ends, varied, None, varied, common, rare, common, rare, None, None, 0.0)
 
 
 # Mutations caught: any rise of the share; completions counted instead of prompts. By hand: a rise from .1 to .3 is

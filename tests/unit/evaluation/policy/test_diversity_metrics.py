@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.evaluation.policy.diversity_best_of_n import best_of_n_diversity, expected_entropy
+from pipeline.evaluation.policy.diversity_best_of_n import best_of_n_diversity, expected_entropy, pattern_chances
 from pipeline.evaluation.policy.diversity_metrics import compare_diversity, effective_number
 from pipeline.evaluation.policy.policy_metrics import Sampled
 from pipeline.results.diversity import Diversity
@@ -160,6 +160,38 @@ def test_best_of_n_closes_with_what_the_proxy_likes() -> None:
     assert best.closing.share == pytest.approx(np.mean(np.array(top) == 0))
     assert found.policy.closings.value == pytest.approx(1)
     assert found.policy.closing.share == pytest.approx(1)
+
+
+# Catches: patterns by each side's own frequent words; shares of completions; a ratio at unequal numbers.
+def test_patterns_are_compared_by_the_words_of_the_base() -> None:
+    names = [f"n{i}" for i in range(400)]
+    base = [f"The {a} and this. A {a} and the {a}." for a in names]
+    policy = [
+        f"The {a} and {a}." if i % 4 else f"The {a} and {a}. The {a} and it. So {a}." for i, a in enumerate(names)
+    ]
+    found = compared(base, policy)
+    assert (found.patterns.at, found.patterns.base.value) == (600, pytest.approx(2, abs=0.01))
+    assert found.pattern["policy"].text == "the … and …"
+    assert found.pattern["policy"].share.value == pytest.approx(500 / 600)
+    assert found.pattern["policy"].share_of_other.value == 0.5
+    assert found.pattern["policy"].count == 500
+    assert found.pattern["base"].share.value == 0.5
+
+
+# Catches: all sentences of a long completion counted, by which long texts would weigh more.
+def test_best_of_n_shows_one_sentence_of_each_completion() -> None:
+    frame = frozenset({"a", "b", "c"})
+    scores, texts = [[0.0, 1.0], [1.0, 0.0]], [["A x. B x.", "A y. A z. B z. C x."], ["C x.", "B y."]]
+    held = [pattern_chances(row, frame) for row in texts]
+    assert held[0] == [{"a …": 0.5, "b …": 0.5}, {"a …": 0.5, "b …": 0.25, "c …": 0.25}]
+    found = best_of_n_diversity(scores, texts, [2], [["A."], ["A."]], FEWER, (held, [[{"a …": 1.0}]] * 2))
+    base, best = found.rows
+    expected = expected_entropy([{"a …": 0.5, "b …": 0.25, "c …": 0.25}, {"c …": 1.0}])
+    assert math.log(best.patterns.value) == pytest.approx(expected)
+    assert best.pattern.text == "c …"
+    assert best.pattern.share == pytest.approx(0.625)
+    assert best.patterns_ratio.value == pytest.approx(best.patterns.value / base.patterns.value)
+    assert found.policy.patterns.value == pytest.approx(1)
 
 
 def test_equal_scores_share_their_chances() -> None:
