@@ -168,7 +168,7 @@ def test_new_sentences_of_one_form_are_a_collapse() -> None:
     assert found is not None
     assert found.place == "pattern"
     assert (found.text, found.share) == ("… a … in …", 1)
-    assert "7.9 before" in str(found)
+    assert "8.0 before" in str(found)
     assert '100 % of all sentences are "… a … in …"' in str(found)
     for kinds in (8, 5):
         assert collapse(*compared(forms(8, 0), forms(kinds, 1))) is None
