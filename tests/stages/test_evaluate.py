@@ -89,10 +89,11 @@ def test_what_is_published(finished: Project):
     assert stats["judges"] == {}
     varied = stats["diversity"]
     assert (varied["completions"], varied["prompts"]) == (PROMPTS * SEEDS, PROMPTS)
-    for key in ("closings", "openings", "ngrams"):
+    for key in ("closings", "openings", "ngrams", "patterns"):
         assert {"base", "policy", "ratio", "at"} <= varied[key].keys()
     assert [row["n"] for row in varied["best_of_n"]["rows"]] == [1, 2, 4, 8, 16, 32]
     assert varied["best_of_n"]["prompts"] == PROMPTS
+    assert all(row["patterns"]["value"] >= 1 for row in varied["best_of_n"]["rows"])
     assert "embedding_within" not in varied
 
 
@@ -136,19 +137,25 @@ def test_the_first_seed_is_the_same_alone(finished: Project, tmp_path: Path):
 # Catches: another side's completions, whole texts for their last sentences, cut ones read to their stump.
 def test_diversity_is_that_of_the_rows(finished: Project):
     from pipeline.texts.diversity import diversity
+    from pipeline.texts.patterns import frame_words
 
     evaluation = finished.latest("evaluation")
     rows, found = evaluation.rows("test"), evaluation.manifest.stats["diversity"]
+    frame = frame_words(r["base_completion"] for r in rows)
     for side in ("base", "policy"):
         own = diversity(
             [r[f"{side}_completion"] for r in rows],
             [r["prompt"] for r in rows],
             [r[f"{side}_ended"] for r in rows],
             found["ngrams"]["at"],
+            frame,
+            found["patterns"]["at"],
         )
         assert found["closings"][side]["value"] == pytest.approx(own.closings.value)
         assert found["ngrams"][side]["value"] == pytest.approx(own.ngrams.value if own.ngrams else None)
         assert found["closing"][side]["share"]["value"] == pytest.approx(own.closing.share)
+        assert found["patterns"][side]["value"] == pytest.approx(own.patterns.value)
+        assert found["pattern"][side]["share"]["value"] == pytest.approx(own.pattern.share)
         assert found["similar_across"][side]["value"] == pytest.approx(own.similar_across, abs=1e-5)
 
 

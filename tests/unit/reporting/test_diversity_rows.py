@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.reporting import diversity_rows
-from tests.unit.reporting.given import change, entry, favourite, newer, stats, varied_json
+from tests.unit.reporting.given import both, change, entry, favourite, newer, stats, varied_json
 
 
 def test_rows_by_hand() -> None:
@@ -26,6 +26,25 @@ def test_rows_by_hand() -> None:
     assert "none is there twice" not in str(rows)
     for what in (diversity_rows.measure_rows, diversity_rows.sentence_table, diversity_rows.best_of_n_table):
         assert not what(stats().diversity)
+
+
+def test_patterns_stand_below_the_sentences() -> None:
+    old = newer(diversity=varied_json()).diversity  # of before patterns were counted
+    assert not any("pattern" in row[0] for row in diversity_rows.measure_rows(old))
+    assert "pattern" not in diversity_rows.note(old)
+    forms = {"base": favourite("…", 0.21, 0.44), "policy": favourite("the … was …", 0.44, 0.05)}
+    shown = {"patterns": entry(9.4, 8.0, 11.0), "patterns_ratio": entry(0.31, 0.2, 0.4)}
+    varied = varied_json(patterns=both(48, 13) | {"at": 900}, pattern=forms)
+    varied["best_of_n"]["policy"] |= shown | {"pattern": {"text": "the … was …", "share": 0.4}}
+    new = newer(diversity=varied).diversity
+    rows = {row[0]: row[1:] for row in diversity_rows.measure_rows(new)}
+    assert rows["Effective patterns, of 900 sentences on each side"][1] == "13 [12, 14]"
+    assert rows["Most common pattern (share of sentences)"][2] == "PPO: “the … was …”; base: “…”"
+    assert "… is any run of others" in diversity_rows.note(new)
+    table = diversity_rows.best_of_n_table(new)
+    assert table is not None
+    assert table.rows[-1][-3:] == ("9.4 [8.0, 11.0]", "0.31 [0.20, 0.40]", "40 % “the … was …”")
+    assert table.rows[0][-3:] == ("–", "–", "–")
 
 
 # Catches: an arbitrary one of 400 sentences that are there once, quoted as the most common one.

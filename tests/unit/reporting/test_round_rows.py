@@ -24,6 +24,7 @@ FIRST = RoundFigures(
     labels_gold=Estimate(0.79, 0.77, 0.81, 1800),
     kl=Estimate(1.1, 1.0, 1.2, 400),
     closings=Estimate(42.0, 38.0, 46.0, 400),
+    patterns=Estimate(37.0, 34.0, 40.0, 400),
     reward_new=Estimate(0.8, 0.74, 0.85, 200),
     selection_gold=Estimate(0.45, 0.3, 0.6, 64),
 )
@@ -49,6 +50,7 @@ def test_every_figure_has_its_column() -> None:
     assert cells["reward model on the policy's samples: last"] == "0.66 [0.64, 0.68]"
     assert cells["KL to the base (nats)"] == "1.1 [1.0, 1.2]"
     assert cells["labels"] == "2,000"
+    assert (cells["closing sentences"], cells["patterns"]) == ("42.0 [38.0, 46.0]", "37.0 [34.0, 40.0]")
     assert table.rows[0][HEAD.index("reward model on the policy's samples: last")] == "–"
     assert "PPO starts from the last policy, its KL is measured to the base" in table.note
     assert "learns from the pairs of all rounds" in table.note

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.evaluation.policy.headline import headline, verdict
-from tests.unit.reporting.given import newer_json, stats, varied_json
+from tests.unit.reporting.given import both, favourite, newer_json, stats, varied_json
 
 
 # Catches: a collapse told after the rise, or in a verdict that is still called good.
@@ -45,6 +45,20 @@ def test_a_collapse_of_what_completions_begin_with() -> None:
     fallen["collapse"] |= {"place": "begin"}
     fallen["opening"]["policy"]["text"] = ""
     assert "; 52 % are empty (base" in headline(stats(diversity=fallen))[1]
+
+
+# Catches: a verdict on closing sentences, of which there are more than before, where the forms have collapsed.
+def test_a_collapse_of_patterns() -> None:
+    forms = {"base": favourite("…", 0.21, 0.44), "policy": favourite("the … was …", 0.44, 0.05)}
+    fallen = varied_json(collapsed=False, patterns=both(48, 13), pattern=forms)
+    fallen["collapse"] = {"place": "pattern", "text": "the … was …", "share": 0.44, "share_before": 0.21}
+    fallen["collapse"] |= {"before": 48.0, "now": 13.0}
+    mood, sentences = verdict(stats(diversity=fallen))
+    assert mood == "bad"
+    assert sentences[0] == (
+        "Collapsed: 13 effective patterns of sentences, base 48 (0.27 [0.24, 0.30]); "
+        '44 % of all sentences are "the … was …" (base: 5 %).'
+    )
 
 
 # Catches: a proxy's rise that reads as success where nothing knows the truth.
