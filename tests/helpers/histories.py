@@ -146,6 +146,10 @@ ONE_CLOSING = {
     "diversity/common_closing": drifting(10, 0.5),
     "diversity/trigrams": drifting(10, 350.0),
 }
+ONE_PATTERN: dict[str, Bend] = {
+    "diversity/patterns": drifting(10, 8.0),
+    "diversity/common_pattern": drifting(10, 0.6),
+}
 STILL = dict.fromkeys(("objective/kl", "objective/kl_k3", "objective/kl_per_token"), always(1e-7))
 
 ILL = {
@@ -181,6 +185,7 @@ ILL = {
     "gold stays": Ill({"gold-left-behind"}, {GOLD: always(0.2)}, (12, 45), gold=True),
     "one closing": Ill({"sentences-collapse"}, ONE_CLOSING, (14, 26), gold=True),
     "few words": Ill({"ngrams-collapse"}, {"diversity/trigrams": drifting(10, 120.0)}, (22, 30), gold=True),
+    "one pattern": Ill({"patterns-collapse"}, ONE_PATTERN, (16, 28), gold=True),
     "one phrase": Ill({"phrase-spreads"}, {"diversity/spread": drifting(10, 0.5)}, (18, 26), gold=True),
 }
 

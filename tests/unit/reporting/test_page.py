@@ -262,7 +262,7 @@ def test_the_page_names_the_sentences_with_both_shares() -> None:
     assert '<section id="diversity">' in page
     assert "My friends &lt;loved&gt; it." in page
     assert "0.52 [0.50,\u00a00.54]" in page
-    assert "Closing sentences, PPO beside best-of-n" in page
+    assert "Closing sentences and patterns, PPO beside best-of-n" in page
     assert '<section id="diversity">' not in render_page(Report("demo", evaluation=newer()))
 
 
