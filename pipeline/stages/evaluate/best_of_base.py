@@ -69,15 +69,17 @@ def best_of_n_variety(samples: EvaluationSamples, options: EvaluateSection) -> D
     """Closing sentences and patterns of best-of-n beside base and policy, on its prompts; None where it is off."""
     if not samples.best:
         return None
-    frame, draws, n = frame_words(samples.base.completions), options.draws, len(samples.best)
-    policy = samples.policy
-    own = closings(policy.completions, policy.ended), pattern_chances(policy.completions, frame)
-    of_prompts, forms = ([each[i * draws : (i + 1) * draws] for i in range(n)] for each in own)
+    frame, policy, draws = frame_words(samples.base.completions), samples.policy, options.draws
+    rows = [slice(i * draws, (i + 1) * draws) for i in range(len(samples.best))]
+    ends, forms = closings(policy.completions, policy.ended), pattern_chances(policy.completions, frame)
     return best_of_n_diversity(
         [[sample.chosen_by for sample in row] for row in samples.best],
         [[closing(sample.completion, sample.ended) for sample in row] for row in samples.best],
         options.ns,
-        of_prompts,
+        [ends[of_prompt] for of_prompt in rows],
         Resampling(options.seed),
-        ([pattern_chances([sample.completion for sample in row], frame) for row in samples.best], forms),
+        (
+            [pattern_chances([sample.completion for sample in row], frame) for row in samples.best],
+            [forms[of_prompt] for of_prompt in rows],
+        ),
     )
