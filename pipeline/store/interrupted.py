@@ -177,7 +177,7 @@ def differences(before: Work, now: Work) -> list[str]:
         if old.get(key, UNSET) != new.get(key, UNSET)
     ]
     if before.files != now.files and not found:
-        found.append("the content of a file that the config names")
+        found.append("the content of a file or module that the config names")
     for role in sorted(before.inputs.keys() | now.inputs.keys()):
         (old_ref, old_id), (ref, id) = (w.inputs.get(role, [UNSET, ""]) for w in (before, now))
         if old_id != id:

@@ -98,12 +98,23 @@ def manifest_fingerprint(manifest: Manifest) -> list[str]:
 
 
 def work_files(config: Experiment, stage: str) -> list[str]:
-    """sha256 of every local file that the stage's settings name, and of reward functions' modules."""
-    functions = [s.value for s in scorers_by_role(config, stage).values() if s.kind == "function"]
-    if any(s.kind == "task" for s in scorers_by_role(config, stage).values()):
-        functions.append(config.task if "." in config.task else f"pipeline.tasks.{config.task}")
-    modules = [f for name in functions for f in module_files(name.partition(":")[0])]
+    """sha256 of every local file that the stage's settings name, and of the modules that it calls."""
+    modules = [f for name in called_modules(config, stage) for f in module_files(name)]
     return local_files(learning_part(config, stage)) + modules
+
+
+def called_modules(config: Experiment, stage: str) -> list[str]:
+    """Reward functions, and the task and the annotator where they are one's own: an edited one is new work.
+
+    Those of this package are known by :data:`FORMATS`, but for a task that PPO takes its rewards from.
+    """
+    scorers = scorers_by_role(config, stage).values()
+    modules = [s.value.partition(":")[0] for s in scorers if s.kind == "function"]
+    if any(s.kind == "task" for s in scorers):
+        modules.append(config.task if "." in config.task else f"pipeline.tasks.{config.task}")
+    own = [config.task] if stage != "report" and learning_part(config, stage) else []
+    own += [config.collect.annotator] if stage == "collect" else []
+    return modules + [name for name in own if "." in name and name not in modules]
 
 
 def local_files(value: object) -> list[str]:

@@ -235,7 +235,7 @@ def test_an_edited_file_and_another_output_format_are_named(
     given = f"sft.tokenizer={rows}"
     experiment.dies(20, given)
     rows.write_text("two")
-    assert "other settings: the content of a file that the config names." in experiment.refused(given)
+    assert "other settings: the content of a file or module that the config names." in experiment.refused(given)
     # Another file has other content: its name says it. Mutation caught: both named, as if two things had changed.
     other = experiment.root / "others.jsonl"
     other.write_text("two")

@@ -15,7 +15,7 @@ from pipeline.workflow.experiment import STAGES
 from pipeline.workflow.graph import GRAPH, External, graph, nothing_to_do
 from pipeline.workflow.stage import Planner, Run
 from pipeline.workflow.stage_command import stage_main
-from pipeline.workflow.work_key import FORMATS, module_files
+from pipeline.workflow.work_key import FORMATS, called_modules, module_files
 
 
 def planner(tmp_path: Path, text: str) -> Planner:
@@ -175,6 +175,33 @@ def test_editing_a_reward_function_is_new_work(tmp_path: Path, monkeypatch: pyte
     assert "mine" not in sys.modules
     # What is installed is left out, and what is nowhere is told when it is loaded.
     assert module_files("json") == module_files("no_such.module") == module_files("alone.f") == []
+
+
+# Seen failing with: the key without the task's module, without the annotator's; the report's with the task's.
+def test_editing_a_task_or_an_annotator_of_ones_own_is_new_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [str(tmp_path), *sys.path])
+    (tmp_path / "ours").mkdir()
+    task, judge = tmp_path / "ours" / "walks.py", tmp_path / "ours" / "judge.py"
+    for path, module in ((task, "tasks.random_walks"), (judge, "annotators.oracle")):
+        path.write_text(f"from pipeline.{module} import *\n")
+    own = "collect: {annotator: ours.judge, inputs: {base: b@v1}}\n"
+
+    def planned(more: str = own) -> Planner:
+        plan = scored_by(tmp_path, "'m:f'", more=more)
+        return Planner(load_config(plan.config.path, ["task=ours.walks"]), plan.store)
+
+    def keys() -> dict[str, str]:
+        run = planned().run_of
+        return {stage: run(stage).key for stage in ("sft", "collect", "ppo", "evaluate")}
+
+    for edited, stages in ((task, {"sft", "collect", "ppo", "evaluate"}), (judge, {"collect"})):
+        before = keys()
+        edited.write_text(edited.read_text() + "# edited\n")
+        assert {stage for stage, key in keys().items() if key != before[stage]} == stages
+    assert called_modules(planned().config, "report") == []
+    converts = planned(f"{own}base_model: org/model\n").config
+    assert called_modules(converts, "sft") == [], "a model that is only converted has nothing of the task"
 
 
 # Seen failing with: learning_part without ppo.reward; a model known by its name only.
