@@ -133,8 +133,25 @@ def _half_written(path: Path) -> Path:
 
 
 def next_command(directory: Path) -> str:
-    """What to type next; it names the environment where ``python`` would be another."""
+    """What to type next: to enter the directory, and :func:`make_command`."""
     enter = "" if directory.resolve() == Path.cwd() else f"cd {directory} && "
-    python = shutil.which("python")
+    return enter + make_command(directory)
+
+
+def make_command(directory: Path) -> str:
+    """``make``; it names the environment where the project's ``make`` would find another."""
     ours = Path(sys.executable).parent
-    return f"{enter}make" + ("" if python and Path(python).parent == ours else f" BIN={ours}")
+    ready = python_is_ours() or ours == directory.resolve() / ".venv" / "bin"
+    return "make" if ready else f"make BIN={ours}"
+
+
+def python_is_ours() -> bool:
+    """Whether ``python``, typed in the shell, is the one that runs this.
+
+    The Makefile puts its ``BIN`` before the shell's PATH, which is then not the shell's.
+    """
+    path = os.environ.get("PATH", os.defpath)
+    if "MAKELEVEL" in os.environ:
+        path = path.partition(os.pathsep)[2]
+    python = shutil.which("python", path=path)
+    return python is not None and Path(python).parent == Path(sys.executable).parent

@@ -10,13 +10,14 @@ from __future__ import annotations
 import argparse
 import keyword
 import re
+import sys
 from pathlib import Path
 
 from pipeline.base.cli import as_called
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import disk_errors
 from pipeline.base.process import say
-from pipeline.project.init import missing_files, write_missing
+from pipeline.project.init import make_command, missing_files, python_is_ours, write_missing
 
 TEMPLATE = Path(__file__).with_name("new_task")
 PLACES = {"new_task.py": "my/{}.py", "test_new_task.py": "my/test_{}.py", "new_task.yaml": "configs/{}.yaml"}
@@ -43,13 +44,22 @@ def main(argv: list[str] | None = None) -> int:
         say("new", f"nothing to do: {', '.join(files)} are there, as they were written")
         return 0
     say("new", f"wrote {', '.join(missing)}")
-    say("new", f"test it: python -m unittest my.test_{name}")
-    config = f"configs/{name}.yaml"
-    run = (
-        f"make CONFIG={config}" if Path("Makefile").exists() else f"{as_called('pipeline.run')} --config {config}"
-    )
-    say("new", f"run it:  {run}    (half a minute); then change what my/{name}.py numbers 1 to 5")
+    for line in next_commands(name):
+        say("new", line)
     return 0
+
+
+def next_commands(name: str) -> list[str]:
+    """How to test the task and to run its config, with the python that runs this."""
+    config, python = f"configs/{name}.yaml", "python" if python_is_ours() else sys.executable
+    run = f"{as_called('pipeline.run')} --config {config}"
+    if Path("Makefile").exists():
+        run = f"{make_command(Path())} CONFIG={config}"
+    return [
+        f"test it: {python} -m unittest my.test_{name}",
+        f"run it:  {run}    (half a minute)",
+        f"then change what is numbered 1 to 4 in my/{name}.py, and 5 in its test",
+    ]
 
 
 def checked(name: str) -> str:

@@ -30,7 +30,7 @@ def test_a_task_its_test_and_its_config(project: Path, capsys: pytest.CaptureFix
     assert (config["name"], config["task"]) == ("gift-cards", "my.gift_cards")
     (project / "Makefile").touch()
     assert new.main(["menus"]) == 0
-    assert "make CONFIG=configs/menus.yaml" in capsys.readouterr().out
+    assert "CONFIG=configs/menus.yaml" in capsys.readouterr().out
 
 
 def test_again_there_is_nothing_to_do_and_what_a_kill_left_out_is_added(
@@ -72,6 +72,27 @@ def test_a_name_of_the_projects_own_example_is_refused(project: Path):
     for taken in ("task", "demo"):  # my/task.py, configs/demo.yaml
         with pytest.raises(ConfigError, match="is there already"):
             new.main([taken])
+
+
+def test_the_commands_that_it_prints_find_its_python(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    ours = Path(sys.executable).parent
+    (project / "Makefile").touch()
+    plain = ["python -m unittest my.test_menus", "make CONFIG=configs/menus.yaml"]
+    named = [f"{sys.executable} -m unittest my.test_menus", f"make BIN={ours} CONFIG=configs/menus.yaml"]
+    elsewhere = "/nowhere/bin"
+    for path, level, commands in (
+        (f"{ours}:{elsewhere}", None, plain),
+        (elsewhere, None, named),
+        (f"{ours}:{elsewhere}", "1", named),  # the first is what make has put there
+        (f"{ours}:{ours}", "1", plain),
+    ):
+        monkeypatch.setenv("PATH", path)
+        monkeypatch.setenv("MAKELEVEL", level) if level else monkeypatch.delenv("MAKELEVEL", raising=False)
+        printed = new.next_commands("menus")
+        # Mutation caught: MAKELEVEL is not looked at.
+        assert [line.partition(": ")[2].strip().split("    ")[0] for line in printed[:2]] == commands
 
 
 @pytest.mark.thorough
