@@ -20,15 +20,27 @@ pytestmark = pytest.mark.slow
 CONFIG = "configs/discriminator.yaml"
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One directory: what tests share, such as seed 0's base and first discriminator, is made once."""
+    return tmp_path_factory.mktemp("data")
+
+
 def run_rounds(data: Path, *overrides: str) -> list[dict[str, Any]]:
     """The figures of each round, with the distances of its policy's texts and of other people's from people's."""
     command = [sys.executable, "-m", "pipeline.loop", "--config", CONFIG, f"data_dir={data}", *overrides]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
     store, rng = Store(data), random.Random(0)
+    evaluations = {
+        parent.ref: version
+        for version in store.versions("discriminator-evaluation")
+        for parent in version.manifest.parents
+        if parent.role == "policy"
+    }
     rounds = store.resolve("discriminator-loop").manifest.stats["rounds"]
     for figures in rounds:
-        rows = store.resolve(f"discriminator-evaluation@v{figures['number']}").rows("test")
+        rows = evaluations[figures["policy"]].rows("test")
         people, others = ([continuation(rng, row["prompt"]) for row in rows] for _ in "ab")
         figures["distance"] = ngram_distance([row["policy_completion"] for row in rows], people)
         figures["base_distance"] = ngram_distance([row["base_completion"] for row in rows], people)
@@ -39,8 +51,8 @@ def run_rounds(data: Path, *overrides: str) -> list[dict[str, Any]]:
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_more_tales_fit_after_a_round(seed: int, tmp_path: Path):
-    (first,) = run_rounds(tmp_path, f"seed={seed}", "loop.rounds=1")
+def test_more_tales_fit_after_a_round(seed: int, data: Path):
+    (first,) = run_rounds(data, f"seed={seed}", "loop.rounds=1")
     assert first["reward_new"]["low"] > 0.5, "people's tales are told from the base's"
     assert first["gold_over_base"]["low"] > 0
     assert first["kl"]["value"] < 2
@@ -48,15 +60,15 @@ def test_more_tales_fit_after_a_round(seed: int, tmp_path: Path):
 
 # What goes wrong: the policy goes where the discriminator knows nothing.
 @pytest.mark.timeout(1800)
-def test_without_a_penalty_for_leaving_the_base_fewer_fit(tmp_path: Path):
-    (first,) = run_rounds(tmp_path, "loop.rounds=1", "ppo.kl_coef=0")
+def test_without_a_penalty_for_leaving_the_base_fewer_fit(data: Path):
+    (first,) = run_rounds(data, "loop.rounds=1", "ppo.kl_coef=0")
     assert first["gold_over_base"]["high"] < 0
     assert first["proxy_over_base"]["low"] > 0
 
 
 @pytest.mark.timeout(1800)
-def test_the_last_discriminator_is_fooled_and_a_fresh_one_is_not(tmp_path: Path):
-    _, second = run_rounds(tmp_path, "loop.rounds=2", "ppo.kl_coef=0.05")
+def test_the_last_discriminator_is_fooled_and_a_fresh_one_is_not(data: Path):
+    _, second = run_rounds(data, "loop.rounds=2", "ppo.kl_coef=0.05")
     assert second["reward_last"]["high"] < 0.5
     assert second["reward_new"]["low"] > 0.5
     assert second["distance"] > second["floor"]
