@@ -51,24 +51,31 @@ def run_rounds(data: Path, *overrides: str) -> list[dict[str, Any]]:
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_more_tales_fit_after_a_round(seed: int, data: Path):
-    (first,) = run_rounds(data, f"seed={seed}", "loop.rounds=1")
+def test_more_tales_fit_and_fresh_discriminators_come_nearer_to_one_half(seed: int, data: Path):
+    first, _, third = run_rounds(data, f"seed={seed}")
     assert first["reward_new"]["low"] > 0.5, "people's tales are told from the base's"
     assert first["gold_over_base"]["low"] > 0
-    assert first["kl"]["value"] < 2
+    assert third["gold_over_base"]["low"] > 0
+    assert third["gold"]["value"] > first["gold"]["value"] - 0.02
+    # The policy of round 2, told from people by a discriminator that was trained on it.
+    assert third["reward_new"]["value"] < first["reward_new"]["value"]
+    assert third["kl"]["value"] < 1.5
+    assert third["distance"] < third["base_distance"]
 
 
 # What goes wrong: the policy goes where the discriminator knows nothing.
 @pytest.mark.timeout(1800)
 def test_without_a_penalty_for_leaving_the_base_fewer_fit(data: Path):
-    (first,) = run_rounds(data, "loop.rounds=1", "ppo.kl_coef=0")
+    (first,) = run_rounds(data, "loop.rounds=1", "ppo.kl_coef=0", "ppo.scale_score=ref")
     assert first["gold_over_base"]["high"] < 0
     assert first["proxy_over_base"]["low"] > 0
 
 
+# What goes wrong with a fifth of the penalty: what tells the last policy from people is done always, or never.
 @pytest.mark.timeout(1800)
-def test_the_last_discriminator_is_fooled_and_a_fresh_one_is_not(data: Path):
-    _, second = run_rounds(data, "loop.rounds=2", "ppo.kl_coef=0.05")
-    assert second["reward_last"]["high"] < 0.5
-    assert second["reward_new"]["low"] > 0.5
-    assert second["distance"] > second["floor"]
+def test_with_too_weak_a_penalty_the_policy_swings_from_one_habit_to_another(data: Path):
+    weak = ["ppo.kl_coef=0.2", "ppo.scale_score=ref", "loop.reference=base", "loop.data=all"]
+    _, second = run_rounds(data, "loop.rounds=2", *weak)
+    assert second["reward_last"]["high"] < 0.5, "the last discriminator is fooled"
+    assert second["reward_new"]["low"] > 0.5, "and a fresh one is not"
+    assert second["distance"] > second["base_distance"] + 0.03
