@@ -57,7 +57,7 @@ def next_commands(name: str) -> list[str]:
         run = f"{make_command(Path())} CONFIG={config}"
     return [
         f"test it: {python} -m unittest my.test_{name}",
-        f"run it:  {run}    (half a minute)",
+        f"run it:  {run}    (under a minute)",
         f"then change what is numbered 1 to 4 in my/{name}.py, and 5 in its test",
     ]
 

@@ -30,7 +30,14 @@ THINGS = (
     "rope",
     "jug",
 )
-BEGINNINGS = ("This {} is made", "Our {} comes", "A {} like this is sold", "The new {} is delivered")
+BEGINNINGS = (
+    "This {} is made",
+    "Our {} comes",
+    "A {} like this is sold",
+    "The new {} is delivered",
+    "We have a {}",
+    "There is a second {}",
+)
 
 # 2. Texts that show how people write in your domain: a small base is trained on them from nothing. With base_model
 #    in the config, corpus() returns None and these can go.
