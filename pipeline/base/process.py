@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 import warnings
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from pipeline.base.terminal_text import put
+
+T = TypeVar("T")
 
 
 def main_process() -> bool:
     """True on the one process that writes."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return rank() == 0
+
+
+def rank() -> int:
+    """The number of this process among those that do this work together."""
+    return int(os.environ.get("RANK", "0"))
 
 
 def world_size() -> int:
@@ -24,6 +34,20 @@ def say(stage: str, text: str) -> None:
     if main_process():
         put(f"[{stage}] {text}")
 
+
+def watched(rows: Iterable[T], stage: str, what: str, total: int | None = None) -> Iterator[T]:
+    """``rows``, with a line now and then that says how many there were, such as ``2,000,000 rows read``."""
+    started = said = time.monotonic()
+    for number, row in enumerate(rows, 1):
+        yield row
+        if number % 1000 == 0 and (now := time.monotonic()) - said > SAY_EVERY:
+            of = f" of {total:,}" if total is not None else ""
+            say(stage, f"{number:,}{of} {what}, {number / (now - started):,.0f} a second")
+            said = now
+
+
+SAY_EVERY = 30.0
+"""Seconds between two lines about work that takes long."""
 
 ROUTINE = {
     "transformers.modeling_utils": "We strongly recommend passing in an `attention_mask`",

@@ -150,6 +150,10 @@ class Comparison:
         Which side is A, and blanks around the texts, make no difference to whoever compares them. Which completion
         is first is as good as a coin's toss: agreement beyond chance supposes that sides mean nothing.
         """
+        return self._alike
+
+    @cached_property
+    def _alike(self) -> tuple[bytes, bool]:
         a, b = self.completion_a.strip(), self.completion_b.strip()
         key = short_hash(self.prompt.strip(), *sorted((a, b)))
         return key, (a <= b) == (key[0] % 2 == 0)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.base.errors import DataError
+from pipeline.base.key_numbers import Tally
 from pipeline.formats.detect import (
     PUBLIC_SETS,
     JudgedRow,
@@ -98,21 +98,6 @@ class Look:
         return "; ".join([found[0], ", ".join(found[1:])])
 
 
-class _Tally:
-    """Counts distinct things by a hash of each, eight bytes a thing."""
-
-    def __init__(self) -> None:
-        self._hashes = array("q")
-
-    def add(self, thing: object) -> None:
-        self._hashes.append(hash(thing))
-
-    def distinct(self) -> int:
-        import numpy as np
-
-        return len(np.unique(np.frombuffer(self._hashes, dtype=np.int64))) if self._hashes else 0
-
-
 def look(
     options: JudgedSet,
     where: str,
@@ -136,7 +121,7 @@ def look(
     inspected = _begin(options, str(format), first)
     rows = _Counted(watch(located), inspected, most if most is not None else options.limit)
     how = options.reading(render, options.dataset)
-    comparisons, prompts, people = _Tally(), _Tally(), set[str]()
+    comparisons, prompts, people = Tally(), Tally(), set[str]()
     for place, one in read_judged(rows, format, how):
         if isinstance(one, Unusable):
             _refuse(inspected, one, place)
@@ -271,7 +256,7 @@ def _look_unjudged(
         raise refused
     completions = {"completions", "completion", "completion_a", "completion_b"} & set(renamed)
     found = _begin(options, UNJUDGED if completions else PROMPTS, first)
-    prompts = _Tally()
+    prompts = Tally()
     for place, row in _Counted(watch(itertools.chain([(start, first)], located)), found, most or options.limit):
         one = parse_prompt(row.get(prompt), render)
         if isinstance(one, Unusable):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Iterable
-from pathlib import PurePosixPath
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
 
 from pipeline.base.errors import DataError
 from pipeline.base.records import digest
@@ -17,26 +18,69 @@ _WEIGHTS = frozenset({".safetensors", ".bin", ".pt", ".pth", ".npz", ".npy"})
 _RESUME = ("training_args", "optimizer", "scheduler", "rng_state", "scaler", "trainer_state")
 _NOT_CONTENT = frozenset({"metrics.jsonl"})
 
+RUN = 1_000_000
+"""Ids in memory, 32 MB of them."""
+_ID = 32
+
 
 class RowIds:
-    """Collects the ids of one split, 32 bytes per row, and turns them into one digest."""
+    """Collects the ids of one split, 32 bytes per row, and turns them into one digest.
 
-    def __init__(self) -> None:
+    Memory holds a run of them; further ones are sorted runs in a temporary file, which :meth:`digest` merges.
+
+    Args:
+        directory: of the temporary file, on the disk that the rows are written to.
+    """
+
+    def __init__(self, directory: Path | None = None) -> None:
         self._ids = bytearray()
+        self._directory = directory
+        self._file: IO[bytes] | None = None
+        self._runs = 0
 
     def add(self, batch: Any, where: str) -> None:
         """Add the rows of a pyarrow record batch."""
         for row in row_keys(batch, where):
             self._ids += row
+        while len(self._ids) >= RUN * _ID:
+            self._write_run()
+
+    def _write_run(self) -> None:
+        run = _sorted_ids(self._ids[: RUN * _ID])
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115
+        self._file.write(run)
+        del self._ids[: RUN * _ID]
+        self._runs += 1
 
     def digest(self) -> str:
         """sha256 over the sorted ids: the same rows in another order are the same content."""
+        last = _sorted_ids(self._ids)
+        if self._file is None:
+            return hashlib.sha256(last).hexdigest()
         import numpy as np
 
-        if self._ids:
-            # Sorted in place. numpy compares all 32 bytes, zeros at the end too, as those of bytes are.
-            np.frombuffer(self._ids, dtype="S32").sort()
-        return hashlib.sha256(self._ids).hexdigest()
+        self._file.flush()
+        written = np.memmap(self._file, f"S{_ID}", "r", shape=(self._runs, RUN))
+        runs = [*written, *([np.frombuffer(last, f"S{_ID}")] if last else [])]
+        whole, starts = hashlib.sha256(), [0] * len(runs)
+        # Ids are hashes: a 256th of them begins with any one byte.
+        for byte in range(1, 257):
+            ends = [len(run) if byte == 256 else int(np.searchsorted(run, bytes([byte]))) for run in runs]
+            part = np.concatenate([run[a:b] for run, a, b in zip(runs, starts, ends, strict=True)])
+            part.sort()
+            whole.update(part.tobytes())
+            starts = ends
+        return whole.hexdigest()
+
+
+def _sorted_ids(ids: bytearray) -> bytearray:
+    """Ids of 32 bytes, sorted in place. numpy compares all 32, zeros at the end too, as those of bytes are."""
+    import numpy as np
+
+    if ids:
+        np.frombuffer(ids, dtype=f"S{_ID}").sort()
+    return ids
 
 
 def row_keys(batch: Any, where: str) -> list[bytes]:

@@ -133,7 +133,7 @@ class Draft:
         return written.rows
 
     def _write(self, writer: SplitWriter, rows: Iterable[Mapping[str, Any]], kept: list[Path]) -> _Written:
-        ids = content_id.RowIds()
+        ids = content_id.RowIds(self.path)
         try:
             writer.directory.mkdir(exist_ok=True)
             writer.carry(kept)
