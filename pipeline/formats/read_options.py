@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from pipeline.base.key_numbers import KeyNumbers
 from pipeline.base.records import CHOICES, Annotation, Choice, Comparison, short_hash, turned
 from pipeline.formats.choices import Meaning, spelled
 from pipeline.formats.detect import (
@@ -185,10 +187,10 @@ class Repeats:
 
     def __init__(self) -> None:
         self.duplicates = 0
-        self._said = set[bytes]()
-        self._choices: dict[bytes, int] = {}
-        self._copies: dict[bytes, tuple[bytes, Judged]] = {}
-        self._times = Counter[bytes]()
+        # A row's key begins with half of its comparison's; of each: the choice of nobody's row, or _NAMED.
+        self._said, self._choices = KeyNumbers(), array("B")
+        self._copies: dict[int, tuple[bytes, Judged]] = {}
+        self._times = Counter[int]()
 
     def is_vote(self, judged: Judged, origin: bytes) -> bool:
         """Whether it counts now.
@@ -201,30 +203,40 @@ class Repeats:
         named = judged.row.annotator is not None
         if judged.within is not None:
             key = short_hash(key.hex(), judged.within)
-        vote = short_hash(key.hex(), choice, judged.row.annotator or "")
-        if not named:
-            self._choices[key] = self._choices.get(key, 0) | 1 << CHOICES.index(choice)
-        key_of_row = vote if named else short_hash(vote.hex(), origin.hex())
-        if key_of_row not in self._said:
-            self._said.add(key_of_row)
+        row = short_hash(choice, judged.row.annotator or "", "" if named else origin.hex())
+        number, is_new = self._said.add(key[:8] + row[:8])
+        if is_new:
+            self._choices.append(_NAMED if named else CHOICES.index(choice))
             return True
         if named:
             self.duplicates += 1
         else:
-            self._copies.setdefault(key_of_row, (key, judged))
-            self._times[key_of_row] += 1
+            self._copies.setdefault(number, (key, judged))
+            self._times[number] += 1
         return False
 
     def copies(self) -> Iterator[Judged]:
         """The copies that are votes after all, when all rows are read; the others are counted as duplicates."""
-        votes = any(self._choices[key].bit_count() > 1 for key, _ in self._copies.values())
+        votes = bool(self._copies) and self._disagree({key for key, _ in self._copies.values()})
         for copy, (_, judged) in self._copies.items():
             if votes:
                 yield replace(judged, times=self._times[copy])
             else:
                 self.duplicates += self._times[copy]
 
+    def _disagree(self, keys: set[bytes]) -> bool:
+        """Whether rows of nobody's differ on one of these comparisons."""
+        import numpy as np
 
+        halves, choices = self._said.first_halves(), np.frombuffer(self._choices, np.uint8)
+        of_copies = np.isin(halves, np.array([int.from_bytes(key[:8]) for key in keys], np.uint64))
+        of_copies &= choices != _NAMED
+        both = np.stack([halves[of_copies], choices[of_copies].astype(np.uint64)])
+        different = np.unique(both, axis=1)[0]
+        return len(np.unique(different)) < len(different)
+
+
+_NAMED = 255
 _SPELL = json.JSONEncoder(sort_keys=True, default=repr, ensure_ascii=False).encode
 
 

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter, defaultdict
+from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from pipeline.base.errors import DataError
 from pipeline.base.files import disk_errors
+from pipeline.base.key_numbers import Column, KeyNumbers
+from pipeline.base.records import short_hash
 from pipeline.health.diagnosis import Doctor, examined
 from pipeline.health.findings import Facts, Noise, Overlap
 from pipeline.health.written_texts import READ, Written, written
@@ -29,10 +34,14 @@ from pipeline.store.manifest import Manifest
 from pipeline.store.ppo_history import read_ppo_history
 from pipeline.store.store import Store, Version
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 Row = dict[str, Any]
 
 # Items with two votes, below which nothing is said about label noise.
 FEWEST_TWICE = 20
+_SIDES = ("a", "b", "like", "dislike")
 
 
 @dataclass(frozen=True)
@@ -196,7 +205,7 @@ def _overlaps(versions: RunVersions) -> tuple[list[Overlap] | None, list[Overlap
     pairs = {s: _keys(versions.preferences, s, ("prompt", "chosen", "rejected")) for s in ("train", "test")}
     for rows, name in ((asked, "prompts"), (pairs, "comparisons")):
         for split, keys in rows.items():
-            duplicates.append(Overlap(f"{name} of {split}", len(keys) - len(set(keys)), len(keys)))
+            duplicates.append(Overlap(f"{name} of {split}", len(keys) - len(np.unique(keys)), len(keys)))
     leaks.append(_shared("held-out prompts", asked["test"], asked["train"]))
     preferences = versions.preferences
     if preferences is not None and _section(preferences, "collect").get("split_by") in (None, "prompt"):
@@ -204,31 +213,29 @@ def _overlaps(versions: RunVersions) -> tuple[list[Overlap] | None, list[Overlap
         leaks.append(_shared("held-out comparisons' prompts", judged["test"], judged["train"]))
         leaks.append(_shared("prompts that the policy is tested on", asked["test"], judged["train"]))
     else:
-        texts = {s: [*_texts(preferences, s)] for s in ("train", "test")}
+        texts = {s: _texts(preferences, s) for s in ("train", "test")}
         leaks.append(_shared("held-out completions", texts["test"], texts["train"]))
     return [o for o in leaks if o.total], [o for o in duplicates if o.total]
 
 
-def _keys(version: Version | None, split: str, columns: tuple[str, ...]) -> list[int]:
+def _keys(version: Version | None, split: str, columns: tuple[str, ...]) -> NDArray[np.int64]:
     """A hash of each row's texts, as the texts of a million rows need too much memory."""
     if version is None or not version.has_split(split):
-        return []
+        return np.zeros(0, np.int64)
     rows = version.iter_rows(split, columns=list(columns))
-    return [hash(tuple(_plain(row[c]) for c in columns)) for row in rows]
+    return np.fromiter((hash(tuple(_plain(row[c]) for c in columns)) for row in rows), np.int64)
 
 
-def _texts(version: Version | None, split: str) -> Iterator[int]:
-    for column in ("chosen", "rejected"):
-        yield from _keys(version, split, ("prompt", column))
+def _texts(version: Version | None, split: str) -> NDArray[np.int64]:
+    return np.concatenate([_keys(version, split, ("prompt", column)) for column in ("chosen", "rejected")])
 
 
 def _plain(text: str | None) -> str:
     return " ".join((text or "").split()).casefold()
 
 
-def _shared(rows: str, test: Iterable[int], train: Iterable[int]) -> Overlap:
-    trained_on, held_out = set(train), list(test)
-    return Overlap(rows, sum(key in trained_on for key in held_out), len(held_out))
+def _shared(rows: str, test: NDArray[np.int64], train: NDArray[np.int64]) -> Overlap:
+    return Overlap(rows, int(np.isin(test, train).sum()), len(test))
 
 
 # -------------------- labels that are wrong
@@ -249,7 +256,7 @@ def _votes(preferences: Version) -> Iterator[tuple[str, str, int]]:
         if preferences.has_split(split, "votes"):
             for row in preferences.iter_rows(split, "votes"):
                 item = row.get("item_id") or row.get("comparison_id")
-                if item and row.get("choice") in ("a", "b", "like", "dislike") and not row.get("round"):
+                if item and row.get("choice") in _SIDES and not row.get("round"):
                     yield item, row["choice"], row.get("count") or 1
 
 
@@ -258,10 +265,16 @@ def _contradictions(votes: Iterable[tuple[str, str, int]]) -> Noise | None:
 
     Each item counts once, by the share of its pairs of votes that differ.
     """
-    items: dict[str, Counter[str]] = defaultdict(Counter)
+    items, numbers, sides, counts = KeyNumbers(), array("I"), array("B"), Column("q", 1)
     for item, choice, n in votes:
-        items[item][choice] += n
-    twice = [choices for choices in items.values() if choices.total() > 1]
+        numbers.append(items.add(short_hash(item))[0])
+        sides.append(_SIDES.index(choice))
+        counts.append(n)
+    totals = np.bincount(np.frombuffer(numbers, np.uint32), counts.numpy(), len(items)) if numbers else np.zeros(0)
+    several: dict[int, Counter[str]] = {number: Counter() for number in np.flatnonzero(totals > 1).tolist()}
+    for place in np.flatnonzero(totals[np.frombuffer(numbers, np.uint32)] > 1).tolist() if several else ():
+        several[numbers[place]][_SIDES[sides[place]]] += counts[place]
+    twice = list(several.values())
     if len(twice) < FEWEST_TWICE:
         return None
     differ = sum(_differing(choices) for choices in twice) / len(twice)

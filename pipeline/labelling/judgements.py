@@ -1,7 +1,7 @@
 """Aggregate imported judgements by comparison, by the rules of :mod:`pipeline.labelling.aggregate`.
 
-Holds about 200 bytes of numbers per judgement and no texts. :class:`pipeline.formats.read_options.Repeats` decides
-which rows are votes.
+Holds about 40 bytes of numbers per judgement and no texts; more under Dawid and Skene or Bradley and Terry.
+:class:`pipeline.formats.read_options.Repeats` decides which rows are votes.
 """
 
 from __future__ import annotations
@@ -12,14 +12,19 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.base.json_values import JsonObject
+from pipeline.base.key_numbers import Column, KeyNumbers
 from pipeline.base.records import CHOICES, Annotation, Choice, Comparison, digest, short_hash, turned
 from pipeline.formats.read_options import Aggregation, Margin
 from pipeline.labelling.aggregate import Outcome, aggregate_pairs, margin_of
 from pipeline.labelling.agreement import Alpha, RawAgreement, agreement
 from pipeline.results.stats import to_json
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Row = dict[str, Any]
 
@@ -83,12 +88,13 @@ class Judgements:
         self._how: Aggregation = aggregate
         self._margin: Margin = margin
         self._set_name = set_name
-        self._numbers: dict[bytes, int] = {}
-        self._rank = array("d"), array("Q")
+        self._numbers = KeyNumbers()
+        self._rank = array("I"), array("I")
         self._people: dict[str, int] = {}
         # Columns with one entry per vote; NaN is a missing value. Sides are those of Comparison.alike.
-        self._of, self._who, self._choice, self._count = array("q"), array("q"), array("b"), array("q")
-        self._margins, self._scores = array("d"), (array("d"), array("d"))
+        self._of, self._choice = array("I"), array("b")
+        self._who, self._count = Column("I", 0), Column("q", 1)
+        self._margins, self._scores = Column("d", math.nan), (Column("d", math.nan), Column("d", math.nan))
         self._ends: dict[int, tuple[int, int]] = {}
         self._settled: dict[int, Outcome] | None = None
         self._names: list[str] = []
@@ -103,7 +109,7 @@ class Judgements:
         """
         key, in_order = comparison.alike()
         key = key if within is None else short_hash(key.hex(), within)
-        number = self._numbers.setdefault(key, len(self._numbers))
+        number, _ = self._numbers.add(key)
         self._of.append(number)
         self._who.append(self._people.setdefault(vote.annotator, len(self._people)))
         self._choice.append(CHOICES.index(vote.choice if in_order else turned(vote.choice)))
@@ -120,7 +126,7 @@ class Judgements:
     def _is_best(self, number: int, comparison: Comparison) -> bool:
         lengths, ids = self._rank
         length = sum(map(len, (comparison.prompt, comparison.completion_a, comparison.completion_b)))
-        rank = (float(length), int(comparison.id[:16], 16))
+        rank = (length, int(comparison.id[:8], 16))
         if number == len(lengths):
             lengths.append(rank[0])
             ids.append(rank[1])
@@ -154,7 +160,10 @@ class Judgements:
     @property
     def several(self) -> bool:
         """Whether any comparison has several votes."""
-        return sum(self._count) > len(self._numbers)
+        return self._votes_counted() > len(self._numbers)
+
+    def _votes_counted(self) -> int:
+        return len(self._of) if self._count.alike else int(self._count.numpy().sum())
 
     def counts(self) -> JsonObject:
         """For the manifest: ``comparisons``, ``votes``, named ``people``.
@@ -163,7 +172,7 @@ class Judgements:
         :class:`pipeline.labelling.vote_summary.Summary`.
         """
         people = len(self._people.keys() - {self._set_name})
-        counts: JsonObject = {"comparisons": len(self._numbers), "votes": sum(self._count)}
+        counts: JsonObject = {"comparisons": len(self._numbers), "votes": self._votes_counted()}
         counts |= {"people": people} if people else {}
         if self.several:
             raw, alpha = self._agreement()
@@ -174,8 +183,8 @@ class Judgements:
         import numpy as np
 
         n, k = len(self._numbers), len(CHOICES)
-        cell = np.array(self._of) * k + np.array(self._choice)
-        table = np.bincount(cell, weights=np.array(self._count), minlength=n * k).reshape(n, k).astype(np.int64)
+        cell = np.array(self._of, np.int64) * k + np.array(self._choice)
+        table = np.bincount(cell, weights=self._count.numpy(), minlength=n * k).reshape(n, k).astype(np.int64)
         return agreement(table, np.arange(n))
 
     def _outcome(self, number: int) -> Outcome:
@@ -188,43 +197,48 @@ class Judgements:
         """The outcomes, except of single votes under ``majority``, which :func:`_only` decides."""
         self._group()
         answers: dict[str, list[tuple[str, str]]] = {}
-        for key in sorted(self._numbers):
-            places = self._places(self._numbers[key])
-            if self._how == "majority" and len(places) == 1 and self._count[places[0]] == 1:
-                continue
-            answers[key.hex()] = sorted(
+        numbers: dict[str, int] = {}
+        for number in self._to_settle().tolist():
+            key = self._numbers.key(number).hex()
+            numbers[key] = number
+            answers[key] = sorted(
                 (self._names[self._who[i]], CHOICES[self._choice[i]])
-                for i in places
+                for i in self._places(number)
                 for _ in range(self._count[i])
             )
+        outcomes = aggregate_pairs(answers, self._how, lambda key: self._ends[numbers[key]])
+        return {numbers[key]: outcome for key, outcome in outcomes.items()}
 
-        def sides(key: str) -> tuple[int, int]:
-            return self._ends[self._numbers[bytes.fromhex(key)]]
+    def _to_settle(self) -> NDArray[np.int64]:
+        """The comparisons to aggregate, in the order of their keys."""
+        import numpy as np
 
-        outcomes = aggregate_pairs(answers, self._how, sides)
-        return {self._numbers[bytes.fromhex(key)]: outcome for key, outcome in outcomes.items()}
+        weights = None if self._count.alike else self._count.numpy()
+        votes = np.bincount(np.frombuffer(self._of, np.uint32), weights, len(self._numbers))
+        several = np.flatnonzero(votes > 1) if self._how == "majority" else np.arange(len(self._numbers))
+        return self._numbers.in_order(several)
 
     def _group(self) -> None:
         import numpy as np
 
         self._names = list(self._people)
-        of = np.array(self._of)
-        self._order = np.argsort(of, kind="stable")
-        self._starts = np.searchsorted(of[self._order], np.arange(len(self._numbers) + 1))
+        of = np.array(self._of, np.uint32)
+        self._order = np.argsort(of, kind="stable").astype(np.uint32)
+        self._starts = np.zeros(len(self._numbers) + 1, np.uint32)
+        np.cumsum(np.bincount(of, minlength=len(self._numbers)), out=self._starts[1:])
 
     def _places(self, number: int) -> list[int]:
         return self._order[self._starts[number] : self._starts[number + 1]].tolist()
 
     def _votes(self, number: int, id: str, in_order: bool) -> Iterator[Annotation]:
-        counts = Counter[Annotation]()
+        counts = Counter[tuple[Any, ...]]()
         for i in self._places(number):
             choice: Choice = CHOICES[self._choice[i]]
             a, b = (_value(column[i]) for column in self._scores)
             if not in_order:
                 choice, a, b = turned(choice), b, a
-            vote = Annotation(id, self._names[self._who[i]], choice, a, b, _value(self._margins[i]))
-            counts[vote] += self._count[i]
-        return (replace(vote, count=n) for vote, n in counts.items())
+            counts[id, self._names[self._who[i]], choice, a, b, _value(self._margins[i])] += self._count[i]
+        return (Annotation(*vote, count=n) for vote, n in counts.items())
 
 
 def summary(counts: Row) -> str:

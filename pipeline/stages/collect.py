@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import combinations
 from typing import cast
 
+import numpy as np
 from accelerate import PartialState
 
 from pipeline.annotators import Context, Opponent, Readers, Source, load_annotator
@@ -23,6 +24,7 @@ from pipeline.base.records import (
     selection_bucket,
     split_of,
 )
+from pipeline.base.stored_texts import in_order
 from pipeline.evaluation.reward.labels import label_agreement
 from pipeline.formats.detect import Notices
 from pipeline.governance.consent import KEY as CONSENT
@@ -43,6 +45,7 @@ from pipeline.stages.rounds.approved_inputs import with_approvals
 from pipeline.stages.voted_pairs import Voted
 from pipeline.store.store import Draft
 from pipeline.tasks import VIEWS, Split, Task, load_task, with_template_of, written_texts
+from pipeline.tasks._pool import distinct_texts
 from pipeline.tasks._vader import VADER_NAME
 from pipeline.texts.personal_data.count import STATS, in_words
 from pipeline.workflow.graph import collects_preferences, reward_sources
@@ -50,6 +53,8 @@ from pipeline.workflow.sections.collect import CollectSection
 from pipeline.workflow.stage import Run, main_process, say
 
 SPLITS: tuple[Split, ...] = ("train", "test")
+Prompts = dict[str, Sequence[str]]
+"""The prompts of each split."""
 FEWEST_TO_SELECT = 4
 """Training prompts, below which none is kept for selection."""
 
@@ -111,21 +116,21 @@ def collect(run: Run) -> None:
     discard_journal(run)
 
 
-def prompts_by_split(task: Task, options: CollectSection, seed: int) -> dict[str, list[Row]]:
-    """Rows of the splits ``train``, ``select`` (where PPO is checked and its best policy chosen) and ``test``."""
-    splits = train_and_select(dict.fromkeys(task.prompts("train", None, seed)), options.select_share)
-    splits["test"] = [*dict.fromkeys(task.prompts("test", None, seed))]
-    return {split: [{"id": digest([t]), "prompt": t} for t in texts] for split, texts in splits.items()}
+def prompts_by_split(task: Task, options: CollectSection, seed: int) -> Prompts:
+    """Those of the splits ``train``, ``select`` (where PPO is checked and its best policy chosen) and ``test``."""
+    splits = train_and_select(distinct_texts(task.prompts("train", None, seed)), options.select_share)
+    return {**splits, "test": distinct_texts(task.prompts("test", None, seed))}
 
 
-def train_and_select(prompts: Iterable[str], share: float) -> dict[str, list[str]]:
+def train_and_select(distinct: Sequence[str], share: float) -> Prompts:
     """Split distinct prompts in two by their hashes, at least one in each; fewer than 4 are all trained on."""
-    distinct = list(prompts)
     if not share or len(distinct) < FEWEST_TO_SELECT:
         return {"train": distinct, "select": []}
-    order = sorted(distinct, key=selection_bucket)
-    kept = {prompt for prompt in order[1:-1] if selection_bucket(prompt) < share} | {order[0]}
-    return {"train": [p for p in distinct if p not in kept], "select": [p for p in distinct if p in kept]}
+    buckets = np.fromiter(map(selection_bucket, distinct), np.float64, len(distinct))
+    kept = buckets < share
+    first, last = int(buckets.argmin()), len(buckets) - 1 - int(buckets[::-1].argmax())
+    kept[first], kept[last] = True, False
+    return {"train": in_order(distinct, np.flatnonzero(~kept)), "select": in_order(distinct, np.flatnonzero(kept))}
 
 
 def shares_its_errors(options: CollectSection, task: Task) -> bool:
@@ -177,7 +182,7 @@ def draw(
     run: Run,
     options: CollectSection,
     task: Task,
-    prompts: dict[str, list[Row]],
+    prompts: Prompts,
     at_a_time: int | None = None,
     opponent: Opponent | None = None,
 ) -> tuple[Sampling | ServedSampling, list[str]]:
@@ -190,7 +195,7 @@ def draw(
     """
     held_out = max(1, round(options.comparisons * options.test_share))
     sizes: dict[Split, int] = {"train": options.comparisons - held_out, "test": held_out}
-    kept_apart = {r["prompt"] for r in prompts["select"]}
+    kept_apart = set(prompts["select"])
     drawn = [
         (p, split)
         for split, n in sizes.items()
@@ -236,7 +241,7 @@ def sampling_seed(seed: int, round: int) -> int:
     return seed if round == 1 else int(digest(["round", seed, round])[:8], 16)
 
 
-def ask_people(run: Run, options: CollectSection, task: Task, prompts: dict[str, list[Row]]) -> None:
+def ask_people(run: Run, options: CollectSection, task: Task, prompts: Prompts) -> None:
     """Write ``prompts`` and ``comparisons`` at once, ``preferences`` when enough is labelled."""
     sampling = sampling_key(run)
     with open_session(run, sampling) as session:
@@ -266,7 +271,7 @@ def show_comparisons(
     run: Run,
     options: CollectSection,
     task: Task,
-    prompts: dict[str, list[Row]],
+    prompts: Prompts,
     draft: Draft,
     session: LabellingSession,
 ) -> Row:
@@ -294,17 +299,17 @@ def show_comparisons(
     return counts | ({"notices": lines} if (lines := notices.lines()) else {})
 
 
-def publish_prompts(run: Run, prompts: dict[str, list[Row]]) -> None:
+def publish_prompts(run: Run, prompts: Prompts) -> None:
     """Write the prompts of every split."""
     with run.draft("prompts") as draft:
-        for split, rows in prompts.items():
-            if rows or split in SPLITS:
-                draft.write_rows(split, rows, schema=PROMPTS)
+        for split, texts in prompts.items():
+            if texts or split in SPLITS:
+                draft.write_rows(split, ({"id": digest([t]), "prompt": t} for t in texts), schema=PROMPTS)
 
 
 def publish(
     run: Run,
-    prompts: dict[str, list[Row]],
+    prompts: Prompts,
     rows: Rows,
     report: Row,
     consent: str,

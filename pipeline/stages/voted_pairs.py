@@ -1,6 +1,6 @@
 """The rows of ``collect``'s datasets, from a source of judged comparisons: every comparison once.
 
-The texts of a million judgements do not fit into memory, so they are kept in a temporary file.
+The texts of a million judgements do not fit into memory, so they are kept in temporary files.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from typing import IO, Any
 
 from pipeline.annotators import Source
 from pipeline.base.files import disk_errors
+from pipeline.base.process import watched
 from pipeline.base.records import Comparison, preference_from
 from pipeline.labelling.judgements import KINDS, Decision, Judgements, summary
 
 Row = dict[str, Any]
+MOST_PROMPTS = 100_000
 Side = Callable[[str, Sequence[str]], str | None]
 
 
@@ -28,9 +30,9 @@ class Voted:
     Args:
         source: its attributes ``aggregate`` and ``margin``, where it has them, say how votes become outcomes.
         side: the split of a prompt's completions, None for neither.
-        directory: of the temporary file.
+        directory: of the temporary files.
     Attributes:
-        prompts: the number of distinct prompts.
+        prompts: the number of distinct prompts; no more than ``MOST_PROMPTS`` are counted.
         counts: for the manifest.
     """
 
@@ -38,42 +40,54 @@ class Voted:
         self._judgements = Judgements(
             getattr(source, "aggregate", "majority"), getattr(source, "margin", "strength"), source.name
         )
-        self._splits: list[str | None] = []
-        self._line = array("q")  # of the file, which holds the texts of each comparison
-        self._written = 0
+        self._splits = array("B")  # an index into self._names
+        self._names: list[str | None] = []
+        self._files: list[IO[str]] = []  # the texts of each comparison, by its split
+        self._line = array("I")  # of its file
+        self._written: list[int] = []
         prompts = set[int]()
+        self._directory = directory if directory.is_dir() else None
         with disk_errors(str(directory)):
-            place = directory if directory.is_dir() else None
-            self._file: IO[str] = tempfile.TemporaryFile("w+", dir=place, encoding="utf-8")  # noqa: SIM115
-            for comparison, vote in source.judged():
+            for comparison, vote in watched(source.judged(), "collect", "judgements read"):
                 number, kept = self._judgements.add(comparison, vote)
                 if kept:
-                    self._keep(number, comparison)
-                    self._splits[number] = side(
-                        comparison.prompt, (comparison.completion_a, comparison.completion_b)
-                    )
-                    prompts.add(hash(comparison.prompt))
+                    split = side(comparison.prompt, (comparison.completion_a, comparison.completion_b))
+                    self._keep(number, comparison, self._number_of(split))
+                    if len(prompts) < MOST_PROMPTS:
+                        prompts.add(hash(comparison.prompt))
         self.prompts = len(prompts)
         self._kinds = Counter[tuple[str | None, str]]()
         for number, split in enumerate(self._splits):
-            self._kinds[split, KINDS[self._judgements.choice(number)]] += 1
+            self._kinds[self._names[split], KINDS[self._judgements.choice(number)]] += 1
         self.counts = self._counted()
 
-    def _keep(self, number: int, comparison: Comparison) -> None:
+    def _keep(self, number: int, comparison: Comparison, split: int) -> None:
         if number == len(self._line):
             self._line.append(0)
-            self._splits.append(None)
-        self._line[number] = self._written
-        self._written += 1
+            self._splits.append(0)
+        self._line[number], self._splits[number] = self._written[split], split
+        self._written[split] += 1
         texts = (comparison.prompt, comparison.completion_a, comparison.completion_b)
-        self._file.write(json.dumps([number, *texts], ensure_ascii=False) + "\n")
+        if self._names[split] is not None:
+            self._files[split].write(json.dumps([number, *texts], ensure_ascii=False) + "\n")
+
+    def _number_of(self, split: str | None) -> int:
+        if split not in self._names:
+            self._names.append(split)
+            self._written.append(0)
+            file = tempfile.TemporaryFile("w+", dir=self._directory, encoding="utf-8")  # noqa: SIM115
+            self._files.append(file)
+        return self._names.index(split)
 
     def _counted(self) -> Row:
         kinds = Counter[str]()
         for (_, kind), n in self._kinds.items():
             kinds[kind] += n
         by_kind = {kind: kinds[kind] for kind in dict.fromkeys(KINDS.values())}
-        return {**self._judgements.counts(), **by_kind, "straddling_the_split": self._splits.count(None)}
+        return {**self._judgements.counts(), **by_kind, "straddling_the_split": self._in_neither()}
+
+    def _in_neither(self) -> int:
+        return self._splits.count(self._names.index(None)) if None in self._names else 0
 
     def decided(self, split: str) -> int:
         """The number of training rows of a split."""
@@ -110,12 +124,16 @@ class Voted:
         """The counts of votes and outcomes, in one line."""
         return summary(self.counts)
 
-    def _decisions(self, split: str | None) -> Iterator[Decision]:
+    def _decisions(self, split: str) -> Iterator[Decision]:
         return (self._judgements.decide(number, comparison) for number, comparison in self._texts(split))
 
-    def _texts(self, split: str | None) -> Iterator[tuple[int, Comparison]]:
-        self._file.seek(0)
-        for at, line in enumerate(self._file):
+    def _texts(self, split: str) -> Iterator[tuple[int, Comparison]]:
+        if split not in self._names:
+            return
+        own = self._names.index(split)
+        self._files[own].seek(0)
+        lines = watched(self._files[own], "collect", f"comparisons of split {split} written", self._written[own])
+        for at, line in enumerate(lines):
             number, *texts = json.loads(line)
-            if self._line[number] == at and self._splits[number] == split:
+            if self._line[number] == at and self._splits[number] == own:  # else longer texts came later
                 yield number, Comparison(*texts)

@@ -42,7 +42,7 @@ class Task(Protocol):
         """
         ...
 
-    def prompts(self, split: Split, n: int | None, seed: int) -> list[str]:
+    def prompts(self, split: Split, n: int | None, seed: int) -> Sequence[str]:
         """``n`` prompts of one split (all of them for None), the same for the same seed.
 
         Prompts repeat when the task has fewer than ``n``; no prompt is in both splits, unless it is the only one.

@@ -77,7 +77,7 @@ class PlanTask:
         """
         raise NotImplementedError
 
-    def prompts(self, split: Split, n: int | None, seed: int) -> list[str]:
+    def prompts(self, split: Split, n: int | None, seed: int) -> Sequence[str]:
         """See :class:`pipeline.tasks.Task`."""
         return self._pool.draw(split, n, seed)
 

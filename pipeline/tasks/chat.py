@@ -57,7 +57,7 @@ class Task:
                 texts.append([*self._before, *talk.messages, {"role": "assistant", "content": reply(rng, talk)}])
         return texts
 
-    def prompts(self, split: Split, n: int | None, seed: int) -> list[str]:
+    def prompts(self, split: Split, n: int | None, seed: int) -> Sequence[str]:
         """See :class:`pipeline.tasks.Task`."""
         return self._pool.draw(split, n, seed)
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
+import numpy as np
+
 from pipeline.base.errors import DataError
-from pipeline.base.records import bucket
+from pipeline.base.process import watched
+from pipeline.base.records import bucket, split_of
+from pipeline.base.stored_texts import StoredTexts
 from pipeline.formats.cells import no_list
 from pipeline.formats.judged import Refused, absent
 from pipeline.sources.row_sources import located_rows, require_columns
@@ -67,8 +72,11 @@ class Task:
         Raises:
             DataError: see :meth:`prompts`.
         """
-        train = set(self._pool.train)
-        return [text for text in self._train_texts if self._opening(text) in train]
+        texts, _ = self._train_texts, self._pool  # which refuses a split without prompts
+        if self.test_split is not None:
+            return texts
+        kept = (split_of(self._opening(text), self.test_share) == "train" for text in texts)
+        return texts.at(np.flatnonzero(np.fromiter(kept, bool, len(texts))))
 
     def written(self, seed: int) -> Sequence[str]:
         """All texts, those of the test prompts too.
@@ -76,9 +84,11 @@ class Task:
         Raises:
             DataError: see :meth:`prompts`.
         """
-        return self._train_texts if self.test_split is None else self._train_texts + self._read(self.test_split)
+        if self.test_split is None:
+            return self._train_texts
+        return StoredTexts(itertools.chain(self._train_texts, self._read(self.test_split)))
 
-    def prompts(self, split: Split, n: int | None, seed: int) -> list[str]:
+    def prompts(self, split: Split, n: int | None, seed: int) -> Sequence[str]:
         """See :class:`pipeline.tasks.Task`.
 
         Raises:
@@ -93,7 +103,7 @@ class Task:
         return vader_scores(p + c for p, c in zip(prompts, completions, strict=True))
 
     @cached_property
-    def _train_texts(self) -> list[str]:
+    def _train_texts(self) -> StoredTexts:
         return self._read(self.split)
 
     @cached_property
@@ -107,12 +117,11 @@ class Task:
         # White space between words is kept: a line break in a poem is part of the prompt.
         return opening(text, self.prompt_words)
 
-    def _read(self, split: str | None) -> list[str]:
+    def _read(self, split: str | None) -> StoredTexts:
         texts = self._texts(split)
-        if self.max_texts is None:
-            kept = list(texts)
-        else:
-            kept = heapq.nsmallest(self.max_texts, texts, key=lambda text: bucket(text, "max_texts"))
+        if self.max_texts is not None:
+            texts = heapq.nsmallest(self.max_texts, texts, key=lambda text: bucket(text, "max_texts"))
+        kept = StoredTexts(texts)
         if not kept:
             remedy = "Lower task_args.min_words (and prompt_words), or check task_args.text_column."
             raise DataError(self.dataset, f"no text has {self.min_words} words or more.", remedy)
@@ -120,9 +129,10 @@ class Task:
 
     def _texts(self, split: str | None) -> Iterator[str]:
         column = self.text_column
-        for place, row in located_rows(
+        rows = located_rows(
             self.dataset, split=split, subset=self.subset, revision=self.revision, where="task_args.dataset"
-        ):
+        )
+        for place, row in watched(rows, "task", f"rows of {self.dataset} read"):
             require_columns(row, [column], place, "Set task_args.text_column to one of them.")
             text = row[column]
             if absent(text):

@@ -48,7 +48,7 @@ class Task:
         chosen = (rng.choice(requests) for _ in range(self.corpus_size))
         return [sentence(things) + scene(rng, things) for things in chosen]
 
-    def prompts(self, split: Split, n: int | None, seed: int) -> list[str]:
+    def prompts(self, split: Split, n: int | None, seed: int) -> Sequence[str]:
         return self._pool.draw(split, n, seed)
 
     def gold_scores(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:

@@ -88,7 +88,7 @@ class Task:
     def corpus(self, seed: int) -> None:
         """There is none: the base is a model that can read the questions."""
 
-    def prompts(self, split: Split, n: int | None, seed: int) -> list[str]:
+    def prompts(self, split: Split, n: int | None, seed: int) -> Sequence[str]:
         """See :class:`pipeline.tasks.Task`.
 
         Raises:

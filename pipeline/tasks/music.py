@@ -49,7 +49,7 @@ class Task:
         rng = random.Random(f"corpus {seed}")
         return [tune(rng) for _ in range(self.corpus_size)]
 
-    def prompts(self, split: Split, n: int | None, seed: int) -> list[str]:
+    def prompts(self, split: Split, n: int | None, seed: int) -> Sequence[str]:
         return self._pool.draw(split, n, seed)
 
     def gold_scores(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:

@@ -50,7 +50,7 @@ class Task:
         rng = random.Random(f"news corpus {seed}")
         return [article_line(rng) for _ in range(self.corpus_size)]
 
-    def prompts(self, split: Literal["train", "test"], n: int | None, seed: int) -> list[str]:
+    def prompts(self, split: Literal["train", "test"], n: int | None, seed: int) -> Sequence[str]:
         pool = [p for p in all_prompts() if split_of(p, self.test_share) == split]
         if not pool:
             raise DataError(f"task news, split {split}", "has no prompt.", "Change task_args.test_share.")

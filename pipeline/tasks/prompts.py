@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import itertools
 import logging
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
+
 from pipeline.base.errors import DataError
+from pipeline.base.process import watched
 from pipeline.base.records import split_of
+from pipeline.base.stored_texts import StoredTexts
 from pipeline.formats.detect import (
     Format,
     JudgedRow,
@@ -97,12 +102,16 @@ class Task:
         """
         if self.corpus_column is None:
             return None
-        texts = ((prompt, text) for prompt, text in self._examples if text is not None)
-        if self._pool.shared:
-            kept = [t for prompt, t in texts if split_of(t.removeprefix(prompt), self.test_share) == "train"]
-            return kept or None
-        train = set(self._pool.train)
-        return [text for prompt, text in texts if prompt in train]
+        pool, texts, lengths = self._whole
+        if self.test_split is not None:
+            return texts
+        if pool.shared:
+            parts = (text.removeprefix(pool.train[0]) for text in texts)
+        else:
+            parts = (text[:length] for text, length in zip(texts, lengths, strict=True))
+        of_train = (split_of(part, self.test_share) == "train" for part in parts)
+        kept = texts.at(np.flatnonzero(np.fromiter(of_train, bool, len(texts))))
+        return None if pool.shared and not kept else kept
 
     def written(self, seed: int) -> Sequence[str] | None:
         """Prompt and ``corpus_column`` of all rows, those of the test prompts too; None without such a column.
@@ -112,10 +121,13 @@ class Task:
         """
         if self.corpus_column is None:
             return None
-        test = () if self.test_split is None else self._read(self.test_split)
-        return [text for _, text in (*self._examples, *test) if text is not None]
+        texts, _ = self._whole[1:]
+        if self.test_split is None:
+            return texts
+        test = (text for _, text in self._read(self.test_split) if text is not None)
+        return StoredTexts(itertools.chain(texts, test))
 
-    def prompts(self, split: Split, n: int | None, seed: int) -> list[str]:
+    def prompts(self, split: Split, n: int | None, seed: int) -> Sequence[str]:
         """See :class:`pipeline.tasks.Task`.
 
         Raises:
@@ -132,12 +144,27 @@ class Task:
         return chat_render(self.chat_template)
 
     @cached_property
-    def _examples(self) -> list[Example]:
-        return list(self._read(self.split))
+    def _pool(self) -> PromptPool:
+        # Who asks for the texts first reads the set once; who never does, as collect, keeps none of them.
+        if "_whole" in vars(self):
+            return self._whole[0]
+        return self._pool_of(prompt for prompt, _ in self._read(self.split))
 
     @cached_property
-    def _pool(self) -> PromptPool:
-        train = (prompt for prompt, _ in self._examples)
+    def _whole(self) -> tuple[PromptPool, StoredTexts, array[int]]:
+        """The prompts; the texts of ``split``; the length of each text's prompt, in characters."""
+        texts, lengths = StoredTexts(), array("I")
+
+        def prompts() -> Iterator[str]:
+            for prompt, text in self._read(self.split):
+                if text is not None:
+                    texts.append(text)
+                    lengths.append(len(prompt))
+                yield prompt
+
+        return self._pool_of(prompts()), texts, lengths
+
+    def _pool_of(self, train: Iterator[str]) -> PromptPool:
         if self.test_split is None:
             return pool_by_hash(train, self.test_share, self.dataset, alone=True)
         return pool_by_name(train, (prompt for prompt, _ in self._read(self.test_split)), self.dataset)
@@ -151,7 +178,7 @@ class Task:
         how = self._reading()
         read = 0
         parse: Callable[[dict[str, Any], str], Example | Unusable] | None = None
-        for place, row in itertools.islice(rows, self.limit):
+        for place, row in itertools.islice(watched(rows, "task", f"rows of {self.dataset} read"), self.limit):
             parse = parse or self._parser(row, place, how)
             read += 1
             example = parse(row, place)

@@ -94,7 +94,7 @@ class Task:
                 walks.append(" ".join(walk))
         return walks
 
-    def prompts(self, split: Split, n: int | None, seed: int) -> list[str]:
+    def prompts(self, split: Split, n: int | None, seed: int) -> Sequence[str]:
         return self._pool.draw(split, n, seed)
 
     def gold_scores(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:

@@ -43,7 +43,7 @@ class Task:
     def corpus(self, seed: int) -> None:
         """There is none: a chat model answers as it is."""
 
-    def prompts(self, split: Split, n: int | None, seed: int) -> list[str]:
+    def prompts(self, split: Split, n: int | None, seed: int) -> Sequence[str]:
         """See :class:`pipeline.tasks.Task`."""
         return self._pool.draw(split, n, seed)
 

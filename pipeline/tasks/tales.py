@@ -77,15 +77,15 @@ class Task:
 
     def corpus(self, seed: int) -> list[str]:
         """Tales of train openings, some of them careless."""
-        rng, openings = random.Random(f"corpus {seed}"), self._pool.train
+        rng, openings = random.Random(f"corpus {seed}"), list(self._pool.train)
         tales = _tales(rng, openings, self.corpus_size)
         return [_spoilt(rng, tale, openings) if rng.random() < self.careless else tale for tale in tales]
 
     def written(self, seed: int) -> list[str]:
         """Tales of all openings, which no base is trained on."""
-        return _tales(random.Random(f"written {seed}"), self._pool.train + self._pool.test, self.corpus_size)
+        return _tales(random.Random(f"written {seed}"), [*self._pool.train, *self._pool.test], self.corpus_size)
 
-    def prompts(self, split: Split, n: int | None, seed: int) -> list[str]:
+    def prompts(self, split: Split, n: int | None, seed: int) -> Sequence[str]:
         """See :class:`pipeline.tasks.Task`."""
         return self._pool.draw(split, n, seed)
 

@@ -37,7 +37,7 @@ def test_of_few_prompts_and_without_a_share_all_are_trained_on() -> None:
 
 def test_drawn_prompts_keep_the_tasks_order_and_number() -> None:
     task = Task()
-    apart = {r["prompt"] for r in prompts_by_split(task, CollectSection(select_share=0.5), 0)["select"]}
+    apart = set(prompts_by_split(task, CollectSection(select_share=0.5), 0)["select"])
     drawn = draw_prompts(task, "train", 5000, 0, apart)
     assert len(drawn) == 5000
     assert not apart & set(drawn)

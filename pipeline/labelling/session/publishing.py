@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from pipeline.base.key_numbers import TextSet
 from pipeline.base.records import PEOPLES_VOTES, PREFERENCES
 from pipeline.labelling.items import ITEMS, item_rows
 from pipeline.labelling.row_schemas import EDITS, OUTCOMES, SPLITS, UNPAIRED
@@ -42,8 +43,8 @@ def write_training_rows(
 ) -> None:
     """Write rows to learn from, after those of ``previous``, each id once."""
     carry = previous if previous is not None and previous.has_split(split, config) else None
-    carried = {r["id"] for r in carry.iter_rows(split, config, columns=["id"])} if carry else set[str]()
-    new = (row for row in rows if row["id"] not in carried)
+    carried = TextSet(r["id"] for r in carry.iter_rows(split, config, columns=["id"])) if carry else TextSet()
+    new = (row for row in rows if row["id"] not in carried) if carried else rows
     draft.write_rows(split, new, config, schema=TRAINING[config], carry=carry)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.base import stored_texts
 from pipeline.base.errors import ConfigError, DataError, ModelError
 from pipeline.base.records import split_of
 from pipeline.tasks import Task, load_task
@@ -271,3 +272,21 @@ def test_a_template_that_refuses_a_system_turn_says_so_in_one_line(tmp_path: Pat
         everything(
             task(write_rows(tmp_path / "b.jsonl", rows[:1] * 2), chat_template=template, format="conversational")
         )
+
+
+# Catches: texts that are lost or doubled where they go to a file.
+@pytest.mark.parametrize("args", [{}, {"test_split": "test"}])
+def test_a_set_on_the_disk_is_one_in_memory(
+    args: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"prompt": f"prompt {i // 2} ", "answer": f"answer {i}"} for i in range(200)]
+    for split, part in {"train": rows[:150], "test": rows[100:]}.items():
+        write_rows(tmp_path / f"{split}.jsonl", part)
+    found = []
+    for in_memory in (10**9, 0):
+        monkeypatch.setattr(stored_texts, "IN_MEMORY", in_memory)
+        t: Any = task(str(tmp_path), corpus_column="answer", **args)
+        prompts = [list(t.prompts(split, n, 3)) for split in ("train", "test") for n in (None, 5, 200)]
+        found.append((prompts, list(t.corpus(0)), list(t.written(0))))
+    assert found[0] == found[1]
+    assert len(found[0][2]) == (250 if args else 150)
