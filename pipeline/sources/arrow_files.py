@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Literal, Protocol
 
 from pipeline.base.errors import DataError, first_line
 
 Located = tuple[str, dict[str, Any]]
+_BUFFER = 1 << 20
+"""Bytes of a column that are read at once."""
 _UTF8 = "Convert it:  iconv -f WINDOWS-1252 -t UTF-8"
+
+
+class RowFile(Protocol):
+    """A file of rows: a path, or a file elsewhere (:class:`pipeline.sources.remote_files.RemoteFile`)."""
+
+    @property
+    def suffix(self) -> str: ...
+    @property
+    def suffixes(self) -> list[str]: ...
+    def open(self, mode: Literal["rb"], /) -> IO[bytes]: ...
 
 
 def _untyped(module: str) -> Any:
@@ -18,26 +31,32 @@ def _untyped(module: str) -> Any:
     return importlib.import_module(module)
 
 
-def parquet_rows(path: Path) -> Iterator[Located]:
-    """Rows of a Parquet file with their places. Raises DataError."""
+def parquet_rows(path: RowFile) -> Iterator[Located]:
+    """Rows of a Parquet file with their places; memory holds pages of a row group. Raises DataError."""
     pq = _untyped("pyarrow.parquet")
 
     def batches() -> Iterator[Any]:
-        with pq.ParquetFile(path) as file:
+        # By default the whole of a row group is read at once, which in a file of pandas' is a million rows.
+        local = isinstance(path, Path)
+        with (
+            contextlib.nullcontext(path) if local else path.open("rb") as source,
+            pq.ParquetFile(source, pre_buffer=False, buffer_size=_BUFFER) as file,
+        ):
             yield from file.iter_batches(batch_size=1024)
 
     return _arrow_rows(path, batches, "Parquet")
 
 
-def arrow_rows(path: Path) -> Iterator[Located]:
+def arrow_rows(path: RowFile) -> Iterator[Located]:
     """Rows of an Arrow file or stream with their places. Raises DataError."""
     pa = _untyped("pyarrow")
 
     def batches() -> Iterator[Any]:
-        with pa.memory_map(str(path)) as source:
+        with pa.memory_map(str(path)) if isinstance(path, Path) else path.open("rb") as source:
             try:
                 reader: Any = pa.ipc.open_stream(source)
             except pa.ArrowInvalid:
+                source.seek(0)
                 file = pa.ipc.open_file(source)
                 reader = (file.get_batch(i) for i in range(file.num_record_batches))
             for batch in reader:
@@ -46,7 +65,7 @@ def arrow_rows(path: Path) -> Iterator[Located]:
     return _arrow_rows(path, batches, "Arrow")
 
 
-def _arrow_rows(path: Path, batches: Callable[[], Iterator[Any]], kind: str) -> Iterator[Located]:
+def _arrow_rows(path: RowFile, batches: Callable[[], Iterator[Any]], kind: str) -> Iterator[Located]:
     pa = _untyped("pyarrow")
 
     number = 0

@@ -17,11 +17,11 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import IO, Any, cast
 
 from pipeline.base.errors import DataError
-from pipeline.sources.arrow_files import arrow_rows, parquet_rows
+from pipeline.sources.arrow_files import RowFile, arrow_rows, parquet_rows
 from pipeline.sources.json_tables import table_in
 
 Row = dict[str, Any]
@@ -35,7 +35,7 @@ _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _UTF8 = "Convert it:  iconv -f WINDOWS-1252 -t UTF-8"
 
 
-def file_kind(path: PurePath) -> str | None:
+def file_kind(path: PurePath | RowFile) -> str | None:
     """The extension that decides how ``path`` is read (``.gz`` seen through), or None if it cannot be."""
     suffixes = [s.lower() for s in path.suffixes]
     if suffixes[-1:] == [".gz"]:
@@ -44,7 +44,7 @@ def file_kind(path: PurePath) -> str | None:
     return suffixes[-1] if suffixes and suffixes[-1] in _READERS else None
 
 
-def read_file(path: Path) -> Iterator[Located]:
+def read_file(path: RowFile) -> Iterator[Located]:
     """Rows of one ``.jsonl``, ``.json``, ``.csv``, ``.tsv``, ``.txt`` (each also ``.gz``), ``.parquet`` or
     ``.arrow`` file.
 
@@ -64,8 +64,9 @@ def read_file(path: Path) -> Iterator[Located]:
         raise DataError(str(path), f"is truncated or corrupt ({err}).", "Fetch or write it again.") from err
 
 
-def _open(path: Path) -> IO[bytes]:
-    return cast("IO[bytes]", gzip.open(path, "rb")) if path.suffix.lower() == ".gz" else path.open("rb")
+def _open(path: RowFile) -> IO[bytes]:
+    file = path.open("rb")
+    return cast("IO[bytes]", gzip.open(file, "rb")) if path.suffix.lower() == ".gz" else file
 
 
 def _not_utf8(place: str, offset: int, byte: int) -> DataError:
@@ -74,7 +75,7 @@ def _not_utf8(place: str, offset: int, byte: int) -> DataError:
     return DataError(place, f"is not UTF-8: byte 0x{byte:02x} at offset {offset}.", _UTF8)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def _lines(path: RowFile) -> Iterator[tuple[int, str]]:
     offset = 0
     with _open(path) as file:
         for number, raw in enumerate(file, 1):
@@ -86,7 +87,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, text.removeprefix("\ufeff") if number == 1 else text
 
 
-def _jsonl(path: Path) -> Iterator[Located]:
+def _jsonl(path: RowFile) -> Iterator[Located]:
     lines = ((number, line) for number, line in _lines(path) if line.strip())
     located = ((f"{path}:{number}", _object(f"{path}:{number}", line)) for number, line in lines)
     first = next(located, None)
@@ -125,7 +126,7 @@ def _json_kind(value: object) -> str:
     return names.get(value.__class__.__name__, "a value")
 
 
-def _json(path: Path) -> Iterator[Located]:
+def _json(path: RowFile) -> Iterator[Located]:
     """Objects in one array, or one after another, each with its line.
 
     ``json.load`` of an array of 200 MB takes 560 MB (1,350 MB where texts hold an emoji); this takes 3.
@@ -160,7 +161,7 @@ def _json(path: Path) -> Iterator[Located]:
         raise DataError(f"{path}:{pieces.line}", 'ends before the closing "]".', "Fetch or write it again.")
 
 
-def _whole_table(path: Path, value: Row) -> Iterator[Located] | None:
+def _whole_table(path: RowFile, value: Row) -> Iterator[Located] | None:
     """The rows of the one object in a file, where that is a whole table; None of any other object."""
     table = table_in(value)
     if table is None:
@@ -173,7 +174,7 @@ def _whole_table(path: Path, value: Row) -> Iterator[Located] | None:
 class _Pieces:
     """A text file read piece by piece. Pieces double while a value does not end: a long one stays linear."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: RowFile) -> None:
         self.text, self.line, self._size, self._pieces = "", 1, 1, _decoded_pieces(path)
 
     def more(self) -> bool:
@@ -196,7 +197,7 @@ class _Pieces:
                 return bool(self.text)
 
 
-def _decoded_pieces(path: Path) -> Iterator[str]:
+def _decoded_pieces(path: RowFile) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     read = 0
     with _open(path) as file:
@@ -213,7 +214,7 @@ def _decoded_pieces(path: Path) -> Iterator[str]:
             yield text
 
 
-def _csv(path: Path, delimiter: str = ",") -> Iterator[Located]:
+def _csv(path: RowFile, delimiter: str = ",") -> Iterator[Located]:
     try:
         # Lines are split and decoded in C: half of the time that doing it here takes.
         with io.TextIOWrapper(_open(path), encoding="utf-8-sig", newline="") as file:
@@ -224,7 +225,7 @@ def _csv(path: Path, delimiter: str = ",") -> Iterator[Located]:
         raise
 
 
-def _table(path: Path, file: IO[str], delimiter: str) -> Iterator[Located]:
+def _table(path: RowFile, file: IO[str], delimiter: str) -> Iterator[Located]:
     csv.field_size_limit(2**31 - 1)
     first = next(file, "")
     if (declared := re.fullmatch(r"sep=(.)\s*", first)) is not None:  # as Excel writes it
@@ -263,7 +264,7 @@ def _header(fields: list[str], place: str) -> list[str]:
     return header
 
 
-def _separator(path: Path, header: str, expected: str) -> str:
+def _separator(path: RowFile, header: str, expected: str) -> str:
     """The separator of the fields: ``expected``, unless the header holds only another one."""
     bare = re.sub(r'"[^"]*"', "", header)  # a separator between quotes is none
     if expected in bare:
@@ -275,13 +276,13 @@ def _separator(path: Path, header: str, expected: str) -> str:
     return most
 
 
-def _txt(path: Path) -> Iterator[Located]:
+def _txt(path: RowFile) -> Iterator[Located]:
     for number, line in _lines(path):
         if line.strip():
             yield f"{path}:{number}", {"text": line.rstrip("\r\n")}
 
 
-_READERS: dict[str, Callable[[Path], Iterator[Located]]] = {
+_READERS: dict[str, Callable[[RowFile], Iterator[Located]]] = {
     ".jsonl": _jsonl,
     ".ndjson": _jsonl,
     ".json": _json,

@@ -5,16 +5,18 @@ from __future__ import annotations
 import difflib
 import importlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from pipeline.base.errors import DataError, first_line
+from pipeline.base.errors import DataError, PipelineError, first_line
 from pipeline.sources import hub, hub_files
+from pipeline.sources.remote_files import RemoteFile, filesystem, is_url, remote_files, unreadable
 from pipeline.sources.row_files import Located, Row, file_kind, read_file
 from pipeline.sources.split_names import choose_split, files_by_split
 
 _HUB = "hf://datasets/"
+_HUB_URL = re.compile(r"(?P<name>[^/@]+(/[^/@]+)?)(@(?P<revision>[^/]+))?(/(?P<files>.+))?", re.DOTALL)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -34,7 +36,9 @@ def located_rows(
     Args:
         source: a file (``.jsonl .json .csv .tsv .txt .parquet``); a directory (of such files, in a Hub
             repository's layout, a version of ours, or written by ``save_to_disk``); or a Hub id such as
-            ``stanfordnlp/imdb``. ``hf://datasets/org/name`` is the Hub even where a directory ``org`` exists.
+            ``stanfordnlp/imdb``. ``hf://datasets/org/name`` is the Hub even where a directory ``org`` exists. A
+            URL of files (``hf://datasets/org/name/data/*.parquet``, ``s3://bucket/pairs/``) is read in pieces,
+            where it is.
         split: by default ``train``, or the only split there is.
         subset: a subdirectory, or the Hub's configuration name.
         revision: the Hub's branch, tag or commit.
@@ -44,8 +48,16 @@ def located_rows(
     """
     dataset = hub_dataset(source)
     if dataset is not None:
+        revision = hub_revision(source, revision, where)
+        if (pattern := _hub_pattern(source)) is not None:
+            files = _streamed(dataset, pattern, split, subset, revision, where)
+            return _rows_of_files(files, source)
         return _hub_rows(dataset, split, subset, revision, where)
     check_source(source, where)
+    if is_url(source):
+        if revision is not None:
+            raise DataError(where, f'"{source}" has no revisions.', "Remove revision.")
+        return _rows_of_files(remote_files(source, split, subset, where), source)
     path = Path(source).expanduser()
     if revision is not None:
         raise DataError(where, f'"{source}" is local and has no revisions.', "Remove revision.")
@@ -58,6 +70,9 @@ def check_source(source: str, where: str) -> None:
     Raises:
         DataError: it is neither.
     """
+    if hub_dataset(source) is None and is_url(source):
+        filesystem(source, where)
+        return
     path = Path(source).expanduser()
     if hub_dataset(source) is None and not path.exists():
         raise DataError(where, f'no file or directory "{source}".', _near(path))
@@ -66,11 +81,41 @@ def check_source(source: str, where: str) -> None:
 def hub_dataset(source: str) -> str | None:
     """The Hub id that ``source`` means; None where it means something local."""
     if source.startswith(_HUB):
-        return source.removeprefix(_HUB)
+        match = _HUB_URL.fullmatch(source.removeprefix(_HUB))
+        return match["name"] if match else source.removeprefix(_HUB)
     path = Path(source).expanduser()
     if path.exists() or not _HUB_ID.fullmatch(source) or file_kind(path) is not None or _looks_local(path):
         return None
     return source
+
+
+def hub_revision(source: str, revision: str | None, where: str) -> str | None:
+    """The revision of the Hub that a source is read at: ``revision``, or that of ``hf://datasets/org/name@v1``.
+
+    Raises:
+        DataError: both are there, and differ.
+    """
+    match = _HUB_URL.fullmatch(source.removeprefix(_HUB)) if source.startswith(_HUB) else None
+    named = match["revision"] if match else None
+    if named is not None and revision not in (None, named):
+        raise DataError(
+            where, f'"{source}" names a revision, and revision is "{revision}".', "Remove one of them."
+        )
+    return named or revision
+
+
+def _hub_pattern(source: str) -> str | None:
+    """The files that a URL of the Hub names; None of a whole dataset."""
+    match = _HUB_URL.fullmatch(source.removeprefix(_HUB)) if source.startswith(_HUB) else None
+    return match["files"] if match else None
+
+
+def _streamed(
+    dataset: str, pattern: str, split: str | None, subset: str | None, revision: str | None, where: str
+) -> list[RemoteFile]:
+    """Files of the Hub at one commit, which are not downloaded."""
+    at = hub.dataset_at(dataset, revision, where)
+    return remote_files(f"{_HUB}{dataset}@{at.commit}/{pattern}", split, subset, where)
 
 
 def rename_columns(row: Row, columns: Mapping[str, str]) -> Row:
@@ -109,14 +154,24 @@ def _near(path: Path) -> str:
     return f'Did you mean "{path.parent / near[0]}"?' if near else f"{path.parent}/ holds no such name."
 
 
-def _rows_of_files(files: list[Path], source: str) -> Iterator[Located]:
+def _rows_of_files(files: Sequence[Path | RemoteFile], source: str) -> Iterator[Located]:
     empty = True
     for file in files:
-        for located in read_file(file):
+        for located in read_file(file) if isinstance(file, Path) else _elsewhere(file):
             empty = False
             yield located
     if empty:
         raise DataError(source, "is empty: it has no rows.", "Point to a file with at least one row.")
+
+
+def _elsewhere(file: RemoteFile) -> Iterator[Located]:
+    """The rows of a file elsewhere, whose reading may fail in any way."""
+    try:
+        yield from read_file(file)
+    except PipelineError:
+        raise
+    except Exception as err:
+        raise unreadable(file, err) from err
 
 
 def _local_files(path: Path, split: str | None, subset: str | None, where: str) -> list[Path]:

@@ -22,7 +22,7 @@ from pipeline.labelling.session.project import LabellingProject
 from pipeline.labelling.session.session import LabellingSession
 from pipeline.stages.rounds.approved_inputs import with_approvals
 from pipeline.store.store import Draft, Version
-from pipeline.workflow.graph import artefact, hub_datasets
+from pipeline.workflow.graph import artefact, data_marks
 from pipeline.workflow.stage import Run
 from pipeline.workflow.work_key import fingerprint, learning_part, local_files, output_format
 
@@ -76,7 +76,7 @@ def sampling_key(run: Run) -> str:
     part = learning_part(run.config, "collect")
     part["label"] = {k: v for k, v in dict_of(part["label"]).items() if k in ("dataset", "columns")}
     inputs = {role: fingerprint(version) for role, version in run.inputs.items() if role != "previous"}
-    files = local_files(part) + [d["commit"] for d in hub_datasets(part) if d["commit"]]
+    files = local_files(part) + data_marks(part)
     return digest([part, inputs, files, output_format("collect")])
 
 

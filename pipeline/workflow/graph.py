@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -17,7 +18,8 @@ from pipeline.base.json_values import dict_of
 from pipeline.base.records import digest
 from pipeline.sources.gguf_names import identity, is_gguf
 from pipeline.sources.hub import commit_of, model_commit
-from pipeline.sources.row_sources import hub_dataset
+from pipeline.sources.remote_files import content_mark, is_url
+from pipeline.sources.row_sources import hub_dataset, hub_revision
 from pipeline.store.store import Version
 from pipeline.workflow.experiment import Experiment
 from pipeline.workflow.judges import parse_judges
@@ -223,15 +225,45 @@ def hub_datasets(value: object) -> list[dict[str, Any]]:
     if not isinstance(value, dict):
         return []
     entries = cast("dict[str, Any]", value)
-    named: list[tuple[Any, Any]] = [(entries.get("dataset"), entries.get("revision"))]
-    named += [(source, None) for source in dict_of(entries.get("test_sets")).values()]
-    named += [(dict_of(entries.get("label")).get("gold"), None)]
     datasets: list[dict[str, Any]] = []
-    for source, revision in named:
-        name = hub_dataset(source) if isinstance(source, str) else None
+    for source, revision in _named(entries):
+        name = hub_dataset(source)
         if name is not None:
-            revision = None if revision is None else str(revision)  # YAML reads 1234567 as a number
+            revision = hub_revision(source, revision, source)
             datasets.append({"dataset": name, "revision": revision, "commit": commit_of(name, revision)})
     for inner in entries.values():
         datasets += [d for d in hub_datasets(inner) if d not in datasets]
     return datasets
+
+
+def data_marks(value: object) -> list[str]:
+    """What changes with the content of the datasets elsewhere that a config value names.
+
+    Of the Hub it is their commits: a branch that has moved is new work, as an edited file is.
+
+    Raises:
+        DataError: a URL's files cannot be listed.
+    """
+    urls = dict.fromkeys(source for source in _sources(value) if is_url(source) and hub_dataset(source) is None)
+    return [d["commit"] for d in hub_datasets(value) if d["commit"]] + [content_mark(url) for url in urls]
+
+
+def _sources(value: object) -> Iterator[str]:
+    if isinstance(value, list):
+        for inner in cast("list[Any]", value):
+            yield from _sources(inner)
+    if isinstance(value, dict):
+        entries = cast("dict[str, Any]", value)
+        yield from (source for source, _ in _named(entries))
+        for inner in entries.values():
+            yield from _sources(inner)
+
+
+def _named(entries: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
+    """(dataset, revision) of those that the keys of a mapping name, as written."""
+    named: list[tuple[Any, Any]] = [(entries.get("dataset"), entries.get("revision"))]
+    named += [(source, None) for source in dict_of(entries.get("test_sets")).values()]
+    named += [(dict_of(entries.get("label")).get("gold"), None)]
+    for source, revision in named:
+        if isinstance(source, str):
+            yield source, None if revision is None else str(revision)  # YAML reads 1234567 as a number

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base.errors import StoreError
-from pipeline.base.process import main_process, say, world_size
+from pipeline.base.process import main_process, rank, say, world_size
 from pipeline.base.records import digest
 from pipeline.base.required import REQUIRED
 from pipeline.sources.hub import model_commit
@@ -30,6 +30,7 @@ from pipeline.workflow.graph import (
     Input,
     annotating_models,
     artefact,
+    data_marks,
     graph,
     hub_datasets,
     manifest_models,
@@ -113,6 +114,10 @@ class Run:
     def work_root(self) -> Path:
         """The directory of all scratch directories."""
         return self.store.root / ".runs"
+
+    def token_file(self, name: str) -> Path:
+        """Where this process keeps rows as tokens, until the work is published."""
+        return self.workdir / f"tokens_{rank()}" / f"{name}.arrow"
 
     @property
     def checkpoints(self) -> Checkpoints:
@@ -203,8 +208,7 @@ class Planner:
             learning = learning_part(self.config, stage)
             prints = {role: fingerprint(source) for role, source in inputs.items()}
             datasets = hub_datasets(learning)
-            # A branch that has moved is new work, as an edited file is.
-            files = work_files(self.config, stage) + [d["commit"] for d in datasets if d["commit"]]
+            files = work_files(self.config, stage) + data_marks(learning)
             files += made_since(self.store, inputs) if stage == "report" else []
             key = work_key(stage, prints, learning, files)
             self._runs[stage] = Run(stage, self.config, self.store, inputs, key, files, datasets, self)
