@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, cast
@@ -68,7 +68,7 @@ class Votes(Protocol):
 def read_pairs(
     options: PairSet,
     where: str,
-    trained_on: Collection[str] = (),
+    trained_on: Container[str] = (),
     *,
     judgements: Callable[[Aggregation, Margin], Votes],
 ) -> PairRows:
@@ -146,7 +146,7 @@ class _Ballot:
             elif kept:
                 self._comparisons[number] = (judged.comparison, *self._comparisons[number][1:])
 
-    def decided(self, trained_on: Collection[str], left_out: Counter[str]) -> tuple[list[Row], dict[str, Any]]:
+    def decided(self, trained_on: Container[str], left_out: Counter[str]) -> tuple[list[Row], dict[str, Any]]:
         """(rows, counts of the votes if there are several); the other pairs are counted in ``left_out``."""
         for judged in self._repeats.copies():
             self._add(judged, 0, None)  # item and slice are the first one's
@@ -209,9 +209,13 @@ def vote_shares(preferences: Version, split: str, rows: Sequence[Row]) -> list[f
         preferences.iter_rows(split, config) if preferences.has_split(split, config) else ()
         for config in ("votes", "outcomes")
     )
+    # The row does not tell which of the two was A; the comparison's id does.
+    orders = ("chosen", "rejected"), ("rejected", "chosen")
+    ids = [[Comparison(r["prompt"], r[a], r[b]).id for a, b in orders] for r in rows]
+    wanted = {comparison for both in ids for comparison in both}
     counts: dict[str, Counter[str]] = {}
     for row in votes:
-        if row["choice"] and row["comparison_id"] and not (row.get("round") or row.get("gold")):
+        if row["choice"] and row["comparison_id"] in wanted and not (row.get("round") or row.get("gold")):
             counts.setdefault(row["comparison_id"], Counter())[row["choice"]] += row.get("count") or 1
     shares = {
         (comparison, choice): n / choices.total()
@@ -222,15 +226,12 @@ def vote_shares(preferences: Version, split: str, rows: Sequence[Row]) -> list[f
     shares |= {
         (row["comparison_id"], row["choice"]): row["confidence"]
         for row in outcomes
-        if row["comparison_id"] and row["confidence"] is not None and row["votes"] > 1
+        if row["comparison_id"] in wanted and row["confidence"] is not None and row["votes"] > 1
     }
-
-    def share(prompt: str, chosen: str, rejected: str) -> float | None:
-        # The row does not tell which of the two was A; the comparison's id does.
-        as_a = shares.get((Comparison(prompt, chosen, rejected).id, "a"))
-        return as_a if as_a is not None else shares.get((Comparison(prompt, rejected, chosen).id, "b"))
-
-    return [share(r["prompt"], r["chosen"], r["rejected"]) for r in rows]
+    return [
+        as_a if (as_a := shares.get((first, "a"))) is not None else shares.get((second, "b"))
+        for first, second in ids
+    ]
 
 
 @dataclass(frozen=True)
@@ -263,7 +264,7 @@ def _samples(rows: Sequence[Row], side: str, messages: bool) -> Samples:
     return _Texts(no_ids, no_ids, cast("Tokenizer", None), prompts, completions)
 
 
-def _why_not(choice: str | None, row: Row, trained_on: Collection[str]) -> str | None:
+def _why_not(choice: str | None, row: Row, trained_on: Container[str]) -> str | None:
     if choice not in ("a", "b"):
         return "an even split of votes" if choice is None else "a tie"
     texts = (row["prompt"], row["chosen"], row["rejected"])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import heapq
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.key_numbers import TextSet
+from pipeline.base.process import watched
 from pipeline.base.records import digest
 from pipeline.evaluation.reward.pointwise_metrics import auc
 from pipeline.labelling.judgements import Judgements, summary
@@ -23,14 +27,16 @@ from pipeline.scoring.reward_adapter import Scoring, score_position, score_rows
 from pipeline.stages.reward_scores import (
     NO_LIMIT,
     SPLITS,
+    Row,
     Rows,
     Table,
-    Texts,
     explain_chance,
     explain_chance_of_labels,
+    held_out,
     measure_labelled,
     measure_pairs,
     measure_sets,
+    training_texts,
 )
 from pipeline.stages.rounds.earlier_pairs import earlier_ids, learnt, measure_new_pairs
 from pipeline.store.model_card import adapter_card
@@ -42,6 +48,9 @@ from pipeline.trainers.pointwise import Labelled
 from pipeline.trainers.reward import Pairs, RewardSection, score_head
 from pipeline.workflow.reader_votes import reader_rows, votes_by_reader
 from pipeline.workflow.stage import Run, main_process, say
+
+Rereadable = Callable[[], Iterator[Row]]
+"""Rows, read again at every call."""
 
 
 def train_reward(run: Run) -> None:
@@ -77,7 +86,7 @@ def require_kept(rows: Mapping[str, Pairs] | Mapping[str, Labelled], max_length:
     """Raise DataError where all rows of a split are longer than ``max_length``."""
     longest = max(split.longest for split in rows.values())
     for name, split in rows.items():
-        if split.dropped and not split.kept:
+        if split.dropped and not len(split.kept):
             raise DataError(
                 f"reward, split {name}",
                 f"all {split.dropped} rows have more than reward.max_length = {max_length} tokens (the longest "
@@ -91,7 +100,7 @@ def test_sets(run: Run, section: dict[str, Any]) -> dict[str, PairRows]:
     preferences, where = run.version("preferences"), str(run.config.path)
     options = parse_sets(section, where)
     train = preferences.iter_rows("train", columns=["id"]) if options and preferences.has_split("train") else ()
-    trained_on = {row["id"] for row in train}
+    trained_on = TextSet(row["id"] for row in train)
     sets = {
         name: read_pairs(o, f"{where}: reward.test_sets.{name}", trained_on, judgements=Judgements)
         for name, o in options.items()
@@ -129,31 +138,32 @@ def require_rows(preferences: Version, args: RewardSection) -> None:
 
 def pairwise(run: Run, args: RewardSection, tokenizer: Any, sets: dict[str, PairRows]) -> None:
     """Train and measure on pairs."""
-    preferences = run.version("preferences")
-    rows = {split: preferences.rows(split) for split in SPLITS}
-    every, earlier = dict(rows), earlier_ids(run)
-    rows["train"] = learnt(rows["train"], earlier, args.old_share)
-    pairs = tokenize_pairs(rows, args, tokenizer)
+    preferences, earlier = run.version("preferences"), earlier_ids(run)
+    rows: dict[str, Rereadable] = {
+        "train": lambda: learnt(preferences.iter_rows("train"), earlier, args.old_share),
+        "test": lambda: preferences.iter_rows("test"),
+    }
+    pairs = tokenize_pairs(run, {split: read() for split, read in rows.items()}, args, tokenizer)
     dropped = {split: p.dropped for split, p in pairs.items()}
     train = pairs["train"]
     say("reward", f"{len(train.kept)} pairs, {sum(dropped.values())} dropped for length")
     require_kept(pairs, args.max_length)
-    without = sum(rows["train"][i].get("margin") is None for i in train.kept)
-    if 0 < without < len(train.kept):
-        say("reward", f"margins are not used: {without} of the pairs to train on have none")
+    if 0 < train.without_margin < len(train.kept):
+        say("reward", f"margins are not used: {train.without_margin} of the pairs to train on have none")
     model, figures = trainer.train(args, *run.base, tokenizer, train, run.workdir / "metrics.jsonl")
     if main_process():
-        texts = training_texts(rows, pairs)
-        metrics, table = measure_pairs(run, model, rows, pairs, texts)
+        texts = training_texts(rows["train"](), train)
+        metrics, table = measure_pairs(run, model, held_out(rows["test"](), pairs["test"]), texts)
         metrics = explain_chance(model, metrics, pairs)
         of_sets, tables = measure_sets(run, model, tokenizer, sets, texts)
         figures |= {"dropped_for_length": dropped, "pad_token_id": model.config.pad_token_id}
+        every = (row for split in SPLITS for row in preferences.iter_rows(split))
         if (new := measure_new_pairs(run, every, table[2], earlier, model.device)) is not None:
             figures |= {
                 "new_pairs": to_json(new),
-                "old_pairs_learnt": sum(r["id"] in earlier for r in rows["train"]),
+                "old_pairs_learnt": sum(r["id"] in earlier for r in rows["train"]()),
             }
-        reference = [*train.chosen_ids, *train.rejected_ids]
+        reference = itertools.chain(train.chosen_ids, train.rejected_ids)
         publish(run, args, model, tokenizer, reference, figures, replace(metrics, sets=of_sets), [table, *tables])
 
 
@@ -165,7 +175,7 @@ def pointwise(run: Run, args: RewardSection, tokenizer: Any, sets: dict[str, Pai
         s: pointwise_trainer.tokenize_labelled(tokenizer, r, limit, position, args.reader_heads and s == "train")
         for s, r in rows.items()
     }
-    pairs = tokenize_pairs(paired, args, tokenizer)
+    pairs = tokenize_pairs(run, paired, args, tokenizer)
     dropped = {split: labels.dropped for split, labels in labelled.items()}
     if paired["test"]:
         dropped["test pairs"] = pairs["test"].dropped
@@ -178,14 +188,14 @@ def pointwise(run: Run, args: RewardSection, tokenizer: Any, sets: dict[str, Pai
     )
     model, figures = trained.model, trained.figures
     if main_process():
-        texts = training_texts(paired, pairs)
+        texts = training_texts(paired["train"], pairs["train"])
         metrics, table = measure_labelled(run, model, rows, labelled, figures["offset"])
         metrics = explain_chance_of_labels(model, metrics, labelled)
         tables = [table]
         if trained.before:
             figures["start_auc"] = to_json(auc(trained.before, [bool(row["label"]) for row in table[2]]))
-        if pairs["test"].kept:
-            of_pairs, table = measure_pairs(run, model, paired, pairs, texts)
+        if len(pairs["test"].kept):
+            of_pairs, table = measure_pairs(run, model, held_out(paired["test"], pairs["test"]), texts)
             metrics, tables = replace(metrics, pairs=of_pairs), [table, *tables]
         of_sets, more = measure_sets(run, model, tokenizer, sets, texts)
         figures |= {"dropped_for_length": dropped, "pad_token_id": model.config.pad_token_id}
@@ -205,19 +215,25 @@ def judged_rows(run: Run, args: RewardSection) -> tuple[Rows, Rows]:
     elif args.reader_heads:
         own = (reader_rows(preferences, "train", reader) for reader in votes_by_reader(preferences))
         rows["train"] = [row for of_reader in own for row in of_reader]
-    rows["train"] = learnt(rows["train"], earlier_ids(run, "unpaired"), args.old_share)
+    rows["train"] = [*learnt(rows["train"], earlier_ids(run, "unpaired"), args.old_share)]
     return rows, paired
 
 
-def tokenize_pairs(rows: Rows, args: RewardSection, tokenizer: Any) -> dict[str, Pairs]:
+def tokenize_pairs(
+    run: Run, rows: Mapping[str, Iterable[Row]], args: RewardSection, tokenizer: Any
+) -> dict[str, Pairs]:
     """The pairs of each split as tokens."""
     limit, position = args.max_length or NO_LIMIT, score_position(tokenizer)
-    return {split: trainer.tokenize_pairs(tokenizer, r, limit, position) for split, r in rows.items()}
-
-
-def training_texts(rows: Rows, pairs: Mapping[str, Pairs]) -> Texts:
-    """:data:`Texts` of the pairs that were kept."""
-    return [(rows["train"][i]["chosen"], rows["train"][i]["rejected"]) for i in pairs["train"].kept]
+    return {
+        split: trainer.tokenize_pairs(
+            tokenizer,
+            watched(r, "reward", f"pairs of split {split} tokenised"),
+            limit,
+            position,
+            run.token_file(split),
+        )
+        for split, r in rows.items()
+    }
 
 
 def publish(
@@ -225,7 +241,7 @@ def publish(
     args: RewardSection,
     model: Any,
     tokenizer: Any,
-    reference: list[list[int]],
+    reference: Iterable[list[int]],
     figures: dict[str, Any],
     metrics: RewardMetrics,
     tables: list[Table],
@@ -239,9 +255,9 @@ def publish(
         heads: of readers, beside the adapter's own.
     """
     # Ordered by hash: a sorted dataset gives a fair sample too.
-    reference = sorted(reference, key=digest)[: args.reference_samples]
-    raw = score_rows(model, score_head(model), reference)
-    scoring = Scoring(score_position(tokenizer), raw.mean().item(), max(raw.std().item(), 1e-6), len(reference))
+    sample = heapq.nsmallest(args.reference_samples, reference, key=digest)
+    raw = score_rows(model, score_head(model), sample)
+    scoring = Scoring(score_position(tokenizer), raw.mean().item(), max(raw.std().item(), 1e-6), len(sample))
 
     stats = to_json(metrics)
     with run.draft("scores") as draft:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import heapq
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from pipeline.base.records import digest
+from pipeline.base.records import bucket, digest
 from pipeline.evaluation.reward.chance_cause import at_chance, explain, probe_labels, probe_pairs
 from pipeline.evaluation.reward.pair_set_metrics import PairContext, metrics_of_set, pair_metrics
 from pipeline.evaluation.reward.pairwise_metrics import ScoredPairs, pair_accuracy
@@ -44,6 +45,10 @@ UNPAIRED_SCORES = {
 }
 SPLITS = ("train", "test")
 NO_LIMIT = 10**9
+MOST = 50_000
+"""Held-out pairs that are measured, and training pairs that the baselines learn from, at most.
+
+Of so many an accuracy's interval is a hundredth wide, and what is held of their texts fits into memory."""
 PROBED, PROBED_TOKENS = 400, 25_000
 """Rows of a split, and their tokens, at most, that are read to explain a model at chance."""
 Row = dict[str, Any]
@@ -54,12 +59,57 @@ Texts = list[tuple[str, str]]
 """(chosen, rejected) of the training pairs, from which the baselines learn."""
 
 
-def measure_pairs(
-    run: Run, model: Any, rows: Rows, pairs: Mapping[str, Pairs], texts: Texts
-) -> tuple[PairwiseMetrics, Table]:
+@dataclass(frozen=True)
+class HeldOut:
+    """The held-out pairs that are measured: rows, their tokens, and of how many they are a sample."""
+
+    rows: list[Row]
+    chosen_ids: list[list[int]]
+    rejected_ids: list[list[int]]
+    of: int
+
+
+def kept_rows(rows: Iterable[Row], pairs: Pairs, most: int = MOST) -> list[tuple[int, Row]]:
+    """(place among the pairs that were kept, row), in their order; of very many a sample by a hash of their ids.
+
+    Args:
+        rows: that the pairs were made of.
+    """
+    kept = iter(pairs.kept)
+    after = next(kept, None)
+
+    def there() -> Iterator[tuple[int, Row]]:
+        nonlocal after
+        place = 0
+        for number, row in enumerate(rows):
+            if number == after:
+                yield place, row
+                place, after = place + 1, next(kept, None)
+
+    if len(pairs.kept) <= most:
+        return list(there())
+    sample = heapq.nsmallest(most, there(), key=lambda pair: bucket(pair[1]["id"], "measured"))
+    return sorted(sample, key=lambda pair: pair[0])
+
+
+def held_out(rows: Iterable[Row], pairs: Pairs) -> HeldOut:
+    """The held-out pairs that are measured."""
+    kept = kept_rows(rows, pairs)
+    sides = ([side[place] for place, _ in kept] for side in (pairs.chosen_ids, pairs.rejected_ids))
+    return HeldOut([row for _, row in kept], *sides, len(pairs.kept))
+
+
+def training_texts(rows: Iterable[Row], pairs: Pairs) -> Texts:
+    """:data:`Texts` of the pairs that were kept; of very many a sample."""
+    if len(pairs.kept) > MOST:
+        say("reward", f"the baselines learn from {MOST:,} of the {len(pairs.kept):,} pairs")
+    return [(row["chosen"], row["rejected"]) for _, row in kept_rows(rows, pairs)]
+
+
+def measure_pairs(run: Run, model: Any, held: HeldOut, texts: Texts) -> tuple[PairwiseMetrics, Table]:
     """Metrics on the held-out pairs, and their rows of ``scores``."""
-    test = [rows["test"][i] for i in pairs["test"].kept]
-    chosen, rejected = pair_scores(model, pairs["test"].chosen_ids, pairs["test"].rejected_ids)
+    test = held.rows
+    chosen, rejected = pair_scores(model, held.chosen_ids, held.rejected_ids)
     gold = {side: gold_scores(run, test, side) for side in ("chosen", "rejected")}
     column = {name: [row[name] for row in test] for name in ("chosen", "rejected", "prompt")}
     scored = ScoredPairs(
@@ -78,7 +128,11 @@ def measure_pairs(
         | dict(zip(NUMBERS, four, strict=True))
         for row, four in zip(test, scores, strict=True)
     ]
-    return pair_metrics(scored, context, texts, run.config.seed), ("default", SCORES, table)
+    metrics = pair_metrics(scored, context, texts, run.config.seed)
+    if len(test) < held.of:
+        sampled = f"Measured on {len(test):,} of the {held.of:,} held-out pairs, drawn by a hash of their ids."
+        metrics = replace(metrics, notes=(*metrics.notes, sampled))
+    return metrics, ("default", SCORES, table)
 
 
 def measure_sets(
@@ -162,7 +216,7 @@ def explain_chance_of_labels(
 
 def probed(*sides: Sequence[list[int]]) -> list[int]:
     """The rows to probe, by hash, as a sorted set gives a fair sample then."""
-    order = sorted(range(len(sides[0])), key=lambda i: digest(sides[0][i]))[:PROBED]
+    order = [i for i, _ in heapq.nsmallest(PROBED, enumerate(sides[0]), key=lambda row: digest(row[1]))]
     tokens = np.cumsum([sum(len(side[i]) for side in sides) for i in order])
     return order[: max(1, int((tokens <= PROBED_TOKENS).sum()))]
 

@@ -69,7 +69,9 @@ def train_base(run: Run, pretrained: Input | None) -> None:
     if args.bf16:
         note_slow_bf16("sft", model, args.device)
     metrics = run.workdir / "metrics.jsonl"
-    model, figures = sft.train(args, model, tokenizer, corpus, whole=base and base.whole, metrics=metrics)
+    tokens = run.token_file("corpus")
+    whole = base and base.whole
+    model, figures = sft.train(args, model, tokenizer, corpus, whole=whole, metrics=metrics, tokens=tokens)
     if main_process():
         publish(run, model, tokenizer, figures, base.origin if base else {})
 

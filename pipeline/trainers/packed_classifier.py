@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers.modeling_outputs import SequenceClassifierOutput
@@ -15,6 +16,7 @@ from pipeline.modeling.loading import fuse_activations, load_classifier
 from pipeline.modeling.precision import cast_base_to_bf16
 from pipeline.modeling.unpadded.pairs import fits, last_states, pack
 from pipeline.trainers.common import has_accelerator, is_sharded
+from pipeline.trainers.token_file import row_lengths
 
 TOKENS = 512
 """Tokens of one pass on a CPU, enough for matrix products at full speed; memory grows with them."""
@@ -53,9 +55,9 @@ def set_up_passes(model: Any, args: Any, sides: Sequence[Sequence[Sequence[int]]
         return None
     paired = len(sides) == 2
     count = len(sides[0])
-    tokens = [sum(len(side[i]) for side in sides) for i in range(count)]
-    order = sorted(range(count), key=tokens.__getitem__)
-    sample = [side[i] for side in sides for i in (order[-1], order[count // 2])]
+    tokens = np.sum([row_lengths(side) for side in sides], axis=0)
+    order = tokens.argsort(kind="stable")
+    sample = [side[int(i)] for side in sides for i in (order[-1], order[count // 2])]
     asked = not (args.gradient_checkpointing or args.torch_compile or args.neftune_noise_alpha)
     packs = asked and fits(model.base_model, sample, paired)
     if asked and not packs:
@@ -66,7 +68,7 @@ def set_up_passes(model: Any, args: Any, sides: Sequence[Sequence[Sequence[int]]
         args.mixed_precision = "no"  # the base has it; autocast would cast LoRA and states to and fro
     # With dropout two rows share no prefix: they would share its noise.
     model.forward = partial(_classify, model, packs, paired and bool(args.disable_dropout))
-    return max(1, (TOKENS_GPU if has_accelerator() else TOKENS) * count // max(sum(tokens), 1))
+    return max(1, (TOKENS_GPU if has_accelerator() else TOKENS) * count // max(int(tokens.sum()), 1))
 
 
 def _classify(

@@ -121,9 +121,6 @@ class PointwiseTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.offset = offset
 
-    def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
-        return dataset
-
     def _set_signature_columns_if_needed(self) -> None:
         self._signature_columns = ["input_ids", "liked", "reader"]
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
+import pyarrow as pa
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
@@ -23,6 +25,7 @@ from pipeline.scoring.reward_adapter import Position, score_position, scored_row
 from pipeline.trainers.checkpointing import Checkpointed
 from pipeline.trainers.common import MetricsFile, StopDiverged, diverged_advice, show_progress
 from pipeline.trainers.packed_classifier import classifier, set_up_passes
+from pipeline.trainers.token_file import IDS, ROWS, Columns, Figures, FileColumn, token_file
 from pipeline.workflow.key_checks.bounds import check_section
 from pipeline.workflow.sections.reward import RewardFields
 
@@ -53,6 +56,10 @@ class Trainer(Checkpointed, RewardTrainer):
         self.share = 1.0
         if rows_per_pass is not None:
             fuse_lora(cast("nn.Module", self.model))
+
+    def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
+        """Leave it as it is: tokenised, and without rows that are too long."""
+        return dataset
 
     def training_step(self, model: Any, inputs: dict[str, Tensor], num_items_in_batch: Any = None) -> Tensor:
         """Take a batch in passes of like lengths: its loss is a mean over pairs, so the gradient is the same."""
@@ -124,43 +131,79 @@ def merge_metrics(metrics: dict[str, list[float]], shares: list[float]) -> None:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Tokenised preferences, each row ending on the scored token."""
+    """Tokenised preferences, each row ending on the scored token.
 
-    chosen_ids: list[list[int]]
-    rejected_ids: list[list[int]]
-    margin: list[float] | None
-    kept: list[int]
+    Attributes:
+        kept: numbers of the rows that they are.
+        longest: tokens of the longest side, dropped pairs included.
+        without_margin: how many of them have none; then none is used.
+        table: where they are in a file.
+    """
+
+    chosen_ids: Sequence[list[int]]
+    rejected_ids: Sequence[list[int]]
+    margin: Sequence[float] | None
+    kept: Sequence[int]
     dropped: int
     longest: int = 0
-    """Tokens of the longest side, dropped pairs included."""
+    without_margin: int = 0
+    table: Dataset | None = None
 
     def dataset(self) -> Dataset:
-        columns: dict[str, Any] = {"chosen_ids": self.chosen_ids, "rejected_ids": self.rejected_ids}
-        if self.margin is not None:
-            columns["margin"] = self.margin
-        return Dataset.from_dict(columns)
+        columns = ["chosen_ids", "rejected_ids", *(["margin"] if self.margin is not None else [])]
+        if self.table is not None:
+            return self.table.select_columns(columns)
+        return Dataset.from_dict({name: getattr(self, name) for name in columns})
 
 
 def tokenize_pairs(
-    tokenizer: Tokenizer, rows: Sequence[dict[str, Any]], max_length: int, position: Position
+    tokenizer: Tokenizer,
+    rows: Iterable[dict[str, Any]],
+    max_length: int,
+    position: Position,
+    path: Path | None = None,
 ) -> Pairs:
-    """Tokenise preference rows; pairs with a side over ``max_length`` tokens are dropped and counted."""
-    prompts = encode_prompts(tokenizer, [r["prompt"] for r in rows])
-    sides = [
-        scored_rows(prompts, encode_completions(tokenizer, [r[k] for r in rows]), eos_id(tokenizer), position)
-        for k in ("chosen", "rejected")
-    ]
-    lengths = [max(len(sides[0][i]), len(sides[1][i])) for i in range(len(rows))]
-    kept = [i for i, length in enumerate(lengths) if length <= max_length]
-    margins: list[Any] = [rows[i].get("margin") for i in kept]
+    """Tokenise preference rows; pairs with a side over ``max_length`` tokens are dropped and counted.
+
+    Args:
+        path: of the file of tokens, see :func:`pipeline.trainers.token_file.token_file`.
+    """
+
+    def batches(figures: Figures) -> Iterator[Columns]:
+        stream, number = iter(rows), 0
+        figures.update(dropped=0, longest=0)
+        while batch := list(islice(stream, ROWS)):
+            prompts = encode_prompts(tokenizer, [r["prompt"] for r in batch])
+            sides = [
+                scored_rows(
+                    prompts, encode_completions(tokenizer, [r[k] for r in batch]), eos_id(tokenizer), position
+                )
+                for k in ("chosen", "rejected")
+            ]
+            lengths = [max(map(len, pair)) for pair in zip(*sides, strict=True)]
+            kept = [i for i, length in enumerate(lengths) if length <= max_length]
+            figures["dropped"] += len(batch) - len(kept)
+            figures["longest"] = max(figures["longest"], *lengths)
+            yield {
+                "chosen_ids": [sides[0][i] for i in kept],
+                "rejected_ids": [sides[1][i] for i in kept],
+                "margin": [batch[i].get("margin") for i in kept],
+                "row": [number + i for i in kept],
+            }
+            number += len(batch)
+
+    schema = {"chosen_ids": IDS, "rejected_ids": IDS, "margin": pa.float64(), "row": pa.uint32()}
+    table, figures = token_file(path, schema, batches)
+    without = table.data.column("margin").null_count
     return Pairs(
-        chosen_ids=[sides[0][i] for i in kept],
-        rejected_ids=[sides[1][i] for i in kept],
+        chosen_ids=FileColumn(table, "chosen_ids", path),
+        rejected_ids=FileColumn(table, "rejected_ids", path),
         # A margin is only used when every row has one: a missing margin is not a margin of zero.
-        margin=None if None in margins else [float(m) for m in margins],
-        kept=kept,
-        dropped=len(rows) - len(kept),
-        longest=max(lengths, default=0),
+        margin=None if without else FileColumn(table, "margin", path),
+        kept=FileColumn(table, "row", path),
+        **figures,
+        without_margin=without,
+        table=table,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +14,8 @@ from transformers import PreTrainedModel, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from pipeline.base.errors import DataError
+from pipeline.base.process import watched
+from pipeline.base.stored_texts import SelectedTexts, StoredTexts
 from pipeline.formats.messages import Message, Render
 from pipeline.modeling.lora import fuse_lora, lora_config, merge_into
 from pipeline.modeling.precision import cast_base_to_bf16
@@ -23,6 +26,7 @@ from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.modeling.weights import require_finite
 from pipeline.trainers.checkpointing import Checkpointed
 from pipeline.trainers.common import MetricsFile, StopDiverged, diverged_advice, is_sharded, show_progress
+from pipeline.trainers.token_file import IDS, ROWS, Columns, Figures, FileColumn, first_and_longest, token_file
 from pipeline.trainers.token_loss_model import has_plain_loss, set_token_loss
 from pipeline.workflow.key_checks.bounds import check_section
 from pipeline.workflow.sections.sft import SFTFields
@@ -56,8 +60,23 @@ class Trainer(Checkpointed, SFTTrainer):
         model = language_model(trained)
         if has_plain_loss(model):
             sets = [s for s in (self.train_dataset, self.eval_dataset) if isinstance(s, Dataset)]
-            rows: list[list[int]] = [row for s in sets for row in cast("Any", s["input_ids"])]
-            set_token_loss(model, *right_pad([rows[0], max(rows, key=len)], 0, model.device))
+            set_token_loss(model, *right_pad(first_and_longest(sets, "input_ids"), 0, model.device))
+
+    def _prepare_dataset(
+        self,
+        dataset: Any,
+        processing_class: Any,
+        args: SFTConfig,
+        packing: bool,
+        formatting_func: Any,
+        dataset_name: str,
+    ) -> Any:
+        """TRL's own, which copies every row twice; of texts that are cut already it would change nothing."""
+        if packing or "assistant_masks" in dataset.column_names:
+            return super()._prepare_dataset(
+                dataset, processing_class, args, packing, formatting_func, dataset_name
+            )
+        return dataset.shuffle(seed=args.seed) if args.shuffle_dataset else dataset
 
 
 def scratch_model(
@@ -66,8 +85,8 @@ def scratch_model(
     """A new GPT-2 and its tokenizer, a function of the seed; with a chat template for conversations."""
     set_seed(args.seed)
     if tokenizer is None:
-        contents = [text if isinstance(text, str) else "\n".join(_contents(text)) for text in corpus]
-        tokenizer = train_tokenizer(contents, args.vocab_size, chat=not all(isinstance(t, str) for t in corpus))
+        contents = (text if isinstance(text, str) else "\n".join(_contents(text)) for text in corpus)
+        tokenizer = train_tokenizer(contents, args.vocab_size, chat=not is_plain(corpus))
     shape = {k: getattr(args, k) for k in ("n_layer", "n_embd", "n_head", "n_positions")}
     return new_gpt2(tokenizer, **shape), tokenizer
 
@@ -85,35 +104,67 @@ class Tokenized:
     Attributes:
         replies: 1 for each token of an assistant's reply and the mark that ends it; None for plain texts.
         cut: texts that were longer.
+        table: the columns.
     """
 
-    rows: list[list[int]]
-    replies: list[list[int]] | None
+    rows: Sequence[list[int]]
+    replies: Sequence[list[int]] | None
     cut: int
+    table: Dataset
 
-    def dataset(self, part: slice) -> Dataset:
+    def part(self, start: int, end: int) -> Dataset:
         """Rows of it, as TRL reads them: of conversations only the replies are trained."""
-        masks = {} if self.replies is None else {"assistant_masks": self.replies[part]}
-        return Dataset.from_dict({"input_ids": self.rows[part], **masks})
+        return self.table.select(range(start, end))
 
 
-def tokenize_corpus(tokenizer: Tokenizer, corpus: Corpus, max_length: int) -> Tokenized:
-    """Texts, and conversations as the chat template writes them, cut to ``max_length`` tokens."""
+def tokenize_corpus(tokenizer: Tokenizer, corpus: Corpus, max_length: int, path: Path | None = None) -> Tokenized:
+    """Texts, and conversations as the chat template writes them, cut to ``max_length`` tokens.
+
+    Args:
+        path: of the file of tokens, see :func:`pipeline.trainers.token_file.token_file`.
+    """
     render = chat_render(tokenizer)
-    texts = [text if isinstance(text, str) else "".join(_written(text, render)) for text in corpus]
-    rows = [[*ids, tokenizer.eos_token_id] for ids in encode_completions(tokenizer, texts)]
-    cut = sum(len(row) > max_length for row in rows)
-    masks = None
-    if not all(isinstance(text, str) for text in corpus):
-        ends = cast(
-            "list[Any]", tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-        )
-        masks = [
-            [1] * len(row) if isinstance(text, str) else [*_replies(text, render, written, offsets), 1]
-            for row, text, written, offsets in zip(rows, corpus, texts, ends, strict=True)
-        ]
-        masks = [mask[:max_length] for mask in masks]
-    return Tokenized([row[:max_length] for row in rows], masks, cut)
+    plain = is_plain(corpus)
+
+    def batches(figures: Figures) -> Iterator[Columns]:
+        stream = watched(corpus, "sft", "texts tokenised", len(corpus))
+        figures["cut"] = 0
+        while batch := list(islice(stream, ROWS)):
+            texts = [text if isinstance(text, str) else "".join(_written(text, render)) for text in batch]
+            rows = [[*ids, tokenizer.eos_token_id] for ids in encode_completions(tokenizer, texts)]
+            figures["cut"] += sum(len(row) > max_length for row in rows)
+            columns: Columns = {"input_ids": [row[:max_length] for row in rows]}
+            if not plain:
+                masks = _masks(tokenizer, batch, texts, rows, render)
+                columns["assistant_masks"] = [mask[:max_length] for mask in masks]
+            yield columns
+
+    schema = {"input_ids": IDS, **({} if plain else {"assistant_masks": IDS})}
+    table, figures = token_file(path, schema, batches)
+    masks = None if plain else FileColumn(table, "assistant_masks", path)
+    return Tokenized(FileColumn(table, "input_ids", path), masks, figures["cut"], table)
+
+
+def is_plain(corpus: Corpus) -> bool:
+    """Whether it is texts alone."""
+    return isinstance(corpus, StoredTexts | SelectedTexts) or all(isinstance(text, str) for text in corpus)
+
+
+def _masks(
+    tokenizer: Tokenizer,
+    corpus: Sequence[str | Sequence[Message]],
+    texts: list[str],
+    rows: Sequence[list[int]],
+    render: Render,
+) -> list[list[int]]:
+    """1 for each token that is trained."""
+    ends = cast(
+        "list[Any]", tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    )
+    return [
+        [1] * len(row) if isinstance(text, str) else [*_replies(text, render, written, offsets), 1]
+        for row, text, written, offsets in zip(rows, corpus, texts, ends, strict=True)
+    ]
 
 
 def _written(conversation: Sequence[Message], render: Render) -> tuple[str, str]:
@@ -142,12 +193,14 @@ def train(
     *,
     whole: Callable[[], PreTrainedModel] | None,
     metrics: Path,
+    tokens: Path | None = None,
 ) -> tuple[Any, dict[str, Any]]:
     """Train ``model`` on ``corpus``, from the newest checkpoint in ``args.output_dir`` if there is one.
 
     Args:
         whole: loads the pretrained base again in its own precision: train LoRA and merge it, with ``args.bf16`` on
             a base cast to bf16. None to train every weight.
+        tokens: of the file of tokens, see :func:`pipeline.trainers.token_file.token_file`.
     Returns:
         The trained full model and figures for the manifest.
     Raises:
@@ -156,7 +209,7 @@ def train(
     """
     set_seed(args.seed)
     limit = min(args.max_length or 10**9, model.config.max_position_embeddings)
-    tokenized = tokenize_corpus(tokenizer, corpus, limit)
+    tokenized = tokenize_corpus(tokenizer, corpus, limit, tokens)
     rows = tokenized.rows
     held_out = max(1, int(len(rows) * args.eval_share))
     if len(rows) < 2 * held_out or len(rows) < args.per_device_train_batch_size:
@@ -173,8 +226,8 @@ def train(
         model=model,
         args=args,
         processing_class=tokenizer,
-        train_dataset=tokenized.dataset(slice(held_out, None)),
-        eval_dataset=tokenized.dataset(slice(held_out)),
+        train_dataset=tokenized.part(held_out, len(rows)),
+        eval_dataset=tokenized.part(0, held_out),
         peft_config=adapter,
         callbacks=[MetricsFile(metrics), StopDiverged("sft")],
     )

@@ -18,7 +18,7 @@ from pipeline.workflow.samplers import sampled_by
 FORMATS = {
     "sft": 1,
     "collect": 1,
-    "reward": 2,
+    "reward": 3,
     "ppo": 1,
     "evaluate": 2,
     "report": 6,

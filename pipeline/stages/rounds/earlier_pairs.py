@@ -6,9 +6,10 @@ its accuracy on all of them says what PPO's reward is worth where the policy is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from pipeline.base.key_numbers import TextSet
 from pipeline.base.records import bucket
 from pipeline.evaluation.reward.clustered_accuracy import dependent_accuracy
 from pipeline.evaluation.reward.pairwise_metrics import pair_accuracy
@@ -22,27 +23,29 @@ Row = dict[str, Any]
 SPLITS = ("train", "test")
 
 
-def earlier_ids(run: Run, config: str = "default") -> set[str]:
+def earlier_ids(run: Run, config: str = "default") -> TextSet:
     """Ids of the rows that ``inputs.earlier`` has; empty where it is not named."""
     if "earlier" not in run.inputs:
-        return set()
+        return TextSet()
     version = run.version("earlier")
     splits = [split for split in SPLITS if version.has_split(split, config)]
-    return {row["id"] for split in splits for row in version.iter_rows(split, config, columns=["id"])}
+    return TextSet(row["id"] for split in splits for row in version.iter_rows(split, config, columns=["id"]))
 
 
-def learnt(rows: Sequence[Row], earlier: set[str], share: float) -> list[Row]:
+def learnt(rows: Iterable[Row], earlier: TextSet, share: float) -> Iterator[Row]:
     """The training rows without those of ``earlier`` that the share leaves out, the same ones in every round."""
-    return [row for row in rows if row["id"] not in earlier or bucket(row["id"], "old pairs") < share]
+    if not earlier:
+        return iter(rows)
+    return (row for row in rows if row["id"] not in earlier or bucket(row["id"], "old pairs") < share)
 
 
 def measure_new_pairs(
-    run: Run, rows: Mapping[str, Sequence[Row]], scores: Iterable[Row], earlier: set[str], device: Any
+    run: Run, rows: Iterable[Row], scores: Iterable[Row], earlier: TextSet, device: Any
 ) -> NewPairs | None:
     """The last reward model and this one on the pairs that are new; None without ``inputs.earlier``.
 
     Args:
-        rows: the pairs of each split, all that there are.
+        rows: the pairs of all splits, all that there are.
         scores: of the held-out pairs, with ``chosen_score`` and ``rejected_score``.
     """
     if "earlier" not in run.inputs:
@@ -51,7 +54,7 @@ def measure_new_pairs(
     margins = [row["chosen_score"] - row["rejected_score"] for row in scored]
     old = [row["id"] in earlier for row in scored]
     last: Estimate | None = None
-    new = [row for split in SPLITS for row in rows[split] if row["id"] not in earlier]
+    new = [row for row in rows if row["id"] not in earlier]
     if "earlier_reward" in run.inputs and new:
         context = ScorerContext(str(run.config.path), device, run.store.find_version)
         model = build(str(run.version("earlier_reward").path), context, key="reward.inputs.earlier_reward")

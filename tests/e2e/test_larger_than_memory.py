@@ -1,0 +1,127 @@
+"""200,000 preference rows through sft, collect and reward in little memory, and kills on the way. Slow."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from pipeline.store.store import Store
+
+pytestmark = pytest.mark.slow
+
+ROWS = 200_000
+MEGABYTES = {"sft": 900, "collect": 900, "reward": 1100}
+"""Peak resident memory, of which torch, transformers and TRL take 550."""
+
+
+def write_rows(path: Path, rows: int) -> None:
+    """All prompts differ; one row group, as pandas writes it."""
+    numbers = range(rows)
+    words = [f"{chr(97 + i % 26)}{chr(97 + i // 26 % 26)}{'aeiou'[i % 5]}n" for i in range(2000)]
+
+    def text(salt: int, length: int) -> list[str]:
+        return [
+            " ".join(words[(i * salt + k * k * 31 + i // 2000 * k) % 2000] for k in range(length)) for i in numbers
+        ]
+
+    columns = {
+        "prompt": [f"Question {i}: {t}" for i, t in zip(numbers, text(7, 12), strict=True)],
+        "chosen": [f" {t} good" for t in text(13, 12)],
+        "rejected": [f" {t} bad" for t in text(17, 12)],
+    }
+    pq.write_table(pa.table(columns), path, row_group_size=rows)
+
+
+def settings_of(dataset: Path, data: Path) -> dict[str, Any]:
+    """A config with a tiny base, all of whose stages read the file."""
+    shape = {"n_layer": 1, "n_embd": 32, "n_head": 2, "n_positions": 128, "vocab_size": 1000}
+    few = {"max_steps": 5, "per_device_train_batch_size": 8}
+    return {
+        "name": "large",
+        "data_dir": str(data),
+        "task": "prompts",
+        "task_args": {"dataset": str(dataset), "corpus_column": "chosen", "completion_tokens": 24},
+        "seed": 0,
+        "sft": {**shape, **few, "eval_share": 0.0002},
+        "collect": {"annotator": "replay", "annotator_args": {"dataset": str(dataset)}},
+        "reward": {**few, "max_length": 128},
+    }
+
+
+def peak(stage: str, config: Path) -> float:
+    """Megabytes of resident memory that the stage took at most."""
+    process = psutil.Popen([sys.executable, "-m", f"pipeline.{stage}", "--config", str(config)])
+    most = 0
+    while process.poll() is None:
+        status = Path(f"/proc/{process.pid}/status")
+        lines = status.read_text().splitlines() if status.exists() else []
+        most = max([most, *(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))])
+        try:
+            process.wait(0.5)
+        except psutil.TimeoutExpired:
+            continue
+    assert process.returncode == 0
+    return most / 1000
+
+
+# Seen failing with the code that kept rows in lists, at every stage.
+@pytest.mark.timeout(3600)
+def test_rows_in_bounded_memory(tmp_path: Path) -> None:
+    dataset = tmp_path / "rows.parquet"
+    # In a process of its own: what this one frees, Python keeps.
+    code = f"from tests.e2e.test_larger_than_memory import *; write_rows(Path({str(dataset)!r}), ROWS)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    config = tmp_path / "large.yaml"
+    config.write_text(yaml.safe_dump(settings_of(dataset, tmp_path / "data")))
+    peaks = {stage: peak(stage, config) for stage in MEGABYTES}
+    print(json.dumps(peaks))
+    assert all(peaks[stage] < most for stage, most in MEGABYTES.items()), peaks
+    store = Store(tmp_path / "data")
+    preferences = store.resolve("large-preferences@v1")
+    assert sum(preferences.splits[split] for split in ("train", "test")) == ROWS
+
+
+def bytes_of(data: Path) -> dict[str, str]:
+    """sha256 by file, of rows and weights."""
+    versions = [
+        Store(data).resolve(f"large-{role}@v1") for role in ("prompts", "comparisons", "preferences", "reward")
+    ]
+    return {
+        f"{version.name}/{file.path}": file.sha256
+        for version in versions
+        for file in version.manifest.files
+        if file.path.endswith((".parquet", ".safetensors", "scoring.json"))
+    }
+
+
+# Seen failing with a file of tokens that was taken though it was half-written.
+@pytest.mark.timeout(1800)
+def test_killed_at_any_moment_it_comes_to_the_same(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.parquet", 20_000)
+    found: list[dict[str, str]] = []
+    for name in ("undisturbed", "killed"):
+        settings = settings_of(tmp_path / "rows.parquet", tmp_path / name)
+        config = tmp_path / f"{name}.yaml"
+        config.write_text(yaml.safe_dump(settings))
+        peak("sft", config)
+        for stage in ("collect", "reward"):
+            for seconds in (3.0, 4.5, 6.0, 8.0) if name == "killed" else ():
+                process = psutil.Popen([sys.executable, "-m", f"pipeline.{stage}", "--config", str(config)])
+                try:
+                    process.wait(seconds)
+                except psutil.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+            peak(stage, config)
+        found.append(bytes_of(tmp_path / name))
+    assert len(found[0]) > 8
+    assert found[0] == found[1]
