@@ -16,7 +16,7 @@ from pipeline.modeling.loading import fuse_activations, load_classifier
 from pipeline.modeling.precision import cast_base_to_bf16
 from pipeline.modeling.unpadded.pairs import fits, last_states, pack
 from pipeline.trainers.common import has_accelerator, is_sharded
-from pipeline.trainers.token_file import row_lengths
+from pipeline.trainers.token_file import of_rank, row_lengths
 
 TOKENS = 512
 """Tokens of one pass on a CPU, enough for matrix products at full speed; memory grows with them."""
@@ -55,9 +55,11 @@ def set_up_passes(model: Any, args: Any, sides: Sequence[Sequence[Sequence[int]]
         return None
     paired = len(sides) == 2
     count = len(sides[0])
-    tokens = np.sum([row_lengths(side) for side in sides], axis=0)
-    order = tokens.argsort(kind="stable")
-    sample = [side[int(i)] for side in sides for i in (order[-1], order[count // 2])]
+    tokens = row_lengths(sides[0])
+    for side in sides[1:]:
+        tokens = tokens + row_lengths(side)
+    chosen = [of_rank(tokens, rank) for rank in (count - 1, count // 2)]  # the longest one and the median
+    sample = [side[i] for side in sides for i in chosen]
     asked = not (args.gradient_checkpointing or args.torch_compile or args.neftune_noise_alpha)
     packs = asked and fits(model.base_model, sample, paired)
     if asked and not packs:
@@ -68,7 +70,7 @@ def set_up_passes(model: Any, args: Any, sides: Sequence[Sequence[Sequence[int]]
         args.mixed_precision = "no"  # the base has it; autocast would cast LoRA and states to and fro
     # With dropout two rows share no prefix: they would share its noise.
     model.forward = partial(_classify, model, packs, paired and bool(args.disable_dropout))
-    return max(1, (TOKENS_GPU if has_accelerator() else TOKENS) * count // max(int(tokens.sum()), 1))
+    return max(1, (TOKENS_GPU if has_accelerator() else TOKENS) * count // max(int(tokens.sum(dtype=np.int64)), 1))
 
 
 def _classify(

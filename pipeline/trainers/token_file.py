@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from pipeline.base.files import disk_errors, fsync, make_dirs, write_text
 
 ROWS = 1000
-"""Of a batch, in the file and while tokenising."""
+"""Of a batch while tokenising."""
+BATCH_BYTES = 2_000_000
+"""Of a batch in the file."""
 IDS = pa.list_(pa.int32())
 
 Columns = dict[str, list[Any]]
@@ -49,13 +51,26 @@ def token_file(
         with disk_errors(str(path)):
             make_dirs(path.parent)
             part = path.with_suffix(".part")
-            with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_stream(sink, pa.schema(schema)) as writer:
-                for columns in batches(figures):
-                    writer.write_batch(pa.record_batch(columns, schema=pa.schema(schema)))
+            fields = pa.schema(schema)
+            with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_stream(sink, fields) as writer:
+                for table in _grouped(pa.record_batch(c, schema=fields) for c in batches(figures)):
+                    writer.write_table(table)
             fsync(part)
             os.replace(part, path)
             write_text(done, json.dumps(figures))
     return Dataset.from_file(str(path)), json.loads(done.read_text(encoding="utf-8"))
+
+
+def _grouped(batches: Iterator[Any]) -> Iterator[Any]:
+    """Tables of one batch each, of some size: whoever touches a mapped page gets 64 kB around it."""
+    group: list[Any] = []
+    for batch in batches:
+        group.append(batch)
+        if sum(each.nbytes for each in group) >= BATCH_BYTES:
+            yield pa.Table.from_batches(group).combine_chunks()
+            group = []
+    if group:
+        yield pa.Table.from_batches(group).combine_chunks()
 
 
 class FileColumn(Sequence[Any]):
@@ -90,15 +105,21 @@ class FileColumn(Sequence[Any]):
 
     __hash__ = None  # pyright: ignore[reportAssignmentType]  # like a list's
 
-    def lengths(self) -> NDArray[np.int64]:
+    def lengths(self) -> NDArray[np.int32]:
         """(n,) tokens of each row, in a column of lists."""
         parts = [chunk.value_lengths().to_numpy() for chunk in self._column.chunks]
-        return np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, np.int64)
+        return np.concatenate(parts) if parts else np.zeros(0, np.int32)
 
 
-def row_lengths(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+def row_lengths(rows: Sequence[Sequence[int]]) -> NDArray[np.int32]:
     """(n,) tokens of each row."""
-    return rows.lengths() if isinstance(rows, FileColumn) else np.fromiter(map(len, rows), np.int64, len(rows))
+    return rows.lengths() if isinstance(rows, FileColumn) else np.fromiter(map(len, rows), np.int32, len(rows))
+
+
+def of_rank(values: NDArray[np.int32], rank: int) -> int:
+    """The place of the value that a stable sort puts at ``rank``, in half of its memory."""
+    value = np.partition(values, rank)[rank]
+    return int(np.flatnonzero(values == value)[rank - np.count_nonzero(values < value)])
 
 
 def first_and_longest(sets: Sequence[Dataset], column: str) -> list[list[int]]:

@@ -130,6 +130,15 @@ def test_a_step_on_padded_rows_is_one_of_trls(tmp_path: Path, monkeypatch: pytes
     assert_same_step(ours(tmp_path, base, pairs, 3), theirs(tmp_path, base, pairs))
 
 
+# Mutation caught: an order of its own.
+def test_batches_come_in_trls_order(tmp_path: Path):
+    base, pairs = base_in(tmp_path), ragged_pairs(40, seed=1)
+    loaders = [make(tmp_path, base, pairs).get_train_dataloader() for make in (ours, theirs)]
+    assert [type(loader.get_sampler()).__name__ for loader in loaders] == ["SameOrder", "SeedableRandomSampler"]
+    for mine, trls in zip(*loaders, strict=True):
+        assert torch.equal(mine["input_ids"], trls["input_ids"])
+
+
 def tokens_of_a_pass(trainer: Any) -> int:
     """Tokens that the base's embedding reads in one step."""
     seen: list[int] = []

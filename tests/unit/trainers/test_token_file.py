@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from accelerate.data_loader import SeedableRandomSampler
@@ -16,11 +16,18 @@ from datasets import Dataset
 from pipeline.base.stored_texts import StoredTexts
 from pipeline.trainers import reward, sft, token_file
 from pipeline.trainers.checkpointing import SameOrder
-from pipeline.trainers.token_file import IDS, FileColumn, first_and_longest, row_lengths
+from pipeline.trainers.token_file import IDS, FileColumn, first_and_longest, of_rank, row_lengths
 from tests.conftest import tiny_tokenizer
 
 DRAW = random.Random(0)
 ROWS = [[DRAW.randrange(100) for _ in range(DRAW.randrange(1, 9))] for _ in range(57)]
+
+
+# Mutation caught: the first of equal values, whatever the rank.
+def test_ranks_are_those_of_a_stable_sort() -> None:
+    values = np.array([DRAW.randrange(5) for _ in range(40)], np.int32)
+    order = np.argsort(values, kind="stable").tolist()
+    assert [of_rank(values, rank) for rank in range(40)] == order
 
 
 def batches(figures: dict[str, int]) -> Iterator[dict[str, Any]]:
@@ -35,8 +42,10 @@ def fail(figures: dict[str, int]) -> Iterator[dict[str, Any]]:
     raise KeyboardInterrupt
 
 
+@pytest.mark.parametrize("size", [1, 200, 10**9])
 @pytest.mark.parametrize("named", [True, False])
-def test_a_column_is_the_list(named: bool, tmp_path: Path) -> None:
+def test_a_column_is_the_list(named: bool, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(token_file, "BATCH_BYTES", size)
     path = tmp_path / "new" / "a.arrow" if named else None
     table, figures = token_file.token_file(path, {"ids": IDS}, batches)
     column = FileColumn(table, "ids", path)
@@ -112,13 +121,3 @@ def test_the_order_is_that_of_accelerate(generator: torch.Generator | None) -> N
     for _ in range(2):
         assert list(ours) == list(theirs)
     assert ours.epoch == theirs.epoch == 2
-
-
-def test_the_trainer_draws_in_that_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.trainers.checkpointing import Checkpointed
-
-    sampler = SeedableRandomSampler([0, 1, 2], data_seed=0)
-    loader = SimpleNamespace(get_sampler=lambda: sampler, set_sampler=lambda new: setattr(loader, "sampler", new))
-    base = type("Base", (), {"get_train_dataloader": lambda self: loader})
-    mixed: Any = type("Mixed", (Checkpointed, base), {"__init__": lambda self: None})()
-    assert mixed.get_train_dataloader().sampler.__class__ is SameOrder
