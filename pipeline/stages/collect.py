@@ -130,7 +130,10 @@ def train_and_select(distinct: Sequence[str], share: float) -> Prompts:
     kept = buckets < share
     first, last = int(buckets.argmin()), len(buckets) - 1 - int(buckets[::-1].argmax())
     kept[first], kept[last] = True, False
-    return {"train": in_order(distinct, np.flatnonzero(~kept)), "select": in_order(distinct, np.flatnonzero(kept))}
+    return {
+        "train": in_order(distinct, np.flatnonzero(~kept).astype(np.uint32)),
+        "select": in_order(distinct, np.flatnonzero(kept).astype(np.uint32)),
+    }
 
 
 def shares_its_errors(options: CollectSection, task: Task) -> bool:

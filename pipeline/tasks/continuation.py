@@ -76,7 +76,7 @@ class Task:
         if self.test_split is not None:
             return texts
         kept = (split_of(self._opening(text), self.test_share) == "train" for text in texts)
-        return texts.at(np.flatnonzero(np.fromiter(kept, bool, len(texts))))
+        return texts.at(np.flatnonzero(np.fromiter(kept, bool, len(texts))).astype(np.uint32))
 
     def written(self, seed: int) -> Sequence[str]:
         """All texts, those of the test prompts too.

@@ -110,7 +110,7 @@ class Task:
         else:
             parts = (text[:length] for text, length in zip(texts, lengths, strict=True))
         of_train = (split_of(part, self.test_share) == "train" for part in parts)
-        kept = texts.at(np.flatnonzero(np.fromiter(of_train, bool, len(texts))))
+        kept = texts.at(np.flatnonzero(np.fromiter(of_train, bool, len(texts))).astype(np.uint32))
         return None if pool.shared and not kept else kept
 
     def written(self, seed: int) -> Sequence[str] | None:
