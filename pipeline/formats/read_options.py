@@ -53,7 +53,7 @@ class JudgedSet:
     """Where the rows are and how to read them.
 
     Args:
-        dataset: a file, a directory or a Hub id.
+        dataset: a file, a directory, a Hub id, or a URL of files (``s3://``).
         format: told from the first row by default.
         columns: ``{our name: their name}``. Our names: prompt, chosen, rejected, tie, both_bad, margin,
             votes_chosen, votes_rejected, completion, label, completion_a, completion_b, choice, annotator, system,

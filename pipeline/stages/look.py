@@ -134,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Print how rows would be read: format, counts, the first rows, what cannot be used and why, "
         "and the lines to write in a config. All rows are read; nothing is trained or written.",
     )
-    parser.add_argument("source", help="a file, a directory or a Hub id")
+    parser.add_argument("source", help="a file, a directory, a Hub id, or a URL of files (s3://)")
     parser.add_argument("--rows", type=int, default=3, metavar="N", help="show so many (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
     for name, hint in _hints().items():

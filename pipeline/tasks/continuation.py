@@ -29,7 +29,7 @@ class Task:
     """Openings of real texts as prompts, the texts of the train side as corpus.
 
     Args:
-        dataset: a file, a directory or a Hub id.
+        dataset: a file, a directory, a Hub id, or a URL of files (``s3://``).
         text_column: the column of the text.
         split: the split to read; by default train, or the only one.
         subset: of the dataset, its configuration on the Hub or a directory.

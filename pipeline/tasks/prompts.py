@@ -53,7 +53,7 @@ class Task:
     """Unchanged prompts; no gold score unless ``gold`` is ``vader``.
 
     Args:
-        dataset: a file, a directory or a Hub id.
+        dataset: a file, a directory, a Hub id, or a URL of files (``s3://``).
         prompt_column: a column of texts or of lists of messages; or several columns of texts, which are joined
             with a blank line.
         format: ``auto`` reads ``prompt_column`` where it exists, else a preference set without it (HH-RLHF,

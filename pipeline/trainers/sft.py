@@ -185,6 +185,15 @@ def _replies(
     return [int(any(start <= at <= end for start, end in spans)) for at, _ in offsets]
 
 
+def held_out_of(args: SFTSection, texts: int) -> int:
+    """How many of the texts are held out. Raises DataError where too few are left for a batch."""
+    held_out = max(1, int(texts * args.eval_share))
+    if texts < 2 * held_out or texts < args.per_device_train_batch_size:
+        batch = args.per_device_train_batch_size
+        raise DataError("sft corpus", f"{texts} texts are too few for a batch of {batch}.")
+    return held_out
+
+
 def train(
     args: SFTSection,
     model: PreTrainedModel,
@@ -211,11 +220,7 @@ def train(
     limit = min(args.max_length or 10**9, model.config.max_position_embeddings)
     tokenized = tokenize_corpus(tokenizer, corpus, limit, tokens)
     rows = tokenized.rows
-    held_out = max(1, int(len(rows) * args.eval_share))
-    if len(rows) < 2 * held_out or len(rows) < args.per_device_train_batch_size:
-        raise DataError(
-            "sft corpus", f"{len(rows)} texts are too few for a batch of {args.per_device_train_batch_size}."
-        )
+    held_out = held_out_of(args, len(rows))
     adapter = lora_config(model, **args.lora(), task_type="CAUSAL_LM") if whole is not None else None
     casts = bool(args.bf16) and whole is not None and not is_sharded()
     if casts:
