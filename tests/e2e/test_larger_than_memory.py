@@ -97,9 +97,8 @@ def test_rows_in_bounded_memory(tmp_path: Path) -> None:
 def kill(stage: str, config: Path, work: Path, later: float) -> None:
     """Start the stage, and kill it some time after it has begun to read or to tokenise."""
     process = psutil.Popen([sys.executable, "-m", f"pipeline.{stage}", "--config", str(config)])
-    begun = f"*-{stage}-*/tokens_0/*.part" if stage == "reward" and not later else f"*-{stage}-*/*"
-    while not any(work.glob(begun)) and process.poll() is None:
-        time.sleep(0.01)
+    while not any(work.glob(f"*-{stage}-*/*")) and process.poll() is None:
+        time.sleep(0.002)
     time.sleep(later)
     process.kill()
     process.wait()
@@ -118,7 +117,7 @@ def bytes_of(data: Path) -> dict[str, str]:
     }
 
 
-# Seen failing with a file of tokens that was taken though it was half-written.
+# What a kill may leave is a half-written file of tokens, or a version that is not the last of its stage.
 @pytest.mark.timeout(1800)
 def test_killed_at_any_moment_it_comes_to_the_same(tmp_path: Path) -> None:
     write_rows(tmp_path / "rows.parquet", 6_000)
@@ -129,7 +128,7 @@ def test_killed_at_any_moment_it_comes_to_the_same(tmp_path: Path) -> None:
         config.write_text(yaml.safe_dump(settings))
         peak("sft", config)
         for stage in ("collect", "reward"):
-            for later in (0.0, 0.5, 1.0, 2.0) if name == "killed" else ():
+            for later in (0.0, 0.3, 1.0, 2.0) if name == "killed" else ():
                 kill(stage, config, tmp_path / name / ".runs", later)
             peak(stage, config)
         found.append(bytes_of(tmp_path / name))
