@@ -93,11 +93,11 @@ class StoredTexts(_Texts):
         self._tail = bytearray()
 
     def _bytes(self, start: int, end: int) -> bytes:
+        """Those up to ``end``, or to the end of the file, where no text goes on."""
         if start >= self._written:
             return bytes(self._tail[start - self._written : end - self._written])
         # pread: processes that were forked share the file's position.
-        kept = os.pread(self._file.fileno(), min(end, self._written) - start, start)
-        return kept + bytes(self._tail[: max(0, end - self._written)])
+        return os.pread(self._file.fileno(), min(end, self._written) - start, start)
 
     def _at(self, place: int) -> str:
         start = self._ends[place - 1] if place else 0
