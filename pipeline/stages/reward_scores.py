@@ -69,7 +69,7 @@ class HeldOut:
     of: int
 
 
-def kept_rows(rows: Iterable[Row], pairs: Pairs, most: int = MOST) -> list[tuple[int, Row]]:
+def kept_rows(rows: Iterable[Row], pairs: Pairs) -> list[tuple[int, Row]]:
     """(place among the pairs that were kept, row), in their order; of very many a sample by a hash of their ids.
 
     Args:
@@ -86,17 +86,17 @@ def kept_rows(rows: Iterable[Row], pairs: Pairs, most: int = MOST) -> list[tuple
                 yield place, row
                 place, after = place + 1, next(kept, None)
 
-    if len(pairs.kept) <= most:
+    if len(pairs.kept) <= MOST:
         return list(there())
-    sample = heapq.nsmallest(most, there(), key=lambda pair: bucket(pair[1]["id"], "measured"))
+    sample = heapq.nsmallest(MOST, there(), key=lambda pair: bucket(pair[1]["id"], "measured"))
     return sorted(sample, key=lambda pair: pair[0])
 
 
 def held_out(rows: Iterable[Row], pairs: Pairs) -> HeldOut:
     """The held-out pairs that are measured."""
     kept = kept_rows(rows, pairs)
-    sides = ([side[place] for place, _ in kept] for side in (pairs.chosen_ids, pairs.rejected_ids))
-    return HeldOut([row for _, row in kept], *sides, len(pairs.kept))
+    chosen, rejected = ([side[place] for place, _ in kept] for side in (pairs.chosen_ids, pairs.rejected_ids))
+    return HeldOut([row for _, row in kept], chosen, rejected, len(pairs.kept))
 
 
 def training_texts(rows: Iterable[Row], pairs: Pairs) -> Texts:

@@ -13,7 +13,13 @@ from transformers import GPT2Config, GPT2ForSequenceClassification
 from pipeline.evaluation.reward.pairwise_metrics import ScoredPairs, reward_metrics
 from pipeline.evaluation.reward.pointwise_metrics import Completions, pointwise_metrics
 from pipeline.stages import reward_scores
-from pipeline.stages.reward_scores import explain_chance, explain_chance_of_labels, pair_scores
+from pipeline.stages.reward_scores import (
+    explain_chance,
+    explain_chance_of_labels,
+    held_out,
+    pair_scores,
+    training_texts,
+)
 from pipeline.trainers.pointwise import Labelled
 from pipeline.trainers.reward import Pairs
 
@@ -91,3 +97,31 @@ def test_few_rows_of_long_texts_are_probed(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(reward_scores.probed(long, short)) == 4
     assert len(reward_scores.probed([[1] * 200], [[1] * 200])) == 1
     assert reward_scores.probed(short) == reward_scores.probed(short, short)
+
+
+def numbered(n: int, kept: list[int]) -> tuple[list[dict[str, Any]], Pairs]:
+    """Rows, and the pairs that some of them became."""
+    rows = [{"id": f"id {i}", "chosen": f"c{i}", "rejected": f"r{i}"} for i in range(n)]
+    return rows, Pairs([[i] for i in kept], [[-i] for i in kept], None, kept, n - len(kept))
+
+
+# Mutations caught: rows counted among all instead of among the kept ones; a sample in the order of its hashes.
+def test_rows_and_tokens_of_what_was_kept_stay_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = [i for i in range(40) if i % 3]
+    rows, pairs = numbered(40, kept)
+    whole = held_out(iter(rows), pairs)
+    assert [row["id"] for row in whole.rows] == [f"id {i}" for i in kept]
+    assert whole.chosen_ids == [[i] for i in kept]
+    assert whole.of == len(whole.rows)
+    assert training_texts(iter(rows), pairs) == [(f"c{i}", f"r{i}") for i in kept]
+    monkeypatch.setattr(reward_scores, "MOST", 9)
+    some = held_out(iter(rows), pairs)
+    assert len(some.rows) == 9
+    assert some.of == len(kept)
+    numbers = [int(row["id"].removeprefix("id ")) for row in some.rows]
+    assert numbers == sorted(numbers)
+    assert some.rejected_ids == [[-i] for i in numbers]
+    assert training_texts(iter(rows), pairs) == [(f"c{i}", f"r{i}") for i in numbers]
+    # The same ones of the same rows in another order.
+    turned, backwards = numbered(40, [39 - i for i in kept][::-1])
+    assert {row["id"] for row in held_out(reversed(turned), backwards).rows} == {row["id"] for row in some.rows}
