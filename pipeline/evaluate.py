@@ -11,12 +11,12 @@ completion. The code is in pipeline/stages/evaluate/evaluate.py.
 from __future__ import annotations
 
 from pipeline.base.cli import run_cli
-from pipeline.modeling.ranks import together
+from pipeline.modeling.ranks import together, watched
 from pipeline.workflow.stage_command import BODIES, stage_main
 
 
 def main(argv: list[str] | None = None) -> int:
-    return stage_main("evaluate", BODIES["evaluate"], argv, together)
+    return stage_main("evaluate", BODIES["evaluate"], argv, together, watched)
 
 
 if __name__ == "__main__":

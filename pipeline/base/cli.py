@@ -29,15 +29,16 @@ def as_called(command: str) -> str:
 def run_cli(main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> NoReturn:
     """Run ``main`` and exit with its status, or 0 for None.
 
-    A :class:`PipelineError` is one line on stderr and status 2, Ctrl-C one line and 130, a reader of our output
-    that went away is quiet and 141, as SIGPIPE would be. Anything else is a bug and keeps its traceback.
+    A :class:`PipelineError` is one line on stderr and its status (2, or 75 for a lost rank), Ctrl-C one line and
+    130, a reader of our output that went away is quiet and 141, as SIGPIPE would be. Anything else is a bug and
+    keeps its traceback.
     """
     try:
         status = main(argv)
         sys.stdout.flush()
     except PipelineError as err:
         put(f"error: {err}", sys.stderr)
-        sys.exit(2)
+        sys.exit(err.status)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

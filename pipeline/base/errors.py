@@ -4,7 +4,8 @@
     ├── ConfigError          a config file or a command-line override
     ├── DataError            rows: a file, a dataset, a column, a split
     ├── StoreError           versions: a reference, a manifest, a corrupt or full data directory
-    └── ModelError           a base model, an adapter, a tokenizer
+    ├── ModelError           a base model, an adapter, a tokenizer
+    └── LostRankError        another process of the run is gone: exit status 75, run the same command again
 
 A message names the boundary, the fact and the mend, in that order:
 ``data/reviews-preferences@v000003: 412 rows but no "rejected" column. Run: make collect``.
@@ -20,7 +21,12 @@ class PipelineError(Exception):
         where: the boundary: a path, a key, a reference.
         what: the fact, a sentence or two.
         mend: what to do about it.
+
+    Attributes:
+        status: with which the command exits.
     """
+
+    status = 2
 
     def __init__(self, where: str, what: str, mend: str = "") -> None:
         self.where, self.what, self.mend = where, what, mend
@@ -41,6 +47,12 @@ class StoreError(PipelineError):
 
 class ModelError(PipelineError):
     """A model, adapter or tokenizer does not fit."""
+
+
+class LostRankError(PipelineError):
+    """Another process of the run is gone. Nothing is wrong with the input: the same command continues."""
+
+    status = 75  # EX_TEMPFAIL of sysexits.h
 
 
 def first_line(err: BaseException) -> str:

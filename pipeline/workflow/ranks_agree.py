@@ -6,6 +6,7 @@ A rank that ended alone would leave the others waiting. The exchange is passed i
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from pipeline.base.errors import PipelineError, StoreError
@@ -13,6 +14,9 @@ from pipeline.store import interrupted
 
 Together = Callable[[dict[str, Any], str], list[dict[str, Any]]]
 """All-gather of one dictionary per rank, by a name: :func:`pipeline.modeling.ranks.together`."""
+
+Watched = Callable[[str, Callable[[], str]], AbstractContextManager[None]]
+"""Does a stage's work inside and notices a rank that is gone: :func:`pipeline.modeling.ranks.watched`."""
 
 
 def disagreement(standings: list[dict[str, Any]]) -> PipelineError | None:

@@ -13,17 +13,19 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 
 from pipeline.base.cli import as_called
 from pipeline.base.errors import PipelineError
 from pipeline.base.process import main_process, quiet, say, world_size
 from pipeline.store import interrupted
+from pipeline.store.checkpoints import Checkpoints
 from pipeline.store.draft import plain
 from pipeline.store.store import Store
 from pipeline.workflow.config import load_config
 from pipeline.workflow.experiment import Experiment
 from pipeline.workflow.graph import nothing_to_do
-from pipeline.workflow.ranks_agree import Together, disagreement, exchange, met_error
+from pipeline.workflow.ranks_agree import Together, Watched, disagreement, exchange, met_error
 from pipeline.workflow.stage import Planner, Run
 
 NOTHING_TO_DO, WORK_TO_DO = 0, 3
@@ -42,11 +44,18 @@ BODIES: Mapping[str, str] = {
 }
 
 
-def stage_main(stage: str, body: Body, argv: list[str] | None = None, together: Together | None = None) -> int:
+def stage_main(
+    stage: str,
+    body: Body,
+    argv: list[str] | None = None,
+    together: Together | None = None,
+    watched: Watched | None = None,
+) -> int:
     """Run the command line of a stage; returns the exit code.
 
     Args:
         together: how several ranks exchange what they are about to do.
+        watched: how one of several ranks notices that another is gone.
     """
     parser = command_line(f"pipeline.{stage}")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="such as ppo.kl_coef=0.1")
@@ -62,7 +71,7 @@ def stage_main(stage: str, body: Body, argv: list[str] | None = None, together: 
         # The number of processes is known only when the stage is launched.
         check_before(planned, replace(planned.work, world_size=None), args.fresh)
         return WORK_TO_DO
-    do_work(planned, body, args.fresh, several)
+    do_work(planned, body, args.fresh, several, watched if several else None)
     return NOTHING_TO_DO
 
 
@@ -79,7 +88,9 @@ def command_line(module: str) -> argparse.ArgumentParser:
     return parser
 
 
-def do_work(planned: Run, body: Body, fresh: bool, together: Together | None = None) -> None:
+def do_work(
+    planned: Run, body: Body, fresh: bool, together: Together | None = None, watched: Watched | None = None
+) -> None:
     """Do a stage's work, unless another process has finished it in the meantime.
 
     Raises:
@@ -91,9 +102,19 @@ def do_work(planned: Run, body: Body, fresh: bool, together: Together | None = N
             return
         sources = ", ".join(i.ref for i in planned.inputs.values()) or "nothing"
         say(planned.stage, f"{planned.config.path}, from {sources}")
+        if watched is not None:
+            held.enter_context(watched(planned.stage, partial(last_checkpoint, planned)))
         load_body(body)(planned)
         planned.finish()
     say(planned.stage, f"done in {time.time() - planned.started:.0f} s")
+
+
+def last_checkpoint(planned: Run) -> str:
+    """A sentence on the newest checkpoint of the work; nothing where there is none to see, as in ``evaluate``."""
+    with contextlib.suppress(PipelineError):
+        if (last := planned.checkpoints.latest()) is not None:
+            return f"The last checkpoint is that of step {Checkpoints.step(last)}."
+    return ""
 
 
 def load_body(body: Body) -> Callable[[Run], None]:
