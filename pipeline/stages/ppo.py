@@ -30,7 +30,9 @@ from pipeline.tasks import Task, load_task
 from pipeline.trainers.common import MetricsFile, StopDiverged, diverged_advice, training_arguments
 from pipeline.trainers.ppo import section
 from pipeline.trainers.ppo import trainer as ppo
+from pipeline.trainers.ppo.checkpoint import load_state
 from pipeline.trainers.ppo.doctor_callback import DoctorCallback
+from pipeline.workflow.graph import scorers_by_role
 from pipeline.workflow.stage import Run, main_process, say
 
 NO_JUDGE = (
@@ -60,7 +62,7 @@ def train_policy(run: Run) -> None:
     checkpoints = Checkpoints(run.workdir, args.save_total_limit or 2)
     # One rank decides for all: it may put a damaged checkpoint aside.
     newest = [checkpoints.newest_intact(partial(say, "ppo")) if main_process() else None]
-    start = broadcast_object_list(newest)[0]
+    start = checkpoints.same_here(broadcast_object_list(newest)[0])
     recorder = Recorder(run.workdir / "rollouts.jsonl", task, tokenizer, prompts)
     recorder.keep(0 if start is None else checkpoints.step(start))
     trainer = ppo.PPOTrainer(
@@ -81,6 +83,7 @@ def train_policy(run: Run) -> None:
         ],
     )
     if start is not None:
+        keep_batch(run, trainer, start)
         say("ppo", resuming(start, trainer.updates))
     train(trainer, start)
     if trainer.stopped is not None:
@@ -88,6 +91,21 @@ def train_policy(run: Run) -> None:
     if main_process():
         publish(run, trainer, model, tokenizer, recorder)
     trainer.accelerator.wait_for_everyone()
+
+
+def keep_batch(run: Run, trainer: ppo.PPOTrainer, start: Path) -> None:
+    """Keep the batch of a run that was begun with another number of processes, and say what cannot be kept."""
+    ranks, begun = trainer.accelerator.num_processes, load_state(start).begun_with
+    trainer.keep_batch_of(begun)
+    if ranks == begun:
+        return
+    say("ppo", f"begun with {begun} ranks, now {ranks}: an update still has {trainer.args.batch_size} completions")
+    rewards = (source for role, source in scorers_by_role(run.config, "ppo").items() if role.startswith("reward"))
+    if any(source.kind in ("function", "task") for source in rewards):
+        text = (
+            "the reward function gets other shares of them: where it compares completions or draws random numbers"
+        )
+        say("ppo", f"{text}, the result differs from that of {begun} ranks")
 
 
 def train(trainer: Any, start: Path | None) -> None:

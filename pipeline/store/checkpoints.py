@@ -136,6 +136,23 @@ class Checkpoints:
             tell(f"the checkpoint of step {self.step(chosen)} has no checksums, and is taken as it is")
         return chosen
 
+    def same_here(self, chosen: Path | None) -> Path | None:
+        """The checkpoint that the main process has chosen, in this rank's own data directory.
+
+        Raises:
+            StoreError: it is not there.
+        """
+        if chosen is None:
+            return None
+        here = self.directory / chosen.name
+        if here.is_dir():
+            return here
+        raise StoreError(
+            str(here),
+            "is not on this host, and the run goes on from it.",
+            "Give all hosts one data_dir, or copy that directory here.",
+        )
+
     def _put_aside(self, path: Path) -> None:
         aside = self.directory / f"damaged-{self.step(path)}"
         with disk_errors(str(self.directory)):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import tempfile
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -18,20 +19,32 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from accelerate.data_loader import SeedableRandomSampler
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from peft import PeftModel
 from safetensors import SafetensorError
 from torch import nn
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
 from transformers.trainer import TRAINER_STATE_NAME
 
 from pipeline.base.errors import StoreError, first_line
 from pipeline.base.files import read_json
 from pipeline.base.process import say
+from pipeline.base.records import digest
 from pipeline.modeling.weights import norms, require_moved
 from pipeline.store.checkpoints import Checkpoints, damage, resuming
 from pipeline.trainers.common import closed_bar
+from pipeline.trainers.rank_batches import Deal, dealt_loader
 
+FIGURES = "figures_{}.json"
+"""A rank's running counts in a checkpoint."""
 SHARE = 0.02
 """Largest share of the training time that saving may take."""
 
@@ -90,8 +103,7 @@ class _Continue(TrainerCallback):
             state.compute_steps(args, state.max_steps)  # the logging interval may have changed
             if state.best_global_step:  # the data directory may have moved
                 state.best_model_checkpoint = str(self.trainer.best_checkpoint(state.best_global_step))
-            with readable(self.trainer.start):
-                self.trainer.set_figures(read_json(self.trainer.start / self.trainer.figures_name))
+            self.trainer.set_figures(self.trainer.own_figures(self.trainer.start))
 
 
 # For the type checker a Trainer; at run time a mixin in front of TRL's class.
@@ -107,6 +119,8 @@ class Checkpointed(Trainer if TYPE_CHECKING else object):
         keep = 2 if limit is None else limit if limit > 0 else 10**9
         self.checkpoints = Checkpoints(Path(str(self.args.output_dir)), keep)
         self.start: Path | None = None
+        self.begun_with = self.args.world_size
+        self.deal: Deal | None = None
         self.saves = not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
         self.timer = SaveInTime(getattr(self.args, "save_seconds", 0.0))
         if self.saves and self.timer.least > 0:
@@ -127,6 +141,7 @@ class Checkpointed(Trainer if TYPE_CHECKING else object):
         self.start = self._newest(stage)
         if self.start is not None:
             say(stage, resuming(self.start, read_json(self.start / TRAINER_STATE_NAME)["max_steps"]))
+            self._keep_batches(stage, self.start)
         # Sharding replaces the parameters in the first step.
         model = cast("nn.Module", self.accelerator.unwrap_model(self.model))
         trained = [p for p in model.parameters() if p.requires_grad] if self.saves else []
@@ -137,13 +152,35 @@ class Checkpointed(Trainer if TYPE_CHECKING else object):
             require_moved(before, trained, stage, self.state.global_step)
         return self._mean_loss()
 
+    def _keep_batches(self, stage: str, start: Path) -> None:
+        """Deal the rows of each step to the ranks there are now, where the run was begun with another number."""
+        args = self.args
+        saved = self._saved_figures(start)
+        self.begun_with = int(saved[0].get("begun_with", len(saved)))
+        if self.begun_with == args.world_size:
+            return
+        self.deal = Deal(self.begun_with, args.gradient_accumulation_steps, args.world_size)
+        say(
+            stage,
+            f"begun with {self.begun_with} ranks, now {args.world_size}: each accumulates {self.deal.now} batches "
+            f"instead of {self.deal.accumulation}, so that a step has the same rows",
+        )
+        args.gradient_accumulation_steps = self.deal.now
+        if draws_noise(cast("nn.Module", self.model)) or args.neftune_noise_alpha:
+            say(stage, "dropout draws other noise than with as many ranks as before: the result will differ by it")
+
     def get_train_dataloader(self) -> Any:
-        """Transformers' own, whose order of rows is drawn as a tensor, not as a list of numbers."""
+        """Transformers' own, whose order of rows is drawn as a tensor, not as a list of numbers.
+
+        For a run that was begun with another number of ranks, one with the rows that it would have had.
+        """
         loader: Any = super().get_train_dataloader()
         sampler = loader.get_sampler() if hasattr(loader, "get_sampler") else None
         if type(sampler) is SeedableRandomSampler and not sampler.replacement:
             loader.set_sampler(SameOrder(sampler))
-        return loader
+        if self.deal is None:
+            return loader
+        return dealt_loader(loader, self.deal, self.args.process_index, self.accelerator.even_batches)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log the mean loss of all steps at the end; Hugging Face's is of the steps since the last start only."""
@@ -159,7 +196,26 @@ class Checkpointed(Trainer if TYPE_CHECKING else object):
             "last_logged": self._globalstep_last_logged,
             "tokens": self._total_train_tokens,
             "metrics": self._metrics["train"],
+            "begun_with": self.begun_with,
         }
+
+    def own_figures(self, start: Path) -> dict[str, Any]:
+        """This rank's :meth:`figures` in a checkpoint.
+
+        Of another number of ranks: the mean of their losses, and what all had in common.
+        """
+        saved = self._saved_figures(start)
+        if len(saved) == self.args.world_size:
+            return saved[self.args.process_index]
+        return {**saved[0], "loss": sum(figures["loss"] for figures in saved) / len(saved)}
+
+    def _saved_figures(self, start: Path) -> list[dict[str, Any]]:
+        """The :meth:`figures` of each rank that was there when the checkpoint was written."""
+        with readable(start):
+            return [
+                read_json(start / FIGURES.format(rank))
+                for rank in range(len(list(start.glob(FIGURES.format("*")))))
+            ]
 
     def set_figures(self, figures: dict[str, Any]) -> None:
         """Restore :meth:`figures`."""
@@ -168,21 +224,21 @@ class Checkpointed(Trainer if TYPE_CHECKING else object):
         self._total_train_tokens = figures["tokens"]
         self._metrics["train"].update(figures["metrics"])
 
-    @property
-    def figures_name(self) -> str:
-        return f"figures_{self.args.process_index}.json"
-
     def _mean_loss(self) -> float:
         return self._total_loss_scalar / max(self.state.global_step, 1)
 
     def _newest(self, stage: str) -> Path | None:
-        """The newest intact checkpoint that can be resumed."""
+        """The newest intact checkpoint that can be resumed.
+
+        Raises:
+            StoreError: this rank does not see what the main process has chosen.
+        """
         newest: list[Path | None] = [None]
         if self.is_world_process_zero():
             newest = [self.checkpoints.newest_intact(partial(say, stage), partial(self._can_go_on, stage))]
         if self.args.world_size > 1:
             broadcast_object_list(newest)
-        return newest[0]
+        return self.checkpoints.same_here(newest[0])
 
     def _can_go_on(self, stage: str, path: Path) -> bool:
         """Whether it has steps left (else Hugging Face trains one too many), and the best one so far exists."""
@@ -215,16 +271,26 @@ class Checkpointed(Trainer if TYPE_CHECKING else object):
             self._save_optimizer_and_scheduler(str(path))
             self._save_scaler(str(path))
             self._save_rng_state(str(path))
-            (path / self.figures_name).write_text(json.dumps(self.figures(), default=float))
+            ranks = gather_object([json.dumps(self.figures(), default=float)])
             if self.args.should_save:
+                for rank, figures in enumerate(ranks):
+                    (path / FIGURES.format(rank)).write_text(figures)
                 if state.best_global_step:
                     state.best_model_checkpoint = str(self.best_checkpoint(state.best_global_step))
                 state.save_to_json(str(path / TRAINER_STATE_NAME))
         self.timer.wrote(time.monotonic() - started)
 
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Save the generators of all ranks from the main process; the others may see another disk."""
+        with tempfile.TemporaryDirectory() as own:
+            super()._save_rng_state(own)
+            states = gather_object([{p.name: p.read_bytes() for p in Path(own).iterdir()}])
+        for name, state in (pair for files in states for pair in files.items()) if self.args.should_save else ():
+            (Path(output_dir) / name).write_bytes(state)
+
     @contextmanager
     def _writing(self, step: int, spare: int | None) -> Generator[Path]:
-        """The new checkpoint's directory: created and renamed by the main process, written by all ranks."""
+        """The new checkpoint's directory, which the main process creates, writes and renames for all ranks."""
         together = self.accelerator.wait_for_everyone
         if self.is_world_process_zero():
             with self.checkpoints.writing(step, spare) as path:
@@ -253,8 +319,21 @@ class Checkpointed(Trainer if TYPE_CHECKING else object):
             super()._load_optimizer_and_scheduler(checkpoint)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is not None and len(self._saved_figures(Path(checkpoint))) != self.args.world_size:
+            seed_anew(self.args.seed, self.state.global_step, self.args.process_index)
+            return
         with readable(checkpoint):
             super()._load_rng_state(checkpoint)
+
+
+def seed_anew(seed: int, step: int, rank: int) -> None:
+    """Seed all generators for a run that goes on with another number of ranks, whose states would not go round."""
+    set_seed(int(digest([seed, step, rank])[:8], 16))
+
+
+def draws_noise(model: nn.Module) -> bool:
+    """Whether dropout is on in a part of the model."""
+    return any(isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules())
 
 
 @contextmanager

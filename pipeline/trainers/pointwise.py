@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import torch
 from datasets import Dataset
+from peft import get_peft_model
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -209,7 +210,12 @@ def train(
     """
     require_batch(args, len(rows.kept), "completions")
     offset = log_odds(rows.labels)
-    model = classifier(base, revision, args.seed, 1 + len(rows.names))
+
+    def fresh() -> Any:
+        return classifier(base, revision, args.seed, 1 + len(rows.names))
+
+    model = fresh()
+    adapter = lora_config(model, **args.lora(), task_type="SEQ_CLS")
     per_pass = set_up_passes(model, args, (rows.ids,))
     before: list[float] = []
     if start is not None:
@@ -227,11 +233,15 @@ def train(
         data_collator=Collator(pad_id(tokenizer)),
         processing_class=tokenizer,
         train_dataset=rows.dataset(),
-        peft_config=None if start is not None else lora_config(model, **args.lora(), task_type="SEQ_CLS"),
+        peft_config=adapter if start is None else None,
         callbacks=[MetricsFile(metrics), StopDiverged("reward")],
         offset=offset,
     )
-    trained, figures = finish(trainer, tokenizer)
+
+    def untrained() -> Any:
+        return get_peft_model(fresh(), adapter) if start is None else with_reward_adapter(fresh(), start)
+
+    trained, figures = finish(trainer, tokenizer, untrained)
     figures |= {"completions": len(rows.kept), "likes": sum(rows.labels), "offset": offset}
     return Trained(trained, figures, dict(zip(rows.names, split_heads(trained), strict=True)), before)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -13,6 +13,7 @@ from typing import Any, cast
 import pyarrow as pa
 import torch
 from datasets import Dataset
+from peft import get_peft_model
 from torch import Tensor, nn
 from trl import RewardConfig, RewardTrainer
 
@@ -25,6 +26,8 @@ from pipeline.scoring.reward_adapter import Position, score_position, scored_row
 from pipeline.trainers.checkpointing import Checkpointed
 from pipeline.trainers.common import MetricsFile, StopDiverged, diverged_advice, show_progress
 from pipeline.trainers.packed_classifier import classifier, set_up_passes
+from pipeline.trainers.rank_batches import Place, gathering_ragged
+from pipeline.trainers.sharded import in_one_process
 from pipeline.trainers.token_file import IDS, ROWS, Columns, Figures, FileColumn, token_file
 from pipeline.workflow.key_checks.bounds import check_section
 from pipeline.workflow.sections.reward import RewardFields
@@ -61,14 +64,17 @@ class Trainer(Checkpointed, RewardTrainer):
         """Leave it as it is: tokenised, and without rows that are too long."""
         return dataset
 
-    def training_step(self, model: Any, inputs: dict[str, Tensor], num_items_in_batch: Any = None) -> Tensor:
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """Take a batch in passes of like lengths: its loss is a mean over pairs, so the gradient is the same."""
-        passes = split_batch(inputs, self.sides, self.rows_per_pass)
+        place: Place | None = inputs.pop("place", None)  # of a run that goes on with another number of ranks
+        passes = split_batch(inputs, self.sides, self.rows_per_pass, place and place.largest)
         losses: list[Tensor] = []
-        for i, (part, self.share) in enumerate(passes):
-            last = i == len(passes) - 1
-            with nullcontext() if last else self.accelerator.no_sync(model):
-                losses.append(super().training_step(model, part, num_items_in_batch))
+        with gathering_ragged(self.accelerator) if place else nullcontext():
+            for i, (part, share) in enumerate(passes):
+                self.share = share * (place.share if place else 1.0)
+                last = i == len(passes) - 1
+                with nullcontext() if last else self.accelerator.no_sync(model):
+                    losses.append(super().training_step(model, part, num_items_in_batch))
         merge_metrics(self._metrics["train"], [share for _, share in passes])
         self.share = 1.0
         return torch.stack(losses).sum()
@@ -91,27 +97,33 @@ class Trainer(Checkpointed, RewardTrainer):
         return optimizer
 
 
-def split_batch(inputs: dict[str, Tensor], sides: int, size: int | None) -> list[tuple[dict[str, Tensor], float]]:
+def split_batch(
+    inputs: dict[str, Tensor], sides: int, size: int | None, largest: int | None = None
+) -> list[tuple[dict[str, Tensor], float]]:
     """Split a batch into parts of like length, with their shares of it.
 
     Args:
         inputs: tensors of a row for each side (all chosen before all rejected) or one for each pair.
         sides: 2 for pairs, 1 for single rows.
         size: pairs of a part.
+        largest: pairs of the largest batch of any rank, where they differ: all need the same number of parts, and
+            one without pairs has a share of 0.
     """
     lengths = inputs["attention_mask"].sum(1).cpu()
     count = len(lengths) // sides
-    parts = 1 if size is None else math.ceil(count / size)
+    parts = 1 if size is None else math.ceil((largest or count) / size)
     if parts == 1:
         return [(inputs, 1.0)]
     order = lengths.view(sides, -1).sum(0).argsort(stable=True)
     split: list[tuple[dict[str, Tensor], float]] = []
     for pairs in order.tensor_split(parts):
+        share = len(pairs) / count
+        pairs = pairs if len(pairs) else order[:1]
         rows = torch.cat([pairs + count * side for side in range(sides)])
         width = int(lengths[rows].max())
         part = {k: v[rows if len(v) == len(lengths) else pairs] for k, v in inputs.items()}
         part |= {k: part[k][:, :width] for k in ("input_ids", "attention_mask")}
-        split.append((part, len(pairs) / count))
+        split.append((part, share))
     return split
 
 
@@ -220,16 +232,19 @@ def train(
     require_batch(args, len(pairs.kept), "pairs")
     model = classifier(base, revision, args.seed)
     sides = (pairs.chosen_ids, pairs.rejected_ids)
+    adapter = lora_config(model, **args.lora(), task_type="SEQ_CLS")
     trainer = Trainer(
         model=model,
         args=args,
         rows_per_pass=set_up_passes(model, args, sides),
         processing_class=tokenizer,
         train_dataset=pairs.dataset(),
-        peft_config=lora_config(model, **args.lora(), task_type="SEQ_CLS"),
+        peft_config=adapter,
         callbacks=[MetricsFile(metrics), StopDiverged("reward")],
     )
-    trained, figures = finish(trainer, tokenizer)
+    trained, figures = finish(
+        trainer, tokenizer, lambda: get_peft_model(classifier(base, revision, args.seed), adapter)
+    )
     return trained, figures | {"pairs": len(pairs.kept)}
 
 
@@ -243,13 +258,19 @@ def require_batch(args: RewardSection, rows: int, what: str) -> None:
         )
 
 
-def finish(trainer: Trainer, tokenizer: Tokenizer) -> tuple[Any, dict[str, Any]]:
-    """Train to the end; return the model and the figures that every loss has."""
+def finish(trainer: Trainer, tokenizer: Tokenizer, fresh: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
+    """Train to the end; return the model and the figures that every loss has.
+
+    Args:
+        fresh: makes the model as it was before training, for one that is sharded in training.
+    """
     # RewardTrainer scores the last token that is not padding: ours, if the rows were built for this padding.
     trained: Any = trainer.accelerator.unwrap_model(trainer.model)
     assert trained.config.pad_token_id == pad_id(tokenizer)
     show_progress(trainer)
     train_loss = trainer.train_on("reward")
+    if trainer.is_fsdp_enabled:
+        trained = in_one_process(trained, fresh)
     require_finite(trained, "reward", diverged_advice("reward"))
     return trained.eval(), {"steps": trainer.state.global_step, "train_loss": train_loss}
 

@@ -41,7 +41,7 @@ NOT_LEARNING = frozenset(
         *("report_to", "run_name", "logging_steps", "logging_strategy", "disable_tqdm"),
         *("save_steps", "save_total_limit", "save_strategy", "save_seconds", "output_dir"),
         *("num_sample_generations", "serve"),
-        *("dataset_num_proc", "dataloader_num_workers"),
+        *("dataset_num_proc", "dataloader_num_workers", "ddp_timeout"),
     ]
 )
 

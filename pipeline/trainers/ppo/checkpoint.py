@@ -36,6 +36,7 @@ class RunState:
         stopped: the reason why the run ended early.
         within, went_back: see :class:`pipeline.trainers.ppo.best_policy.BestPolicies`.
         ranks: :func:`random_state` of every rank.
+        begun_with: the ranks at the beginning of the run, which decide the size of a batch.
     """
 
     global_step: int
@@ -49,6 +50,7 @@ class RunState:
     within: list[float] | None
     went_back: int | None
     ranks: list[dict[str, Any]]
+    begun_with: int
 
     def to_json(self) -> str:
         fields = {("watch" if k == "monitor" else k): v for k, v in vars(self).items()}
@@ -56,8 +58,9 @@ class RunState:
 
     @classmethod
     def from_json(cls, text: str) -> RunState:
-        """Undo :meth:`to_json`; ``within`` and ``went_back`` may be missing."""
+        """Undo :meth:`to_json`; ``within``, ``went_back`` and ``begun_with`` may be missing."""
         fields = {"within": None, "went_back": None, **json.loads(text)}
+        fields.setdefault("begun_with", len(fields["ranks"]))
         monitor = OveroptimisationMonitor.from_json(fields.pop("watch"))
         return cls(**{**fields, "moments": RunningMoments(**fields["moments"]), "monitor": monitor})
 
@@ -81,23 +84,29 @@ def save(
     (directory / NUMBERS).write_text(state.to_json(), encoding="utf-8")
 
 
-def load(
-    directory: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, ranks: int
-) -> tuple[RunState, dict[str, dict[str, Tensor]]]:
-    """Restore parameters and optimiser, for a run of ``ranks`` processes.
+def load_state(directory: Path) -> RunState:
+    """Read the state that is not tensors.
 
-    Returns:
-        The rest of the state, and the copies.
     Raises:
-        ModelError: the state is of another model, or of another number of ranks.
-        StoreError: a file is damaged.
+        StoreError: the file is damaged.
     """
     with readable(directory):
-        state = RunState.from_json((directory / NUMBERS).read_text(encoding="utf-8"))
-        if len(state.ranks) != ranks:
-            mend = "Launch as many, or start over: add --fresh."
-            raise ModelError(str(directory), f"was written by {len(state.ranks)} ranks, not {ranks}.", mend)
-        return state, _load_tensors(directory, parameters, optimizer)
+        return RunState.from_json((directory / NUMBERS).read_text(encoding="utf-8"))
+
+
+def load_tensors(
+    directory: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> dict[str, dict[str, Tensor]]:
+    """Restore parameters and optimiser.
+
+    Returns:
+        The copies.
+    Raises:
+        ModelError: the state is of another model.
+        StoreError: the file is damaged.
+    """
+    with readable(directory):
+        return _load_tensors(directory, parameters, optimizer)
 
 
 def _load_tensors(

@@ -33,7 +33,7 @@ from pipeline.modeling.weights import trained_parameters
 from pipeline.results.metrics import Logged
 from pipeline.scoring.scorer import Samples, Scorer
 from pipeline.store.checkpoints import Checkpoints
-from pipeline.trainers.checkpointing import SaveInTime
+from pipeline.trainers.checkpointing import SaveInTime, seed_anew
 from pipeline.trainers.common import is_sharded
 from pipeline.trainers.ppo import checkpoint, trl_parent
 from pipeline.trainers.ppo.best_policy import BestPolicies
@@ -163,6 +163,7 @@ class PPOTrainer(trl_parent.TRLPPOTrainer):
         self.moments = RunningMoments()
         self.best_policies = BestPolicies(self.wrapper, args)
         self.stopped: str | None = None
+        self.begun_with = self.accelerator.num_processes
         if checkpoints is None and args.save_strategy != "no":
             checkpoints = Checkpoints(Path(str(args.output_dir)), args.save_total_limit or 2)
         self.checkpoints = checkpoints
@@ -176,15 +177,15 @@ class PPOTrainer(trl_parent.TRLPPOTrainer):
         Args:
             resume_from_checkpoint: a directory that :meth:`save_checkpoint` wrote.
         """
-        args, updates = self.args, self.updates
-        batch_size = cast("int", args.batch_size)
+        args = self.args
         self.state.global_step, self.state.episode = 0, 0
+        if resume_from_checkpoint is not None:
+            self.load_checkpoint(Path(resume_from_checkpoint))
+        updates, batch_size = self.updates, cast("int", args.batch_size)
         self.state.max_steps = updates
         epochs = cast("int", args.total_episodes) / self.train_dataset_len
         self.state.num_train_epochs = epochs  # pyright: ignore[reportAttributeAccessIssue] - as TRL does
         self.state.compute_steps(args, updates)
-        if resume_from_checkpoint is not None:
-            self.load_checkpoint(Path(resume_from_checkpoint))
         self.control = self.callback_handler.on_train_begin(args, self.state, self.control)
         if self.held_out is not None and self.state.global_step == 0:
             self.log(self.evaluate_held_out())
@@ -341,6 +342,7 @@ class PPOTrainer(trl_parent.TRLPPOTrainer):
                 within=self.best_policies.within,
                 went_back=self.best_policies.went_back,
                 ranks=ranks,
+                begun_with=self.begun_with,
             )
             with self.checkpoints.writing(self.state.global_step) as directory:
                 checkpoint.save(
@@ -350,9 +352,10 @@ class PPOTrainer(trl_parent.TRLPPOTrainer):
         self.timer.wrote(time.monotonic() - started)
 
     def load_checkpoint(self, directory: Path) -> None:
-        """Restore the state in a directory of :meth:`save_checkpoint`; raises as :func:`checkpoint.load`."""
-        best, ranks = self.best_policies, self.accelerator.num_processes
-        state, best.copies = checkpoint.load(directory, self.trained, _unwrapped(self.optimizer), ranks)
+        """Restore the state in a directory of :meth:`save_checkpoint`; raises as :mod:`checkpoint` does."""
+        best, state = self.best_policies, checkpoint.load_state(directory)
+        self.keep_batch_of(state.begun_with)
+        best.copies = checkpoint.load_tensors(directory, self.trained, _unwrapped(self.optimizer))
         self.state.global_step, self.state.episode = state.global_step, state.episode
         self.state.log_history = state.log_history
         self.state.epoch = self.state.episode / self.train_dataset_len
@@ -361,7 +364,27 @@ class PPOTrainer(trl_parent.TRLPPOTrainer):
             group["lr"] = rate
         self.kl_controller.coef, self.moments, self.stopped = state.kl_coef, state.moments, state.stopped
         best.monitor, best.within, best.went_back = state.monitor, state.within, state.went_back
-        checkpoint.set_random_state(state.ranks[self.accelerator.process_index])
+        rank = self.accelerator.process_index
+        if len(state.ranks) == self.accelerator.num_processes:
+            checkpoint.set_random_state(state.ranks[rank])
+        else:
+            seed_anew(self.args.seed, state.global_step, rank)
+
+    def keep_batch_of(self, ranks: int) -> None:
+        """Keep the batch of a run that was begun with ``ranks`` processes, whatever their number is now.
+
+        Everything else is the same for any number: the ranks share out the rows of an update and of a minibatch.
+        """
+        args = self.args
+        if ranks == self.begun_with:
+            return
+        self.begun_with = ranks
+        args.batch_size = cast("int", args.local_batch_size) * ranks
+        args.mini_batch_size = args.batch_size // args.num_mini_batches
+        args.num_total_batches = math.ceil(cast("int", args.total_episodes) / args.batch_size)
+        self.lr_scheduler = cast("Any", None)
+        self.create_scheduler(args.num_total_batches, _unwrapped(self.optimizer))
+        self.callback_handler.lr_scheduler = self.lr_scheduler
 
     @property
     def wrapper(self) -> PolicyAndValue:

@@ -25,6 +25,7 @@ USED = {
     "args": "the settings; the constructor fills in batch_size, mini_batch_size and num_total_batches",
     "callback_handler": "calls the callbacks",
     "control": "the callbacks' requests: save, evaluate, stop",
+    "create_scheduler": "makes lr_scheduler again, for a batch of another size",
     "is_deepspeed_enabled": "parameters are sharded",
     "is_fsdp_enabled": "parameters are sharded",
     "is_world_process_zero": "this is the main process",

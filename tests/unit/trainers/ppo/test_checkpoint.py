@@ -220,9 +220,26 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path):
     assert "other parameters" in refused(
         build(tmp_path, model=with_lora(tiny_gpt2(vocab=60, eos=51), "other")), path
     )
-    numbers = json.loads((path / "state.json").read_text())
-    (path / "state.json").write_text(json.dumps({**numbers, "ranks": numbers["ranks"] * 2}))
-    assert "2 ranks, not 1" in refused(build(tmp_path), path)
+
+
+# Mutations caught, each by leaving it out: the batch, the number of updates, the scheduler that counts them.
+def test_begun_with_another_number_of_ranks(tmp_path: Path):
+    """Two ranks with a batch of 4 each began what one with twice the accumulation does."""
+    more = {"scorer": likes_seven, "check": likes_seven, "total_episodes": 8 * 3, "lr_scheduler_type": "linear"}
+    whole = build(tmp_path, **more)
+    whole.train()
+    path = whole.checkpoints.all()[0]
+    state = json.loads((path / "state.json").read_text())
+    (path / "state.json").write_text(json.dumps({**state, "begun_with": 2, "ranks": state["ranks"] * 2}))
+    for _ in range(2):
+        disturb()
+        made = build(tmp_path / "again", gradient_accumulation_steps=1, num_mini_batches=2, **more)
+        made.train(path)
+        assert_same(made, whole)
+        # What is saved on the way knows how it began.
+        path = made.checkpoints.all()[0]
+        assert Checkpoints.step(path) == 2
+        assert (json.loads((path / "state.json").read_text())["begun_with"], len(made.prompts.ids)) == (2, 8)
 
 
 def test_figures_of_a_checkpoint_are_numbers(tmp_path: Path):

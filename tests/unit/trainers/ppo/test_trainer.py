@@ -12,7 +12,8 @@ import pytest
 import torch
 import trl.experimental.ppo.ppo_trainer as trl_ppo
 from datasets import Dataset
-from torch import Tensor
+from torch import Tensor, distributed
+from torch.nn.parallel import DistributedDataParallel
 from transformers import GPT2Config, GPT2ForSequenceClassification
 from trl.experimental.ppo import PPOConfig
 
@@ -385,3 +386,20 @@ def test_several_completions_of_each_prompt(tmp_path: Path):
     assert Counter(indices).most_common(1)[0][1] == 4
     # Each of its own noise. Mutation caught: one completion, four times.
     assert len({tuple(c) for i, c in zip(indices, completions, strict=True) if i == indices[0]}) > 1
+
+
+@pytest.mark.parametrize("value_model", ["head", "adapter"])
+def test_ranks_reduce_only_what_is_trained(value_model: str, tmp_path: Path):
+    """DDP's buckets hold LoRA and the value head; the frozen base is in none."""
+    made = trainer(tmp_path, value_model=value_model)
+    names = [name for name, p in made.model.named_parameters() if p.requires_grad]
+    assert names
+    assert all(".lora_" in name or name.startswith("value_model.linear.") for name in names)
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        reduced = DistributedDataParallel(made.model)._get_ddp_logging_data()
+    finally:
+        distributed.destroy_process_group()
+    trained_bytes = sum(p.numel() * 4 for p in trained(made).values())
+    assert (reduced["num_parameter_tensors"], reduced["total_parameter_size_bytes"]) == (len(names), trained_bytes)
+    assert trained_bytes < 0.5 * sum(p.numel() * 4 for p in made.model.parameters())
