@@ -106,7 +106,11 @@ os.fsync = lambda fd: None
 {code}
 
 for line in sys.stdin:
-    arguments, *files = json.loads(line)
+    request = json.loads(line)
+    if isinstance(request, int):
+        print(os.waitstatus_to_exitcode(os.waitpid(request, 0)[1]), flush=True)
+        continue
+    arguments, *files = request
     child = os.fork()
     if child == 0:
         for number, file in enumerate(files, start=1):
@@ -114,24 +118,25 @@ for line in sys.stdin:
         work(*arguments)
         sys.exit()
     print(child, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
 class Command:
-    """A process that was forked on demand; the next one can be forked once this one was waited for."""
+    """A process that was forked on demand."""
 
     def __init__(self, pid: int, parent: subprocess.Popen[str]) -> None:
         self.pid, self._parent = pid, parent
 
     def wait(self) -> int:
         """Its exit status; less than 0 where a signal ended it."""
+        assert self._parent.stdin is not None
         assert self._parent.stdout is not None
+        print(self.pid, file=self._parent.stdin, flush=True)
         return int(self._parent.stdout.readline())
 
 
 class Commands:
-    """Runs commands one after the other, each in a process forked from one that has done the imports.
+    """Runs commands, each in a process forked from one that has done the imports.
 
     Args:
         code: Python that does the imports and defines ``work``, which takes the arguments and ends as it likes.
