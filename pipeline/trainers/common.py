@@ -72,7 +72,8 @@ def check_launch(stage: str) -> None:
 
     Raises:
         ConfigError: FSDP without a GPU, which accelerate 1.15 silently turns into plain DDP; PPO under DeepSpeed,
-            whose batch sizes only Hugging Face's own loop fills in.
+            whose batch sizes only Hugging Face's own loop fills in, or FSDP, as it samples outside of a module's
+            own pass.
     """
     if _is_on("ACCELERATE_USE_FSDP") and not has_accelerator():
         raise ConfigError(
@@ -80,11 +81,12 @@ def check_launch(stage: str) -> None:
             "FSDP needs GPUs, and there is none.",
             "Launch with configs/accelerate/cpu.yaml, or torchrun.",
         )
-    if stage == "ppo" and _is_on("ACCELERATE_USE_DEEPSPEED"):
+    if stage == "ppo" and is_sharded():
+        name = "DeepSpeed" if _is_on("ACCELERATE_USE_DEEPSPEED") else "FSDP"
         raise ConfigError(
             "accelerate",
-            "ppo does not run under DeepSpeed.",
-            "Launch it with configs/accelerate/multi_gpu.yaml or gpu.yaml; sft and reward may keep DeepSpeed.",
+            f"ppo does not run under {name}.",
+            f"Launch it with configs/accelerate/multi_gpu.yaml or gpu.yaml; sft and reward may keep {name}.",
         )
 
 

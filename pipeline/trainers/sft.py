@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,11 +11,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from datasets import Dataset
+from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedModel, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from pipeline.base.errors import DataError
-from pipeline.base.process import watched
+from pipeline.base.process import main_process, watched
 from pipeline.base.stored_texts import SelectedTexts, StoredTexts
 from pipeline.formats.messages import Message, Render
 from pipeline.modeling.lora import fuse_lora, lora_config, merge_into
@@ -26,6 +28,7 @@ from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.modeling.weights import require_finite
 from pipeline.trainers.checkpointing import Checkpointed
 from pipeline.trainers.common import MetricsFile, StopDiverged, diverged_advice, is_sharded, show_progress
+from pipeline.trainers.sharded import in_one_process
 from pipeline.trainers.token_file import IDS, ROWS, Columns, Figures, FileColumn, first_and_longest, token_file
 from pipeline.trainers.token_loss_model import has_plain_loss, set_token_loss
 from pipeline.workflow.key_checks.bounds import check_section
@@ -194,6 +197,16 @@ def held_out_of(args: SFTSection, texts: int) -> int:
     return held_out
 
 
+def untrained(
+    model: PreTrainedModel, whole: Callable[[], PreTrainedModel] | None, adapter: LoraConfig | None
+) -> Callable[[], Any]:
+    """Makes the model as it is before training, once sharding has changed ``model`` itself."""
+    if whole is None or adapter is None:
+        before = copy.deepcopy(model)
+        return lambda: before
+    return lambda: get_peft_model(whole(), adapter)
+
+
 def train(
     args: SFTSection,
     model: PreTrainedModel,
@@ -237,9 +250,14 @@ def train(
         callbacks=[MetricsFile(metrics), StopDiverged("sft")],
     )
     show_progress(trainer)
+    fresh = untrained(model, whole, adapter) if trainer.is_fsdp_enabled else None
     train_loss = trainer.train_on("sft")
     loss = trainer.evaluate()["eval_loss"]
     trained: Any = trainer.accelerator.unwrap_model(trainer.model)
+    if fresh is not None:
+        trained = in_one_process(trained, fresh)
+        if not main_process():
+            return trained, {}
     if whole is not None:
         trained = merge_into(whole(), trained) if casts else trained.merge_and_unload()
     require_finite(trained, "sft", diverged_advice("sft"))
