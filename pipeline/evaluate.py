@@ -11,12 +11,12 @@ completion. The code is in pipeline/stages/evaluate/evaluate.py.
 from __future__ import annotations
 
 from pipeline.base.cli import run_cli
-from pipeline.modeling.ranks import together, watched
+from pipeline.modeling.ranks import in_contact, together
 from pipeline.workflow.stage_command import BODIES, stage_main
 
 
 def main(argv: list[str] | None = None) -> int:
-    return stage_main("evaluate", BODIES["evaluate"], argv, together, watched)
+    return stage_main("evaluate", BODIES["evaluate"], argv, together, in_contact)
 
 
 if __name__ == "__main__":

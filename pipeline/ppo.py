@@ -12,12 +12,12 @@ pipeline/stages/ppo.py, the algorithm in pipeline/trainers/ppo/trainer.py.
 from __future__ import annotations
 
 from pipeline.base.cli import run_cli
-from pipeline.modeling.ranks import together, watched
+from pipeline.modeling.ranks import in_contact, together
 from pipeline.workflow.stage_command import BODIES, stage_main
 
 
 def main(argv: list[str] | None = None) -> int:
-    return stage_main("ppo", BODIES["ppo"], argv, together, watched)
+    return stage_main("ppo", BODIES["ppo"], argv, together, in_contact)
 
 
 if __name__ == "__main__":

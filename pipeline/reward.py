@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 
 from pipeline.base.cli import run_cli, run_module
-from pipeline.modeling.ranks import together, watched
+from pipeline.modeling.ranks import in_contact, together
 from pipeline.workflow.stage_command import BODIES, stage_main
 
 
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     args = sys.argv[1:] if argv is None else argv
     if "--evaluate" in args:
         return run_module("pipeline.stages.measure_reward", args)
-    return stage_main("reward", BODIES["reward"], argv, together, watched)
+    return stage_main("reward", BODIES["reward"], argv, together, in_contact)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,12 @@ Hub format, its tokenizer, metrics.jsonl and a card. The code is in pipeline/sta
 from __future__ import annotations
 
 from pipeline.base.cli import run_cli
-from pipeline.modeling.ranks import together, watched
+from pipeline.modeling.ranks import in_contact, together
 from pipeline.workflow.stage_command import BODIES, stage_main
 
 
 def main(argv: list[str] | None = None) -> int:
-    return stage_main("sft", BODIES["sft"], argv, together, watched)
+    return stage_main("sft", BODIES["sft"], argv, together, in_contact)
 
 
 if __name__ == "__main__":

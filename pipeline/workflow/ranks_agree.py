@@ -15,8 +15,8 @@ from pipeline.store import interrupted
 Together = Callable[[dict[str, Any], str], list[dict[str, Any]]]
 """All-gather of one dictionary per rank, by a name: :func:`pipeline.modeling.ranks.together`."""
 
-Watched = Callable[[str, Callable[[], str]], AbstractContextManager[None]]
-"""Does a stage's work inside and notices a rank that is gone: :func:`pipeline.modeling.ranks.watched`."""
+InContact = Callable[[str, Callable[[], str]], AbstractContextManager[None]]
+"""Does a stage's work inside and notices a rank that is gone: :func:`pipeline.modeling.ranks.in_contact`."""
 
 
 def disagreement(standings: list[dict[str, Any]]) -> PipelineError | None:

@@ -25,7 +25,7 @@ from pipeline.store.store import Store
 from pipeline.workflow.config import load_config
 from pipeline.workflow.experiment import Experiment
 from pipeline.workflow.graph import nothing_to_do
-from pipeline.workflow.ranks_agree import Together, Watched, disagreement, exchange, met_error
+from pipeline.workflow.ranks_agree import InContact, Together, disagreement, exchange, met_error
 from pipeline.workflow.stage import Planner, Run
 
 NOTHING_TO_DO, WORK_TO_DO = 0, 3
@@ -49,13 +49,13 @@ def stage_main(
     body: Body,
     argv: list[str] | None = None,
     together: Together | None = None,
-    watched: Watched | None = None,
+    in_contact: InContact | None = None,
 ) -> int:
     """Run the command line of a stage; returns the exit code.
 
     Args:
         together: how several ranks exchange what they are about to do.
-        watched: how one of several ranks notices that another is gone.
+        in_contact: how one of several ranks notices that another is gone.
     """
     parser = command_line(f"pipeline.{stage}")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="such as ppo.kl_coef=0.1")
@@ -71,7 +71,7 @@ def stage_main(
         # The number of processes is known only when the stage is launched.
         check_before(planned, replace(planned.work, world_size=None), args.fresh)
         return WORK_TO_DO
-    do_work(planned, body, args.fresh, several, watched if several else None)
+    do_work(planned, body, args.fresh, several, in_contact if several else None)
     return NOTHING_TO_DO
 
 
@@ -89,7 +89,7 @@ def command_line(module: str) -> argparse.ArgumentParser:
 
 
 def do_work(
-    planned: Run, body: Body, fresh: bool, together: Together | None = None, watched: Watched | None = None
+    planned: Run, body: Body, fresh: bool, together: Together | None = None, in_contact: InContact | None = None
 ) -> None:
     """Do a stage's work, unless another process has finished it in the meantime.
 
@@ -102,8 +102,8 @@ def do_work(
             return
         sources = ", ".join(i.ref for i in planned.inputs.values()) or "nothing"
         say(planned.stage, f"{planned.config.path}, from {sources}")
-        if watched is not None:
-            held.enter_context(watched(planned.stage, partial(last_checkpoint, planned)))
+        if in_contact is not None:
+            held.enter_context(in_contact(planned.stage, partial(last_checkpoint, planned)))
         load_body(body)(planned)
         planned.finish()
     say(planned.stage, f"done in {time.time() - planned.started:.0f} s")

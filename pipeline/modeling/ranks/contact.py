@@ -21,10 +21,10 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from pipeline.base import process
 from pipeline.base.errors import LostRankError, PipelineError, StoreError, first_line
-from pipeline.base.process import world_size
 from pipeline.base.terminal_text import put
-from pipeline.modeling.ranks.exchange import prefixed, rank_timeout, this_rank, together
+from pipeline.modeling.ranks.exchange import prefixed, rank_timeout, together
 
 if TYPE_CHECKING:
     from torch.distributed import Store
@@ -56,7 +56,7 @@ BROKEN = (
 
 
 @contextmanager
-def watched(stage: str, note: Callable[[], str]) -> Generator[None]:
+def in_contact(stage: str, note: Callable[[], str]) -> Generator[None]:
     """Do the work of a stage inside, and end with one line once another rank is gone.
 
     Args:
@@ -66,7 +66,7 @@ def watched(stage: str, note: Callable[[], str]) -> Generator[None]:
             process is ended with the same line and exit status.
         PipelineError: that of another rank, if that is why it is gone.
     """
-    if world_size() == 1:
+    if process.world_size() == 1:
         yield
         return
     contact = Contact(stage, note)
@@ -100,7 +100,7 @@ class Contact:
 
     def __init__(self, stage: str, note: Callable[[], str]) -> None:
         self.stage, self.note = stage, note
-        self.rank, self.size, self.seconds = this_rank(), world_size(), rank_timeout()
+        self.rank, self.size, self.seconds = process.rank(), process.world_size(), rank_timeout()
         self.every = min(1.0, self.seconds / 10)
         self.silent, self.words = [0.0] * self.size, [""] * self.size
         self.store = prefixed(self._connect(), f"{stage}, contact")

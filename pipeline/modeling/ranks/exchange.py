@@ -14,8 +14,8 @@ import uuid
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from pipeline.base import process
 from pipeline.base.errors import ConfigError, LostRankError, StoreError, first_line
-from pipeline.base.process import world_size
 
 if TYPE_CHECKING:
     from torch.distributed import Store
@@ -43,11 +43,6 @@ def rank_timeout() -> float:
     return seconds
 
 
-def this_rank() -> int:
-    """The number of this process among those of the stage."""
-    return int(os.environ.get("RANK", "0"))
-
-
 def together(message: dict[str, Any], name: str) -> list[dict[str, Any]]:
     """Gather the messages of all ranks, in the order of ranks.
 
@@ -58,7 +53,7 @@ def together(message: dict[str, Any], name: str) -> list[dict[str, Any]]:
         LostRankError: a rank did not answer within :func:`rank_timeout`.
         StoreError: the launcher's environment names no other processes.
     """
-    rank, size, seconds = this_rank(), world_size(), rank_timeout()
+    rank, size, seconds = process.rank(), process.world_size(), rank_timeout()
     try:
         store = prefixed(_store(rank, size, seconds), name)
         store.set(str(rank), json.dumps(message))
@@ -83,7 +78,7 @@ def prefixed(store: Store, name: str) -> Store:
     """The store with keys of this exchange and this start of the run alone."""
     from torch.distributed import PrefixStore
 
-    return PrefixStore(f"pipeline/{_start(this_rank(), world_size(), rank_timeout())}/{name}", store)
+    return PrefixStore(f"pipeline/{_start(process.rank(), process.world_size(), rank_timeout())}/{name}", store)
 
 
 @cache

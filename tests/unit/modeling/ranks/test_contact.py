@@ -11,7 +11,7 @@ from torch.distributed import DistNetworkError
 
 from pipeline.base.errors import ConfigError, LostRankError, ModelError, PipelineError
 from pipeline.modeling.ranks import contact as module
-from pipeline.modeling.ranks.contact import ENDED, Contact, is_broken, watched
+from pipeline.modeling.ranks.contact import ENDED, Contact, in_contact, is_broken
 from pipeline.modeling.ranks.exchange import rank_timeout
 
 
@@ -146,12 +146,12 @@ def test_a_broken_connection_names_the_silent_rank(table: Table, monkeypatch: py
     monkeypatch.setattr(Contact, "start", silent)
     monkeypatch.setattr(module.signal, "signal", lambda *_: None)
     monkeypatch.setattr(Contact, "end_soon", lambda *_: None)
-    with pytest.raises(LostRankError, match="rank 1 of 3 on b lost contact 100 s ago"), watched("ppo", str):
+    with pytest.raises(LostRankError, match="rank 1 of 3 on b lost contact 100 s ago"), in_contact("ppo", str):
         raise RuntimeError("Connection closed by peer")
-    with pytest.raises(ZeroDivisionError), watched("ppo", str):
+    with pytest.raises(ZeroDivisionError), in_contact("ppo", str):
         raise ZeroDivisionError("x")
     assert json.loads(table["0"])[1] == "ended in ZeroDivisionError: x."
-    with watched("ppo", str):
+    with in_contact("ppo", str):
         pass
     assert table["0"] == ENDED.encode()
 
