@@ -11,7 +11,16 @@ from pipeline.health.findings import Facts, Rule, Seen
 from pipeline.health.gold_rules import judged, over_optimised, vindicated
 from pipeline.health.written_texts import Held
 from pipeline.results.metrics import Logged
-from pipeline.texts.collapse import HALF, NGRAMS_LEFT, ONE_SENTENCE, QUARTER, number, percent
+from pipeline.texts.collapse import (
+    HALF,
+    NGRAMS_LEFT,
+    ONE_SENTENCE,
+    PATTERN_SHARE,
+    PATTERNS_LEFT,
+    QUARTER,
+    number,
+    percent,
+)
 
 # A policy that avoids everything bad keeps about half of its base's n-grams; a third is another language.
 NGRAMS_GONE = 1 / 3
@@ -58,7 +67,7 @@ def patterns_collapse(figures: Figures, facts: Facts) -> Seen | None:
     Where the run itself shows nothing, the evaluation may: it compares with the base, from which a run that began
     with an earlier policy has come further.
     """
-    since = _below(figures, Logged.PATTERNS, HALF)
+    since = _below(figures, Logged.PATTERNS, PATTERNS_LEFT)
     if figures.window is not None and (seen := figures.window.one_pattern) is not None:
         return Seen(f"Of the sentences of the latest {figures.window.n} completions: {seen}.", since)
     if facts.one_pattern is not None:
@@ -66,7 +75,7 @@ def patterns_collapse(figures: Figures, facts: Facts) -> Seen | None:
     share = figures.now(Logged.COMMON_PATTERN, 1) or 0.0
     rise = share - (figures.first(Logged.COMMON_PATTERN) or 0.0)
     answers = (figures.now(Logged.SENTENCES, 1) or ONE_SENTENCE) < ONE_SENTENCE
-    if figures.window is not None or since is None or answers or share < QUARTER or rise < ENDS_MORE:
+    if figures.window is not None or since is None or answers or share < PATTERN_SHARE or rise < ENDS_MORE:
         return None
     before, now = figures.first(Logged.PATTERNS) or 0.0, figures.now(Logged.PATTERNS, 1) or 0.0
     return Seen(

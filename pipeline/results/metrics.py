@@ -209,7 +209,7 @@ class Logged(Metric):
         "Effective patterns of sentences", "effective number",
         "the same of the patterns of sentences (the first completions' frequent words, a slot for each run of "
         "others), in a sample of half as many as there were at first", "patterns", digits=1,
-        healthy="above half of the first", trl=_ALONE)
+        healthy="above half of the first; below .4 it may be a collapse", trl=_ALONE)
     COMMON_PATTERN = "diversity/common_pattern", _ppo(
         "Most common pattern", "share", "sentences that have the most common pattern", healthy="no steady rise",
         trl=_ALONE)

@@ -36,6 +36,13 @@ may still answer many: .14 on random walks at their optimum, of 115 prompts."""
 NGRAMS_LEFT = 0.9
 """Of the base's effective number of n-grams."""
 
+PATTERNS_LEFT = 0.4
+"""Of the base's effective number of patterns. Shorter texts alone leave half: where a prompt is continued, the
+first sentence is mostly of one pattern, and it is a larger part of a shorter text. docs/doctor.md has the runs."""
+
+PATTERN_SHARE = 0.4
+"""Of all sentences are of the most common pattern; .33 of the first kind's were, in texts that read varied."""
+
 ONE_SENTENCE = 1.5
 """Sentences per completion, below which most have one."""
 
@@ -101,18 +108,27 @@ def sentence_collapse(before: Diversity, now: Diversity, sure: float = SURE) -> 
 
 def pattern_collapse(before: Diversity, now: Diversity, sure: float = SURE) -> Collapse | None:
     """The collapse of the patterns of sentences; see :func:`collapse`."""
-    return None if now.sentences < ONE_SENTENCE else _at("pattern", before, now, sure)
+    if now.sentences < ONE_SENTENCE:
+        return None
+    return _at("pattern", before, now, sure, PATTERNS_LEFT, PATTERN_SHARE)
 
 
-def _at(place: Place, before: Diversity, now: Diversity, sure: float) -> Collapse | None:
+def _at(
+    place: Place,
+    before: Diversity,
+    now: Diversity,
+    sure: float,
+    limit: float = HALF,
+    least: float = QUARTER,
+) -> Collapse | None:
     (was, old), (left, common) = _of(place, before), _of(place, now)
     error = math.hypot(was.error, left.error)
-    if math.isnan(error) or math.log(left.value / was.value) + sure * error >= math.log(HALF):
+    if math.isnan(error) or math.log(left.value / was.value) + sure * error >= math.log(limit):
         return None
     p, q = old.share, common.share
     # Completions of one prompt go together, so prompts are what is counted.
     rise = sure * math.sqrt(p * (1 - p) / before.groups + q * (1 - q) / now.groups)
-    return Collapse(place, common.text, q, p, was.value, left.value) if q >= QUARTER and q - p > rise else None
+    return Collapse(place, common.text, q, p, was.value, left.value) if q >= least and q - p > rise else None
 
 
 def _of(place: Place, side: Diversity) -> tuple[Effective, Common]:

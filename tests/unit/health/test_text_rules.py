@@ -28,17 +28,19 @@ def test_where_the_text_rules_turn():
 
 
 def test_where_the_rule_of_patterns_turns():
-    """Just below and just above each limit: half of the patterns, a quarter of the sentences, .15 more of them."""
+    """Just below and just above each limit: .4 of the patterns, .4 of the sentences, .15 more of them."""
     start = {"diversity/patterns": 45.0, "diversity/common_pattern": 0.2, "diversity/sentences": 3.0}
     rows = [row | (start if "diversity/patterns" in row else {}) for row in healthy()]
-    least = {"diversity/patterns": from_update(20, 22.0), "diversity/common_pattern": from_update(20, 0.36)}
+    least = {"diversity/patterns": from_update(20, 17.9), "diversity/common_pattern": from_update(20, 0.4)}
     assert names(bent(rows, least)) == {"patterns-collapse"}
     for name, value in (
-        ("diversity/patterns", 23.0),
-        ("diversity/common_pattern", 0.34),
+        ("diversity/patterns", 18.1),
+        ("diversity/common_pattern", 0.39),
         ("diversity/sentences", 1.4),  # answers, which may all be of one form
     ):
         assert names(bent(rows, {**least, name: from_update(20, value)})) == set()
+    common = {"diversity/common_pattern": from_update(1, 0.3)}
+    assert names(bent(bent(rows, common), least)) == set()
 
 
 def test_the_evaluation_tells_of_one_pattern_too():
