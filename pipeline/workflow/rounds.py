@@ -124,14 +124,14 @@ class Loop:
 
     def first(self) -> Round:
         """The first round, which is an ordinary run."""
-        return Round(1, self.path, tuple(replaced(self.overrides, self._labels())), self.store)
+        return Round(1, self.path, tuple(replaced(self.overrides, self._labels(1))), self.store)
 
     def after(self, last: Round) -> Round:
         """The round after a finished one."""
         number, options = last.number + 1, self.options
         policy, reward = last.version("ppo", "policy").ref, last.version("reward", "reward").ref
         own = [
-            *self._labels(),
+            *self._labels(number),
             f"collect.round={number}",
             f"collect.inputs.policy={policy}",
             f"reward.inputs.earlier_reward={reward}",
@@ -175,15 +175,19 @@ class Loop:
         """The ``NAME-loop`` version of these rounds; None where it is to be written, or there are none."""
         return self.store.find(artefact(self.config, "loop"), self.record_key(rounds, no)) if rounds else None
 
-    def _labels(self) -> list[str]:
-        """The override that gives each round its part of ``loop.labels``."""
+    def _labels(self, number: int) -> list[str]:
+        """The override that gives a round its part of ``loop.labels``."""
         total, collect = self.options.labels, self.config.collect
         if total is None:
             return []
         pairs = collect.completions * (collect.completions - 1) // 2
-        prompts = total // (self.options.rounds * pairs)
+        if isinstance(total, list):
+            prompts, what = total[number - 1] // pairs, f"{total[number - 1]} leave"
+        else:
+            prompts = total // (self.options.rounds * pairs)
+            what = f"{total} in {self.options.rounds} rounds leave"
         if prompts < 2:
-            what = f"{total} in {self.options.rounds} rounds leave fewer than two prompts to each."
+            what = f"{what} fewer than two prompts to {'each' if isinstance(total, int) else f'round {number}'}."
             raise ConfigError(f"{self.path}: loop.labels", what, "Raise it.")
         return [f"collect.comparisons={prompts}"]
 

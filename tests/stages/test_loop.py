@@ -237,6 +237,14 @@ def test_rounds_and_labels(rounds: Rounds) -> None:
         Loop(str(rounds.config), ["loop.labels=60", "collect.completions=3"]).first().config.collect.comparisons
         == 6
     )
+    assert rounds.run("loop.labels=[60, 20, 4]", rounds=2) == 0
+    uneven = Loop(str(rounds.config), ["loop.labels=[60, 20, 4]"])
+    first = uneven.first()
+    assert [r.config.collect.comparisons for r in (first, uneven.after(first))] == [60, 20]
+    with pytest.raises(ConfigError, match=r"labels \[60, 20\] has no number for round 3 of 3"):
+        Loop(str(rounds.config), ["loop.labels=[60, 20]"])
+    with pytest.raises(ConfigError, match=r"loop.labels: 4 leave fewer than two prompts to round 1"):
+        Loop(str(rounds.config), ["loop.labels=[4, 20, 9]", "collect.completions=3"]).first()
     with pytest.raises(ConfigError, match=r"loop.labels: 5 in 3 rounds leave fewer than two"):
         Loop(str(rounds.config), ["loop.labels=5"]).first()
 

@@ -28,11 +28,11 @@ class LoopSection:
     """Its keys."""
 
     rounds: int = field(default=3, metadata={"help": "Times that collect, reward, PPO and evaluate are done."})
-    labels: int | None = field(
+    labels: int | list[int] | None = field(
         default=None,
         metadata={
-            "help": "Comparisons to label in all rounds together, the same number in each; by default each round "
-            "has `collect.comparisons`."
+            "help": "Comparisons to label in all rounds together, the same number in each, or a list with the "
+            "number of each round; by default each has `collect.comparisons`."
         },
     )
     start: From = field(
@@ -64,7 +64,11 @@ class LoopSection:
     )
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a share of old pairs that is none."""
+        """Raises ValueError for a share of old pairs that is none, or labels of fewer rounds than there are."""
+        if isinstance(self.labels, list) and len(self.labels) < self.rounds:
+            raise ValueError(
+                f"labels {self.labels} has no number for round {len(self.labels) + 1} of {self.rounds}"
+            )
         if isinstance(self.data, dict) and (list(self.data) != [OLD_SHARE] or not 0 < self.data[OLD_SHARE] < 1):
             raise ValueError(f"data {self.data} should be all, last, or {{old_share: a share between 0 and 1}}")
 
