@@ -153,7 +153,7 @@ def explain(page: Page, place: int, name: str = "Why this score?") -> Any:
     return answer.locator(".explained")
 
 
-@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("dark", [False, pytest.param(True, marks=pytest.mark.thorough)])
 def test_why_this_score(contexts: Callable[..., BrowserContext], table: Any, shot: Any, dark: bool) -> None:
     pytest.importorskip("axe_playwright_python", reason="needs axe: pip install axe-playwright-python")
     page, look = contexts(dark=dark).new_page(), "dark" if dark else "light"

@@ -105,6 +105,7 @@ def test_a_kill_between_any_two_steps(store: Store, tmp_path: Path):
     assert step > 5
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("reading_here")
 def test_a_merged_policy_as_gguf(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     file = tmp_path / "out" / "policy.gguf"

@@ -61,6 +61,7 @@ def pull(root: Path, *arguments: str) -> int:
     return main(["pull", *arguments, "--root", str(root)])
 
 
+@pytest.mark.thorough
 def test_everything_comes_back_as_it_was(
     server: Hub, published: tuple[Hub, Store], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -86,7 +86,7 @@ def figures(version: Version) -> dict[str, Any]:
             {"sft": {**ADAPTED, "max_steps": 4}, "base_model": "mini-base@v1"},
             marks=pytest.mark.thorough,
         ),
-        ("reward", "reward", 7, {}),
+        pytest.param("reward", "reward", 7, {}, marks=pytest.mark.thorough),
     ],
     ids=["sft from scratch", "sft with LoRA", "reward"],
 )

@@ -111,6 +111,7 @@ def test_the_headline_says_why_it_says_nothing(two: list[Compared], tmp_path: Pa
 
 
 # Catches: proxy scores of two reward models on one axis.
+@pytest.mark.thorough
 def test_proxies_are_compared_only_if_they_are_one(
     two: list[Compared], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -170,6 +170,7 @@ def test_death_before_every_single_step(tmp_path: Path) -> None:
 
 
 # Seen failing with: files written straight into checkpoint-N.
+@pytest.mark.thorough
 def test_kill_9_at_random_moments(tmp_path: Path) -> None:
     pace, last = random.Random(0), 0
     for _ in range(6):

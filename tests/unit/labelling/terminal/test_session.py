@@ -580,7 +580,7 @@ def test_lines_fit_the_width_and_no_color_is_heeded(opened: tuple[Log, Person], 
     person_at.expect("SHELL: ended 0 cooked")
 
 
-@pytest.mark.parametrize("key", ["\x03", "\x04"])
+@pytest.mark.parametrize("key", ["\x03", pytest.param("\x04", marks=pytest.mark.thorough)])
 def test_however_it_is_stopped_the_terminal_is_as_before(
     opened: tuple[Log, Person], tty: Callable[..., Tty], key: str
 ) -> None:
@@ -610,6 +610,7 @@ def test_a_signal_or_a_bug_leaves_the_terminal_as_before(
     crashing.expect("SHELL: ended 1 cooked")
 
 
+@pytest.mark.thorough
 def test_suspended_and_continued(opened: tuple[Log, Person], tty: Callable[..., Tty]) -> None:
     log, _ = opened
     person_at = tty()

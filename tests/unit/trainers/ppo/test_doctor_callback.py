@@ -66,6 +66,7 @@ def test_a_healthy_run_is_quiet(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert told(capsys) == []
 
 
+@pytest.mark.thorough
 def test_told_once_with_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     run(tmp_path, 9, scorer=same_for_all)
     said = capsys.readouterr().out
