@@ -21,7 +21,8 @@ def move_to_postgres(directory: Path, url: str) -> int | None:
     """Copy the log into the database's empty schema, name the database in the directory, erase the file.
 
     The file takes no writes from the first step on, also from a server that has it open. Each step is durable
-    before the next, and a second call goes on where a killed one stopped; an error leaves the log as it was.
+    before the next, and a second call goes on where a killed one stopped, or one whose commit failed; any other
+    error leaves the log as it was.
     Numbers, keys and times of the events, and the secret that signs links, stay as they are.
 
     Args:
