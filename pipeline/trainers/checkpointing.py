@@ -1,8 +1,9 @@
 """Checkpoints of TRL's trainers: Hugging Face's files, published by one atomic rename, and the running figures.
 
 They hold what ``transformers.Trainer`` writes and reads itself, without its pickled arguments and the tokenizer.
-All is read through safetensors, JSON or ``torch.load(weights_only=True)``, so no file runs code. FSDP and
-DeepSpeed are not supported: their readers unpickle.
+All is read through safetensors, JSON or ``torch.load(weights_only=True)``, so no file runs code. Hugging Face's
+readers of sharded models unpickle: under FSDP2 :mod:`pipeline.trainers.sharded` writes and reads the tensors, and
+there are no checkpoints under DeepSpeed and FSDP1.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME
 
 from pipeline.base.errors import StoreError, first_line
 from pipeline.base.files import read_json
@@ -40,6 +41,7 @@ from pipeline.base.process import say
 from pipeline.base.records import digest
 from pipeline.modeling.weights import norms, require_moved
 from pipeline.store.checkpoints import Checkpoints, damage, resuming
+from pipeline.trainers import sharded
 from pipeline.trainers.common import closed_bar
 from pipeline.trainers.rank_batches import Deal, dealt_loader
 
@@ -121,7 +123,8 @@ class Checkpointed(Trainer if TYPE_CHECKING else object):
         self.start: Path | None = None
         self.begun_with = self.args.world_size
         self.deal: Deal | None = None
-        self.saves = not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
+        self.sharded = self.is_fsdp_enabled and cast("Any", self.accelerator.state).fsdp_plugin.fsdp_version == 2
+        self.saves = self.sharded or not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
         self.timer = SaveInTime(getattr(self.args, "save_seconds", 0.0))
         if self.saves and self.timer.least > 0:
             self.add_callback(self.timer)
@@ -137,14 +140,15 @@ class Checkpointed(Trainer if TYPE_CHECKING else object):
             ModelError: no weight has moved.
         """
         if not self.saves:
-            say(stage, "no checkpoints under FSDP or DeepSpeed: a killed run starts over")
+            say(stage, "no checkpoints under FSDP1 or DeepSpeed: a killed run starts over")
         self.start = self._newest(stage)
         if self.start is not None:
             say(stage, resuming(self.start, read_json(self.start / TRAINER_STATE_NAME)["max_steps"]))
             self._keep_batches(stage, self.start)
         # Sharding replaces the parameters in the first step.
-        model = cast("nn.Module", self.accelerator.unwrap_model(self.model))
-        trained = [p for p in model.parameters() if p.requires_grad] if self.saves else []
+        model = self._whole_model()
+        whole = self.saves and not self.sharded
+        trained = [p for p in model.parameters() if p.requires_grad] if whole else []
         before = norms(trained)
         with closed_bar(self):
             self.train(resume_from_checkpoint=str(self.start) if self.start else None)
@@ -267,8 +271,12 @@ class Checkpointed(Trainer if TYPE_CHECKING else object):
         started = time.monotonic()
         self.store_flos()
         with self._writing(state.global_step, state.best_global_step) as path:
-            self.save_model(str(path), _internal_call=True)
-            self._save_optimizer_and_scheduler(str(path))
+            if self.sharded:
+                optimizer, scheduler = self._training_state()
+                sharded.save(path, self._whole_model(), optimizer, scheduler.state_dict())
+            else:
+                self.save_model(str(path), _internal_call=True)
+                self._save_optimizer_and_scheduler(str(path))
             self._save_scaler(str(path))
             self._save_rng_state(str(path))
             ranks = gather_object([json.dumps(self.figures(), default=float)])
@@ -312,11 +320,36 @@ class Checkpointed(Trainer if TYPE_CHECKING else object):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         with readable(resume_from_checkpoint):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            if self._is_gathered(resume_from_checkpoint):
+                sharded.load_parameters(Path(resume_from_checkpoint), self._whole_model())
+            else:
+                super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        if self._is_gathered(str(self.state.best_model_checkpoint)):
+            self._load_from_checkpoint(str(self.state.best_model_checkpoint))
+        else:
+            super()._load_best_model()
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         with readable(checkpoint):
-            super()._load_optimizer_and_scheduler(checkpoint)
+            if checkpoint is not None and self._is_gathered(checkpoint):
+                optimizer, scheduler = self._training_state()
+                sharded.load_optimizer(Path(checkpoint), self._whole_model(), optimizer)
+                scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER_NAME, weights_only=True))
+            else:
+                super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _is_gathered(self, checkpoint: str) -> bool:
+        """Whether a checkpoint is a sharded model's: any number of ranks go on from it, sharded or not."""
+        return self.sharded or (Path(checkpoint) / sharded.TENSORS).is_file()
+
+    def _training_state(self) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+        """Optimiser and schedule, which are there once training has begun."""
+        return cast("Any", self.optimizer), cast("Any", self.lr_scheduler)
+
+    def _whole_model(self) -> nn.Module:
+        return cast("nn.Module", self.accelerator.unwrap_model(self.model))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None and len(self._saved_figures(Path(checkpoint))) != self.args.world_size:

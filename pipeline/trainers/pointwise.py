@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from pipeline.base.errors import DataError
+from pipeline.base.process import main_process
 from pipeline.base.records import reader_of
 from pipeline.modeling.lora import lora_config, with_reward_adapter
 from pipeline.modeling.reader_heads import read_reader_head
@@ -243,6 +244,10 @@ def train(
 
     trained, figures = finish(trainer, tokenizer, untrained)
     figures |= {"completions": len(rows.kept), "likes": sum(rows.labels), "offset": offset}
+    if (
+        not main_process()
+    ):  # of a sharded head it has a part, and asking for the rest would wait for the main process
+        return Trained(trained, figures, {}, before)
     return Trained(trained, figures, dict(zip(rows.names, split_heads(trained), strict=True)), before)
 
 

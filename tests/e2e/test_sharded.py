@@ -6,14 +6,16 @@ training, gathering) are the calls that a GPU would see, through gloo. Mixed pre
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.e2e.test_several_hosts import TOLERANCE, WORKER, Launcher, apart, weights
+from tests.e2e.test_several_hosts import NONE, TOLERANCE, WORKER, Launcher, apart, kill_past, weights
 from tests.helpers.forks import Commands
 from tests.helpers.two_hosts import Host, TwoHosts
-from tests.stages.conftest import Project
+from tests.stages.conftest import NO_SHAPE, Project
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -56,24 +58,65 @@ FSDP2 = {
 """What ``accelerate launch`` makes of configs/accelerate/fsdp2.yaml."""
 
 
-@pytest.fixture(scope="module")
-def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
-    project = Project(tmp_path_factory.mktemp("sharded"))
-    project.write()
-    for stage in ("sft", "collect"):
+LIKES = {"annotator_args": {"view": "vader", "like_above": 0.0}}
+
+
+def launcher_of(root: Path, stages: tuple[str, ...], **changes: Any) -> Launcher:
+    """Two ranks on this machine, and a project that has got as far as these stages."""
+    project = Project(root)
+    project.write(**changes)
+    for stage in stages:
         assert project.run(stage) == 0
-    commands, here = Commands(SHARDED), Host("here", "127.0.0.1", None, "lo")
-    yield Launcher(TwoHosts(here, here), commands, project)
-    commands.close()
+    here = Host("here", "127.0.0.1", None, "lo")
+    return Launcher(TwoHosts(here, here), Commands(SHARDED), project)
 
 
-@pytest.mark.parametrize("stage", ["sft", "reward"])
-def test_a_sharded_base_ends_in_the_same_weights(stage: str, launcher: Launcher):
+@pytest.fixture(scope="module")
+def launchers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Launcher]]:
+    """By what is trained: all weights in sft and LoRA in reward, LoRA in sft, likes and dislikes in reward."""
+    roots = [tmp_path_factory.mktemp(name) for name in ("pairs", "pretrained", "likes")]
+    made = {"pairs": launcher_of(roots[0], ("sft", "collect"))}
+    base = str(made["pairs"].project.latest("base").path)
+    made["pretrained"] = launcher_of(roots[1], ("collect",), base_model=base, sft=NO_SHAPE)
+    made["likes"] = launcher_of(roots[2], ("sft", "collect"), collect=LIKES, reward={"loss": "pointwise"})
+    yield made
+    for launcher in made.values():
+        launcher.commands.close()
+
+
+WHAT = {"sft": "pairs", "reward": "pairs", "sft-lora": "pretrained", "reward-pointwise": "likes"}
+
+
+@pytest.mark.parametrize("name", WHAT)
+def test_a_sharded_base_ends_in_the_same_weights(name: str, launchers: dict[str, Launcher]):
+    stage, launcher = name.partition("-")[0], launchers[WHAT[name]]
     whole, ours = launcher.copy(f"{stage}-whole"), launcher.copy(f"{stage}-sharded")
     launcher.run(stage, whole)
     said = launcher.run(stage, ours, environment=FSDP2)
-    assert "no checkpoints under FSDP" in said
     held, _, parameters = said.partition("sharded: ")[2].split()[:3]
     assert 20_000 < int(parameters) < 2.1 * int(held) < 1.2 * int(parameters)
-    # Seen failing with: the trained model measured as it is, of which the first rank holds a part.
+    # Seen failing with: the trained model measured as it is, of which the first rank holds a part; readers' heads
+    # looked for by the other ranks too, which waits for the first forever.
+    assert apart(weights(ours, stage), weights(whole, stage)) < TOLERANCE[stage]
+
+
+def killed_at(step: int, launcher: Launcher, stage: str, data: Path) -> None:
+    ranks = launcher.start(stage, data, environment=FSDP2)
+    kill_past(step, data, stage, ranks[0])
+    for rank in ranks:
+        rank.wait()
+
+
+@pytest.mark.parametrize(
+    ("stage", "then", "ranks"), [("reward", FSDP2, 3), ("reward", NONE, 1), ("sft", FSDP2, 2)]
+)
+def test_a_killed_one_goes_on(stage: str, then: Mapping[str, str], ranks: int, launchers: dict[str, Launcher]):
+    """On other ranks, and without sharding where one machine is large enough after all."""
+    launcher = launchers["pairs"]
+    whole, ours = launcher.copy(f"{stage}-{ranks}-left"), launcher.copy(f"{stage}-{ranks}-killed")
+    launcher.run(stage, whole, environment=FSDP2)
+    killed_at(5, launcher, stage, ours)
+    said = launcher.run(stage, ours, ranks=ranks, environment=then)
+    assert "resuming at step" in said
+    # Seen failing with: the optimiser's moments left at zero.
     assert apart(weights(ours, stage), weights(whole, stage)) < TOLERANCE[stage]
