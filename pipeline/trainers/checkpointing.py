@@ -24,6 +24,8 @@ from accelerate.utils import broadcast_object_list, gather_object
 from peft import PeftModel
 from safetensors import SafetensorError
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from transformers import (
     PreTrainedModel,
     Trainer,
@@ -33,7 +35,7 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME
+from transformers.trainer import TRAINER_STATE_NAME
 
 from pipeline.base.errors import StoreError, first_line
 from pipeline.base.files import read_json
@@ -272,8 +274,7 @@ class Checkpointed(Trainer if TYPE_CHECKING else object):
         self.store_flos()
         with self._writing(state.global_step, state.best_global_step) as path:
             if self.sharded:
-                optimizer, scheduler = self._training_state()
-                sharded.save(path, self._whole_model(), optimizer, scheduler.state_dict())
+                sharded.save(path, self._whole_model(), *self._training_state())
             else:
                 self.save_model(str(path), _internal_call=True)
                 self._save_optimizer_and_scheduler(str(path))
@@ -334,9 +335,7 @@ class Checkpointed(Trainer if TYPE_CHECKING else object):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         with readable(checkpoint):
             if checkpoint is not None and self._is_gathered(checkpoint):
-                optimizer, scheduler = self._training_state()
-                sharded.load_optimizer(Path(checkpoint), self._whole_model(), optimizer)
-                scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER_NAME, weights_only=True))
+                sharded.load_optimizer(Path(checkpoint), self._whole_model(), *self._training_state())
             else:
                 super()._load_optimizer_and_scheduler(checkpoint)
 
@@ -344,7 +343,7 @@ class Checkpointed(Trainer if TYPE_CHECKING else object):
         """Whether a checkpoint is a sharded model's: any number of ranks go on from it, sharded or not."""
         return self.sharded or (Path(checkpoint) / sharded.TENSORS).is_file()
 
-    def _training_state(self) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    def _training_state(self) -> tuple[Optimizer, LRScheduler]:
         """Optimiser and schedule, which are there once training has begun."""
         return cast("Any", self.optimizer), cast("Any", self.lr_scheduler)
 

@@ -14,6 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from transformers.trainer import SCHEDULER_NAME
 
 from pipeline.base.errors import StoreError
@@ -37,7 +39,7 @@ def gathered(model: nn.Module) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def save(directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer, scheduler: dict[str, Any]) -> None:
+def save(directory: Path, model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler) -> None:
     """Write a checkpoint's tensors and the schedule; the same call on all ranks."""
     parameters = _trained(model)
     state = {
@@ -48,7 +50,7 @@ def save(directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer, sc
     tensors = _kept({**{f"parameters/{name}": p.detach() for name, p in parameters.items()}, **state}.items())
     if main_process():
         save_file(tensors, directory / TENSORS)
-        torch.save(scheduler, directory / SCHEDULER_NAME)
+        torch.save(scheduler.state_dict(), directory / SCHEDULER_NAME)
 
 
 def load_parameters(directory: Path, model: nn.Module) -> None:
@@ -65,14 +67,17 @@ def load_parameters(directory: Path, model: nn.Module) -> None:
             parameters[name].copy_(_as_part_of(parameters[name], value))
 
 
-def load_optimizer(directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Restore the optimiser's state."""
+def load_optimizer(directory: Path, model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler) -> None:
+    """Restore the optimiser's moments, the schedule, and the learning rates, which are the optimiser's."""
     parameters = _trained(model)
     for name, value in _saved(directory, "optimizer/").items():
         key, _, parameter = name.partition("/")
         target = parameters[parameter]
         # AdamW's count of steps is a number on the CPU.
         optimizer.state[target][key] = value if value.dim() == 0 else _as_part_of(target, value)
+    scheduler.load_state_dict(torch.load(directory / SCHEDULER_NAME, weights_only=True))
+    for group, rate in zip(optimizer.param_groups, scheduler.get_last_lr(), strict=True):
+        group["lr"] = rate
 
 
 def in_one_process(model: nn.Module, fresh: Callable[[], Any]) -> Any:
