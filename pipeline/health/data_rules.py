@@ -32,7 +32,7 @@ def below_baseline(figures: Figures, facts: Facts) -> Seen | None:
     if accuracy is None or reward is None or reward.clears_baselines:
         return None
     # A gold score that rose says more than the held-out rows.
-    if accuracy.low <= Measured.PAIR_ACCURACY.about.low or vindicated(figures):
+    if accuracy.low <= Measured.PAIR_ACCURACY.about.low or vindicated(figures, facts):
         return None
     best, name = best_baseline(reward.baselines) or (0.5, "a coin")
     return Seen(f"{_right(accuracy)}, and {name} {best:.2f}.")

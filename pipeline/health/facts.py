@@ -164,7 +164,9 @@ def _with_evaluation(facts: Facts, version: Version) -> Facts:
     judges = {name: judge.trust for name, judge in evaluation.judges.items() if judge.trust is not None}
     collapse = evaluation.diversity and evaluation.diversity.collapse
     one_pattern = collapse if collapse and collapse.place == "pattern" else None
-    return replace(facts, judges=judges, one_pattern=one_pattern)
+    gold = evaluation.gold_score
+    gained = gold is not None and gold.difference.low > 0
+    return replace(facts, judges=judges, one_pattern=one_pattern, gold_gained=gained)
 
 
 def _rounds(loop: Version) -> Sequence[RoundFigures] | None:

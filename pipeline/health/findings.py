@@ -78,6 +78,7 @@ class Facts:
         duplicates: rows that are repeated within their split.
         rounds: of the loop, up to this policy's.
         one_pattern: of the newest evaluation, where the policy's sentences are of one pattern beside the base's.
+        gold_gained: whether the gold score of the newest evaluation is surely above the base's.
         readers: those whose policies, or the shared one beside them, this run's is.
     """
 
@@ -95,6 +96,7 @@ class Facts:
     rounds: Sequence[RoundFigures] | None = None
     readers: Sequence[ReaderFigures] | None = None
     one_pattern: Collapse | None = None
+    gold_gained: bool = False
 
     @property
     def aims_at_chance(self) -> bool:

@@ -69,11 +69,14 @@ def _check_falls(figures: Figures) -> Seen | None:
     )
 
 
-def vindicated(figures: Figures) -> bool:
-    """Whether the gold score or the check rose, so that changed texts may be what the task asks for."""
+def vindicated(figures: Figures, facts: Facts) -> bool:
+    """Whether the gold score or the check rose, so that changed texts may be what the task asks for.
+
+    The updates of a short run may be too few to be sure of it where the evaluation is.
+    """
     gold = figures.moved(Logged.GOLD)
     if gold is not None:
-        return gold.rose and _gold_falls(figures) is None
+        return (gold.rose or facts.gold_gained) and _gold_falls(figures) is None
     checks = figures.column(Logged.CHECK).values
     if len(checks) < 2:
         return False

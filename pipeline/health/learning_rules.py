@@ -49,7 +49,7 @@ def score_constant(figures: Figures, facts: Facts) -> Seen | None:
 
 def score_saturation(figures: Figures, facts: Facts) -> Seen | None:
     move = figures.moved(Logged.SCORES_STD)
-    if move is None or not move.fell or move.now > SPREAD_LEFT * move.before or vindicated(figures):
+    if move is None or not move.fell or move.now > SPREAD_LEFT * move.before or vindicated(figures, facts):
         return None
     what = f"The scores of a batch spread by {move.now:.2g}; by {move.before:.2g} at first."
     return Seen(what, figures.since(Logged.SCORES_STD))

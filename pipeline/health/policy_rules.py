@@ -81,7 +81,7 @@ def kl_runs_away(figures: Figures, facts: Facts) -> Seen | None:
 
 def entropy_collapse(figures: Figures, facts: Facts) -> Seen | None:
     move = figures.moved(Logged.ENTROPY)
-    if move is None or vindicated(figures):
+    if move is None or vindicated(figures, facts):
         return None
     if move.now >= min(Logged.ENTROPY.about.low, ENTROPY_SHARE * move.before):
         return None
@@ -102,7 +102,7 @@ def repetition(figures: Figures, facts: Facts) -> Seen | None:
 
 def length_drift(figures: Figures, facts: Facts) -> Seen | None:
     move = figures.moved(Logged.LENGTH)
-    if move is None or not (move.rose or move.fell) or vindicated(figures):
+    if move is None or not (move.rose or move.fell) or vindicated(figures, facts):
         return None
     longer, shorter = max(move.now, move.before), min(move.now, move.before)
     if longer < LENGTH_TIMES * shorter or longer - shorter < LENGTH_TOKENS:

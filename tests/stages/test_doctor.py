@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -24,6 +25,7 @@ from pipeline.results.stats import to_json
 from pipeline.statistics.bootstrap import wilson
 from pipeline.statistics.intervals import Estimate
 from pipeline.store import refs
+from pipeline.store.evaluations import newest_evaluation
 from pipeline.store.store import Store, Version
 from tests.helpers.histories import ILL, bent, healthy, measured
 from tests.helpers.row_files import json_lines
@@ -281,6 +283,18 @@ def test_without_torch(store: Store):
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+# Seen failing with: any gold score above the base's counts as a gain.
+@pytest.mark.parametrize(("low", "gained"), [(0.01, True), (0.0, False), (-0.1, False)])
+def test_a_gain_that_the_evaluation_is_sure_of(finished: Project, store: Store, low: float, gained: bool):
+    policy = make(store)
+    stats = copy.deepcopy(finished.latest("evaluation").manifest.stats)
+    stats["gold_score"]["difference"] |= {"value": 0.2, "low": low, "high": 0.3}
+    with store.draft("ill-evaluation", kind="evaluation", stage="evaluate", parents=[(policy, "policy")]) as draft:
+        draft.stats.update(stats)
+    found = replace(run_versions(store, policy), evaluation=newest_evaluation(store, policy))
+    assert facts_of(found).gold_gained is gained
 
 
 def test_a_run_of_the_pipeline(finished: Project, capsys: pytest.CaptureFixture[str]):

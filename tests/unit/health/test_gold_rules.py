@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.health import diagnose
+from pipeline.health.findings import Facts
 from tests.helpers.histories import GOLD, bent, drifting, evaluated, falling, falling_gold, healthy, names
 
 
@@ -19,11 +20,16 @@ def test_gold_that_rises_excuses_a_changed_form():
     # Noise is no rise. Mutation caught: any difference is.
     wobbly = {GOLD: lambda u, _: (0.28 if u <= 5 else 0.33) + 0.06 * (-1) ** u, "length/mean": drifting(20, 48.0)}
     assert names(bent(healthy(), wobbly)) == {"length-drift"}
+    # In a short run it may be a rise all the same: the evaluation has more completions.
+    assert names(bent(healthy(), wobbly), Facts(gold_gained=True)) == set()
     # Mutation caught: an excuse that only compares with the start, which a gold that fell is still above.
     hacked = bent(
         healthy(120), {GOLD: lambda u, old: old - 0.006 * max(u - 40, 0), "length/mean": drifting(60, 48.0)}
     )
-    assert names(hacked) == {"over-optimisation", "gold-left-behind", "length-drift"}
+    fallen = {"over-optimisation", "gold-left-behind", "length-drift"}
+    assert names(hacked) == fallen
+    # Mutation caught: the evaluation excuses a run whose gold has fallen; what it judges is from before that.
+    assert names(hacked, Facts(gold_gained=True)) == fallen
 
 
 def test_a_check_excuses_where_there_is_no_gold():
