@@ -1,8 +1,8 @@
-"""Load a base once for several adaptations of it, one after another."""
+"""Load a base once for several adaptations of it, one after another or in forked processes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, cast
@@ -37,6 +37,23 @@ def load_base(source: str, revision: str | None, dtype: torch.dtype) -> CausalLM
     if key not in kept:
         kept[key] = load_causal_lm(source, revision, dtype)
     return without_adapters(kept[key])
+
+
+def keep_for_forks(source: str, revision: str | None, dtypes: Iterable[torch.dtype]) -> None:
+    """Load the base within :func:`one_base`, so that processes forked from now on share it with each other.
+
+    On one thread: torch's others would be missing in a forked process, which would wait for them for ever.
+
+    Raises:
+        ModelError: see :func:`load_causal_lm`.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for dtype in dtypes:
+            load_base(source, revision, dtype)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def without_adapters(model: CausalLM) -> CausalLM:

@@ -19,6 +19,7 @@ from types import FrameType
 
 from pipeline.base.cli import run_cli
 from pipeline.base.errors import ConfigError
+from pipeline.base.forks import die_with_parent
 from pipeline.base.process import quiet, say, world_size
 from pipeline.base.terminal_text import put
 from pipeline.store import interrupted
@@ -38,9 +39,6 @@ from pipeline.workflow.stage_command import (
     load_body,
     report_done,
 )
-
-PR_SET_PDEATHSIG = 1
-"""Of Linux's prctl: the signal that a process gets when its parent dies."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -131,9 +129,9 @@ def in_child(stage: str, call: Callable[[], None]) -> int:
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    child = os.fork()
+    parent, child = os.getpid(), os.fork()
     if child == 0:
-        die_with_parent()
+        die_with_parent(parent)
         run_cli(lambda _: call())
 
     def pass_on(number: int, _: FrameType | None) -> None:
@@ -150,11 +148,3 @@ def in_child(stage: str, call: Callable[[], None]) -> int:
         put(f"error: {stage} was ended by {signal.Signals(-status).name}.", sys.stderr)
         return 128 - status
     return status
-
-
-def die_with_parent() -> None:
-    """On Linux, end this process when the one that forked it is killed; elsewhere it goes on to its end."""
-    import ctypes
-
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

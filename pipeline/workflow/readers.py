@@ -63,6 +63,11 @@ class Reader:
                 return list(LEARNT[number:])
         return []
 
+    def forget(self) -> None:
+        """Drop what is known of finished work: another process may have done some."""
+        for stage in LEARNT:
+            self.planner.forget(stage)
+
     def version(self, stage: str, role: str) -> Version:
         """A version that a finished stage has made."""
         made = self.planner.outputs(stage)

@@ -6,7 +6,6 @@ import argparse
 import functools
 import importlib
 import subprocess
-import time
 from collections.abc import Sequence
 
 from pipeline.base.cli import as_called
@@ -17,8 +16,8 @@ from pipeline.stages.sweep import command
 from pipeline.store.store import Version
 from pipeline.workflow import consecutive_stages
 from pipeline.workflow.config import replaced
-from pipeline.workflow.readers import ASKED, LEARNT, Reader, Readers
-from pipeline.workflow.stage_command import BODIES, NOTHING_TO_DO, WORK_TO_DO, do_work
+from pipeline.workflow.readers import ASKED, LEARNT, Readers
+from pipeline.workflow.stage_command import NOTHING_TO_DO, WORK_TO_DO
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,8 +32,10 @@ def main(argv: list[str] | None = None) -> int:
     plan = Readers(args.config, args.overrides)
     if args.write is not None:
         return write(plan, args.write, args.reader)
+    if args.jobs < 1:
+        raise ConfigError("--jobs", f"{args.jobs} is below 1.")
     launch = command(args.launch) if args.launch else []
-    if not launch and not args.check:
+    if (not launch or args.jobs > 1) and not args.check:
         consecutive_stages.require_fork()
     worked = False
     if plan.shared_work() is not None:
@@ -56,16 +57,15 @@ def main(argv: list[str] | None = None) -> int:
             return WORK_TO_DO
         worked = True
         say("readers", f"{len(readers)} readers, {undone} of them with work; the base is loaded once for all")
-        call = functools.partial(work, plan, readers, args.fresh)
+        consecutive_stages.import_bodies(LEARNT)
+        module = importlib.import_module("pipeline.stages.readers.train")
+        call = functools.partial(module.train, plan, readers, args.fresh, args.jobs)
         if launch:
             call()
-        else:
-            consecutive_stages.import_bodies(LEARNT)
-            if status := consecutive_stages.in_child("readers", call):
-                return status
-        for reader in readers:  # another process has done it
-            for stage in LEARNT:
-                reader.planner.forget(stage)
+        elif status := consecutive_stages.in_child("readers", call):
+            return status
+        for reader in readers:
+            reader.forget()
     record = plan.record(readers)
     assert record is not None
     return finish(plan, record, worked, launch, args)
@@ -92,23 +92,6 @@ def write(plan: Readers, prompt: str, names: Sequence[str]) -> int:
     module = importlib.import_module("pipeline.stages.readers.write")
     module.print_written(policies, prompt, plan.config.seed)
     return NOTHING_TO_DO
-
-
-def work(plan: Readers, readers: Sequence[Reader], fresh: bool) -> None:
-    """Do every reader's stages that have work, one reader after another, and the record of them.
-
-    In one process and on one base, which each policy's adapter is put on, and taken off again.
-    """
-    with importlib.import_module("pipeline.modeling.one_base").one_base():
-        for number, reader in enumerate(readers, 1):
-            for stage in reader.work():
-                planned = reader.planner.run_of(stage)
-                if planned.done() is None:
-                    say("readers", f"{number} of {len(readers)}, {reader.name}: {stage}")
-                    planned.started = time.time()
-                    do_work(planned, BODIES[stage], fresh)
-    if plan.record(readers) is None:
-        importlib.import_module("pipeline.stages.readers.record").publish(plan, readers)
 
 
 def finish(plan: Readers, record: Version, worked: bool, launch: Sequence[str], args: argparse.Namespace) -> int:
@@ -152,6 +135,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", default="configs/news_likes.yaml", help="experiment (default: %(default)s)")
     parser.add_argument("--check", action="store_true", help="only say whether there is work: exit 0 no, 3 yes")
     parser.add_argument("--fresh", action="store_true", help="start from the beginning, beside interrupted work")
+    parser.add_argument("--jobs", type=int, default=1, help="readers at a time (default: 1)")
     parser.add_argument("--launch", help="stands before -m pipeline.STAGE, such as 'accelerate launch'")
     parser.add_argument("--write", metavar="PROMPT", help="print what each policy writes after it, and end")
     parser.add_argument("--reader", nargs="+", default=[], metavar="NAME", help="with --write: of these alone")
