@@ -206,9 +206,11 @@ def _interrupted(runs: Path, work: Work) -> list[tuple[Path, Work]]:
         with contextlib.suppress(OSError, StoreError):  # finished and gone while we looked, or not ours to read
             before = _read(directory)
             last = Checkpoints(directory).latest()
-            if before is None or last is None or before.key == work.key or is_held(directory):
+            if before is None or last is None or before.key == work.key:
                 continue
-            if (before.name, before.stage, before.seed) == (work.name, work.stage, work.seed):
+            # Asked last: whoever asks holds it for an instant, and might keep others from work of their own.
+            same = (before.name, before.stage, before.seed) == (work.name, work.stage, work.seed)
+            if same and not is_held(directory):
                 found.append((last.stat().st_mtime, directory, before))
     return [(directory, before) for _, directory, before in sorted(found, key=lambda f: f[0], reverse=True)]
 

@@ -16,6 +16,7 @@ import yaml
 from pipeline.base.cli import run_cli
 from pipeline.base.errors import StoreError
 from pipeline.base.files import hold
+from pipeline.store import interrupted
 from pipeline.store.checkpoints import Checkpoints
 from pipeline.store.store import Store
 from pipeline.workflow.config import load_config
@@ -110,6 +111,16 @@ def test_other_settings_are_refused_and_named(experiment: Experiment) -> None:
         )
     assert experiment.started_at == [0]
     assert experiment() == 0
+
+
+# Mutation caught: whoever begins looks whether all work is held, which holds it: several that begin at once are in
+# each other's way.
+def test_work_under_another_name_is_not_touched(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment.dies(20, "name=y")
+    looked: list[Path] = []
+    monkeypatch.setattr(interrupted, "is_held", lambda directory: bool(looked.append(directory)))
+    assert experiment() == 0
+    assert looked == []
 
 
 def test_the_command_line_exits_2_in_one_line(experiment: Experiment) -> None:
