@@ -19,6 +19,7 @@ from pipeline.base.records import reader_of
 from pipeline.store.store import Store
 from tests.helpers.forks import Command, Commands
 from tests.stages.test_readers import CONFIG
+from tests.stages.test_resume import CLOCK
 
 pytestmark = pytest.mark.thorough
 
@@ -41,12 +42,13 @@ for name in set(TASTES) - set({KEPT!r}):
     del TASTES[name]
 step = PPOTrainer.step
 
-def work(root, reader, update, does, *words):
+def work(root, threads, reader, update, does, *words):
+    torch.set_num_threads(int(threads))
     root = Path(root)
 
     def upset(self, number):
+        (root / "threads").write_text(str(torch.get_num_threads()))
         if reader and f"-{{reader}}-" in self.args.output_dir and number == int(update):
-            (root / "threads").write_text(str(torch.get_num_threads()))
             if does == "fail":
                 raise ModelError("ppo", "has diverged.", "Mend it.")
             if does == "wait":
@@ -70,15 +72,15 @@ class Project:
         root.mkdir(exist_ok=True)
         (root / "tiny.yaml").write_text(yaml.safe_dump({**CONFIG, "data_dir": str(root / "data")}))
 
-    def start(self, *words: str, upset: tuple[str, int, str] = ("", 0, "")) -> Command:
+    def start(self, *words: str, upset: tuple[str, int, str] = ("", 0, ""), threads: int = 1) -> Command:
         """Args:
         upset: a reader, the update before which it happens, and what does.
         """
-        arguments = [str(self.root), *map(str, upset), *words, "ppo.save_steps=1"]
+        arguments = [str(self.root), str(threads), *map(str, upset), *words, "ppo.save_steps=1"]
         return self._commands.start(arguments, self.root / "out", self.root / "err")
 
-    def run(self, *words: str, upset: tuple[str, int, str] = ("", 0, "")) -> tuple[int, str, str]:
-        status = self.start(*words, upset=upset).wait()
+    def run(self, *words: str, **how: Any) -> tuple[int, str, str]:
+        status = self.start(*words, **how).wait()
         return status, (self.root / "out").read_text(), (self.root / "err").read_text()
 
     def ids(self) -> dict[str, list[str]]:
@@ -93,14 +95,8 @@ class Project:
         of: dict[str, list[dict[str, Any]]] = {}
         for name in (f"tiny-{reader}-{role}" for reader in NAMES for role in ("reward", "policy")):
             lines = (self.store.resolve(name).path / "metrics.jsonl").read_text().splitlines()
-            of[name] = [
-                {
-                    k: v
-                    for k, v in json.loads(line).items()
-                    if "time" not in k and "per_s" not in k and "speed" not in k
-                }
-                for line in lines
-            ]
+            rows = map(json.loads, lines)
+            of[name] = [{k: v for k, v in row.items() if k != "eps" and not k.endswith(CLOCK)} for row in rows]
         return of
 
     def left(self) -> list[str]:
@@ -150,6 +146,14 @@ def test_the_bytes_of_one_after_another(project: Project, in_turn: Project) -> N
     assert same(project.ids(), in_turn.ids())
     assert same(project.metrics(), in_turn.metrics())
     assert project.left() == []
+
+
+# Mutation caught: each process takes all threads.
+def test_threads_are_divided(project: Project) -> None:
+    status, out, err = project.run("--jobs", "3", threads=6)
+    assert status == 0, err
+    assert "[readers] 3 at a time, each with 2 of 6 threads\n" in out
+    assert (project.root / "threads").read_text() == "2"
 
 
 # Mutations caught: the others are ended with it; the status of the killed one is lost.

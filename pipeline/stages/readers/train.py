@@ -48,8 +48,9 @@ def train(plan: Readers, readers: Sequence[Reader], fresh: bool, jobs: int) -> N
         for number, reader in enumerate(readers, 1)
         if reader.work()
     }
+    jobs = min(jobs, len(readers))  # not of those with work: a continued reader has as many threads as before
     with one_base():
-        failed = at_a_time(plan, calls, min(jobs, len(calls))) if min(jobs, len(calls)) > 1 else in_turn(calls)
+        failed = at_a_time(plan, calls, jobs) if jobs > 1 and calls else in_turn(calls)
     for reader in readers:
         reader.forget()
     if failed:
