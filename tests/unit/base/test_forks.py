@@ -145,7 +145,9 @@ def test_each_end_is_told_and_no_failure_keeps_others_from_their_work(calls: Cal
 @pytest.mark.parametrize(
     ("sent", "status", "said"), [(signal.SIGINT, 130, "interrupted\n"), (signal.SIGTERM, 143, "")]
 )
-@pytest.mark.parametrize("how", [("waits", "waits2"), ("waits", "stubborn")])
+@pytest.mark.parametrize(
+    "how", [("waits", "waits2"), pytest.param(("waits", "stubborn"), marks=pytest.mark.thorough)]
+)
 def test_ends_reach_every_call(
     calls: Calls, sent: signal.Signals, status: int, said: str, how: tuple[str, str]
 ) -> None:
@@ -160,6 +162,7 @@ def test_ends_reach_every_call(
 
 
 # Mutations caught: no die_with_parent; no alarm.
+@pytest.mark.thorough
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the calls go on to their ends")
 def test_a_killed_parent_takes_every_call_with_it(calls: Calls) -> None:
     process, pids = calls.started_waiting("waits", "swallows")
