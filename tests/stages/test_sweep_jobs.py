@@ -22,9 +22,9 @@ from pipeline.workflow.sweeps import slurm, submission
 from pipeline.workflow.sweeps.command import Command
 from pipeline.workflow.sweeps.jobs import RETRIES
 from pipeline.workflow.sweeps.plan import parse_resource
-from tests.stages.test_sweep import DRIVER, Sweep, inside, small
+from tests.stages.test_sweep import DRIVER, Sweep, inside, ppo_outside, small
 
-__all__ = ["inside", "small"]
+__all__ = ["inside", "ppo_outside", "small"]
 
 
 class Job:
