@@ -61,7 +61,7 @@ def wait_at_ppo(some: Sweep) -> None:
     wait_until(lambda: calls.exists() and '"ppo 0.02 0"' in calls.read_text(), lambda: said(some))
 
 
-# Seen failing with: WITHOUT_NOTICES empty (the job ends, and is not queued again); jobs not looked up (four jobs).
+# Seen failing with: the jobs of the killed command not looked up.
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("inside")
