@@ -46,9 +46,9 @@ class Command:
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, process_group=0)
         try:
             status = process.wait()
-            if status in TOLD_TO_END and "SLURM_JOB_ID" in os.environ:
+            if status in TOLD_TO_END and os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
                 _wait_to_be_ended()
-        except submitit().core.utils.UncompletedJobError as err:
+        except RuntimeError as err:  # submitit's: the job's time was over too often
             self._write(first_line(err))
             raise
         finally:  # the job's time is over, or somebody else needs its place

@@ -122,7 +122,8 @@ class Submission:
         self.cluster, self.folder, self.queue = cluster, folder, SlurmQueue()
         self._resources = {**DEFAULTS, **resources}
         if cluster == "slurm":
-            self._resources["slurm_setup"] = [*SETUP, *resources.get("slurm_setup", ())]
+            own = resources.get("slurm_setup", ())
+            self._resources["slurm_setup"] = [*SETUP, *((own,) if isinstance(own, str) else own)]
         self._executor(folder)
 
     def submit(self, name: str, command: Command, folder: Path) -> Job:

@@ -13,7 +13,7 @@ from pipeline.workflow.sweeps.command import Command
 
 @pytest.fixture
 def outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.delenv("SUBMITIT_EXECUTOR", raising=False)
     (tmp_path / "outcome").write_text("of the time before")
     return tmp_path / "outcome"
 
@@ -49,7 +49,7 @@ def test_a_job_that_is_told_to_end_waits_for_slurm(
     outcome: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     slept: list[float] = []
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
     monkeypatch.setattr(job_command.time, "sleep", slept.append)
     with pytest.raises(SystemExit):
         Command(["sh", "-c", "kill $$"], outcome)()
@@ -57,18 +57,24 @@ def test_a_job_that_is_told_to_end_waits_for_slurm(
     assert "waiting for Slurm" in capfd.readouterr().out
 
 
-def test_an_interruption_ends_the_command(outcome: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+# What submitit's handler of the notice does: the job is queued again, or its time was over too often.
+@pytest.mark.parametrize(
+    ("ends_by", "written"),
+    [(SystemExit(255), None), (RuntimeError("Timed out too often."), "Timed out too often")],
+)
+def test_an_interruption_ends_the_command(
+    outcome: Path, monkeypatch: pytest.MonkeyPatch, ends_by: BaseException, written: str | None
+) -> None:
     class Interrupted(subprocess.Popen[bytes]):
         waited = False
 
         def wait(self, timeout: float | None = None) -> int:
             if not self.waited:
                 self.waited = True
-                raise SystemExit(255)  # submitit, which has queued the job again
+                raise ends_by
             return super().wait(timeout)
 
     monkeypatch.setattr(job_command.subprocess, "Popen", Interrupted)
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(type(ends_by)):
         Command(["sleep", "100"], outcome)()
-    assert ended.value.code == 255
-    assert not outcome.exists()
+    assert (outcome.read_text() if outcome.exists() else None) == written
