@@ -65,7 +65,7 @@ def wait_at_ppo(some: Sweep) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("inside")
-def test_a_killed_command_and_a_job_whose_time_is_over_change_nothing(
+def test_a_lost_command_and_a_job_whose_time_is_over_change_nothing(
     small: Sweep, cluster: SlurmCluster, tmp_path: Path
 ) -> None:
     small.script({"ppo 0.02 0": "wait"})
