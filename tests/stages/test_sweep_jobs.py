@@ -56,12 +56,18 @@ class Job:
 
 
 class Cluster:
-    """A double of submitit and of squeue; ``fates`` says of each job how it ends."""
+    """A double of submitit and of squeue.
+
+    Attributes:
+        fates: of each job, how it ends.
+        refusals: of each submission, what sbatch says against it.
+        silences: of each question to squeue, whether it stays unanswered.
+    """
 
     def __init__(self) -> None:
         self.fates, self.jobs, self.resources = list[str | None](), list[Job](), dict[str, Any]()
         self.refusals = list[str]()
-        self.silences = 0
+        self.silences = list[bool]()
 
     def AutoExecutor(self, folder: Path, cluster: str) -> Any:
         return SimpleNamespace(update_parameters=self.take, submit=lambda command: self.submit(command, folder))
@@ -83,8 +89,7 @@ class Cluster:
 
     def squeue(self, words: list[str], **_: Any) -> Any:
         assert words[0] == "squeue"
-        if self.silences:
-            self.silences -= 1
+        if self.silences and self.silences.pop(0):
             raise subprocess.CalledProcessError(1, words, stderr="slurm_load_jobs error: Unable to contact\n")
         lines = [job.line() for job in self.jobs]
         for job in self.jobs:
@@ -252,24 +257,12 @@ def test_a_refused_job_is_one_line_at_first_and_waits_for_others_later(
 def test_a_controller_that_is_away_is_waited_for(
     small: Sweep, cluster: Cluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cluster.silences = 1
+    cluster.silences = [True]
     with pytest.raises(
         ConfigError, match=r"Slurm does not answer: slurm_load_jobs error: Unable to contact\. Is this"
     ):
         small.run("--executor", "slurm")
-    real = cluster.squeue
-
-    def squeue(words: list[str], **more: Any) -> Any:
-        said = real(words, **more)
-        if len(cluster.jobs) == 2 and not cluster.silences and cluster.fates:
-            cluster.silences = cluster.fates.count("RUNNING")
-            cluster.fates = []
-            for job in cluster.jobs:
-                job.fate = None
-        return said
-
-    cluster.fates = ["RUNNING", "RUNNING"]
-    slurm.subprocess.run = squeue  # type: ignore[assignment]
+    cluster.silences = [False, True, True]  # no jobs yet; then once for each of the two jobs
     assert small.run("--executor", "slurm") == 0
     said = capsys.readouterr().out
     assert said.count("Slurm does not answer (slurm_load_jobs error: Unable to contact)") == 1
