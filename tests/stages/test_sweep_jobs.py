@@ -352,7 +352,7 @@ def test_killed_workers_change_nothing(small: Sweep, tmp_path: Path, monkeypatch
                 time.sleep(0.1)
             jobs = next((small.root / "data" / ".runs" / "sweeps").glob("*/jobs"))
             small.script({})
-            workers = sorted(int(path.name.split("_")[0]) for path in jobs.glob("*_submitted.pkl"))
+            workers = sorted(int(path.name.split("_")[0]) for path in jobs.glob("*/*_submitted.pkl"))
             killed = [worker for worker in workers if (Path("/proc") / str(worker)).exists()]
             for pid in [pid for worker in killed for pid in tree(worker)]:
                 with contextlib.suppress(ProcessLookupError):
