@@ -154,9 +154,9 @@ class Jobs:
                 if part.job is not None and not part.over and self._has_to_go_again(part, part.job):
                     part.job = None
                     waiting.insert(0, part)
+            self._tell_of_silence(self.submission.queue.problem)
             if all(part.over for part in parts):
                 return
-            self._tell_of_silence(self.submission.queue.problem)
             time.sleep(POLL_SECONDS)
 
     def _attach(self, parts: Sequence[Part]) -> None:
