@@ -248,7 +248,8 @@ def carry_out(chosen: Sequence[SweepRun], runs: Sequence[SweepRun], args: argpar
 
 def by_jobs(chosen: Sequence[SweepRun], runs: Sequence[SweepRun], args: argparse.Namespace) -> list[SweepRun]:
     """Do the unfinished runs as jobs of ``--executor``; returns those that failed."""
-    parts = [part for part in parts_of(runs, args) if part.left]
+    folder = runs[0].job.log.parent / "jobs"
+    parts = [part for part in parts_of(runs, args, folder) if part.left]
     if not parts:
         say("sweep", f"nothing to do: {len(chosen)} of {len(chosen)} runs are done")
         return []
@@ -258,7 +259,7 @@ def by_jobs(chosen: Sequence[SweepRun], runs: Sequence[SweepRun], args: argparse
 
     resources = dict(parse_resource(word) for word in args.resource)
     at_once = args.jobs or (None if args.executor == "slurm" else 1)
-    jobs = Jobs(args.executor, runs[0].job.log.parent / "jobs", resources, at_once, tell)
+    jobs = Jobs(args.executor, folder, resources, at_once, tell)
     say("sweep", f"{sum(len(part.left) for part in parts)} of {len(runs)} runs to do, in {len(parts)} jobs")
     with ended_by_sigterm():
         return jobs.carry_out(parts)
