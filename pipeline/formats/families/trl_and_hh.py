@@ -64,6 +64,8 @@ def check_no_names(row: Row, chosen: str, rejected: str) -> None:
     if len(chosen) > 100 or len(rejected) > 100:
         return
     others = [name for name in row if name not in ("prompt", "chosen", "rejected")]
+    if not others:
+        return
     two = [name for name in (chosen.strip(), rejected.strip()) if name in others]
     if len(two) < 2 and {known_side(chosen), known_side(rejected)} == {"a", "b"}:
         pairs = (list(pair) for pair in itertools.combinations(others, 2) if in_order(*pair) is not None)
