@@ -85,7 +85,7 @@ _JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":
 def canonical_json(value: object) -> str:
     """One spelling per value: sorted keys, no blanks, UTF-8 kept as it is."""
     if value.__class__ is list and {*map(type, texts := cast("list[str]", value))} == {str}:
-        return f"[{','.join(map(encode_basestring, texts))}]"  # what the encoder gives, in a third of the time
+        return f"[{','.join(map(encode_basestring, texts))}]"  # what the encoder gives, in two thirds of the time
     return _JSON.encode(value)
 
 

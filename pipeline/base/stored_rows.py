@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.files import disk_errors
+from pipeline.base.files import disk_error, disk_errors
 
-_BATCH = 500
-_SIZE = 8
+_BUFFER = 1 << 18
+_SIZE = 4
 
 
 class StoredRows:
-    """Tuples of texts, bytes, numbers and None, of which memory holds a batch.
+    """Tuples of texts, bytes, numbers and None, none of which memory holds.
 
-    The file has no name and is gone with the process. ``marshal`` is a tenth of the work of JSON, and reads nothing
-    but such values; no other version of Python has to read it.
+    The file has no name and is gone with the process. ``marshal`` is a tenth of the work of JSON, and reads
+    nothing but such values; no other version of Python has to read it.
 
     Args:
         directory: of the file; None for that of temporary files.
@@ -27,8 +27,7 @@ class StoredRows:
     def __init__(self, directory: Path | None = None) -> None:
         self._where = str(directory or tempfile.gettempdir())
         with disk_errors(self._where):
-            self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115
-        self._rows: list[tuple[Any, ...]] = []
+            self._file = tempfile.TemporaryFile(dir=directory, buffering=_BUFFER)  # noqa: SIM115
         self._length = 0
 
     def __len__(self) -> int:
@@ -40,22 +39,17 @@ class StoredRows:
         Raises:
             StoreError: the disk is full.
         """
-        self._rows.append(row)
+        spelled = marshal.dumps(row)
+        try:
+            self._file.write(len(spelled).to_bytes(_SIZE) + spelled)
+        except OSError as err:
+            raise disk_error(err, self._where) from err
         self._length += 1
-        if len(self._rows) == _BATCH:
-            self._flush()
-
-    def _flush(self) -> None:
-        batch = marshal.dumps(self._rows)
-        with disk_errors(self._where):
-            self._file.write(len(batch).to_bytes(_SIZE) + batch)
-        self._rows = []
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         """All rows; one pass at a time, and none is appended meanwhile."""
-        if self._rows:
-            self._flush()
         with disk_errors(self._where):
-            self._file.seek(0)
-        while size := self._file.read(_SIZE):
-            yield from marshal.loads(self._file.read(int.from_bytes(size)))
+            self._file.seek(0)  # which writes what is in the buffer
+        read = self._file.read
+        while size := read(_SIZE):
+            yield marshal.loads(read(int.from_bytes(size)))

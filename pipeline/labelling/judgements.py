@@ -145,20 +145,13 @@ class Judgements:
         """
         in_order = comparison.alike()[1]
         outcome = self._outcome(number, in_order)
-        if self._order is None and self._how == "majority" and self._count.alike:
-            return self._of_one_vote(number, comparison, outcome)
-        votes = sorted(self._votes(number, comparison.id, in_order), key=_in_order)
-        strengths = [(v.choice, v.margin) for v in votes for _ in range(v.count)]
+        votes = self._votes(number, comparison.id, in_order)
         several = outcome.n > 1 or self._how == "bradley_terry"
         who = f"{self._how}:{outcome.n}" if several else votes[0].annotator
-        margin = margin_of(outcome, self._margin, strengths) if outcome.choice in ("a", "b") else None
+        strengths = ((v.choice, v.margin) for v in votes for _ in range(v.count))
+        won = outcome.choice in ("a", "b") and (self._margin != "strength" or not self._margins.alike)
+        margin = margin_of(outcome, self._margin, strengths) if won else None
         return Decision(comparison, outcome, votes, who, margin)
-
-    def _of_one_vote(self, number: int, comparison: Comparison, outcome: Outcome) -> Decision:
-        """:meth:`decide` where nobody voted twice: most sets, and a third of the time."""
-        (vote,) = self._votes(number, comparison.id, comparison.alike()[1])
-        said = vote.margin if self._margin == "strength" else outcome.margin if self._margin == "share" else None
-        return Decision(comparison, outcome, [vote], vote.annotator, said if vote.choice in ("a", "b") else None)
 
     def choice(self, number: int) -> str | None:
         """The outcome's choice; which completion is ``a`` is unspecified."""
@@ -201,9 +194,8 @@ class Judgements:
         if outcome is None:
             choice = CHOICES[self._choice[self._places(number)[0]]]
             return _only(choice if in_order else turned(choice))
-        if not in_order and outcome.choice in ("a", "b"):
-            return replace(outcome, choice=turned(outcome.choice))
-        return outcome
+        turn = not in_order and outcome.choice in ("a", "b")
+        return replace(outcome, choice=turned(outcome.choice)) if turn else outcome
 
     def _settle(self) -> dict[int, Outcome]:
         """The outcomes, except of single votes under ``majority``, which :func:`_only` decides."""
@@ -225,7 +217,7 @@ class Judgements:
         """The comparisons to aggregate, in the order of their keys."""
         import numpy as np
 
-        if self._order is None and self._how == "majority" and self._count.alike:
+        if not self.several and self._how == "majority":
             return np.empty(0, np.int64)
         weights = None if self._count.alike else self._count.numpy()
         votes = np.bincount(np.frombuffer(self._of, np.uint32), weights, len(self._numbers))
@@ -236,9 +228,9 @@ class Judgements:
         import numpy as np
 
         self._names = list(self._people)
-        if len(self._of) == len(self._numbers):  # the vote on a comparison is where its number says
-            self._order = None
-            return
+        self._order = None
+        if len(self._of) == len(self._numbers):
+            return  # a comparison's vote is at its number
         of = np.array(self._of, np.uint32)
         self._order = np.argsort(of, kind="stable").astype(np.uint32)
         self._starts = np.zeros(len(self._numbers) + 1, np.uint32)
@@ -249,7 +241,7 @@ class Judgements:
             return [number]
         return self._order[self._starts[number] : self._starts[number + 1]].tolist()
 
-    def _votes(self, number: int, id: str, in_order: bool) -> Iterator[Annotation]:
+    def _votes(self, number: int, id: str, in_order: bool) -> list[Annotation]:
         counts: dict[tuple[Any, ...], int] = {}
         for i in self._places(number):
             choice: Choice = CHOICES[self._choice[i]]
@@ -258,7 +250,8 @@ class Judgements:
                 choice, a, b = turned(choice), b, a
             vote = (id, self._names[self._who[i]], choice, a, b, _value(self._margins[i]))
             counts[vote] = counts.get(vote, 0) + self._count[i]
-        return (Annotation(*vote, count=n) for vote, n in counts.items())
+        votes = [Annotation(*vote, count=n) for vote, n in counts.items()]
+        return sorted(votes, key=_in_order) if len(votes) > 1 else votes
 
 
 def summary(counts: Row) -> str:
