@@ -9,8 +9,8 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Literal, get_args
+from json.encoder import encode_basestring
+from typing import Any, Literal, cast, get_args
 
 Choice = Literal["a", "b", "tie", "both_bad"]
 CHOICES: tuple[Choice, ...] = get_args(Choice)
@@ -84,6 +84,8 @@ _JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":
 
 def canonical_json(value: object) -> str:
     """One spelling per value: sorted keys, no blanks, UTF-8 kept as it is."""
+    if value.__class__ is list and {*map(type, texts := cast("list[str]", value))} == {str}:
+        return f"[{','.join(map(encode_basestring, texts))}]"  # what the encoder gives, in two thirds of the time
     return _JSON.encode(value)
 
 
@@ -102,7 +104,7 @@ def short_hash(*texts: str) -> bytes:
     whole = hashlib.blake2b(digest_size=16)
     for text in texts:
         spelled = text.encode("utf-8", "surrogatepass")
-        whole.update(b"%d:" % len(spelled) + spelled)
+        whole.update(b"%d:%b" % (len(spelled), spelled))
     return whole.digest()
 
 
@@ -140,9 +142,24 @@ class Comparison:
     completion_b: str
     meta: dict[str, Any] = field(default_factory=dict[str, Any], compare=False)
 
-    @cached_property
+    @property
     def id(self) -> str:
-        return digest([self.prompt, self.completion_a, self.completion_b])
+        # As functools.cached_property, which takes a lock every time (Python 3.11).
+        known = self.__dict__.get("_id")
+        if known is None:
+            known = self.__dict__["_id"] = digest([self.prompt, self.completion_a, self.completion_b])
+        return known
+
+    def stored(self) -> tuple[Any, ...]:
+        """Its texts, and what is derived from them and takes a while, for :meth:`restored`."""
+        return self.prompt, self.completion_a, self.completion_b, self.id, self.alike()
+
+    @classmethod
+    def restored(cls, prompt: str, completion_a: str, completion_b: str, id: str, alike: Any) -> Comparison:
+        """The comparison of which these are :meth:`stored`."""
+        made = cls(prompt, completion_a, completion_b)
+        made.__dict__.update(_id=id, _alike=alike)
+        return made
 
     def alike(self) -> tuple[bytes, bool]:
         """(16 bytes that are equal for what people would call the same comparison, whether A is first in it).
@@ -150,13 +167,12 @@ class Comparison:
         Which side is A, and blanks around the texts, make no difference to whoever compares them. Which completion
         is first is as good as a coin's toss: agreement beyond chance supposes that sides mean nothing.
         """
-        return self._alike
-
-    @cached_property
-    def _alike(self) -> tuple[bytes, bool]:
-        a, b = self.completion_a.strip(), self.completion_b.strip()
-        key = short_hash(self.prompt.strip(), *sorted((a, b)))
-        return key, (a <= b) == (key[0] % 2 == 0)
+        known = self.__dict__.get("_alike")
+        if known is None:
+            a, b = self.completion_a.strip(), self.completion_b.strip()
+            key = short_hash(self.prompt.strip(), *((a, b) if a <= b else (b, a)))
+            known = self.__dict__["_alike"] = key, (a <= b) == (key[0] % 2 == 0)
+        return known
 
 
 @dataclass(frozen=True)

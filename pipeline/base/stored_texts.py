@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 IN_MEMORY = 16_000_000
 """Bytes of texts, above which they go to a temporary file (in ``TMPDIR``), which is gone with the process."""
 _READ = 1 << 20
+_TOGETHER = 2000
+"""Places of a selection that are looked at together."""
 
 
 class _Texts(Sequence[str]):
@@ -55,9 +57,14 @@ class _Texts(Sequence[str]):
 
 
 class StoredTexts(_Texts):
-    """Texts that are appended and read, in any order; eight bytes of memory each, and at most 16 MB of text."""
+    """Texts that are appended and read, in any order; eight bytes of memory each, and at most 16 MB of text.
 
-    def __init__(self, texts: Iterable[str] = ()) -> None:
+    Args:
+        distinct: whoever appends sees to it that no two are equal.
+    """
+
+    def __init__(self, texts: Iterable[str] = (), *, distinct: bool = False) -> None:
+        self.distinct = distinct
         self._ends = array("Q")
         self._tail = bytearray()
         self._file: Any = None
@@ -112,6 +119,21 @@ class StoredTexts(_Texts):
             yield held[start - held_from : end - held_from].decode("utf-8", "surrogatepass")
             start = end
 
+    def read(self, places: NDArray[np.integer[Any]] | array[int]) -> Iterator[str]:
+        """Those at these places, of which a few are read at once where they lie close together."""
+        import numpy as np
+
+        at = np.asarray(places, dtype=np.int64)
+        first, last = (int(at.min()), int(at.max())) if len(at) else (0, 0)
+        start = self._ends[first - 1] if first else 0
+        if not len(at) or self._ends[last] - start > _READ or self._ends[last] > self._written > start:
+            yield from map(self._at, at.tolist())
+            return
+        held = self._bytes(start, self._ends[last])
+        for place in at.tolist():
+            begin = self._ends[place - 1] if place else 0
+            yield held[begin - start : self._ends[place] - start].decode("utf-8", "surrogatepass")
+
     def at(self, places: NDArray[np.integer[Any]] | array[int]) -> SelectedTexts:
         """Those at these places, in this order; none is copied."""
         return SelectedTexts(self, places)
@@ -128,6 +150,17 @@ class SelectedTexts(_Texts):
 
     def _at(self, place: int) -> str:
         return self._texts[int(self._places[place])]
+
+    @property
+    def distinct(self) -> bool:
+        """Whether it is known that no two are equal."""
+        import numpy as np
+
+        return self._texts.distinct and len(np.unique(self._places)) == len(self._places)
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self._places), _TOGETHER):
+            yield from self._texts.read(self._places[start : start + _TOGETHER])
 
     def at(self, places: NDArray[np.integer[Any]]) -> SelectedTexts:
         """Those at these places of this selection."""

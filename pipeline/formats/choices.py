@@ -22,6 +22,7 @@ _TIE = {
     *("tie", "ties", "tied", "draw", "equal", "same", "thesame", "aboutthesame", "nopreference"),
     *("bothequal", "equallygood", "bothgood", "tiebothgood"),
 }
+_TIE_OF_MT_BENCH = re.compile(r"\s*\[\[\s*[cC]\s*\]\]\s*")
 _BOTH_BAD = {"bothbad", "tiebothbad", "botharebad", "equallybad"}
 _KIND = "(?:model|completion|response|answer|output|candidate|option|text|assistant|summary|side)"
 _WINS = "(?:(?:is)?(?:much|slightly|significantly|clearly)?(?:better|best|preferred)|wins|won|win)?"
@@ -36,6 +37,7 @@ _DOUBTED = re.compile(r"\W*[!~¬−–—-].*|.*([-−–—]\W*|\?.*)")
 _TOKEN = re.compile(r"[0-9]+|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_]+")
 _ORDERED = (("0", "1"), ("1", "2"), ("a", "b"), ("left", "right"), ("first", "second"))
 _CLASSES = ({"0", "1", "2"}, {"a", "b"}, {"left", "right"}, {"first", "second"})
+_ASCII_PUNCTUATION = bytes(c for c in range(128) if not chr(c).isalnum())
 _LONGEST = 60
 _AB: tuple[Choice, Choice] = ("a", "b")
 _WORDS = "a/b, left/right, first/second, model_a/model_b, response_1/response_2, A>B, tie, both_bad"
@@ -104,6 +106,8 @@ def spelled(value: object) -> str:
 
 def plain_word(word: str) -> str:
     """A word without case, blanks and punctuation: ``Response-1`` and ``response_1`` are the same."""
+    if word.isascii():  # the same in a tenth of the time
+        return word.lower().encode("ascii").translate(None, _ASCII_PUNCTUATION).decode("ascii")
     return re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", word).casefold())
 
 
@@ -113,9 +117,7 @@ def known_side(said: str) -> Choice | None:
     A bare ``1`` is none of them: where others write 0 and 1 it would be the second one.
     """
     word = plain_word(said)
-    if word in _TIE or re.fullmatch(
-        r"\s*\[\[\s*c\s*\]\]\s*", said.lower()
-    ):  # [[C]]: how MT-bench's judge says tie
+    if word in _TIE or (word == "c" and _TIE_OF_MT_BENCH.fullmatch(said)):
         return "tie"
     if word in _BOTH_BAD:
         return "both_bad"

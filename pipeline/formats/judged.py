@@ -222,6 +222,8 @@ def counted_votes(row: Row, said: str, sides: tuple[str, str] = ("chosen", "reje
     Raises:
         Refused: a cell that is no number of votes; a choice that was outvoted.
     """
+    if not any(column.startswith("votes_") for column in row):
+        return {}
     named = {f"votes_{sides[0]}": "chosen", f"votes_{sides[1]}": "rejected", "votes_both_bad": "both_bad"}
     named |= dict.fromkeys(TIED_VOTES, "tie")
     counts = {"chosen": 0, "rejected": 0, "tie": 0, "both_bad": 0}

@@ -60,7 +60,7 @@ class Decision:
 
     def vote_rows(self) -> Iterator[Row]:
         """Rows of :data:`pipeline.base.records.VOTES`."""
-        several = Counter(vote.annotator for vote in self.votes)
+        several = Counter(vote.annotator for vote in self.votes) if len(self.votes) > 1 else Counter[str]()
         for vote in self.votes:
             who: list[Any] = [vote.comparison_id, vote.annotator]
             if several[vote.annotator] > 1:
@@ -97,6 +97,7 @@ class Judgements:
         self._margins, self._scores = Column("d", math.nan), (Column("d", math.nan), Column("d", math.nan))
         self._ends: dict[int, tuple[int, int]] = {}
         self._settled: dict[int, Outcome] | None = None
+        self._order: NDArray[np.uint32] | None = None
         self._names: list[str] = []
 
     def add(self, comparison: Comparison, vote: Annotation, within: str | None = None) -> tuple[int, bool]:
@@ -143,14 +144,13 @@ class Judgements:
             comparison: the texts kept by :meth:`add`.
         """
         in_order = comparison.alike()[1]
-        outcome = self._outcome(number)
-        if not in_order and outcome.choice in ("a", "b"):
-            outcome = replace(outcome, choice=turned(outcome.choice))
-        votes = sorted(self._votes(number, comparison.id, in_order), key=_in_order)
-        strengths = ((v.choice, v.margin) for v in votes for _ in range(v.count))
+        outcome = self._outcome(number, in_order)
+        votes = self._votes(number, comparison.id, in_order)
         several = outcome.n > 1 or self._how == "bradley_terry"
         who = f"{self._how}:{outcome.n}" if several else votes[0].annotator
-        margin = margin_of(outcome, self._margin, strengths) if outcome.choice in ("a", "b") else None
+        strengths = ((v.choice, v.margin) for v in votes for _ in range(v.count))
+        won = outcome.choice in ("a", "b") and (self._margin != "strength" or not self._margins.alike)
+        margin = margin_of(outcome, self._margin, strengths) if won else None
         return Decision(comparison, outcome, votes, who, margin)
 
     def choice(self, number: int) -> str | None:
@@ -187,11 +187,15 @@ class Judgements:
         table = np.bincount(cell, weights=self._count.numpy(), minlength=n * k).reshape(n, k).astype(np.int64)
         return agreement(table, np.arange(n))
 
-    def _outcome(self, number: int) -> Outcome:
+    def _outcome(self, number: int, in_order: bool = True) -> Outcome:
         if self._settled is None:
             self._settled = self._settle()
         outcome = self._settled.get(number)
-        return outcome if outcome is not None else _only(CHOICES[self._choice[self._places(number)[0]]])
+        if outcome is None:
+            choice = CHOICES[self._choice[self._places(number)[0]]]
+            return _only(choice if in_order else turned(choice))
+        turn = not in_order and outcome.choice in ("a", "b")
+        return replace(outcome, choice=turned(outcome.choice)) if turn else outcome
 
     def _settle(self) -> dict[int, Outcome]:
         """The outcomes, except of single votes under ``majority``, which :func:`_only` decides."""
@@ -213,6 +217,8 @@ class Judgements:
         """The comparisons to aggregate, in the order of their keys."""
         import numpy as np
 
+        if not self.several and self._how == "majority":
+            return np.empty(0, np.int64)
         weights = None if self._count.alike else self._count.numpy()
         votes = np.bincount(np.frombuffer(self._of, np.uint32), weights, len(self._numbers))
         several = np.flatnonzero(votes > 1) if self._how == "majority" else np.arange(len(self._numbers))
@@ -222,23 +228,30 @@ class Judgements:
         import numpy as np
 
         self._names = list(self._people)
+        self._order = None
+        if len(self._of) == len(self._numbers):
+            return  # a comparison's vote is at its number
         of = np.array(self._of, np.uint32)
         self._order = np.argsort(of, kind="stable").astype(np.uint32)
         self._starts = np.zeros(len(self._numbers) + 1, np.uint32)
         np.cumsum(np.bincount(of, minlength=len(self._numbers)), out=self._starts[1:])
 
     def _places(self, number: int) -> list[int]:
+        if self._order is None:
+            return [number]
         return self._order[self._starts[number] : self._starts[number + 1]].tolist()
 
-    def _votes(self, number: int, id: str, in_order: bool) -> Iterator[Annotation]:
-        counts = Counter[tuple[Any, ...]]()
+    def _votes(self, number: int, id: str, in_order: bool) -> list[Annotation]:
+        counts: dict[tuple[Any, ...], int] = {}
         for i in self._places(number):
             choice: Choice = CHOICES[self._choice[i]]
-            a, b = (_value(column[i]) for column in self._scores)
+            a, b = _value(self._scores[0][i]), _value(self._scores[1][i])
             if not in_order:
                 choice, a, b = turned(choice), b, a
-            counts[id, self._names[self._who[i]], choice, a, b, _value(self._margins[i])] += self._count[i]
-        return (Annotation(*vote, count=n) for vote, n in counts.items())
+            vote = (id, self._names[self._who[i]], choice, a, b, _value(self._margins[i]))
+            counts[vote] = counts.get(vote, 0) + self._count[i]
+        votes = [Annotation(*vote, count=n) for vote, n in counts.items()]
+        return sorted(votes, key=_in_order) if len(votes) > 1 else votes
 
 
 def summary(counts: Row) -> str:

@@ -8,12 +8,14 @@ template or ``<sep>`` in a user's rows, is encoded as that token, and a sampled 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jinja2 import TemplateError
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from pipeline.base.errors import ModelError, first_line
 from pipeline.formats.detect import Message, Render, render_plain
@@ -34,7 +36,7 @@ def encode_prompts(tokenizer: Tokenizer, prompts: Sequence[str], max_length: int
         return []
     bos_id = cast("int | None", tokenizer.bos_token_id)
     start = bos_id if bos_id is not None and _usable(tokenizer, bos_id) else eos_id(tokenizer)
-    rows = cast("list[list[int]]", tokenizer(list(prompts), add_special_tokens=False)["input_ids"])
+    rows = encode_completions(tokenizer, prompts)
     return [(row or [start])[-max_length:] if max_length else (row or [start]) for row in rows]
 
 
@@ -105,7 +107,22 @@ def encode_completions(tokenizer: Tokenizer, completions: Sequence[str]) -> list
     """Ids of each completion; no special token is added."""
     if not completions:
         return []
-    return cast("list[list[int]]", tokenizer(list(completions), add_special_tokens=False)["input_ids"])
+    texts = list(completions)
+    if not _is_plain(type(tokenizer)) or tokenizer.split_special_tokens:
+        return cast("list[list[int]]", tokenizer(texts, add_special_tokens=False)["input_ids"])
+    # What calling it does, without masks and offsets: three quarters of the time.
+    backend: Any = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = False
+    return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+
+@cache
+def _is_plain(kind: type[Any]) -> bool:
+    """Whether texts go to the tokenizers library as they are: some classes change them before, or have no such."""
+    plain: Any = PreTrainedTokenizerFast
+    return issubclass(kind, plain) and (kind.__call__, kind._encode_plus) == (plain.__call__, plain._encode_plus)
 
 
 def decode(tokenizer: Tokenizer, ids: Sequence[int]) -> str:

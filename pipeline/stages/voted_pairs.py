@@ -5,18 +5,16 @@ The texts of a million judgements do not fit into memory, so they are kept in te
 
 from __future__ import annotations
 
-import json
-import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from pipeline.annotators import Source
-from pipeline.base.files import disk_errors
 from pipeline.base.process import watched
 from pipeline.base.records import Comparison, preference_from
+from pipeline.base.stored_rows import StoredRows
 from pipeline.labelling.judgements import KINDS, Decision, Judgements, summary
 
 Row = dict[str, Any]
@@ -42,19 +40,17 @@ class Voted:
         )
         self._splits = array("B")  # an index into self._names
         self._names: list[str | None] = []
-        self._files: list[IO[str]] = []  # the texts of each comparison, by its split
-        self._line = array("I")  # of its file
-        self._written: list[int] = []
+        self._stored: list[StoredRows] = []  # (number, comparison) by split
+        self._line = array("I")  # of its split's
         prompts = set[int]()
         self._directory = directory if directory.is_dir() else None
-        with disk_errors(str(directory)):
-            for comparison, vote in watched(source.judged(), "collect", "judgements read"):
-                number, kept = self._judgements.add(comparison, vote)
-                if kept:
-                    split = side(comparison.prompt, (comparison.completion_a, comparison.completion_b))
-                    self._keep(number, comparison, self._number_of(split))
-                    if len(prompts) < MOST_PROMPTS:
-                        prompts.add(hash(comparison.prompt))
+        for comparison, vote in watched(source.judged(), "collect", "judgements read"):
+            number, kept = self._judgements.add(comparison, vote)
+            if kept:
+                split = side(comparison.prompt, (comparison.completion_a, comparison.completion_b))
+                self._keep(number, comparison, self._number_of(split))
+                if len(prompts) < MOST_PROMPTS:
+                    prompts.add(hash(comparison.prompt))
         self.prompts = len(prompts)
         self._kinds = Counter[tuple[str | None, str]]()
         for number, split in enumerate(self._splits):
@@ -65,18 +61,13 @@ class Voted:
         if number == len(self._line):
             self._line.append(0)
             self._splits.append(0)
-        self._line[number], self._splits[number] = self._written[split], split
-        self._written[split] += 1
-        texts = (comparison.prompt, comparison.completion_a, comparison.completion_b)
-        if self._names[split] is not None:
-            self._files[split].write(json.dumps([number, *texts], ensure_ascii=False) + "\n")
+        self._line[number], self._splits[number] = len(self._stored[split]), split
+        self._stored[split].append((number, *comparison.stored()) if self._names[split] is not None else ())
 
     def _number_of(self, split: str | None) -> int:
         if split not in self._names:
             self._names.append(split)
-            self._written.append(0)
-            file = tempfile.TemporaryFile("w+", dir=self._directory, encoding="utf-8")  # noqa: SIM115
-            self._files.append(file)
+            self._stored.append(StoredRows(self._directory))
         return self._names.index(split)
 
     def _counted(self) -> Row:
@@ -104,7 +95,9 @@ class Voted:
             annotation = decision.annotation()
             row = preference_from(decision.comparison, annotation) if annotation is not None else None
             if row is not None:
-                yield {"id": row.id, **vars(row)}
+                # The id is of the three texts in their order, as the comparison's is.
+                row_id = decision.comparison.id if row.chosen == decision.comparison.completion_a else row.id
+                yield {"id": row_id, **vars(row)}
 
     def votes(self, split: str) -> Iterator[Row]:
         """Every vote, ties included."""
@@ -131,9 +124,8 @@ class Voted:
         if split not in self._names:
             return
         own = self._names.index(split)
-        self._files[own].seek(0)
-        lines = watched(self._files[own], "collect", f"comparisons of split {split} written", self._written[own])
-        for at, line in enumerate(lines):
-            number, *texts = json.loads(line)
+        stored = self._stored[own]
+        rows = watched(stored, "collect", f"comparisons of split {split} written", len(stored))
+        for at, (number, *comparison) in enumerate(rows):
             if self._line[number] == at and self._splits[number] == own:  # else longer texts came later
-                yield number, Comparison(*texts)
+                yield number, Comparison.restored(*comparison)

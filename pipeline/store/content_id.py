@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from pipeline.base.errors import DataError
 from pipeline.base.records import digest
 from pipeline.store.manifest import FileEntry
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 # Weights decide a model's identity. Its text files hold paths and dates of the machine that wrote them.
 _WEIGHTS = frozenset({".safetensors", ".bin", ".pt", ".pth", ".npz", ".npy"})
@@ -36,7 +41,8 @@ class RowIds:
         self._ids = bytearray()
         self._directory = directory
         self._file: IO[bytes] | None = None
-        self._runs = 0
+        self._ends: list[NDArray[np.int64]] = []
+        """Of each run in the file, where ids with each first byte end."""
 
     def add(self, batch: Any, where: str) -> None:
         """Add the rows of a pyarrow record batch."""
@@ -51,7 +57,7 @@ class RowIds:
             self._file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115
         self._file.write(run)
         del self._ids[: RUN * _ID]
-        self._runs += 1
+        self._ends.append(_ends_by_byte(run))
 
     def digest(self) -> str:
         """sha256 over the sorted ids: the same rows in another order are the same content."""
@@ -61,17 +67,26 @@ class RowIds:
         import numpy as np
 
         self._file.flush()
-        written = np.memmap(self._file, f"S{_ID}", "r", shape=(self._runs, RUN))
-        runs = [*written, *([np.frombuffer(last, f"S{_ID}")] if last else [])]
-        whole, starts = hashlib.sha256(), [0] * len(runs)
-        # Ids are hashes: a 256th of them begins with any one byte.
-        for byte in range(1, 257):
-            ends = [len(run) if byte == 256 else int(np.searchsorted(run, bytes([byte]))) for run in runs]
-            part = np.concatenate([run[a:b] for run, a, b in zip(runs, starts, ends, strict=True)])
-            part.sort()
-            whole.update(part.tobytes())
-            starts = ends
+        ends = [np.insert(of_run, 0, 0) for of_run in (*self._ends, _ends_by_byte(last))]
+        whole = hashlib.sha256()
+        # Ids are hashes: a 256th of them begins with any one byte. Mapped pages would count as memory.
+        for byte in range(256):
+            spans = [(int(of_run[byte]) * _ID, int(of_run[byte + 1]) * _ID) for of_run in ends]
+            parts = [self._part(number, start, end) for number, (start, end) in enumerate(spans[:-1])]
+            whole.update(_sorted_ids(bytearray(b"".join([*parts, last[slice(*spans[-1])]]))))
         return whole.hexdigest()
+
+    def _part(self, run: int, start: int, end: int) -> bytes:
+        assert self._file is not None
+        return os.pread(self._file.fileno(), end - start, run * RUN * _ID + start)
+
+
+def _ends_by_byte(ids: bytearray) -> NDArray[np.int64]:
+    """(256,) of sorted ids, how many begin with no greater byte than each."""
+    import numpy as np
+
+    first = np.frombuffer(ids, np.uint8)[::_ID]
+    return np.cumsum(np.bincount(first, minlength=256))
 
 
 def _sorted_ids(ids: bytearray) -> bytearray:

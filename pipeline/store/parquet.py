@@ -88,7 +88,7 @@ class SplitWriter:
             DataError: a row that does not fit the columns; nothing in it is dropped silently.
         """
         stream = iter(rows)
-        while chunk := [dict(row) for row in islice(stream, GROUP_ROWS)]:
+        while chunk := list(islice(stream, GROUP_ROWS)):
             batch = self._to_batch(chunk)
             self._write_batch(batch)
             yield batch
@@ -114,7 +114,7 @@ class SplitWriter:
         with contextlib.suppress(OSError):
             self._sink.close()
 
-    def _to_batch(self, chunk: list[Row]) -> Any:
+    def _to_batch(self, chunk: list[Mapping[str, Any]]) -> Any:
         pa, _ = arrow()
         if self.schema is None:
             # from_pylist looks at the first row only; a column may first appear later.
@@ -124,6 +124,8 @@ class SplitWriter:
         nested = [f for f in self.schema if pa.types.is_nested(f.type)]
         for at, row in enumerate(chunk, start=self.rows):
             # pyarrow drops keys that the schema lacks without a word.
+            if row.keys() <= known and not nested:
+                continue
             extra = [k for k in row if k not in known]
             extra += [p for f in nested for p in _unstored(row.get(f.name), f.type, f.name)]
             if extra:
@@ -139,7 +141,7 @@ class SplitWriter:
                 "Pass a schema, or mend the rows.",
             ) from err
 
-    def _infer(self, names: list[str], chunk: list[Row]) -> Any:
+    def _infer(self, names: list[str], chunk: list[Mapping[str, Any]]) -> Any:
         pa, _ = arrow()
         fields: list[Any] = []
         for name in names:

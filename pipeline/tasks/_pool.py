@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.base.errors import DataError
 from pipeline.base.key_numbers import KeyNumbers
 from pipeline.base.records import bucket, short_hash, split_of
-from pipeline.base.stored_texts import StoredTexts, in_order
+from pipeline.base.stored_texts import SelectedTexts, StoredTexts, in_order
 from pipeline.tasks import Split
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,8 @@ def _order(prompts: Sequence[str], salt: str) -> np.ndarray:
 
 def distinct_texts(texts: Sequence[str]) -> Sequence[str]:
     """Each text once, in the order of their first occurrences."""
+    if isinstance(texts, StoredTexts | SelectedTexts) and texts.distinct:
+        return texts
     seen = KeyNumbers()
     firsts = array("I", (place for place, text in enumerate(texts) if seen.add(short_hash(text))[1]))
     return texts if len(firsts) == len(texts) else in_order(texts, np.asarray(firsts))
@@ -70,7 +72,7 @@ def pool_by_hash(prompts: Iterable[str], test_share: float, dataset: str, *, alo
     Raises:
         DataError: fewer than 2 distinct prompts (none, if ``alone``), or a split that hashing leaves empty.
     """
-    distinct = StoredTexts()
+    distinct = StoredTexts(distinct=True)
     _stored_once(prompts, distinct, KeyNumbers())
     if len(distinct) < (1 if alone else 2):
         number = f"one distinct prompt ({_short(distinct[0])})" if distinct else "no prompt"
@@ -101,7 +103,7 @@ def pool_by_name(train: Iterable[str], test: Iterable[str], dataset: str) -> Pro
     Raises:
         DataError: a split without prompts, or a test split that is wholly in train.
     """
-    both, seen = StoredTexts(), KeyNumbers()
+    both, seen = StoredTexts(distinct=True), KeyNumbers()
     end = _stored_once(train, both, seen)
     if _stored_once(test, both, seen) == end or not end:
         what = "every prompt of the test split is in train." if end else "the train split has no prompt."

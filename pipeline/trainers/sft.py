@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from pipeline.base.errors import DataError
-from pipeline.base.process import main_process, watched
+from pipeline.base.process import main_process, say, watched
 from pipeline.base.stored_texts import SelectedTexts, StoredTexts
 from pipeline.formats.messages import Message, Render
 from pipeline.modeling.lora import fuse_lora, lora_config, merge_into
@@ -36,6 +36,8 @@ from pipeline.workflow.sections.sft import SFTFields
 
 Corpus = Sequence[str] | Sequence[Sequence[Message]]
 """Texts, or conversations."""
+TOKENIZER_TEXTS = 1_000_000
+"""Texts that a new tokenizer learns from, at most: learning holds every distinct word of them."""
 
 
 @dataclass
@@ -88,10 +90,20 @@ def scratch_model(
     """A new GPT-2 and its tokenizer, a function of the seed; with a chat template for conversations."""
     set_seed(args.seed)
     if tokenizer is None:
-        contents = (text if isinstance(text, str) else "\n".join(_contents(text)) for text in corpus)
+        learnt = tokenizer_texts(corpus)
+        contents = (text if isinstance(text, str) else "\n".join(_contents(text)) for text in learnt)
         tokenizer = train_tokenizer(contents, args.vocab_size, chat=not is_plain(corpus))
     shape = {k: getattr(args, k) for k in ("n_layer", "n_embd", "n_head", "n_positions")}
     return new_gpt2(tokenizer, **shape), tokenizer
+
+
+def tokenizer_texts(corpus: Corpus) -> Iterable[str | Sequence[Message]]:
+    """The corpus, or of one above :data:`TOKENIZER_TEXTS` every second, third ... text."""
+    step = -(-len(corpus) // TOKENIZER_TEXTS)
+    if step <= 1:
+        return corpus
+    say("sft", f"the tokenizer learns from {-(-len(corpus) // step):,} of {len(corpus):,} texts")
+    return (corpus[place] for place in range(0, len(corpus), step))
 
 
 def _contents(conversation: Sequence[Message]) -> Iterator[str]:

@@ -44,6 +44,8 @@ SCORES = (
 )
 """Columns in which sets say how good the two sides were; equal ones are a tie."""
 
+_TEXTS = frozenset(("prompt", "chosen", "rejected"))
+
 
 def trl(row: Row, how: Reading) -> list[JudgedRow]:
     """``prompt``, ``chosen``, ``rejected``."""
@@ -63,7 +65,9 @@ def check_no_names(row: Row, chosen: str, rejected: str) -> None:
     """
     if len(chosen) > 100 or len(rejected) > 100:
         return
-    others = [name for name in row if name not in ("prompt", "chosen", "rejected")]
+    others = [name for name in row if name not in _TEXTS]
+    if not others:
+        return
     two = [name for name in (chosen.strip(), rejected.strip()) if name in others]
     if len(two) < 2 and {known_side(chosen), known_side(rejected)} == {"a", "b"}:
         pairs = (list(pair) for pair in itertools.combinations(others, 2) if in_order(*pair) is not None)
@@ -192,6 +196,8 @@ def hh(row: Row, how: Reading) -> list[JudgedRow]:
 
 def _row(row: Row, how: Reading, prompt: str, chosen: str, rejected: str) -> JudgedRow:
     check_texts(prompt, chosen, rejected)
+    if row.keys() <= _TEXTS:
+        return JudgedRow(prompt, chosen, rejected)
     meta: dict[str, Any] = {k: v for k, v in row.items() if k.startswith("votes_") and v is not None}
     bad = yes(row.get("both_bad"), "both_bad")
     tie = yes(row.get("tie"), "tie") or bad

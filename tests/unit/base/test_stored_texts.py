@@ -47,6 +47,25 @@ def test_some_of_them_in_another_order(monkeypatch: pytest.MonkeyPatch) -> None:
     assert in_order(TEXTS, np.array([5, 3])) == [TEXTS[5], TEXTS[3]]
 
 
+# Mutations caught: a read from the first place asked for; one that goes on into what is not written; no limit.
+@pytest.mark.parametrize(("held", "read"), [(10**6, 1 << 20), (100, 1 << 20), (100, 37), (3000, 1 << 20)])
+def test_some_of_them_one_after_another(held: int, read: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored_texts, "IN_MEMORY", held)
+    monkeypatch.setattr(stored_texts, "_READ", read)
+    monkeypatch.setattr(stored_texts, "_TOGETHER", 7)
+    texts = StoredTexts(TEXTS)
+    for places in (range(0, 400, 3), range(399, -1, -1), [5, 5, 0, 0, 399, 1], []):
+        assert list(texts.at(np.array(places, np.uint32))) == [TEXTS[i] for i in places]
+
+
+# Mutation caught: a place that is asked for twice.
+def test_whether_they_are_known_to_differ() -> None:
+    texts = StoredTexts(["a", "b", "c"], distinct=True)
+    assert texts.at(array("I", [2, 0])).distinct
+    assert not texts.at(array("I", [2, 0, 2])).distinct
+    assert not StoredTexts(["a", "b"]).at(array("I", [1, 0])).distinct
+
+
 def test_a_forked_process_does_not_move_the_place_that_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stored_texts, "IN_MEMORY", 0)
     texts = StoredTexts(TEXTS)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.base.errors import DataError
-from pipeline.formats.choices import apart, in_order
+from pipeline.formats.choices import apart, in_order, known_side, plain_word
 from pipeline.formats.detect import JudgedRow, Unusable, detect_format
 from tests.helpers.read_rows import read, short, who
 
@@ -246,3 +246,17 @@ def test_a_number_with_a_plus_and_an_empty_cell_can_be_mapped() -> None:
         assert named("x", "y", empty, choices={"x": "a", "": "tie"}) == "one = two"
         assert named("x", "y", empty, choices={"x": "a"}) == "no verdict"
     assert named("x", "y", "  ") == "no verdict"
+
+
+# Mutations caught: an underscore that stays; a capital that stays; a digit that goes.
+def test_a_word_of_ascii_is_made_plain_as_any_other() -> None:
+    whole = "".join(map(chr, range(128)))
+    assert plain_word(whole) == plain_word(whole + "é").removesuffix("é")
+    assert plain_word("Response_1 [[B]]!") == "response1b"
+    assert [known_side(word) for word in ("[[C]]", " [[ c ]]\n", "c", "[C]", "C")] == [
+        "tie",
+        "tie",
+        None,
+        None,
+        None,
+    ]

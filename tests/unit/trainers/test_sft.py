@@ -13,7 +13,8 @@ from trl import SFTConfig, SFTTrainer
 
 from pipeline.modeling.lora import lora_config, merge_into
 from pipeline.modeling.precision import cast_base_to_bf16
-from pipeline.trainers.sft import SFTSection, Trainer
+from pipeline.trainers import sft
+from pipeline.trainers.sft import SFTSection, Trainer, tokenizer_texts
 from tests.conftest import tiny_gpt2, tiny_llama, tiny_tokenizer
 from tests.unit.modeling.unpadded.test_rows import tiny_bloom, tiny_mistral
 
@@ -101,3 +102,12 @@ def test_a_base_in_bf16_learns_as_one_in_fp32_and_is_merged_in_its_own_precision
     # Mutation caught: the update added to the rounded weights.
     expected = model.transformer.h[0].attn.c_attn.weight + layer.get_delta_weight("default")
     assert torch.equal(merged.transformer.h[0].attn.c_attn.weight, expected)
+
+
+# Mutations caught: the first ones alone, of a sorted corpus; a step that leaves out more than it has to.
+@pytest.mark.parametrize(("most", "read"), [(7, "abcdefg"), (6, "aceg"), (4, "aceg"), (3, "adg"), (1, "a")])
+def test_a_tokenizer_learns_from_every_part_of_a_large_corpus(
+    most: int, read: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sft, "TOKENIZER_TEXTS", most)
+    assert "".join(map(str, tokenizer_texts([*"abcdefg"]))) == read
