@@ -111,7 +111,7 @@ def killed_at(step: int, launcher: Launcher, stage: str, data: Path) -> None:
 @pytest.mark.parametrize(
     ("stage", "then", "ranks"), [("reward", FSDP2, 3), ("reward", NONE, 1), ("sft", FSDP2, 2)]
 )
-def test_a_killed_one_goes_on(stage: str, then: Mapping[str, str], ranks: int, launchers: dict[str, Launcher]):
+def test_one_that_died_goes_on(stage: str, then: Mapping[str, str], ranks: int, launchers: dict[str, Launcher]):
     """On other ranks, and without sharding where one machine is large enough after all."""
     launcher = launchers["pairs"]
     whole, ours = launcher.copy(f"{stage}-{ranks}-left"), launcher.copy(f"{stage}-{ranks}-killed")
