@@ -194,8 +194,9 @@ class Judgements:
         if outcome is None:
             choice = CHOICES[self._choice[self._places(number)[0]]]
             return _only(choice if in_order else turned(choice))
-        turn = not in_order and outcome.choice in ("a", "b")
-        return replace(outcome, choice=turned(outcome.choice)) if turn else outcome
+        if not in_order and outcome.choice in ("a", "b"):
+            return replace(outcome, choice=turned(outcome.choice))
+        return outcome
 
     def _settle(self) -> dict[int, Outcome]:
         """The outcomes, except of single votes under ``majority``, which :func:`_only` decides."""
