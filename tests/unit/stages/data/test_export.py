@@ -50,7 +50,9 @@ def vote(comparison_id: str, annotator: str, choice: str | None, consent: str | 
 
 def comparisons(store: Store, rows: list[Comparison]) -> Version:
     with store.draft("x-comparisons", kind="comparisons", stage="collect") as draft:
-        found = [{"id": c.id, **{k: v for k, v in vars(c).items() if k != "meta"}} for c in rows]
+        found = [
+            {name: getattr(c, name) for name in ("id", "prompt", "completion_a", "completion_b")} for c in rows
+        ]
         draft.write_rows("train", found, schema=COMPARISONS)
     return draft.version
 

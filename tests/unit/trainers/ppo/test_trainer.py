@@ -152,6 +152,11 @@ def test_zero_lora_has_no_divergence(tmp_path: Path):
     assert metrics["objective/kl_k3"] == pytest.approx(0.0, abs=1e-5)
 
 
+def by_ids(samples: Samples) -> torch.Tensor:
+    """Scores that differ whatever was sampled: of equal ones nothing is learnt but rounding."""
+    return torch.tensor([sum(ids) % 11 / 11 for ids in samples.completion_ids])
+
+
 @pytest.mark.parametrize("make", [tiny_gpt2, tiny_llama])
 def test_a_trunk_computed_once_changes_nothing(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from peft import get_peft_model
@@ -172,7 +177,8 @@ def test_a_trunk_computed_once_changes_nothing(make: Any, tmp_path: Path, monkey
             base, r=4, alpha=8, dropout=0.0, target_modules=None, task_type="CAUSAL_LM", first_layer=1
         )
         model = get_peft_model(base, config, adapter_name="policy").eval()
-        made = trainer(tmp_path, model, trunk_layers=below, per_device_train_batch_size=4, num_ppo_epochs=2)
+        options = {"trunk_layers": below, "per_device_train_batch_size": 4, "num_ppo_epochs": 2}
+        made = trainer(tmp_path, model, scorer=by_ids, **options)
         made.step(0)
         made.step(1)
         results.append(trained(made))
