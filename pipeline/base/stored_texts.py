@@ -123,14 +123,14 @@ class StoredTexts(_Texts):
         """Those at these places, of which a few are read at once where they lie close together."""
         import numpy as np
 
-        at = np.asarray(places, dtype=np.int64)
-        first, last = (int(at.min()), int(at.max())) if len(at) else (0, 0)
+        at: list[int] = np.asarray(places, dtype=np.int64).tolist()
+        first, last = (min(at), max(at)) if at else (0, 0)
         start = self._ends[first - 1] if first else 0
-        if not len(at) or self._ends[last] - start > _READ or self._ends[last] > self._written > start:
-            yield from map(self._at, at.tolist())
+        if not at or self._ends[last] - start > _READ or self._ends[last] > self._written > start:
+            yield from map(self._at, at)
             return
         held = self._bytes(start, self._ends[last])
-        for place in at.tolist():
+        for place in at:
             begin = self._ends[place - 1] if place else 0
             yield held[begin - start : self._ends[place] - start].decode("utf-8", "surrogatepass")
 

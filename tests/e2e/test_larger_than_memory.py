@@ -24,7 +24,7 @@ ROWS = int(os.environ.get("ROWS") or 200_000)
 GROUP = 1_000_000
 MILLIONS = ROWS / 1e6
 MEGABYTES = {
-    "sft": 760 + 280 * min(MILLIONS, 1) + 40 * MILLIONS,
+    "sft": 760 + 280 * min(MILLIONS, 1) + 45 * MILLIONS,
     "collect": 700 + 80 * MILLIONS,
     "reward": 900 + 250 * min(MILLIONS, 1) + 30 * MILLIONS,
 }
