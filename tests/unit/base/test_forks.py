@@ -41,22 +41,21 @@ def call(root, how):
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        (root / "waits").touch()
     if how == "swallows":
         try:
-            (root / "waits").touch()
+            (root / f"{how}-waits").touch()
             time.sleep(60)
         except SystemExit:
             how = "waits"
     try:
         while how in ("waits", "waits2", "stubborn"):
-            (root / "waits").touch()
+            (root / f"{how}-waits").touch()
             time.sleep(.02)
     finally:
         (root / f"{how}-alive").unlink()
 
 def work(root, jobs, *how):
-    forks.GRACE_SECONDS = .3
+    forks.GRACE_SECONDS = 1
     root = Path(root)
     calls = {h: partial(call, root, h) for h in how}
     tell = lambda ended: put(f"{ended.name} {ended.status} {ended.error}")
@@ -78,12 +77,11 @@ class Calls:
         return status, (self.root / "out").read_text().splitlines(), (self.root / "err").read_text()
 
     def started_waiting(self, *how: str) -> tuple[Command, list[int]]:
-        """Calls that wait, and their processes."""
+        """Calls that wait, each of them within its ``try``, and their processes."""
         process = self.start(len(how), *how)
-        files = [self.root / f"{name}-pid" for name in how]
-        while not ((self.root / "waits").exists() and all(f.exists() and f.read_text() for f in files)):
+        while not all((self.root / f"{name}-waits").exists() for name in how):
             time.sleep(0.02)
-        return process, [int(f.read_text()) for f in files]
+        return process, [int((self.root / f"{name}-pid").read_text()) for name in how]
 
     def beside(self, how: str) -> int:
         return int((self.root / f"{how}-beside").read_text())
