@@ -244,11 +244,9 @@ def train(
 
     trained, figures = finish(trainer, tokenizer, untrained)
     figures |= {"completions": len(rows.kept), "likes": sum(rows.labels), "offset": offset}
-    if (
-        not main_process()
-    ):  # of a sharded head it has a part, and asking for the rest would wait for the main process
-        return Trained(trained, figures, {}, before)
-    return Trained(trained, figures, dict(zip(rows.names, split_heads(trained), strict=True)), before)
+    # Of a sharded head another process has a part: to ask for the rest would wait for the main one forever.
+    heads = dict(zip(rows.names, split_heads(trained), strict=True)) if main_process() else {}
+    return Trained(trained, figures, heads, before)
 
 
 def split_heads(model: Any) -> list[Tensor]:
