@@ -101,13 +101,14 @@ def _event(log: Log, who: str, shown: Shown, opinion: Thumb | Better | Mended) -
     exchange = shown.exchange
     if isinstance(opinion, Better):
         if not exchange.differs:
-            raise DataError("opinion", "these two answers cannot be told apart.")
+            fact = "both wrote the same, or one wrote nothing: there is nothing to choose between."
+            raise DataError("opinion", fact, "Ask again.")
         item = shown.pair()
         choice = None if opinion.choice is None else as_meant(opinion.choice, "pairwise", shown.order)
     else:
         item, choice = shown.single(opinion.place), None
         if not item.completions[0].strip():
-            raise DataError("opinion", "this answer is empty.", "Say which of the two is better, or ask again.")
+            raise DataError("opinion", "this answer is empty.", "Ask again.")
     # Names are shown once the pair is decided.
     blind = exchange.blind and not has_chosen(log, who, shown)
     common: dict[str, Any] = {"key": opinion.key, "annotator": who, "item": item.id}

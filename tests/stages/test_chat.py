@@ -48,9 +48,13 @@ def engine(finished: Project) -> Iterator[Engine]:
     made.close()
 
 
+ANSWERED = ("--seed", "1")
+"""A seed whose first answers are not empty: of sixty questions this small model leaves two or three unanswered."""
+
+
 def talk(store: Store, typed: str, monkeypatch: pytest.MonkeyPatch, *args: str) -> int:
     monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
-    return command.main(["chat", "mini-policy@v1", "--root", str(store.root), *args])
+    return command.main(["chat", "mini-policy@v1", "--root", str(store.root), *ANSWERED, *args])
 
 
 def answered(engine: Engine, text: str) -> dict[int, Update]:
@@ -145,7 +149,7 @@ def test_a_conversation_in_the_terminal(
 def test_blind_in_the_terminal(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert talk(store, "y\nThe lamp was\n/1\n/quit\n", monkeypatch, "--blind", "--temperature", "0.5") == 0
+    assert talk(store, "y\nThe lamp was\n/1\n/quit\n", monkeypatch, "--blind") == 0
     out = capsys.readouterr().out
     before, _, after = out.partition("Saved.")
     assert "base\n" not in before.partition("/help.")[2]

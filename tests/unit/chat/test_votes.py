@@ -185,8 +185,10 @@ def test_a_forged_exchange_is_refused(log: Log, ada: str) -> None:
 
 def test_what_cannot_be_voted_on(log: Log, ada: str) -> None:
     same, empty = exchange(ada, completions=("yes", " yes ")), exchange(ada, completions=("", "yes"))
-    assert "told apart" in refusal(DataError, say, log, same, "better", choice="a")
-    assert "empty" in refusal(DataError, say, log, empty, "thumb", place=0, choice="dislike")
+    assert "wrote the same" in refusal(DataError, say, log, same, "better", choice="a")
+    # An empty answer takes no vote of any kind, so that the refusal of one must not point to the other.
+    assert "one wrote nothing" in refusal(DataError, say, log, empty, "better", choice="b")
+    assert "which of the two" not in refusal(DataError, say, log, empty, "thumb", place=0, choice="dislike")
 
 
 def test_a_conversation_is_in_one_split(ada: str) -> None:
