@@ -59,8 +59,8 @@ def test_states_are_those_of_rows_alone(model: Any, rows: list[list[int]], paire
         torch.testing.assert_close(packed_states(model, rows, paired), padded_states(model, rows))
 
 
-# Seen failing with: a gradient for the padding of a tree; padding of single rows that attends to nothing, in bf16, where
-# attention is made of plain products.
+# Seen failing with: a gradient for the padding of a tree; padding of single rows that attends to nothing: plain
+# products, as in bf16, make it NaN.
 @pytest.mark.parametrize("paired", [True, False])
 @pytest.mark.parametrize(("bf16", "share"), [(False, 1e-5), (True, 0.05)], ids=["fp32", "bf16"])
 def test_gradients_are_those_of_rows_alone(model: Any, paired: bool, bf16: bool, share: float):
