@@ -114,17 +114,21 @@ def test_base_and_policy_are_one_model(engine: Engine) -> None:
 
 def test_questions_are_answered_by_turns(engine: Engine) -> None:
     order: list[str] = []
+    both_asked = threading.Event()
 
     def heard(name: str, whole: Heard) -> Any:
-        return lambda update: (order.append(name) if update.kind == "text" else None, whole(update))
+        def tell(update: Update) -> None:
+            both_asked.wait(60)  # else the first answer may be over before the second question is asked
+            if update.kind == "text":
+                order.append(name)
+            whole(update)
 
-    # Held until both are asked: the first round then has both.
-    with engine._changed:
-        one, two = Heard(), Heard()
-        started = threading.Thread(target=lambda: engine.ask("Ada", SAY, heard("Ada", one), seed=5))
-        started.start()
-    started.join()
+        return tell
+
+    one, two = Heard(), Heard()
+    engine.ask("Ada", SAY, heard("Ada", one), seed=5)
     engine.ask("Ben", SAY, heard("Ben", two), seed=6)
+    both_asked.set()
     one.until_over()
     two.until_over()
     assert order.index("Ben") < len(order) - 1 - order[::-1].index("Ada")
@@ -299,14 +303,27 @@ def test_answers_go_on_while_a_score_is_explained(scored: Engine, monkeypatch: p
         assert done[side].text == decode(scored.tokenizer, expected)
 
 
-def test_answers_go_on_while_a_score_is_divided(scored: Engine) -> None:
+def test_answers_go_on_while_a_score_is_divided(scored: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("captum")
     score, heard = score_of(scored, "w5 w6", "w8 w9 w10"), Heard()
     expected = attribute(AdapterScorer(cast("RewardRole", scored.scorer), scored.tokenizer), "w5 w6", "w8 w9 w10")
+    asked, divided_first = threading.Event(), list[bool]()
+
+    def divide(*args: Any) -> Attribution:
+        asked.wait(60)  # else it may be done before the question is asked
+        return attribute(*args)
+
+    def tell(update: Update) -> None:
+        if update.kind == "over":
+            divided_first.append(explanation.result.done())
+        heard(update)
+
+    monkeypatch.setattr(explanations, "attribute", divide)
     explanation = scored.explain("Ben", "w5 w6", "w8 w9 w10", score, attribution=True)
-    scored.ask("Ada", SAY, heard, seed=3)
+    scored.ask("Ada", SAY, tell, seed=3)
+    asked.set()
     done = heard.until_over()
-    assert not explanation.result.done()
+    assert divided_first == [False]
     result = explanation.result.result(60)
     for side, adapter in enumerate((None, "policy")):
         ids = sampled(scored.roles[0].model, adapter, side, 3, [5, 6, 7])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -242,14 +243,16 @@ def test_a_server_without_the_model_is_told(tmp_path: Path) -> None:
 
 # Catches: no limit; the limit of each thread instead of all.
 def test_the_rate_is_of_all_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The clock stands still, so that no time is spent but by waiting for turns.
+    monkeypatch.setattr("pipeline.scoring.endpoint.time", SimpleNamespace(monotonic=lambda: 1000.0))
     with serving(CompletionServer()) as server:
         some = sampling(server, tmp_path / "j", rate=50.0, prompts=PROMPTS[:4])
-        turns: list[float] = []
+        waited: list[float] = []
         waits = some._endpoint.stopping.wait
-        monkeypatch.setattr(some._endpoint.stopping, "wait", lambda t: (turns.append(t), waits(0))[1])
+        monkeypatch.setattr(some._endpoint.stopping, "wait", lambda t: (waited.append(t), waits(0))[1])
         list(some)
-        assert some._endpoint._next_turn - turns[0] > 0
-    assert sum(turns) >= 0.02 * sum(range(8))  # nothing waits in this test: each turn is 20 ms after the last
+    # The question for the model has the first turn, the twelve completions the next: each is 20 ms after the last.
+    assert sorted(waited) == pytest.approx([0.02 * n for n in range(1, 13)])
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -128,11 +129,12 @@ def test_dropping_removes_all(tmp_path: Path) -> None:
     ("seconds", "said"),
     [(0, "0 s"), (59, "59 s"), (60, "1 min"), (200, "3 min"), (7199, "1 h"), (86400, "1 day"), (200000, "2 days")],
 )
-def test_age_in_words(tmp_path: Path, seconds: int, said: str) -> None:
+def test_age_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int, said: str) -> None:
     write(Checkpoints(tmp_path), 120)
     path = tmp_path / "checkpoint-120"
-    then = time.time() - seconds - 0.4
-    os.utime(path, (then, then))
+    os.utime(path, (1000, 1000))
+    # A clock that stands still: on a busy machine a second passes between two lines.
+    monkeypatch.setattr("pipeline.store.checkpoints.time", SimpleNamespace(time=lambda: 1000 + seconds + 0.4))
     assert Checkpoints.age(path) == f"{said} old"
     assert resuming(path, 675) == f"resuming at step 120 of 675, checkpoint {said} old"
 

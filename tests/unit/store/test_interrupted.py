@@ -6,8 +6,8 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -296,13 +296,15 @@ def test_published_work_that_was_not_cleared_up_blocks_nobody(experiment: Experi
     assert not work.exists()
 
 
-def test_the_newest_of_several_is_named(experiment: Experiment) -> None:
-    old = experiment.dies(20)
-    then = time.time() - 200
-    os.utime(old / "checkpoint-20", (then, then))
+def test_the_newest_of_several_is_named(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = experiment.dies(20) / "checkpoint-20"
     experiment.dies(7, "--fresh", "sft.max_steps=31")
+    new = experiment.plan("sft.max_steps=31").workdir / "checkpoint-7"
+    # A clock that stands still: on a busy machine a second passes before the age is asked for.
+    monkeypatch.setattr("pipeline.store.checkpoints.time", SimpleNamespace(time=lambda: 1000.0))
+    for path, then in ((old, 800), (new, 1000)):
+        os.utime(path, (then, then))
     assert "interrupted at step 7 (0 s ago)" in experiment.refused("sft.max_steps=32")
-    os.utime(old / "checkpoint-20")
-    then = time.time() - 100
-    os.utime(experiment.plan("sft.max_steps=31").workdir / "checkpoint-7", (then, then))
+    for path, then in ((old, 1000), (new, 900)):
+        os.utime(path, (then, then))
     assert "interrupted at step 20 (0 s ago)" in experiment.refused("sft.max_steps=32")

@@ -175,7 +175,9 @@ def test_bf16_is_of_the_base_alone(tmp_path: Path):
         assert cosine > 0.98, name
     rows = [*pairs.chosen_ids, *pairs.rejected_ids]
     scores, exact_scores = (score_rows(t.model.eval(), score_head(t.model), rows) for t in (rounded, exact))
-    assert (scores - exact_scores).abs().max() < 0.03 * exact_scores.std()
+    # Twelve sets of pairs were .02 to .06 apart on one processor; this one was .030, and .038 on one without AVX.
+    # Without the adapter they are .9 to 2.3 apart.
+    assert (scores - exact_scores).abs().max() < 0.2 * exact_scores.std()
 
 
 def test_the_head_has_its_own_learning_rate(tmp_path: Path):

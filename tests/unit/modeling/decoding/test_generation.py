@@ -26,7 +26,8 @@ def test_sampler_draws_the_softmax():
     draws, temperature = 60_000, 0.8
     noise = uniforms(draws, 1, torch.Generator().manual_seed(1)).squeeze(1)
     tokens = torch.cat([sample(logits.expand(len(u), -1), u, temperature) for u in noise.split(20_000)])
-    probs = (logits / temperature).softmax(-1)[0].double()
+    # In float64: chisquare refuses sums that differ by a ten-millionth, as those of a float32 softmax may.
+    probs = (logits.double() / temperature).softmax(-1)[0]
     counts, likely = tokens.bincount(minlength=1000).double(), probs * draws >= 5
     observed = torch.cat([counts[likely], counts[~likely].sum()[None]])
     expected = torch.cat([probs[likely], probs[~likely].sum()[None]]) * draws
@@ -59,7 +60,9 @@ def test_greedy_is_hugging_face_greedy(base: Any):
 
 def test_a_row_samples_the_same_alone_and_in_any_batch(base: Any):
     prompts = PROMPTS * 4
-    noise = uniforms(16, 30, torch.Generator().manual_seed(3))
+    # No number of this seed is nearer than 3e-5 to the edge between two tokens. One of seed 3 is 1e-7 from it,
+    # which is rounding: on a processor without AVX it drew one token alone, and another in the batch.
+    noise = uniforms(16, 30, torch.Generator().manual_seed(4))
     together = draw(base, prompts, noise)
     alone = [draw(base, [p], noise[i : i + 1])[0] for i, p in enumerate(prompts)]
     # Mutations caught: positions counted from the padded column, padding left visible, rows mixed up when the
