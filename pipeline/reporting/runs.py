@@ -70,7 +70,7 @@ def find_run(store: Store, text: str) -> PolicyRun:
     elif is_policy(version):
         policy, evaluation = version, _evaluation_of(store, version)
     else:
-        what = f"is a {version.manifest.kind} by {version.manifest.stage}, not a run."
+        what = f"is {version.made_as}, not a run."
         raise StoreError(version.where, what, "Name an experiment, or a policy, an evaluation or a report.")
     ancestors = store.lineage(policy).ancestors()
     rewards = [n.manifest for n in ancestors if n.manifest is not None and n.manifest.stage == "reward"]

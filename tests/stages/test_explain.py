@@ -40,7 +40,7 @@ def test_from_python_with_a_conversation(finished: Project):
 
 def test_what_cannot_be_explained(finished: Project, tmp_path: Path):
     root = finished.root / "data"
-    assert "is a adapter by ppo, not a reward model" in refusal(StoreError, load_reward_model, "mini-policy", root)
+    assert "is of kind adapter, made by ppo, not a reward model" in refusal(StoreError, load_reward_model, "mini-policy", root)
     assert "no model whose score can be followed" in refusal(ConfigError, load_reward_model, "json:dumps", root)
     given = ["mini-reward", "--prompt", '[{"role": "user"}]', "--completion", "x", "--root", str(root)]
     assert "is no conversation" in refusal(ConfigError, main, given)

@@ -33,7 +33,7 @@ def load_reward_model(model: str, data_dir: str | Path = "data", label: str | No
     store = Store(data_dir)
     version = store.find_version(model)
     if version is not None and version.manifest.stage not in ("reward", "merge"):
-        what = f"is a {version.manifest.kind} by {version.manifest.stage}, not a reward model."
+        what = f"is {version.made_as}, not a reward model."
         raise StoreError(version.where, what, "Name one, such as demo-reward.")
     if model == "adapter" or (":" in model and version is None):
         raise ConfigError(WHERE, f"{model} is no model whose score can be followed.", "Name a reward model.")
