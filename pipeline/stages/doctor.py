@@ -68,8 +68,8 @@ def examine(store: Store, run: str) -> tuple[str, Doctor]:
     metrics = sorted((store.root / ".runs").glob(f"{run}-ppo-*/metrics.jsonl"), key=lambda p: p.stat().st_mtime)
     if metrics:
         return f"{run}, under way", under_way(metrics[-1])
-    runs = ", ".join(n.removesuffix("-policy") for n in names if n.endswith("-policy")) or "nothing yet"
-    raise StoreError(str(store.root), f'no run of PPO is called "{run}".', f"There is: {runs}.")
+    runs = [n.removesuffix("-policy") for n in names if n.endswith("-policy")]
+    raise StoreError(str(store.root), f'no run of PPO is called "{run}".', refs.there_is(runs, run))
 
 
 def under_way(metrics: Path) -> Doctor:

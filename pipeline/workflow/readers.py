@@ -202,7 +202,9 @@ def _check(config: Experiment) -> None:
     where = str(config.path)
     if not trains_reward(config) or config.reward.loss != "pointwise":
         what = "readers need a reward model that learns from likes and dislikes."
-        raise ConfigError(where, what, "Set reward.loss: pointwise, and leave ppo.reward out.")
+        raise ConfigError(
+            where, what, "Set reward.loss: pointwise and leave ppo.reward out, as in configs/news_likes.yaml."
+        )
     if not config.ppo.use_peft:
         what = "ppo.use_peft: false trains a whole model, and readers share one base."
         raise ConfigError(where, what, "Leave it out.")

@@ -169,8 +169,12 @@ def _check_keys(root: Node, loader: object) -> None:
         seen.add(id(node))
         todo += _children(node)
         lines: dict[str, int] = {}
-        for key, _ in node.value if isinstance(node, MappingNode) else ():
+        for key, value in node.value if isinstance(node, MappingNode) else ():
             name = _key(key, loader)
+            if ":" in name and node.flow_style and isinstance(value, ScalarNode) and not value.value:
+                first, _, rest = name.partition(":")
+                if not key.style and not value.style:
+                    raise _error(key.start_mark, f"{name!r} lacks a blank after the colon: {first}: {rest}")
             if name in lines:
                 what = f'"{name}" stands here and in line {lines[name]}; only one of them would be read'
                 raise _error(key.start_mark, what)
