@@ -89,7 +89,7 @@ def sentence(figures: ReadersFigures) -> str:
     text = f"{surely} of {len(gains)} readers {served} ({by})."
     if not figures.without:
         return text
-    return f"{text} Others who voted keep the shared one, with too few votes or all of them alike: {figures.without}."
+    return f"{text} Others keep the shared one, for too few votes or all alike: {figures.without}."
 
 
 def is_gain(estimate: Estimate | None) -> bool:

@@ -33,7 +33,7 @@ def reader_rows(preferences: Version, split: str, reader: str) -> list[Row]:
 
 
 def votes_by_reader(preferences: Version) -> Mapping[str, Counter[str]]:
-    """How many completions each reader has judged, by split, and liked, in the order of what versions call them."""
+    """How many completions each reader has judged, by split, and liked, in the order of their names."""
     counts: dict[str, Counter[str]] = {}
     for split in SPLITS:
         for vote in _thumbs(preferences, split):
