@@ -66,11 +66,13 @@ def publish(args: argparse.Namespace) -> int:
         what = f"nobody has voted on answers of {served.project} yet."
         raise ConfigError(WHERE, what, f"Talk first: {as_called('pipeline try')} {args.policy}")
     with contextlib.closing(project.open_log(store, served.project)) as log:
+        before = {version.ref for version in store.versions(f"{served.project}-chat")}
         version = project.publish(store, served.project, log)
         lines = votes.standing(log).lines()
     counts = version.manifest.stats
     rows = ", ".join(f"{counts[kind]} {kind}" for kind in ("pairs", "unpaired", "edits"))
-    put(f"[chat] wrote {version.ref}: {rows}")
+    done = "up to date, nobody has voted since:" if version.ref in before else "wrote"
+    put(f"[chat] {done} {version.ref}: {rows}")
     for line in lines:
         put(f"[chat] {line}")
     for line in project.training(version, served.project):

@@ -82,7 +82,8 @@ def _prompt(text: str) -> str | Conversation:
 
 
 def _text(text: str) -> str:
-    return sys.stdin.read() if text == "-" else text
+    """A text as given; of the standard input without the line end that ``echo`` adds, which would be a token."""
+    return sys.stdin.read().removesuffix("\n") if text == "-" else text
 
 
 def _parser() -> argparse.ArgumentParser:
