@@ -57,6 +57,9 @@ def examine(store: Store, run: str) -> tuple[str, Doctor]:
         StoreError: there is no such run.
     """
     path = Path(run).expanduser()
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        mend = f"Name the experiment, as its key name has it: {as_called('pipeline doctor')} {path.stem}"
+        raise StoreError(run, "is a config, and the doctor reads what it has made.", mend)
     if path.is_file():
         return str(path), under_way(path)
     names = store.names()
