@@ -59,6 +59,13 @@ def served_of(args: argparse.Namespace) -> tuple[Store, Served, Settings]:
     return store, served, settings_of(args, served)
 
 
+def publishing(command: str, args: argparse.Namespace, served: Served) -> str:
+    """The command that publishes the votes on what is served: a reader's policy has a log of its own."""
+    run = args.policy if args.reader is None else served.policy.ref
+    root = "" if args.root == "data" else f' ARGS="--root {args.root}"'
+    return f"make {command} RUN={run} PUBLISH=1{root}"
+
+
 def publish(args: argparse.Namespace) -> int:
     """Publish the votes on a policy's answers, and print how to train on them."""
     store, served, _ = served_of(args)

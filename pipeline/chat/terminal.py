@@ -68,7 +68,7 @@ def main(argv: list[str]) -> int:
                 session.run()
         screen.line()
         if lines := votes.standing(log).lines():
-            for line in [*lines, f"To make a dataset of the votes: make chat RUN={args.policy} PUBLISH=1"]:
+            for line in [*lines, f"To make a dataset of the votes: {options.publishing('chat', args, served)}"]:
                 screen.line(line)
     return 0
 

@@ -140,7 +140,7 @@ def test_a_conversation_in_the_terminal(
     assert "The next message goes on from answer 2." in out
     assert out.count("Taken back.") == 1
     assert "undo: there is no vote to take back.\n" in out, "no page to reload"
-    assert out.partition("1 better answer written")[2].strip().startswith("To make a dataset")
+    assert "To make a dataset of the votes: make chat RUN=mini-policy@v1 PUBLISH=1 ARGS=" in out
     assert out.count("1 base\n") == 2
     with contextlib.closing(project.open_log(store, "mini")) as log:
         # /1 replaced /2, and "/tie x" is a choice too.
