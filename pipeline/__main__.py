@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 from typing import NoReturn
@@ -95,7 +96,10 @@ def main(argv: list[str] | None = None) -> int:
         if tuple(args[: len(words)]) == words:
             return run_module(module, args[len(words) :])
     if args and args[0] not in ("-h", "--help", "help"):
-        put(f"error: unknown command {args[0]!r}.\n\n{_help().rstrip()}", sys.stderr)
+        near = difflib.get_close_matches(args[0], [" ".join(words) for words in _COMMANDS], n=1)
+        meant = f' Did you mean "{near[0]}"?' if near else ""
+        all_of_them = f"All commands: {as_called('pipeline')} --help"
+        put(f'error: command line: unknown command "{args[0]}".{meant} {all_of_them}', sys.stderr)
         return 2
     print(_help(), end="")
     return 0

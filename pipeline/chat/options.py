@@ -59,6 +59,13 @@ def served_of(args: argparse.Namespace) -> tuple[Store, Served, Settings]:
     return store, served, settings_of(args, served)
 
 
+def publishing(command: str, args: argparse.Namespace, served: Served) -> str:
+    """The command that publishes the votes on what is served: a reader's policy has a log of its own."""
+    run = args.policy if args.reader is None else served.policy.ref
+    root = "" if args.root == "data" else f' ARGS="--root {args.root}"'
+    return f"make {command} RUN={run} PUBLISH=1{root}"
+
+
 def publish(args: argparse.Namespace) -> int:
     """Publish the votes on a policy's answers, and print how to train on them."""
     store, served, _ = served_of(args)
@@ -66,11 +73,13 @@ def publish(args: argparse.Namespace) -> int:
         what = f"nobody has voted on answers of {served.project} yet."
         raise ConfigError(WHERE, what, f"Talk first: {as_called('pipeline try')} {args.policy}")
     with contextlib.closing(project.open_log(store, served.project)) as log:
+        before = {version.ref for version in store.versions(f"{served.project}-chat")}
         version = project.publish(store, served.project, log)
         lines = votes.standing(log).lines()
     counts = version.manifest.stats
     rows = ", ".join(f"{counts[kind]} {kind}" for kind in ("pairs", "unpaired", "edits"))
-    put(f"[chat] wrote {version.ref}: {rows}")
+    done = "up to date, nobody has voted since:" if version.ref in before else "wrote"
+    put(f"[chat] {done} {version.ref}: {rows}")
     for line in lines:
         put(f"[chat] {line}")
     for line in project.training(version, served.project):

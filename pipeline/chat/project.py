@@ -102,9 +102,11 @@ def policies(store: Store, log: Log) -> list[Version]:
 
 
 def training(version: Version, project: str) -> list[str]:
-    """The commands that train on published votes, in lines."""
-    lines = [f'make report CONFIG=configs/{project}.yaml ARGS="collect.inputs={{previous: {version.ref}}}"']
+    """The commands that train on published votes, in lines; no version knows which file its config was."""
+    likely = [Path("configs", f"{project}.yaml"), Path(f"{project}.yaml")]
+    config = next((str(path) for path in likely if path.is_file()), "THE_CONFIG.yaml")
+    lines = [f'make report CONFIG={config} ARGS="collect.inputs={{previous: {version.ref}}}"']
     if all(version.splits.get(split) for split in SPLITS):
         inputs = f"inputs={{preferences: {version.ref}}}"
-        lines.append(f'make report CONFIG=configs/{project}.yaml ARGS="reward.{inputs} report.{inputs}"')
+        lines.append(f'make report CONFIG={config} ARGS="reward.{inputs} report.{inputs}"')
     return lines

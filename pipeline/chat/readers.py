@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 
 from pipeline.base.errors import StoreError
 from pipeline.base.records import reader_of
@@ -27,7 +28,8 @@ def policy_for(store: Store, run: str, reader: str) -> str:
     policies = store.names()
     policy = next((ref for each in ids if (ref := f"{name}-{each}{POLICY}") in policies), None)
     if policy is None:
-        own = [p.removeprefix(f"{name}-").removesuffix(POLICY) for p in policies if p.startswith(f"{name}-r")]
+        named = re.compile(rf"{re.escape(name)}-(r[0-9a-f]{{8}}){POLICY}")
+        own = [match[1] for match in map(named.fullmatch, policies) if match]
         what = f'reader "{reader}" has no policy of their own.'
         mend = f"There is: {', '.join(own)}." if own else "Train them: make readers"
         raise StoreError(f"{store.root}/{name}", what, mend)

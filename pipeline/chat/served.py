@@ -85,10 +85,9 @@ def find_served(store: Store, name: str) -> Served:
     manifest = policy.manifest
     if manifest.stage != "ppo" or manifest.kind not in ("adapter", "model"):
         what = _KINDS.get(manifest.stage) if manifest.kind in ("adapter", "model") else None
-        policies = ", ".join(n for n in store.names() if n.endswith("-policy")) or "none yet; train one: make ppo"
-        raise ModelError(
-            policy.where, f"is {what or f'a version of {manifest.kind}'}, not a policy.", f"There is: {policies}."
-        )
+        policies = [n for n in store.names() if n.endswith("-policy")]
+        mend = refs.there_is(policies, name) if policies else "Train one: make ppo"
+        raise ModelError(policy.where, f"is {what or f'a version of {manifest.kind}'}, not a policy.", mend)
     if damage := policy.damage():
         raise StoreError(policy.where, f"is damaged ({damage[0]}).", "Make it again, or name another version.")
     base, answerer = _base(store, policy)

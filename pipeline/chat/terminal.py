@@ -67,9 +67,9 @@ def main(argv: list[str]) -> int:
             with contextlib.suppress(EOFError):
                 session.run()
         screen.line()
-        for line in votes.standing(log).lines():
-            screen.line(line)
-    screen.line(f"To make a dataset of the votes: make chat RUN={args.policy} PUBLISH=1")
+        if lines := votes.standing(log).lines():
+            for line in [*lines, f"To make a dataset of the votes: {options.publishing('chat', args, served)}"]:
+                screen.line(line)
     return 0
 
 
@@ -162,9 +162,14 @@ class Session:
 
     def ask(self, text: str) -> None:
         """Ask both, and show the answers as they come."""
+        before = list(self.history), self.last
         messages = [*self.so_far(), {"role": "user", "content": text}]
         updates: queue.SimpleQueue[Update] = queue.SimpleQueue()
-        asked = self.talk.ask(self.person.id, messages, updates.put, self.log.people)
+        try:
+            asked = self.talk.ask(self.person.id, messages, updates.put, self.log.people)
+        except PipelineError:  # too long, such as: the last answers can still be voted on
+            self.history, self.last = before
+            raise
         try:
             exchange = asked.exchange(self.show(updates, asked.order))
         except KeyboardInterrupt:
@@ -277,6 +282,8 @@ class Session:
         place = int(rest[0]) - 1
         if word == "/go":
             last.goes_on = place
+            went_on = f"The next message goes on from answer {place + 1}."
+            self.screen.line(went_on if self.turns else "Each message stands alone: /turns on changes that.")
         elif word == "/edit":
             self.screen.line("Your better answer; an empty line ends it:")
             text = "\n".join(iter(lambda: self._line(""), ""))
@@ -289,7 +296,7 @@ class Session:
         """Record an opinion; it is on the disk before this says so."""
         values = {"key": uuid.uuid4().hex, "exchange": last.text, "signature": last.signature, **opinion}
         votes.record(self.log, self.person.id, values)
-        self.screen.line("Saved.")
+        self.screen.line("Taken back." if opinion.get("choice", "") is None else "Saved.")
 
 
 def _until_over(updates: queue.SimpleQueue[Update]) -> Iterator[Update]:
@@ -309,4 +316,4 @@ def _until_over(updates: queue.SimpleQueue[Update]) -> Iterator[Update]:
 def _about(update: Update, blind: bool) -> str:
     score = "" if update.score is None or blind else f"score {update.score:.2f}, "
     cut = "" if update.ended else ", cut by its length"
-    return f"  ({score}{update.number} tokens{cut})"
+    return f"  ({score}{update.number} {'token' if update.number == 1 else 'tokens'}{cut})"

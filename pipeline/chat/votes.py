@@ -167,12 +167,13 @@ class Standing:
         lines: list[str] = []
         if self.chosen:
             both = [f"{self.chosen[k]} {words}" for k, words in _OUTCOMES.items() if self.chosen[k]]
-            lines.append(f"{self.chosen.total()} choices: {', '.join(both)}")
+            n = self.chosen.total()
+            lines.append(f"{n} {'choice' if n == 1 else 'choices'}: {', '.join(both)}")
         for side in ("base", "policy"):
             if thumbs := self.liked[side] + self.disliked[side]:
                 lines.append(f"{side}: {self.liked[side]} of {thumbs} thumbs up")
         if self.edits:
-            lines.append(f"{self.edits} better answers written")
+            lines.append(f"{self.edits} better {'answer' if self.edits == 1 else 'answers'} written")
         if self.scored:
             lines.append(f"the reward model agrees with {self.agreed} of {self.scored} choices")
         return lines

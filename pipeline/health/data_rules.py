@@ -8,7 +8,7 @@ from pipeline.health.figures import Figures
 from pipeline.health.findings import Facts, Overlap, Rule, Seen
 from pipeline.health.gold_rules import vindicated
 from pipeline.results.measured import Measured
-from pipeline.results.reward import best_baseline
+from pipeline.results.reward import PointwiseMetrics, best_baseline
 from pipeline.statistics.intervals import Estimate, has_value
 
 # With this share a test figure of 0.80 is off by at most 0.01.
@@ -24,7 +24,7 @@ def at_chance(figures: Figures, facts: Facts) -> Seen | None:
         return None
     cause = None if facts.reward is None else facts.reward.chance
     why = "" if cause is None else f" {cause.sentence}"
-    return Seen(f"{_right(accuracy)}: that may be chance.{why}")
+    return Seen(f"{_right(facts, accuracy)}: that may be chance.{why}")
 
 
 def below_baseline(figures: Figures, facts: Facts) -> Seen | None:
@@ -35,7 +35,7 @@ def below_baseline(figures: Figures, facts: Facts) -> Seen | None:
     if accuracy.low <= Measured.PAIR_ACCURACY.about.low or vindicated(figures, facts):
         return None
     best, name = best_baseline(reward.baselines) or (0.5, "a coin")
-    return Seen(f"{_right(accuracy)}, and {name} {best:.2f}.")
+    return Seen(f"{_right(facts, accuracy)}, and {name} {best:.2f}.")
 
 
 def _accuracy(facts: Facts) -> Estimate | None:
@@ -44,8 +44,9 @@ def _accuracy(facts: Facts) -> Estimate | None:
     return main if has_value(main) and main.n else None
 
 
-def _right(accuracy: Estimate) -> str:
-    return f"On {accuracy.n} held-out rows the reward model is right in {accuracy}"
+def _right(facts: Facts, accuracy: Estimate) -> str:
+    right = "has an AUC of" if isinstance(facts.reward, PointwiseMetrics) else "is right in"
+    return f"On {accuracy.n} held-out rows the reward model {right} {accuracy}"
 
 
 def leaked(figures: Figures, facts: Facts) -> Seen | None:
@@ -74,7 +75,7 @@ def label_noise(figures: Figures, facts: Facts) -> Seen | None:
 def few_comparisons(figures: Figures, facts: Facts) -> Seen | None:
     accuracy = _accuracy(facts)
     if accuracy is not None and accuracy.high - accuracy.low > WIDE:
-        return Seen(f"{_right(accuracy)}: too few to say more.")
+        return Seen(f"{_right(facts, accuracy)}: too few to say more.")
     if facts.training_rows is None or facts.training_rows >= FEW:
         return None
     if facts.reward is None or facts.reward.clears_baselines:

@@ -158,6 +158,7 @@ def with_reward_adapter(model: PreTrainedModel, directory: Path) -> PeftModel:
 
     config, state = read_adapter(directory)
     config.task_type, config.inference_mode = "SEQ_CLS", False
+    config.base_model_name_or_path = None  # PEFT sets the base's, and would warn of another spelling of its path
     try:
         adapted = cast("PeftModel", get_peft_model(model, config))
         result = set_peft_model_state_dict(adapted, state)

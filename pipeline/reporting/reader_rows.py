@@ -87,7 +87,9 @@ def sentence(figures: ReadersFigures) -> str:
     surely = sum(map(is_gain, gains))
     served = "are surely better served by their own policy than by the shared one"
     text = f"{surely} of {len(gains)} readers {served} ({by})."
-    return text + (f" {figures.without} more have too few votes for one." if figures.without else "")
+    if not figures.without:
+        return text
+    return f"{text} Others keep the shared one, for too few votes or all alike: {figures.without}."
 
 
 def is_gain(estimate: Estimate | None) -> bool:

@@ -19,6 +19,7 @@ from pipeline.store.diff import changes
 from pipeline.store.evaluations import newest_evaluation
 from pipeline.store.lineage import Node
 from pipeline.store.ppo_history import read_ppo_history
+from pipeline.store.refs import there_is
 from pipeline.store.store import Store, Version
 
 SECTIONS = {"base": "sft", "preferences": "collect", "reward": "reward"}
@@ -57,8 +58,7 @@ def find_run(store: Store, text: str) -> PolicyRun:
     is_path = os.sep in text or text.startswith((".", "~"))
     named = text if is_path or text.partition("@")[0] in names else f"{text}-policy"
     if named not in names and not is_path and "@" not in text:
-        experiments = ", ".join(n.removesuffix("-policy") for n in names if n.endswith("-policy")) or "nothing yet"
-        mend = f"There is: {experiments}."
+        mend = there_is([n.removesuffix("-policy") for n in names if n.endswith("-policy")], text)
         raise StoreError(str(store.root), f'no experiment or version is called "{text}".', mend)
     version = store.resolve(named)
     roles = {p.role: p.ref for p in version.manifest.parents}
@@ -70,7 +70,7 @@ def find_run(store: Store, text: str) -> PolicyRun:
     elif is_policy(version):
         policy, evaluation = version, _evaluation_of(store, version)
     else:
-        what = f"is a {version.manifest.kind} by {version.manifest.stage}, not a run."
+        what = f"is {version.made_as}, not a run."
         raise StoreError(version.where, what, "Name an experiment, or a policy, an evaluation or a report.")
     ancestors = store.lineage(policy).ancestors()
     rewards = [n.manifest for n in ancestors if n.manifest is not None and n.manifest.stage == "reward"]

@@ -73,7 +73,7 @@ class ReadersFigures:
     Attributes:
         shared: the reference of the shared policy.
         gold_name: the gold score's name and scale; None without one.
-        without: readers with too few votes for a policy of their own.
+        without: readers who keep the shared policy: too few votes, or all of them alike.
     """
 
     readers: Sequence[ReaderFigures]

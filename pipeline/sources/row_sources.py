@@ -73,6 +73,8 @@ def check_source(source: str, where: str) -> None:
     if hub_dataset(source) is None and is_url(source):
         filesystem(source, where)
         return
+    if not source.strip():
+        raise DataError(where, "no file is named: the name is empty.", "Name one; . is this directory.")
     path = Path(source).expanduser()
     if hub_dataset(source) is None and not path.exists():
         raise DataError(where, f'no file or directory "{source}".', _near(path))

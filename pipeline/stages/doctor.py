@@ -57,6 +57,9 @@ def examine(store: Store, run: str) -> tuple[str, Doctor]:
         StoreError: there is no such run.
     """
     path = Path(run).expanduser()
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        mend = f"Name the experiment, as its key name has it: {as_called('pipeline doctor')} {path.stem}"
+        raise StoreError(run, "is a config, and the doctor reads what it has made.", mend)
     if path.is_file():
         return str(path), under_way(path)
     names = store.names()
@@ -68,8 +71,8 @@ def examine(store: Store, run: str) -> tuple[str, Doctor]:
     metrics = sorted((store.root / ".runs").glob(f"{run}-ppo-*/metrics.jsonl"), key=lambda p: p.stat().st_mtime)
     if metrics:
         return f"{run}, under way", under_way(metrics[-1])
-    runs = ", ".join(n.removesuffix("-policy") for n in names if n.endswith("-policy")) or "nothing yet"
-    raise StoreError(str(store.root), f'no run of PPO is called "{run}".', f"There is: {runs}.")
+    runs = [n.removesuffix("-policy") for n in names if n.endswith("-policy")]
+    raise StoreError(str(store.root), f'no run of PPO is called "{run}".', refs.there_is(runs, run))
 
 
 def under_way(metrics: Path) -> Doctor:

@@ -87,7 +87,7 @@ def merged_version(store: Store, ref: str) -> Version:
     kind = adapter.manifest.stage if adapter.manifest.kind == "adapter" else None
     if kind not in ("ppo", "reward"):
         mend = "Name a policy or a reward model that is an adapter, such as demo-policy."
-        raise ModelError(adapter.where, f"is a {adapter.manifest.kind} by {adapter.manifest.stage}.", mend)
+        raise ModelError(adapter.where, f"is {adapter.made_as}.", mend)
     if damage := adapter.damage():
         raise StoreError(adapter.where, f"is damaged ({damage[0]}).", "Make it again, or merge another version.")
     base = stored_base(adapter.path)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.base.cli import as_called
 from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.files import disk_errors
 from pipeline.base.markdown import replace_between
 from pipeline.base.terminal_text import put
 from pipeline.evaluation.policy.across_runs import on_shared_prompts
@@ -52,9 +53,10 @@ def table(data_dir: str, readme: Path | None) -> None:
         readme.read_text(encoding="utf-8"), "results", results_table(from_json(figures)), "README"
     )
     results = readme.parent / "docs" / "results.json"
-    results.parent.mkdir(exist_ok=True)
-    results.write_text(figures, encoding="utf-8")
-    readme.write_text(updated, encoding="utf-8")
+    with disk_errors(str(readme)):
+        results.parent.mkdir(exist_ok=True)
+        results.write_text(figures, encoding="utf-8")
+        readme.write_text(updated, encoding="utf-8")
     put(f"{readme}, {results}: {len(rows)} rows")
 
 
@@ -63,10 +65,12 @@ def compare(data_dir: str, names: list[str], out: Path) -> None:
 
     Raises:
         ConfigError: fewer than two runs, or one twice.
-        StoreError: there is no such run, or its policy has not been evaluated.
+        StoreError: there is no such run, its policy has not been evaluated, or the page cannot be written.
     """
     if len(names) < 2 or len(set(names)) < len(names):
         raise ConfigError("command line", "--runs compares two runs or more, each named once.", 'RUNS="a b"')
+    if out.is_dir():
+        raise ConfigError(f"--out {out}", "is a directory.", "Name a file, such as build/comparison.html.")
     store = Store(data_dir)
     runs = [(name, find_run(store, name)) for name in names]
     first, *rest = [Compared(name, run, examine_version(store, run.policy).findings) for name, run in runs]
@@ -76,9 +80,10 @@ def compare(data_dir: str, names: list[str], out: Path) -> None:
         if not same_proxy([first, run]):
             paired = replace(paired, measures={k: v for k, v in paired.measures.items() if k != "score"})
         compared.append(replace(run, paired=paired))
-    html = render(compared, out.parent / f"{out.stem}-pictures")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(html, encoding="utf-8")
+    with disk_errors(f"--out {out}"):
+        html = render(compared, out.parent / f"{out.stem}-pictures")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(html, encoding="utf-8")
     say("report", headline(compared))
     say("report", f"open {out}")
 

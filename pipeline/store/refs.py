@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +17,19 @@ from pipeline.base.files import disk_error, disk_errors, fsync, locked, prepare_
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _NUMBER = re.compile(r"v?(\d{1,9})")
 _DIRECTORY = re.compile(r"v(\d{6,9})")
+
+
+NAMED = 12
+"""Names that a message lists; a data directory may hold hundreds."""
+
+
+def there_is(names: Sequence[str], wanted: str) -> str:
+    """What there is in place of ``wanted``, for a message: every name, or the most similar ones and the number."""
+    wanted = wanted.partition("@")[0]
+    near = [*(n for n in names if n.startswith(wanted)), *difflib.get_close_matches(wanted, names, n=NAMED)]
+    shown = list(dict.fromkeys([*near, *names]))[:NAMED] if len(names) > NAMED else names
+    more = f", and {len(names) - NAMED} more (data list)" if len(names) > NAMED else ""
+    return f"There is: {', '.join(shown) or 'nothing yet'}{more}."
 
 
 @dataclass(frozen=True)

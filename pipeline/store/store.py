@@ -72,8 +72,8 @@ class Store:
             return Version.open(refs.version_path(home, number))
         there = refs.numbers(home)
         if not there and not refs.tombstones(home):
-            known = ", ".join(self.names()) or "nothing yet"
-            raise StoreError(str(self.root), f'there is no "{parsed.name}".', f"There is: {known}.")
+            mend = refs.there_is(self.names(), parsed.name)
+            raise StoreError(str(self.root), f'there is no "{parsed.name}".', mend)
         raise _missing(home, parsed, number, there)
 
     def find_version(self, text: str) -> Version | None:

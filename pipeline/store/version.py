@@ -93,6 +93,11 @@ class Version:
         return f"{self.path.parents[2]}/{self.ref}" if in_store else str(self.path)
 
     @property
+    def made_as(self) -> str:
+        """What it is, for a message that it is the wrong one."""
+        return f"of kind {self.manifest.kind}, made by {self.manifest.stage}"
+
+    @property
     def splits(self) -> dict[str, int]:
         """Rows of each split; see :func:`split_key` for the keys."""
         return {key: split.rows for key, split in self.manifest.splits.items()}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base.cli import as_called
-from pipeline.base.errors import ConfigError
+from pipeline.base.errors import ConfigError, PipelineError
 from pipeline.base.files import expand_home
 from pipeline.base.json_values import JsonObject
 from pipeline.base.plugins import annotator_module, label_section, task_class
@@ -42,10 +42,29 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Experiment:
 
     Raises:
         ConfigError: the file is missing or not YAML, a key is unknown or has no effect, a value has the wrong
-            type, is out of bounds or a secret, or keys contradict each other.
+            type, is out of bounds or a secret, or keys contradict each other. Where the file alone would do, it
+            names the command line.
     """
-    path = Path(path)
-    raw, overrides = _read_config(path), list(overrides)
+    path, overrides = Path(path), list(overrides)
+    try:
+        return _load(path, overrides)
+    except ConfigError as err:
+        if not overrides or err.where != str(path) or not _loads(path):
+            raise
+        raise ConfigError("command line", err.what, err.mend) from err
+
+
+def _loads(path: Path) -> bool:
+    """Whether a config is right without overrides."""
+    try:
+        _load(path, [])
+    except PipelineError:
+        return False
+    return True
+
+
+def _load(path: Path, overrides: Sequence[str]) -> Experiment:
+    raw = _read_config(path)
     _refuse_lost(overrides)
     for override in overrides:
         _apply_override(raw, override)
@@ -270,7 +289,7 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
     key, sign, text = override.partition("=")
     if not sign or not key or not all(key.split(".")):
         raise ConfigError("command line", f"{override!r} is not key=value.", "For example: ppo.kl_coef=0.1")
-    value = _text_keys(parse_yaml(text, f"command line, {key}", lines=False))
+    value = _text_keys(_parse_value(key, text))
     *parents, last = key.split(".")
     node = raw
     for part in parents:
@@ -281,6 +300,17 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
             raise ConfigError("command line", f"{override!r}: {part!r} holds a value, not keys.")
         node = typing.cast("dict[str, Any]", child)
     node[last] = value
+
+
+def _parse_value(key: str, text: str) -> Any:
+    """The value of an override; ConfigError where it is not YAML, saying so where a shell has cut it in two."""
+    try:
+        return parse_yaml(text, f"command line, {key}", lines=False)
+    except ConfigError as err:
+        if all(text.count(opening) == text.count(closing) for opening, closing in ("{}", "[]")):
+            raise
+        mend = f"A value with blanks needs quotes of its own: make ARGS=\"'{key}={{a: 1}}'\". Or write {key}.a=1"
+        raise ConfigError(err.where, err.what, mend) from err
 
 
 def _is_plain_name(name: str) -> bool:

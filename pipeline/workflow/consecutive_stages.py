@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from types import FrameType
 
@@ -22,10 +22,11 @@ from pipeline.base.errors import ConfigError
 from pipeline.base.forks import ENDS, die_with_parent
 from pipeline.base.process import quiet, say, world_size
 from pipeline.base.terminal_text import put
+from pipeline.sources.row_sources import check_source
 from pipeline.store import interrupted
 from pipeline.store.store import Store
 from pipeline.workflow.config import load_config
-from pipeline.workflow.experiment import STAGES
+from pipeline.workflow.experiment import STAGES, Experiment
 from pipeline.workflow.graph import nothing_to_do
 from pipeline.workflow.stage import Planner, Run
 from pipeline.workflow.stage_command import (
@@ -39,6 +40,10 @@ from pipeline.workflow.stage_command import (
     load_body,
     report_done,
 )
+
+GOES_ON, INTERRUPTED = "The same command goes on where it was.", 128 + signal.SIGINT
+READS_ROWS = {"sft": ("task",), "collect": ("task", "annotator")}
+"""Which stages read the rows that ``task_args.dataset`` and ``collect.annotator_args.dataset`` name."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -64,6 +69,8 @@ def main(argv: list[str] | None = None) -> int:
         if report_done(planned):
             interrupted.clear(planned.workdir)
             continue
+        if not imported:
+            check_rows(config, stages[number:])
         if args.check:
             check_before(planned, replace(planned.work, world_size=None), args.fresh)
             return WORK_TO_DO
@@ -76,6 +83,25 @@ def main(argv: list[str] | None = None) -> int:
             return status
         planner.forget(stage)
     return NOTHING_TO_DO
+
+
+def check_rows(config: Experiment, stages: Sequence[str]) -> None:
+    """Refuse rows that are nowhere, before a base is trained for the stage that would read them.
+
+    A task or an annotator outside this package may mean something else by ``dataset``.
+
+    Raises:
+        DataError: there is no such file, directory or name on the Hub.
+    """
+    named = {
+        "task": ("task_args.dataset", config.task, config.task_args),
+        "annotator": ("collect.annotator_args.dataset", config.collect.annotator, config.collect.annotator_args),
+    }
+    read_by = [s for s in stages if s in READS_ROWS and nothing_to_do(config, s) is None]
+    for part in dict.fromkeys(part for stage in read_by for part in READS_ROWS[stage]):
+        key, plugin, args = named[part]
+        if "." not in plugin and isinstance(source := args.get("dataset"), str):
+            check_source(source, key)
 
 
 def ordered(words: Iterable[str]) -> list[str]:
@@ -152,6 +178,8 @@ def in_child(stage: str, call: Callable[[], None]) -> int:
         for number, handler in before.items():
             signal.signal(number, handler)
     if status < 0:
-        put(f"error: {stage} was ended by {signal.Signals(-status).name}.", sys.stderr)
+        put(f"error: {stage} was ended by {signal.Signals(-status).name}. {GOES_ON}", sys.stderr)
         return 128 - status
+    if status == INTERRUPTED:
+        put(GOES_ON, sys.stderr)
     return status

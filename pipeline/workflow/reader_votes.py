@@ -12,6 +12,8 @@ from pipeline.store.version import Version
 
 Row = dict[str, Any]
 SPLITS = ("train", "test")
+LIKED = "liked"
+"""In counts of votes beside the splits: the likes of ``train``."""
 
 
 def reader_rows(preferences: Version, split: str, reader: str) -> list[Row]:
@@ -31,11 +33,13 @@ def reader_rows(preferences: Version, split: str, reader: str) -> list[Row]:
 
 
 def votes_by_reader(preferences: Version) -> Mapping[str, Counter[str]]:
-    """How many completions each reader has judged, by split, in the order of what versions call them."""
+    """How many completions each reader has judged, by split, and liked, in the order of their names."""
     counts: dict[str, Counter[str]] = {}
     for split in SPLITS:
         for vote in _thumbs(preferences, split):
-            counts.setdefault(reader_of(vote["annotator"]), Counter())[split] += 1
+            count = counts.setdefault(reader_of(vote["annotator"]), Counter())
+            count[split] += 1
+            count[LIKED] += split == "train" and vote["choice"] == "like"
     return dict(sorted(counts.items()))
 
 

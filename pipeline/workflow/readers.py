@@ -19,7 +19,7 @@ from pipeline.store.store import Store, Version
 from pipeline.workflow.config import load_config, replaced
 from pipeline.workflow.experiment import Experiment
 from pipeline.workflow.graph import artefact, sft_needed, trains_reward
-from pipeline.workflow.reader_votes import votes_by_reader
+from pipeline.workflow.reader_votes import LIKED, votes_by_reader
 from pipeline.workflow.sections.readers import ReadersSection
 from pipeline.workflow.stage import Planner
 from pipeline.workflow.work_key import fingerprint, output_format
@@ -117,16 +117,30 @@ class Readers:
             DataError: nobody has.
         """
         preferences = self.preferences
-        counts = votes_by_reader(preferences)
-        enough = {name: n for name, n in counts.items() if n["train"] >= self.options.least_votes}
-        if not enough:
+        counts, without = votes_by_reader(preferences), self.without()
+        if len(without) == len(counts):
             most = max((n["train"] for n in counts.values()), default=0)
-            what = f"no reader has {self.options.least_votes} votes to train on; the most that one has is {most}."
+            least = self.options.least_votes
+            if most >= least:
+                what = f"no reader with {least} votes to train on has both likes and dislikes among them."
+                raise DataError(preferences.where, what, "Collect more.")
+            what = f"no reader has {least} votes to train on; the most that one has is {most}."
             raise DataError(preferences.where, what, "Collect more, or lower readers.least_votes.")
         return [
             Reader(name, n["train"], n["test"], self.path, tuple(self._overrides(name)), self.store)
-            for name, n in enough.items()
+            for name, n in counts.items()
+            if name not in without
         ]
+
+    def without(self) -> dict[str, str]:
+        """Who keeps the shared policy, and why: too few votes, or all alike, of which nothing can be learnt."""
+        least, why = self.options.least_votes, dict[str, str]()
+        for name, n in votes_by_reader(self.preferences).items():
+            if n["train"] < least:
+                why[name] = f"{n['train']} votes to train on, of {least}"
+            elif n[LIKED] in (0, n["train"]):
+                why[name] = f"all {n['train']} are {'likes' if n[LIKED] else 'dislikes'}"
+        return why
 
     @property
     def preferences(self) -> Version:
@@ -188,7 +202,9 @@ def _check(config: Experiment) -> None:
     where = str(config.path)
     if not trains_reward(config) or config.reward.loss != "pointwise":
         what = "readers need a reward model that learns from likes and dislikes."
-        raise ConfigError(where, what, "Set reward.loss: pointwise, and leave ppo.reward out.")
+        raise ConfigError(
+            where, what, "Set reward.loss: pointwise and leave ppo.reward out, as in configs/news_likes.yaml."
+        )
     if not config.ppo.use_peft:
         what = "ppo.use_peft: false trains a whole model, and readers share one base."
         raise ConfigError(where, what, "Leave it out.")

@@ -169,12 +169,25 @@ def _check_keys(root: Node, loader: object) -> None:
         seen.add(id(node))
         todo += _children(node)
         lines: dict[str, int] = {}
-        for key, _ in node.value if isinstance(node, MappingNode) else ():
+        for key, value in node.value if isinstance(node, MappingNode) else ():
             name = _key(key, loader)
+            if ":" in name and _in_braces(node) and _is_bare(key) and _is_bare(value) and not value.value:
+                first, _, rest = name.partition(":")
+                raise _error(key.start_mark, f"{name!r} lacks a blank after the colon: {first}: {rest}")
             if name in lines:
                 what = f'"{name}" stands here and in line {lines[name]}; only one of them would be read'
                 raise _error(key.start_mark, what)
             lines[name] = key.start_mark.line + 1
+
+
+def _in_braces(node: Node) -> bool:
+    """Whether a mapping is written ``{a: 1}``."""
+    return bool(cast("Any", node).flow_style)
+
+
+def _is_bare(node: Node) -> bool:
+    """Whether a value is no collection, and without quotes."""
+    return isinstance(node, ScalarNode) and not cast("Any", node).style
 
 
 def _key(node: Node, loader: Any) -> str:

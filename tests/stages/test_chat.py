@@ -108,6 +108,7 @@ def test_what_a_policy_is_served_with_comes_from_its_manifest(store: Store) -> N
         (["try", "mini", "--port", "99999"], ConfigError, "port = 99999"),
         (["try", "mini", "--people", "me", "me"], ConfigError, "a name occurs twice"),
         (["try", "mini", "--public-url", "x"], ConfigError, "public_url"),
+        (["chat", "mini", "--reader", "x"], StoreError, "has no policy of their own. Train them: make readers"),
         (["chat", "mini", "--publish"], ConfigError, "nobody has voted"),
     ],
 )
@@ -123,7 +124,8 @@ def test_a_conversation_in_the_terminal(
 ) -> None:
     said = [
         "y", "/why 1", "The lamp was", "/why 2", "/why 3", "/2", "/like 2", "/dislike 1", "/edit 1", "bright.", "",
-        "/1", "/tie x", "/like 3", "/nonsense", "", "word " * 400, "/turns on", "And it", "/undo", "/quit",
+        "/1", "/tie x", "/like 3", "/nonsense", "", "word " * 400, "/go 2", "/turns on",
+        "/go 2", "And it", "/1", "/undo", "/undo", "/quit",
     ]  # fmt: skip
     assert talk(store, "\n".join(said) + "\n", monkeypatch) == 0
     out = capsys.readouterr().out
@@ -134,7 +136,11 @@ def test_a_conversation_in_the_terminal(
     assert "It is not why the text got its score" in " ".join(out.split())
     assert "/nonsense: is no command." in out
     assert "tokens; this base reads" in out.replace("\n", " ")
-    assert "undo: there is no vote to take back" in out
+    assert "Each message stands alone: /turns on" in " ".join(out.partition("/nonsense")[2].split())
+    assert "The next message goes on from answer 2." in out
+    assert out.count("Taken back.") == 1
+    assert "undo: there is no vote to take back.\n" in out, "no page to reload"
+    assert "To make a dataset of the votes: make chat RUN=mini-policy@v1 PUBLISH=1 ARGS=" in out
     assert out.count("1 base\n") == 2
     with contextlib.closing(project.open_log(store, "mini")) as log:
         # /1 replaced /2, and "/tie x" is a choice too.
@@ -197,6 +203,9 @@ def test_votes_become_a_version_with_its_lineage(store: Store, capsys: pytest.Ca
     assert {"votes/train", "unpaired/train", "edits/train", "outcomes/train"} <= set(made.splits)
     # Nothing new, no new version.
     assert publish(store).ref == made.ref
+    again = capsys.readouterr().out
+    assert "[chat] up to date, nobody has voted since: mini-chat@v000001" in again
+    assert "wrote" not in again
 
 
 # The rows are as any other preferences: a reward model trains on them.

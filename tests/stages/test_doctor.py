@@ -157,6 +157,9 @@ def test_a_run_under_way(store: Store, capsys: pytest.CaptureFixture[str]):
 
 def test_what_is_no_run(store: Store, tmp_path: Path):
     make(store)
+    (tmp_path / "ill.yaml").touch()
+    with pytest.raises(StoreError, match=r"ill.yaml: is a config.* doctor ill$"):
+        doctor(store, str(tmp_path / "ill.yaml"))
     with pytest.raises(StoreError, match=r'no run of PPO is called "nope". There is: ill\.'):
         doctor(store, "nope")
     with pytest.raises(StoreError, match="no such version"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -40,9 +41,23 @@ def test_from_python_with_a_conversation(finished: Project):
 
 def test_what_cannot_be_explained(finished: Project, tmp_path: Path):
     root = finished.root / "data"
-    assert "is a adapter by ppo, not a reward model" in refusal(StoreError, load_reward_model, "mini-policy", root)
+    wrong_kind = "is of kind adapter, made by ppo, not a reward model"
+    assert wrong_kind in refusal(StoreError, load_reward_model, "mini-policy", root)
     assert "no model whose score can be followed" in refusal(ConfigError, load_reward_model, "json:dumps", root)
     given = ["mini-reward", "--prompt", '[{"role": "user"}]', "--completion", "x", "--root", str(root)]
     assert "is no conversation" in refusal(ConfigError, main, given)
     given[2] = '[{"role"'
     assert "begins as a conversation and is not JSON" in refusal(ConfigError, main, given)
+
+
+# Seen failing: the line end that ``echo`` adds was the completion's last token, and the score another one.
+def test_a_text_of_the_standard_input_has_no_line_end_more(
+    finished: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    root = str(finished.root / "data")
+    given = ["mini-reward", "--prompt", "The radio.", "--root", root, "--json", "--completion"]
+    assert main([*given, " It is nice."]) == 0
+    typed = json.loads(capsys.readouterr().out)
+    monkeypatch.setattr("sys.stdin", io.StringIO(" It is nice.\n"))
+    assert main([*given, "-"]) == 0
+    assert json.loads(capsys.readouterr().out) == typed

@@ -67,7 +67,7 @@ def test_a_merged_policy_is_the_policy(store: Store, tmp_path: Path, capsys: pyt
     (out / "config.json").write_text("{}")
     with pytest.raises(StoreError, match="holds something else"):
         merge(store, "mini-policy", "--out", str(out))
-    with pytest.raises(ModelError, match="is a model by sft"):
+    with pytest.raises(ModelError, match="is of kind model, made by sft"):
         merge(store, "mini-base")
 
 

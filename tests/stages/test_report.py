@@ -193,3 +193,15 @@ def test_runs_that_cannot_be_compared(finished: Project, tmp_path: Path, runs: l
     with pytest.raises(PipelineError, match=words):
         report.main(["--runs", *runs, "--data-dir", str(finished.root / "data"), "--out", str(out)])
     assert not out.exists()
+
+
+# Seen failing: a traceback of IsADirectoryError, after minutes of drawing.
+def test_a_page_of_several_runs_that_cannot_be_written_is_one_line(
+    finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("pipeline.stages.several_runs.render", lambda *_: "")
+    (tmp_path / "file").touch()
+    runs = ["--runs", "mini", "mini-policy@v1", "--data-dir", str(finished.root / "data"), "--out"]
+    for out, words in ((tmp_path, "is a directory. Name a file"), (tmp_path / "file" / "page.html", "in the way")):
+        with pytest.raises(PipelineError, match=words):
+            report.main([*runs, str(out)])

@@ -37,9 +37,9 @@ def main(argv: list[str]) -> int:
             say("try", "the page is open; Ctrl-C closes it and keeps every vote")
             with contextlib.suppress(KeyboardInterrupt):
                 server.wait(lambda: False)
-        for line in votes.standing(log).lines():
-            say("try", line)
-    say("try", f"make a dataset of the votes: make try RUN={args.policy} PUBLISH=1")
+        if lines := votes.standing(log).lines():
+            for line in [*lines, f"make a dataset of the votes: {options.publishing('try', args, served)}"]:
+                say("try", line)
     return 0
 
 

@@ -137,7 +137,7 @@ def replace_in(db: Connection, event: SourcedEvent) -> Receipt:
     require_active(db, event.annotator)
     if isinstance(event, NewRetraction):
         if (seq := _take_back(db, event.key, event.annotator, event.item)) is None:
-            raise Refused("undo", "there is no vote to take back.", "Reload the page.")
+            raise Refused("undo", "there is no vote to take back.")
         return Receipt(seq, False, event.item)
     if isinstance(event, NewSourcedVote):
         _take_back(db, f"{event.key}:undo", event.annotator, event.item)  # no sender's key has a colon

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -124,12 +124,16 @@ class LabellingSession:
                 draft.stats.update(labelled.counts, annotator="human", label=self.project.learning)
                 draft.stats.update({STATS: dict(replaced)} if self._scrub else {})
             self.published = draft.version
-            counts = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in labelled.counts.items() if n)
-            return f"{draft.version.ref}: {counts}"
+            return f"{draft.version.ref}: {_spelled(labelled.counts)}"
 
     def _require_rows(self, labelled: Labelled) -> None:
         for split in SPLITS:
             if not (labelled.preferences[split] or labelled.unpaired[split]):
-                counts = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in labelled.counts.items())
+                counts = _spelled(labelled.counts)
                 what = f"split {split} would have no training row ({counts})."
                 raise DataError(str(self.project.directory), what, "Label more, or change collect.test_share.")
+
+
+def _spelled(counts: Mapping[str, int]) -> str:
+    """Counts in words, without those of nothing."""
+    return ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in counts.items() if n)

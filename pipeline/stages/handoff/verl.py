@@ -79,7 +79,7 @@ def find_policy(store: Store, text: str) -> Version:
     names = store.names()
     version = store.resolve(text if text.partition("@")[0] in names or "/" in text else f"{text}-policy")
     if not is_policy(version) or version.manifest.kind != "adapter":
-        what = f"is a {version.manifest.kind} by {version.manifest.stage}, not a policy that is an adapter."
+        what = f"is {version.made_as}, not a policy that is an adapter."
         raise StoreError(version.where, what, "Name an experiment, or a version of its policy.")
     if damage := version.damage():
         raise StoreError(version.where, f"is damaged ({damage[0]}).", "Make it again, or name another version.")

@@ -6,7 +6,7 @@ import argparse
 import functools
 import importlib
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pipeline.base.cli import as_called
 from pipeline.base.errors import ConfigError
@@ -18,6 +18,9 @@ from pipeline.workflow import consecutive_stages
 from pipeline.workflow.config import replaced
 from pipeline.workflow.readers import ASKED, LEARNT, Readers
 from pipeline.workflow.stage_command import NOTHING_TO_DO, WORK_TO_DO
+
+NAMED = 8
+"""Readers without a policy of their own who are named."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -57,6 +60,8 @@ def main(argv: list[str] | None = None) -> int:
             return WORK_TO_DO
         worked = True
         say("readers", f"{len(readers)} readers, {undone} of them with work; the base is loaded once for all")
+        if without := plan.without():
+            say("readers", f"the shared policy alone is for {kept_by(without)}")
         consecutive_stages.import_bodies(LEARNT)
         module = importlib.import_module("pipeline.stages.readers.train")
         call = functools.partial(module.train, plan, readers, args.fresh, args.jobs)
@@ -69,6 +74,13 @@ def main(argv: list[str] | None = None) -> int:
     record = plan.record(readers)
     assert record is not None
     return finish(plan, record, worked, launch, args)
+
+
+def kept_by(without: Mapping[str, str]) -> str:
+    """Who keeps the shared policy, the first of them with the reason."""
+    named = "; ".join(f"{name} ({why})" for name, why in list(without.items())[:NAMED])
+    more = len(without) - NAMED
+    return f"{named}; and {more} more" if more > 0 else named
 
 
 def write(plan: Readers, prompt: str, names: Sequence[str]) -> int:

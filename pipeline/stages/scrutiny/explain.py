@@ -33,7 +33,7 @@ def load_reward_model(model: str, data_dir: str | Path = "data", label: str | No
     store = Store(data_dir)
     version = store.find_version(model)
     if version is not None and version.manifest.stage not in ("reward", "merge"):
-        what = f"is a {version.manifest.kind} by {version.manifest.stage}, not a reward model."
+        what = f"is {version.made_as}, not a reward model."
         raise StoreError(version.where, what, "Name one, such as demo-reward.")
     if model == "adapter" or (":" in model and version is None):
         raise ConfigError(WHERE, f"{model} is no model whose score can be followed.", "Name a reward model.")
@@ -82,7 +82,8 @@ def _prompt(text: str) -> str | Conversation:
 
 
 def _text(text: str) -> str:
-    return sys.stdin.read() if text == "-" else text
+    """A text as given; of the standard input without the line end that ``echo`` adds, which would be a token."""
+    return sys.stdin.read().removesuffix("\n") if text == "-" else text
 
 
 def _parser() -> argparse.ArgumentParser:

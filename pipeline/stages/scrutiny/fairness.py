@@ -258,7 +258,7 @@ def _policy(store: Store, text: str) -> Version:
     names = store.names()
     version = store.resolve(text if text.partition("@")[0] in names or "/" in text else f"{text}-policy")
     if not is_policy(version):
-        what = f"is a {version.manifest.kind} by {version.manifest.stage}, not a policy."
+        what = f"is {version.made_as}, not a policy."
         raise ModelError(version.where, what, "Name one, such as demo-policy@v1.")
     return version
 

@@ -42,7 +42,8 @@ def build(cls: type[T], checked: Mapping[str, Any], where: str, prefix: str = ""
     try:
         return cls(**checked)
     except (ValueError, TypeError) as err:
-        raise ConfigError(where, f"{prefix.rstrip('.') or cls.__name__}: {err}") from err
+        key = prefix if prefix.startswith("--") else f"{prefix.rstrip('.') or cls.__name__}: "
+        raise ConfigError(where, f"{key}{err}") from err
 
 
 def check_types(cls: type, values: Mapping[str, Any], where: str, prefix: str = "") -> dict[str, Any]:

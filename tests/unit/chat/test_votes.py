@@ -149,7 +149,7 @@ def test_standing(log: Log, ada: str) -> None:
         "4 choices: 2 for the policy, 1 for the base, 1 even",
         "base: 0 of 1 thumbs up",
         "policy: 1 of 1 thumbs up",
-        "1 better answers written",
+        "1 better answer written",
         "the reward model agrees with 1 of 3 choices",
     ]
 

@@ -26,7 +26,7 @@ FACTS: dict[str, tuple[Facts, set[str], str]] = {
     "chance, single completions": (
         Facts(reward=of_completions(estimate(0.5, 0.4, 0.59, 99))),
         {"reward-at-chance"},
-        "On 99 held-out rows",
+        "On 99 held-out rows the reward model has an AUC of 0.50",
     ),
     "a baseline": (
         Facts(reward=measured(0.68, 0.64, 0.72, clears=False)),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from transformers import GPT2ForSequenceClassification
 
-from pipeline.modeling.lora import fuse_lora
+from pipeline.modeling.lora import fuse_lora, with_reward_adapter
 from pipeline.modeling.roles import active_adapter, hidden_states, merged_adapter, quick_attention
 from tests.conftest import tiny_gpt2, tiny_llama, with_lora
 
@@ -80,3 +84,17 @@ def test_plain_attention_is_the_fused_ones_function():
         with quick_attention(model, IDS):
             plain = hidden_states(model, IDS)
     torch.testing.assert_close(plain.float(), fused.float(), atol=0.1, rtol=0.05)
+
+
+# Seen failing: each reader's training began with PEFT's warning to "ensure that the correct base model is loaded".
+def test_a_reward_adapter_to_go_on_from_is_loaded_without_a_warning(tmp_path: Path) -> None:
+    def classifier() -> GPT2ForSequenceClassification:
+        return GPT2ForSequenceClassification(tiny_gpt2().config)
+
+    trained = get_peft_model(classifier(), LoraConfig(task_type="SEQ_CLS"))
+    trained.peft_config["default"].base_model_name_or_path = "/elsewhere/base"
+    trained.save_pretrained(str(tmp_path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.filterwarnings("ignore", "fan_in_fan_out")
+        with_reward_adapter(classifier(), tmp_path)

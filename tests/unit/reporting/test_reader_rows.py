@@ -38,7 +38,7 @@ def test_a_row_has_every_figure_with_its_interval() -> None:
     assert row["gold, over the shared policy"] == "+0.40 [0.30, 0.50]"
     assert (row["seconds"], row["kB"]) == ("12.3", "147")
     assert "1 of 2 readers are surely better served by their own policy" in table.note
-    assert "(gold score). 3 more have too few votes" in table.note
+    assert "too few votes or all alike: 3." in table.note
     by_proxy = replace(READERS, readers=[replace(ADA, gold_over_shared=None)], without=0)
     assert reader_table(by_proxy).note.endswith(
         "1 of 1 readers are surely better served by their own policy than by the shared one (reward model)."

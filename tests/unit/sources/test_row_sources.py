@@ -207,6 +207,16 @@ def test_missing_file_names_who_asked_and_the_nearest(tmp_path: Path) -> None:
         read_rows(str(tmp_path / "pair.jsonl"), where="collect.annotator_args.dataset")  # at once, not when read
 
 
+# Seen failing: ``data look "$FILE"`` with FILE unset read every file below the working directory as one set.
+def test_an_empty_name_is_not_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "pairs.jsonl", jsonl(ROWS))
+    monkeypatch.chdir(tmp_path)
+    assert read(".") == ROWS
+    for source in ("", " "):
+        with pytest.raises(DataError, match="no file is named"):
+            read(source)
+
+
 def test_a_local_typo_does_not_go_to_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("datasets.load_dataset", lambda *a, **k: pytest.fail("asked the Hub"))

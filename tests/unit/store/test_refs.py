@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.base.errors import StoreError
+from pipeline.store.refs import there_is
 from pipeline.store.store import Store
 from tests.helpers.versions import publish
 
@@ -39,6 +40,16 @@ def test_a_version_is_told_from_a_directory_a_hub_id_and_a_function(
         store.find_version("other@v1")
     monkeypatch.chdir(tmp_path)
     assert store.find_version("prefs@v1") is None
+
+
+# Seen failing: with eight readers the one line had eight of them, and what was meant somewhere in it.
+def test_of_many_names_the_nearest_are_listed() -> None:
+    names = [f"a{n}-policy" for n in range(40)] + ["demo-policy", "demo-reward"]
+    assert there_is(names, "demo@v1").startswith("There is: demo-policy, demo-reward, a0-policy")
+    assert there_is(names, "dmeo-policy").startswith("There is: demo-policy, ")
+    assert there_is(names, "demo").endswith("a9-policy, and 30 more (data list).")
+    assert there_is(names[:2], "x") == "There is: a0-policy, a1-policy."
+    assert there_is([], "x") == "There is: nothing yet."
 
 
 @pytest.mark.parametrize(

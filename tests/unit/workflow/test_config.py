@@ -140,12 +140,23 @@ def test_an_override_does_not_take_another_away(tmp_path: Path, overrides: list[
         ("ppo..a=1", "is not key=value"),
         ("ppo.a=010", "octal"),
         ("ppo.a=" + "[" * 9000, "levels deep"),
+        ("ppo.a={b:", r"quotes of its own: make ARGS=\"'ppo.a={a: 1}'\". Or write ppo.a.a=1"),
     ],
 )
 def test_a_wrong_value_of_an_override_is_one_line(tmp_path: Path, override: str, said: str):
     with pytest.raises(ConfigError, match=said) as err:
         load_config(write(tmp_path, "name: x\ntask: reviews\n"), [override])
     assert len(str(err.value)) < 300
+
+
+# Seen failing: the file was named, in which nothing was wrong.
+def test_what_is_wrong_on_the_command_line_is_not_laid_to_the_file(tmp_path: Path):
+    path = write(tmp_path, "name: x\ntask: reviews\n")
+    with pytest.raises(ConfigError, match=r'^command line: unknown key "ppo.kl_ceof". Did you mean "ppo.kl_coef"'):
+        load_config(path, ["ppo.kl_ceof=1"])
+    wrong = write(tmp_path, "name: x\ntask: reviews\nppo: {kl_ceof: 1}\n")
+    with pytest.raises(ConfigError, match=rf'^{wrong}: unknown key "ppo.kl_ceof"'):
+        load_config(wrong, ["ppo.lam=1"])
 
 
 def test_overrides_are_yaml_and_make_sections(tmp_path: Path):

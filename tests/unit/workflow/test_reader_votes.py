@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from pipeline.base.errors import DataError
 from pipeline.base.records import reader_of
 from pipeline.labelling.items import Item
 from pipeline.labelling.log.answers import Vote
@@ -12,6 +15,7 @@ from pipeline.labelling.settings import LabelSection
 from pipeline.labelling.votes_to_rows import Labelling, labelled
 from pipeline.store.store import Store, Version
 from pipeline.workflow.reader_votes import reader_rows, votes_by_reader
+from pipeline.workflow.readers import Readers
 
 ADA, BEN, CAT = "p_00000000aa", "p_00000000bb", "p_00000000cc"
 TRAIN = [Item("prompt", (f" text {i}",), "thumbs", "train") for i in range(3)]
@@ -58,10 +62,27 @@ def test_a_reader_keeps_the_opinion_that_the_others_do_not_share(tmp_path: Path)
     counts = votes_by_reader(made)
     assert list(counts) == sorted(map(reader_of, (ADA, BEN, CAT)))
     assert {name: dict(n) for name, n in counts.items()} == {
-        reader_of(ADA): {"train": 2},
-        reader_of(BEN): {"train": 1, "test": 1},
-        reader_of(CAT): {"train": 1},
+        reader_of(ADA): {"train": 2, "liked": 1},
+        reader_of(BEN): {"train": 1, "test": 1, "liked": 1},
+        reader_of(CAT): {"train": 1, "liked": 1},
     }
+
+
+# Seen failing: the reader who likes everything was trained, could not be, and no record was ever written.
+def test_who_has_too_few_votes_or_only_likes_keeps_the_shared_policy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    votes = [(ADA, "like", 0), (ADA, "dislike", 1), (BEN, "like", 0), (BEN, "like", 1), (CAT, "dislike", 0)]
+    made = version(tmp_path, [vote(TRAIN[i], who, choice, n) for n, (who, choice, i) in enumerate(votes)])
+    monkeypatch.setattr(Readers, "preferences", made)
+    monkeypatch.setattr(Readers, "_overrides", lambda self, name: [])
+    config = [f"data_dir={tmp_path}", "readers.least_votes=2"]
+    plan = Readers("configs/news_likes.yaml", config)
+    assert [(r.name, r.votes) for r in plan.all()] == [(reader_of(ADA), 2)]
+    assert plan.without() == {reader_of(BEN): "all 2 are likes", reader_of(CAT): "1 votes to train on, of 2"}
+    monkeypatch.setattr(Readers, "preferences", version(tmp_path, [vote(TRAIN[0], BEN, "like", 1)]))
+    with pytest.raises(DataError, match=r"no reader with 1 votes to train on has both likes and dislikes"):
+        Readers("configs/news_likes.yaml", [config[0], "readers.least_votes=1"]).all()
 
 
 def test_a_version_of_pairs_has_no_readers(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("? [a, b]\n: 1", 1, "a mapping or a list, not a text"),
         ("a:\n\tb: 1", 2, "a tab, where YAML takes blanks only"),
         ("a: 1\nb: [1, 2\nc: 3", 3, "is not valid YAML"),
+        ("a:\n  {old_share:0.3}", 2, "'old_share:0.3' lacks a blank after the colon: old_share: 0.3"),
         ("a: b: c", 1, "mapping values are not allowed here"),
         ("a: 'x", 1, "is not valid YAML: found unexpected end of stream"),
         ("a: *nobody", 1, "undefined alias 'nobody'"),
