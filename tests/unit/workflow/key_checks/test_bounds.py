@@ -124,7 +124,8 @@ def test_a_number_outside_its_bounds(key: str, bound: Bound, about: dict[str, An
     for value in outside(bound):
         with pytest.raises(ConfigError) as err:
             load_config(path, [f"{key}={spelled(value)}"])
-        assert str(err.value) == f"{path}: {key} = {yaml.safe_load(spelled(value))} should be {bound}."
+        assert err.value.what == f"{key} = {yaml.safe_load(spelled(value))} should be {bound}."
+        assert err.value.where in ("command line", str(path))
     for value in inside(bound):
         section, _, last = key.rpartition(".")
         nested: Any = {last: yaml.safe_load(spelled(value))}
