@@ -273,13 +273,6 @@ def train(
     if whole is not None:
         trained = merge_into(whole(), trained) if casts else trained.merge_and_unload()
     require_finite(trained, "sft", diverged_advice("sft"))
-    figures = {
-        "texts": len(rows),
-        "texts_cut": tokenized.cut,
-        "steps": trainer.state.global_step,
-        "train_loss": train_loss,
-        "eval_loss": loss,
-        "eval_perplexity": math.exp(min(loss, 50.0)),
-        "parameters": sum(p.numel() for p in trained.parameters()),
-    }
-    return trained.eval(), figures
+    losses = {"train_loss": train_loss, "eval_loss": loss, "eval_perplexity": math.exp(min(loss, 50.0))}
+    counts = {"texts": len(rows), "texts_cut": tokenized.cut, "steps": trainer.state.global_step}
+    return trained.eval(), {**counts, **losses, "parameters": sum(p.numel() for p in trained.parameters())}
