@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.base.errors import ConfigError, ModelError
-from pipeline.modeling.roles import active_adapter, hidden_states, language_model
+from pipeline.modeling.roles import active_adapter, language_model
+from pipeline.modeling.states import hidden_states
 from pipeline.modeling.tokens import eos_id
 from pipeline.modeling.types import Tokenizer
 from pipeline.scoring.foreign_reward_models import AdapterScorer, ClassifierScorer, encode_separately

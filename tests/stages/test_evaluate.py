@@ -407,7 +407,8 @@ def test_best_of_n_chooses_as_ppo_does(finished: Project):
 def test_a_side_has_its_own_log_probabilities_and_the_base_s(finished: Project, temperature: float):
     import torch
 
-    from pipeline.modeling.roles import Role, load_policy, sequence_logprobs
+    from pipeline.modeling.roles import Role, load_policy
+    from pipeline.modeling.states import sequence_logprobs
     from pipeline.modeling.tokens import encode_prompts
     from pipeline.stages.evaluate.sampled_sides import Sampler, sample_side
     from pipeline.tasks.reviews import Task

@@ -18,15 +18,8 @@ from pipeline.functional.logprobs import selected_logprobs
 from pipeline.functional.masks import length_mask
 from pipeline.modeling.decoding.cuda_graph_decoding import fits
 from pipeline.modeling.decoding.generation import generate
-from pipeline.modeling.roles import (
-    Role,
-    active_adapter,
-    completion_states,
-    language_model,
-    merged_adapter,
-    output_embedding,
-    trunk_states,
-)
+from pipeline.modeling.roles import Role, active_adapter, language_model, merged_adapter, output_embedding
+from pipeline.modeling.states import completion_states, trunk_states
 from pipeline.modeling.tokens import right_pad
 from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.scoring.scorer import Samples, Scorer
