@@ -520,7 +520,7 @@ def numbers(value: Any) -> list[float]:
 
 # Catches: the policy's own KL given to best-of-n, the difference at the largest n where there is one at equal KL.
 def test_what_is_said_by_hand():
-    from pipeline.stages.evaluate.evaluate import further_findings
+    from pipeline.stages.evaluate.sentences import further_findings
     from tests.unit.reporting.given import entry, evaluation, newer_json
 
     stats = newer_json()
