@@ -27,7 +27,8 @@ from pipeline.store.model_card import adapter_card
 from pipeline.store.starting_policy import SENTENCE
 from pipeline.store.version import ADAPTER_CONFIG, Version
 from pipeline.tasks import Task, load_task
-from pipeline.trainers.common import MetricsFile, StopDiverged, diverged_advice, training_arguments
+from pipeline.trainers.arguments import training_arguments
+from pipeline.trainers.callbacks import MetricsFile, StopDiverged, diverged_advice
 from pipeline.trainers.ppo import section
 from pipeline.trainers.ppo import trainer as ppo
 from pipeline.trainers.ppo.checkpoint import load_state

@@ -43,7 +43,7 @@ from pipeline.store.model_card import adapter_card
 from pipeline.store.version import Version, split_key
 from pipeline.trainers import pointwise as pointwise_trainer
 from pipeline.trainers import reward as trainer
-from pipeline.trainers.common import training_arguments
+from pipeline.trainers.arguments import training_arguments
 from pipeline.trainers.pointwise import Labelled
 from pipeline.trainers.reward import Pairs, RewardSection, score_head
 from pipeline.workflow.reader_votes import reader_rows, votes_by_reader

@@ -31,7 +31,7 @@ from pipeline.base.process import say
 from pipeline.modeling.weights import norms, require_moved
 from pipeline.store.checkpoints import Checkpoints, damage, resuming
 from pipeline.trainers import sharded
-from pipeline.trainers.common import closed_bar
+from pipeline.trainers.callbacks import closed_bar
 from pipeline.trainers.rank_batches import Deal, SameOrder, dealt_loader
 from pipeline.trainers.shared_checkpointing import SaveInTime, readable, seed_anew
 

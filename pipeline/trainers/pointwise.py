@@ -22,7 +22,7 @@ from pipeline.modeling.reader_heads import read_reader_head
 from pipeline.modeling.tokens import encode_completions, encode_prompts, eos_id, pad_id, right_pad
 from pipeline.modeling.types import Tokenizer
 from pipeline.scoring.reward_adapter import Position, score_rows, scored_rows
-from pipeline.trainers.common import MetricsFile, StopDiverged
+from pipeline.trainers.callbacks import MetricsFile, StopDiverged
 from pipeline.trainers.packed_classifier import classifier, set_up_passes
 from pipeline.trainers.reward import RewardSection, Trainer, finish, require_batch, score_head
 

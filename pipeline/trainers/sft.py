@@ -26,8 +26,9 @@ from pipeline.modeling.scratch import new_gpt2, train_tokenizer
 from pipeline.modeling.tokens import chat_render, encode_completions, right_pad
 from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.modeling.weights import require_finite
+from pipeline.trainers.arguments import is_sharded
+from pipeline.trainers.callbacks import MetricsFile, StopDiverged, diverged_advice, show_progress
 from pipeline.trainers.checkpointing import Checkpointed
-from pipeline.trainers.common import MetricsFile, StopDiverged, diverged_advice, is_sharded, show_progress
 from pipeline.trainers.sharded import in_one_process
 from pipeline.trainers.token_file import IDS, ROWS, Columns, Figures, FileColumn, first_and_longest, token_file
 from pipeline.trainers.token_loss_model import has_plain_loss, set_token_loss

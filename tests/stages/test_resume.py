@@ -17,7 +17,7 @@ import torch
 from pipeline.base.errors import StoreError
 from pipeline.store.checkpoints import CHECKSUMS, Checkpoints
 from pipeline.store.store import Version
-from pipeline.trainers.common import MetricsFile
+from pipeline.trainers.callbacks import MetricsFile
 from pipeline.trainers.shared_checkpointing import SaveInTime
 from tests.stages.conftest import MINI, NO_SHAPE, Project
 

@@ -18,7 +18,7 @@ from pipeline.scoring.printed_scores import lines
 from pipeline.scoring.scorer import Conversation, Scorer
 from pipeline.scoring.token_scores import token_scores
 from pipeline.store.store import Store
-from pipeline.trainers.common import has_accelerator
+from pipeline.trainers.arguments import has_accelerator
 
 WHERE = "command line"
 

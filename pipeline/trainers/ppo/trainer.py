@@ -33,7 +33,7 @@ from pipeline.modeling.weights import trained_parameters
 from pipeline.results.metrics import Logged
 from pipeline.scoring.scorer import Samples, Scorer
 from pipeline.store.checkpoints import Checkpoints
-from pipeline.trainers.common import is_sharded
+from pipeline.trainers.arguments import is_sharded
 from pipeline.trainers.ppo import checkpoint, trl_parent
 from pipeline.trainers.ppo.best_policy import BestPolicies
 from pipeline.trainers.ppo.console import add_console
