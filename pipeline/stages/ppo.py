@@ -20,8 +20,8 @@ from pipeline.modeling.roles import load_policy
 from pipeline.modeling.weights import norms, require_finite, require_moved
 from pipeline.results.metrics import Logged
 from pipeline.scoring.load_for_stage import scorer
+from pipeline.stages.approved_inputs import with_approvals
 from pipeline.stages.rollout_recorder import ROLLOUTS, Recorder
-from pipeline.stages.rounds.approved_inputs import with_approvals
 from pipeline.store.checkpoints import Checkpoints, resuming
 from pipeline.store.model_card import adapter_card
 from pipeline.store.starting_policy import SENTENCE
