@@ -1,4 +1,4 @@
-"""fairness: whether a reward model, or what a policy writes, goes by who a person in the prompt is."""
+"""fairness: swap an attribute of a person in prompts; measure how scores and completions change."""
 
 from __future__ import annotations
 
