@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from pipeline.modeling.types import Tokenizer
 from pipeline.scoring.foreign_reward_models import AdapterScorer, ClassifierScorer, encode_separately
 from pipeline.scoring.reward_adapter import RewardRole, Scoring, score_rows
 from pipeline.scoring.scorer import Conversation, Scorer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 AT_ONCE = 16
 """Texts that are read together, between two calls of ``between``."""
@@ -50,13 +53,33 @@ class FollowableModel(Protocol):
     tokenizer: Tokenizer
     limit: int
 
-    def ids(self, prompt: str | Conversation, completion: str) -> TextIds: ...
-    def scores(self, rows: list[list[int]]) -> Tensor: ...
-    def decoder(self) -> Any: ...
-    def read(self, states: Tensor) -> Tensor: ...
-    def with_gradient(self, ids: Tensor) -> Tensor: ...
-    def body(self) -> Any: ...
-    def active(self) -> Any: ...
+    def ids(self, prompt: str | Conversation, completion: str) -> TextIds:
+        """The text as this model reads it."""
+        ...
+
+    def scores(self, rows: list[list[int]]) -> Tensor:
+        """(B,) the scores of whole rows of ids."""
+        ...
+
+    def decoder(self) -> nn.Module | None:
+        """What gives the states that :meth:`read` takes; None where a score does not come from one state."""
+        ...
+
+    def read(self, states: Tensor) -> Tensor:
+        """(...) the scores that states (..., H) have."""
+        ...
+
+    def with_gradient(self, ids: Tensor) -> Tensor:
+        """(B,) the scores of rows (B, L) of equal length."""
+        ...
+
+    def body(self) -> PreTrainedModel:
+        """The module that embeds the ids."""
+        ...
+
+    def active(self) -> AbstractContextManager[object]:
+        """Within this the model is the reward model, where its base has other roles too."""
+        ...
 
 
 def followable(scorer: Scorer | None, tokenizer: Tokenizer) -> AdapterScorer | ClassifierScorer | None:
@@ -109,7 +132,7 @@ class FollowableAdapter:
         with self.active():
             return self.role.scoring.normalised(score_rows(self.role.model, self._head(), rows))
 
-    def decoder(self) -> Any:
+    def decoder(self) -> nn.Module | None:
         return self.body().base_model
 
     def read(self, states: Tensor) -> Tensor:
@@ -119,10 +142,10 @@ class FollowableAdapter:
     def with_gradient(self, ids: Tensor) -> Tensor:
         return self.read(hidden_states(self.role.model, ids)[:, -1])
 
-    def body(self) -> Any:
+    def body(self) -> PreTrainedModel:
         return language_model(self.role.model)
 
-    def active(self) -> Any:
+    def active(self) -> AbstractContextManager[object]:
         return active_adapter(self.role.model, self.role.adapter)
 
     def _head(self) -> Tensor:
@@ -155,7 +178,7 @@ class FollowableClassifier:
         filled = [row or [self._classifier.start] for row in rows]
         return self._normalised(self._classifier.logits(filled)[:, self._scorer.output])
 
-    def decoder(self) -> Any:
+    def decoder(self) -> nn.Module | None:
         model = self._classifier.model
         has_head = isinstance(getattr(model, "score", None), nn.Linear) and not model.config.is_encoder_decoder
         return model.base_model if has_head else None
@@ -167,10 +190,10 @@ class FollowableClassifier:
         logits = self._classifier.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
         return self._normalised(logits[:, self._scorer.output].float())
 
-    def body(self) -> Any:
+    def body(self) -> PreTrainedModel:
         return self._classifier.model
 
-    def active(self) -> Any:
+    def active(self) -> AbstractContextManager[object]:
         return nullcontext()
 
     def _normalised(self, raw: Tensor) -> Tensor:
