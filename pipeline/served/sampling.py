@@ -19,6 +19,7 @@ from pipeline.base.errors import ModelError
 from pipeline.base.json_values import JsonObject
 from pipeline.base.process import say
 from pipeline.base.records import Comparison, digest
+from pipeline.formats.messages import Message
 from pipeline.modeling import tokens
 from pipeline.modeling.comparisons import Pairing
 from pipeline.modeling.types import Tokenizer
@@ -200,13 +201,13 @@ class ServedSampling:
             )
 
     def _place(self, index: int, number: int) -> Place:
-        seed = (
-            int(digest(["completion", self._seed, index, number])[:8], 16) >> 1
-        )  # 31 bits, which all servers take
+        # 31 bits, which all servers take.
+        seed = int(digest(["completion", self._seed, index, number])[:8], 16) >> 1
         shaped = request(self.options, self._kind, self._sent(index), self._limit, self._temperature)
         return Place(index, number, seed, digest([self.options.url, shaped.path, shaped.body, seed]))
 
-    def _sent(self, index: int) -> Any:
+    def _sent(self, index: int) -> str | Sequence[Message]:
+        """What the server gets of a prompt: the text, or with ``api: chat`` the turns in it."""
         prompt = self.prompts[index]
         return self._turns.messages(prompt) if self.options.api == "chat" else prompt
 
