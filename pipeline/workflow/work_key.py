@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, cast
 
 from pipeline.base.files import is_litter, sha256_file
+from pipeline.base.own_modules import source_files
 from pipeline.base.records import digest
 from pipeline.store.manifest import Manifest
 from pipeline.workflow.experiment import Experiment
@@ -98,8 +98,8 @@ def manifest_fingerprint(manifest: Manifest) -> list[str]:
 
 
 def work_files(config: Experiment, stage: str) -> list[str]:
-    """sha256 of every local file that the stage's settings name, and of the modules that it calls."""
-    modules = [f for name in called_modules(config, stage) for f in module_files(name)]
+    """sha256 of every local file that the stage's settings name, and of the modules that it calls and imports."""
+    modules = [sha256_file(f) for name in called_modules(config, stage) for f in source_files(name)]
     return local_files(learning_part(config, stage)) + modules
 
 
@@ -133,18 +133,3 @@ def local_files(value: object) -> list[str]:
         files = [p for p in sorted(path.rglob("*")) if p.is_file()]
         return [sha256_file(p) for p in files if not any(map(is_litter, p.relative_to(path).parts))]
     return []
-
-
-def module_files(module: str) -> list[str]:
-    """sha256 of a module's source below the working directory; of a package, of all its modules.
-
-    Installed modules are left out. Nothing is imported: the usual search for ``a.b`` would run ``a``.
-    """
-    where: list[str] | None = [os.getcwd()]
-    spec = None
-    for i in range(module.count(".") + 1):
-        spec = PathFinder.find_spec(".".join(module.split(".")[: i + 1]), where) if where else None
-        where = list(spec.submodule_search_locations or []) if spec is not None else None
-    if where:
-        return [sha256_file(p) for d in where for p in sorted(Path(d).rglob("*.py"))]
-    return [sha256_file(Path(spec.origin))] if spec is not None and spec.origin is not None else []

@@ -73,11 +73,12 @@ def pack(input_ids: Tensor, lengths: Tensor, paired: bool, dtype: torch.dtype = 
     size = prefix + own.sum(0)
     slot = torch.arange(int(size.max()))[None]
     real = slot < size[:, None]
-    branch = (slot >= prefix[:, None]).long() + (slot >= first_end[:, None])
-    second = branch == 2 if paired else torch.zeros_like(real)
+    second = (slot >= first_end[:, None]) & paired
+    branch = (slot >= prefix[:, None]).long() + second
     position = torch.where(second, slot - own[0][:, None], slot).clamp(max=ids.shape[1] - 1)
     row = torch.arange(trees)[:, None] + trees * second
-    # Padding of a tree attends to the tree before it, so that its softmax is defined; nothing reads it.
+    # Padding attends to the last row of its tree, so that its softmax is defined; nothing reads it. Where it had
+    # nothing to attend to, plain products would make its weights NaN, and with them the row's gradients.
     sees = (slot[0][:, None] >= slot[0]) & ((branch[:, None] == 0) | (branch[:, None] == branch[:, :, None]))
     sees &= real[:, None]
     last_slots = torch.stack([first_end - 1, size - 1][:branches], 1)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.base.errors import ModelError
+from pipeline.modeling.precision import cast_base_to_bf16
 from pipeline.modeling.tokens import right_pad
 from pipeline.modeling.unpadded.pairs import common_prefix, fits, last_states, pack
 from tests.conftest import tiny_gpt2, tiny_llama, with_lora
@@ -34,11 +35,12 @@ def ragged(pairs: int, seed: int = 0) -> list[list[int]]:
 
 def padded_states(model: Any, rows: list[list[int]]) -> Tensor:
     """Each row alone: nothing of another can reach it."""
-    return torch.stack([model.base_model(input_ids=torch.tensor([r])).last_hidden_state[0, -1] for r in rows])
+    alone = [model.base_model(input_ids=torch.tensor([r])).last_hidden_state[0, -1] for r in rows]
+    return torch.stack(alone).float()
 
 
 def packed_states(model: Any, rows: list[list[int]], paired: bool) -> Tensor:
-    return last_states(model.base_model, pack(*right_pad(rows, 0), paired))
+    return last_states(model.base_model, pack(*right_pad(rows, 0), paired, model.dtype)).float()
 
 
 @pytest.fixture(params=["gpt2", "llama"])
@@ -57,17 +59,21 @@ def test_states_are_those_of_rows_alone(model: Any, rows: list[list[int]], paire
         torch.testing.assert_close(packed_states(model, rows, paired), padded_states(model, rows))
 
 
-# Seen failing with: a gradient for the padding of a tree.
+# Seen failing with: a gradient for the padding of a tree; padding of single rows that attends to nothing: plain
+# products, as in bf16, make it NaN.
 @pytest.mark.parametrize("paired", [True, False])
-def test_gradients_are_those_of_rows_alone(model: Any, paired: bool):
+@pytest.mark.parametrize(("bf16", "share"), [(False, 1e-5), (True, 0.05)], ids=["fp32", "bf16"])
+def test_gradients_are_those_of_rows_alone(model: Any, paired: bool, bf16: bool, share: float):
     rows = ragged(4, seed=1)
+    if bf16:
+        cast_base_to_bf16(model, adapted=True)
     weights = torch.randn(len(rows), model.config.hidden_size, generator=torch.Generator().manual_seed(0))
     trained = [p for n, p in model.named_parameters() if "lora_" in n]
     gradients: list[tuple[Tensor, ...]] = []
     for states in (packed_states(model, rows, paired), padded_states(model, rows)):
         gradients.append(torch.autograd.grad((states * weights).sum(), trained))
     for packed, alone in zip(*gradients, strict=True):
-        torch.testing.assert_close(packed, alone, rtol=1e-5, atol=1e-5 * float(alone.abs().max()))
+        torch.testing.assert_close(packed, alone, rtol=share, atol=share * float(alone.abs().max()))
 
 
 def test_a_common_prefix_leaves_each_row_a_token():
