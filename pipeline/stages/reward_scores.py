@@ -22,6 +22,7 @@ from pipeline.scoring.reward_adapter import score_position, score_rows
 from pipeline.tasks import load_task
 from pipeline.trainers.pointwise import Labelled
 from pipeline.trainers.reward import Pairs, score_head, tokenize_pairs
+from pipeline.trainers.token_file import rows_at
 from pipeline.workflow.stage import Run, say
 
 NUMBERS = ("chosen_score", "rejected_score", "chosen_gold_score", "rejected_gold_score")
@@ -96,7 +97,8 @@ def kept_rows(rows: Iterable[Row], pairs: Pairs) -> list[tuple[int, Row]]:
 def held_out(rows: Iterable[Row], pairs: Pairs) -> HeldOut:
     """The held-out pairs that are measured."""
     kept = kept_rows(rows, pairs)
-    chosen, rejected = ([side[place] for place, _ in kept] for side in (pairs.chosen_ids, pairs.rejected_ids))
+    places = [place for place, _ in kept]
+    chosen, rejected = (rows_at(side, places) for side in (pairs.chosen_ids, pairs.rejected_ids))
     return HeldOut([row for _, row in kept], chosen, rejected, len(pairs.kept))
 
 

@@ -131,3 +131,15 @@ def test_rows_that_fail_halfway_make_no_noise(store: Store, monkeypatch: pytest.
 def test_shards_are_read_only(store: Store) -> None:
     # An edit in place would reach every version that links to the shard.
     assert publish(store).shards()[0].stat().st_mode & 0o222 == 0
+
+
+# Seen failing with: pyarrow's read-ahead, which keeps all row groups of a shard until its end.
+def test_reading_holds_about_a_row_group(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow as pa
+
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 1000)
+    version = publish(store, ({"id": os.urandom(100).hex()} for _ in range(20_000)))
+    gc.collect()
+    before = pa.total_allocated_bytes()
+    held = max(pa.total_allocated_bytes() - before for _ in version.iter_rows("train"))
+    assert held < version.shards()[0].stat().st_size / 2

@@ -16,7 +16,7 @@ from datasets import Dataset
 from pipeline.base.stored_texts import StoredTexts
 from pipeline.trainers import reward, sft, token_file
 from pipeline.trainers.rank_batches import SameOrder
-from pipeline.trainers.token_file import IDS, FileColumn, first_and_longest, of_rank, row_lengths
+from pipeline.trainers.token_file import IDS, FileColumn, first_and_longest, of_rank, row_lengths, rows_at
 from tests.conftest import tiny_tokenizer
 
 DRAW = random.Random(0)
@@ -53,6 +53,8 @@ def test_a_column_is_the_list(named: bool, size: int, tmp_path: Path, monkeypatc
     assert column == ROWS
     assert [column[i] for i in (56, 0, 31)] == [ROWS[i] for i in (56, 0, 31)]
     assert column[3:5] == ROWS[3:5]
+    for places in ([], [0], [2, 3, 31, 56], list(range(len(ROWS)))):
+        assert rows_at(column, places) == rows_at(ROWS, places) == [ROWS[i] for i in places]
     assert row_lengths(column).tolist() == row_lengths(ROWS).tolist() == [len(row) for row in ROWS]
     parts = [table.select(range(5, 50)), table.select(range(5))]
     longest = max(ROWS[5:50] + ROWS[:5], key=len)
