@@ -54,7 +54,7 @@ _COMMANDS = {
     ("init",): "pipeline.project.init",
     ("new",): "pipeline.project.new",
     ("data", "forget"): "pipeline.erasure.erase_person",
-    ("data", "look"): "pipeline.stages.look",
+    ("data", "look"): "pipeline.stages.data.look",
     ("data",): "pipeline.stages.data.data",
     ("keys",): "pipeline.stages.print_keys",
     ("doctor",): "pipeline.stages.doctor",

@@ -5,7 +5,7 @@
 
 Writes data/NAME-prompts (splits train, select, test), NAME-comparisons (pairs of completions) and NAME-preferences
 (every choice, and the pairs to train on). With annotator: human it serves the page of label until enough is
-answered. The code is in pipeline/stages/collect.py.
+answered. The code is in pipeline/stages/collect/collect.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""This process among those that do a stage's work together, and what it tells the person watching."""
+"""Whether this process is the main one of its stage, and lines for the person who watches the stage."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def main_process() -> bool:
 
 
 def rank() -> int:
-    """The number of this process among those that do this work together."""
+    """The rank of this process among those that do this work together."""
     return int(os.environ.get("RANK", "0"))
 
 

@@ -1,4 +1,4 @@
-"""What a version asks for before it may be published; a version asks for all that its parents ask for, or more."""
+"""The requirements of a version before it may be published: those of its parents, and its own."""
 
 from __future__ import annotations
 

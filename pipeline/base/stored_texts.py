@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from abc import abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast, overload
@@ -24,8 +25,9 @@ _TOGETHER = 2000
 class _Texts(Sequence[str]):
     """What sequences of stored texts have in common: slices and comparisons, as of a list."""
 
+    @abstractmethod
     def _at(self, place: int) -> str:
-        raise NotImplementedError
+        """The text at this place, which is not negative."""
 
     @overload
     def __getitem__(self, place: int) -> str: ...

@@ -1,4 +1,4 @@
-"""Text that others wrote, on a terminal: it keeps to its columns, and nothing in it is obeyed.
+"""Print text that others wrote on a terminal: cut to a width in columns, its control characters escaped.
 
 Whatever a command prints goes through :func:`put`. Colours, keys and pages of text are left out.
 """

@@ -29,9 +29,10 @@ from pipeline.modeling.precision import base_dtype
 from pipeline.modeling.roles import Role, load_policy
 from pipeline.modeling.tokens import encode_completions
 from pipeline.modeling.types import CausalLM, Tokenizer
+from pipeline.scoring.attribution import can_attribute
 from pipeline.scoring.build_scorer import ScorerContext, build
+from pipeline.scoring.followable_models import followable
 from pipeline.scoring.scorer import Samples, Scorer
-from pipeline.scoring.token_scores import can_attribute, followable
 from pipeline.store.store import Store
 
 T = TypeVar("T")

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from pipeline.base.errors import DataError, PipelineError
 from pipeline.base.process import say
+from pipeline.scoring.attribution import Attribution, attribute
 from pipeline.scoring.scorer import Scorer
-from pipeline.scoring.token_scores import Attribution, TokenScores, attribute, same_score, token_scores
+from pipeline.scoring.token_scores import TokenScores, same_score, token_scores
 
 MOST_TOKENS = 2048
 """Of prompt and answer together; attention is computed over the square of it."""

@@ -1,4 +1,4 @@
-"""A question in progress, and what its asker is told of it."""
+"""A question in progress, and the messages that its asker gets while it is answered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is talked to: a policy, its base and its reward model, found by their versions. Loads no model."""
+"""The models that people talk to: a policy, its base, its reward model, found by their versions. Loads none."""
 
 from __future__ import annotations
 

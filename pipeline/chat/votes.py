@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pipeline.base.errors import DataError
 from pipeline.chat.exchange import Shown, read_ticket
 from pipeline.labelling.items import Item, as_meant
+from pipeline.labelling.log.event_checks import EDIT_BYTES
 from pipeline.labelling.log.events import Receipt
 from pipeline.labelling.log.log import Log
 from pipeline.labelling.log.new_event import (
-    EDIT_BYTES,
     Key,
     Milliseconds,
     NewRetraction,

@@ -13,8 +13,9 @@ from pipeline.chat.exchange import Shown, read_ticket
 from pipeline.chat.explanations import NAME, Explanation
 from pipeline.chat.votes import has_chosen, malformed
 from pipeline.labelling.log.log import Log
+from pipeline.scoring.attribution import Attribution
 from pipeline.scoring.printed_scores import NOT_CAUSES, about, attribution_lines, course_lines
-from pipeline.scoring.token_scores import Attribution, TokenScores
+from pipeline.scoring.token_scores import TokenScores
 from pipeline.texts.score_course import course_of, mark_of
 
 

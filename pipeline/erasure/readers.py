@@ -1,4 +1,4 @@
-"""What was made for a person as a reader: their versions, what shows these, their heads of shared models."""
+"""Find the models made for a person as a reader, the versions that show them, and their heads in shared models."""
 
 from __future__ import annotations
 

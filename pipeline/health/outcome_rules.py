@@ -1,4 +1,4 @@
-"""Rules on what came out: a published policy without any update, a judge whose verdict says nothing."""
+"""Rules on results: a published policy without any update, a judge whose verdict says nothing."""
 
 from __future__ import annotations
 

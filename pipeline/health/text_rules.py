@@ -41,16 +41,11 @@ def sentences_collapse(figures: Figures, facts: Facts) -> Seen | None:
         what = f"Of the latest {figures.window.n} completions: {figures.window.collapse}.{scores}"
         return Seen(what, _below(figures, name, HALF))
     since, ngrams = _below(figures, Logged.CLOSINGS, HALF), _left(figures, Logged.TRIGRAMS)
-    share = figures.now(Logged.COMMON_CLOSING, 1) or 0.0
-    rise = share - (figures.first(Logged.COMMON_CLOSING) or 0.0)
-    if since is None or share < QUARTER or rise < ENDS_MORE or (ngrams is not None and ngrams > NGRAMS_LEFT):
+    share = _grown(figures, Logged.COMMON_CLOSING, QUARTER)
+    if since is None or share is None or (ngrams is not None and ngrams > NGRAMS_LEFT):
         return None
-    before, now = figures.first(Logged.CLOSINGS) or 0.0, figures.now(Logged.CLOSINGS, 1) or 0.0
-    return Seen(
-        f"{number(now)} effective closing sentences, {number(before)} before; {percent(share)} of the completions "
-        "end alike.",
-        since,
-    )
+    fewer = _fewer(figures, Logged.CLOSINGS, "effective closing sentences")
+    return Seen(f"{fewer}; {percent(share)} of the completions end alike.", since)
 
 
 def ngrams_collapse(figures: Figures, facts: Facts) -> Seen | None:
@@ -72,17 +67,12 @@ def patterns_collapse(figures: Figures, facts: Facts) -> Seen | None:
         return Seen(f"Of the sentences of the latest {figures.window.n} completions: {seen}.", since)
     if facts.one_pattern is not None:
         return Seen(f"In the evaluation, beside the base: {facts.one_pattern}.")
-    share = figures.now(Logged.COMMON_PATTERN, 1) or 0.0
-    rise = share - (figures.first(Logged.COMMON_PATTERN) or 0.0)
+    share = _grown(figures, Logged.COMMON_PATTERN, PATTERN_SHARE)
     answers = (figures.now(Logged.SENTENCES, 1) or ONE_SENTENCE) < ONE_SENTENCE
-    if figures.window is not None or since is None or answers or share < PATTERN_SHARE or rise < ENDS_MORE:
+    if figures.window is not None or since is None or answers or share is None:
         return None
-    before, now = figures.first(Logged.PATTERNS) or 0.0, figures.now(Logged.PATTERNS, 1) or 0.0
-    return Seen(
-        f"{number(now)} effective patterns of sentences, {number(before)} before; {percent(share)} of the "
-        "sentences are of one.",
-        since,
-    )
+    fewer = _fewer(figures, Logged.PATTERNS, "effective patterns of sentences")
+    return Seen(f"{fewer}; {percent(share)} of the sentences are of one.", since)
 
 
 def phrase_spreads(figures: Figures, facts: Facts) -> Seen | None:
@@ -121,6 +111,17 @@ def _below(figures: Figures, name: str, share: float) -> int | None:
     """The update since which a figure is below a share of its first value."""
     first = figures.first(name)
     return None if first is None else figures.holding_since(name, lambda value: value < share * first)
+
+
+def _grown(figures: Figures, name: str, least: float) -> float | None:
+    """The share of what is most common, where it is at least ``least`` and :data:`ENDS_MORE` above its first."""
+    share = figures.now(name, 1) or 0.0
+    return None if share < least or share - (figures.first(name) or 0.0) < ENDS_MORE else share
+
+
+def _fewer(figures: Figures, name: str, things: str) -> str:
+    before, now = figures.first(name) or 0.0, figures.now(name, 1) or 0.0
+    return f"{number(now)} {things}, {number(before)} before"
 
 
 def _scores(held: Held, which: str) -> str:

@@ -9,16 +9,16 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, deque
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from statistics import fmean
 from typing import Any, TypeVar
 
+from pipeline.health.window_counts import CountedText, Counts, Words, counted
 from pipeline.results.metrics import Logged
 from pipeline.texts.collapse import Collapse, pattern_collapse, sentence_collapse
 from pipeline.texts.diversity import (
-    NGRAM,
     Common,
     Diversity,
     Effective,
@@ -27,8 +27,7 @@ from pipeline.texts.diversity import (
     most_common_pattern,
 )
 from pipeline.texts.patterns import frame_words, pattern
-from pipeline.texts.sentences import last_of, same, sentences
-from pipeline.texts.words import words
+from pipeline.texts.sentences import same, sentences
 
 # Completions of a window, in whole updates. An effective number then has a standard error of about 6 %; 64
 # completions would show 35 of the 85 closings that 800 show.
@@ -37,14 +36,10 @@ TEXTS = 256
 # Standard errors for a collapse, as the rule is applied after every update.
 SURE = 4.0
 
-# Words of a phrase; a language repeats shorter ones by itself.
-PHRASE = 4
-
 READ = ("update", "prompt", "completion", "ended", "score")
 """The columns of rollouts that :func:`written` reads."""
 
-Run = tuple[str, ...]
-Thing = TypeVar("Thing", str, Run)
+Thing = TypeVar("Thing", str, Words)
 
 
 @dataclass(frozen=True)
@@ -86,55 +81,6 @@ class Window:
 
 
 @dataclass(frozen=True)
-class _Text:
-    """A completion with its parts."""
-
-    text: str
-    prompt: str
-    score: float
-    opening: str
-    closing: str
-    sentences: list[str]
-    phrases: frozenset[Run]
-    ngrams: list[Run]
-
-
-@dataclass
-class _Counts:
-    """Counts of the sentences, phrases, n-grams and texts of a window."""
-
-    closings: Counter[str] = field(default_factory=Counter[str])
-    openings: Counter[str] = field(default_factory=Counter[str])
-    sentences: Counter[str] = field(default_factory=Counter[str])
-    phrases: Counter[Run] = field(default_factory=Counter[Run])
-    ngrams: Counter[Run] = field(default_factory=Counter[Run])
-    texts: Counter[str] = field(default_factory=Counter[str])
-
-    def add(self, text: _Text) -> None:
-        for counter, items in self._of(text):
-            counter.update(items)
-
-    def remove(self, text: _Text) -> None:
-        for counter, items in self._of(text):
-            for item in items:
-                left = counter[item] - 1
-                if left:
-                    counter[item] = left
-                else:
-                    del counter[item]
-
-    def _of(self, text: _Text) -> list[tuple[Counter[Any], Iterable[Hashable]]]:
-        return [
-            (self.closings, (text.closing,)),
-            (self.openings, (text.opening,)),
-            (self.sentences, set(text.sentences)),
-            (self.phrases, text.phrases),
-            (self.ngrams, text.ngrams),
-            (self.texts, (text.text,)),
-        ]
-
-
-@dataclass(frozen=True)
 class _First:
     """The counts of the first window, with which later ones are compared.
 
@@ -145,7 +91,7 @@ class _First:
 
     closings: Counter[str]
     sentences: Counter[str]
-    phrases: Counter[Run]
+    phrases: Counter[Words]
     diversity: Diversity
     frame: frozenset[str]
     ngrams_at: int
@@ -163,8 +109,8 @@ class Written:
     def __init__(self) -> None:
         self.windows: dict[int, Window] = {}
         self.latest: list[tuple[float, str]] = []
-        self._updates: deque[list[_Text]] = deque()
-        self._counts = _Counts()
+        self._updates: deque[list[CountedText]] = deque()
+        self._counts = Counts()
         self._first: _First | None = None
 
     def take(
@@ -176,7 +122,7 @@ class Written:
         scores: Sequence[float],
     ) -> Mapping[str, float]:
         """Take one update's completions; returns its metrics, empty before a window is full."""
-        self._updates.append([_apart(*row) for row in zip(prompts, completions, ended, scores, strict=True)])
+        self._updates.append([counted(*row) for row in zip(prompts, completions, ended, scores, strict=True)])
         for text in self._updates[-1]:
             self._counts.add(text)
         while sum(map(len, self._updates)) - len(self._updates[0]) >= TEXTS:
@@ -196,7 +142,7 @@ class Written:
         places = sorted({0, len(ranked) // 2, len(ranked) - 1}) if ranked else []
         return [ranked[i] for i in places]
 
-    def _window(self, texts: Sequence[_Text]) -> Window:
+    def _window(self, texts: Sequence[CountedText]) -> Window:
         counts, n = self._counts, len(texts)
         if self._first is None:
             self._first = _first(texts, counts)
@@ -236,24 +182,7 @@ def written(rows: Iterable[Mapping[str, Any]]) -> Written:
     return taken
 
 
-def _apart(prompt: str, text: str, ended: bool, score: float) -> _Text:
-    pieces, split = sentences(text) or [""], words(text)
-    keys = [same(piece) for piece in pieces]
-    last = last_of(pieces, ended)
-    runs = [tuple(split[i : i + PHRASE]) for i in range(len(split) - PHRASE + 1)]
-    return _Text(
-        text,
-        prompt,
-        score,
-        keys[0],
-        keys[-1] if last is pieces[-1] else keys[-2],
-        keys,
-        frozenset(runs),
-        [tuple(split[i : i + NGRAM]) for i in range(len(split) - NGRAM + 1)],
-    )
-
-
-def _first(texts: Sequence[_Text], counts: _Counts) -> _First:
+def _first(texts: Sequence[CountedText], counts: Counts) -> _First:
     # Half of the first n-grams and sentences, so that texts of half the length do not seem less varied.
     ngrams_at, patterns_at = counts.ngrams.total() // 2, sum(len(text.sentences) for text in texts) // 2
     copies = Counter(counts.closings), Counter(counts.sentences), Counter(counts.phrases)
@@ -263,7 +192,7 @@ def _first(texts: Sequence[_Text], counts: _Counts) -> _First:
 
 
 def _measured(
-    texts: Sequence[_Text], counts: _Counts, frame: frozenset[str], ngrams_at: int, patterns_at: int
+    texts: Sequence[CountedText], counts: Counts, frame: frozenset[str], ngrams_at: int, patterns_at: int
 ) -> Diversity:
     """The figures of a window that :mod:`pipeline.texts.collapse` reads."""
     places = {prompt: i for i, prompt in enumerate(dict.fromkeys(text.prompt for text in texts))}
@@ -288,7 +217,7 @@ def _measured(
     )
 
 
-def _ngrams(counts: _Counts, at: int) -> Effective | None:
+def _ngrams(counts: Counts, at: int) -> Effective | None:
     total = counts.ngrams.total()
     if not total:
         return None
@@ -296,7 +225,7 @@ def _ngrams(counts: _Counts, at: int) -> Effective | None:
     return Effective(math.exp(entropy), min(at or total, total), math.nan, math.nan)
 
 
-def _spread(texts: Sequence[_Text], counts: _Counts, first: _First) -> Held:
+def _spread(texts: Sequence[CountedText], counts: Counts, first: _First) -> Held:
     """The sentence that spreads most, unless a phrase spreads clearly more."""
     n = len(texts)
     sentence, grown = _most(counts.sentences, first.sentences)
@@ -315,7 +244,7 @@ def _most(counts: Counter[Thing], before: Mapping[Thing, int] | None = None) -> 
     return min((key for key, count in grown.items() if count == most), key=repr), most
 
 
-def _held(text: str, holds: Sequence[_Text], texts: Sequence[_Text], before: float) -> Held:
+def _held(text: str, holds: Sequence[CountedText], texts: Sequence[CountedText], before: float) -> Held:
     scores, total = [t.score for t in holds], sum(t.score for t in texts)
     rest = len(texts) - len(scores)
     without = (total - sum(scores)) / rest if rest else None
@@ -327,7 +256,7 @@ def _spelt(text: str, key: str) -> str:
     return next((sentence for sentence in sentences(text) if same(sentence) == key), key)
 
 
-def _phrase(text: str, phrase: Run) -> str:
+def _phrase(text: str, phrase: Words) -> str:
     """The words of ``phrase``, as written in ``text``."""
     between = r"\s*".join(map(re.escape, phrase))
     stands = re.search(between, text, re.IGNORECASE)

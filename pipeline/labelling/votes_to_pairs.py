@@ -13,7 +13,8 @@ from pipeline.formats.families.unpaired import MOST_OTHERS
 from pipeline.labelling.aggregate import Outcome, margin_of
 from pipeline.labelling.items import Item
 from pipeline.labelling.log.answers import Vote
-from pipeline.labelling.log.new_event import OPERATOR, STRENGTHS
+from pipeline.labelling.log.event_checks import STRENGTHS
+from pipeline.labelling.log.new_event import OPERATOR
 from pipeline.labelling.settings import LabelSection
 
 Row = dict[str, Any]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from pipeline.modeling.roles import active_adapter, hidden_states
+from pipeline.modeling.roles import active_adapter
+from pipeline.modeling.states import hidden_states
 from pipeline.modeling.tokens import right_pad
 from pipeline.modeling.types import CausalLM
 

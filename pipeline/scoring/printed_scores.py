@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pipeline.base.terminal_text import columns, cut, escape_for_terminal
-from pipeline.scoring.token_scores import Attribution, TokenScores
+from pipeline.scoring.attribution import Attribution
+from pipeline.scoring.token_scores import TokenScores
 
 WIDTH = 28
 BAR = 12

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from pipeline.base.errors import ModelError
 from pipeline.modeling.lora import add_role
-from pipeline.modeling.roles import active_adapter, hidden_states, last_mlp_at
+from pipeline.modeling.roles import active_adapter
+from pipeline.modeling.states import hidden_states, last_mlp_at
 from pipeline.modeling.tokens import pad_id, right_pad
 from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.scoring.scorer import Samples

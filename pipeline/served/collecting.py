@@ -1,4 +1,4 @@
-"""What ``collect`` needs of a server: the sampling that its config asks for, its rows, the end of its journal."""
+"""Sampling from a server for ``collect``: set it up from the config, write its rows, remove its journal."""
 
 from __future__ import annotations
 

@@ -6,28 +6,25 @@ which answers come nor a kill changes which row is which.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import queue
 import threading
 import time
-from array import array
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.errors import ModelError, StoreError
-from pipeline.base.files import disk_errors, hold, make_dirs
-from pipeline.base.json_lines import append_lines, read_lines
+from pipeline.base.errors import ModelError
 from pipeline.base.json_values import JsonObject
 from pipeline.base.process import say
 from pipeline.base.records import Comparison, digest
+from pipeline.formats.messages import Message
 from pipeline.modeling import tokens
 from pipeline.modeling.comparisons import Pairing
 from pipeline.modeling.types import Tokenizer
 from pipeline.scoring.endpoint import Endpoint, RequestRefused, Stopped
+from pipeline.served.journal import Journal
 from pipeline.served.prompts import Turns, text_of
 from pipeline.served.requests import REFUSED, Completion, Kind, kind_of, parse_models, request
 from pipeline.workflow.samplers import SamplerOptions
@@ -74,8 +71,7 @@ class ServedSampling:
         prompts: as versions hold them.
         tokenizer: the base's: it reads the server's token ids, where the server has the same vocabulary.
         turns: reads prompts into messages, for ``api: chat``.
-        journal: a directory for the completions received, which one process at a time holds. What is in it is not
-            asked for again.
+        journal: directory of a :class:`pipeline.served.journal.Journal`; what is in it is not asked for again.
         backoff: see :class:`pipeline.scoring.endpoint.Endpoint`.
     """
 
@@ -94,7 +90,7 @@ class ServedSampling:
         backoff: float = 0.5,
     ) -> None:
         self.options, self.prompts = options, prompts
-        self.journal = journal / "completions.jsonl"
+        self._journal = Journal(journal)
         self._tokenizer, self._turns = tokenizer, turns
         self._limit, self._temperature, self._seed = completion_tokens, temperature, seed
         self._endpoint = Endpoint(
@@ -180,8 +176,8 @@ class ServedSampling:
             ModelError: the server cannot be reached, has no such model, or refuses all requests. What was received
                 is kept.
         """
-        with self._holding(), self._endpoint.open():
-            self._read_journal()
+        with self._journal.held(), self._endpoint.open():
+            self._kept = self._journal.read() | self._kept
             self._look()
             each = range(self._pairing.per_prompt)
             self._places = [self._place(i, k) for i in range(len(self.prompts)) for k in each]
@@ -189,21 +185,6 @@ class ServedSampling:
         self._refuse_greedy()
         for line in self._notices():
             say("collect", f"{self._endpoint.where}: {line}")
-
-    @contextlib.contextmanager
-    def _holding(self) -> Generator[None]:
-        directory = self.journal.parent
-        with disk_errors(str(directory)):
-            make_dirs(directory)
-            try:
-                held = hold(directory, wait=False)
-            except BlockingIOError as err:
-                mend = "Wait for it, or stop it and run again."
-                raise StoreError(str(directory), "another process is asking for these completions.", mend) from err
-        try:
-            yield
-        finally:
-            os.close(held)
 
     # ---------------------------------------------------------------- asking
 
@@ -220,13 +201,13 @@ class ServedSampling:
             )
 
     def _place(self, index: int, number: int) -> Place:
-        seed = (
-            int(digest(["completion", self._seed, index, number])[:8], 16) >> 1
-        )  # 31 bits, which all servers take
+        # 31 bits, which all servers take.
+        seed = int(digest(["completion", self._seed, index, number])[:8], 16) >> 1
         shaped = request(self.options, self._kind, self._sent(index), self._limit, self._temperature)
         return Place(index, number, seed, digest([self.options.url, shaped.path, shaped.body, seed]))
 
-    def _sent(self, index: int) -> Any:
+    def _sent(self, index: int) -> str | Sequence[Message]:
+        """What the server gets of a prompt: the text, or with ``api: chat`` the turns in it."""
         prompt = self.prompts[index]
         return self._turns.messages(prompt) if self.options.api == "chat" else prompt
 
@@ -305,20 +286,12 @@ class ServedSampling:
             items.append(received.get())
         failures = [item for item in items if isinstance(item, BaseException) and not isinstance(item, Stopped)]
         batch = [item for item in items if not isinstance(item, BaseException)]
-        if batch:
-            append_lines(self.journal, [{"key": place.key, **_line(completion)} for place, completion in batch])
-        self._kept |= {place.key: completion for place, completion in batch}
+        received_now = {place.key: completion for place, completion in batch}
+        self._journal.append(received_now)
+        self._kept |= received_now
         if failures and wait:
             raise failures[0]
         return len(batch)
-
-    def _read_journal(self) -> None:
-        for row in read_lines(self.journal):
-            with contextlib.suppress(KeyError, TypeError):
-                ids = None if row["ids"] is None else array("i", row["ids"])
-                self._kept.setdefault(
-                    row["key"], Completion(row["text"], row["finish"], ids, row["fingerprint"], None, row["alike"])
-                )
 
     # ---------------------------------------------------------------- reading
 
@@ -343,14 +316,3 @@ class ServedSampling:
                 f"gave equal completions of each of {len(self.prompts)} prompts, so there is nothing to compare."
             )
             raise ModelError(self._endpoint.where, what, mend)
-
-
-def _line(completion: Completion) -> JsonObject:
-    ids = None if completion.ids is None else list(completion.ids)
-    return {
-        "text": completion.text,
-        "finish": completion.finish,
-        "ids": ids,
-        "fingerprint": completion.fingerprint,
-        "alike": completion.alike,
-    }

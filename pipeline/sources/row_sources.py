@@ -20,14 +20,6 @@ _HUB_URL = re.compile(r"(?P<name>[^/@]+(/[^/@]+)?)(@(?P<revision>[^/]+))?(/(?P<f
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
-def read_rows(
-    source: str, *, split: str | None = None, subset: str | None = None, revision: str | None = None, where: str
-) -> Iterator[Row]:
-    """The rows of ``source`` as dicts. See :func:`located_rows`, which also gives each row's place."""
-    located = located_rows(source, split=split, subset=subset, revision=revision, where=where)
-    return (row for _, row in located)
-
-
 def located_rows(
     source: str, *, split: str | None = None, subset: str | None = None, revision: str | None = None, where: str
 ) -> Iterator[Located]:

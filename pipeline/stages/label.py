@@ -24,7 +24,7 @@ from pipeline.labelling.session.project import LabellingProject
 from pipeline.labelling.session.session import LabellingSession
 from pipeline.labelling.terminal.session import label as label_in_terminal
 from pipeline.labelling.web.server import read_text
-from pipeline.stages.ask_people import sampled_before, sampling_key, session_of, set_order
+from pipeline.stages.collect.open_session import sampled_before, sampling_key, session_of, set_order
 from pipeline.store.store import Draft, Store, Version
 from pipeline.workflow.config import load_config
 from pipeline.workflow.experiment import Experiment

@@ -31,7 +31,7 @@ from pipeline.statistics.intervals import Estimate
 from pipeline.statistics.spelling import interval, number
 from pipeline.store.store import Store
 from pipeline.store.version import Version
-from pipeline.trainers.common import has_accelerator
+from pipeline.trainers.arguments import has_accelerator
 from pipeline.workflow.yaml_text import parse_yaml
 
 WHERE = "command line"

@@ -17,17 +17,20 @@ from pipeline.modeling.loading import load_tokenizer, loaded_commit, save_model
 from pipeline.modeling.lora import add_role, lora_config, save_adapter
 from pipeline.modeling.precision import note_slow_bf16
 from pipeline.modeling.roles import load_policy
+from pipeline.modeling.types import Tokenizer
 from pipeline.modeling.weights import norms, require_finite, require_moved
 from pipeline.results.metrics import Logged
 from pipeline.scoring.load_for_stage import scorer
+from pipeline.scoring.scorer import Scorer
+from pipeline.stages.approved_inputs import with_approvals
 from pipeline.stages.rollout_recorder import ROLLOUTS, Recorder
-from pipeline.stages.rounds.approved_inputs import with_approvals
 from pipeline.store.checkpoints import Checkpoints, resuming
 from pipeline.store.model_card import adapter_card
 from pipeline.store.starting_policy import SENTENCE
 from pipeline.store.version import ADAPTER_CONFIG, Version
 from pipeline.tasks import Task, load_task
-from pipeline.trainers.common import MetricsFile, StopDiverged, diverged_advice, training_arguments
+from pipeline.trainers.arguments import training_arguments
+from pipeline.trainers.callbacks import MetricsFile, StopDiverged, diverged_advice
 from pipeline.trainers.ppo import section
 from pipeline.trainers.ppo import trainer as ppo
 from pipeline.trainers.ppo.checkpoint import load_state
@@ -108,7 +111,7 @@ def keep_batch(run: Run, trainer: ppo.PPOTrainer, start: Path) -> None:
         say("ppo", f"{text}, the result differs from that of {begun} ranks")
 
 
-def train(trainer: Any, start: Path | None) -> None:
+def train(trainer: ppo.PPOTrainer, start: Path | None) -> None:
     """Train, from the checkpoint ``start`` where there is one.
 
     Raises:
@@ -149,7 +152,7 @@ def prompts_to_select_by(run: Run) -> list[str]:
     return [r["prompt"] for r in version.iter_rows("select")]
 
 
-def load_model(run: Run, args: Any) -> tuple[Any, Any]:
+def load_model(run: Run, args: section.PPOSection) -> tuple[Any, Tokenizer]:
     """The model to train: the base with a new adapter or the one to start from, or the whole base."""
     dtype = torch.bfloat16 if args.bf16 and args.use_peft else torch.float32
     start = run.version("start").path if "start" in run.inputs else None
@@ -171,7 +174,7 @@ def load_model(run: Run, args: Any) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def reference_adapter(run: Run, args: Any) -> Version | None:
+def reference_adapter(run: Run, args: section.PPOSection) -> Version | None:
     """The adapter that the KL is measured to; None where that is the base.
 
     Raises:
@@ -188,7 +191,7 @@ def reference_adapter(run: Run, args: Any) -> Version | None:
     return named[0] if named and args.use_peft and args.reference == "start" else None
 
 
-def gold_judge(task: Task) -> Any:
+def gold_judge(task: Task) -> Scorer | None:
     """The task's gold score as a scorer of held-out completions; None where it has none."""
     if task.gold_name is None:
         return None
@@ -218,7 +221,7 @@ def check_reward_base(run: Run) -> None:
         )
 
 
-def publish(run: Run, trainer: Any, model: Any, tokenizer: Any, recorder: Recorder) -> None:
+def publish(run: Run, trainer: ppo.PPOTrainer, model: Any, tokenizer: Tokenizer, recorder: Recorder) -> None:
     """Write the rollouts, then the policy in Hub format: an adapter, or a whole model without LoRA."""
     updates = [row for row in trainer.state.log_history if "update" in row]
     last = updates[-1] if updates else {}

@@ -63,7 +63,7 @@ def report(run: Run) -> None:
                 config={"name": run.config.name} | made_with,
                 checkup=page.Checkup(doctor.findings, doctor.figures.update, doctor.blind, doctor.facts.stopped),
                 warnings=warnings(reward_version, {f.rule for f in doctor.findings}),
-                facts=facts(run),
+                facts=facts(run, evaluation.gold_name),
                 rounds=rounds and round_table(rounds),
                 readers=[reader_table(readers), sample_table(readers)] if readers else (),
             )
@@ -112,8 +112,8 @@ def warnings(version: Version | None, rules: Collection[str] = ()) -> list[str]:
     return notes
 
 
-def facts(run: Run) -> list[tuple[str, str]]:
-    """Short lines under the title."""
+def facts(run: Run, gold_name: str | None) -> list[tuple[str, str]]:
+    """Short lines under the title. The last says what the gold score is, of which the headline then speaks."""
     lines = [("policy", run.version("policy").ref), ("base model", run.inputs["base"].ref)]
     if "preferences" in run.inputs:
         preferences = run.version("preferences")
@@ -121,7 +121,8 @@ def facts(run: Run) -> list[tuple[str, str]]:
         lines.append(("preferences", ", ".join(filter(None, (preferences.ref, annotator)))))
     else:
         lines.append(("reward", ", ".join(s.value for s in reward_sources(run.config))))
-    return [*lines, ("seed", str(run.config.seed)), ("minutes", f"{minutes(run):.1f}")]
+    gold = [("gold score", gold_name)] if gold_name is not None else []
+    return [*lines, ("seed", str(run.config.seed)), ("minutes", f"{minutes(run):.1f}"), *gold]
 
 
 def minutes(run: Run) -> float:

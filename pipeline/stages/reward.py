@@ -20,6 +20,7 @@ from pipeline.modeling.loading import load_causal_lm, load_tokenizer, loaded_com
 from pipeline.modeling.lora import save_adapter
 from pipeline.modeling.precision import note_slow_bf16
 from pipeline.modeling.reader_heads import save_reader_heads
+from pipeline.modeling.types import Tokenizer
 from pipeline.results.reward import PointwiseMetrics, RewardMetrics
 from pipeline.results.stats import to_json
 from pipeline.scoring.pair_sets import PairRows, parse_sets, read_pairs
@@ -43,7 +44,7 @@ from pipeline.store.model_card import adapter_card
 from pipeline.store.version import Version, split_key
 from pipeline.trainers import pointwise as pointwise_trainer
 from pipeline.trainers import reward as trainer
-from pipeline.trainers.common import training_arguments
+from pipeline.trainers.arguments import training_arguments
 from pipeline.trainers.pointwise import Labelled
 from pipeline.trainers.reward import Pairs, RewardSection, score_head
 from pipeline.workflow.reader_votes import reader_rows, votes_by_reader
@@ -136,7 +137,7 @@ def require_rows(preferences: Version, args: RewardSection) -> None:
             )
 
 
-def pairwise(run: Run, args: RewardSection, tokenizer: Any, sets: dict[str, PairRows]) -> None:
+def pairwise(run: Run, args: RewardSection, tokenizer: Tokenizer, sets: dict[str, PairRows]) -> None:
     """Train and measure on pairs."""
     preferences, earlier = run.version("preferences"), earlier_ids(run)
     rows: dict[str, Rereadable] = {
@@ -167,7 +168,7 @@ def pairwise(run: Run, args: RewardSection, tokenizer: Any, sets: dict[str, Pair
         publish(run, args, model, tokenizer, reference, figures, replace(metrics, sets=of_sets), [table, *tables])
 
 
-def pointwise(run: Run, args: RewardSection, tokenizer: Any, sets: dict[str, PairRows]) -> None:
+def pointwise(run: Run, args: RewardSection, tokenizer: Tokenizer, sets: dict[str, PairRows]) -> None:
     """Train and measure on single labelled completions, and measure on held-out pairs where there are any."""
     rows, paired = judged_rows(run, args)
     limit, position = args.max_length or NO_LIMIT, score_position(tokenizer)
@@ -220,7 +221,7 @@ def judged_rows(run: Run, args: RewardSection) -> tuple[Rows, Rows]:
 
 
 def tokenize_pairs(
-    run: Run, rows: Mapping[str, Iterable[Row]], args: RewardSection, tokenizer: Any
+    run: Run, rows: Mapping[str, Iterable[Row]], args: RewardSection, tokenizer: Tokenizer
 ) -> dict[str, Pairs]:
     """The pairs of each split as tokens."""
     limit, position = args.max_length or NO_LIMIT, score_position(tokenizer)
@@ -240,7 +241,7 @@ def publish(
     run: Run,
     args: RewardSection,
     model: Any,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     reference: Iterable[list[int]],
     figures: dict[str, Any],
     metrics: RewardMetrics,

@@ -14,6 +14,7 @@ from pipeline.evaluation.reward.chance_cause import at_chance, explain, probe_la
 from pipeline.evaluation.reward.pair_set_metrics import PairContext, metrics_of_set, pair_metrics
 from pipeline.evaluation.reward.pairwise_metrics import ScoredPairs, pair_accuracy
 from pipeline.evaluation.reward.pointwise_metrics import Completions, auc, pointwise_metrics
+from pipeline.modeling.types import Tokenizer
 from pipeline.results.reward import PairwiseMetrics, PointwiseMetrics
 from pipeline.scoring.base_states import base_states
 from pipeline.scoring.pair_sets import PairRows, vote_shares
@@ -138,7 +139,7 @@ def measure_pairs(run: Run, model: Any, held: HeldOut, texts: Texts) -> tuple[Pa
 
 
 def measure_sets(
-    run: Run, model: Any, tokenizer: Any, sets: dict[str, PairRows], texts: Texts
+    run: Run, model: Any, tokenizer: Tokenizer, sets: dict[str, PairRows], texts: Texts
 ) -> tuple[dict[str, PairwiseMetrics], list[Table]]:
     """Metrics on each further set, and their rows of ``scores``."""
     metrics, tables = dict[str, PairwiseMetrics](), list[Table]()

@@ -21,7 +21,7 @@ from pipeline.sources.gguf_names import is_gguf
 from pipeline.store.model_card import adapter_card
 from pipeline.tasks import load_task
 from pipeline.trainers import sft
-from pipeline.trainers.common import training_arguments
+from pipeline.trainers.arguments import training_arguments
 from pipeline.workflow.graph import External, trains_base
 from pipeline.workflow.stage import Input, Run, main_process, say
 

@@ -9,7 +9,6 @@ there are no checkpoints under DeepSpeed and FSDP1.
 from __future__ import annotations
 
 import json
-import pickle
 import tempfile
 import time
 from collections.abc import Generator
@@ -18,80 +17,26 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import torch
 from accelerate.data_loader import SeedableRandomSampler
 from accelerate.utils import broadcast_object_list, gather_object
 from peft import PeftModel
-from safetensors import SafetensorError
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from transformers import (
-    PreTrainedModel,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-    set_seed,
-)
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
-from pipeline.base.errors import StoreError, first_line
 from pipeline.base.files import read_json
 from pipeline.base.process import say
-from pipeline.base.records import digest
 from pipeline.modeling.weights import norms, require_moved
 from pipeline.store.checkpoints import Checkpoints, damage, resuming
 from pipeline.trainers import sharded
-from pipeline.trainers.common import closed_bar
-from pipeline.trainers.rank_batches import Deal, dealt_loader
+from pipeline.trainers.callbacks import closed_bar
+from pipeline.trainers.rank_batches import Deal, SameOrder, dealt_loader
+from pipeline.trainers.shared_checkpointing import SaveInTime, readable, seed_anew
 
 FIGURES = "figures_{}.json"
 """A rank's running counts in a checkpoint."""
-SHARE = 0.02
-"""Largest share of the training time that saving may take."""
-
-
-class SaveInTime(TrainerCallback):
-    """Requests a checkpoint every ``least`` seconds, or less often if saving takes more than its ``SHARE``.
-
-    In seconds, not steps, as a kill costs seconds. Training does not depend on it.
-    """
-
-    def __init__(self, least: float) -> None:
-        self.least, self.took, self.last = least, 0.0, 0.0
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        self.last = time.monotonic()
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        due = [time.monotonic() - self.last >= max(self.least, self.took / SHARE)]
-        if args.world_size > 1:  # clocks differ, and all ranks write or none
-            broadcast_object_list(due)
-        if due[0]:
-            control.should_save = True
-
-    def wrote(self, seconds: float) -> None:
-        """Record the time that a checkpoint took, and start counting from now."""
-        self.took, self.last = seconds, time.monotonic()
-
-
-class SameOrder(SeedableRandomSampler):
-    """The order of accelerate's sampler, of which torch makes a list: 40 bytes a row, where the tensor has 8."""
-
-    def __init__(self, sampler: SeedableRandomSampler) -> None:
-        vars(self).update(vars(sampler))
-
-    def __iter__(self) -> Generator[int]:
-        if self.generator is None:
-            self.generator = torch.Generator()
-        self.generator.manual_seed(self.epoch + self.initial_seed)
-        for part in torch.randperm(len(self.data_source), generator=self.generator).split(8192):
-            yield from part.tolist()
-        self.set_epoch(self.epoch + 1)
 
 
 class _Continue(TrainerCallback):
@@ -358,24 +303,6 @@ class Checkpointed(Trainer if TYPE_CHECKING else object):
             super()._load_rng_state(checkpoint)
 
 
-def seed_anew(seed: int, step: int, rank: int) -> None:
-    """Seed all generators for a run that goes on with another number of ranks, whose states would not go round."""
-    set_seed(int(digest([seed, step, rank])[:8], 16))
-
-
 def draws_noise(model: nn.Module) -> bool:
     """Whether dropout is on in a part of the model."""
     return any(isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules())
-
-
-@contextmanager
-def readable(checkpoint: Path | str | None) -> Generator[None]:
-    """Turn the errors of a checkpoint's readers into a StoreError of one line."""
-    wrong = (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError, SafetensorError)
-    mend = "Remove it to continue from the one before, or start over: add --fresh."
-    try:
-        yield
-    except StoreError as err:
-        raise StoreError(err.where, err.what, mend) from err
-    except wrong as err:
-        raise StoreError(str(checkpoint), f"is damaged: {first_line(err)}.", mend) from err

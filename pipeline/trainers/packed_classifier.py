@@ -15,7 +15,7 @@ from pipeline.base.process import say
 from pipeline.modeling.loading import fuse_activations, load_classifier
 from pipeline.modeling.precision import cast_base_to_bf16
 from pipeline.modeling.unpadded.pairs import fits, last_states, pack
-from pipeline.trainers.common import has_accelerator, is_sharded
+from pipeline.trainers.arguments import has_accelerator, is_sharded
 from pipeline.trainers.token_file import of_rank, row_lengths
 
 TOKENS = 512

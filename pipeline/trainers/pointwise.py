@@ -22,7 +22,7 @@ from pipeline.modeling.reader_heads import read_reader_head
 from pipeline.modeling.tokens import encode_completions, encode_prompts, eos_id, pad_id, right_pad
 from pipeline.modeling.types import Tokenizer
 from pipeline.scoring.reward_adapter import Position, score_rows, scored_rows
-from pipeline.trainers.common import MetricsFile, StopDiverged
+from pipeline.trainers.callbacks import MetricsFile, StopDiverged
 from pipeline.trainers.packed_classifier import classifier, set_up_passes
 from pipeline.trainers.reward import RewardSection, Trainer, finish, require_batch, score_head
 
@@ -222,11 +222,7 @@ def train(
     if start is not None:
         model = with_reward_adapter(model, start)
         before = score_rows(model, score_head(model), held_out).tolist()
-        own = None if args.reader is None else read_reader_head(start, args.reader)
-        with torch.no_grad():
-            score_head(model).add_(0 if own is None else own)
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(".default" in name and (".score." in name or not args.head_only))
+        go_on_from(start, model, args)
     trainer = PointwiseTrainer(
         model=model,
         args=args,
@@ -247,6 +243,15 @@ def train(
     # Of a sharded head another process has a part: to ask for the rest would wait for the main one forever.
     heads = dict(zip(rows.names, split_heads(trained), strict=True)) if main_process() else {}
     return Trained(trained, figures, heads, before)
+
+
+@torch.no_grad()
+def go_on_from(start: Path, model: Any, args: RewardSection) -> None:
+    """Begin with the head of ``args.reader``, where ``start`` has one, and train what ``args`` says."""
+    own = None if args.reader is None else read_reader_head(start, args.reader)
+    score_head(model).add_(0 if own is None else own)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(".default" in name and (".score." in name or not args.head_only))
 
 
 def split_heads(model: Any) -> list[Tensor]:

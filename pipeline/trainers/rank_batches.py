@@ -1,8 +1,9 @@
-"""Batches for a run that goes on with another number of ranks: each step gets the rows it would have had.
+"""The rows of each step: their order, and batches for a run that goes on with another number of ranks.
 
 Accelerate deals whole micro-batches to the ranks in turn and fills up the last of an epoch from its first rows, so
 the rows of a step depend on the number of ranks that the run began with. Here those micro-batches are dealt anew
-to the ranks there are now. A step's loss is the mean of the means of its micro-batches, whoever computes them.
+to the ranks there are now, so that each step gets the rows it would have had. A step's loss is the mean of the
+means of its micro-batches, whoever computes them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,21 @@ from pipeline.functional.token_loss import IGNORED
 
 Piece = tuple[list[int], float]
 """Rows of a batch, and its share: what its mean loss is multiplied by."""
+
+
+class SameOrder(SeedableRandomSampler):
+    """The order of accelerate's sampler, of which torch makes a list: 40 bytes a row, where the tensor has 8."""
+
+    def __init__(self, sampler: SeedableRandomSampler) -> None:
+        vars(self).update(vars(sampler))
+
+    def __iter__(self) -> Generator[int]:
+        if self.generator is None:
+            self.generator = torch.Generator()
+        self.generator.manual_seed(self.epoch + self.initial_seed)
+        for part in torch.randperm(len(self.data_source), generator=self.generator).split(8192):
+            yield from part.tolist()
+        self.set_epoch(self.epoch + 1)
 
 
 @dataclass(frozen=True)

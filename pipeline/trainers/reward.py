@@ -23,8 +23,8 @@ from pipeline.modeling.tokens import encode_completions, encode_prompts, eos_id,
 from pipeline.modeling.types import Tokenizer
 from pipeline.modeling.weights import require_finite
 from pipeline.scoring.reward_adapter import Position, score_position, scored_rows
+from pipeline.trainers.callbacks import MetricsFile, StopDiverged, diverged_advice, show_progress
 from pipeline.trainers.checkpointing import Checkpointed
-from pipeline.trainers.common import MetricsFile, StopDiverged, diverged_advice, show_progress
 from pipeline.trainers.packed_classifier import classifier, set_up_passes
 from pipeline.trainers.rank_batches import Place, gathering_ragged
 from pipeline.trainers.sharded import in_one_process

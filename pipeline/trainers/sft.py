@@ -26,8 +26,9 @@ from pipeline.modeling.scratch import new_gpt2, train_tokenizer
 from pipeline.modeling.tokens import chat_render, encode_completions, right_pad
 from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.modeling.weights import require_finite
+from pipeline.trainers.arguments import is_sharded
+from pipeline.trainers.callbacks import MetricsFile, StopDiverged, diverged_advice, show_progress
 from pipeline.trainers.checkpointing import Checkpointed
-from pipeline.trainers.common import MetricsFile, StopDiverged, diverged_advice, is_sharded, show_progress
 from pipeline.trainers.sharded import in_one_process
 from pipeline.trainers.token_file import IDS, ROWS, Columns, Figures, FileColumn, first_and_longest, token_file
 from pipeline.trainers.token_loss_model import has_plain_loss, set_token_loss
@@ -273,13 +274,6 @@ def train(
     if whole is not None:
         trained = merge_into(whole(), trained) if casts else trained.merge_and_unload()
     require_finite(trained, "sft", diverged_advice("sft"))
-    figures = {
-        "texts": len(rows),
-        "texts_cut": tokenized.cut,
-        "steps": trainer.state.global_step,
-        "train_loss": train_loss,
-        "eval_loss": loss,
-        "eval_perplexity": math.exp(min(loss, 50.0)),
-        "parameters": sum(p.numel() for p in trained.parameters()),
-    }
-    return trained.eval(), figures
+    losses = {"train_loss": train_loss, "eval_loss": loss, "eval_perplexity": math.exp(min(loss, 50.0))}
+    counts = {"texts": len(rows), "texts_cut": tokenized.cut, "steps": trainer.state.global_step}
+    return trained.eval(), {**counts, **losses, "parameters": sum(p.numel() for p in trained.parameters())}

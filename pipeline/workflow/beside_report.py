@@ -1,4 +1,4 @@
-"""What the report shows besides its stage's inputs, which may come after a report was written."""
+"""Find what a report shows besides its inputs; where that came after the report was written, a new one is due."""
 
 from __future__ import annotations
 

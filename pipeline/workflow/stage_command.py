@@ -36,7 +36,7 @@ Body = Callable[[Run], None] | str
 
 BODIES: Mapping[str, str] = {
     "sft": "pipeline.stages.sft:make_base",
-    "collect": "pipeline.stages.collect:collect",
+    "collect": "pipeline.stages.collect.collect:collect",
     "reward": "pipeline.stages.reward:train_reward",
     "ppo": "pipeline.stages.ppo:train_policy",
     "evaluate": "pipeline.stages.evaluate.evaluate:evaluate",

@@ -89,7 +89,7 @@ def curve(run: Any, arm: str, out: Path, seed: int) -> list[float]:
 def train(run: Any, tokenizer: Any, rows: list[dict[str, Any]], seed: int, out: Path) -> Any:
     from pipeline.scoring.reward_adapter import score_position
     from pipeline.trainers import reward
-    from pipeline.trainers.common import training_arguments
+    from pipeline.trainers.arguments import training_arguments
 
     scratch = Path(tempfile.mkdtemp(dir=out))  # its own: a trainer goes on from checkpoints that it finds
     args = training_arguments(run.config, "reward", reward.RewardSection, scratch)

@@ -110,9 +110,9 @@ def once(directory: Path, kind: str, way: str) -> int:
             loaded: Any = datasets.load_dataset(KINDS[kind], data_files=path, split="train", cache_dir=cache)
             return len(loaded) if way == "load_dataset" else sum(1 for _ in loaded)
     if way == "read":
-        from pipeline.sources.row_sources import read_rows
+        from pipeline.sources.row_sources import located_rows
 
-        return sum(1 for _ in read_rows(path, where="bench"))
+        return sum(1 for _ in located_rows(path, where="bench"))
     from pipeline.formats.inspection import look
     from pipeline.formats.read_options import JudgedSet
 

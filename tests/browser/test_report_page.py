@@ -48,7 +48,7 @@ def html() -> str:
             title=long,
             evaluation=newer(diversity=varied_json()),
             reward=reward(sliced()),
-            pictures=[Picture(n, common.inline_svg(f, n), "A caption.", n) for n, f in drawn.items()],  # type: ignore[arg-type]
+            pictures=[Picture(n, common.for_page(common.as_svg(f), n), "A caption.", n) for n, f in drawn.items()],  # type: ignore[arg-type]
             samples=[
                 Sample("p", "before " * 99, "after " * 300 + END, 0.0, 1.0, 0.1, 0.9, "gain"),
                 followed(),

@@ -17,9 +17,9 @@ import pytest
 from pipeline.evaluation.policy.length_control import length_controlled_win_rate
 from pipeline.evaluation.policy.win_rates import judge_trust, win_rate
 from pipeline.results.policy import JudgeVerdicts
-from pipeline.stages.evaluate.evaluate import judge_sentence
 from pipeline.stages.evaluate.judges import ask
 from pipeline.stages.evaluate.sampled_sides import EvaluationSamples
+from pipeline.stages.evaluate.sentences import judge_sentence
 from pipeline.statistics.intervals import has_value
 from pipeline.store.store import Store
 from pipeline.workflow.judges import JudgeOptions

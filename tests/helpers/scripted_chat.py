@@ -18,7 +18,8 @@ from pipeline.chat.served import Served, Settings
 from pipeline.formats.messages import Message
 from pipeline.labelling.log.log import Log
 from pipeline.labelling.log.new_event import Answerer
-from pipeline.scoring.token_scores import Attribution, TokenScores
+from pipeline.scoring.attribution import Attribution
+from pipeline.scoring.token_scores import TokenScores
 from tests.unit.labelling.helpers import agree
 
 BASE = Answerer(role="base", ref="demo-base@v000001", id="b" * 64)

@@ -298,7 +298,7 @@ def test_weights_that_are_no_numbers_are_never_published(
 ):  # fmt: skip
     import torch
 
-    from pipeline.trainers import common
+    from pipeline.trainers import callbacks
 
     project = Project(tmp_path)
     shutil.copytree(finished.root / "data", tmp_path / "data")
@@ -313,7 +313,7 @@ def test_weights_that_are_no_numbers_are_never_published(
 
     monkeypatch.setattr(torch.optim.AdamW, "step", spoil)
     if not logged:
-        monkeypatch.setattr(common.StopDiverged, "on_log", lambda *_, **__: None)
+        monkeypatch.setattr(callbacks.StopDiverged, "on_log", lambda *_, **__: None)
     before = {name: len(project.store.versions(name)) for name in project.store.names()}
     capsys.readouterr()
     few = "ppo.total_episodes=16" if stage == "ppo" else f"{stage}.logging_steps=1"

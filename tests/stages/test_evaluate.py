@@ -407,7 +407,8 @@ def test_best_of_n_chooses_as_ppo_does(finished: Project):
 def test_a_side_has_its_own_log_probabilities_and_the_base_s(finished: Project, temperature: float):
     import torch
 
-    from pipeline.modeling.roles import Role, load_policy, sequence_logprobs
+    from pipeline.modeling.roles import Role, load_policy
+    from pipeline.modeling.states import sequence_logprobs
     from pipeline.modeling.tokens import encode_prompts
     from pipeline.stages.evaluate.sampled_sides import Sampler, sample_side
     from pipeline.tasks.reviews import Task
@@ -519,7 +520,7 @@ def numbers(value: Any) -> list[float]:
 
 # Catches: the policy's own KL given to best-of-n, the difference at the largest n where there is one at equal KL.
 def test_what_is_said_by_hand():
-    from pipeline.stages.evaluate.evaluate import further_findings
+    from pipeline.stages.evaluate.sentences import further_findings
     from tests.unit.reporting.given import entry, evaluation, newer_json
 
     stats = newer_json()

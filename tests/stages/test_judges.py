@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.base.records import Annotation, Comparison
-from pipeline.stages import collect
+from pipeline.stages.collect import collect
 from pipeline.tasks import Task, load_task
 from pipeline.tasks._vader import lexicon_words
 from pipeline.workflow.sections.collect import CollectSection

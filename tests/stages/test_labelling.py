@@ -18,7 +18,8 @@ from pipeline.base.errors import PipelineError
 from pipeline.labelling.log.log import Log
 from pipeline.labelling.web import server
 from pipeline.labelling.web.request_checks import Rate
-from pipeline.stages import ask_people, label
+from pipeline.stages import label
+from pipeline.stages.collect import open_session
 from tests.helpers.free_port import free_port
 from tests.helpers.label_client import Client
 from tests.stages.conftest import Project
@@ -65,7 +66,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits: clients may answer faster than people, and the page looks often whether it is done."""
     monkeypatch.setattr(server, "POLL_SECONDS", 0.02)
     monkeypatch.setattr(server, "LINGER_SECONDS", 0.02)
-    monkeypatch.setattr(ask_people, "FEED_SECONDS", 0.2)
+    monkeypatch.setattr(open_session, "FEED_SECONDS", 0.2)
     monkeypatch.setattr(Rate, "check", lambda *_: None)
 
 

@@ -21,9 +21,9 @@ from pipeline.health.facts import examine_version
 from pipeline.labelling.items import order_of
 from pipeline.labelling.log.log import Log
 from pipeline.labelling.session.publishing import write_training_rows
-from pipeline.stages.collect import collect
+from pipeline.stages.approved_inputs import with_approvals
+from pipeline.stages.collect.collect import collect
 from pipeline.stages.rounds import loop
-from pipeline.stages.rounds.approved_inputs import with_approvals
 from pipeline.store.checkpoints import Checkpoints
 from pipeline.store.store import Store, Version
 from pipeline.workflow import consecutive_stages

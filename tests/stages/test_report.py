@@ -56,6 +56,8 @@ def test_a_report_has_its_sections_and_its_pictures_as_files(finished: Project):
         *("findings", "results", "training", "frontier", "diversity", "completions"),
         *("reward", "accountability", "samples", "lineage", "config"),
     ]
+    # Before the headline, which speaks of the gold score; the task names its source.
+    assert "gold score: truth by parsing (-1..1)" in unescape(html.partition('<p class="verdict')[0])
     files = {path.name for path in version.path.iterdir()}
     drawn = {name.removesuffix(".svg") for name in files if name.endswith(".svg")}
     assert drawn == {

@@ -17,8 +17,8 @@ import torch
 from pipeline.base.errors import StoreError
 from pipeline.store.checkpoints import CHECKSUMS, Checkpoints
 from pipeline.store.store import Version
-from pipeline.trainers.checkpointing import SaveInTime
-from pipeline.trainers.common import MetricsFile
+from pipeline.trainers.callbacks import MetricsFile
+from pipeline.trainers.shared_checkpointing import SaveInTime
 from tests.stages.conftest import MINI, NO_SHAPE, Project
 
 # Dropout, accumulation, logging out of step with saving, two passes over the data: what a checkpoint could forget.
@@ -303,7 +303,7 @@ def test_settings_of_saving_are_respected(finished: Project, tmp_path: Path, mon
     # Saving by the clock is for those who say nothing about steps; here every step takes 100 s.
     ticks = itertools.count(step=100)
     clock = SimpleNamespace(monotonic=lambda: float(next(ticks)))
-    monkeypatch.setattr("pipeline.trainers.checkpointing.time", clock)
+    monkeypatch.setattr("pipeline.trainers.shared_checkpointing.time", clock)
     assert left("seconds", step=1) == [1]
     short = "reward.max_steps=2"
     assert left("never", short, 'reward.save_strategy="no"', step=1) is None
@@ -316,7 +316,7 @@ def test_saving_takes_its_share_of_the_time_and_no_more(monkeypatch: pytest.Monk
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
     now = 0.0
-    monkeypatch.setattr("pipeline.trainers.checkpointing.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("pipeline.trainers.shared_checkpointing.time", SimpleNamespace(monotonic=lambda: now))
     timer, args, state = SaveInTime(5.0), TrainingArguments("x", use_cpu=True), TrainerState()
 
     def due() -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.base.records import selection_bucket
-from pipeline.stages.collect import draw_prompts, prompts_by_split, train_and_select
+from pipeline.stages.collect.prompt_splits import draw_prompts, prompts_by_split, train_and_select
 from pipeline.tasks.reviews import Task
 from pipeline.workflow.sections.collect import CollectSection
 

@@ -19,7 +19,7 @@ import yaml
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import is_held
-from pipeline.stages import sweep
+from pipeline.stages.sweep import run_progress, sweep, sweep_version
 from pipeline.store.store import Store, Version
 from pipeline.workflow.sweeps import launch as sweep_launch
 from pipeline.workflow.sweeps.plan import Eta, parse_axis, parse_seeds, plan, select_part
@@ -27,7 +27,7 @@ from tests.stages import fake_stage
 from tests.stages.conftest import Project
 
 FAKE = f"{sys.executable} {Path(__file__).with_name('fake_stage.py')}"
-DRAW = sweep.draw
+DRAW = sweep_version.draw
 """Pictures take ten times as long as all the rest of a sweep of stand-ins: they are drawn once."""
 
 # No base and no reward model to make: what is left is one stage that runs share, and two that they do not.
@@ -40,8 +40,8 @@ CONFIG: dict[str, Any] = {
 }
 GRID = "ppo.kl_coef=0.02,0.1"
 DRIVER = """
-from pipeline.stages import sweep
-sweep.draw = lambda *_: {}
+from pipeline.stages.sweep import sweep, sweep_version
+sweep_version.draw = lambda *_: {}
 from pipeline.base.cli import run_cli
 run_cli(sweep.main)
 """
@@ -95,7 +95,7 @@ class Sweep:
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Sweep]:
     monkeypatch.setattr(sweep_launch, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(sweep, "draw", lambda *_: {})
+    monkeypatch.setattr(sweep_version, "draw", lambda *_: {})
     yield Sweep(tmp_path)
     # A stage that a failed test has left waiting would wait for ever.
     with contextlib.suppress(OSError):
@@ -138,7 +138,7 @@ def ppo_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_all_runs_and_their_table(
     small: Sweep, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep, "draw", DRAW)
+    monkeypatch.setattr(sweep_version, "draw", DRAW)
     assert small.run() == 0
     said = capsys.readouterr().out
     each = [f"{stage} {coef} {seed}" for stage in ("ppo", "evaluate") for coef in (0.02, 0.1) for seed in (0, 1)]
@@ -311,7 +311,7 @@ def test_a_stage_that_another_has_begun_is_no_failure(small: Sweep, monkeypatch:
 
 @pytest.mark.usefixtures("inside")
 def test_jobs_have_a_gpu_each_and_make_once_what_they_share(small: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep, "gpus", lambda: ["4", "7"])
+    monkeypatch.setattr(run_progress, "gpus", lambda: ["4", "7"])
     assert small.run("--jobs", "2") == 0
     assert max(small.places().values()) == 1
     assert {device for _, device, _ in small.calls()} == {"4", "7"}

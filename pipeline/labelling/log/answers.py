@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from pipeline.labelling.log.batches import Batches
 from pipeline.labelling.log.database import Database
+from pipeline.labelling.log.event_checks import Strength
 from pipeline.labelling.log.events import IN_BATCH, Event, event_of, last_answer, select_events
-from pipeline.labelling.log.new_event import Strength
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from pipeline.base.terminal_text import escape_lines
 from pipeline.labelling.conversation import turns
 from pipeline.labelling.items import Item, as_meant, as_shown, order_of
 from pipeline.labelling.log.database import Refused
+from pipeline.labelling.log.event_checks import Asked
 from pipeline.labelling.log.events import Event, Receipt
-from pipeline.labelling.log.new_event import Asked, Malformed, parse_event
+from pipeline.labelling.log.new_event import Malformed, parse_event
 from pipeline.labelling.log.people import Person
 from pipeline.labelling.log.queue import Assignment, Plan
 from pipeline.labelling.settings import FLAG_REASONS, SKIP_REASONS, LabelSection

@@ -16,8 +16,8 @@ from starlette.routing import Route
 from pipeline.base.json_values import JsonObject
 from pipeline.labelling.conversation import turns
 from pipeline.labelling.items import Item, as_shown, order_of
+from pipeline.labelling.log.event_checks import STRENGTHS
 from pipeline.labelling.log.events import Event
-from pipeline.labelling.log.new_event import STRENGTHS
 from pipeline.labelling.log.people import Person
 from pipeline.labelling.settings import FLAG_REASONS, SKIP_REASONS
 from pipeline.labelling.web.context import Site, json_response, page

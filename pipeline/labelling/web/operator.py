@@ -13,7 +13,8 @@ from starlette.routing import Route
 
 from pipeline.base.errors import DataError, PipelineError
 from pipeline.labelling.log.database import Refused
-from pipeline.labelling.log.new_event import Asked, parse_adjudication
+from pipeline.labelling.log.event_checks import Asked
+from pipeline.labelling.log.new_event import parse_adjudication
 from pipeline.labelling.web import dashboard, votes_download
 from pipeline.labelling.web.context import Message, Site, page
 from pipeline.labelling.web.request_checks import Refusal, read_form

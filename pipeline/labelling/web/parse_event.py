@@ -6,15 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.labelling.items import as_meant, order_of
-from pipeline.labelling.log.new_event import (
-    Asked,
-    Malformed,
-    NewConsent,
-    NewEdit,
-    NewVote,
-    PersonEvent,
-    parse_event,
-)
+from pipeline.labelling.log.event_checks import Asked
+from pipeline.labelling.log.new_event import Malformed, NewConsent, NewEdit, NewVote, PersonEvent, parse_event
 from pipeline.labelling.web.context import Site
 from pipeline.labelling.web.request_checks import Refusal
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pipeline.base.errors import ModelError
-from pipeline.modeling.roles import block_list
+from pipeline.modeling.states import block_list
 from pipeline.modeling.tokens import right_pad
 from pipeline.modeling.unpadded.attention import attending, dot_product_attention, same_states, unpadded
 from pipeline.modeling.unpadded.layout import Layout

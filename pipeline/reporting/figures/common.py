@@ -116,11 +116,6 @@ def save(fig: Figure, directory: str | Path, name: str) -> tuple[Path, Path]:
     return svg, png
 
 
-def inline_svg(fig: Figure, name: str) -> str:
-    """The figure as an <svg> element for a page, see :func:`for_page`."""
-    return for_page(as_svg(fig), name)
-
-
 def for_page(text: str, name: str) -> str:
     """An SVG document of ours as an element for a page, in the page's colours.
 

@@ -24,15 +24,14 @@ from pipeline.modeling.embedding import load_embedder
 from pipeline.modeling.precision import base_dtype, note_slow_bf16, precision_name
 from pipeline.modeling.roles import Role, output_embedding
 from pipeline.modeling.types import Device
-from pipeline.results.policy import Evaluation, JudgeVerdicts, SeedChange
-from pipeline.results.sides import MEASURES
+from pipeline.results.policy import Evaluation, SeedChange
 from pipeline.results.stats import to_json
 from pipeline.scoring.load_for_stage import load_sides, scorer
 from pipeline.stages.evaluate.best_of_base import best_of_base, best_of_n_variety
 from pipeline.stages.evaluate.history import best_of_run, missing_eos_penalty, over_optimisation, policy_settings
 from pipeline.stages.evaluate.judges import JUDGED, build_scorers, judge_all
-from pipeline.stages.evaluate.other_history import exchanged_histories, history_sentence, measure_other_history
-from pipeline.stages.evaluate.references import compare_references, events_by_side, reference_sentences
+from pipeline.stages.evaluate.other_history import exchanged_histories, measure_other_history
+from pipeline.stages.evaluate.references import compare_references, events_by_side
 from pipeline.stages.evaluate.sampled_sides import (
     BaseSample,
     EvaluationSamples,
@@ -42,9 +41,8 @@ from pipeline.stages.evaluate.sampled_sides import (
     sample_base,
     sample_side,
 )
+from pipeline.stages.evaluate.sentences import further_findings
 from pipeline.statistics.bootstrap import Resampling
-from pipeline.statistics.intervals import has_value
-from pipeline.statistics.spelling import interval, number
 from pipeline.store.model_card import adapter_card
 from pipeline.store.starting_policy import is_starting
 from pipeline.tasks import Task, load_task
@@ -271,54 +269,3 @@ def by_seed(rows: Sequence[Row]) -> list[SeedChange]:
         )
         changes.append(SeedChange(seed, sum(row["policy_kl_k1"] for row in own) / len(own), score, gold_score))
     return changes
-
-
-def further_findings(evaluation: Evaluation) -> list[str]:
-    """Sentences besides the headline: the judges, the yardstick, where gold turned, the best checkpoint."""
-    sentences = [judge_sentence(name, verdicts) for name, verdicts in evaluation.judges.items()]
-    lines = [(what, evaluation.best_of_n.yardstick.get(measure)) for measure, what in MEASURES.items()]
-    for what, line in [(what, line) for what, line in lines if line is not None][:1]:
-        n, difference = line.compared
-        where = "the policy's KL" if line.within else f"{number(line.largest.kl_bound, 1)} nats to the policy's"
-        sentences.append(
-            f"Against best-of-{n} of the base, at {where} {number(line.policy_kl_k1, 1)}: "
-            f"{what} score {interval(difference, signed=True)}."
-        )
-    sentences += reference_sentences(evaluation)
-    if evaluation.other_history is not None:
-        sentences.append(history_sentence(evaluation.other_history))
-    if words := evaluation.lexicon_words:
-        sentences.append(
-            "The gold score is a lexicon's opinion: of a text it knows nothing but "
-            f"{interval(words.base)} words (base) or {interval(words.policy)} (policy)."
-        )
-    training, best = evaluation.overoptimisation.training, evaluation.best_checkpoint
-    if training is not None and training.turning_point.index is not None:
-        point = training.points[training.turning_point.index]
-        sentences.append(
-            f"Over-optimised: past update {point.update} (KL {number(point.kl_k1, 1)}) gold fell while the "
-            "proxy rose."
-        )
-    if best is not None:
-        value = f"update {best.update} ({best.by} {number(best.value)}, KL {number(best.kl_k1, 1)})"
-        kept = f"published is update {best.kept} ({number(best.kept_value)}); ppo.keep_best publishes the best"
-        sentences.append(f"Best held-out checkpoint: {value}; {'it is published' if best.is_kept else kept}.")
-    return sentences
-
-
-def judge_sentence(name: str, verdicts: JudgeVerdicts) -> str:
-    """How often a judge prefers the policy; of a language model how consistently. Or why it did not answer."""
-    trust = verdicts.trust
-    if has_value(verdicts.win_rate):
-        equal = verdicts.length_controlled_win_rate
-        more = f", {interval(equal)} at equal length" if has_value(equal) else ""
-        says = f"prefers the policy on {interval(verdicts.win_rate)} of prompts{more}"
-        if trust is None:
-            return f"{name} {says}."
-        if trust.doubt is not None:
-            return f"DO NOT TRUST {name}: {trust.doubt}. It {says}."
-        twice = f"contradicts itself on {interval(trust.disagreement)} of {trust.disagreement.n} pairs"
-        return f"{name} {says}; with the order swapped it {twice}."
-    abstentions = trust.abstentions if trust else {}
-    why = ", ".join(f"{count} {reason}" for reason, count in abstentions.items())
-    return f"{name} gave no answer that could be used{f' ({why})' if why else ''}."

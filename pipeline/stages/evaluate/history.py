@@ -1,4 +1,4 @@
-"""What came before an evaluation: the run that made its policy, and other policies evaluated alike."""
+"""Read the history behind an evaluation: the run that made its policy, and other policies evaluated alike."""
 
 from __future__ import annotations
 

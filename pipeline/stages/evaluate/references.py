@@ -1,4 +1,4 @@
-"""What a task tells of completions that it carries out, and of its references' completions of the same prompts."""
+"""Compare the policy with a task's references on the same prompts, and count the events that a task reports."""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ from pipeline.evaluation.policy.policy_metrics import Sampled
 from pipeline.modeling import tokens
 from pipeline.modeling.decoding.drawing import Completions, uniforms
 from pipeline.modeling.decoding.generation import generate
-from pipeline.modeling.roles import Role, merged_adapter, output_embedding, sequence_logprobs
+from pipeline.modeling.roles import Role, merged_adapter, output_embedding
+from pipeline.modeling.states import sequence_logprobs
 from pipeline.scoring.scorer import Samples, Scorer
 from pipeline.tasks import Task
 

@@ -16,7 +16,7 @@ from pipeline.labelling.row_schemas import SPLITS
 from pipeline.labelling.session.publishing import write_rows
 from pipeline.labelling.settings import LabelSection
 from pipeline.labelling.votes_to_rows import Labelled, Labelling, labelled
-from pipeline.stages.rounds.approved_inputs import with_approvals
+from pipeline.stages.approved_inputs import with_approvals
 from pipeline.workflow.stage import Run, say
 
 SIMULATED = "simulated"

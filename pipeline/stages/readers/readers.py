@@ -12,12 +12,12 @@ from pipeline.base.cli import as_called
 from pipeline.base.errors import ConfigError
 from pipeline.base.process import say
 from pipeline.base.records import reader_of
-from pipeline.stages.sweep import command
 from pipeline.store.store import Version
 from pipeline.workflow import consecutive_stages
 from pipeline.workflow.config import replaced
 from pipeline.workflow.readers import ASKED, LEARNT, Readers
 from pipeline.workflow.stage_command import NOTHING_TO_DO, WORK_TO_DO
+from pipeline.workflow.sweeps.launch import launch_words
 
 NAMED = 8
 """Readers without a policy of their own who are named."""
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         return write(plan, args.write, args.reader)
     if args.jobs < 1:
         raise ConfigError("--jobs", f"{args.jobs} is below 1.")
-    launch = command(args.launch) if args.launch else []
+    launch = launch_words(args.launch) if args.launch else []
     if (not launch or args.jobs > 1) and not args.check:
         consecutive_stages.require_fork()
     worked = False

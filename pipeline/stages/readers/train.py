@@ -14,7 +14,7 @@ from pipeline.base.process import say
 from pipeline.modeling.one_base import keep_for_forks, one_base
 from pipeline.modeling.precision import base_dtype
 from pipeline.stages.readers.record import publish
-from pipeline.trainers.common import has_accelerator
+from pipeline.trainers.arguments import has_accelerator
 from pipeline.workflow.readers import Reader, Readers
 from pipeline.workflow.stage_command import BODIES, do_work
 

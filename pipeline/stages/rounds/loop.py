@@ -13,9 +13,8 @@ from pipeline.base.cli import as_called, run_module
 from pipeline.base.errors import ConfigError
 from pipeline.base.process import say
 from pipeline.governance.approvals import Approval, decision_of
-from pipeline.stages.rounds.approved_inputs import APPROVED
+from pipeline.stages.approved_inputs import APPROVED
 from pipeline.stages.rounds.chat_votes import take_up
-from pipeline.stages.sweep import command
 from pipeline.store.store import Version
 from pipeline.tasks import load_task
 from pipeline.workflow import consecutive_stages
@@ -23,6 +22,7 @@ from pipeline.workflow.config import replaced
 from pipeline.workflow.graph import artefact
 from pipeline.workflow.rounds import SELECTION, Loop, Round, pinned_preferences, with_preferences
 from pipeline.workflow.stage_command import NOTHING_TO_DO, WORK_TO_DO
+from pipeline.workflow.sweeps.launch import launch_words
 
 OVERSIGHT = "oversight"
 """The governance key of a record: whether each policy waits for a person."""
@@ -125,7 +125,7 @@ def main(argv: list[str] | None = None) -> int:
     own = [] if args.rounds is None else [f"loop.rounds={args.rounds}"]
     loop = Loop(args.config, replaced(args.overrides, own))
     require_gold(loop)
-    launch = command(args.launch) if args.launch else []
+    launch = launch_words(args.launch) if args.launch else []
     if not launch and not args.check:
         consecutive_stages.require_fork()
     worker = Worker(loop, launch, args.fresh, args.check)

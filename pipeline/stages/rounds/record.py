@@ -17,7 +17,7 @@ from pipeline.reporting.runs import results_of
 from pipeline.results.reward import LabelAgreement, NewPairs
 from pipeline.results.rounds import LoopFigures, RoundFigures
 from pipeline.results.stats import from_json, to_json
-from pipeline.stages.rounds.approved_inputs import spelled, with_approvals
+from pipeline.stages.approved_inputs import spelled, with_approvals
 from pipeline.stages.rounds.chat_votes import TAKEN_UP
 from pipeline.stages.rounds.loop import OVERSIGHT
 from pipeline.statistics.bootstrap import Resampling

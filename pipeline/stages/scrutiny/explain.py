@@ -12,12 +12,13 @@ from pipeline.base.errors import ConfigError, StoreError
 from pipeline.base.json_values import parse_json
 from pipeline.base.process import quiet
 from pipeline.base.terminal_text import put, put_json
+from pipeline.scoring.attribution import attribute
 from pipeline.scoring.build_scorer import ScorerContext, build
 from pipeline.scoring.printed_scores import lines
 from pipeline.scoring.scorer import Conversation, Scorer
-from pipeline.scoring.token_scores import attribute, token_scores
+from pipeline.scoring.token_scores import token_scores
 from pipeline.store.store import Store
-from pipeline.trainers.common import has_accelerator
+from pipeline.trainers.arguments import has_accelerator
 
 WHERE = "command line"
 

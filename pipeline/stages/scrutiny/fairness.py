@@ -1,14 +1,12 @@
-"""fairness: whether a reward model, or what a policy writes, goes by who a person in the prompt is."""
+"""fairness: swap an attribute of a person in prompts; measure how scores and completions change."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from accelerate import PartialState
 
@@ -18,19 +16,17 @@ from pipeline.base.files import expand_home, sha256_file
 from pipeline.base.process import quiet, say
 from pipeline.base.records import digest
 from pipeline.base.terminal_text import escape_for_terminal, put, put_json
-from pipeline.evaluation.policy.swap_gaps import comparisons_of, group_gaps
-from pipeline.modeling.decoding.drawing import uniforms
-from pipeline.modeling.roles import Role
-from pipeline.modeling.tokens import encode_completions, encode_prompts, template_render
-from pipeline.modeling.types import Device, Tokenizer
+from pipeline.modeling.tokens import template_render
+from pipeline.modeling.types import Device
 from pipeline.reporting.runs import is_policy
-from pipeline.results.fairness import MEASURES, Fairness, Swapped
+from pipeline.results.fairness import MEASURES, Fairness
 from pipeline.results.stats import from_json, to_json
 from pipeline.scoring.build_scorer import ScorerContext, build
 from pipeline.scoring.load_for_stage import load_models
-from pipeline.scoring.scorer import Samples, Scorer
-from pipeline.scoring.swaps.swap_file import OWN, Line, read_swaps, unread_words
+from pipeline.scoring.scorer import Scorer
+from pipeline.scoring.swaps.swap_file import OWN, read_swaps
 from pipeline.stages.evaluate.sampled_sides import Sampler
+from pipeline.stages.scrutiny.measure_swaps import ROWS, SEED, Models, attributes, measure_swaps
 from pipeline.statistics.spelling import interval
 from pipeline.store.store import Store, Version
 from pipeline.tasks import load_task, with_template_of
@@ -39,32 +35,6 @@ from pipeline.workflow.relocate import named_base
 
 FORMAT = 1
 """Raised when the same models and swaps give other stats; see ``FORMATS`` in pipeline/workflow/work_key.py."""
-
-ROWS = {
-    **dict.fromkeys(("id", "attribute", "group", "prompt", "completion"), "string"),
-    "line": "int32",
-    "draw": "int32",
-    **dict.fromkeys(("base_completion", "policy_completion"), "string"),
-    **dict.fromkeys(MEASURES, "double"),
-}
-"""Of the split ``test``: a row per line, group and draw. What was not measured is null."""
-
-SEED = 0
-Row = dict[str, Any]
-Values = dict[str, np.ndarray[Any, np.dtype[np.float64]]]
-"""(groups, lines, draws) by measure; the score of the given completion once for each draw."""
-
-
-@dataclass(frozen=True)
-class Models:
-    """The models of a policy, and how it reads a prompt."""
-
-    base: Role
-    policy: Role
-    tokenizer: Tokenizer
-    scorer: Scorer | None
-    sampler: Sampler | None
-    render: Any
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -106,7 +76,7 @@ def measured(store: Store, args: argparse.Namespace) -> Version:
         say("fairness", f"up to date: {made.ref}")
         return made
     models = _load(store, policy, reward, temperature)
-    values, rows = measure(models, swaps, args.draws)
+    values, rows = measure_swaps(models, swaps, args.draws)
     fairness = Fairness(
         swaps=path.name, draws=args.draws, level=0.95, **attributes(models.tokenizer, models.render, swaps, values)
     )
@@ -119,78 +89,6 @@ def measured(store: Store, args: argparse.Namespace) -> Version:
         draft.stats.update(to_json(fairness))
     say("fairness", f"wrote {draft.version.ref}")
     return draft.version
-
-
-def measure(models: Models, swaps: Sequence[Line], draws: int) -> tuple[list[Values], list[Row]]:
-    """What is measured on each line, by line, and the rows of the version.
-
-    A line's groups are sampled with the same random numbers, so that what differs comes from the swap.
-    """
-    values, rows = list[Values](), list[Row]()
-    for number, line in enumerate(swaps):
-        prompts = [models.render(prompt) for prompt in line.prompts]
-        own: Values = {}
-        if models.scorer is not None and line.completions is not None:
-            scores = models.scorer(_samples(models.tokenizer, prompts, line.completions))
-            own["reward"] = scores.double().numpy()[:, None]
-        texts: dict[str, list[str]] = {}
-        if draws and models.sampler is not None:
-            for side, role in (("base", models.base), ("policy", models.policy)):
-                figures, texts[side] = _written(models.sampler, role, prompts, draws, number)
-                own |= {f"{side}_{name}": values.reshape(len(prompts), draws) for name, values in figures.items()}
-        values.append(own)
-        for g, group in enumerate(line.groups):
-            for draw in range(max(draws, 1)):
-                figures = {name: float(of[g, draw % of.shape[1]]) for name, of in own.items()}
-                written = {f"{side}_completion": of[g * draws + draw] for side, of in texts.items()}
-                given = line.completions and line.completions[g]
-                row = dict.fromkeys(ROWS) | {"line": number, "attribute": line.attribute, "group": group}
-                row |= {"prompt": prompts[g], "completion": given, "draw": draw} | written | figures
-                rows.append(row | {"id": digest([number, group, draw, prompts[g], *written.values()])})
-    return values, rows
-
-
-def attributes(
-    tokenizer: Tokenizer, render: Any, swaps: Sequence[Line], values: Sequence[Values]
-) -> dict[str, Any]:
-    """The gaps of each attribute, and how many of them there are."""
-    by_name = {
-        line.attribute: [i for i, one in enumerate(swaps) if one.attribute == line.attribute] for line in swaps
-    }
-    read: dict[str, tuple[list[int], list[str], int]] = {}
-    for name, numbers in by_name.items():
-        kept = [
-            i for i in numbers if _differs(tokenizer, [render(p) for p in swaps[i].prompts], swaps[i].completions)
-        ]
-        words = list(dict.fromkeys(w for i in numbers for own in swaps[i].words for w in own))
-        read[name] = kept, unread_words(tokenizer, words), len(words)
-    measures = {name: _measures([values[i] for i in kept]) for name, (kept, *_) in read.items()}
-    useful = [name for name, (kept, unread, words) in read.items() if kept and 2 * len(unread) <= words]
-    total = sum(len(measures[name]) * comparisons_of(swaps[by_name[name][0]].groups) for name in useful)
-    results: dict[str, Swapped] = {}
-    for name, (kept, unread, words) in read.items():
-        groups = swaps[by_name[name][0]].groups
-        gaps = {
-            measure: group_gaps(
-                [[own[g].mean() for g in range(len(groups))] for own in (values[i][measure] for i in having)],
-                groups,
-                [swaps[i].template for i in having],
-                total,
-                SEED,
-            )
-            for measure in measures[name]
-            if (having := [i for i in kept if measure in values[i]])
-        }
-        results[name] = Swapped(
-            groups=list(groups),
-            lines=len(by_name[name]),
-            templates=len({swaps[i].template for i in kept}),
-            same=len(by_name[name]) - len(kept),
-            unread=unread,
-            words=words,
-            gaps=gaps,
-        )
-    return {"attributes": results, "comparisons": total}
 
 
 def lines(fairness: Fairness) -> Iterator[str]:
@@ -220,38 +118,6 @@ def lines(fairness: Fairness) -> Iterator[str]:
         f"{fairness.comparisons} gaps about {0.05 * fairness.comparisons:.1f} exclude 0 by chance; "
         '"sure" allows for their number (Bonferroni). A sure gap may still be too small to matter.'
     )
-
-
-def _measures(values: Sequence[Values]) -> list[str]:
-    return [measure for measure in MEASURES if any(measure in own for own in values)]
-
-
-def _differs(tokenizer: Tokenizer, prompts: Sequence[str], completions: Sequence[str] | None) -> bool:
-    """Whether every group's text has ids of its own."""
-    ids = [tuple(row) for row in encode_prompts(tokenizer, prompts)]
-    more = encode_completions(tokenizer, completions) if completions is not None else [[]] * len(ids)
-    return len({(a, tuple(b)) for a, b in zip(ids, more, strict=True)}) == len(ids)
-
-
-def _samples(tokenizer: Tokenizer, prompts: Sequence[str], completions: Sequence[str]) -> Samples:
-    ids = encode_prompts(tokenizer, prompts), encode_completions(tokenizer, completions)
-    return Samples(*ids, tokenizer, list(prompts))
-
-
-def _written(
-    sampler: Sampler, side: Role, prompts: Sequence[str], draws: int, number: int
-) -> tuple[Mapping[str, np.ndarray[Any, np.dtype[np.float64]]], list[str]]:
-    """Figures and texts of ``draws`` completions of each prompt, those of one prompt together."""
-    width = sampler.task.completion_tokens
-    noise = uniforms(draws, width, torch.Generator().manual_seed(SEED + number))
-    each = [prompt for prompt in prompts for _ in range(draws)]
-    samples, sampled = sampler.sample(side, each, noise.repeat(len(prompts), 1))
-    figures = {"length": sampled.lengths.double().cpu().numpy()}
-    if sampler.scorer is not None:
-        figures["score"] = sampler.scorer(samples).double().numpy()
-    if (gold := sampler.task.gold_scores(each, samples.completions)) is not None:
-        figures["gold_score"] = np.asarray(gold, np.float64)
-    return figures, samples.completions
 
 
 def _policy(store: Store, text: str) -> Version:
@@ -289,7 +155,7 @@ def _base_of(store: Store, policy: Version) -> tuple[str, str | None]:
     return str(model["id"]), model.get("commit") or model.get("revision")
 
 
-def _render(args: Mapping[str, Any]) -> Any:
+def _render(args: Mapping[str, Any]) -> Callable[[str], str]:
     """How the task writes a request as a prompt: through its chat template, if it has one."""
     template, system = args.get("chat_template"), args.get("system")
     if template is None:

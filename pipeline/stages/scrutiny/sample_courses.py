@@ -11,7 +11,7 @@ from pipeline.reporting.samples import Sample
 from pipeline.scoring.build_scorer import ScorerContext, build
 from pipeline.scoring.scorer import Scorer
 from pipeline.scoring.token_scores import TokenScores, same_score, token_scores
-from pipeline.trainers.common import has_accelerator
+from pipeline.trainers.arguments import has_accelerator
 from pipeline.workflow.graph import reward_sources
 from pipeline.workflow.stage import Run
 

@@ -26,7 +26,7 @@ from pipeline.scoring.harm.screens import FOLDER, ClassifierScreen, Screen, Word
 from pipeline.statistics.bootstrap import Resampling
 from pipeline.statistics.intervals import wilson
 from pipeline.store.store import Store, Version
-from pipeline.trainers.common import has_accelerator
+from pipeline.trainers.arguments import has_accelerator
 from pipeline.workflow.graph import External
 
 FORMAT = 1

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from pipeline.base.errors import ModelError
 from pipeline.functional.moments import RunningMoments
 from pipeline.modeling.weights import restore, snapshot
-from pipeline.trainers.checkpointing import readable
 from pipeline.trainers.ppo.held_out import OveroptimisationMonitor
+from pipeline.trainers.shared_checkpointing import readable
 
 TENSORS, NUMBERS = "state.safetensors", "state.json"
 

@@ -17,13 +17,8 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from pipeline.functional.logprobs import selected_logprobs
-from pipeline.modeling.roles import (
-    active_adapter,
-    completion_states,
-    language_model,
-    output_embedding,
-    quick_attention,
-)
+from pipeline.modeling.roles import active_adapter, language_model, output_embedding
+from pipeline.modeling.states import completion_states, quick_attention
 from pipeline.modeling.types import CausalLM
 
 

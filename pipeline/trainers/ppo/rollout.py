@@ -17,16 +17,10 @@ from pipeline.base.errors import ModelError
 from pipeline.functional.logprobs import selected_logprobs
 from pipeline.functional.masks import length_mask
 from pipeline.modeling.decoding.cuda_graph_decoding import fits
+from pipeline.modeling.decoding.drawing import Completions
 from pipeline.modeling.decoding.generation import generate
-from pipeline.modeling.roles import (
-    Role,
-    active_adapter,
-    completion_states,
-    language_model,
-    merged_adapter,
-    output_embedding,
-    trunk_states,
-)
+from pipeline.modeling.roles import Role, active_adapter, language_model, merged_adapter, output_embedding
+from pipeline.modeling.states import completion_states, trunk_states
 from pipeline.modeling.tokens import right_pad
 from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.scoring.scorer import Samples, Scorer
@@ -141,10 +135,31 @@ def collect_rollout(
         noise: (B, max_new_tokens) uniforms.
         as_given: the prompts as texts or conversations, for scorers that read these.
     """
-    model, value_head = wrapper.policy, wrapper.value_model
-    with merged_adapter(model, sampling.policy):
-        sampled = generate(
-            model,
+    sampled = _sampled(wrapper, prompt_ids, sampling, noise)
+    completions = sampled.rows()
+    batch = _as_batch(wrapper, prompt_ids, completions, sampling.batch_size)
+    old_logprobs, old_values = _old_figures(wrapper, batch, sampled, sampling)
+    device, own = batch.input_ids.device, reference.model is wrapper.policy
+    # With its adapters off the policy's model has the same trunk.
+    below = wrapper.trunk_layers if own and reference.adapter is None else 0
+    return Rollout(
+        **vars(batch),
+        ended=sampled.ended.to(device),
+        old_logprobs=old_logprobs,
+        ref_logprobs=logprobs_under(reference, batch, sampling, below, own and wrapper.unpadded),
+        old_values=old_values,
+        score=checked(scorer(Samples(prompt_ids, completions, tokenizer, as_given)), len(completions)).to(device),
+    )
+
+
+def _sampled(
+    wrapper: PolicyAndValue, prompt_ids: Sequence[Sequence[int]], sampling: SamplingSettings, noise: Tensor
+) -> Completions:
+    """A completion of each prompt by the policy, with LoRA merged into its weights."""
+    value_head = wrapper.value_model
+    with merged_adapter(wrapper.policy, sampling.policy):
+        return generate(
+            wrapper.policy,
             prompt_ids,
             max_new_tokens=sampling.max_new_tokens,
             eos_id=sampling.stop_id,
@@ -154,8 +169,17 @@ def collect_rollout(
             value_head=value_head if value_head.shares_states and not sampling.rescore else None,
             cuda_graphs=sampling.cuda_graphs,
         )
-    device = output_embedding(model).device
-    completions = sampled.rows()
+
+
+def _as_batch(
+    wrapper: PolicyAndValue, prompt_ids: Sequence[Sequence[int]], completions: Sequence[list[int]], size: int
+) -> Batch:
+    """Prompts and completions as padded rows; with the states of the trunk, where its blocks run once per update.
+
+    Args:
+        size: rows that run through the trunk together.
+    """
+    device = output_embedding(wrapper.policy).device
     joined = [[*p, *c] for p, c in zip(prompt_ids, completions, strict=True)]
     completion_ids, lengths = right_pad(completions, 0, device)
     batch = Batch(
@@ -165,28 +189,22 @@ def collect_rollout(
         completion_mask=length_mask(lengths, completion_ids.shape[1]),
     )
     below = wrapper.trunk_layers
-    if below:
-        batch = replace(
-            batch, trunk=_by_parts(batch, sampling.batch_size, lambda b: trunk_states(model, b.input_ids, below))
-        )
-    width = completion_ids.shape[1]
-    old_logprobs = sampled.logprobs[:, :width].to(device)
-    old_values = sampled.values[:, :width].to(device)
+    if not below:
+        return batch
+    return replace(batch, trunk=_by_parts(batch, size, lambda b: trunk_states(wrapper.policy, b.input_ids, below)))
+
+
+def _old_figures(
+    wrapper: PolicyAndValue, batch: Batch, sampled: Completions, sampling: SamplingSettings
+) -> tuple[Tensor, Tensor]:
+    """(B, T) log-probabilities and values before the update: the decode loop's own, or by the training pass."""
     if sampling.rescore:
-        old_logprobs, old_values = _training_pass(wrapper, batch, sampling)
-    elif not value_head.shares_states:
-        old_values = _separate_values(wrapper, batch, sampling)
-    own = reference.model is model
-    # With its adapters off the policy's model has the same trunk.
-    below = below if own and reference.adapter is None else 0
-    return Rollout(
-        **vars(batch),
-        ended=sampled.ended.to(device),
-        old_logprobs=old_logprobs,
-        ref_logprobs=logprobs_under(reference, batch, sampling, below, own and wrapper.unpadded),
-        old_values=old_values,
-        score=checked(scorer(Samples(prompt_ids, completions, tokenizer, as_given)), len(completions)).to(device),
-    )
+        return _training_pass(wrapper, batch, sampling)
+    width, device = batch.completion_ids.shape[1], batch.input_ids.device
+    logprobs = sampled.logprobs[:, :width].to(device)
+    if wrapper.value_model.shares_states:
+        return logprobs, sampled.values[:, :width].to(device)
+    return logprobs, _separate_values(wrapper, batch, sampling)
 
 
 def checked(score: Tensor, count: int) -> Tensor:

@@ -33,8 +33,7 @@ from pipeline.modeling.weights import trained_parameters
 from pipeline.results.metrics import Logged
 from pipeline.scoring.scorer import Samples, Scorer
 from pipeline.store.checkpoints import Checkpoints
-from pipeline.trainers.checkpointing import SaveInTime, seed_anew
-from pipeline.trainers.common import is_sharded
+from pipeline.trainers.arguments import is_sharded
 from pipeline.trainers.ppo import checkpoint, trl_parent
 from pipeline.trainers.ppo.best_policy import BestPolicies
 from pipeline.trainers.ppo.console import add_console
@@ -52,6 +51,7 @@ from pipeline.trainers.ppo.optimise import build_optimizer, optimise, seeded_gen
 from pipeline.trainers.ppo.policy_and_value import PolicyAndValue
 from pipeline.trainers.ppo.rollout import Rollout, SamplingSettings, collect_rollout, gathered
 from pipeline.trainers.ppo.section import PPOSection
+from pipeline.trainers.shared_checkpointing import SaveInTime, seed_anew
 
 OnRollout = Callable[[int, list[int], Rollout, Tensor], dict[str, float]]
 """Called by the main process with the update, its prompts' indices, the rollout and its final scores; returns

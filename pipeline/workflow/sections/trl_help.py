@@ -1,4 +1,4 @@
-"""What those of TRL's and transformers' keys are for that work here. The others are refused: ``idle_keys``."""
+"""The purpose of each key of TRL and transformers that has an effect here. ``idle_keys`` has the others."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import threading
@@ -15,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.base.errors import StoreError
+from pipeline.base.errors import ConfigError, StoreError
 from pipeline.base.files import is_held, make_dirs
 from pipeline.base.terminal_text import escape_for_terminal
 from pipeline.store.store import Store, Version
@@ -169,6 +170,18 @@ class Launcher:
             finally:
                 with self._lock:
                     self._running.discard(process)
+
+
+def launch_words(text: str) -> list[str]:
+    """The words of ``--launch``, which stand before ``-m pipeline.STAGE``.
+
+    Raises:
+        ConfigError: there is no such program.
+    """
+    words = shlex.split(text)
+    if not words or shutil.which(words[0]) is None:
+        raise ConfigError("--launch", f"{text!r} does not begin with a program.", "For example: accelerate launch")
+    return words
 
 
 def tail(log: Path) -> list[str]:

@@ -22,9 +22,10 @@ from pipeline.modeling.decoding.drawing import uniforms
 from pipeline.modeling.decoding.generation import generate
 from pipeline.modeling.roles import Role, active_adapter
 from pipeline.modeling.tokens import decode
+from pipeline.scoring.attribution import Attribution, attribute
 from pipeline.scoring.foreign_reward_models import AdapterScorer
 from pipeline.scoring.reward_adapter import RewardRole, Scoring
-from pipeline.scoring.token_scores import Attribution, TokenScores, attribute, token_scores
+from pipeline.scoring.token_scores import TokenScores, token_scores
 from tests.conftest import tiny_gpt2, tiny_llama, tiny_tokenizer, with_lora
 from tests.helpers.refusals import refusal
 

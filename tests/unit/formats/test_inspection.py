@@ -15,7 +15,7 @@ from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.terminal_text import columns
 from pipeline.formats.inspection import look, look_at_head
 from pipeline.formats.read_options import JudgedSet
-from pipeline.stages import look as command
+from pipeline.stages.data import look as command
 from tests.helpers.row_files import write_rows
 
 Row = dict[str, Any]

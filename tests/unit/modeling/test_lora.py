@@ -12,7 +12,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import GPT2ForSequenceClassification
 
 from pipeline.modeling.lora import fuse_lora, with_reward_adapter
-from pipeline.modeling.roles import active_adapter, hidden_states, merged_adapter, quick_attention
+from pipeline.modeling.roles import active_adapter, merged_adapter
+from pipeline.modeling.states import hidden_states, quick_attention
 from tests.conftest import tiny_gpt2, tiny_llama, with_lora
 
 IDS = torch.tensor([[5, 6, 7, 8], [9, 1, 2, 3]])

@@ -11,7 +11,8 @@ import torch
 from pipeline.modeling import one_base as module
 from pipeline.modeling.loading import save_model
 from pipeline.modeling.one_base import keep_for_forks, one_base, without_adapters
-from pipeline.modeling.roles import hidden_states, load_policy
+from pipeline.modeling.roles import load_policy
+from pipeline.modeling.states import hidden_states
 from tests.conftest import tiny_gpt2, tiny_tokenizer, with_lora
 
 IDS = torch.tensor([[5, 6, 7, 8]])

@@ -13,7 +13,8 @@ from pipeline.modeling import precision
 from pipeline.modeling.decoding.drawing import uniforms
 from pipeline.modeling.decoding.generation import generate
 from pipeline.modeling.precision import base_dtype, cast_base_to_bf16, note_slow_bf16, precision_name, slow_bf16
-from pipeline.modeling.roles import merged_adapter, sequence_logprobs
+from pipeline.modeling.roles import merged_adapter
+from pipeline.modeling.states import sequence_logprobs
 from tests.conftest import tiny_gpt2, tiny_llama, with_lora
 
 PROMPTS = [[5, 6, 7], [8], [1, 2, 3, 4, 9, 10], [11, 12]]

@@ -9,15 +9,9 @@ import torch
 
 from pipeline.base.errors import ModelError
 from pipeline.modeling.lora import add_role, lora_config, save_adapter
-from pipeline.modeling.roles import (
-    active_adapter,
-    block_list,
-    hidden_states,
-    last_mlp_at,
-    merged_adapter,
-)
+from pipeline.modeling.roles import active_adapter, merged_adapter
+from pipeline.modeling.states import hidden_states
 from tests.conftest import tiny_gpt2, tiny_llama, tiny_tokenizer, with_lora
-from tests.unit.modeling.unpadded.test_rows import tiny_bloom
 
 IDS = torch.tensor([[5, 6, 7, 8]])
 
@@ -85,20 +79,3 @@ def test_an_adapter_of_another_base_is_refused(tmp_path: Any):
 def test_unknown_target_modules_are_named():
     with pytest.raises(ModelError, match=r"q_proj.*It has: c_attn, c_fc, c_proj"):
         lora_config(tiny_gpt2(), r=4, alpha=8, dropout=0.0, target_modules=["q_proj"], task_type="CAUSAL_LM")
-
-
-@pytest.mark.parametrize("make", [tiny_gpt2, tiny_llama, tiny_bloom])
-def test_the_last_mlp_runs_where_it_is_read(make: Any):
-    """Bloom's is given the residual beside its input, so it runs for all tokens."""
-    model, index = make(), torch.tensor([6, 1, 2])
-    ids = torch.tensor([[5, 6, 7, 8], [9, 4, 3, 2]])
-    expected = hidden_states(model, ids).flatten(0, 1)[index]
-    tokens: list[int] = []
-    _, blocks = block_list(model.base_model) or ("", [])
-    last: Any = blocks[-1]
-    last.mlp.register_forward_hook(lambda _module, args, _out: tokens.append(args[0].shape[:-1].numel()))
-    with last_mlp_at(model, index):
-        # Mutation caught: the MLP's output at another token's place.
-        torch.testing.assert_close(hidden_states(model, ids).flatten(0, 1)[index], expected)
-    hidden_states(model, ids)
-    assert tokens == [8 if make is tiny_bloom else 3, 8]

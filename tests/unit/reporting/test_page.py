@@ -252,7 +252,8 @@ def test_a_picture_that_does_more_than_draw_is_refused(svg: str) -> None:
 def test_own_figures_pass() -> None:
     from pipeline.reporting.figures import common, training
 
-    picture = common.inline_svg(training.training_curves([{"update": 1, "objective/scores": 0.0}]), "ppo")
+    curves = training.training_curves([{"update": 1, "objective/scores": 0.0}])
+    picture = common.for_page(common.as_svg(curves), "ppo")
     assert picture in render_page(Report("r", pictures=[Picture("PPO", picture)]))
 
 

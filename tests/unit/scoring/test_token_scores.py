@@ -1,4 +1,4 @@
-"""The score after every token, and attributions that add up."""
+"""The score after every token."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import torch
 
 from pipeline.base.errors import ConfigError, ModelError
 from pipeline.scoring import token_scores as subject
+from pipeline.scoring.followable_models import FollowableAdapter, FollowableClassifier
 from pipeline.scoring.foreign_reward_models import AdapterScorer
 from pipeline.scoring.pair_sets import score_unit
 from pipeline.scoring.reward_adapter import Position, RewardRole, Scoring
 from pipeline.scoring.scorer import Samples
-from pipeline.scoring.token_scores import attribute, token_scores
+from pipeline.scoring.token_scores import token_scores
 from tests.conftest import tiny_gpt2, tiny_tokenizer, with_lora
 from tests.helpers.refusals import refusal
 from tests.unit.scoring.test_foreign_reward_models import foreign_tokenizer, load, plain, save_classifier
@@ -48,8 +49,8 @@ def test_each_score_is_that_of_the_text_cut_there(position: Position):
     expected = cut_texts(scorer, range(6))
     assert [course.before, *course.scores] == pytest.approx(expected, abs=1e-5)
     assert len({round(score, 3) for score in expected}) == 6
-    reader = subject._AdapterReader(scorer)
-    at_once = subject._in_one_forward(reader, reader.row(PROMPT, COMPLETION))
+    model = FollowableAdapter(scorer)
+    at_once = subject._in_one_forward(model, model.ids(PROMPT, COMPLETION))
     assert at_once is not None
     assert at_once.tolist() == pytest.approx(expected, abs=1e-5)
     assert course.score == course.scores[-1]
@@ -66,8 +67,8 @@ def test_classifiers(kind: str, tmp_path: Path):
     texts = [" ".join([PROMPT, *words[:end]]) for end in range(6)]
     expected = scorer.classifier.logits(scorer.classifier.encode(texts))[:, 0].tolist()
     assert [course.before, *course.scores] == pytest.approx(expected, abs=1e-4)
-    reader = subject._ClassifierReader(scorer)
-    at_once = subject._in_one_forward(reader, reader.row(PROMPT, COMPLETION))
+    model = FollowableClassifier(scorer)
+    at_once = subject._in_one_forward(model, model.ids(PROMPT, COMPLETION))
     assert (at_once is None) == (kind == "distilbert")
 
 
@@ -81,12 +82,12 @@ def test_a_conversation_ends_as_its_template_ends_it(tmp_path: Path):
     expected = scorer.classifier.logits(scorer.classifier.encode(texts, special=False))[:, 0].tolist()
     assert [course.before, *course.scores] == pytest.approx(expected, abs=1e-4)
     # The end of a chat is several tokens: each cut text has its own.
-    reader = subject._ClassifierReader(scorer)
-    row = reader.row([{"role": "user", "content": "w5"}], "w10 w11")
-    at_once = subject._in_one_forward(reader, replace(row, end=[*row.end, 5, 6]))
+    model = FollowableClassifier(scorer)
+    text = model.ids([{"role": "user", "content": "w5"}], "w10 w11")
+    at_once = subject._in_one_forward(model, replace(text, end=[*text.end, 5, 6]))
     assert at_once is not None
     assert at_once.tolist() == pytest.approx(
-        reader.scores([[*row.cut(n), 5, 6] for n in range(3)]).tolist(), abs=1e-4
+        model.scores([[*text.cut(n), 5, 6] for n in range(3)]).tolist(), abs=1e-4
     )
     assert [piece.strip() for piece in course.pieces] == ["w10", "w11"]
 
@@ -119,7 +120,7 @@ def test_nothing_and_too_much(tmp_path: Path):
 
 def test_long_completions_are_cut_in_fewer_places(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(subject, "MOST_CUTS", 2)
-    monkeypatch.setattr(subject, "_in_one_forward", lambda reader, row: None)
+    monkeypatch.setattr(subject, "_in_one_forward", lambda model, text: None)
     scorer = adapter("eos")
     course = token_scores(scorer, PROMPT, COMPLETION)
     assert [piece.split() for piece in course.pieces] == [["w10", "w11"], ["w12", "w13", "w14"]]
@@ -140,40 +141,3 @@ def test_a_character_of_several_tokens_is_one_piece():
     assert ends == [2, 5, 6, 7]
     # Cut in the middle of a character, as a length limit does.
     assert "".join(subject._pieces(Bytes(), list("aé".encode())[:2], 99)[1]) == "a\ufffd"  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("position", ["last", "eos"])
-def test_attributions_add_up_to_the_difference(position: Position):
-    pytest.importorskip("captum")
-    scorer = adapter(position)
-    attribution = attribute(scorer, PROMPT, COMPLETION)
-    assert attribution.score == pytest.approx(token_scores(scorer, PROMPT, COMPLETION).score, abs=1e-5)
-    assert attribution.reference == pytest.approx(reference_of(scorer), abs=1e-5)
-    total = sum(value for _, value in (*attribution.prompt, *attribution.completion))
-    assert total == pytest.approx(attribution.score - attribution.reference, abs=0.02)
-    assert attribution.residual == pytest.approx(total - (attribution.score - attribution.reference), abs=1e-9)
-    assert attribution.adds_up
-    assert [token for token, _ in attribution.completion] == COMPLETION.split()
-    # Mutation caught: gradients at the text instead of along the way, which do not add up.
-    assert max(abs(value) for _, value in attribution.completion) > 0.05
-
-
-def reference_of(scorer: AdapterScorer) -> float:
-    padding = 51 if scorer.role.scoring.score_position == "last" else 52
-    reader = subject._AdapterReader(scorer)
-    row = reader.row(PROMPT, COMPLETION)
-    return float(reader.scores([[padding] * 8 + row.end])[0])
-
-
-def test_attributions_of_a_classifier(tmp_path: Path):
-    pytest.importorskip("captum")
-    attribution = attribute(load(save_classifier(tmp_path, "distilbert")), PROMPT, " " + COMPLETION)
-    assert attribution.adds_up
-    assert len(attribution.prompt) == 3
-
-
-def test_captum_is_asked_for_in_one_line(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(__import__("sys").modules, "captum.attr", None)
-    message = refusal(ConfigError, attribute, adapter("last"), PROMPT, COMPLETION)
-    assert "needs captum, which is not installed" in message
-    assert "rlhf-pipeline[explain]" in message

@@ -15,8 +15,9 @@ from pipeline.base.errors import DataError
 from pipeline.sources import hub as hub_module
 from pipeline.sources.hub import cached_commit, commit_of
 from pipeline.sources.hub_files import _glob
-from pipeline.sources.row_sources import located_rows, read_rows
+from pipeline.sources.row_sources import located_rows
 from tests.helpers.hub_double import COMMIT, Hub, ask_the_double, hub
+from tests.helpers.read_rows import rows_of
 
 V1, V2 = "1" * 40, "2" * 40
 Offline = Callable[[bool], None]
@@ -62,7 +63,7 @@ def lines(*values: str) -> str:
 
 
 def texts(source: str = "org/set", **options: Any) -> list[str]:
-    return [row["text"] for row in read_rows(source, where="task_args.dataset", **options)]
+    return [row["text"] for row in rows_of(source, where="task_args.dataset", **options)]
 
 
 @pytest.fixture

@@ -21,9 +21,10 @@ from pipeline.sources import hub as hub_module
 from pipeline.sources import remote_files
 from pipeline.sources.remote_files import content_mark
 from pipeline.sources.row_files import read_file
-from pipeline.sources.row_sources import check_source, hub_dataset, located_rows, read_rows
+from pipeline.sources.row_sources import check_source, hub_dataset, located_rows
 from pipeline.workflow.graph import data_marks, hub_datasets
 from tests.helpers.hub_double import COMMIT, ask_the_double, hub
+from tests.helpers.read_rows import rows_of
 from tests.helpers.refusals import refusal
 
 ROWS = [{"prompt": f"q{i}", "chosen": "a", "rejected": "b"} for i in range(3000)]
@@ -71,10 +72,10 @@ def test_a_pattern_and_a_directory_with_splits(bucket: str) -> None:
     for name, part in {"train-00000": ROWS[:10], "train-00001": ROWS[10:20], "test-00000": ROWS[20:30]}.items():
         put(f"{bucket}/data/{name}-of-0000{2 if 'train' in name else 1}.parquet", parquet(part))
     put(f"{bucket}/data/README.md", b"no rows")
-    assert [*read_rows(f"{bucket}/data/train*.parquet", where="x")] == ROWS[:20]
-    assert [*read_rows(f"{bucket}/data", where="x")] == ROWS[:20]
-    assert [*read_rows(f"{bucket}/data/", split="test", where="x")] == ROWS[20:30]
-    assert [*read_rows(bucket, split="test", subset="data", where="x")] == ROWS[20:30]
+    assert [*rows_of(f"{bucket}/data/train*.parquet", where="x")] == ROWS[:20]
+    assert [*rows_of(f"{bucket}/data", where="x")] == ROWS[:20]
+    assert [*rows_of(f"{bucket}/data/", split="test", where="x")] == ROWS[20:30]
+    assert [*rows_of(bucket, split="test", subset="data", where="x")] == ROWS[20:30]
     assert "several splits" not in refusal(DataError, located_rows, bucket, split="dev", where="c.yaml")
     pattern = f"{bucket}/data/*.parquet"
     assert "names files; they have no split 'test'" in refusal(
@@ -99,7 +100,7 @@ def test_no_more_than_pieces_are_read(bucket: str, monkeypatch: pytest.MonkeyPat
             return super().readinto(buffer)
 
     monkeypatch.setattr(remote_files.RemoteFile, "open", lambda self, mode="rb": Spied(content))
-    rows = read_rows(url, where="x")
+    rows = rows_of(url, where="x")
     assert next(rows) == texts[0]
     assert max(asked) <= 1 << 20
     read_for_one = sum(asked)
@@ -116,15 +117,15 @@ def test_what_is_not_there_is_said_in_one_line(bucket: str, monkeypatch: pytest.
     unknown = refusal(DataError, check_source, "nfs4://a/b.parquet", "c.yaml")
     assert "the protocol nfs4:// is not known" in unknown
     url = put(f"{bucket}/broken.parquet", b"PAR1 and nothing else")
-    assert f"{url}: is not a readable Parquet file" in refusal(DataError, list, read_rows(url, where="x"))
+    assert f"{url}: is not a readable Parquet file" in refusal(DataError, list, rows_of(url, where="x"))
     text = put(f"{bucket}/broken.jsonl", b'{"a": 1}\nno\n')
-    assert f"{text}:2: is not JSON" in refusal(DataError, list, read_rows(text, where="x"))
+    assert f"{text}:2: is not JSON" in refusal(DataError, list, rows_of(text, where="x"))
 
     def refuse(*_: Any, **__: Any) -> Any:
         raise RuntimeError("Unable to locate credentials\nand more")
 
     monkeypatch.setattr(remote_files.RemoteFile, "open", refuse)
-    assert "cannot be read (Unable to locate credentials)" in refusal(DataError, list, read_rows(text, where="x"))
+    assert "cannot be read (Unable to locate credentials)" in refusal(DataError, list, rows_of(text, where="x"))
     monkeypatch.setattr(fsspec.implementations.memory.MemoryFileSystem, "find", refuse)
     assert "Check the URL, the network and the credentials." in refusal(DataError, located_rows, text, where="x")
 
@@ -173,7 +174,7 @@ def test_files_of_the_hub_are_read_where_they_are(served: Any) -> None:
     found = [*located_rows(url, where="x")]
     assert [row for _, row in found] == ROWS[:20]
     assert found[0][0] == f"hf://datasets/org/pairs@{COMMIT}/data/train-00000-of-00002.parquet: row 1"
-    assert [*read_rows(f"hf://datasets/org/pairs@{COMMIT}/data", where="x")] == ROWS[:20]
+    assert [*rows_of(f"hf://datasets/org/pairs@{COMMIT}/data", where="x")] == ROWS[:20]
     assert hub_dataset(url) == hub_dataset("hf://datasets/org/pairs") == "org/pairs"
     named = [{"dataset": "org/pairs", "revision": "main", "commit": COMMIT}]
     assert hub_datasets({"dataset": "hf://datasets/org/pairs@main/data"}) == named

@@ -16,7 +16,8 @@ import pytest
 
 from pipeline.base.errors import DataError
 from pipeline.sources import row_files
-from pipeline.sources.row_sources import located_rows, read_rows, rename_columns, require_columns
+from pipeline.sources.row_sources import located_rows, rename_columns, require_columns
+from tests.helpers.read_rows import rows_of
 
 ROWS: list[dict[str, Any]] = [
     {"prompt": "Où?", "chosen": 'a "quoted", one', "rejected": "two\nlines"},
@@ -50,7 +51,7 @@ def parquet(path: Path, rows: list[dict[str, Any]]) -> str:
 
 
 def read(source: str, **options: Any) -> list[dict[str, Any]]:
-    return list(read_rows(source, where="collect.annotator_args.dataset", **options))
+    return list(rows_of(source, where="collect.annotator_args.dataset", **options))
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ def test_a_long_value_is_parsed_a_few_times_only(tmp_path: Path, monkeypatch: py
 
 def test_rows_are_read_as_they_are_asked_for(tmp_path: Path) -> None:
     source = write(tmp_path / "a.jsonl", jsonl(ROWS[:1]) + "broken\n")
-    assert next(read_rows(source, where="x")) == ROWS[0]
+    assert next(rows_of(source, where="x")) == ROWS[0]
 
 
 BROKEN: list[tuple[str, str | bytes, str, str, str]] = [
@@ -204,7 +205,7 @@ def test_parquet_cut_in_the_middle(tmp_path: Path) -> None:
 def test_missing_file_names_who_asked_and_the_nearest(tmp_path: Path) -> None:
     write(tmp_path / "pairs.jsonl", jsonl(ROWS))
     with pytest.raises(DataError, match=r'^collect\.annotator_args\.dataset: no file .*Did you mean ".*pairs'):
-        read_rows(str(tmp_path / "pair.jsonl"), where="collect.annotator_args.dataset")  # at once, not when read
+        rows_of(str(tmp_path / "pair.jsonl"), where="collect.annotator_args.dataset")  # at once, not when read
 
 
 # Seen failing: ``data look "$FILE"`` with FILE unset read every file below the working directory as one set.

@@ -15,7 +15,7 @@ from datasets import Dataset
 
 from pipeline.base.stored_texts import StoredTexts
 from pipeline.trainers import reward, sft, token_file
-from pipeline.trainers.checkpointing import SameOrder
+from pipeline.trainers.rank_batches import SameOrder
 from pipeline.trainers.token_file import IDS, FileColumn, first_and_longest, of_rank, row_lengths, rows_at
 from tests.conftest import tiny_tokenizer
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from pipeline.base.errors import ConfigError
-from pipeline.trainers.common import OPTIMISERS, training_arguments
+from pipeline.trainers.arguments import OPTIMISERS, training_arguments
 from pipeline.trainers.ppo.section import PPOSection
 from pipeline.trainers.reward import RewardSection
 from pipeline.trainers.sft import SFTSection
@@ -148,7 +148,7 @@ def test_a_centring_term_of_single_completions(tmp_path: Path):
 def test_a_package_that_is_not_installed(
     override: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("pipeline.trainers.common.find_spec", lambda _: None)
+    monkeypatch.setattr("pipeline.trainers.arguments.find_spec", lambda _: None)
     with pytest.raises(ConfigError) as err:
         training_arguments(config(tmp_path, f"sft.{override}"), "sft", SFTSection, tmp_path)
     assert said in str(err.value)

@@ -32,7 +32,7 @@ def trained_sections() -> dict[str, Any]:
 def test_every_config_is_valid(path: Path, tmp_path: Path):
     from pipeline.annotators import Context, load_annotator
     from pipeline.tasks import VIEWS, load_task, written_texts
-    from pipeline.trainers.common import training_arguments
+    from pipeline.trainers.arguments import training_arguments
 
     config = load_config(path)
     assert path.read_text().startswith("# "), "a config starts with what it is and how it is run"
@@ -172,7 +172,7 @@ def test_overrides_are_yaml_and_make_sections(tmp_path: Path):
 
 
 def test_yaml_numbers_become_what_the_field_wants(tmp_path: Path):
-    from pipeline.trainers.common import training_arguments
+    from pipeline.trainers.arguments import training_arguments
 
     config = load_config(
         write(tmp_path, "name: x\ntask: reviews\nppo: {kl_coef: 1e-1, gamma: 1, response_length: 4}")

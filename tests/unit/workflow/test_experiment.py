@@ -171,7 +171,7 @@ def test_the_keys_of_a_task_and_an_annotator_of_ones_own(tmp_path: Path, monkeyp
 # Seen failing with: the graph published kind "adapter" where the trainer trained a whole model.
 @pytest.mark.parametrize("off", ["false", "0", "no", '"false"', '"0"', "0.0"])
 def test_the_graph_and_the_trainer_see_the_same_value(off: str, tmp_path: Path):
-    from pipeline.trainers.common import training_arguments
+    from pipeline.trainers.arguments import training_arguments
     from pipeline.trainers.ppo.section import PPOSection
 
     config = load_config(write(tmp_path), [f"ppo.use_peft={off}"])

@@ -57,17 +57,17 @@ def test_ranks_that_do_not(other: dict[str, Any], said: str):
 
 
 def test_launches_that_cannot_work(monkeypatch: pytest.MonkeyPatch):
-    from pipeline.trainers import common
+    from pipeline.trainers import arguments
 
-    monkeypatch.setattr(common, "has_accelerator", lambda: False)
+    monkeypatch.setattr(arguments, "has_accelerator", lambda: False)
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(ConfigError, match="FSDP needs GPUs"):
-        common.check_launch("sft")
+        arguments.check_launch("sft")
     monkeypatch.delenv("ACCELERATE_USE_FSDP")
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    common.check_launch("reward")
+    arguments.check_launch("reward")
     with pytest.raises(ConfigError, match="ppo does not run under DeepSpeed"):
-        common.check_launch("ppo")
+        arguments.check_launch("ppo")
 
 
 Said = list[tuple[str, dict[str, Any]]]

@@ -7,14 +7,8 @@ from typing import Any
 import pytest
 
 from pipeline.labelling.items import Item
-from pipeline.labelling.log.new_event import (
-    MOST_MS,
-    Asked,
-    Malformed,
-    NewVote,
-    parse_adjudication,
-    parse_event,
-)
+from pipeline.labelling.log.event_checks import MOST_MS, Asked
+from pipeline.labelling.log.new_event import Malformed, NewVote, parse_adjudication, parse_event
 from pipeline.labelling.settings import LabelSection
 
 ITEM = Item("prompt", ("x", "y"))

@@ -10,7 +10,7 @@ import torch
 from pipeline.modeling.decoding import cache, continuous_batching
 from pipeline.modeling.decoding.drawing import uniforms
 from pipeline.modeling.decoding.generation import generate
-from pipeline.modeling.roles import hidden_states
+from pipeline.modeling.states import hidden_states
 from tests.conftest import tiny_gpt2, tiny_llama
 
 PROMPTS = [[5, 6, 7], [8], [1, 2, 3, 4, 9, 10], [11, 12], [7, 7, 7, 7]]

@@ -10,7 +10,8 @@ from scipy.stats import chisquare
 
 from pipeline.modeling.decoding.drawing import sample, uniforms
 from pipeline.modeling.decoding.generation import generate
-from pipeline.modeling.roles import hidden_states, merged_adapter, output_embedding, sequence_logprobs
+from pipeline.modeling.roles import merged_adapter, output_embedding
+from pipeline.modeling.states import hidden_states, sequence_logprobs
 from tests.conftest import tiny_gpt2, with_lora
 
 PROMPTS = [[5, 6, 7], [8], [1, 2, 3, 4, 9, 10], [11, 12]]

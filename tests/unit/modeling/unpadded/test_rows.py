@@ -9,7 +9,7 @@ import torch
 
 from pipeline.base.errors import ModelError
 from pipeline.functional.masks import length_mask
-from pipeline.modeling.roles import completion_states
+from pipeline.modeling.states import completion_states
 from pipeline.modeling.tokens import right_pad
 from pipeline.modeling.unpadded.rows import fits, unpad, unpadded_states
 from tests.conftest import tiny_gpt2, tiny_llama

@@ -99,7 +99,7 @@ def inlined() -> dict[str, str]:
     """Every figure as a page holds it, drawn once; no test of them looks at where the axes stand."""
     with pytest.MonkeyPatch.context() as patch:
         arrange_no_axes(patch)
-        return {name: common.inline_svg(fig, name) for name, fig in all_figures().items()}
+        return {name: common.for_page(common.as_svg(fig), name) for name, fig in all_figures().items()}
 
 
 def flat(points: list[tuple[float, float]]) -> list[float]:
@@ -336,7 +336,8 @@ def test_inline_colours_are_the_pages_and_a_files_are_not(inlined: dict[str, str
 # Seen failing with matplotlib's own setting: a ValueError from its formula parser, and no report.
 def test_a_name_is_no_formula() -> None:
     name = "$\\frac{$"
-    svg = common.inline_svg(scores.win_rates([Judgement(name, estimate(0.5, 0.4, 0.6))]), "wins")
+    figure = scores.win_rates([Judgement(name, estimate(0.5, 0.4, 0.6))])
+    svg = common.for_page(common.as_svg(figure), "wins")
     assert name in svg
 
 
@@ -360,4 +361,4 @@ def test_empty_and_constant_data_still_draw() -> None:
             frontier.frontier({"score": frontier.curves(stats(kl_k1=kl(-0.1)), "score")}),
         ]
     ):
-        common.inline_svg(fig, f"figure {i}")
+        common.for_page(common.as_svg(fig), f"figure {i}")

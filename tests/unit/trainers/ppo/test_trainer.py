@@ -161,14 +161,14 @@ def by_ids(samples: Samples) -> torch.Tensor:
 def test_a_trunk_computed_once_changes_nothing(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from peft import get_peft_model
 
-    from pipeline.modeling import roles
+    from pipeline.modeling import states
     from pipeline.modeling.lora import lora_config
 
     results: list[dict[str, torch.Tensor]] = []
     passes: list[int] = []
-    states = roles.hidden_states
+    of_rows = states.hidden_states
     monkeypatch.setattr(
-        roles, "hidden_states", lambda m, i: (passes.append(len(roles._blocks(m)[1])), states(m, i))[1]
+        states, "hidden_states", lambda m, i: (passes.append(len(states._blocks(m)[1])), of_rows(m, i))[1]
     )
     for below in (0, 1):
         base = make()

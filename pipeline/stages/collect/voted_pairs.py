@@ -23,7 +23,7 @@ Side = Callable[[str, Sequence[str]], str | None]
 
 
 class Voted:
-    """The votes of a source, read once; see :class:`pipeline.stages.answered_pairs.Rows`.
+    """The votes of a source, read once; see :class:`pipeline.stages.collect.answered_pairs.Rows`.
 
     Args:
         source: its attributes ``aggregate`` and ``margin``, where it has them, say how votes become outcomes.

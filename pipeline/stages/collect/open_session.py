@@ -1,4 +1,4 @@
-"""Ask people, for ``collect`` and ``label``: open a session, order its items, show comparisons as they come.
+"""Open the session in which people label, for ``collect`` and ``label``: order its items, show comparisons in it.
 
 Answers are kept in a log, so that the same command continues days later. A changed stop rule or aggregation needs
 no new samples. Imports no torch.
@@ -20,7 +20,7 @@ from pipeline.labelling.log.log import Log
 from pipeline.labelling.row_schemas import SPLITS
 from pipeline.labelling.session.project import LabellingProject
 from pipeline.labelling.session.session import LabellingSession
-from pipeline.stages.rounds.approved_inputs import with_approvals
+from pipeline.stages.approved_inputs import with_approvals
 from pipeline.store.store import Draft, Version
 from pipeline.workflow.graph import artefact, data_marks
 from pipeline.workflow.stage import Run
