@@ -65,7 +65,7 @@ def contexts(browser: Browser) -> Iterator[Callable[..., BrowserContext]]:
     def make(*, dark: bool = False, **options: Any) -> BrowserContext:
         look = {"color_scheme": "dark" if dark else "light", "reduced_motion": "reduce"}
         context = browser.new_context(**(LAPTOP | look | options))
-        context.set_default_timeout(8000)
+        context.set_default_timeout(30_000)  # only what never comes takes as long
         context.clock.install()  # the page's own clock runs on, and tests may turn it forward instead of waiting
         seen = Seen()
         context.on("page", seen.watch)

@@ -375,7 +375,8 @@ def test_time_counts_while_visible(page: Page, desk: Any) -> None:
     page.clock.run_for(2000)
     press(page, "1")
     ready(page, 2)
-    assert 5000 <= at.log.answers.votes()[0].ms < 8000
+    # The page's clock runs on beside: some seconds on a busy machine, but not the minute.
+    assert 5000 <= at.log.answers.votes()[0].ms < 30_000
 
 
 def test_two_people_in_tabs(context: BrowserContext, desk: Any) -> None:

