@@ -279,7 +279,7 @@ def test_concurrency_is_bounded() -> None:
     together = threading.Barrier(3)
 
     def wait(_: dict[str, Any], __: int) -> Reply:
-        together.wait(10)  # passes only where three are asked at once
+        together.wait(60)  # passes only where three are asked at once
         return says("A")
 
     with endpoint(wait) as double:

@@ -186,8 +186,9 @@ def test_what_is_shown_is_not_what_is_learnt(tmp_path: Path):
 
 def test_core_imports_fast_and_without_torch():
     code = (
-        "import sys, time; t = time.perf_counter(); import pipeline.workflow.stage_command; "
-        "assert time.perf_counter() - t < 3; "
+        # The processor's seconds: others may keep it busy.
+        "import sys, time; t = time.process_time(); import pipeline.workflow.stage_command; "
+        "assert time.process_time() - t < 3; "
         "assert not {'torch', 'transformers', 'datasets', 'pyarrow', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -73,7 +73,11 @@ def test_only_who_is_being_forgotten_is_erased(log: Log, postgres: PostgresServe
     assert b"Name Of The Gone" not in content
 
 
-def test_a_server_that_stops_loses_nothing_acknowledged(log: Log, postgres: PostgresServer) -> None:
+def test_a_server_that_stops_loses_nothing_acknowledged(
+    log: Log, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each call is to find one dead connection, however long the server takes to stop.
+    monkeypatch.setattr("pipeline.labelling.log.postgres._ASK_AFTER_SECONDS", 1000.0)
     who = log.people.add("first").id
     receipts = [log.events.append(vote(who, item, key=f"key-of-{i:04}")) for i, item in enumerate(ITEMS[:5])]
     with contextlib.ExitStack() as stack:  # as many connections as eight readers at once take
@@ -91,7 +95,7 @@ def test_a_server_that_stops_loses_nothing_acknowledged(log: Log, postgres: Post
     idle = log.database._idle  # pyright: ignore[reportAttributeAccessIssue]
     assert len(idle) == 5
     for connection in idle:
-        connection.used -= 60
+        connection.used -= 2000
     assert not log.events.append(event).duplicate
     assert [e.seq for e in log.events.read()][:5] == [r.seq for r in receipts]
     before = tables(log)
