@@ -24,7 +24,8 @@ from safetensors.torch import load_file
 from pipeline.store.checkpoints import Checkpoints
 from pipeline.store.store import Store
 from tests.helpers.forks import Command, Commands
-from tests.helpers.two_hosts import Host, TwoHosts, free_port, two_hosts
+from tests.helpers.free_port import free_port
+from tests.helpers.two_hosts import Host, TwoHosts, two_hosts
 from tests.stages.conftest import Project
 
 WORKER = """

@@ -29,6 +29,7 @@ from pipeline.labelling.items import Item, order_of
 from pipeline.labelling.log.log import Log
 from pipeline.labelling.log.people import Person
 from pipeline.labelling.vote_summary import summary
+from tests.helpers.free_port import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -62,8 +63,7 @@ class Servers:
     """One server at a time, on one port."""
 
     def __init__(self, directory: Path, code: str = SERVERS) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         command = [sys.executable, "-c", code, str(directory), str(self.port)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._pid = 0
@@ -88,7 +88,7 @@ class Servers:
         if self._pid:
             with contextlib.suppress(ProcessLookupError):
                 self.kill()
-        self._process.wait(timeout=10)
+        self._process.wait(timeout=60)
 
 
 @pytest.fixture
@@ -252,7 +252,7 @@ def test_killed_at_a_hundred_moments(log: Log, servers: Servers) -> None:
 
     servers.start()
     began = time.monotonic()
-    kills = killed_while_voting(people, kill, seconds=150, patience=30)
+    kills = killed_while_voting(people, kill, seconds=300, patience=60)  # 135 s on a core with seven others
     assert kills == KILLS
     # Else no kill met a vote in flight, and the test shows nothing.
     assert sum(c.retries for c in people) > KILLS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.helpers.free_port import free_port
+
 
 @contextmanager
 def transformers_serve(log: Path) -> Iterator[str]:
@@ -20,7 +21,7 @@ def transformers_serve(log: Path) -> Iterator[str]:
     for package in ("fastapi", "uvicorn", "openai"):
         pytest.importorskip(package)
     command = [sys.executable, "-m", "transformers.cli.transformers", "serve", "--host", "127.0.0.1"]
-    port = _free_port()
+    port = free_port()
     with _running([*command, "--port", str(port), "--device", "cpu"], log, f"http://127.0.0.1:{port}/health"):
         yield f"http://127.0.0.1:{port}/v1"
 
@@ -40,15 +41,10 @@ threading.Event().wait()
 def llama_cpp_serve(gguf: str, log: Path) -> Iterator[str]:
     """The address of llama.cpp's server, as the package xllamacpp has it; skips the test where that is missing."""
     pytest.importorskip("xllamacpp")
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-c", _LLAMA_CPP, gguf, str(port)]
     with _running(command, log, f"http://127.0.0.1:{port}/health"):
         yield f"http://127.0.0.1:{port}/v1"
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
 
 
 @contextmanager

@@ -132,9 +132,3 @@ def _namespaces() -> Iterator[TwoHosts]:
         except (OSError, subprocess.CalledProcessError) as err:
             raise _NotAllowed from err
         yield TwoHosts(*hosts)
-
-
-def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("", 0))
-        return int(bound.getsockname()[1])

@@ -19,16 +19,9 @@ from pipeline.labelling.log.log import Log
 from pipeline.labelling.web import server
 from pipeline.labelling.web.request_checks import Rate
 from pipeline.stages import ask_people, label
+from tests.helpers.free_port import free_port
 from tests.helpers.label_client import Client
 from tests.stages.conftest import Project
-
-
-def port() -> int:
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def longer(item: dict[str, Any]) -> dict[str, Any]:
@@ -87,7 +80,7 @@ def project(finished: Project, tmp_path: Path) -> Project:
 
 @pytest.fixture
 def people(project: Project) -> People:
-    number = port()
+    number = free_port()
     project.write(
         collect={"annotator": "human", "annotator_args": {}, "comparisons": 40, "test_share": 0.3},
         label={"annotators": ["p1", "p2"], "port": number},
@@ -250,7 +243,7 @@ def test_nothing_to_label_yet(people: People) -> None:
 
 @pytest.mark.thorough
 def test_comparisons_that_an_oracle_judged_are_judged_by_people_too(project: Project) -> None:
-    number = port()
+    number = free_port()
     project.write(label={"annotators": ["p1"], "port": number})
     project.run("collect")
     oracle = project.latest("preferences")
@@ -274,7 +267,7 @@ def test_what_the_reward_model_is_least_sure_of_comes_first(
     from pipeline.workflow.config import load_config
     from pipeline.workflow.stage import Planner
 
-    number = port()
+    number = free_port()
     project.write(label={"annotators": ["p1"], "port": number, "order": "active"})
     project.run("collect")
     someone, asked = People(project, number), []
@@ -326,7 +319,7 @@ def test_own_completions_in_each_mode(project: Project, mode: str, tmp_path: Pat
     rows = [{"prompt": f"Item {i} is", "completions": [f" {w} {i}" for w in words]} for i in range(12)]
     own = tmp_path / "own.jsonl"
     own.write_text("".join(json.dumps(r) + "\n" for r in rows))
-    number = port()
+    number = free_port()
     project.write(
         collect={"annotator": "human", "annotator_args": {}, "test_share": 0.4},
         label={"annotators": ["p1"], "port": number, "mode": mode, "dataset": str(own)},

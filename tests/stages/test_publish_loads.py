@@ -23,6 +23,7 @@ import pytest
 from pipeline.__main__ import main
 from pipeline.store.store import Store
 from tests.helpers.earlier_packages import install_earlier
+from tests.helpers.free_port import free_port
 from tests.helpers.hub_double import Hub, hub
 from tests.helpers.hub_repository import Repository, is_lfs, pointer
 from tests.stages.conftest import Project
@@ -260,9 +261,7 @@ def olah(server: Hub, tmp_path: Path) -> Iterator[str]:
             kept = clone / ".git" / "lfs" / "objects" / oid[:2] / oid[2:4] / oid
             kept.parent.mkdir(parents=True, exist_ok=True)
             kept.write_bytes(data)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     (tmp_path / "olah.toml").write_text(OLAH.format(port=port, root=tmp_path))
     arguments = [command, "-c", str(tmp_path / "olah.toml"), "--log-path", str(tmp_path / "logs")]
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
