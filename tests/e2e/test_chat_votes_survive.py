@@ -24,7 +24,7 @@ from tests.helpers.label_client import Client
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
-PEOPLE, KILLS = 8, 30
+PEOPLE, KILLS, VOTES = 8, 30, 4
 
 SERVERS = """
 import os, sys
@@ -108,7 +108,12 @@ def test_no_acknowledged_vote_is_lost(tmp_path: Path) -> None:
     for speaker in speakers:
         speaker.start()
     for _ in range(KILLS):
-        time.sleep(pace.uniform(0.1, 0.6))
+        # In every life some votes are acknowledged, however slow the machine is, and then it ends at any moment.
+        enough = sum(len(speaker.acknowledged) for speaker in speakers) + VOTES
+        while sum(len(speaker.acknowledged) for speaker in speakers) < enough:
+            assert all(speaker.is_alive() for speaker in speakers)
+            time.sleep(0.01)
+        time.sleep(pace.uniform(0, 0.5))
         servers.kill()
         servers.start()
     over.set()
@@ -120,7 +125,7 @@ def test_no_acknowledged_vote_is_lost(tmp_path: Path) -> None:
         events = {event.key: event.seq for event in log.events.read()}
         acknowledged = {key: seq for speaker in speakers for key, seq in speaker.acknowledged.items()}
         print(f"{KILLS} kills, {len(acknowledged)} acknowledged votes")
-        assert len(acknowledged) > 100
+        assert len(acknowledged) >= KILLS * VOTES
         assert acknowledged.items() <= events.items()
         current = {log.batches.item(vote.item).prompt: vote.choice for vote in log.answers.votes()}  # pyright: ignore
         for speaker in speakers:
