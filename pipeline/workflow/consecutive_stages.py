@@ -19,7 +19,7 @@ from types import FrameType
 
 from pipeline.base.cli import run_cli
 from pipeline.base.errors import ConfigError
-from pipeline.base.forks import die_with_parent
+from pipeline.base.forks import ENDS, die_with_parent
 from pipeline.base.process import quiet, say, world_size
 from pipeline.base.terminal_text import put
 from pipeline.store import interrupted
@@ -129,16 +129,23 @@ def in_child(stage: str, call: Callable[[], None]) -> int:
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    parent, child = os.getpid(), os.fork()
-    if child == 0:
-        die_with_parent(parent)
-        run_cli(lambda _: call())
+    child = 0
 
     def pass_on(number: int, _: FrameType | None) -> None:
         os.kill(child, number)
 
-    before = {signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)}
-    before[signal.SIGTERM] = signal.signal(signal.SIGTERM, pass_on)
+    parent, blocked = os.getpid(), signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)  # a signal in between waits
+    try:
+        before = {number: signal.getsignal(number) for number in ENDS}
+        child = os.fork()
+        if child:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, pass_on)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    if child == 0:
+        die_with_parent(parent)
+        run_cli(lambda _: call())
     try:
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     finally:
