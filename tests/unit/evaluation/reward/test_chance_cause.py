@@ -14,8 +14,14 @@ from pipeline.results.reward import Baseline
 from pipeline.statistics.bootstrap import wilson
 from tests.helpers.histories import measured
 
-RNG = np.random.default_rng(5)
-TRUTH = RNG.normal(size=12)
+TRUTH = np.random.default_rng(5).normal(size=12)
+RNG = np.random.default_rng(6)
+
+
+@pytest.fixture(autouse=True)
+def own_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test draws the same numbers, whichever ran before it."""
+    monkeypatch.setitem(globals(), "RNG", np.random.default_rng(6))
 
 
 def differences(n: int, noise: float) -> NDArray[np.float64]:
