@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
 
-from pipeline.modeling.lora import fuse_lora
+from pipeline.base.errors import ModelError
+from pipeline.modeling.lora import add_role, fuse_lora
 from pipeline.modeling.roles import active_adapter, hidden_states, merged_adapter, quick_attention
 from tests.conftest import tiny_gpt2, tiny_llama, with_lora
 
@@ -80,3 +83,53 @@ def test_plain_attention_is_the_fused_ones_function():
         with quick_attention(model, IDS):
             plain = hidden_states(model, IDS)
     torch.testing.assert_close(plain.float(), fused.float(), atol=0.1, rtol=0.05)
+
+
+def saved(config: Any, directory: Path) -> Any:
+    """An adapter as somebody else's PEFT writes it, with trained weights that are not zero."""
+    model = get_peft_model(tiny_llama(), config)
+    generator = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data += torch.randn(parameter.shape, generator=generator) * 0.1
+    model.save_pretrained(directory)
+    return model.eval()
+
+
+def lora(**settings: Any) -> LoraConfig:
+    return LoraConfig(**{"task_type": "CAUSAL_LM", "r": 4, "target_modules": ["q_proj"], **settings})
+
+
+PATTERNS = {"rank_pattern": {"layers.0.self_attn.q_proj": 2}, "alpha_pattern": {"layers.1.self_attn.q_proj": 30}}
+
+
+@pytest.mark.parametrize("settings", [{"use_rslora": True}, PATTERNS, {"init_lora_weights": "gaussian"}])
+def test_an_adapter_of_anybody_else_is_the_same_role(settings: Any, tmp_path: Path):
+    saved(lora(**settings), tmp_path)
+    expected = PeftModel.from_pretrained(tiny_llama(), tmp_path).eval()
+    model = with_lora(tiny_llama())
+    add_role(model, tmp_path, "theirs")
+    states = hidden_states(expected, IDS)
+    # Mutations caught: rank_pattern dropped; alpha used for every layer alike; alpha / r for rslora.
+    for switch in (active_adapter, merged_adapter):
+        with switch(model, "theirs"):
+            torch.testing.assert_close(hidden_states(model, IDS), states, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "config, said",
+    [
+        (lora(use_dora=True), "use_dora"),  # merged for sampling it would be LoRA without its magnitudes
+        (lora(lora_bias=True, target_modules=["o_proj"]), "lora_bias"),
+        (lora(trainable_token_indices=[1]), "trainable_token_indices"),
+        (lora(init_lora_weights="pissa"), "init_lora_weights=pissa"),  # its base is not the other roles'
+        (lora(modules_to_save=["lm_head"]), r"lm_head\.weight"),
+        (lora(target_modules=["q_proj", "lm_head"]), r"lm_head\.base_layer"),
+        (lora(target_modules=["q_proj", "embed_tokens"]), "embed_tokens"),
+        (IA3Config(target_modules=["q_proj"], feedforward_modules=[], task_type="CAUSAL_LM"), "kind IA3"),
+    ],
+)
+def test_an_adapter_that_would_be_read_in_part_is_refused(config: Any, said: str, tmp_path: Path):
+    saved(config, tmp_path)
+    with pytest.raises(ModelError, match=said):
+        add_role(with_lora(tiny_llama()), tmp_path, "theirs")
