@@ -80,8 +80,11 @@ def merge(kind: Kind, adapter: Path, base: str, revision: str | None, directory:
         raise ModelError(where, f"does not fit its base ({first_line(err)}).", "Train it again.") from err
     expected = logits_of(model, rows)
     effect = distance_of(before, expected)
-    with torch.no_grad():
-        merged: Any = model.merge_and_unload()
+    try:
+        with torch.no_grad():
+            merged: Any = model.merge_and_unload()
+    except (RuntimeError, ValueError, NotImplementedError) as err:  # a bias that the base's layers lack, Lily
+        raise ModelError(where, f"cannot be merged: {first_line(err)}", "Use it with PEFT alone.") from err
     difference = distance_of(logits_of(merged, rows), expected)
     if difference > TOLERANCE:
         raise ModelError(where, f"merged, its logits are {difference:.2g} apart from the adapter's.")

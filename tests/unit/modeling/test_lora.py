@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
 from transformers import GPT2ForSequenceClassification
 
-from pipeline.modeling.lora import fuse_lora, with_reward_adapter
+from pipeline.base.errors import ModelError
+from pipeline.modeling.lora import add_role, fuse_lora, with_reward_adapter
 from pipeline.modeling.roles import active_adapter, merged_adapter
 from pipeline.modeling.states import hidden_states, quick_attention
 from tests.conftest import tiny_gpt2, tiny_llama, with_lora
@@ -99,3 +100,53 @@ def test_a_reward_adapter_to_go_on_from_is_loaded_without_a_warning(tmp_path: Pa
         warnings.simplefilter("error", UserWarning)
         warnings.filterwarnings("ignore", "fan_in_fan_out")
         with_reward_adapter(classifier(), tmp_path)
+
+
+def saved(config: Any, directory: Path) -> Any:
+    """An adapter as somebody else's PEFT writes it, with trained weights that are not zero."""
+    model = get_peft_model(tiny_llama(), config)
+    generator = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data += torch.randn(parameter.shape, generator=generator) * 0.1
+    model.save_pretrained(directory)
+    return model.eval()
+
+
+def lora(**settings: Any) -> LoraConfig:
+    return LoraConfig(**{"task_type": "CAUSAL_LM", "r": 4, "target_modules": ["q_proj"], **settings})
+
+
+PATTERNS = {"rank_pattern": {"layers.0.self_attn.q_proj": 2}, "alpha_pattern": {"layers.1.self_attn.q_proj": 30}}
+
+
+@pytest.mark.parametrize("settings", [{"use_rslora": True}, PATTERNS, {"init_lora_weights": "gaussian"}])
+def test_an_adapter_of_anybody_else_is_the_same_role(settings: Any, tmp_path: Path):
+    saved(lora(**settings), tmp_path)
+    expected = PeftModel.from_pretrained(tiny_llama(), tmp_path).eval()
+    model = with_lora(tiny_llama())
+    add_role(model, tmp_path, "theirs")
+    states = hidden_states(expected, IDS)
+    # Mutations caught: rank_pattern dropped; alpha used for every layer alike; alpha / r for rslora.
+    for switch in (active_adapter, merged_adapter):
+        with switch(model, "theirs"):
+            torch.testing.assert_close(hidden_states(model, IDS), states, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "config, said",
+    [
+        (lora(use_dora=True), "use_dora"),  # merged for sampling it would be LoRA without its magnitudes
+        (lora(lora_bias=True, target_modules=["o_proj"]), "lora_bias"),
+        (lora(trainable_token_indices=[1]), "trainable_token_indices"),
+        (lora(init_lora_weights="pissa"), "init_lora_weights=pissa"),  # its base is not the other roles'
+        (lora(modules_to_save=["lm_head"]), r"lm_head\.weight"),
+        (lora(target_modules=["q_proj", "lm_head"]), r"lm_head\.base_layer"),
+        (lora(target_modules=["q_proj", "embed_tokens"]), "embed_tokens"),
+        (IA3Config(target_modules=["q_proj"], feedforward_modules=[], task_type="CAUSAL_LM"), "kind IA3"),
+    ],
+)
+def test_an_adapter_that_would_be_read_in_part_is_refused(config: Any, said: str, tmp_path: Path):
+    saved(config, tmp_path)
+    with pytest.raises(ModelError, match=said):
+        add_role(with_lora(tiny_llama()), tmp_path, "theirs")
