@@ -38,20 +38,22 @@ def lora_config(
     Args:
         first_layer: the lowest block that gets an adapter.
     Raises:
-        ModelError: a target module that the model does not have.
+        ModelError: a target module that the model does not have, or its output layer.
     """
     from peft import LoraConfig
     from transformers.pytorch_utils import Conv1D
 
     names = {n.rsplit(".", 1)[-1]: m for n, m in model.named_modules() if _is_linear(m)}
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    targets = target_modules or sorted(n for n, m in names.items() if m is not head and n != "score")
-    missing = [t for t in targets if t not in names]
-    if missing:
+    inner = sorted(n for n, m in names.items() if m is not head and n != "score")
+    targets = target_modules or inner
+    if refused := [t for t in targets if t not in inner]:
+        # Scores of tokens are computed with the base's own output weight, and a score head is trained whole.
+        what = "is its output" if refused[0] in names else "is no linear layer of it"
         raise ModelError(
-            f"lora_target_modules {missing}",
-            f"{type(model).__name__} has no such linear layer.",
-            f"It has: {', '.join(sorted(names))}",
+            f"lora_target_modules {refused}",
+            f'"{refused[0]}" {what}: {type(model).__name__} is adapted within its blocks.',
+            f"Name some of: {', '.join(inner)}",
         )
     return LoraConfig(
         r=r,

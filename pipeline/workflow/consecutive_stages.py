@@ -158,7 +158,8 @@ def in_child(stage: str, call: Callable[[], None]) -> int:
     child = 0
 
     def pass_on(number: int, _: FrameType | None) -> None:
-        os.kill(child, number)
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            os.kill(child, number)
 
     parent, blocked = os.getpid(), signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)  # a signal in between waits
     try:
