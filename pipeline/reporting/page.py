@@ -10,6 +10,7 @@ from typing import Any, Literal
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from pipeline.base.terminal_text import escape_lines
 from pipeline.evaluation.policy.headline import headline
 from pipeline.health import Finding
 from pipeline.reporting import diversity_rows, reward_rows, run_tables
@@ -130,16 +131,21 @@ def render_page(report: Report) -> str:
 
 
 def environment() -> Environment:
-    """The template environment, with every text escaped."""
+    """The template environment: every text is escaped, with a sign for what would hide or reorder text."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_with_signs,
     )
     environment.filters.update(number=number, interval=interval, folded=folded)
     return environment
+
+
+def _with_signs(value: object) -> object:
+    return escape_lines(value) if type(value) is str else value  # markup has been through here
 
 
 def best_checkpoint(evaluation: Evaluation | None) -> str:
