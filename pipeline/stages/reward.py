@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -25,18 +25,20 @@ from pipeline.results.reward import PointwiseMetrics, RewardMetrics
 from pipeline.results.stats import to_json
 from pipeline.scoring.pair_sets import PairRows, parse_sets, read_pairs
 from pipeline.scoring.reward_adapter import Scoring, score_position, score_rows
+from pipeline.stages.reward_rows import Rereadable, judged_rows
 from pipeline.stages.reward_scores import (
     NO_LIMIT,
     SPLITS,
     Row,
-    Rows,
     Table,
     explain_chance,
     explain_chance_of_labels,
     held_out,
+    held_out_labelled,
     measure_labelled,
     measure_pairs,
     measure_sets,
+    training_rows,
     training_texts,
 )
 from pipeline.stages.rounds.earlier_pairs import earlier_ids, learnt, measure_new_pairs
@@ -47,11 +49,8 @@ from pipeline.trainers import reward as trainer
 from pipeline.trainers.arguments import training_arguments
 from pipeline.trainers.pointwise import Labelled
 from pipeline.trainers.reward import Pairs, RewardSection, score_head
-from pipeline.workflow.reader_votes import reader_rows, votes_by_reader
+from pipeline.workflow.reader_votes import votes_by_reader
 from pipeline.workflow.stage import Run, main_process, say
-
-Rereadable = Callable[[], Iterator[Row]]
-"""Rows, read again at every call."""
 
 
 def train_reward(run: Run) -> None:
@@ -173,51 +172,44 @@ def pointwise(run: Run, args: RewardSection, tokenizer: Tokenizer, sets: dict[st
     rows, paired = judged_rows(run, args)
     limit, position = args.max_length or NO_LIMIT, score_position(tokenizer)
     labelled = {
-        s: pointwise_trainer.tokenize_labelled(tokenizer, r, limit, position, args.reader_heads and s == "train")
-        for s, r in rows.items()
+        split: pointwise_trainer.tokenize_labelled(
+            tokenizer,
+            watched(read(), "reward", f"completions of split {split} tokenised"),
+            limit,
+            position,
+            run.token_file(f"{split}_labelled"),
+            args.reader_heads and split == "train",
+        )
+        for split, read in rows.items()
     }
-    pairs = tokenize_pairs(run, paired, args, tokenizer)
+    pairs = tokenize_pairs(run, {split: read() for split, read in paired.items()}, args, tokenizer)
     dropped = {split: labels.dropped for split, labels in labelled.items()}
-    if paired["test"]:
+    if len(pairs["test"].kept) + pairs["test"].dropped:
         dropped["test pairs"] = pairs["test"].dropped
     train = labelled["train"]
     say("reward", f"{len(train.kept)} completions, {sum(dropped.values())} rows dropped for length")
     require_kept(labelled, args.max_length)
     start = run.version("start").path if "start" in run.inputs else None
+    held = held_out_labelled(rows["test"](), labelled["test"])
     trained = pointwise_trainer.train(
-        args, *run.base, tokenizer, train, run.workdir / "metrics.jsonl", start, labelled["test"].ids
+        args, *run.base, tokenizer, train, run.workdir / "metrics.jsonl", start, held.ids
     )
     model, figures = trained.model, trained.figures
     if main_process():
-        texts = training_texts(paired["train"], pairs["train"])
-        metrics, table = measure_labelled(run, model, rows, labelled, figures["offset"])
+        texts = training_texts(paired["train"](), pairs["train"])
+        learnt_from = training_rows(rows["train"](), train)
+        metrics, table = measure_labelled(run, model, held, learnt_from, figures["offset"])
         metrics = explain_chance_of_labels(model, metrics, labelled)
         tables = [table]
         if trained.before:
             figures["start_auc"] = to_json(auc(trained.before, [bool(row["label"]) for row in table[2]]))
         if len(pairs["test"].kept):
-            of_pairs, table = measure_pairs(run, model, held_out(paired["test"], pairs["test"]), texts)
+            of_pairs, table = measure_pairs(run, model, held_out(paired["test"](), pairs["test"]), texts)
             metrics, tables = replace(metrics, pairs=of_pairs), [table, *tables]
         of_sets, more = measure_sets(run, model, tokenizer, sets, texts)
         figures |= {"dropped_for_length": dropped, "pad_token_id": model.config.pad_token_id}
         metrics = replace(metrics, sets=of_sets)
         publish(run, args, model, tokenizer, train.ids, figures, metrics, [*tables, *more], trained.heads)
-
-
-def judged_rows(run: Run, args: RewardSection) -> tuple[Rows, Rows]:
-    """Single labelled completions and pairs, by split: everybody's, or one reader's own completions alone."""
-    preferences = run.version("preferences")
-    rows, paired = (
-        {s: preferences.rows(s, c) if preferences.has_split(s, c) else [] for s in SPLITS}
-        for c in ("unpaired", "default")
-    )
-    if args.reader is not None:  # what two others think of a pair is nothing of theirs
-        rows, paired = {s: reader_rows(preferences, s, args.reader) for s in SPLITS}, {s: [] for s in SPLITS}
-    elif args.reader_heads:
-        own = (reader_rows(preferences, "train", reader) for reader in votes_by_reader(preferences))
-        rows["train"] = [row for of_reader in own for row in of_reader]
-    rows["train"] = [*learnt(rows["train"], earlier_ids(run, "unpaired"), args.old_share)]
-    return rows, paired
 
 
 def tokenize_pairs(

@@ -54,7 +54,6 @@ Of so many an accuracy's interval is a hundredth wide, and what is held of their
 PROBED, PROBED_TOKENS = 400, 25_000
 """Rows of a split, and their tokens, at most, that are read to explain a model at chance."""
 Row = dict[str, Any]
-Rows = dict[str, list[Row]]
 Table = tuple[str, dict[str, str], list[Row]]
 """Config, schema and rows of ``scores``."""
 Texts = list[tuple[str, str]]
@@ -71,14 +70,23 @@ class HeldOut:
     of: int
 
 
-def kept_rows(rows: Iterable[Row], pairs: Pairs) -> list[tuple[int, Row]]:
-    """(place among the pairs that were kept, row), in their order; of very many a sample by a hash of their ids.
+@dataclass(frozen=True)
+class HeldOutLabelled:
+    """The held-out single completions that are measured: rows, their tokens, and of how many they are a sample."""
+
+    rows: list[Row]
+    ids: list[list[int]]
+    of: int
+
+
+def kept_rows(rows: Iterable[Row], kept: Sequence[int]) -> list[tuple[int, Row]]:
+    """(place among the rows that were kept, row), in their order; of very many a sample by a hash of their ids.
 
     Args:
-        rows: that the pairs were made of.
+        kept: the rising numbers of those of ``rows`` that were kept.
     """
-    kept = iter(pairs.kept)
-    after = next(kept, None)
+    numbers = iter(kept)
+    after = next(numbers, None)
 
     def there() -> Iterator[tuple[int, Row]]:
         nonlocal after
@@ -86,9 +94,9 @@ def kept_rows(rows: Iterable[Row], pairs: Pairs) -> list[tuple[int, Row]]:
         for number, row in enumerate(rows):
             if number == after:
                 yield place, row
-                place, after = place + 1, next(kept, None)
+                place, after = place + 1, next(numbers, None)
 
-    if len(pairs.kept) <= MOST:
+    if len(kept) <= MOST:
         return list(there())
     sample = heapq.nsmallest(MOST, there(), key=lambda pair: bucket(pair[1]["id"], "measured"))
     return sorted(sample, key=lambda pair: pair[0])
@@ -96,7 +104,7 @@ def kept_rows(rows: Iterable[Row], pairs: Pairs) -> list[tuple[int, Row]]:
 
 def held_out(rows: Iterable[Row], pairs: Pairs) -> HeldOut:
     """The held-out pairs that are measured."""
-    kept = kept_rows(rows, pairs)
+    kept = kept_rows(rows, pairs.kept)
     places = [place for place, _ in kept]
     chosen, rejected = (rows_at(side, places) for side in (pairs.chosen_ids, pairs.rejected_ids))
     return HeldOut([row for _, row in kept], chosen, rejected, len(pairs.kept))
@@ -106,7 +114,21 @@ def training_texts(rows: Iterable[Row], pairs: Pairs) -> Texts:
     """:data:`Texts` of the pairs that were kept; of very many a sample."""
     if len(pairs.kept) > MOST:
         say("reward", f"the baselines learn from {MOST:,} of the {len(pairs.kept):,} pairs")
-    return [(row["chosen"], row["rejected"]) for _, row in kept_rows(rows, pairs)]
+    return [(row["chosen"], row["rejected"]) for _, row in kept_rows(rows, pairs.kept)]
+
+
+def held_out_labelled(rows: Iterable[Row], labelled: Labelled) -> HeldOutLabelled:
+    """The held-out single completions that are measured."""
+    kept = kept_rows(rows, labelled.kept)
+    ids = rows_at(labelled.ids, [place for place, _ in kept])
+    return HeldOutLabelled([row for _, row in kept], ids, len(labelled.kept))
+
+
+def training_rows(rows: Iterable[Row], labelled: Labelled) -> list[Row]:
+    """The single completions that were kept, from which the baselines learn; of very many a sample."""
+    if len(labelled.kept) > MOST:
+        say("reward", f"the baselines learn from {MOST:,} of the {len(labelled.kept):,} completions")
+    return [row for _, row in kept_rows(rows, labelled.kept)]
 
 
 def measure_pairs(run: Run, model: Any, held: HeldOut, texts: Texts) -> tuple[PairwiseMetrics, Table]:
@@ -132,10 +154,16 @@ def measure_pairs(run: Run, model: Any, held: HeldOut, texts: Texts) -> tuple[Pa
         for row, four in zip(test, scores, strict=True)
     ]
     metrics = pair_metrics(scored, context, texts, run.config.seed)
-    if len(test) < held.of:
-        sampled = f"Measured on {len(test):,} of the {held.of:,} held-out pairs, drawn by a hash of their ids."
-        metrics = replace(metrics, notes=(*metrics.notes, sampled))
-    return metrics, ("default", SCORES, table)
+    return replace(metrics, notes=(*metrics.notes, *sampled(len(test), held.of, "pairs"))), (
+        "default",
+        SCORES,
+        table,
+    )
+
+
+def sampled(n: int, of: int, what: str) -> list[str]:
+    """That not all held-out rows were measured, where that is so."""
+    return [f"Measured on {n:,} of the {of:,} held-out {what}, drawn by a hash of their ids."] if n < of else []
 
 
 def measure_sets(
@@ -159,12 +187,11 @@ def measure_sets(
 
 
 def measure_labelled(
-    run: Run, model: Any, rows: Rows, labelled: Mapping[str, Labelled], offset: float
+    run: Run, model: Any, held: HeldOutLabelled, train_rows: list[Row], offset: float
 ) -> tuple[PointwiseMetrics, Table]:
     """Metrics on the held-out single completions, and their rows of ``scores``."""
-    kept = {split: [rows[split][i] for i in labelled[split].kept] for split in SPLITS}
-    scores: list[float] = score_rows(model, score_head(model), labelled["test"].ids).tolist()
-    gold = gold_scores(run, kept["test"], "completion")
+    scores: list[float] = score_rows(model, score_head(model), held.ids).tolist()
+    gold = gold_scores(run, held.rows, "completion")
     train, test = (
         Completions(
             [row["label"] for row in rows_of],
@@ -172,14 +199,16 @@ def measure_labelled(
             [row["completion"] for row in rows_of],
             gold_of,
         )
-        for rows_of, gold_of in ((kept["train"], None), (kept["test"], gold))
+        for rows_of, gold_of in ((train_rows, None), (held.rows, gold))
     )
     table = [
         {name: row[name] for name in ("id", "prompt", "completion", "label")}
         | {"score": score, "gold_score": truth}
-        for row, score, truth in zip(kept["test"], scores, gold or [None] * len(scores), strict=True)
+        for row, score, truth in zip(held.rows, scores, gold or [None] * len(scores), strict=True)
     ]
-    return pointwise_metrics(scores, offset, test, train), ("unpaired", UNPAIRED_SCORES, table)
+    metrics = pointwise_metrics(scores, offset, test, train)
+    notes = (*metrics.notes, *sampled(len(held.rows), held.of, "completions"))
+    return replace(metrics, notes=notes), ("unpaired", UNPAIRED_SCORES, table)
 
 
 def explain_chance(model: Any, metrics: PairwiseMetrics, pairs: Mapping[str, Pairs]) -> PairwiseMetrics:
@@ -209,7 +238,7 @@ def explain_chance_of_labels(
     say("reward", "no better than chance on the held-out rows: probing the base's states to say why")
     index = {split: probed(of_split.ids) for split, of_split in labelled.items()}
     ids = {split: [labelled[split].ids[i] for i in index[split]] for split in SPLITS}
-    liked = {split: [labelled[split].labels[i] for i in index[split]] for split in SPLITS}
+    liked = {split: [bool(labelled[split].labels[i]) for i in index[split]] for split in SPLITS}
     states = {split: base_states(model, ids[split]) for split in SPLITS}
     learnt = auc(score_rows(model, score_head(model), ids["train"]).numpy(), liked["train"])
     probe = probe_labels(states["train"], liked["train"], states["test"], liked["test"])

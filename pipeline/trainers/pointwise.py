@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
+import pyarrow as pa
 import torch
 from datasets import Dataset
 from peft import get_peft_model
@@ -25,6 +27,7 @@ from pipeline.scoring.reward_adapter import Position, score_rows, scored_rows
 from pipeline.trainers.callbacks import MetricsFile, StopDiverged
 from pipeline.trainers.packed_classifier import classifier, set_up_passes
 from pipeline.trainers.reward import RewardSection, Trainer, finish, require_batch, score_head
+from pipeline.trainers.token_file import IDS, ROWS, Columns, Figures, FileColumn, token_file
 
 
 @dataclass(frozen=True)
@@ -32,15 +35,20 @@ class Labelled:
     """Tokenised completions with their prompts, each row ending on the scored token, and their labels.
 
     Attributes:
+        labels: whether they are liked, or 1 and 0 for that.
+        kept: numbers of the rows that they are.
+        longest: tokens of the longest row, dropped ones included.
         readers: whose label each is, where readers have heads of their own; else empty.
+        table: where they are in a file.
     """
 
-    ids: list[list[int]]
-    labels: list[bool]
-    kept: list[int]
+    ids: Sequence[list[int]]
+    labels: Sequence[float]
+    kept: Sequence[int]
     dropped: int
     longest: int = 0
-    readers: list[str] = field(default_factory=list[str])
+    readers: Sequence[str] = ()
+    table: Dataset | None = None
 
     @property
     def names(self) -> list[str]:
@@ -48,46 +56,68 @@ class Labelled:
         return sorted(set(self.readers))
 
     def dataset(self) -> Dataset:
-        columns = {"input_ids": self.ids, "liked": [float(label) for label in self.labels]}
+        if self.table is None:
+            rows = Dataset.from_dict({"input_ids": self.ids, "liked": [float(label) for label in self.labels]})
+        else:
+            rows = self.table.select_columns(["input_ids", "liked"])
+        if not self.readers:
+            return rows
         number = {name: i for i, name in enumerate(self.names, 1)}
-        return Dataset.from_dict(
-            columns | ({"reader": [number[name] for name in self.readers]} if self.readers else {})
-        )
+        return rows.add_column("reader", [number[name] for name in self.readers])  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 def tokenize_labelled(
     tokenizer: Tokenizer,
-    rows: Sequence[dict[str, Any]],
+    rows: Iterable[dict[str, Any]],
     max_length: int,
     position: Position,
+    path: Path | None = None,
     readers: bool = False,
 ) -> Labelled:
     """Tokenise ``unpaired`` rows as pairs are; longer rows than ``max_length`` tokens are dropped and counted.
 
     Args:
-        readers: keep whose label each is.
+        path: of the file of tokens, see :func:`pipeline.trainers.token_file.token_file`.
+        readers: keep whose label each is, which memory holds.
     """
-    prompts = encode_prompts(tokenizer, [r["prompt"] for r in rows])
-    completions = encode_completions(tokenizer, [r["completion"] for r in rows])
-    ids = scored_rows(prompts, completions, eos_id(tokenizer), position)
-    kept = [i for i, row in enumerate(ids) if len(row) <= max_length]
+
+    def batches(figures: Figures) -> Iterator[Columns]:
+        stream, number = iter(rows), 0
+        figures.update(dropped=0, longest=0)
+        while batch := list(islice(stream, ROWS)):
+            prompts = encode_prompts(tokenizer, [r["prompt"] for r in batch])
+            completions = encode_completions(tokenizer, [r["completion"] for r in batch])
+            ids = scored_rows(prompts, completions, eos_id(tokenizer), position)
+            kept = [i for i, row in enumerate(ids) if len(row) <= max_length]
+            figures["dropped"] += len(batch) - len(kept)
+            figures["longest"] = max(figures["longest"], *map(len, ids))
+            columns: Columns = {
+                "input_ids": [ids[i] for i in kept],
+                "liked": [float(batch[i]["label"]) for i in kept],
+                "row": [number + i for i in kept],
+            }
+            yield columns | ({"reader": [reader_of(batch[i]["annotator"]) for i in kept]} if readers else {})
+            number += len(batch)
+
+    schema = {"input_ids": IDS, "liked": pa.float64(), "row": pa.uint32()}
+    table, figures = token_file(path, schema | ({"reader": pa.string()} if readers else {}), batches)
     return Labelled(
-        [ids[i] for i in kept],
-        [rows[i]["label"] for i in kept],
-        kept,
-        len(rows) - len(kept),
-        max(map(len, ids), default=0),
-        [reader_of(rows[i]["annotator"]) for i in kept] if readers else [],
+        ids=FileColumn(table, "input_ids", path),
+        labels=FileColumn(table, "liked", path),
+        kept=FileColumn(table, "row", path),
+        **figures,
+        readers=[*FileColumn(table, "reader", path)] if readers else (),
+        table=table,
     )
 
 
-def log_odds(labels: Sequence[bool]) -> float:
+def log_odds(labels: Sequence[float]) -> float:
     """The logarithm of likes per dislike.
 
     Raises:
         DataError: all labels are equal.
     """
-    likes = sum(labels)
+    likes = int(sum(labels))
     if likes in (0, len(labels)):
         alike = "likes" if likes else "dislikes"
         raise DataError(
@@ -239,7 +269,7 @@ def train(
         return get_peft_model(fresh(), adapter) if start is None else with_reward_adapter(fresh(), start)
 
     trained, figures = finish(trainer, tokenizer, untrained)
-    figures |= {"completions": len(rows.kept), "likes": sum(rows.labels), "offset": offset}
+    figures |= {"completions": len(rows.kept), "likes": int(sum(rows.labels)), "offset": offset}
     # Of a sharded head another process has a part: to ask for the rest would wait for the main one forever.
     heads = dict(zip(rows.names, split_heads(trained), strict=True)) if main_process() else {}
     return Trained(trained, figures, heads, before)

@@ -95,7 +95,8 @@ def test_a_conversation_is_shown_by_role() -> None:
     assert "single" in page
 
 
-# Seen failing with: characters as sampled. Browsers leave out the first ones, and turn round what follows the last.
+# Seen failing with: characters as sampled. Browsers leave out the first ones, and turn round what follows the
+# last.
 def test_what_hides_or_reorders_text_is_shown_as_a_sign() -> None:
     page = render_page(Report("r", samples=[Sample("a prompt", "one\x00\x1b[2Jtwo\x7f", "line\n\u202ethree")]))
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202e]", page)

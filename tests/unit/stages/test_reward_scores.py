@@ -17,7 +17,9 @@ from pipeline.stages.reward_scores import (
     explain_chance,
     explain_chance_of_labels,
     held_out,
+    held_out_labelled,
     pair_scores,
+    training_rows,
     training_texts,
 )
 from pipeline.trainers.pointwise import Labelled
@@ -97,6 +99,21 @@ def test_few_rows_of_long_texts_are_probed(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(reward_scores.probed(long, short)) == 4
     assert len(reward_scores.probed([[1] * 200], [[1] * 200])) == 1
     assert reward_scores.probed(short) == reward_scores.probed(short, short)
+
+
+# Mutations caught: tokens by the number of a row among all; baselines that learn from what was dropped.
+def test_completions_and_tokens_of_what_was_kept_stay_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = [i for i in range(40) if i % 3]
+    rows = [{"id": f"id {i}"} for i in range(40)]
+    labelled = Labelled([[i] for i in kept], [True for _ in kept], kept, 40 - len(kept))
+    for most in (1000, 9):
+        monkeypatch.setattr(reward_scores, "MOST", most)
+        held = held_out_labelled(iter(rows), labelled)
+        assert [row["id"] for row in held.rows] == [f"id {ids[0]}" for ids in held.ids]
+        assert (len(held.rows), held.of) == (min(most, len(kept)), len(kept))
+        assert training_rows(iter(rows), labelled) == held.rows
+    assert reward_scores.sampled(9, 9, "pairs") == []
+    assert reward_scores.sampled(9, 27, "pairs")[0].startswith("Measured on 9 of the 27 held-out pairs")
 
 
 def numbered(n: int, kept: list[int]) -> tuple[list[dict[str, Any]], Pairs]:

@@ -123,6 +123,27 @@ def test_long_rows_are_dropped_with_their_labels():
     assert tokenized([], tiny_tokenizer()).ids == []
 
 
+# Mutations caught: a row's number counted within its batch; labels or readers of rows that were dropped.
+@pytest.mark.parametrize("readers", [False, True])
+def test_rows_in_a_file_are_those_of_memory(readers: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pointwise, "ROWS", 5)
+    tokenizer = tiny_tokenizer()
+    rows = [row | {"annotator": f"person {i % 3}"} for i, row in enumerate(toy(23, seed=0))]
+    limit = sorted(len(ids) for ids in tokenized(rows, tokenizer).ids)[12]
+    path, position = tmp_path / "rows.arrow", score_position(tokenizer)
+    found = pointwise.tokenize_labelled(tokenizer, rows, limit, position, path, readers)
+    kept = [i for i, ids in enumerate(tokenized(rows, tokenizer).ids) if len(ids) <= limit]
+    assert 0 < found.dropped == len(rows) - len(kept)
+    assert found.kept == kept
+    assert found.labels == [rows[i]["label"] for i in kept]
+    names = [reader_of(rows[i]["annotator"]) for i in kept] if readers else []
+    held = Labelled([*found.ids], [*found.labels], kept, found.dropped, found.longest, names)
+    assert found.dataset()[:] == held.dataset()[:]
+    assert list(found.readers) == names
+    again = pointwise.tokenize_labelled(tokenizer, iter(()), limit, position, path, readers)
+    assert (again.ids, again.dropped, again.longest) == (held.ids, held.dropped, held.longest)
+
+
 @pytest.fixture(params=[False, True], ids=["own padding token", "padding is eos"])
 def trainer(request: pytest.FixtureRequest, tmp_path: Path, base: Any) -> Any:
     """A trainer before its first step, whose adapter does something, and its tokenised rows."""
@@ -230,7 +251,8 @@ def opinions(n: int, seed: int, readers: Sequence[str]) -> list[dict[str, Any]]:
 def test_each_reader_has_a_head_where_tastes_cancel_out(tmp_path: Path):
     tokenizer, names = tiny_tokenizer(), ["p_00000000aa", "p_00000000bb"]
     args = settings(tmp_path, learning_rate=1e-2, num_train_epochs=4)
-    data = pointwise.tokenize_labelled(tokenizer, opinions(480, 0, names), 100, score_position(tokenizer), True)
+    position = score_position(tokenizer)
+    data = pointwise.tokenize_labelled(tokenizer, opinions(480, 0, names), 100, position, readers=True)
     base = base_in(tmp_path, tiny_gpt2())
     made = pointwise.train(args, base, None, tokenizer, data, tmp_path / "metrics.jsonl")
     readers = [reader_of(name) for name in names]
