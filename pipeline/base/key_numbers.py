@@ -21,7 +21,7 @@ class KeyNumbers:
     """Numbers distinct keys of 16 bytes in the order in which they are first added.
 
     A table of open addressing with linear probing (Knuth, vol. 3, 6.4): 22 to 28 bytes a key, where a dict takes
-    200. The keys are hashes already, so their last bytes say where to look.
+    200. The keys are hashes already, or two halves of which one may often be the same: both say where to look.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class KeyNumbers:
     def _find(self, first: int, second: int) -> tuple[int, int]:
         """(slot, number + 1 in it); a slot that holds 0 is free."""
         slots, mask = self._slots, self._mask
-        slot = second & mask
+        slot = (first ^ second) & mask
         while number := slots[slot]:
             if self._second[number - 1] == second and self._first[number - 1] == first:
                 return slot, number
@@ -83,7 +83,8 @@ class KeyNumbers:
         slots = np.zeros(mask + 1, np.uint32)
         # Whoever finds a slot free takes it; who comes second looks at the next one.
         left = np.arange(1, len(self) + 1, dtype=np.uint32)
-        at = (np.frombuffer(self._second, np.uint64) & np.uint64(mask)).astype(np.int64)
+        first, second = np.frombuffer(self._first, np.uint64), np.frombuffer(self._second, np.uint64)
+        at = ((first ^ second) & np.uint64(mask)).astype(np.int64)
         while len(left):
             free = slots[at] == 0
             slots[at[free]] = left[free]

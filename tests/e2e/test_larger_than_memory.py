@@ -51,6 +51,17 @@ def write_rows(path: Path, rows: int) -> None:
             writer.write_table(pa.table(columns, schema=schema), row_group_size=GROUP)
 
 
+def write_likes(pairs: Path, path: Path) -> None:
+    """Half of the pairs as two rows: the chosen completion is liked, the rejected one is not."""
+    schema = pa.schema({"prompt": pa.string(), "completion": pa.string(), "label": pa.bool_()})
+    with pq.ParquetFile(pairs, pre_buffer=False) as file, pq.ParquetWriter(path, schema) as writer:
+        for batch in file.iter_batches(batch_size=100_000):
+            half = batch.slice(0, len(batch) // 2)
+            for side in ("chosen", "rejected"):
+                liked = pa.repeat(side == "chosen", len(half))
+                writer.write_table(pa.table([half.column("prompt"), half.column(side), liked], schema=schema))
+
+
 def settings_of(dataset: Path, data: Path) -> dict[str, Any]:
     """A config with a tiny base, all of whose stages read the file."""
     shape = {"n_layer": 1, "n_embd": 32, "n_head": 2, "n_positions": 128, "vocab_size": 1000}
@@ -98,6 +109,24 @@ def test_rows_in_bounded_memory(tmp_path: Path) -> None:
     store = Store(tmp_path / "data")
     preferences = store.resolve("large-preferences@v1")
     assert sum(preferences.splits[split] for split in ("train", "test")) == ROWS
+
+
+@pytest.mark.timeout(12 * 3600)
+def test_likes_in_bounded_memory(tmp_path: Path) -> None:
+    pairs, dataset, config = (tmp_path / name for name in ("pairs.parquet", "likes.parquet", "likes.yaml"))
+    code = "from tests.e2e.test_larger_than_memory import *; write_rows(Path(sys.argv[1]), ROWS); "
+    code += "write_likes(Path(sys.argv[1]), Path(sys.argv[2]))"
+    subprocess.run([sys.executable, "-c", code, str(pairs), str(dataset)], check=True)
+    settings = settings_of(dataset, tmp_path / "data")
+    settings["task_args"]["corpus_column"] = "completion"
+    settings["reward"]["loss"] = "pointwise"
+    config.write_text(yaml.safe_dump(settings))
+    peaks = {stage: peak(stage, config) for stage in MEGABYTES}
+    print(json.dumps(peaks))
+    # `collect` is not bounded here: it has to find the rows of one prompt.
+    assert peaks["reward"] < MEGABYTES["reward"], peaks
+    stats = Store(tmp_path / "data").resolve("large-reward@v1").manifest.stats
+    assert stats["completions"] + stats["evaluation"]["n"] > 0.95 * min(ROWS, 10**6)
 
 
 def kill(stage: str, config: Path, work: Path, later: float) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import random
+from array import array
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +17,9 @@ from pipeline.base.key_numbers import Column, KeyNumbers, Tally, TextSet
 # moved on); numbers given by last instead of first occurrence.
 def test_keys_get_the_numbers_that_a_dict_gives_them() -> None:
     draw = random.Random(0)
-    # Last bytes alike, so that all look for one slot; and keys that differ in one half alone.
-    keys = [draw.randbytes(8) + bytes(8) for _ in range(60)] + [bytes(8) + draw.randbytes(8) for _ in range(60)]
+    # Equal halves, so that all look for one slot; and keys that differ in one half alone.
+    keys = [2 * draw.randbytes(8) for _ in range(60)]
+    keys += [draw.randbytes(8) + bytes(8) for _ in range(60)] + [bytes(8) + draw.randbytes(8) for _ in range(60)]
     keys += [draw.randbytes(16) for _ in range(3000)]
     numbers, by_dict = KeyNumbers(), dict[bytes, int]()
     for _ in range(8000):
@@ -27,6 +30,32 @@ def test_keys_get_the_numbers_that_a_dict_gives_them() -> None:
     assert len(numbers) == len(by_dict)
     assert [numbers.key(n) for n in by_dict.values()] == list(by_dict)
     assert all((key in numbers) == (key in by_dict) for key in keys)
+
+
+_Array: Any = array
+
+
+class Counted(_Array):
+    """Counts how often a number is read."""
+
+    reads = 0
+
+    def __getitem__(self, place: Any) -> Any:
+        Counted.reads += 1
+        return super().__getitem__(place)
+
+
+# Seen failing with: slots by the second half alone, which all votes of a person with one choice have in common: each
+# looked at all before it.
+@pytest.mark.parametrize("half", [0, 1])
+def test_keys_with_one_half_alike_are_found_at_once(half: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw, numbers = random.Random(0), KeyNumbers()
+    numbers._second = Counted("Q")
+    monkeypatch.setattr(Counted, "reads", 0)
+    for _ in range(5000):
+        own, same = draw.randbytes(8), b"same one"
+        numbers.add(own + same if half else same + own)
+    assert Counted.reads < 5 * 5000
 
 
 def test_numbers_are_ordered_by_their_keys_as_bytes() -> None:
