@@ -160,6 +160,16 @@ def test_a_stage_that_dies_leaves_the_earlier_ones(experiment: Experiment, how: 
     assert out.startswith("[sft] up to date: ")
 
 
+# Seen failing: "The same command goes on", which with --fresh drops the checkpoints and starts over.
+def test_with_fresh_the_same_command_does_not_go_on(experiment: Experiment):
+    (experiment.root / "sft").write_text("killed")
+    ended, _, err = experiment.run("--fresh")
+    assert (ended, err) == (
+        137,
+        "error: sft was ended by SIGKILL. Without --fresh the same command goes on where it was.\n",
+    )
+
+
 # Seen failing: the base was trained first, for hours where it is a large one, and then the name was wrong.
 def test_rows_that_are_nowhere_are_found_before_the_first_stage(experiment: Experiment):
     names_none = ["collect.annotator=replay", "collect.annotator_args={dataset: nowhere.jsonl}"]
