@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from peft import LoraConfig, PeftModel
 
@@ -58,7 +58,7 @@ def require_plain_head(model: PeftModel, adapter: str, directory: Path) -> None:
     Raises:
         ModelError: see above.
     """
-    head = model.get_base_model().get_output_embeddings()
+    head = cast("Any", model.get_base_model()).get_output_embeddings()
     up = getattr(head, "lora_B", {})
     if adapter in up and up[adapter].weight.any():
         raise ModelError(str(directory), "has LoRA on the output layer, which would be left out.", _MERGE)

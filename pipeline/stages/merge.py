@@ -131,7 +131,8 @@ def kind_of(adapter: Version) -> Literal["policy", "reward"] | None:
         return None
     if manifest.stage == "pull":
         return "reward" if read_json(adapter.path / ADAPTER_CONFIG).get("task_type") == "SEQ_CLS" else "policy"
-    return {"ppo": "policy", "reward": "reward"}.get(manifest.stage)
+    kinds: dict[str, Literal["policy", "reward"]] = {"ppo": "policy", "reward": "reward"}
+    return kinds.get(manifest.stage)
 
 
 def writers() -> tuple[ModuleType, ModuleType, ModuleType]:
