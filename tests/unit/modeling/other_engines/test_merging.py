@@ -24,6 +24,6 @@ def test_a_bias_that_the_base_lacks_and_a_prompt(config: PeftConfig, said: str, 
     base = tmp_path / "base"
     tiny_llama().save_pretrained(base)
     tiny_tokenizer().save_pretrained(base)
-    get_peft_model(tiny_llama(), config).save_pretrained(tmp_path / "adapter")
+    get_peft_model(tiny_llama(), config).save_pretrained(str(tmp_path / "adapter"))
     with pytest.raises(ModelError, match=rf"cannot be merged: .*{said}"):
         merge("policy", tmp_path / "adapter", str(base), None, tmp_path / "out")
