@@ -27,7 +27,7 @@ from pipeline.store import interrupted
 from pipeline.store.store import Store
 from pipeline.workflow.config import load_config
 from pipeline.workflow.experiment import STAGES, Experiment
-from pipeline.workflow.graph import nothing_to_do
+from pipeline.workflow.graph import nothing_to_do, trains_base
 from pipeline.workflow.stage import Planner, Run
 from pipeline.workflow.stage_command import (
     BODIES,
@@ -98,6 +98,8 @@ def check_rows(config: Experiment, stages: Sequence[str]) -> None:
         "annotator": ("collect.annotator_args.dataset", config.collect.annotator, config.collect.annotator_args),
     }
     read_by = [s for s in stages if s in READS_ROWS and nothing_to_do(config, s) is None]
+    if not trains_base(config):  # a model that is only converted reads no rows
+        read_by = [s for s in read_by if s != "sft"]
     for part in dict.fromkeys(part for stage in read_by for part in READS_ROWS[stage]):
         key, plugin, args = named[part]
         if "." not in plugin and isinstance(source := args.get("dataset"), str):

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.base.errors import ConfigError
+from pipeline.base.errors import ConfigError, DataError
 from pipeline.store.store import Store
 from pipeline.workflow import consecutive_stages
+from pipeline.workflow.config import load_config
 from pipeline.workflow.experiment import STAGES
 from pipeline.workflow.graph import GRAPH
 from tests.helpers.forks import Command, Commands
@@ -186,6 +187,18 @@ def test_rows_that_are_nowhere_are_found_before_the_first_stage(experiment: Expe
         assert err.startswith('error: collect.annotator_args.dataset: no file or directory "nowhere.jsonl".')
     assert experiment.store.names() == []
     assert experiment.run("sft", *names_none)[0] == 0
+
+
+# Seen failing: converting a GGUF alone was refused for rows that it does not read.
+def test_converting_a_model_needs_no_rows(tmp_path: Path):
+    (tmp_path / "x.gguf").touch()
+    (tmp_path / "x.yaml").write_text(
+        f"name: x\ntask: prompts\ntask_args: {{dataset: nowhere.jsonl}}\nbase_model: {tmp_path}/x.gguf\n"
+    )
+    config = load_config(tmp_path / "x.yaml")
+    consecutive_stages.check_rows(config, ["sft"])
+    with pytest.raises(DataError, match="nowhere"):
+        consecutive_stages.check_rows(config, ["sft", "collect"])
 
 
 def test_ends_reach_the_stage(experiment: Experiment):
