@@ -37,7 +37,7 @@ def source_files(module: str) -> list[Path]:
 def _search() -> list[str]:
     """Where one's own modules are: the working directory and what is below it of Python's own search path."""
     here, library = Path.cwd(), Path(sysconfig.get_path("stdlib"))
-    below = [p for entry in sys.path if entry and (p := Path(entry).resolve()).is_relative_to(here)]
+    below = [p for entry in sys.path if entry and (p := Path(entry).resolve()).is_relative_to(here) and p.is_dir()]
     mine = [p for p in below if not (_INSTALLED & set(p.parts) or p.is_relative_to(library))]
     return list(dict.fromkeys(str(p) for p in (here, *mine)))
 

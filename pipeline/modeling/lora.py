@@ -12,6 +12,7 @@ from peft import LoraConfig, PeftModel
 from torch import Tensor, nn
 
 from pipeline.base.errors import ModelError, first_line
+from pipeline.modeling.plain_lora import require_plain, require_plain_head
 from pipeline.modeling.portable import adapter_settings, save_tokenizer
 from pipeline.modeling.types import CausalLM, Tokenizer
 from pipeline.modeling.weights import non_finite
@@ -110,47 +111,6 @@ def merge_into(base: PreTrainedModel, adapted: PeftModel) -> PreTrainedModel:
     return base
 
 
-_PLAIN = frozenset(
-    [
-        *("task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision"),
-        *("inference_mode", "r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules"),
-        *("fan_in_fan_out", "layers_to_transform", "layers_pattern", "modules_to_save", "init_lora_weights"),
-        *("use_rslora", "rank_pattern", "alpha_pattern", "eva_config", "ensure_weight_tying", "runtime_config"),
-    ]
-)
-"""LoRA's settings under which an adapter is, in each of its layers, one product added to the base's."""
-
-_KEEPS_BASE = (True, False, "gaussian", "orthogonal", "eva")
-"""Ways to draw the first weights that leave the base as it is; ``pissa`` and the like take their part out."""
-
-
-def _require_plain(config: Any, state: dict[str, Any], directory: Path) -> None:
-    """Refuse an adapter of which a role would compute something else than PEFT does, without an error.
-
-    Roles share one base, sample from it with B A merged into it, and have no other weights of their own.
-
-    Raises:
-        ModelError: see above.
-    """
-    merge = "Merge it into its base (python -m pipeline merge NAME) and use the merged model."
-    kind = str(config.peft_type).removeprefix("PeftType.")
-    if kind != "LORA":
-        raise ModelError(str(directory), f"is an adapter of kind {kind}, and only LoRA is read.", merge)
-    default = LoraConfig()
-    other = [f for f in vars(config) if f not in _PLAIN and getattr(config, f) != getattr(default, f, None)]
-    if config.init_lora_weights not in _KEEPS_BASE:
-        other.append(f"init_lora_weights={config.init_lora_weights}")
-    if other:
-        raise ModelError(str(directory), f"is no plain LoRA: its config has {', '.join(sorted(other))}.", merge)
-    # PEFT writes an embedding or the output layer beside its LoRA: of neither do roles use the LoRA.
-    known = (".lora_A.", ".lora_B.")
-    more = [n for n in state if not any(part in n for part in known) and not n.endswith("score.weight")]
-    if more:
-        first = more[0].removeprefix("base_model.model.")
-        what = f"has {len(more)} weights besides the LoRA of blocks, such as {first}, that would be left out."
-        raise ModelError(str(directory), what, merge)
-
-
 def read_adapter(directory: Path) -> tuple[LoraConfig, dict[str, Any]]:
     """The config and the tensors of the adapter in ``directory``.
 
@@ -170,7 +130,7 @@ def read_adapter(directory: Path) -> tuple[LoraConfig, dict[str, Any]]:
         raise ModelError(str(directory), what, "Download it again, or train it again.") from err
     if (bad := non_finite(state.items())) is not None:
         raise ModelError(str(directory), f"the weights {bad} hold NaN or infinity.", "Train the adapter again.")
-    _require_plain(config, state, directory)
+    require_plain(config, state, directory)
     return config, state
 
 
@@ -256,6 +216,7 @@ def add_role(model: CausalLM, directory: Path, adapter: str) -> dict[str, Any]:
             f"such as {missing[0]}.",
             "They would have their initial values. Train it again.",
         )
+    require_plain_head(cast("PeftModel", model), adapter, directory)
     for name, parameter in model.named_parameters():
         if f".{adapter}." in name:
             parameter.requires_grad_(False)

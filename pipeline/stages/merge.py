@@ -8,10 +8,11 @@ import filecmp
 import shutil
 from pathlib import Path
 from types import ModuleType
+from typing import Literal
 
 from pipeline.base.cli import as_called
 from pipeline.base.errors import ConfigError, ModelError, StoreError
-from pipeline.base.files import disk_errors, expand_home, fsync
+from pipeline.base.files import disk_errors, expand_home, fsync, read_json
 from pipeline.base.process import say
 from pipeline.base.records import digest
 from pipeline.reporting.runs import find_run
@@ -20,6 +21,7 @@ from pipeline.results.reward import RewardMetrics, reward_metrics
 from pipeline.store.draft import fsync_tree
 from pipeline.store.model_card import adapter_card
 from pipeline.store.store import Draft, Store, Version
+from pipeline.store.version import ADAPTER_CONFIG
 from pipeline.workflow.relocate import named_base, stored_base
 
 FORMAT = 1
@@ -70,7 +72,7 @@ def _check_gguf(store: Store, ref: str, file: str) -> Path:
     if path.suffix != ".gguf" or path.is_dir():
         raise ConfigError("--gguf", f'"{file}" is not the name of a GGUF file.', "Write build/policy.gguf")
     adapter = store.resolve(ref)
-    if adapter.manifest.stage == "reward":
+    if kind_of(adapter) == "reward":
         mend = "Merge it without --gguf; docs/loaders.md says which engines take it."
         raise ModelError(adapter.where, "is a reward model, which llama.cpp does not read.", mend)
     return path
@@ -84,8 +86,8 @@ def merged_version(store: Store, ref: str) -> Version:
         ModelError: it is not an adapter, or could not be merged.
     """
     adapter = store.resolve(ref)
-    kind = adapter.manifest.stage if adapter.manifest.kind == "adapter" else None
-    if kind not in ("ppo", "reward"):
+    kind = kind_of(adapter)
+    if kind is None:
         mend = "Name a policy or a reward model that is an adapter, such as demo-policy."
         raise ModelError(adapter.where, f"is {adapter.made_as}.", mend)
     if damage := adapter.damage():
@@ -99,18 +101,19 @@ def merged_version(store: Store, ref: str) -> Version:
     merging, _, _ = writers()
     source, revision = named_base(adapter.path)
     manifest = adapter.manifest
-    parents = [(adapter, "policy" if kind == "ppo" else "reward"), *([(base, "base")] if base else [])]
+    parents = [(adapter, kind), *([(base, "base")] if base else [])]
     with store.draft(
         name, kind="model", stage="merge", key=key, parents=parents, config=manifest.config, seed=manifest.seed
     ) as draft:
         draft.models.extend(manifest.models)
-        result = merging.merge("policy" if kind == "ppo" else "reward", adapter.path, source, revision, draft.path)
+        result = merging.merge(kind, adapter.path, source, revision, draft.path)
         draft.stats.update(manifest.stats, merged=dataclasses.asdict(result))
         _keep_beside(adapter, draft)
-        tree = "\n".join(store.lineage(adapter).draw())
-        metrics = metrics_of(store, adapter)
-        card_kind = "merged policy" if kind == "ppo" else "merged reward"
-        draft.card = lambda made: adapter_card(made, metrics, tree, card_kind)
+        if manifest.stage != "pull":  # how somebody else's was trained is not known
+            tree = "\n".join(store.lineage(adapter).draw())
+            metrics = metrics_of(store, adapter)
+            card_kind = "merged policy" if kind == "policy" else "merged reward"
+            draft.card = lambda made: adapter_card(made, metrics, tree, card_kind)
     say("merge", f"wrote {draft.version.ref}: {draft.version.path}")
     say(
         "merge",
@@ -119,6 +122,17 @@ def merged_version(store: Store, ref: str) -> Version:
         f"the adapter moved the base's by {result.effect:.2g}",
     )
     return draft.version
+
+
+def kind_of(adapter: Version) -> Literal["policy", "reward"] | None:
+    """What an adapter is: of one that was pulled its config says it. None of any other version."""
+    manifest = adapter.manifest
+    if manifest.kind != "adapter":
+        return None
+    if manifest.stage == "pull":
+        return "reward" if read_json(adapter.path / ADAPTER_CONFIG).get("task_type") == "SEQ_CLS" else "policy"
+    kinds: dict[str, Literal["policy", "reward"]] = {"ppo": "policy", "reward": "reward"}
+    return kinds.get(manifest.stage)
 
 
 def writers() -> tuple[ModuleType, ModuleType, ModuleType]:

@@ -307,9 +307,11 @@ def _parse_value(key: str, text: str) -> Any:
     try:
         return parse_yaml(text, f"command line, {key}", lines=False)
     except ConfigError as err:
-        if all(text.count(opening) == text.count(closing) for opening, closing in ("{}", "[]")):
+        table, row = (text.count(opening) != text.count(closing) for opening, closing in ("{}", "[]"))
+        if not table and not row:
             raise
-        mend = f"A value with blanks needs quotes of its own: make ARGS=\"'{key}={{a: 1}}'\". Or write {key}.a=1"
+        like, without = ("{a: 1}", f"{key}.a=1") if table else ("[1, 2]", f"{key}=[1,2]")
+        mend = f"A value with blanks needs quotes of its own: make ARGS=\"'{key}={like}'\". Or write {without}"
         raise ConfigError(err.where, err.what, mend) from err
 
 

@@ -27,7 +27,7 @@ from pipeline.store import interrupted
 from pipeline.store.store import Store
 from pipeline.workflow.config import load_config
 from pipeline.workflow.experiment import STAGES, Experiment
-from pipeline.workflow.graph import nothing_to_do
+from pipeline.workflow.graph import nothing_to_do, trains_base
 from pipeline.workflow.stage import Planner, Run
 from pipeline.workflow.stage_command import (
     BODIES,
@@ -41,7 +41,7 @@ from pipeline.workflow.stage_command import (
     report_done,
 )
 
-GOES_ON, INTERRUPTED = "The same command goes on where it was.", 128 + signal.SIGINT
+INTERRUPTED = 128 + signal.SIGINT
 READS_ROWS = {"sft": ("task",), "collect": ("task", "annotator")}
 """Which stages read the rows that ``task_args.dataset`` and ``collect.annotator_args.dataset`` name."""
 
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
             say(stage, "importing torch and transformers")
             import_bodies(s for s in stages[number:] if nothing_to_do(config, s) is None)
             imported = True
-        status = in_child(stage, functools.partial(work, planned, args.fresh))
+        status = in_child(stage, functools.partial(work, planned, args.fresh), args.fresh)
         if status != NOTHING_TO_DO:
             return status
         planner.forget(stage)
@@ -98,6 +98,8 @@ def check_rows(config: Experiment, stages: Sequence[str]) -> None:
         "annotator": ("collect.annotator_args.dataset", config.collect.annotator, config.collect.annotator_args),
     }
     read_by = [s for s in stages if s in READS_ROWS and nothing_to_do(config, s) is None]
+    if not trains_base(config):  # a model that is only converted reads no rows
+        read_by = [s for s in read_by if s != "sft"]
     for part in dict.fromkeys(part for stage in read_by for part in READS_ROWS[stage]):
         key, plugin, args = named[part]
         if "." not in plugin and isinstance(source := args.get("dataset"), str):
@@ -148,11 +150,15 @@ def work(planned: Run, fresh: bool) -> None:
     do_work(planned, BODIES[planned.stage], fresh)
 
 
-def in_child(stage: str, call: Callable[[], None]) -> int:
+def in_child(stage: str, call: Callable[[], None], fresh: bool = False) -> int:
     """Make a call in a forked process, which ends as a program of its own would; returns its exit status.
 
     Ctrl-C reaches both processes, and the child answers it; SIGTERM is passed on to it.
+
+    Args:
+        fresh: the same command would drop what the call leaves, and has to be another one to go on.
     """
+    goes_on = f"{'Without --fresh the' if fresh else 'The'} same command goes on where it was."
     sys.stdout.flush()
     sys.stderr.flush()
     child = 0
@@ -166,6 +172,10 @@ def in_child(stage: str, call: Callable[[], None]) -> int:
         before = {number: signal.getsignal(number) for number in ENDS}
         child = os.fork()
         if child:
+            if (
+                signal.SIGINT in signal.sigpending()
+            ):  # to be ignored it is dropped; it may have come before the child
+                os.kill(child, signal.SIGINT)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, pass_on)
     finally:
@@ -179,8 +189,8 @@ def in_child(stage: str, call: Callable[[], None]) -> int:
         for number, handler in before.items():
             signal.signal(number, handler)
     if status < 0:
-        put(f"error: {stage} was ended by {signal.Signals(-status).name}. {GOES_ON}", sys.stderr)
+        put(f"error: {stage} was ended by {signal.Signals(-status).name}. {goes_on}", sys.stderr)
         return 128 - status
     if status == INTERRUPTED:
-        put(GOES_ON, sys.stderr)
+        put(goes_on, sys.stderr)
     return status

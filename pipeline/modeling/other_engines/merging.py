@@ -78,6 +78,8 @@ def merge(kind: Kind, adapter: Path, base: str, revision: str | None, directory:
             model: Any = PeftModel.from_pretrained(plain, str(adapter)).eval()
     except Exception as err:  # a damaged adapter can raise anything
         raise ModelError(where, f"does not fit its base ({first_line(err)}).", "Train it again.") from err
+    if model.active_peft_config.is_prompt_learning:
+        raise ModelError(where, "cannot be merged: it is a learnt prompt, not weights.", "Use it with PEFT alone.")
     expected = logits_of(model, rows)
     effect = distance_of(before, expected)
     try:

@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         call = functools.partial(module.train, plan, readers, args.fresh, args.jobs)
         if launch:
             call()
-        elif status := consecutive_stages.in_child("readers", call):
+        elif status := consecutive_stages.in_child("readers", call, args.fresh):
             return status
         for reader in readers:
             reader.forget()

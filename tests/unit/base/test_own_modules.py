@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,12 @@ def test_a_search_path_below_the_working_directory(written: Path) -> None:
 @pytest.mark.parametrize("module", ["json", "numpy", "no_such.module", "my.task.f", "lib.three"])
 def test_what_is_installed_or_nowhere_has_none(written: Path, module: str) -> None:
     assert source_files(module) == []
+
+
+# Seen failing: NotADirectoryError, as the place of its source was read as a file.
+def test_an_archive_on_the_search_path_is_passed_over(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with zipfile.ZipFile(written / "archive.zip", "w") as archive:
+        archive.writestr("inside.py", "")
+    monkeypatch.syspath_prepend(written / "archive.zip")
+    (written / "my/reads.py").write_text("import inside")
+    assert names("my.reads", written) == ["my/reads.py"]

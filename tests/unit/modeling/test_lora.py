@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -149,4 +150,20 @@ def test_an_adapter_of_anybody_else_is_the_same_role(settings: Any, tmp_path: Pa
 def test_an_adapter_that_would_be_read_in_part_is_refused(config: Any, said: str, tmp_path: Path):
     saved(config, tmp_path)
     with pytest.raises(ModelError, match=said):
+        add_role(with_lora(tiny_llama()), tmp_path, "theirs")
+
+
+# Seen failing: "is no plain LoRA: its config has loftq_config", of adapters that libraries around PEFT write.
+def test_a_setting_that_is_null_is_off(tmp_path: Path):
+    saved(lora(), tmp_path)
+    config = tmp_path / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "loftq_config": None, "use_dora": None}))
+    add_role(with_lora(tiny_llama()), tmp_path, "theirs")
+
+
+# Seen failing: it was read, and log-probabilities were made without it, those of sampling with it.
+def test_an_output_layers_lora_alone_is_refused(tmp_path: Path):
+    model = saved(lora(target_modules=["q_proj", "lm_head"]), tmp_path)
+    model.save_pretrained(tmp_path, save_embedding_layers=False)
+    with pytest.raises(ModelError, match="LoRA on the output layer"):
         add_role(with_lora(tiny_llama()), tmp_path, "theirs")

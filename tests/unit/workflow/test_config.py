@@ -141,6 +141,7 @@ def test_an_override_does_not_take_another_away(tmp_path: Path, overrides: list[
         ("ppo.a=010", "octal"),
         ("ppo.a=" + "[" * 9000, "levels deep"),
         ("ppo.a={b:", r"quotes of its own: make ARGS=\"'ppo.a={a: 1}'\". Or write ppo.a.a=1"),
+        ("ppo.a=[1,", r"quotes of its own: make ARGS=\"'ppo.a=\[1, 2]'\". Or write ppo.a=\[1,2]"),
     ],
 )
 def test_a_wrong_value_of_an_override_is_one_line(tmp_path: Path, override: str, said: str):

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.base.errors import ConfigError
+from pipeline.base.errors import ConfigError, DataError
 from pipeline.store.store import Store
 from pipeline.workflow import consecutive_stages
+from pipeline.workflow.config import load_config
 from pipeline.workflow.experiment import STAGES
 from pipeline.workflow.graph import GRAPH
 from tests.helpers.forks import Command, Commands
@@ -64,8 +65,15 @@ def told_at_once(fork=os.fork):
         os.kill(os.getpid(), signal.SIGTERM)
     return child
 
+def told_before(fork=os.fork):
+    os.kill(os.getpid(), signal.SIGINT)
+    return fork()
+
 def work(root, *words):
     sys.path.insert(0, root)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background processes ignore it
+    if (Path(root) / "told before").exists():
+        os.fork = told_before
     if (Path(root) / "told at once").exists():
         os.fork = told_at_once
     run_cli(consecutive_stages.main, list(words))
@@ -160,6 +168,16 @@ def test_a_stage_that_dies_leaves_the_earlier_ones(experiment: Experiment, how: 
     assert out.startswith("[sft] up to date: ")
 
 
+# Seen failing: "The same command goes on", which with --fresh drops the checkpoints and starts over.
+def test_with_fresh_the_same_command_does_not_go_on(experiment: Experiment):
+    (experiment.root / "sft").write_text("killed")
+    ended, _, err = experiment.run("--fresh")
+    assert (ended, err) == (
+        137,
+        "error: sft was ended by SIGKILL. Without --fresh the same command goes on where it was.\n",
+    )
+
+
 # Seen failing: the base was trained first, for hours where it is a large one, and then the name was wrong.
 def test_rows_that_are_nowhere_are_found_before_the_first_stage(experiment: Experiment):
     names_none = ["collect.annotator=replay", "collect.annotator_args={dataset: nowhere.jsonl}"]
@@ -169,6 +187,18 @@ def test_rows_that_are_nowhere_are_found_before_the_first_stage(experiment: Expe
         assert err.startswith('error: collect.annotator_args.dataset: no file or directory "nowhere.jsonl".')
     assert experiment.store.names() == []
     assert experiment.run("sft", *names_none)[0] == 0
+
+
+# Seen failing: converting a GGUF alone was refused for rows that it does not read.
+def test_converting_a_model_needs_no_rows(tmp_path: Path):
+    (tmp_path / "x.gguf").touch()
+    (tmp_path / "x.yaml").write_text(
+        f"name: x\ntask: prompts\ntask_args: {{dataset: nowhere.jsonl}}\nbase_model: {tmp_path}/x.gguf\n"
+    )
+    config = load_config(tmp_path / "x.yaml")
+    consecutive_stages.check_rows(config, ["sft"])
+    with pytest.raises(DataError, match="nowhere"):
+        consecutive_stages.check_rows(config, ["sft", "collect"])
 
 
 def test_ends_reach_the_stage(experiment: Experiment):
@@ -186,6 +216,14 @@ def test_an_end_that_comes_with_the_fork_reaches_the_stage(experiment: Experimen
     (experiment.root / "told at once").touch()
     assert experiment.run("sft")[0] == 128 + signal.SIGTERM
     assert experiment.store.names() == []
+
+
+# Seen failing: the process dropped a Ctrl-C that it had held back while it forked, and the stage went on.
+def test_a_ctrl_c_that_comes_before_the_fork_reaches_the_stage(experiment: Experiment):
+    (experiment.root / "sft").write_text("wait")
+    (experiment.root / "told before").touch()
+    status, _, err = experiment.run("sft")
+    assert (status, err) == (130, "interrupted\nThe same command goes on where it was.\n")
 
 
 # Mutation caught: no die_with_parent, and a stage that nobody sees goes on and holds its directory.
