@@ -45,8 +45,8 @@ class Counted(_Array):
         return super().__getitem__(place)
 
 
-# Seen failing with: slots by the second half alone, which all votes of a person with one choice have in common, so that
-# each looked at all before it.
+# Seen failing with: slots by the second half alone, which a person's votes with one choice have in common: each
+# looked at all before it.
 @pytest.mark.parametrize("half", [0, 1])
 def test_keys_with_one_half_alike_are_found_at_once(half: int, monkeypatch: pytest.MonkeyPatch) -> None:
     draw, numbers = random.Random(0), KeyNumbers()
