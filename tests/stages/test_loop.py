@@ -167,7 +167,7 @@ class Rounds:
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do each stage's work here: pytest has threads, and cannot be forked."""
 
-    def call(_: str, work: Any) -> int:
+    def call(_: str, work: Any, fresh: bool = False) -> int:
         work()
         return 0
 
