@@ -57,6 +57,11 @@ def test_of_a_package_all_modules(written: Path) -> None:
     ]
 
 
+# Seen failing with: the packages of imported modules alone.
+def test_the_packages_that_a_module_is_in(written: Path) -> None:
+    assert names("my.deep.lists", written) == ["my/deep/lists.py", "my/deep/__init__.py", "my/shared.py"]
+
+
 def test_a_search_path_below_the_working_directory(written: Path) -> None:
     assert names("lib.one", written) == ["src/lib/one.py", "src/lib/two.py"]
 
