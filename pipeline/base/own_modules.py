@@ -16,8 +16,8 @@ def source_files(module: str) -> list[Path]:
     """The source of a module of one's own, then the files that it imports, those again, and so on, by path.
 
     A module is one's own below the working directory, unless it is installed there or belongs to this package. Of
-    a package all modules are taken; of an imported one only what the import names; and of both every ``__init__.py``
-    on the way to them. Nothing is imported: sources are read. So a name that a program makes up as it runs
+    a package all modules are taken; of an imported one only what the import names; of both every ``__init__.py``
+    on the way. Nothing is imported: sources are read. So a name that a program makes up as it runs
     (``importlib.import_module``) is not followed.
     """
     found = _locate(module)
