@@ -26,7 +26,7 @@ SHARDED = (
 import accelerate.state
 from accelerate.utils import DistributedType
 from torch.distributed.tensor import DTensor
-from pipeline.trainers import arguments, sharded
+from pipeline.trainers import arguments as of_launch, sharded
 
 begun = accelerate.state.AcceleratorState.__init__
 gathered = sharded.gathered
@@ -45,7 +45,7 @@ def counted(model):
 
 def work(*arguments):
     accelerate.state.AcceleratorState.__init__ = as_on_gpus
-    arguments.check_launch = lambda stage: None
+    of_launch.check_launch = lambda stage: None
     sharded.gathered = counted
     launched(*arguments)
 """
