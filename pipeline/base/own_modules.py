@@ -20,14 +20,15 @@ def source_files(module: str) -> list[Path]:
     on the way. Nothing is imported: sources are read. So a name that a program makes up as it runs
     (``importlib.import_module``) is not followed.
     """
-    found = _locate(module)
+    where = _search()
+    found = _locate(module, where)
     if found is None:
         return []
     first = [p for d in found for p in sorted(d.rglob("*.py"))] if isinstance(found, list) else [found]
     imported: set[Path] = set()
     left = [module, *(name for path in first for name in _imported(path, _name_of(path, module, found)))]
     while left:
-        for file, known_as in _on_the_way(left.pop()):
+        for file, known_as in _on_the_way(left.pop(), where):
             if file not in imported and file not in first:
                 imported.add(file)
                 left += _imported(file, known_as)
@@ -42,12 +43,12 @@ def _search() -> list[str]:
     return list(dict.fromkeys(str(p) for p in (here, *mine)))
 
 
-def _locate(module: str) -> Path | list[Path] | None:
+def _locate(module: str, where: list[str]) -> Path | list[Path] | None:
     """A module's file, a package's directories, or None where it is not one's own.
 
     Nothing is imported: the usual search for ``a.b`` would run ``a``.
     """
-    where, spec = _search(), None
+    spec = None
     parts = module.split(".")
     for i in range(len(parts)):
         spec = PathFinder.find_spec(".".join(parts[: i + 1]), where) if where else None
@@ -65,17 +66,19 @@ def _name_of(path: Path, module: str, found: Path | list[Path]) -> str:
     return ".".join([module, *below.with_suffix("").parts])
 
 
-def _on_the_way(module: str) -> Iterator[tuple[Path, str]]:
+def _on_the_way(module: str, where: list[str]) -> Iterator[tuple[Path, str]]:
     """The files that an import of the module runs, with their names: of ``a.b.c`` those of a, a.b and a.b.c."""
     parts = module.split(".")
     if parts[0] == __name__.partition(".")[0]:
         return
     for i in range(len(parts)):
         name = ".".join(parts[: i + 1])
-        found = _locate(name)
+        found = _locate(name, where)
+        if found is None:
+            return
         if isinstance(found, Path):
             yield found, name
-        elif found is not None:
+        else:
             yield from ((p, f"{name}.__init__") for d in found if (p := d / "__init__.py").is_file())
 
 

@@ -197,7 +197,7 @@ def pointwise(run: Run, args: RewardSection, tokenizer: Tokenizer, sets: dict[st
     model, figures = trained.model, trained.figures
     if main_process():
         texts = training_texts(paired["train"](), pairs["train"])
-        learnt_from = training_rows(rows["train"](), train)
+        learnt_from = training_rows(rows["train"](), train.kept, "completions")
         metrics, table = measure_labelled(run, model, held, learnt_from, figures["offset"])
         metrics = explain_chance_of_labels(model, metrics, labelled)
         tables = [table]

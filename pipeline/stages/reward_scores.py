@@ -112,9 +112,7 @@ def held_out(rows: Iterable[Row], pairs: Pairs) -> HeldOut:
 
 def training_texts(rows: Iterable[Row], pairs: Pairs) -> Texts:
     """:data:`Texts` of the pairs that were kept; of very many a sample."""
-    if len(pairs.kept) > MOST:
-        say("reward", f"the baselines learn from {MOST:,} of the {len(pairs.kept):,} pairs")
-    return [(row["chosen"], row["rejected"]) for _, row in kept_rows(rows, pairs.kept)]
+    return [(row["chosen"], row["rejected"]) for row in training_rows(rows, pairs.kept, "pairs")]
 
 
 def held_out_labelled(rows: Iterable[Row], labelled: Labelled) -> HeldOutLabelled:
@@ -124,11 +122,11 @@ def held_out_labelled(rows: Iterable[Row], labelled: Labelled) -> HeldOutLabelle
     return HeldOutLabelled([row for _, row in kept], ids, len(labelled.kept))
 
 
-def training_rows(rows: Iterable[Row], labelled: Labelled) -> list[Row]:
-    """The single completions that were kept, from which the baselines learn; of very many a sample."""
-    if len(labelled.kept) > MOST:
-        say("reward", f"the baselines learn from {MOST:,} of the {len(labelled.kept):,} completions")
-    return [row for _, row in kept_rows(rows, labelled.kept)]
+def training_rows(rows: Iterable[Row], kept: Sequence[int], what: str) -> list[Row]:
+    """The rows that were kept, from which the baselines learn; of very many a sample."""
+    if len(kept) > MOST:
+        say("reward", f"the baselines learn from {MOST:,} of the {len(kept):,} {what}")
+    return [row for _, row in kept_rows(rows, kept)]
 
 
 def measure_pairs(run: Run, model: Any, held: HeldOut, texts: Texts) -> tuple[PairwiseMetrics, Table]:
@@ -154,11 +152,8 @@ def measure_pairs(run: Run, model: Any, held: HeldOut, texts: Texts) -> tuple[Pa
         for row, four in zip(test, scores, strict=True)
     ]
     metrics = pair_metrics(scored, context, texts, run.config.seed)
-    return replace(metrics, notes=(*metrics.notes, *sampled(len(test), held.of, "pairs"))), (
-        "default",
-        SCORES,
-        table,
-    )
+    notes = (*metrics.notes, *sampled(len(test), held.of, "pairs"))
+    return replace(metrics, notes=notes), ("default", SCORES, table)
 
 
 def sampled(n: int, of: int, what: str) -> list[str]:

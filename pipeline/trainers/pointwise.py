@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,13 +20,13 @@ from pipeline.base.process import main_process
 from pipeline.base.records import reader_of
 from pipeline.modeling.lora import lora_config, with_reward_adapter
 from pipeline.modeling.reader_heads import read_reader_head
-from pipeline.modeling.tokens import encode_completions, encode_prompts, eos_id, pad_id, right_pad
+from pipeline.modeling.tokens import pad_id, right_pad
 from pipeline.modeling.types import Tokenizer
-from pipeline.scoring.reward_adapter import Position, score_rows, scored_rows
+from pipeline.scoring.reward_adapter import Position, score_rows
 from pipeline.trainers.callbacks import MetricsFile, StopDiverged
 from pipeline.trainers.packed_classifier import classifier, set_up_passes
-from pipeline.trainers.reward import RewardSection, Trainer, finish, require_batch, score_head
-from pipeline.trainers.token_file import IDS, ROWS, Columns, Figures, FileColumn, token_file
+from pipeline.trainers.reward import RewardSection, Trainer, finish, require_batch, score_head, tokenized
+from pipeline.trainers.token_file import IDS, Columns, Figures, FileColumn, token_file
 
 
 @dataclass(frozen=True)
@@ -82,22 +81,10 @@ def tokenize_labelled(
     """
 
     def batches(figures: Figures) -> Iterator[Columns]:
-        stream, number = iter(rows), 0
-        figures.update(dropped=0, longest=0)
-        while batch := list(islice(stream, ROWS)):
-            prompts = encode_prompts(tokenizer, [r["prompt"] for r in batch])
-            completions = encode_completions(tokenizer, [r["completion"] for r in batch])
-            ids = scored_rows(prompts, completions, eos_id(tokenizer), position)
-            kept = [i for i, row in enumerate(ids) if len(row) <= max_length]
-            figures["dropped"] += len(batch) - len(kept)
-            figures["longest"] = max(figures["longest"], *map(len, ids))
-            columns: Columns = {
-                "input_ids": [ids[i] for i in kept],
-                "liked": [float(batch[i]["label"]) for i in kept],
-                "row": [number + i for i in kept],
-            }
-            yield columns | ({"reader": [reader_of(batch[i]["annotator"]) for i in kept]} if readers else {})
-            number += len(batch)
+        sides = ("completion",)
+        for (ids,), kept, numbers in tokenized(tokenizer, rows, sides, max_length, position, figures):
+            columns: Columns = {"input_ids": ids, "liked": [float(row["label"]) for row in kept], "row": numbers}
+            yield columns | ({"reader": [reader_of(row["annotator"]) for row in kept]} if readers else {})
 
     schema = {"input_ids": IDS, "liked": pa.float64(), "row": pa.uint32()}
     table, figures = token_file(path, schema | ({"reader": pa.string()} if readers else {}), batches)

@@ -168,6 +168,35 @@ class Pairs:
         return Dataset.from_dict({name: getattr(self, name) for name in columns})
 
 
+def tokenized(
+    tokenizer: Tokenizer,
+    rows: Iterable[dict[str, Any]],
+    sides: Sequence[str],
+    max_length: int,
+    position: Position,
+    figures: Figures,
+) -> Iterator[tuple[list[list[list[int]]], list[dict[str, Any]], list[int]]]:
+    """Batches of the rows none of whose sides has more than ``max_length`` tokens: tokens by side, rows, numbers.
+
+    Args:
+        sides: the columns of completions to one prompt.
+        figures: gets ``dropped`` rows, and the tokens of the ``longest`` side, those of dropped rows included.
+    """
+    stream, number = iter(rows), 0
+    figures.update(dropped=0, longest=0)
+    while batch := list(islice(stream, ROWS)):
+        prompts = encode_prompts(tokenizer, [row["prompt"] for row in batch])
+        completions = [encode_completions(tokenizer, [row[side] for row in batch]) for side in sides]
+        ids = [scored_rows(prompts, of_side, eos_id(tokenizer), position) for of_side in completions]
+        lengths = [max(map(len, of_row)) for of_row in zip(*ids, strict=True)]
+        kept = [i for i, length in enumerate(lengths) if length <= max_length]
+        figures["dropped"] += len(batch) - len(kept)
+        figures["longest"] = max(figures["longest"], *lengths)
+        of_kept = [[of_side[i] for i in kept] for of_side in ids]
+        yield of_kept, [batch[i] for i in kept], [number + i for i in kept]
+        number += len(batch)
+
+
 def tokenize_pairs(
     tokenizer: Tokenizer,
     rows: Iterable[dict[str, Any]],
@@ -182,27 +211,10 @@ def tokenize_pairs(
     """
 
     def batches(figures: Figures) -> Iterator[Columns]:
-        stream, number = iter(rows), 0
-        figures.update(dropped=0, longest=0)
-        while batch := list(islice(stream, ROWS)):
-            prompts = encode_prompts(tokenizer, [r["prompt"] for r in batch])
-            sides = [
-                scored_rows(
-                    prompts, encode_completions(tokenizer, [r[k] for r in batch]), eos_id(tokenizer), position
-                )
-                for k in ("chosen", "rejected")
-            ]
-            lengths = [max(map(len, pair)) for pair in zip(*sides, strict=True)]
-            kept = [i for i, length in enumerate(lengths) if length <= max_length]
-            figures["dropped"] += len(batch) - len(kept)
-            figures["longest"] = max(figures["longest"], *lengths)
-            yield {
-                "chosen_ids": [sides[0][i] for i in kept],
-                "rejected_ids": [sides[1][i] for i in kept],
-                "margin": [batch[i].get("margin") for i in kept],
-                "row": [number + i for i in kept],
-            }
-            number += len(batch)
+        sides = ("chosen", "rejected")
+        for (chosen, rejected), kept, numbers in tokenized(tokenizer, rows, sides, max_length, position, figures):
+            margins = [row.get("margin") for row in kept]
+            yield {"chosen_ids": chosen, "rejected_ids": rejected, "margin": margins, "row": numbers}
 
     schema = {"chosen_ids": IDS, "rejected_ids": IDS, "margin": pa.float64(), "row": pa.uint32()}
     table, figures = token_file(path, schema, batches)

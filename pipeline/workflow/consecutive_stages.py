@@ -172,9 +172,8 @@ def in_child(stage: str, call: Callable[[], None], fresh: bool = False) -> int:
         before = {number: signal.getsignal(number) for number in ENDS}
         child = os.fork()
         if child:
-            if (
-                signal.SIGINT in signal.sigpending()
-            ):  # to be ignored it is dropped; it may have come before the child
+            # One that came before the child did reaches nobody else, and is dropped once it is ignored here.
+            if signal.SIGINT in signal.sigpending():
                 os.kill(child, signal.SIGINT)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, pass_on)

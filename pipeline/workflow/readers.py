@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -117,7 +118,8 @@ class Readers:
             DataError: nobody has.
         """
         preferences = self.preferences
-        counts, without = votes_by_reader(preferences), self.without()
+        counts = votes_by_reader(preferences)
+        without = self._without(counts)
         if len(without) == len(counts):
             most = max((n["train"] for n in counts.values()), default=0)
             least = self.options.least_votes
@@ -134,8 +136,11 @@ class Readers:
 
     def without(self) -> dict[str, str]:
         """Who keeps the shared policy, and why: too few votes, or all alike, of which nothing can be learnt."""
+        return self._without(votes_by_reader(self.preferences))
+
+    def _without(self, counts: Mapping[str, Counter[str]]) -> dict[str, str]:
         least, why = self.options.least_votes, dict[str, str]()
-        for name, n in votes_by_reader(self.preferences).items():
+        for name, n in counts.items():
             if n["train"] < least:
                 why[name] = f"{n['train']} votes to train on, of {least}"
             elif n[LIKED] in (0, n["train"]):

@@ -111,7 +111,7 @@ def test_completions_and_tokens_of_what_was_kept_stay_together(monkeypatch: pyte
         held = held_out_labelled(iter(rows), labelled)
         assert [row["id"] for row in held.rows] == [f"id {ids[0]}" for ids in held.ids]
         assert (len(held.rows), held.of) == (min(most, len(kept)), len(kept))
-        assert training_rows(iter(rows), labelled) == held.rows
+        assert training_rows(iter(rows), kept, "completions") == held.rows
     assert reward_scores.sampled(9, 9, "pairs") == []
     assert reward_scores.sampled(9, 27, "pairs")[0].startswith("Measured on 9 of the 27 held-out pairs")
 

@@ -18,7 +18,7 @@ from pipeline.modeling.lora import save_adapter
 from pipeline.modeling.reader_heads import save_reader_heads
 from pipeline.modeling.tokens import pad_id
 from pipeline.scoring.reward_adapter import score_position, score_rows
-from pipeline.trainers import pointwise
+from pipeline.trainers import pointwise, reward
 from pipeline.trainers.pointwise import Collator, Labelled, PointwiseTrainer, log_odds, pointwise_loss
 from pipeline.trainers.reward import RewardSection, score_head, tokenize_pairs
 from tests.conftest import tiny_gpt2, tiny_tokenizer
@@ -126,7 +126,7 @@ def test_long_rows_are_dropped_with_their_labels():
 # Mutations caught: a row's number counted within its batch; labels or readers of rows that were dropped.
 @pytest.mark.parametrize("readers", [False, True])
 def test_rows_in_a_file_are_those_of_memory(readers: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(pointwise, "ROWS", 5)
+    monkeypatch.setattr(reward, "ROWS", 5)
     tokenizer = tiny_tokenizer()
     rows = [row | {"annotator": f"person {i % 3}"} for i, row in enumerate(toy(23, seed=0))]
     limit = sorted(len(ids) for ids in tokenized(rows, tokenizer).ids)[12]
